@@ -1,0 +1,14 @@
+//! The rules of Millrace as pure functions and plain types: no IO, no clock.
+//!
+//! Called by every other layer; imports nothing of them. Where a rule needs the
+//! time or randomness, it takes them as parameters.
+
+pub mod delivery;
+pub mod endpoint;
+pub mod event;
+pub mod filter;
+pub mod id;
+pub mod key;
+pub mod retry;
+pub mod seal;
+pub mod signature;
