@@ -1,1 +1,252 @@
-//! To come.
+//! When a failed delivery is tried again.
+//!
+//! Owns the schedule, its validation and `Retry-After`. Called by the
+//! configuration when it is read and by the deliver job after a failed attempt.
+//! It must not read the clock nor draw the jitter: both are parameters.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+
+use crate::error::Invalid;
+
+/// The longest entry of a schedule, and the longest `Retry-After` honoured.
+pub const DELAY_MAX: Duration = Duration::from_hours(24);
+/// How many attempts a schedule may have.
+const ATTEMPTS_MAX: usize = 20;
+/// How far jitter moves a delay, either way.
+const JITTER: f64 = 0.1;
+/// The default: at once, 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h.
+const DEFAULT_S: [u64; 10] = [
+    0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400,
+];
+
+/// The delays before each attempt of a round.
+///
+/// A round is the attempts that follow the event, or a manual retry. In
+/// configuration it is a list of whole seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<u64>")]
+pub struct Schedule {
+    delays: Vec<Duration>,
+}
+
+impl Schedule {
+    /// The schedule whose `n`th attempt is made `delays[n - 1]` after the one before.
+    ///
+    /// # Errors
+    /// [`Invalid`] unless there are 1 to 20 delays, each of at most 24 h.
+    pub fn new(delays: Vec<Duration>) -> Result<Self, Invalid> {
+        if !(1..=ATTEMPTS_MAX).contains(&delays.len()) {
+            return Err(Invalid::new(
+                "retry_schedule_s",
+                format!("expected 1 to {ATTEMPTS_MAX} delays, got {}", delays.len()),
+            ));
+        }
+        match delays.iter().position(|delay| *delay > DELAY_MAX) {
+            None => Ok(Self { delays }),
+            Some(at) => Err(Invalid::new(
+                format!("retry_schedule_s[{at}]"),
+                format!(
+                    "expected at most {} seconds, got {}",
+                    DELAY_MAX.as_secs(),
+                    delays[at].as_secs_f64()
+                ),
+            )),
+        }
+    }
+
+    /// How many attempts a round has at most.
+    pub fn attempts_max(&self) -> usize {
+        self.delays.len()
+    }
+
+    /// How long to wait after `attempts_in_round` attempts, all failed; `None` when
+    /// that was the last.
+    ///
+    /// `jitter`, from 0 to 1, spreads the scheduled delay evenly over 90 % to
+    /// 110 % of itself, so that what failed together does not come back together.
+    /// A `retry_after` that is longer wins, up to [`DELAY_MAX`]; a shorter one
+    /// changes nothing.
+    pub fn delay_after(
+        &self,
+        attempts_in_round: u32,
+        retry_after: Option<Duration>,
+        jitter: f64,
+    ) -> Option<Duration> {
+        let scheduled = self.delays.get(usize::try_from(attempts_in_round).ok()?)?;
+        let spread = scheduled.mul_f64(1.0 + JITTER * (2.0 * jitter.clamp(0.0, 1.0) - 1.0));
+        let asked = retry_after.unwrap_or_default().min(DELAY_MAX);
+        Some(spread.max(asked))
+    }
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            delays: DEFAULT_S.map(Duration::from_secs).into(),
+        }
+    }
+}
+
+impl TryFrom<Vec<u64>> for Schedule {
+    type Error = Invalid;
+
+    fn try_from(seconds: Vec<u64>) -> Result<Self, Invalid> {
+        Self::new(seconds.into_iter().map(Duration::from_secs).collect())
+    }
+}
+
+/// Reads a `Retry-After` header (RFC 9110 §10.2.3): seconds, or an HTTP date in
+/// any of its three forms, of which one that has passed is zero.
+///
+/// `None` when it is neither. Seconds may be any number: the schedule caps them.
+pub fn parse_retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // Only a number over u64::MAX fails here, and it is as good as that.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(
+        date.duration_since(SystemTime::from(now))
+            .unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIDDLE: f64 = 0.5;
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn now() -> jiff::Timestamp {
+        "1994-11-06T08:49:00Z".parse().unwrap()
+    }
+
+    fn refusal(seconds: Vec<u64>) -> String {
+        Schedule::try_from(seconds).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_default_has_ten_attempts() {
+        let schedule = Schedule::default();
+        let delays: Vec<u64> = (0..)
+            .map_while(|n| schedule.delay_after(n, None, MIDDLE))
+            .map(|delay| delay.as_secs())
+            .collect();
+        assert_eq!(delays, DEFAULT_S);
+        assert_eq!(schedule.attempts_max(), 10);
+        assert_eq!(Schedule::new(schedule.delays.clone()), Ok(schedule));
+    }
+
+    #[test]
+    fn jitter_moves_a_delay_by_a_tenth() {
+        let schedule = Schedule::try_from(vec![0, 100]).unwrap();
+        let after = |n, jitter| schedule.delay_after(n, None, jitter);
+        assert_eq!(after(1, 0.0), Some(secs(90)));
+        assert_eq!(after(1, 1.0), Some(secs(110)));
+        assert_eq!(after(0, 1.0), Some(Duration::ZERO));
+        assert_eq!(after(2, MIDDLE), None);
+    }
+
+    #[test]
+    fn a_longer_retry_after_wins_up_to_a_day() {
+        let schedule = Schedule::try_from(vec![0, 100]).unwrap();
+        let after = |retry_after| schedule.delay_after(1, Some(retry_after), MIDDLE);
+        assert_eq!(after(secs(101)), Some(secs(101)));
+        assert_eq!(after(secs(99)), Some(secs(100)));
+        assert_eq!(after(Duration::MAX), Some(DELAY_MAX));
+        assert_eq!(schedule.delay_after(2, Some(secs(1)), MIDDLE), None);
+    }
+
+    #[test]
+    fn a_schedule_out_of_bounds_is_refused() {
+        assert_eq!(
+            refusal(vec![]),
+            "retry_schedule_s: expected 1 to 20 delays, got 0"
+        );
+        assert_eq!(
+            refusal(vec![0; 21]),
+            "retry_schedule_s: expected 1 to 20 delays, got 21"
+        );
+        assert_eq!(
+            refusal(vec![0, 86_401]),
+            "retry_schedule_s[1]: expected at most 86400 seconds, got 86401"
+        );
+        assert!(Schedule::try_from(vec![86_400; 20]).is_ok());
+    }
+
+    #[test]
+    fn configuration_is_a_list_of_seconds() {
+        let schedule: Schedule = serde_json::from_str("[0, 5]").unwrap();
+        assert_eq!(schedule.delay_after(1, None, MIDDLE), Some(secs(5)));
+        let error = serde_json::from_str::<Schedule>("[]").unwrap_err();
+        assert!(error.to_string().contains("expected 1 to 20 delays"));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_any_http_date() {
+        let parse = |value| parse_retry_after(value, now());
+        assert_eq!(parse("0"), Some(Duration::ZERO));
+        assert_eq!(parse(" 120 "), Some(secs(120)));
+        assert_eq!(parse("99999999999999999999"), Some(secs(u64::MAX)));
+        for date in [
+            "Sun, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "Sun Nov  6 08:49:37 1994",
+        ] {
+            assert_eq!(parse(date), Some(secs(37)), "{date}");
+        }
+        assert_eq!(parse("Sun, 06 Nov 1994 08:48:00 GMT"), Some(Duration::ZERO));
+        for neither in ["", "-1", "+1", "1.5", "soon", "1 s", "٣"] {
+            assert_eq!(parse(neither), None, "{neither}");
+        }
+    }
+
+    prop_compose! {
+        fn any_schedule()(seconds in prop::collection::vec(0..=86_400u64, 1..=20)) -> Schedule {
+            Schedule::try_from(seconds).unwrap()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_round_ends_after_its_last_attempt(schedule in any_schedule(), n in 0..40u32) {
+            let delay = schedule.delay_after(n, None, MIDDLE);
+            prop_assert_eq!(delay.is_some(), (n as usize) < schedule.attempts_max());
+        }
+
+        #[test]
+        fn a_delay_keeps_its_bounds(
+            schedule in any_schedule(),
+            jitter in 0.0..1.0,
+            retry_after: Option<Duration>,
+            pick: prop::sample::Index,
+        ) {
+            let at = pick.index(schedule.attempts_max());
+            let scheduled = schedule.delays[at];
+            let delay = schedule.delay_after(at as u32, retry_after, jitter).unwrap();
+            let asked = retry_after.unwrap_or_default().min(DELAY_MAX);
+            prop_assert!(delay >= scheduled.mul_f64(0.9).max(asked));
+            prop_assert!(delay <= scheduled.mul_f64(1.1).max(asked));
+        }
+
+        #[test]
+        fn more_jitter_never_waits_less(schedule in any_schedule(), a in 0.0..1.0, b in 0.0..1.0) {
+            let after = |jitter| schedule.delay_after(0, None, jitter);
+            prop_assert!(after(f64::min(a, b)) <= after(f64::max(a, b)));
+        }
+
+        #[test]
+        fn parsing_any_retry_after_does_not_panic(value: String) {
+            parse_retry_after(&value, now());
+        }
+    }
+}
