@@ -1,1 +1,183 @@
-//! To come.
+//! A delivery: one event to one endpoint, and what becomes of it.
+//!
+//! ```text
+//!            2xx                          ┌───────────┐
+//!          ┌─────────────────────────────▶│ delivered │
+//! ┌─────────┐  schedule exhausted, 410    ├───────────┤
+//! │ pending │────────────────────────────▶│  failed   │
+//! └─────────┘  endpoint deleted           ├───────────┤
+//!          └─────────────────────────────▶│ canceled  │
+//!                                         └───────────┘
+//! ```
+//!
+//! While pending a delivery has a due time; no other state has one. Only a
+//! person's retry or replay leaves a final state, and begins a new round of the
+//! schedule.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::retry::Schedule;
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// An attempt is due now or later.
+    Pending,
+    /// The endpoint answered 2xx.
+    Delivered,
+    /// The schedule is exhausted, or the endpoint is gone (410).
+    Failed,
+    /// The endpoint was deleted first.
+    Canceled,
+}
+
+impl State {
+    /// The name in JSON and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+impl std::str::FromStr for State {
+    type Err = UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        match text {
+            "pending" => Ok(Self::Pending),
+            "delivered" => Ok(Self::Delivered),
+            "failed" => Ok(Self::Failed),
+            "canceled" => Ok(Self::Canceled),
+            _ => Err(UnknownState),
+        }
+    }
+}
+
+/// Not the name of a [`State`].
+#[derive(Debug, thiserror::Error)]
+#[error("expected pending, delivered, failed or canceled")]
+pub struct UnknownState;
+
+/// One HTTP try, as the deliveries API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Attempt {
+    /// When the request was sent.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// From the first byte sent, connecting included, to the last byte read.
+    pub duration_ms: u64,
+    /// The answer's status; absent when none came.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub status: Option<u16>,
+    /// Why none came.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<String>,
+    /// The first bytes of the answer's body, as text.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub response: Option<String>,
+}
+
+/// Attempts kept in a delivery; older ones are dropped, their count is kept.
+pub const ATTEMPTS_KEPT_MAX: usize = 12;
+
+/// How far a delivery is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Attempts made in all: also which attempt a queued message is about.
+    pub made: u32,
+    /// `made` when the current round of the schedule began: 0, or later after a
+    /// person's retry or replay.
+    pub round_start: u32,
+}
+
+/// What an attempt came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer with this status, and the `Retry-After` it asked for.
+    Answered {
+        /// HTTP status.
+        status: u16,
+        /// Parsed `Retry-After`, whatever the status.
+        retry_after: Option<Duration>,
+    },
+    /// No answer: refused, timed out, closed, blocked.
+    Unanswered,
+}
+
+/// What follows from an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done: 2xx.
+    Delivered,
+    /// Try again after this long.
+    Retry(Duration),
+    /// The schedule is exhausted.
+    Exhausted,
+    /// 410: the endpoint wants no more, now or ever.
+    Gone,
+}
+
+/// Judges an attempt (Standard Webhooks 1.0, "Considerations for webhook
+/// producers"): 2xx is success, 410 disables the endpoint, `Retry-After` counts
+/// on 429 and 503 only, and all else is tried again while the schedule lasts.
+///
+/// `progress` is as it was before the attempt; `jitter` is random in `0..1`.
+pub fn judge(progress: Progress, outcome: Outcome, schedule: &Schedule, jitter: f64) -> Verdict {
+    let retry_after = match outcome {
+        Outcome::Answered { status: 200..=299, .. } => return Verdict::Delivered,
+        Outcome::Answered { status: 410, .. } => return Verdict::Gone,
+        Outcome::Answered { status: 429 | 503, retry_after } => retry_after,
+        _ => None,
+    };
+    let made_in_round = progress.made.saturating_sub(progress.round_start) + 1;
+    match schedule.delay_after(made_in_round, retry_after, jitter) {
+        Some(delay) => Verdict::Retry(delay),
+        None => Verdict::Exhausted,
+    }
+}
+
+impl Verdict {
+    /// The state a delivery is in after it.
+    pub fn state(self) -> State {
+        match self {
+            Self::Delivered => State::Delivered,
+            Self::Retry(_) => State::Pending,
+            Self::Exhausted | Self::Gone => State::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(made: u32, round_start: u32, status: u16) -> Verdict {
+        let outcome = Outcome::Answered { status, retry_after: Some(Duration::from_secs(77)) };
+        judge(Progress { made, round_start }, outcome, &Schedule::default(), 0.5)
+    }
+
+    #[test]
+    fn answers_are_judged_by_status() {
+        assert_eq!(after(0, 0, 204), Verdict::Delivered);
+        assert_eq!(after(0, 0, 410), Verdict::Gone);
+        assert_eq!(after(0, 0, 302), Verdict::Retry(Duration::from_secs(5)));
+        assert_eq!(after(0, 0, 500), Verdict::Retry(Duration::from_secs(5)));
+        assert_eq!(after(0, 0, 429), Verdict::Retry(Duration::from_secs(77)));
+        assert_eq!(after(0, 0, 503), Verdict::Retry(Duration::from_secs(77)));
+    }
+
+    #[test]
+    fn a_round_ends_after_ten_attempts_and_a_new_one_begins_at_the_start() {
+        assert_eq!(after(9, 0, 500), Verdict::Exhausted);
+        assert_eq!(after(10, 10, 500), Verdict::Retry(Duration::from_secs(5)));
+        assert_eq!(after(19, 10, 500), Verdict::Exhausted);
+    }
+}

@@ -1,1 +1,82 @@
-//! To come.
+//! API keys: what they may do, and how one is made and recognised.
+
+use ring::digest;
+use serde::{Deserialize, Serialize};
+
+use super::id::base32;
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+pub enum Scope {
+    /// Publish events and replay them.
+    #[serde(rename = "events:write")]
+    EventsWrite,
+    /// Read events and deliveries.
+    #[serde(rename = "events:read")]
+    EventsRead,
+    /// Create, change and delete endpoints; retry deliveries; read signing secrets.
+    #[serde(rename = "endpoints:write")]
+    EndpointsWrite,
+    /// Read endpoints.
+    #[serde(rename = "endpoints:read")]
+    EndpointsRead,
+    /// Create, change and delete meters.
+    #[serde(rename = "meters:write")]
+    MetersWrite,
+    /// Read meters and usage.
+    #[serde(rename = "meters:read")]
+    MetersRead,
+}
+
+impl Scope {
+    /// Every scope, in the order they are shown.
+    pub const ALL: [Self; 6] = [
+        Self::EventsWrite,
+        Self::EventsRead,
+        Self::EndpointsWrite,
+        Self::EndpointsRead,
+        Self::MetersWrite,
+        Self::MetersRead,
+    ];
+
+    /// `events:write` and so on.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EventsWrite => "events:write",
+            Self::EventsRead => "events:read",
+            Self::EndpointsWrite => "endpoints:write",
+            Self::EndpointsRead => "endpoints:read",
+            Self::MetersWrite => "meters:write",
+            Self::MetersRead => "meters:read",
+        }
+    }
+
+    /// The scope of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.as_str() == name)
+    }
+}
+
+/// What every API key begins with.
+pub const PREFIX: &str = "mr_";
+/// Characters of a key that are shown to tell keys apart: the prefix and 8 more.
+const HINT_LEN: usize = PREFIX.len() + 8;
+
+/// A new key's text from 32 random bytes.
+pub fn text(random: [u8; 32]) -> String {
+    format!("{PREFIX}{}", base32(&random))
+}
+
+/// The beginning of a key, to tell keys apart in lists and logs: 40 of its 256
+/// random bits.
+pub fn hint(text: &str) -> &str {
+    text.get(..HINT_LEN).unwrap_or(text)
+}
+
+/// What is stored and looked up in the key's stead. A fast hash is enough: the
+/// key has 256 random bits, so there is nothing to guess.
+pub fn hash(text: &str) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    out
+}

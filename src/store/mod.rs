@@ -1,1 +1,21 @@
-//! To come.
+//! The stores: the only SQL and the only DynamoDB calls of Millrace.
+//!
+//! DynamoDB holds everything that accepting and delivering events touches;
+//! PostgreSQL holds what people configure. A change is written to PostgreSQL
+//! with an outbox row, projected to DynamoDB, and repaired from the outbox by the
+//! sweeper. Errors are classified here: no SDK or driver error leaves this layer
+//! but as the source of an [`Error`](crate::error::Error).
+
+pub mod api_keys;
+pub mod data_plane;
+pub mod deliveries;
+pub mod due;
+pub mod dynamo;
+pub mod endpoints;
+pub mod events;
+pub mod keys;
+pub mod outbox;
+pub mod postgres;
+pub mod projects;
+pub mod table;
+pub mod timeline;

@@ -1,0 +1,135 @@
+//! API keys in PostgreSQL, by hash.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::outbox::{self, Change, Kind};
+use super::postgres::{Postgres, classify};
+use crate::error::{Error, Result};
+use crate::model::id::{KeyId, ProjectId};
+use crate::model::key::Scope;
+
+/// An API key, without its text.
+#[derive(Debug, Clone)]
+pub struct ApiKey {
+    /// Its public name.
+    pub id: KeyId,
+    /// The project it belongs to.
+    pub project: ProjectId,
+    /// What people call it.
+    pub name: String,
+    /// SHA-256 of its text.
+    pub hash: [u8; 32],
+    /// How its text begins.
+    pub hint: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// Changes so far.
+    pub version: i64,
+}
+
+impl ApiKey {
+    fn read(row: &Row) -> Result<Self> {
+        let hash: Vec<u8> = row.get("hash");
+        let scopes: Vec<String> = row.get("scopes");
+        Ok(Self {
+            id: row.get::<_, String>("id").parse().map_err(Error::internal)?,
+            project: row.get::<_, String>("project_id").parse().map_err(Error::internal)?,
+            name: row.get("name"),
+            hash: hash.try_into().map_err(|_| Error::internal(anyhow::anyhow!("hash length")))?,
+            hint: row.get("hint"),
+            // A scope of a newer version is none of this one's business.
+            scopes: scopes.iter().filter_map(|name| Scope::named(name)).collect(),
+            created_at: row.get("created_at"),
+            revoked_at: row.get("revoked_at"),
+            version: row.get("version"),
+        })
+    }
+}
+
+const CREATE: &str = "\
+    insert into api_keys (id, project_id, name, hash, hint, scopes, created_at) \
+    values ($1, $2, $3, $4, $5, $6, $7)";
+
+/// Creates a key; the change still has to be projected.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is no such project; [`Error::Unavailable`] when
+/// the database does not answer.
+pub async fn create(postgres: &Postgres, key: &ApiKey) -> Result<Change> {
+    let mut client = postgres.get().await?;
+    let tx = client.transaction().await.map_err(classify)?;
+    let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.as_str()).collect();
+    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+        &key.id.as_str(),
+        &key.project.as_str(),
+        &key.name,
+        &key.hash.as_slice(),
+        &key.hint,
+        &scopes,
+        &key.created_at,
+    ];
+    tx.execute(CREATE, values).await.map_err(classify)?;
+    let change = outbox::add(&tx, Kind::ApiKey, key.id.as_str()).await?;
+    tx.commit().await.map_err(classify)?;
+    Ok(change)
+}
+
+const LIST: &str = "select * from api_keys where project_id = $1 and id > $2 order by id limit $3";
+
+/// Up to `limit` keys of a project in the order of their creation, those after
+/// `after` only; revoked ones too.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn list(
+    postgres: &Postgres,
+    project: &ProjectId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<ApiKey>> {
+    let client = postgres.get().await?;
+    let rows = client.query(LIST, &[&project.as_str(), &after, &limit]).await.map_err(classify)?;
+    rows.iter().map(ApiKey::read).collect()
+}
+
+const REVOKE: &str = "\
+    update api_keys set revoked_at = coalesce(revoked_at, $3), version = version + 1 \
+    where id = $1 and project_id = $2";
+
+/// Revokes a key; again changes nothing. The change still has to be projected.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
+pub async fn revoke(
+    postgres: &Postgres,
+    project: &ProjectId,
+    id: &KeyId,
+    now: Timestamp,
+) -> Result<Change> {
+    let mut client = postgres.get().await?;
+    let tx = client.transaction().await.map_err(classify)?;
+    let changed = tx.execute(REVOKE, &[&id.as_str(), &project.as_str(), &now]).await;
+    if changed.map_err(classify)? == 0 {
+        return Err(Error::not_found("key", id));
+    }
+    let change = outbox::add(&tx, Kind::ApiKey, id.as_str()).await?;
+    tx.commit().await.map_err(classify)?;
+    Ok(change)
+}
+
+const GET: &str = "select * from api_keys where id = $1";
+
+/// The key called `id`, for its projection.
+pub(super) async fn get(postgres: &Postgres, id: &str) -> Result<Option<ApiKey>> {
+    let client = postgres.get().await?;
+    let row = client.query_opt(GET, &[&id]).await.map_err(classify)?;
+    row.as_ref().map(ApiKey::read).transpose()
+}
+
+/// Every statement above, for the test that prepares them.
+pub const STATEMENTS: &[&str] = &[CREATE, LIST, REVOKE, GET];

@@ -1,0 +1,396 @@
+//! What the data plane knows of the configuration: API keys and endpoints, in
+//! DynamoDB and for a moment in memory.
+//!
+//! Written by the outbox after each change, and by the delivery that is answered
+//! 410; read by every request and job. Reads are cached for `cache.ttl_s`, which
+//! bounds how long another instance acts on what has changed; a write through
+//! this instance is seen by it at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use jiff::{SignedDuration, Timestamp};
+use moka::future::Cache;
+use secrecy::ExposeSecret;
+
+use super::api_keys::ApiKey;
+use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable};
+use super::endpoints::SealedEndpoint;
+use super::keys;
+use crate::error::{Error, Result};
+use crate::model::endpoint::{Signer, State, Target, Targets};
+use crate::model::filter::Filter;
+use crate::model::id::{EndpointId, KeyId, ProjectId};
+use crate::model::key::Scope;
+use crate::model::seal::KeyRing;
+use crate::model::signature::Secret;
+
+/// How long a tombstone outlives what it stands for: longer than any projection
+/// can be late.
+const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+/// What a request may do, by its API key.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// The key.
+    pub key: KeyId,
+    /// The project it belongs to.
+    pub project: ProjectId,
+    /// What it may do there.
+    pub scopes: Arc<[Scope]>,
+}
+
+/// The data plane's view, cached.
+#[derive(Clone)]
+pub struct DataPlane {
+    dynamo: Dynamo,
+    key_ring: Arc<KeyRing>,
+    grants: Cache<[u8; 32], Option<Grant>>,
+    targets: Cache<ProjectId, Arc<Targets>>,
+    /// Counts invalidations, so that a read begun before one is not kept after.
+    generation: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for DataPlane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DataPlane").finish_non_exhaustive()
+    }
+}
+
+impl DataPlane {
+    /// A view of `dynamo` that opens secrets with `key_ring` and keeps up to
+    /// `keys_max` keys and `projects_max` projects for `ttl`.
+    pub fn new(
+        dynamo: Dynamo,
+        key_ring: Arc<KeyRing>,
+        ttl: Duration,
+        keys_max: u64,
+        projects_max: u64,
+    ) -> Self {
+        let grants = Cache::builder().max_capacity(keys_max).time_to_live(ttl).build();
+        let targets = Cache::builder().max_capacity(projects_max).time_to_live(ttl).build();
+        Self { dynamo, key_ring, grants, targets, generation: Arc::default() }
+    }
+
+    /// What the key of that hash may do; none if it is unknown or revoked.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it is not cached and DynamoDB does not answer.
+    pub async fn grant(&self, hash: [u8; 32]) -> Result<Option<Grant>> {
+        if let Some(grant) = self.grants.get(&hash).await {
+            return Ok(grant);
+        }
+        let read = self.current(|| self.read_grant(hash));
+        self.grants.try_get_with(hash, read).await.map_err(shared)
+    }
+
+    async fn read_grant(&self, hash: [u8; 32]) -> Result<Option<Grant>> {
+        let output = self
+            .dynamo
+            .client
+            .get_item()
+            .table_name(&self.dynamo.table)
+            .key("pk", s(keys::key(&hash)))
+            .key("sk", s(keys::KEY))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        let Some(item) = output.item().filter(|item| !item.contains_key("revoked")) else {
+            return Ok(None);
+        };
+        let scopes = texts(item, "scopes").filter_map(Scope::named).collect();
+        Ok(Some(Grant { key: item.parse("key")?, project: item.parse("project")?, scopes }))
+    }
+
+    /// The endpoints of `project`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when they are not cached and DynamoDB does not
+    /// answer.
+    pub async fn targets(&self, project: &ProjectId) -> Result<Arc<Targets>> {
+        if let Some(targets) = self.targets.get(project).await {
+            return Ok(targets);
+        }
+        let read = self.current(|| self.read_targets(project));
+        self.targets.try_get_with_by_ref(project, read).await.map_err(shared)
+    }
+
+    async fn read_targets(&self, project: &ProjectId) -> Result<Arc<Targets>> {
+        let mut list = Vec::new();
+        let mut start = None;
+        loop {
+            let output = self
+                .dynamo
+                .client
+                .query()
+                .table_name(&self.dynamo.table)
+                .key_condition_expression("pk = :pk and begins_with(sk, :sk)")
+                .expression_attribute_values(":pk", s(keys::project(project)))
+                .expression_attribute_values(":sk", s("endpoint#"))
+                .consistent_read(true)
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(unavailable)?;
+            for item in output.items() {
+                match self.read_target(item) {
+                    Ok(target) => list.push(target),
+                    // One unreadable endpoint must not silence the others.
+                    Err(error) => tracing::error!(
+                        endpoint.id = item.str_opt("sk"),
+                        error = format!("{:#}", anyhow::Error::from(error)),
+                        "endpoint left out: its stored configuration is unreadable"
+                    ),
+                }
+            }
+            start = output.last_evaluated_key;
+            if start.is_none() {
+                return Ok(Arc::new(Targets::new(list)));
+            }
+        }
+    }
+
+    fn read_target(&self, item: &Item) -> Result<Target> {
+        let sort = item.str("sk")?;
+        let id: EndpointId =
+            sort.strip_prefix("endpoint#").unwrap_or(sort).parse().map_err(Error::internal)?;
+        let event_types: Vec<_> = texts(item, "event_types").collect();
+        let secrets = match item.get("secrets") {
+            Some(AttributeValue::L(list)) => list.as_slice(),
+            _ => &[],
+        };
+        let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
+        Ok(Target {
+            url: item.parse("url")?,
+            filter: Filter::new(&event_types, item.str_opt("tenant"))?,
+            state: item.parse("state")?,
+            secrets: secrets.map(|secret| self.open(&id, secret)).collect::<Result<_>>()?,
+            id,
+        })
+    }
+
+    fn open(&self, id: &EndpointId, secret: &Item) -> Result<Signer> {
+        let sealed = secret
+            .bytes_opt("sealed")
+            .ok_or_else(|| Error::internal(anyhow::anyhow!("a secret of {id} has no bytes")))?;
+        let expires_at = secret.num_opt("expires").map(Timestamp::from_millisecond);
+        Ok(Signer {
+            secret: open_secret(&self.key_ring, id, sealed)?,
+            expires_at: expires_at.transpose().map_err(Error::internal)?,
+        })
+    }
+
+    /// Reads with `read` until no invalidation came in between: what a slow read
+    /// saw before a change must not be cached after it.
+    async fn current<T, F: Future<Output = Result<T>>>(&self, read: impl Fn() -> F) -> Result<T> {
+        loop {
+            let before = self.generation.load(Ordering::SeqCst);
+            let value = read().await?;
+            if self.generation.load(Ordering::SeqCst) == before {
+                return Ok(value);
+            }
+        }
+    }
+
+    /// Projects an endpoint, unless a later version is there.
+    pub(super) async fn put_endpoint(&self, sealed: &SealedEndpoint) -> Result<()> {
+        let endpoint = &sealed.endpoint;
+        let mut item = Item::new();
+        item.insert("pk".into(), s(keys::project(&endpoint.project)));
+        item.insert("sk".into(), s(keys::endpoint(&endpoint.id)));
+        item.insert("version".into(), n(endpoint.version));
+        item.insert("url".into(), s(&endpoint.url));
+        let types = endpoint.event_types.iter().map(s).collect();
+        item.insert("event_types".into(), AttributeValue::L(types));
+        if let Some(tenant) = &endpoint.tenant {
+            item.insert("tenant".into(), s(tenant));
+        }
+        item.insert("state".into(), s(endpoint.state.as_str()));
+        let secrets = sealed.secrets.iter().map(|secret| {
+            let mut map = HashMap::from([("sealed".to_owned(), b(secret.sealed.clone()))]);
+            if let Some(at) = secret.expires_at {
+                map.insert("expires".into(), ms(at));
+            }
+            AttributeValue::M(map)
+        });
+        item.insert("secrets".into(), AttributeValue::L(secrets.collect()));
+        if endpoint.state == State::Deleted {
+            item.insert("ttl".into(), n(tombstone_ends(endpoint.updated_at)));
+        }
+        self.put_newer(item, endpoint.version).await?;
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.targets.invalidate(&endpoint.project).await;
+        Ok(())
+    }
+
+    /// Projects an API key, unless a later version is there.
+    pub(super) async fn put_key(&self, key: &ApiKey) -> Result<()> {
+        let mut item = Item::new();
+        item.insert("pk".into(), s(keys::key(&key.hash)));
+        item.insert("sk".into(), s(keys::KEY));
+        item.insert("version".into(), n(key.version));
+        item.insert("key".into(), s(key.id.as_str()));
+        item.insert("project".into(), s(key.project.as_str()));
+        let scopes = key.scopes.iter().map(|scope| s(scope.as_str())).collect();
+        item.insert("scopes".into(), AttributeValue::L(scopes));
+        if let Some(at) = key.revoked_at {
+            item.insert("revoked".into(), ms(at));
+            item.insert("ttl".into(), n(tombstone_ends(at)));
+        }
+        self.put_newer(item, key.version).await?;
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.grants.invalidate(&key.hash).await;
+        Ok(())
+    }
+
+    async fn put_newer(&self, item: Item, version: i64) -> Result<()> {
+        let result = self
+            .dynamo
+            .client
+            .put_item()
+            .table_name(&self.dynamo.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(pk) or version < :version")
+            .expression_attribute_values(":version", n(version))
+            .send()
+            .await;
+        match result {
+            Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stops deliveries to an endpoint that answered 410, at once and without the
+    /// control plane, and leaves word for it that is due at `due`. False if it
+    /// was not enabled.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn disable_gone(
+        &self,
+        project: &ProjectId,
+        id: &EndpointId,
+        at: Timestamp,
+        due: Timestamp,
+    ) -> Result<bool> {
+        let update = Update::builder()
+            .table_name(&self.dynamo.table)
+            .key("pk", s(keys::project(project)))
+            .key("sk", s(keys::endpoint(id)))
+            .update_expression("set #state = :gone")
+            .condition_expression("#state = :enabled")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":gone", s(State::Gone.as_str()))
+            .expression_attribute_values(":enabled", s(State::Enabled.as_str()))
+            .build()
+            .map_err(Error::internal)?;
+        let word = Put::builder()
+            .table_name(&self.dynamo.table)
+            .item("pk", s(id.as_str()))
+            .item("sk", s(keys::DISABLE))
+            .item("at", ms(at))
+            .item("due_pk", s(keys::due(0)))
+            .item("due_sk", s(keys::due_sort(due, id.as_str())))
+            .build()
+            .map_err(Error::internal)?;
+        let result = self
+            .dynamo
+            .client
+            .transact_write_items()
+            .transact_items(TransactWriteItem::builder().update(update).build())
+            .transact_items(TransactWriteItem::builder().put(word).build())
+            .send()
+            .await;
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.targets.invalidate(project).await;
+        match result {
+            Ok(_) => Ok(true),
+            Err(error) if is_canceled(&error) => Ok(false),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// When the endpoint whose disabling is due answered 410; none once it is
+    /// done.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn gone_at(&self, id: &EndpointId) -> Result<Option<Timestamp>> {
+        let output = self
+            .dynamo
+            .client
+            .get_item()
+            .table_name(&self.dynamo.table)
+            .key("pk", s(id.as_str()))
+            .key("sk", s(keys::DISABLE))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        output.item().map(|item| item.time("at")).transpose()
+    }
+
+    /// Takes back the word for the control plane: it has it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn forget_gone(&self, id: &EndpointId) -> Result<()> {
+        let delete = self.dynamo.client.delete_item().table_name(&self.dynamo.table);
+        let delete = delete.key("pk", s(id.as_str())).key("sk", s(keys::DISABLE));
+        delete.send().await.map_err(unavailable)?;
+        Ok(())
+    }
+}
+
+/// Opens a secret sealed for endpoint `id`.
+///
+/// # Errors
+/// [`Error::Internal`] when the key ring lacks its key or it was sealed for
+/// another endpoint.
+pub fn open_secret(ring: &KeyRing, id: &EndpointId, sealed: &[u8]) -> Result<Secret> {
+    let text = ring.open(id.as_str().as_bytes(), sealed).map_err(Error::internal)?;
+    let text = std::str::from_utf8(text.expose_secret()).map_err(Error::internal)?;
+    Secret::parse(text).map_err(|invalid| Error::internal(anyhow::anyhow!("{invalid}")))
+}
+
+/// Seals `secret` for endpoint `id`.
+pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Secret) -> Vec<u8> {
+    ring.seal(nonce, id.as_str().as_bytes(), secret.to_text().expose_secret().as_bytes())
+}
+
+fn is_canceled<R>(
+    error: &aws_sdk_dynamodb::error::SdkError<
+        aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError,
+        R,
+    >,
+) -> bool {
+    error.as_service_error().is_some_and(|e| e.is_transaction_canceled_exception())
+}
+
+fn texts<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = &'a str> {
+    let list = match item.get(name) {
+        Some(AttributeValue::L(list)) => list.as_slice(),
+        _ => &[],
+    };
+    list.iter().filter_map(|value| value.as_s().ok().map(String::as_str))
+}
+
+fn tombstone_ends(at: Timestamp) -> i64 {
+    at.saturating_add(TOMBSTONE_KEPT).unwrap_or(Timestamp::MAX).as_second()
+}
+
+/// The error of a read that several callers waited for together.
+fn shared(error: Arc<Error>) -> Error {
+    let source = match &*error {
+        Error::Unavailable { source, .. } | Error::Internal(source) => format!("{source:#}"),
+        other => other.to_string(),
+    };
+    match &*error {
+        Error::Internal(_) => Error::internal(anyhow::anyhow!(source)),
+        _ => Error::Unavailable { what: "the event store", source: anyhow::anyhow!(source) },
+    }
+}

@@ -1,0 +1,513 @@
+//! Deliveries in DynamoDB: below their event, with a due time while pending.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::{
+    AttributeValue, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure,
+};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use jiff::Timestamp;
+
+use super::dynamo::{Dynamo, Item, Kind, Read, kind, ms, n, s, unavailable};
+use super::events::{NewEvent, StoredEvent};
+use super::timeline::{self, Range};
+use super::keys;
+use crate::error::{Error, Result};
+use crate::model::delivery::{ATTEMPTS_KEPT_MAX, Attempt, Progress, State};
+use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
+
+/// Keys of one BatchGetItem.
+const BATCH_GET_MAX: usize = 100;
+/// Rounds of BatchGetItem for what DynamoDB left unprocessed.
+const BATCH_ROUNDS_MAX: u32 = 5;
+
+/// A delivery about to be written.
+#[derive(Debug)]
+pub struct NewDelivery<'a> {
+    /// The event.
+    pub event: &'a EventId,
+    /// Where it goes.
+    pub endpoint: &'a EndpointId,
+    /// Whose both are.
+    pub project: &'a ProjectId,
+    /// The CloudEvents `type`.
+    pub event_type: &'a str,
+    /// The extension attribute `tenant`.
+    pub tenant: Option<&'a str>,
+    /// When it is written.
+    pub created: Timestamp,
+    /// When it may be forgotten, with its event.
+    pub expires: Timestamp,
+    /// When the sweeper takes it up unless a worker is done first.
+    pub due: Timestamp,
+}
+
+impl<'a> NewDelivery<'a> {
+    pub(super) fn of(new: &NewEvent<'a>, endpoint: &'a EndpointId, due: Timestamp) -> Self {
+        Self {
+            event: new.id,
+            endpoint,
+            project: new.project,
+            event_type: new.event.event_type(),
+            tenant: new.event.tenant(),
+            created: new.received,
+            expires: new.expires,
+            due,
+        }
+    }
+
+    /// A delivery of a stored event.
+    pub fn of_stored(
+        event: &'a StoredEvent,
+        endpoint: &'a EndpointId,
+        created: Timestamp,
+        due: Timestamp,
+    ) -> Self {
+        Self {
+            event: &event.id,
+            endpoint,
+            project: &event.project,
+            event_type: &event.event_type,
+            tenant: event.tenant.as_deref(),
+            created,
+            expires: event.expires,
+            due,
+        }
+    }
+
+    fn id(&self) -> DeliveryId {
+        DeliveryId::new(self.event, self.endpoint)
+    }
+}
+
+pub(super) fn new_item(new: &NewDelivery<'_>) -> Item {
+    let mut item = Item::with_capacity(14);
+    item.insert("pk".into(), s(new.event.as_str()));
+    item.insert("sk".into(), s(keys::delivery(new.endpoint)));
+    item.insert("project".into(), s(new.project.as_str()));
+    item.insert("type".into(), s(new.event_type));
+    if let Some(tenant) = new.tenant {
+        item.insert("tenant".into(), s(tenant));
+    }
+    item.insert("state".into(), s(State::Pending.as_str()));
+    item.insert("made".into(), n(0));
+    item.insert("round_start".into(), n(0));
+    item.insert("created".into(), ms(new.created));
+    item.insert("ttl".into(), n(new.expires.as_second()));
+    let id = new.id();
+    let shard = keys::timeline_shard(new.event);
+    item.insert("tl_pk".into(), s(keys::timeline_of_endpoint(new.endpoint, shard)));
+    item.insert("tl_sk".into(), s(keys::timeline_sort(new.created, new.event)));
+    item.insert("due_pk".into(), s(keys::due_of_delivery(&id)));
+    item.insert("due_sk".into(), s(keys::due_sort(new.due, id.as_str())));
+    item
+}
+
+/// A delivery as it is kept.
+#[derive(Debug, Clone)]
+pub struct StoredDelivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// The CloudEvents `type` of its event.
+    pub event_type: String,
+    /// The event's `tenant`.
+    pub tenant: Option<String>,
+    /// Where it stands.
+    pub state: State,
+    /// How far it is.
+    pub progress: Progress,
+    /// The latest attempts, the oldest first.
+    pub attempts: Vec<Attempt>,
+    /// When it was first written.
+    pub created: Timestamp,
+    /// When the next attempt is due; while one is queued, a little later.
+    pub due: Option<Timestamp>,
+}
+
+impl StoredDelivery {
+    pub(super) fn read(item: &Item) -> Result<Self> {
+        let event: EventId = item.parse("pk")?;
+        let sort = item.str("sk")?;
+        let endpoint = sort.strip_prefix("delivery#").unwrap_or(sort);
+        let endpoint: EndpointId = endpoint.parse().map_err(Error::internal)?;
+        Ok(Self {
+            id: DeliveryId::new(&event, &endpoint),
+            project: item.parse("project")?,
+            event_type: item.str("type")?.to_owned(),
+            tenant: item.str_opt("tenant").map(str::to_owned),
+            state: item.parse("state")?,
+            progress: Progress {
+                made: u32::try_from(item.num("made")?).map_err(Error::internal)?,
+                round_start: u32::try_from(item.num("round_start")?).map_err(Error::internal)?,
+            },
+            attempts: read_attempts(item)?,
+            created: item.time("created")?,
+            due: item.str_opt("due_sk").and_then(keys::time_of_sort),
+        })
+    }
+}
+
+fn read_attempts(item: &Item) -> Result<Vec<Attempt>> {
+    let Some(AttributeValue::L(list)) = item.get("attempts") else { return Ok(vec![]) };
+    list.iter().filter_map(|value| value.as_m().ok()).map(read_attempt).collect()
+}
+
+fn read_attempt(map: &Item) -> Result<Attempt> {
+    Ok(Attempt {
+        at: map.time("at")?,
+        duration_ms: u64::try_from(map.num("duration_ms")?).map_err(Error::internal)?,
+        status: map.num_opt("status").and_then(|status| u16::try_from(status).ok()),
+        error: map.str_opt("error").map(str::to_owned),
+        response: map.str_opt("response").map(str::to_owned),
+    })
+}
+
+fn write_attempt(attempt: &Attempt) -> AttributeValue {
+    let mut map = HashMap::with_capacity(5);
+    map.insert("at".into(), ms(attempt.at));
+    map.insert("duration_ms".into(), n(i64::try_from(attempt.duration_ms).unwrap_or(i64::MAX)));
+    if let Some(status) = attempt.status {
+        map.insert("status".into(), n(status));
+    }
+    for (name, text) in [("error", &attempt.error), ("response", &attempt.response)] {
+        if let Some(text) = text {
+            map.insert(name.into(), s(text));
+        }
+    }
+    AttributeValue::M(map)
+}
+
+/// Writes a delivery that is not there yet; false if it is. One write unit and
+/// one for each index.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn put_new(dynamo: &Dynamo, new: &NewDelivery<'_>) -> Result<bool> {
+    let result = dynamo
+        .client
+        .put_item()
+        .table_name(&dynamo.table)
+        .set_item(Some(new_item(new)))
+        .condition_expression("attribute_not_exists(pk)")
+        .send()
+        .await;
+    match result {
+        Ok(_) => Ok(true),
+        Err(error) if kind(&error) == Kind::Condition => Ok(false),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// The delivery `id`, or none. One consistent read.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get(dynamo: &Dynamo, id: &DeliveryId) -> Result<Option<StoredDelivery>> {
+    let output = dynamo
+        .client
+        .get_item()
+        .table_name(&dynamo.table)
+        .key("pk", s(id.event().as_str()))
+        .key("sk", s(keys::delivery(&id.endpoint())))
+        .consistent_read(true)
+        .send()
+        .await
+        .map_err(unavailable)?;
+    output.item().map(StoredDelivery::read).transpose()
+}
+
+/// Up to `limit` deliveries of an event in the order of their endpoints' ids,
+/// those after `after` only.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn of_event(
+    dynamo: &Dynamo,
+    event: &EventId,
+    after: Option<&EndpointId>,
+    limit: usize,
+) -> Result<Vec<StoredDelivery>> {
+    let after = after.map_or_else(|| "delivery#".to_owned(), keys::delivery);
+    let mut rows = Vec::new();
+    let mut start = None;
+    loop {
+        let output = dynamo
+            .client
+            .query()
+            .table_name(&dynamo.table)
+            // '$' follows '#': the end of "delivery#…".
+            .key_condition_expression("pk = :pk and sk between :after and :end")
+            .expression_attribute_values(":pk", s(event.as_str()))
+            .expression_attribute_values(":after", s(&after))
+            .expression_attribute_values(":end", s("delivery$"))
+            .limit(i32::try_from(limit - rows.len() + 1).unwrap_or(i32::MAX))
+            .consistent_read(true)
+            .set_exclusive_start_key(start)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        for item in output.items() {
+            if item.str("sk")? != after && rows.len() < limit {
+                rows.push(StoredDelivery::read(item)?);
+            }
+        }
+        start = output.last_evaluated_key;
+        if start.is_none() || rows.len() >= limit {
+            return Ok(rows);
+        }
+    }
+}
+
+/// What an attempt changed.
+#[derive(Debug)]
+pub struct Recorded<'a> {
+    /// The delivery.
+    pub id: &'a DeliveryId,
+    /// Its progress before the attempt.
+    pub before: Progress,
+    /// Attempts kept so far, the oldest first.
+    pub kept: &'a [Attempt],
+    /// The attempt.
+    pub attempt: &'a Attempt,
+    /// The state after it.
+    pub state: State,
+    /// When the next one is due, if the state is pending.
+    pub due: Option<Timestamp>,
+}
+
+/// Records an attempt, the state and the next due time in one conditional write;
+/// false if another worker has recorded the same attempt.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn record(dynamo: &Dynamo, recorded: &Recorded<'_>) -> Result<bool> {
+    let drop = (recorded.kept.len() + 1).saturating_sub(ATTEMPTS_KEPT_MAX);
+    let attempts = recorded.kept.iter().skip(drop).chain([recorded.attempt]);
+    let attempts = attempts.map(write_attempt).collect();
+    let set = "set #state = :state, made = :next, attempts = :attempts";
+    let update = guarded(dynamo, recorded.id, recorded.before.made)
+        .expression_attribute_values(":state", s(recorded.state.as_str()))
+        .expression_attribute_values(":next", n(recorded.before.made + 1))
+        .expression_attribute_values(":attempts", AttributeValue::L(attempts));
+    won(match recorded.due {
+        Some(due) => update
+            .update_expression(format!("{set}, due_sk = :due remove swept"))
+            .expression_attribute_values(":due", s(keys::due_sort(due, recorded.id.as_str()))),
+        None => update.update_expression(format!("{set} remove due_pk, due_sk, swept")),
+    })
+    .await
+}
+
+/// Moves a pending delivery's due time without an attempt: its endpoint is
+/// disabled for now.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn hold(dynamo: &Dynamo, id: &DeliveryId, made: u32, until: Timestamp) -> Result<bool> {
+    won(guarded(dynamo, id, made)
+        .update_expression("set due_sk = :due remove swept")
+        .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))))
+    .await
+}
+
+/// Ends a pending delivery without an attempt, in `state`.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn end(dynamo: &Dynamo, id: &DeliveryId, made: u32, state: State) -> Result<bool> {
+    won(guarded(dynamo, id, made)
+        .update_expression("set #state = :state remove due_pk, due_sk, swept")
+        .expression_attribute_values(":state", s(state.as_str())))
+    .await
+}
+
+/// An update that takes place only while the delivery is pending and attempt
+/// `made` is its next.
+fn guarded(dynamo: &Dynamo, id: &DeliveryId, made: u32) -> UpdateItemFluentBuilder {
+    dynamo
+        .client
+        .update_item()
+        .table_name(&dynamo.table)
+        .key("pk", s(id.event().as_str()))
+        .key("sk", s(keys::delivery(&id.endpoint())))
+        .condition_expression("#state = :pending and made = :made")
+        .expression_attribute_names("#state", "state")
+        .expression_attribute_values(":pending", s(State::Pending.as_str()))
+        .expression_attribute_values(":made", n(made))
+}
+
+async fn won(update: UpdateItemFluentBuilder) -> Result<bool> {
+    match update.send().await {
+        Ok(_) => Ok(true),
+        Err(error) if kind(&error) == Kind::Condition => Ok(false),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// Begins a new round for a delivery in any state, due at `due`; none if there
+/// is no such delivery.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn retry(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+    due: Timestamp,
+) -> Result<Option<StoredDelivery>> {
+    let update = new_round(dynamo, id, due)
+        .update_expression(NEW_ROUND)
+        .condition_expression("attribute_exists(pk)")
+        .return_values(ReturnValue::AllNew);
+    match update.send().await {
+        Ok(output) => output.attributes().map(StoredDelivery::read).transpose(),
+        Err(error) if kind(&error) == Kind::Condition => Ok(None),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// What a replay did to one delivery.
+#[derive(Debug)]
+pub enum Replayed {
+    /// It begins a new round.
+    Again(Progress),
+    /// It is pending anyway, or this replay has been here before.
+    Already,
+    /// There is no delivery of this event to this endpoint yet.
+    Missing,
+}
+
+/// Begins a new round for a delivery that has ended, once per replay `at`.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn replay(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+    at: Timestamp,
+    due: Timestamp,
+) -> Result<Replayed> {
+    let update = new_round(dynamo, id, due)
+        .update_expression(format!("{NEW_ROUND}, replayed = :at").replace(REMOVE, "") + REMOVE)
+        .condition_expression(
+            "attribute_exists(pk) and #state <> :pending \
+             and (attribute_not_exists(replayed) or replayed < :at)",
+        )
+        .expression_attribute_values(":at", ms(at))
+        .return_values(ReturnValue::AllNew)
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    match update.send().await {
+        Ok(output) => {
+            let item = output.attributes().ok_or_else(no_attributes)?;
+            Ok(Replayed::Again(StoredDelivery::read(item)?.progress))
+        }
+        Err(error) if kind(&error) == Kind::Condition => match error.into_service_error() {
+            UpdateItemError::ConditionalCheckFailedException(e) if e.item().is_some() => {
+                Ok(Replayed::Already)
+            }
+            _ => Ok(Replayed::Missing),
+        },
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+const REMOVE: &str = " remove swept";
+const NEW_ROUND: &str =
+    "set #state = :pending, round_start = made, due_pk = :due_pk, due_sk = :due remove swept";
+
+fn new_round(dynamo: &Dynamo, id: &DeliveryId, due: Timestamp) -> UpdateItemFluentBuilder {
+    dynamo
+        .client
+        .update_item()
+        .table_name(&dynamo.table)
+        .key("pk", s(id.event().as_str()))
+        .key("sk", s(keys::delivery(&id.endpoint())))
+        .expression_attribute_names("#state", "state")
+        .expression_attribute_values(":pending", s(State::Pending.as_str()))
+        .expression_attribute_values(":due_pk", s(keys::due_of_delivery(id)))
+        .expression_attribute_values(":due", s(keys::due_sort(due, id.as_str())))
+}
+
+fn no_attributes() -> Error {
+    Error::internal(anyhow::anyhow!("an update returned no attributes"))
+}
+
+/// A page of an endpoint's deliveries, the newest first, and where the next
+/// begins. Cost: an index page per shard and one BatchGetItem per 100 rows.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn list(
+    dynamo: &Dynamo,
+    endpoint: &EndpointId,
+    state: Option<State>,
+    range: &Range,
+) -> Result<(Vec<StoredDelivery>, Option<String>)> {
+    let partitions: Vec<_> = (0..keys::TIMELINE_SHARDS)
+        .map(|shard| keys::timeline_of_endpoint(endpoint, shard))
+        .collect();
+    let mut rows = Vec::with_capacity(range.limit);
+    let mut range = range.clone();
+    let wanted = range.limit;
+    let mut looked_at = 0;
+    loop {
+        let page = timeline::page(dynamo, &partitions, &range, |_| true).await?;
+        looked_at += page.items.len();
+        for row in batch_get(dynamo, &page.items).await? {
+            if state.is_none_or(|state| row.state == state) {
+                rows.push(row);
+            }
+        }
+        range.after = page.next;
+        if range.after.is_none() || rows.len() >= wanted || looked_at >= timeline::READ_MAX {
+            return Ok((rows, range.after));
+        }
+        range.limit = wanted - rows.len();
+    }
+}
+
+/// The whole items of index rows, in the rows' order; rows gone since are left
+/// out.
+async fn batch_get(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>> {
+    let mut found = HashMap::with_capacity(rows.len());
+    for chunk in rows.chunks(BATCH_GET_MAX) {
+        let mut keys: Vec<Item> = chunk
+            .iter()
+            .map(|row| ["pk", "sk"].iter().filter_map(|k| Some(((*k).into(), row.get(*k)?.clone()))).collect())
+            .collect();
+        for round in 0..BATCH_ROUNDS_MAX {
+            if round > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(20 << round)).await;
+            }
+            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).build();
+            let output = dynamo
+                .client
+                .batch_get_item()
+                .request_items(&dynamo.table, wanted.map_err(Error::internal)?)
+                .send()
+                .await
+                .map_err(unavailable)?;
+            for item in output.responses.unwrap_or_default().into_values().flatten() {
+                let row = StoredDelivery::read(&item)?;
+                found.insert(row.id.clone(), row);
+            }
+            let left = output.unprocessed_keys.unwrap_or_default().into_values().next();
+            keys = left.map(|left| left.keys).unwrap_or_default();
+            if keys.is_empty() {
+                break;
+            }
+        }
+        if !keys.is_empty() {
+            let source = anyhow::anyhow!("BatchGetItem left {} keys unprocessed", keys.len());
+            return Err(Error::Unavailable { what: "the event store", source });
+        }
+    }
+    let id = |row: &Item| {
+        let event: EventId = row.parse("pk").ok()?;
+        let endpoint = row.str_opt("sk")?.strip_prefix("delivery#")?.parse().ok()?;
+        Some(DeliveryId::new(&event, &endpoint))
+    };
+    Ok(rows.iter().filter_map(|row| found.remove(&id(row)?)).collect())
+}

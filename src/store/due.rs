@@ -1,0 +1,121 @@
+//! The due index: everything with work left, by when.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::ReturnValue;
+use jiff::Timestamp;
+
+use super::deliveries::StoredDelivery;
+use super::dynamo::{Dynamo, Item, Kind, Read, kind, n, s, unavailable};
+use super::keys;
+use crate::error::{Error, Result};
+use crate::model::id::EndpointId;
+use crate::model::job::Job;
+
+/// Times the lease of what is swept again and again is doubled: work that waits
+/// behind a backlog is enqueued ever more rarely, not at every sweep.
+const DOUBLINGS_MAX: u32 = 6;
+
+/// Something due, as the index knows it.
+#[derive(Debug)]
+pub struct Due {
+    pk: String,
+    sk: String,
+    due_sk: String,
+    swept: u32,
+}
+
+impl Due {
+    /// When it was due.
+    pub fn at(&self) -> Option<Timestamp> {
+        keys::time_of_sort(&self.due_sk)
+    }
+
+    /// Times it was swept and enqueued since its last attempt.
+    pub fn swept(&self) -> u32 {
+        self.swept
+    }
+
+    /// Its lease when it is taken now.
+    fn lease(&self, base: Duration) -> Duration {
+        base.saturating_mul(1 << self.swept.min(DOUBLINGS_MAX))
+    }
+}
+
+/// The longest that something enqueued is left to its worker.
+pub fn lease_max(base: Duration) -> Duration {
+    base.saturating_mul(1 << DOUBLINGS_MAX)
+}
+
+/// Up to `limit` things of due partition `shard` that are due at `now`, the most
+/// overdue first. One query.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn query(dynamo: &Dynamo, shard: u8, now: Timestamp, limit: usize) -> Result<Vec<Due>> {
+    let output = dynamo
+        .client
+        .query()
+        .table_name(&dynamo.table)
+        .index_name("due")
+        .key_condition_expression("due_pk = :pk and due_sk < :bound")
+        .expression_attribute_values(":pk", s(keys::due(shard)))
+        .expression_attribute_values(":bound", s(keys::due_bound(now)))
+        .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+        .send()
+        .await
+        .map_err(unavailable)?;
+    let read = |item: &Item| {
+        Ok(Due {
+            pk: item.str("pk")?.to_owned(),
+            sk: item.str("sk")?.to_owned(),
+            due_sk: item.str("due_sk")?.to_owned(),
+            swept: item.num_opt("swept").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+        })
+    };
+    output.items().iter().map(read).collect()
+}
+
+/// Takes `due` from `now` for the lease `base`, doubled each time it is taken
+/// again; none if it is done or another sweeper has taken it. One conditional
+/// write.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn win(
+    dynamo: &Dynamo,
+    due: &Due,
+    now: Timestamp,
+    base: Duration,
+) -> Result<Option<Job>> {
+    let what = due.due_sk.get(14..).unwrap_or_default();
+    let update = dynamo
+        .client
+        .update_item()
+        .table_name(&dynamo.table)
+        .key("pk", s(&due.pk))
+        .key("sk", s(&due.sk))
+        .update_expression("set due_sk = :next, swept = if_not_exists(swept, :zero) + :one")
+        .condition_expression("due_sk = :old")
+        .expression_attribute_values(":old", s(&due.due_sk))
+        .expression_attribute_values(":next", s(keys::due_sort(now + due.lease(base), what)))
+        .expression_attribute_values(":zero", n(0))
+        .expression_attribute_values(":one", n(1))
+        .return_values(ReturnValue::AllNew);
+    match update.send().await {
+        Ok(output) => output.attributes().map(job).transpose(),
+        Err(error) if kind(&error) == Kind::Condition => Ok(None),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+fn job(item: &Item) -> Result<Job> {
+    match item.str("sk")? {
+        keys::EVENT => Ok(Job::FanOut { event: item.parse("pk")? }),
+        keys::DISABLE => Ok(Job::Disable { endpoint: item.parse("pk")? }),
+        _ => {
+            let delivery = StoredDelivery::read(item)?;
+            Ok(Job::Deliver { delivery: delivery.id, made: delivery.progress.made, carried: None })
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The DynamoDB client: one table, typed access to items, errors classified once.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
+
+use crate::error::{Error, Result};
+
+/// The table that holds everything the data plane reads and writes.
+#[derive(Clone, Debug)]
+pub struct Dynamo {
+    /// The SDK's client.
+    pub client: Client,
+    /// The table's name.
+    pub table: String,
+}
+
+/// What an error of DynamoDB means to the caller.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum Kind {
+    /// A condition did not hold.
+    Condition,
+    /// A transaction met another one: the same call may work at once.
+    Contention,
+    /// The table is not there.
+    NoTable,
+    /// Everything else: throttled, refused, out of reach.
+    Other,
+}
+
+/// Classifies `error`.
+pub(crate) fn kind<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Kind {
+    match error.as_service_error().and_then(ProvideErrorMetadata::code) {
+        Some("ConditionalCheckFailedException") => Kind::Condition,
+        Some("TransactionConflictException" | "TransactionInProgressException") => Kind::Contention,
+        Some("ResourceNotFoundException") => Kind::NoTable,
+        _ => Kind::Other,
+    }
+}
+
+/// `error` as what a request or job answers with: nobody can act on the
+/// difference between a throttled and an unreachable table but by coming back.
+pub(crate) fn unavailable<E, R>(error: SdkError<E, R>) -> Error
+where
+    E: std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    Error::Unavailable { what: "the event store", source: error.into() }
+}
+
+/// An item as DynamoDB gives and takes it.
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// A string attribute.
+pub(crate) fn s(text: impl Into<String>) -> AttributeValue {
+    AttributeValue::S(text.into())
+}
+
+/// A number attribute.
+pub(crate) fn n(number: impl Into<i64>) -> AttributeValue {
+    AttributeValue::N(number.into().to_string())
+}
+
+/// A time as a number of milliseconds.
+pub(crate) fn ms(at: Timestamp) -> AttributeValue {
+    n(at.as_millisecond())
+}
+
+/// A binary attribute.
+pub(crate) fn b(bytes: impl Into<Vec<u8>>) -> AttributeValue {
+    AttributeValue::B(Blob::new(bytes))
+}
+
+/// Typed reads of an [`Item`]. A missing or ill-typed attribute is a defect of
+/// what wrote it, and so [`Error::Internal`].
+pub(crate) trait Read {
+    /// The attribute, if it is a string.
+    fn str_opt(&self, name: &str) -> Option<&str>;
+    /// The number, if it is one.
+    fn num_opt(&self, name: &str) -> Option<i64>;
+    /// The bytes, if it is binary.
+    fn bytes_opt(&self, name: &str) -> Option<&[u8]>;
+
+    /// The string.
+    fn str(&self, name: &str) -> Result<&str> {
+        self.str_opt(name).ok_or_else(|| missing(name))
+    }
+    /// The number.
+    fn num(&self, name: &str) -> Result<i64> {
+        self.num_opt(name).ok_or_else(|| missing(name))
+    }
+    /// The time kept as milliseconds.
+    fn time(&self, name: &str) -> Result<Timestamp> {
+        Timestamp::from_millisecond(self.num(name)?).map_err(Error::internal)
+    }
+    /// The string, parsed.
+    fn parse<T>(&self, name: &str) -> Result<T>
+    where
+        T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+    {
+        self.str(name)?.parse().map_err(Error::internal)
+    }
+}
+
+impl Read for Item {
+    fn str_opt(&self, name: &str) -> Option<&str> {
+        self.get(name)?.as_s().ok().map(String::as_str)
+    }
+
+    fn num_opt(&self, name: &str) -> Option<i64> {
+        self.get(name)?.as_n().ok()?.parse().ok()
+    }
+
+    fn bytes_opt(&self, name: &str) -> Option<&[u8]> {
+        Some(self.get(name)?.as_b().ok()?.as_ref())
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::internal(anyhow::anyhow!("stored item has no readable attribute {name:?}"))
+}

@@ -1,0 +1,455 @@
+//! Events in DynamoDB: written once, under a condition; read back whole or as a
+//! page of a timeline.
+
+use aws_sdk_dynamodb::types::{
+    Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+
+use super::deliveries::{self, StoredDelivery};
+use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable};
+use super::timeline::{self, Range};
+use super::keys;
+use crate::error::{Error, Result};
+use crate::model::event::Event;
+use crate::model::id::{EndpointId, EventId, ProjectId};
+
+/// Endpoints up to which an event and its deliveries are written in one
+/// transaction; beyond, a fan-out job writes them. DynamoDB would allow 99, at
+/// twice the write units of single puts.
+pub const INLINE_DELIVERIES_MAX: usize = 25;
+
+/// Tries of a transaction that meets another one on the same event.
+const CONTENTION_TRIES_MAX: u32 = 5;
+
+/// An event about to be kept.
+#[derive(Debug)]
+pub struct NewEvent<'a> {
+    /// Derived from project, source and CloudEvent id.
+    pub id: &'a EventId,
+    /// Whose it is.
+    pub project: &'a ProjectId,
+    /// The CloudEvent.
+    pub event: &'a Event,
+    /// When it arrived.
+    pub received: Timestamp,
+    /// When it may be forgotten.
+    pub expires: Timestamp,
+}
+
+/// What becomes of an event's deliveries at accept.
+#[derive(Debug)]
+pub enum Plan<'a> {
+    /// Written with it, due at the given time unless a worker is done first.
+    Inline(&'a [EndpointId], Timestamp),
+    /// Left to a fan-out job, due at the given time.
+    FanOut(Timestamp),
+}
+
+/// How accepting ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Durable now.
+    New,
+    /// It was already there with the same content.
+    Duplicate,
+    /// It was already there with other content.
+    Different,
+}
+
+/// Keeps an event and plans its deliveries: one call, all or nothing.
+///
+/// Idempotent by the event's id: a second call changes nothing and says whether
+/// the content is the same. Cost: 1 write unit a KB with no deliveries; twice
+/// that for the event and each delivery otherwise, plus one each for the
+/// indexes.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer, refuses or throttles;
+/// the event may then be kept all the same, and publishing it again tells.
+pub async fn accept(dynamo: &Dynamo, new: &NewEvent<'_>, plan: &Plan<'_>) -> Result<Accepted> {
+    match plan {
+        Plan::Inline([], _) => put(dynamo, new, item(new)).await,
+        Plan::FanOut(due) => {
+            let mut item = item(new);
+            item.insert("fan".into(), s(Fan::New.to_text()));
+            item.insert("due_pk".into(), s(keys::due_of_event(new.id)));
+            item.insert("due_sk".into(), s(keys::due_sort(*due, new.id.as_str())));
+            put(dynamo, new, item).await
+        }
+        Plan::Inline(endpoints, due) => transact(dynamo, new, endpoints, *due).await,
+    }
+}
+
+async fn put(dynamo: &Dynamo, new: &NewEvent<'_>, item: Item) -> Result<Accepted> {
+    let result = dynamo
+        .client
+        .put_item()
+        .table_name(&dynamo.table)
+        .set_item(Some(item))
+        .condition_expression("attribute_not_exists(pk)")
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+        .send()
+        .await;
+    match result {
+        Ok(_) => Ok(Accepted::New),
+        Err(error) if kind(&error) == Kind::Condition => {
+            use aws_sdk_dynamodb::operation::put_item::PutItemError;
+            match error.into_service_error() {
+                PutItemError::ConditionalCheckFailedException(failed) => {
+                    compare(failed.item(), new)
+                }
+                other => Err(Error::internal(other)),
+            }
+        }
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+async fn transact(
+    dynamo: &Dynamo,
+    new: &NewEvent<'_>,
+    endpoints: &[EndpointId],
+    due: Timestamp,
+) -> Result<Accepted> {
+    let mut puts = Vec::with_capacity(endpoints.len() + 1);
+    let put = Put::builder()
+        .table_name(&dynamo.table)
+        .set_item(Some(item(new)))
+        .condition_expression("attribute_not_exists(pk)")
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    puts.push(transact_put(put)?);
+    for endpoint in endpoints {
+        let row = deliveries::new_item(&deliveries::NewDelivery::of(new, endpoint, due));
+        puts.push(transact_put(Put::builder().table_name(&dynamo.table).set_item(Some(row)))?);
+    }
+    for tries in 1.. {
+        let request =
+            dynamo.client.transact_write_items().set_transact_items(Some(puts.clone())).send();
+        let Err(error) = request.await else { return Ok(Accepted::New) };
+        match canceled(&error) {
+            Some(Canceled::Condition(old)) => return compare(old.as_ref(), new),
+            Some(Canceled::Contention) if tries < CONTENTION_TRIES_MAX => {
+                tokio::time::sleep(std::time::Duration::from_millis(10 << tries)).await;
+            }
+            _ => return Err(unavailable(error)),
+        }
+    }
+    unreachable!("the last try returns")
+}
+
+fn transact_put(
+    put: aws_sdk_dynamodb::types::builders::PutBuilder,
+) -> Result<TransactWriteItem> {
+    let put = put.build().map_err(Error::internal)?;
+    Ok(TransactWriteItem::builder().put(put).build())
+}
+
+enum Canceled {
+    Condition(Option<Item>),
+    Contention,
+}
+
+type TransactError = aws_sdk_dynamodb::error::SdkError<
+    aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError,
+>;
+
+/// Why the transaction did not take place, when it was the event's condition or
+/// another transaction on the same items.
+fn canceled(error: &TransactError) -> Option<Canceled> {
+    use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError as Failed;
+    let canceled = match error.as_service_error()? {
+        Failed::TransactionCanceledException(canceled) => canceled,
+        _ => return (kind(error) == Kind::Contention).then_some(Canceled::Contention),
+    };
+    let reasons = canceled.cancellation_reasons();
+    let first = reasons.first()?;
+    if first.code() == Some("ConditionalCheckFailed") {
+        return Some(Canceled::Condition(first.item().cloned()));
+    }
+    let conflict = reasons.iter().any(|reason| reason.code() == Some("TransactionConflict"));
+    conflict.then_some(Canceled::Contention)
+}
+
+fn compare(old: Option<&Item>, new: &NewEvent<'_>) -> Result<Accepted> {
+    let old = old.ok_or_else(|| {
+        Error::internal(anyhow::anyhow!("a failed condition came without the old item"))
+    })?;
+    let same = old.bytes_opt("fp") == Some(new.event.fingerprint().as_slice());
+    Ok(if same { Accepted::Duplicate } else { Accepted::Different })
+}
+
+fn item(new: &NewEvent<'_>) -> Item {
+    let event = new.event;
+    let mut item = Item::with_capacity(16);
+    item.insert("pk".into(), s(new.id.as_str()));
+    item.insert("sk".into(), s(keys::EVENT));
+    item.insert("project".into(), s(new.project.as_str()));
+    item.insert("ce_id".into(), s(event.id()));
+    item.insert("type".into(), s(event.event_type()));
+    item.insert("source".into(), s(event.source()));
+    for (name, value) in
+        [("subject", event.subject()), ("tenant", event.tenant()), ("time", event.time())]
+    {
+        if let Some(value) = value {
+            item.insert(name.into(), s(value));
+        }
+    }
+    item.insert("received".into(), ms(new.received));
+    item.insert("body".into(), s(event.body()));
+    item.insert("fp".into(), b(*event.fingerprint()));
+    item.insert("ttl".into(), n(new.expires.as_second()));
+    let shard = keys::timeline_shard(new.id);
+    item.insert("tl_pk".into(), s(keys::timeline_of_project(new.project, shard)));
+    item.insert("tl_sk".into(), s(keys::timeline_sort(new.received, new.id)));
+    item
+}
+
+/// An event as it was kept.
+#[derive(Debug, Clone)]
+pub struct StoredEvent {
+    /// Its id.
+    pub id: EventId,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// The CloudEvents `type`.
+    pub event_type: String,
+    /// The extension attribute `tenant`.
+    pub tenant: Option<String>,
+    /// When it arrived.
+    pub received: Timestamp,
+    /// When it may be forgotten.
+    pub expires: Timestamp,
+    /// The CloudEvent in structured mode.
+    pub body: Bytes,
+    /// The fan-out that is left to do.
+    pub fan: Option<Fan>,
+}
+
+impl StoredEvent {
+    fn read(item: &Item) -> Result<Self> {
+        Ok(Self {
+            id: item.parse("pk")?,
+            project: item.parse("project")?,
+            event_type: item.str("type")?.to_owned(),
+            tenant: item.str_opt("tenant").map(str::to_owned),
+            received: item.time("received")?,
+            expires: Timestamp::from_second(item.num("ttl")?).map_err(Error::internal)?,
+            body: Bytes::copy_from_slice(item.str("body")?.as_bytes()),
+            fan: item.str_opt("fan").map(Fan::from_text).transpose()?,
+        })
+    }
+}
+
+/// A fan-out an event is waiting for, kept with it until it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fan {
+    /// The first one: deliveries that are not there yet.
+    New,
+    /// A replay: deliveries begin a new round, once per replay.
+    Replay {
+        /// When it was asked for; also its name.
+        at: Timestamp,
+        /// To this endpoint only.
+        only: Option<EndpointId>,
+    },
+}
+
+impl Fan {
+    fn to_text(&self) -> String {
+        match self {
+            Self::New => "new".into(),
+            Self::Replay { at, only: None } => format!("replay#{}", at.as_millisecond()),
+            Self::Replay { at, only: Some(endpoint) } => {
+                format!("replay#{}#{endpoint}", at.as_millisecond())
+            }
+        }
+    }
+
+    fn from_text(text: &str) -> Result<Self> {
+        let unreadable = || Error::internal(anyhow::anyhow!("unreadable fan-out {text:?}"));
+        if text == "new" {
+            return Ok(Self::New);
+        }
+        let rest = text.strip_prefix("replay#").ok_or_else(unreadable)?;
+        let (at, only) = match rest.split_once('#') {
+            Some((at, endpoint)) => (at, Some(endpoint.parse().map_err(Error::internal)?)),
+            None => (rest, None),
+        };
+        let at = at.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        Ok(Self::Replay { at: at.ok_or_else(unreadable)?, only })
+    }
+}
+
+/// The event `id`, or none. One consistent read.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
+    let output = dynamo
+        .client
+        .get_item()
+        .table_name(&dynamo.table)
+        .key("pk", s(id.as_str()))
+        .key("sk", s(keys::EVENT))
+        .consistent_read(true)
+        .send()
+        .await
+        .map_err(unavailable)?;
+    output.item().map(StoredEvent::read).transpose()
+}
+
+/// The event `id` with up to `deliveries_max` of its deliveries: one query.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get_with_deliveries(
+    dynamo: &Dynamo,
+    id: &EventId,
+    deliveries_max: usize,
+) -> Result<Option<(StoredEvent, Vec<StoredDelivery>)>> {
+    let (Some(event), rows) = tokio::try_join!(
+        get(dynamo, id),
+        deliveries::of_event(dynamo, id, None, deliveries_max)
+    )?
+    else {
+        return Ok(None);
+    };
+    Ok(Some((event, rows)))
+}
+
+/// Clears the fan-out `fan` of an event, unless another has taken its place.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn clear_fan(dynamo: &Dynamo, id: &EventId, fan: &Fan) -> Result<()> {
+    let result = dynamo
+        .client
+        .update_item()
+        .table_name(&dynamo.table)
+        .key("pk", s(id.as_str()))
+        .key("sk", s(keys::EVENT))
+        .update_expression("remove fan, due_pk, due_sk, swept")
+        .condition_expression("fan = :fan")
+        .expression_attribute_values(":fan", s(fan.to_text()))
+        .send()
+        .await;
+    match result {
+        Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Asks for a replay of an event: durable once this returns. False when the
+/// event is not there, or still waits for a fan-out or an earlier replay.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn ask_replay(
+    dynamo: &Dynamo,
+    id: &EventId,
+    fan: &Fan,
+    due: Timestamp,
+) -> Result<bool> {
+    let result = dynamo
+        .client
+        .update_item()
+        .table_name(&dynamo.table)
+        .key("pk", s(id.as_str()))
+        .key("sk", s(keys::EVENT))
+        .update_expression("set fan = :fan, due_pk = :due_pk, due_sk = :due_sk remove swept")
+        .condition_expression("attribute_exists(pk) and attribute_not_exists(fan)")
+        .expression_attribute_values(":fan", s(fan.to_text()))
+        .expression_attribute_values(":due_pk", s(keys::due_of_event(id)))
+        .expression_attribute_values(":due_sk", s(keys::due_sort(due, id.as_str())))
+        .send()
+        .await;
+    match result {
+        Ok(_) => Ok(true),
+        Err(error) if kind(&error) == Kind::Condition => Ok(false),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// An event in a list: what the timeline index holds of it.
+#[derive(Debug)]
+pub struct EventRow {
+    /// Its id.
+    pub id: EventId,
+    /// When it arrived.
+    pub received: Timestamp,
+    /// The CloudEvents `id`.
+    pub ce_id: String,
+    /// The CloudEvents `type`.
+    pub event_type: String,
+    /// The CloudEvents `source`.
+    pub source: String,
+    /// The CloudEvents `subject`.
+    pub subject: Option<String>,
+    /// The extension attribute `tenant`.
+    pub tenant: Option<String>,
+    /// The CloudEvents `time`.
+    pub time: Option<String>,
+}
+
+impl EventRow {
+    fn read(item: &Item) -> Result<Self> {
+        let sort = item.str("tl_sk")?;
+        Ok(Self {
+            id: item.parse("pk")?,
+            received: keys::time_of_sort(sort)
+                .ok_or_else(|| Error::internal(anyhow::anyhow!("unreadable tl_sk {sort:?}")))?,
+            ce_id: item.str("ce_id")?.to_owned(),
+            event_type: item.str("type")?.to_owned(),
+            source: item.str("source")?.to_owned(),
+            subject: item.str_opt("subject").map(str::to_owned),
+            tenant: item.str_opt("tenant").map(str::to_owned),
+            time: item.str_opt("time").map(str::to_owned),
+        })
+    }
+}
+
+/// What a list of events is narrowed to.
+#[derive(Debug, Default)]
+pub struct EventFilter {
+    /// Exactly this `type`.
+    pub event_type: Option<String>,
+    /// Exactly this `tenant`.
+    pub tenant: Option<String>,
+}
+
+/// A page of a project's events, the newest first, and where the next begins.
+///
+/// Cost: about one index page per shard; with a filter, up to
+/// [`timeline::READ_MAX`] rows are looked at before a short page is answered.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn list(
+    dynamo: &Dynamo,
+    project: &ProjectId,
+    filter: &EventFilter,
+    range: &Range,
+) -> Result<(Vec<EventRow>, Option<String>)> {
+    let partitions: Vec<_> = (0..keys::TIMELINE_SHARDS)
+        .map(|shard| keys::timeline_of_project(project, shard))
+        .collect();
+    let keep = |item: &Item| {
+        let is = |name: &str, wanted: &Option<String>| {
+            wanted.as_deref().is_none_or(|wanted| item.str_opt(name) == Some(wanted))
+        };
+        is("type", &filter.event_type) && is("tenant", &filter.tenant)
+    };
+    let page = timeline::page(dynamo, &partitions, range, keep).await?;
+    let rows = page.items.iter().map(EventRow::read).collect::<Result<_>>()?;
+    Ok((rows, page.next))
+}
+
+/// When an event received at `received` may be forgotten.
+pub fn expiry(received: Timestamp, retention_days: u32) -> Timestamp {
+    received
+        .saturating_add(SignedDuration::from_hours(24 * i64::from(retention_days)))
+        .unwrap_or(Timestamp::MAX)
+}
+

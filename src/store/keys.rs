@@ -1,0 +1,170 @@
+//! Every key of the DynamoDB table. Nothing else builds one.
+//!
+//! | item | `pk` | `sk` | `tl_pk` / `tl_sk` | `due_pk` / `due_sk` | `ttl` | written by | read by |
+//! |---|---|---|---|---|---|---|---|
+//! | event | `evt_…` | `event` | `prj_…#<shard>` / `<received>#evt_…` | while a fan-out or replay is left | retention | accept, replay | deliver, fan out, events API |
+//! | delivery | `evt_…` | `delivery#ep_…` | `ep_…#<shard>` / `<created>#evt_…` | while pending | with its event | accept, fan out, deliver, retry | deliver, deliveries API |
+//! | endpoint | `project#prj_…` | `endpoint#ep_…` | – | – | a day after deletion | projection, deliver (410) | accept, fan out, deliver |
+//! | API key | `key#<sha-256>` | `key` | – | – | a day after revocation | projection | every request |
+//! | disabling | `ep_…` | `disable` | – | until Postgres knows | – | deliver (410) | sweep |
+//!
+//! Times in sort keys are milliseconds since 1970 in 13 digits, so that text
+//! sorts as time does. An event's key is a hash, so no partition runs hot; the
+//! two indexes are spread over the shards below, of which DynamoDB gives each
+//! 1,000 writes a second.
+
+use jiff::Timestamp;
+
+use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
+
+/// Partitions a project's or an endpoint's timeline is spread over. A page of a
+/// listing reads every one of them.
+pub const TIMELINE_SHARDS: u8 = 4;
+/// Partitions of the due index. A sweep reads every one of them.
+pub const DUE_SHARDS: u8 = 8;
+
+/// Sort key of an event.
+pub const EVENT: &str = "event";
+/// Sort key of an API key.
+pub const KEY: &str = "key";
+/// Sort key of an endpoint that Postgres has yet to be told is disabled.
+pub const DISABLE: &str = "disable";
+
+/// Sort key of the delivery to `endpoint`, below its event.
+pub fn delivery(endpoint: &EndpointId) -> String {
+    format!("delivery#{endpoint}")
+}
+
+/// Partition of what the data plane knows of a project.
+pub fn project(project: &ProjectId) -> String {
+    format!("project#{project}")
+}
+
+/// Sort key of an endpoint in its project's partition.
+pub fn endpoint(endpoint: &EndpointId) -> String {
+    format!("endpoint#{endpoint}")
+}
+
+/// Partition of an API key by the SHA-256 of its text.
+pub fn key(hash: &[u8; 32]) -> String {
+    let mut out = String::with_capacity(4 + 64);
+    out.push_str("key#");
+    for byte in hash {
+        use std::fmt::Write;
+        write!(out, "{byte:02x}").expect("writing to a string does not fail");
+    }
+    out
+}
+
+/// Timeline partition `shard` of a project's events.
+pub fn timeline_of_project(project: &ProjectId, shard: u8) -> String {
+    format!("{project}#{shard}")
+}
+
+/// Timeline partition `shard` of an endpoint's deliveries.
+pub fn timeline_of_endpoint(endpoint: &EndpointId, shard: u8) -> String {
+    format!("{endpoint}#{shard}")
+}
+
+/// The timeline shard an event and its deliveries lie in.
+pub fn timeline_shard(event: &EventId) -> u8 {
+    last_digit(event.suffix()) % TIMELINE_SHARDS
+}
+
+/// Timeline sort key: time, then event.
+pub fn timeline_sort(at: Timestamp, event: &EventId) -> String {
+    format!("{}#{event}", millis(at))
+}
+
+/// The event that a timeline sort key ends with.
+pub fn event_of_timeline_sort(sort: &str) -> Option<EventId> {
+    sort.get(14..)?.parse().ok()
+}
+
+/// The time that a timeline or due sort key begins with.
+pub fn time_of_sort(sort: &str) -> Option<Timestamp> {
+    Timestamp::from_millisecond(sort.get(..13)?.parse().ok()?).ok()
+}
+
+/// Due partition `shard`.
+pub fn due(shard: u8) -> String {
+    format!("due#{shard}")
+}
+
+/// The due partition of an event's own work.
+pub fn due_of_event(event: &EventId) -> String {
+    due(last_digit(event.suffix()) % DUE_SHARDS)
+}
+
+/// The due partition of a delivery: a wide fan-out lies in all of them.
+pub fn due_of_delivery(delivery: &DeliveryId) -> String {
+    let event = last_digit(delivery.event().suffix());
+    due(event.wrapping_add(last_digit(delivery.endpoint().suffix())) % DUE_SHARDS)
+}
+
+/// Due sort key: time, then what is due.
+pub fn due_sort(at: Timestamp, what: &str) -> String {
+    format!("{}#{what}", millis(at))
+}
+
+/// The bound below which due sort keys are due at `now`.
+pub fn due_bound(now: Timestamp) -> String {
+    // '$' follows '#', so every key of this millisecond is below the bound.
+    format!("{}$", millis(now))
+}
+
+/// The bound below which timeline sort keys lie before `at`.
+pub fn time_bound(at: Timestamp) -> String {
+    millis(at)
+}
+
+fn millis(at: Timestamp) -> String {
+    format!("{:013}", at.as_millisecond().max(0))
+}
+
+/// The last character's place in base 36, spread evenly enough by the hash or
+/// randomness it ends.
+fn last_digit(suffix: &str) -> u8 {
+    // A random id ends in 128 bits' last three: the character before it is full.
+    let bytes = suffix.as_bytes();
+    bytes[bytes.len() - 2].wrapping_mul(7) ^ bytes[bytes.len() - 3]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn events() -> impl Iterator<Item = EventId> {
+        let project = ProjectId::new(1, [1; 10]);
+        (0..4000).map(move |n| EventId::derive(&project, "/test", &n.to_string()))
+    }
+
+    #[test]
+    fn sort_keys_sort_by_time_and_give_it_back() {
+        let event = events().next().unwrap();
+        let at = Timestamp::from_millisecond(1_700_000_000_000).unwrap();
+        let later = Timestamp::from_millisecond(1_700_000_000_001).unwrap();
+        let sort = timeline_sort(at, &event);
+        assert!(sort < timeline_sort(later, &event));
+        assert_eq!(time_of_sort(&sort), Some(at));
+        assert_eq!(event_of_timeline_sort(&sort), Some(event));
+        assert!(due_sort(at, "x") < due_bound(at));
+        assert!(due_sort(later, "x") > due_bound(at));
+    }
+
+    #[test]
+    fn shards_are_even() {
+        let mut timeline = HashMap::<u8, u32>::new();
+        let mut due = HashMap::<String, u32>::new();
+        for event in events() {
+            *timeline.entry(timeline_shard(&event)).or_default() += 1;
+            *due.entry(due_of_event(&event)).or_default() += 1;
+        }
+        assert_eq!(timeline.len(), usize::from(TIMELINE_SHARDS));
+        assert_eq!(due.len(), usize::from(DUE_SHARDS));
+        assert!(timeline.values().all(|n| (700..1300).contains(n)), "{timeline:?}");
+        assert!(due.values().all(|n| (300..700).contains(n)), "{due:?}");
+    }
+}

@@ -1,0 +1,73 @@
+//! Projects in PostgreSQL.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::postgres::{Postgres, classify};
+use crate::error::{Error, Result};
+use crate::model::id::ProjectId;
+
+/// A project.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// Its name, unique.
+    pub name: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+impl Project {
+    fn read(row: &Row) -> Result<Self> {
+        Ok(Self {
+            id: row.get::<_, String>("id").parse().map_err(Error::internal)?,
+            name: row.get("name"),
+            created_at: row.get("created_at"),
+        })
+    }
+}
+
+const CREATE: &str = "insert into projects (id, name, created_at) values ($1, $2, $3)";
+
+/// Creates a project.
+///
+/// # Errors
+/// [`Error::Conflict`] when the name is taken; [`Error::Unavailable`] when the
+/// database does not answer.
+pub async fn create(postgres: &Postgres, project: &Project) -> Result<()> {
+    let client = postgres.get().await?;
+    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+        &[&project.id.as_str(), &project.name, &project.created_at];
+    client.execute(CREATE, values).await.map_err(classify)?;
+    Ok(())
+}
+
+const LIST: &str =
+    "select id, name, created_at from projects where id > $1 order by id limit $2";
+
+/// Up to `limit` projects in the order of their ids, which is that of their
+/// creation, those after `after` only.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn list(postgres: &Postgres, after: &str, limit: i64) -> Result<Vec<Project>> {
+    let client = postgres.get().await?;
+    let rows = client.query(LIST, &[&after, &limit]).await.map_err(classify)?;
+    rows.iter().map(Project::read).collect()
+}
+
+const GET: &str = "select id, name, created_at from projects where id = $1";
+
+/// The project `id`.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
+pub async fn get(postgres: &Postgres, id: &ProjectId) -> Result<Project> {
+    let client = postgres.get().await?;
+    let row = client.query_opt(GET, &[&id.as_str()]).await.map_err(classify)?;
+    Project::read(&row.ok_or_else(|| Error::not_found("project", id))?)
+}
+
+/// Every statement above, for the test that prepares them.
+pub const STATEMENTS: &[&str] = &[CREATE, LIST, GET];
