@@ -1,1 +1,401 @@
-//! To come.
+//! Configuration: its shape, where it comes from, what it decides.
+//!
+//! `config.toml` is compiled in and documents every key; a file and then the
+//! environment are laid over it, and the outcome is checked as a whole before
+//! anything starts. Read by `main`, `host` and start-up, which hand the parts
+//! on; nothing below reads a file or a variable by itself.
+
+mod check;
+mod mask;
+mod source;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use source::Source;
+use units::{auto_bool, millis, seconds, seconds_list};
+
+/// The documented defaults: every key there is, once.
+pub const DEFAULTS: &str = include_str!("../config.toml");
+
+/// The file that is read, if there, when none is named.
+pub const DEFAULT_FILE: &str = "millrace.toml";
+
+/// All of it, checked. `config.toml` says what each key means.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub host: HostChoice,
+    pub handlers: Vec<Handler>,
+    #[serde(serialize_with = "mask::secret")]
+    pub admin_key: SecretString,
+    pub retention_days: u32,
+    pub http: Http,
+    pub database: Database,
+    pub aws: Aws,
+    pub dynamodb: Dynamodb,
+    pub sqs: Sqs,
+    pub queue: Queue,
+    pub delivery: Delivery,
+    pub sweep: Sweep,
+    pub cache: Cache,
+    pub log: Log,
+    /// Where the process runs, read from the environment beside the keys.
+    #[serde(skip)]
+    pub surroundings: Surroundings,
+}
+
+/// `host`: what drives the process, unless detected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostChoice {
+    /// Lambda where its runtime API is announced, else TCP.
+    Auto,
+    /// A TCP listener, whatever the surroundings.
+    Tcp,
+    /// The Lambda runtime API.
+    Lambda,
+}
+
+/// One kind of work a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Handler {
+    /// The API.
+    Http,
+    /// Jobs that find an event's endpoints.
+    FanOut,
+    /// Jobs that call one endpoint.
+    Deliver,
+    /// Events from AWS sources.
+    Ingest,
+    /// Retries and repair.
+    Sweep,
+    /// Usage counting.
+    Meter,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Http {
+    pub listen: String,
+    pub body_bytes_max: usize,
+    #[serde(rename = "request_timeout_s", with = "seconds")]
+    pub request_timeout: Duration,
+    #[serde(rename = "header_timeout_s", with = "seconds")]
+    pub header_timeout: Duration,
+    pub connections_max: usize,
+    #[serde(rename = "drain_timeout_s", with = "seconds")]
+    pub drain_timeout: Duration,
+}
+
+/// `[database]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Database {
+    #[serde(serialize_with = "mask::url")]
+    pub url: SecretString,
+    /// As configured; [`Config::pool_size`] is what to use.
+    pub pool_size: usize,
+    #[serde(rename = "connect_timeout_s", with = "seconds")]
+    pub connect_timeout: Duration,
+    #[serde(rename = "statement_timeout_s", with = "seconds")]
+    pub statement_timeout: Duration,
+}
+
+/// `[aws]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Aws {
+    pub endpoint_url: String,
+    /// As configured; [`Config::region`] is what to use.
+    pub region: String,
+}
+
+/// `[dynamodb]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Dynamodb {
+    pub table: String,
+    /// As configured; [`Config::dynamodb_endpoint`] is what to use.
+    pub endpoint_url: String,
+}
+
+/// `[sqs]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Sqs {
+    pub fan_out_url: String,
+    pub deliver_url: String,
+    /// As configured; [`Config::sqs_endpoint`] is what to use.
+    pub endpoint_url: String,
+}
+
+/// `[queue]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Queue {
+    pub local_jobs_max: usize,
+    pub local_bytes_max: usize,
+}
+
+/// `[delivery]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Delivery {
+    /// `None` is "auto"; [`Config::allow_private_targets`] is what to use.
+    #[serde(with = "auto_bool")]
+    pub allow_private_targets: Option<bool>,
+    #[serde(rename = "connect_timeout_s", with = "seconds")]
+    pub connect_timeout: Duration,
+    #[serde(rename = "timeout_s", with = "seconds")]
+    pub timeout: Duration,
+    pub response_bytes_max: usize,
+    pub concurrency: usize,
+    pub endpoint_concurrency: usize,
+    #[serde(rename = "retry_schedule_s", with = "seconds_list")]
+    pub retry_schedule: Vec<Duration>,
+    pub retry_jitter: f64,
+}
+
+/// `[sweep]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Sweep {
+    #[serde(rename = "interval_ms", with = "millis")]
+    pub interval: Duration,
+    pub batch: usize,
+    /// With the in-process queue; [`Config::lease`] is what to use.
+    #[serde(rename = "lease_s", with = "seconds")]
+    pub lease: Duration,
+    /// With SQS; [`Config::lease`] is what to use.
+    #[serde(rename = "sqs_lease_s", with = "seconds")]
+    pub sqs_lease: Duration,
+}
+
+/// `[cache]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Cache {
+    #[serde(rename = "ttl_s", with = "seconds")]
+    pub ttl: Duration,
+    pub keys_max: u64,
+    pub projects_max: u64,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: String,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    /// One JSON object a line, to stdout.
+    Json,
+    /// For eyes, to stderr.
+    Human,
+}
+
+/// What AWS's own variables say about where the process runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// `AWS_LAMBDA_RUNTIME_API` is there: Lambda, or its Web Adapter.
+    pub lambda: bool,
+    /// `ECS_CONTAINER_METADATA_URI_V4` is there.
+    pub ecs: bool,
+    /// `AWS_REGION`, or `AWS_DEFAULT_REGION`.
+    pub region: Option<String>,
+}
+
+impl Surroundings {
+    /// Reads them through `env`, which answers one variable by name.
+    pub fn detect(env: impl Fn(&str) -> Option<String>) -> Self {
+        let set = |name| env(name).filter(|value| !value.is_empty());
+        Self {
+            lambda: set("AWS_LAMBDA_RUNTIME_API").is_some(),
+            ecs: set("ECS_CONTAINER_METADATA_URI_V4").is_some(),
+            region: set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")),
+        }
+    }
+
+    /// Whether AWS runs this process, so that its disk is not there to stay.
+    pub fn aws(&self) -> bool {
+        self.lambda || self.ecs
+    }
+}
+
+impl Config {
+    /// Reads `file` (or [`DEFAULT_FILE`] if that is there), then the environment.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not TOML, or any key is unknown, of the
+    /// wrong type or out of its range: all such keys at once, each by name.
+    pub fn load(file: Option<&Path>) -> Result<Self, Invalid> {
+        let env: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self::layered(source::file(file)?, &env)
+    }
+
+    /// The defaults with `toml` laid over them, and no environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_toml(toml: &str) -> Result<Self, Invalid> {
+        Self::layered(Some(Source::toml("this text", toml)?), &[])
+    }
+
+    fn layered(file: Option<Source>, env: &[(String, String)]) -> Result<Self, Invalid> {
+        let sources = [
+            Some(Source::toml("config.toml", DEFAULTS)?),
+            file,
+            Some(Source::env(env)),
+        ];
+        let mut config: Self = source::extract(sources.into_iter().flatten().collect())?;
+        config.surroundings = Surroundings::detect(|name| {
+            let found = env.iter().find(|(key, _)| key == name);
+            found.map(|(_, value)| value.clone())
+        });
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks every value, alone and against the others.
+    ///
+    /// # Errors
+    /// Every problem there is, not only the first.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        Invalid::unless_empty(check::problems(self))
+    }
+
+    /// What is in force, as TOML in the order of `config.toml`, secrets masked.
+    pub fn masked_toml(&self) -> String {
+        mask::toml(self)
+    }
+
+    /// Whether PostgreSQL runs in this process.
+    pub fn embedded_postgres(&self) -> bool {
+        cfg!(feature = "embedded")
+            && !self.surroundings.aws()
+            && self.database.url.expose_secret().is_empty()
+    }
+
+    /// Whether DynamoDB runs in this process: nothing says where another is, and
+    /// neither AWS around us nor a configured PostgreSQL says this is no laptop.
+    pub fn embedded_dynamodb(&self) -> bool {
+        self.embedded_postgres() && self.dynamodb_endpoint().is_none()
+    }
+
+    /// Connections to PostgreSQL: the embedded one has a single backend.
+    pub fn pool_size(&self) -> usize {
+        match self.embedded_postgres() {
+            true => 1,
+            false => self.database.pool_size,
+        }
+    }
+
+    /// The AWS region, never asked of a metadata service.
+    pub fn region(&self) -> &str {
+        match (self.aws.region.as_str(), &self.surroundings.region) {
+            ("", Some(region)) => region,
+            ("", None) => "us-east-1",
+            (region, _) => region,
+        }
+    }
+
+    /// Where DynamoDB is, unless it is the region's own or embedded.
+    pub fn dynamodb_endpoint(&self) -> Option<&str> {
+        first_set(&[&self.dynamodb.endpoint_url, &self.aws.endpoint_url])
+    }
+
+    /// Where SQS is, unless it is the region's own.
+    pub fn sqs_endpoint(&self) -> Option<&str> {
+        first_set(&[&self.sqs.endpoint_url, &self.aws.endpoint_url])
+    }
+
+    /// Whether jobs go through SQS rather than the in-process queue.
+    pub fn uses_sqs(&self) -> bool {
+        !self.sqs.deliver_url.is_empty()
+    }
+
+    /// How long a queued delivery is left to its worker.
+    pub fn lease(&self) -> Duration {
+        match self.uses_sqs() {
+            true => self.sweep.sqs_lease,
+            false => self.sweep.lease,
+        }
+    }
+
+    /// Whether an endpoint may lead to an address that is not public.
+    pub fn allow_private_targets(&self) -> bool {
+        let laptop = self.embedded_postgres() && self.embedded_dynamodb();
+        self.delivery.allow_private_targets.unwrap_or(laptop)
+    }
+
+    /// Whether this process does `handler`'s work.
+    pub fn handles(&self, handler: Handler) -> bool {
+        self.handlers.contains(&handler)
+    }
+}
+
+fn first_set<'a>(values: &[&'a String]) -> Option<&'a str> {
+    values.iter().find(|v| !v.is_empty()).map(|v| v.as_str())
+}
+
+/// Everything that is wrong with a configuration, one line each.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Invalid {
+    /// Each names the key, what it was given and what was expected.
+    pub problems: Vec<String>,
+}
+
+impl Invalid {
+    fn one(problem: String) -> Self {
+        Self {
+            problems: vec![problem],
+        }
+    }
+
+    fn unless_empty(problems: Vec<String>) -> Result<(), Self> {
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Self { problems }),
+        }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("configuration:")?;
+        self.problems
+            .iter()
+            .try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}

@@ -1,0 +1,245 @@
+//! What each value must satisfy, alone and against the others.
+
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+use url::Url;
+
+use super::{Config, Handler};
+
+const DAY_S: u64 = 86_400;
+const GIB: f64 = 1_073_741_824.0;
+
+/// What every number may be, and in which unit.
+pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
+    ("retention_days", 1.0..=3650.0, "days"),
+    ("http.body_bytes_max", 1024.0..=16_777_216.0, "bytes"),
+    ("http.request_timeout_s", 1.0..=900.0, "seconds"),
+    ("http.header_timeout_s", 1.0..=300.0, "seconds"),
+    ("http.connections_max", 1.0..=1_000_000.0, "connections"),
+    ("http.drain_timeout_s", 0.0..=900.0, "seconds"),
+    ("database.pool_size", 1.0..=1000.0, "connections"),
+    ("database.connect_timeout_s", 1.0..=300.0, "seconds"),
+    ("database.statement_timeout_s", 1.0..=900.0, "seconds"),
+    ("queue.local_jobs_max", 1.0..=10_000_000.0, "jobs"),
+    ("queue.local_bytes_max", 1_048_576.0..=64.0 * GIB, "bytes"),
+    ("delivery.connect_timeout_s", 1.0..=300.0, "seconds"),
+    ("delivery.timeout_s", 1.0..=900.0, "seconds"),
+    ("delivery.response_bytes_max", 0.0..=1_048_576.0, "bytes"),
+    ("delivery.concurrency", 1.0..=100_000.0, "attempts"),
+    ("delivery.endpoint_concurrency", 1.0..=100_000.0, "attempts"),
+    ("delivery.retry_jitter", 0.0..=1.0, "of the wait"),
+    ("sweep.interval_ms", 10.0..=3_600_000.0, "milliseconds"),
+    ("sweep.batch", 1.0..=10_000.0, "items"),
+    ("sweep.lease_s", 1.0..=3600.0, "seconds"),
+    ("sweep.sqs_lease_s", 1.0..=3600.0, "seconds"),
+    ("cache.ttl_s", 0.0..=3600.0, "seconds"),
+    ("cache.keys_max", 0.0..=10_000_000.0, "keys"),
+    ("cache.projects_max", 0.0..=10_000_000.0, "projects"),
+];
+
+/// The environment variable of a dotted key.
+pub fn env_name(key: &str) -> String {
+    format!("MILLRACE_{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// Whether a key's value must never be shown.
+pub fn is_secret(key: &str) -> bool {
+    matches!(key, "admin_key" | "database.url")
+}
+
+/// One line about one key: what was "given", unless secret, and what was expected.
+pub fn problem(key: &str, given: Option<&str>, expected: &str) -> String {
+    let name = env_name(key);
+    match given {
+        Some(given) => format!("{key} ({name}): {given}, expected {expected}"),
+        None => format!("{key} ({name}): expected {expected}"),
+    }
+}
+
+/// Everything that is wrong with `config`.
+pub fn problems(config: &Config) -> Vec<String> {
+    let mut found = ranges(config);
+    found.extend(general(config));
+    found.extend(stores(config));
+    found.extend(queues(config));
+    found.extend(deliveries(config));
+    found
+}
+
+fn quoted(key: &str, given: impl std::fmt::Debug, expected: &str) -> String {
+    problem(key, Some(&format!("{given:?} given")), expected)
+}
+
+fn ranges(config: &Config) -> Vec<String> {
+    let values = serde_json::to_value(config).unwrap_or_default();
+    let out_of_range = RANGES.iter().filter_map(|(key, range, unit)| {
+        let given = at(&values, key).as_f64()?;
+        let expected = format!("{} to {} {unit}", range.start(), range.end());
+        (!range.contains(&given)).then(|| self::given(key, given, &expected))
+    });
+    out_of_range.collect()
+}
+
+/// The value under a dotted key.
+pub fn at<'a>(values: &'a Value, key: &str) -> &'a Value {
+    key.split('.').fold(values, |value, name| &value[name])
+}
+
+fn general(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    if config.data_dir.as_os_str().is_empty() {
+        found.push(quoted("data_dir", "", "a directory"));
+    }
+    let distinct: HashSet<Handler> = config.handlers.iter().copied().collect();
+    if distinct.is_empty() || distinct.len() < config.handlers.len() {
+        let expected = "at least one handler, each once";
+        found.push(quoted("handlers", &config.handlers, expected));
+    }
+    if config.http.listen.parse::<SocketAddr>().is_err() {
+        let expected = "an IP address and port, such as 127.0.0.1:8080";
+        found.push(quoted("http.listen", &config.http.listen, expected));
+    }
+    if EnvFilter::try_new(&config.log.level).is_err() {
+        let expected = "a level or directives, such as info,millrace::jobs=debug";
+        found.push(quoted("log.level", &config.log.level, expected));
+    }
+    found.extend(admin_key(config));
+    found
+}
+
+fn admin_key(config: &Config) -> Option<String> {
+    match config.admin_key.expose_secret().chars().count() {
+        0 if config.surroundings.aws() && config.handles(Handler::Http) => Some(problem(
+            "admin_key",
+            None,
+            "a secret of at least 32 characters on ECS and Lambda",
+        )),
+        0 | 32.. => None,
+        _ => Some(problem(
+            "admin_key",
+            None,
+            "a secret of at least 32 characters",
+        )),
+    }
+}
+
+fn stores(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    let database_url = config.database.url.expose_secret();
+    if database_url.is_empty() && !config.embedded_postgres() {
+        let why = match config.surroundings.aws() {
+            true => "PostgreSQL's URL: on ECS and Lambda there is none in process",
+            false => "PostgreSQL's URL: this build has none in process",
+        };
+        found.push(problem("database.url", None, why));
+    }
+    if !database_url.is_empty() && !is_postgres_url(database_url) {
+        let expected = "a URL such as postgresql://user:password@host:5432/database";
+        found.push(problem("database.url", None, expected));
+    }
+    let table = &config.dynamodb.table;
+    let table_char = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if !(3..=255).contains(&table.len()) || !table.chars().all(table_char) {
+        let expected = "3 to 255 letters, digits, '_', '-' or '.'";
+        found.push(quoted("dynamodb.table", table, expected));
+    }
+    let region = config.region();
+    if !region
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || c == '-')
+    {
+        found.push(quoted("aws.region", region, "a region such as eu-west-1"));
+    }
+    found
+}
+
+fn is_postgres_url(text: &str) -> bool {
+    let scheme =
+        Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql"));
+    scheme && text.parse::<tokio_postgres::Config>().is_ok()
+}
+
+fn queues(config: &Config) -> Vec<String> {
+    let sqs = &config.sqs;
+    let urls = [
+        ("aws.endpoint_url", &config.aws.endpoint_url),
+        ("dynamodb.endpoint_url", &config.dynamodb.endpoint_url),
+        ("sqs.endpoint_url", &sqs.endpoint_url),
+        ("sqs.fan_out_url", &sqs.fan_out_url),
+        ("sqs.deliver_url", &sqs.deliver_url),
+    ];
+    let set = urls.iter().filter(|(_, url)| !url.is_empty());
+    let mut found: Vec<String> = set
+        .filter(|(_, url)| !is_http_url(url))
+        .map(|(key, url)| quoted(key, url, "an http or https URL"))
+        .collect();
+    match (sqs.fan_out_url.is_empty(), sqs.deliver_url.is_empty()) {
+        (true, false) => found.push(problem(
+            "sqs.fan_out_url",
+            None,
+            "a URL, as sqs.deliver_url has one",
+        )),
+        (false, true) => found.push(problem(
+            "sqs.deliver_url",
+            None,
+            "a URL, as sqs.fan_out_url has one",
+        )),
+        (false, false) if sqs.fan_out_url == sqs.deliver_url => {
+            let expected = "another queue than sqs.fan_out_url";
+            found.push(quoted("sqs.deliver_url", &sqs.deliver_url, expected));
+        }
+        _ => {}
+    }
+    found
+}
+
+fn is_http_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+fn deliveries(config: &Config) -> Vec<String> {
+    let delivery = &config.delivery;
+    let waits: Vec<u64> = delivery
+        .retry_schedule
+        .iter()
+        .map(|wait| wait.as_secs())
+        .collect();
+    let mut found = Vec::new();
+    if !(1..=32).contains(&waits.len()) || waits.iter().any(|wait| *wait > 7 * DAY_S) {
+        let expected = "1 to 32 waits of at most 604800 seconds";
+        found.push(quoted("delivery.retry_schedule_s", &waits, expected));
+    }
+    // What the store's expiry removes is retried no more: it would be lost in silence.
+    let days = waits.iter().sum::<u64>().div_ceil(DAY_S);
+    if u64::from(config.retention_days) < days {
+        let expected = format!("at least {days} days, as delivery.retry_schedule_s takes longer");
+        found.push(given("retention_days", config.retention_days, &expected));
+    }
+    if delivery.endpoint_concurrency > delivery.concurrency {
+        let expected = format!(
+            "at most delivery.concurrency, which is {}",
+            delivery.concurrency
+        );
+        let key = "delivery.endpoint_concurrency";
+        found.push(given(key, delivery.endpoint_concurrency, &expected));
+    }
+    if delivery.connect_timeout > delivery.timeout {
+        let expected = format!(
+            "at most delivery.timeout_s, which is {}",
+            delivery.timeout.as_secs()
+        );
+        let key = "delivery.connect_timeout_s";
+        found.push(given(key, delivery.connect_timeout.as_secs(), &expected));
+    }
+    found
+}
+
+fn given(key: &str, given: impl Display, expected: &str) -> String {
+    problem(key, Some(&format!("{given} given")), expected)
+}

@@ -1,0 +1,299 @@
+//! Where values come from: the layers, what is wrong with them as written, and
+//! how units in the file become Rust types.
+
+use std::path::Path;
+
+use figment::error::{Actual, Kind};
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Map, Num, Value};
+use figment::{Error, Figment, Metadata, Profile, Provider};
+use serde::de::DeserializeOwned;
+
+use super::check::{env_name, is_secret, problem};
+use super::{DEFAULT_FILE, Invalid};
+
+const ENV_PREFIX: &str = "MILLRACE_";
+
+/// One layer of configuration and what to call it in a message.
+#[derive(Debug, Clone)]
+pub struct Source {
+    name: String,
+    values: Dict,
+}
+
+impl Source {
+    /// A layer from TOML.
+    pub fn toml(name: &str, text: &str) -> Result<Self, Invalid> {
+        let values = Toml::from_str(text).map_err(|error| {
+            // Its own text quotes the line, which may hold a secret.
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(1, |before| before.split('\n').count());
+            let message = one_line(error.message());
+            Invalid::one(format!("{name}, line {line}: {message}"))
+        })?;
+        let name = name.to_owned();
+        Ok(Self { name, values })
+    }
+
+    /// A layer from those of `vars` that begin with `MILLRACE_`.
+    pub fn env(vars: &[(String, String)]) -> Self {
+        let mut values = Dict::new();
+        for (name, text) in vars {
+            if let Some(key) = name.strip_prefix(ENV_PREFIX) {
+                let path = key.to_lowercase().replace("__", ".");
+                insert(&mut values, &path, typed(&path, text));
+            }
+        }
+        let name = "the environment".to_owned();
+        Self { name, values }
+    }
+}
+
+impl Provider for Source {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, Error> {
+        Ok(Map::from([(Profile::Default, self.values.clone())]))
+    }
+}
+
+/// The file named, which must be there, or else the default one if it is.
+pub fn file(named: Option<&Path>) -> Result<Option<Source>, Invalid> {
+    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Source::toml(&name, &text).map(Some),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Invalid::one(format!("cannot read {name}: {error}"))),
+    }
+}
+
+/// Lays the sources over each other, the last on top, as a `T`.
+///
+/// # Errors
+/// Every unknown key and every value of the wrong type. A bad value is taken
+/// out and the rest tried again, so that one does not hide the next.
+pub fn extract<T: DeserializeOwned>(mut sources: Vec<Source>) -> Result<T, Invalid> {
+    let mut problems: Vec<String> = sources.iter().flat_map(unknown_keys).collect();
+    for source in &mut sources {
+        source.values = known_only(&source.values);
+    }
+    loop {
+        let merged = sources
+            .iter()
+            .fold(Figment::new(), |all, source| all.merge(source.clone()));
+        match merged.extract() {
+            Ok(value) if problems.is_empty() => return Ok(value),
+            Ok(_) => return Err(Invalid { problems }),
+            Err(error) => {
+                problems.push(describe(&error));
+                if !take_out(&mut sources, &error) {
+                    return Err(Invalid { problems });
+                }
+            }
+        }
+    }
+}
+
+/// Every key `config.toml` documents with its default, dotted.
+pub fn known() -> Vec<(String, Value)> {
+    let defaults: Dict = Toml::from_str(super::DEFAULTS).unwrap_or_default();
+    leaves(&defaults)
+}
+
+fn leaves(dict: &Dict) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    for (name, value) in dict {
+        match value.as_dict() {
+            Some(inner) => found.extend(
+                leaves(inner)
+                    .into_iter()
+                    .map(|(path, value)| (format!("{name}.{path}"), value)),
+            ),
+            None => found.push((name.clone(), value.clone())),
+        }
+    }
+    found
+}
+
+fn unknown_keys(source: &Source) -> Vec<String> {
+    let known = known();
+    leaves(&source.values)
+        .into_iter()
+        .filter(|(path, _)| !known.iter().any(|(key, _)| key == path))
+        .map(|(path, _)| {
+            let near = nearest(&path, &known);
+            let hint = near.map(|key| format!("; did you mean {key} ({})?", env_name(key)));
+            let hint = hint.unwrap_or_else(|| "; config.toml lists them all".to_owned());
+            format!("{path}: unknown key in {}{hint}", source.name)
+        })
+        .collect()
+}
+
+fn known_only(values: &Dict) -> Dict {
+    let known = known();
+    let mut kept = Dict::new();
+    for (path, value) in leaves(values) {
+        if known.iter().any(|(key, _)| *key == path) {
+            insert(&mut kept, &path, value);
+        }
+    }
+    kept
+}
+
+/// The known key that `path` is most likely meant to be, if any is likely.
+fn nearest<'a>(path: &str, known: &'a [(String, Value)]) -> Option<&'a str> {
+    let last = |key: &'a str| key.rsplit('.').next().unwrap_or(key);
+    known
+        .iter()
+        .map(|(key, _)| {
+            let whole = distance(path, key);
+            // A right name on the wrong level is nearly as near as a misspelt one.
+            let name = distance(path, last(key)) + 1;
+            (whole.min(name), key.as_str())
+        })
+        .min()
+        .filter(|(distance, _)| *distance <= 2.max(path.len() * 2 / 5))
+        .map(|(_, key)| key)
+}
+
+/// Levenshtein distance in characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let swapped = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = swapped.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// `text` as the type that `path` has by default: text stays text, however much
+/// it looks like a number, and a list needs no brackets.
+fn typed(path: &str, text: &str) -> Value {
+    let default = known().into_iter().find(|(key, _)| key == path);
+    let toml = match default {
+        Some((_, Value::String(..))) => None,
+        Some((_, Value::Array(..))) if !text.trim_start().starts_with('[') => Some(bracketed(text)),
+        _ => Some(text.to_owned()),
+    };
+    toml.and_then(|toml| Toml::from_str::<Dict>(&format!("value = {toml}")).ok())
+        .and_then(|mut dict| dict.remove("value"))
+        .unwrap_or_else(|| Value::from(text))
+}
+
+fn bracketed(text: &str) -> String {
+    let items = text
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty());
+    let quoted = items.map(|item| match item.parse::<f64>() {
+        Ok(_) => item.to_owned(),
+        Err(_) => format!("{item:?}"),
+    });
+    format!("[{}]", quoted.collect::<Vec<_>>().join(", "))
+}
+
+fn insert(dict: &mut Dict, path: &str, value: Value) {
+    match path.split_once('.') {
+        None => drop(dict.insert(path.to_owned(), value)),
+        Some((head, rest)) => {
+            let inner = dict
+                .entry(head.to_owned())
+                .or_insert_with(|| Dict::new().into());
+            match inner {
+                Value::Dict(_, inner) => insert(inner, rest, value),
+                // A section given as a plain value: that is reported, this is moot.
+                _ => drop(dict.insert(path.to_owned(), value)),
+            }
+        }
+    }
+}
+
+fn remove(dict: &mut Dict, path: &str) -> bool {
+    match path.split_once('.') {
+        None => dict.remove(path).is_some(),
+        Some((head, rest)) => match dict.get_mut(head) {
+            Some(Value::Dict(_, inner)) => remove(inner, rest),
+            _ => false,
+        },
+    }
+}
+
+/// Removes the topmost value at fault, unless that is the default itself.
+fn take_out(sources: &mut [Source], error: &Error) -> bool {
+    let key = key_of(error);
+    let (_, above) = sources.split_at_mut(1);
+    above
+        .iter_mut()
+        .rev()
+        .any(|source| remove(&mut source.values, &key))
+}
+
+/// The key an error is about: its path without the index into a list.
+fn key_of(error: &Error) -> String {
+    let path = error.path.join(".");
+    let known = known().into_iter().map(|(key, _)| key);
+    known
+        .filter(|key| path == *key || path.starts_with(&format!("{key}.")))
+        .max_by_key(String::len)
+        .unwrap_or(path)
+}
+
+fn describe(error: &Error) -> String {
+    let key = key_of(error);
+    let origin = error
+        .metadata
+        .as_ref()
+        .map(|metadata| metadata.name.as_ref());
+    let given = match &error.kind {
+        _ if is_secret(&key) => None,
+        Kind::InvalidType(actual, _) | Kind::InvalidValue(actual, _) => Some(shown(actual)),
+        Kind::UnknownVariant(actual, _) => Some(format!("{actual:?}")),
+        _ => None,
+    };
+    let given = given.map(|given| format!("{given} given in {}", origin.unwrap_or("a source")));
+    problem(&key, given.as_deref(), &expected(&key, &error.kind))
+}
+
+fn shown(actual: &Actual) -> String {
+    match actual {
+        Actual::Str(text) => format!("{text:?}"),
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Seq => "a list".to_owned(),
+        Actual::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn expected(key: &str, kind: &Kind) -> String {
+    if let Kind::UnknownVariant(_, variants) = kind {
+        return format!("one of {}", variants.join(", "));
+    }
+    let default = known().into_iter().find(|(known, _)| known == key);
+    match (default, kind) {
+        (_, Kind::InvalidValue(_, expected)) if expected.starts_with('"') => expected.clone(),
+        (_, Kind::Message(message)) => message.clone(),
+        (Some((_, Value::Num(_, Num::F64(_)))), _) => "a number".to_owned(),
+        (Some((_, Value::Num(..))), _) => "a whole number, not negative".to_owned(),
+        (Some((_, Value::String(..))), _) => "text in quotes".to_owned(),
+        (Some((_, Value::Array(_, items))), _) => match items.first() {
+            Some(Value::Num(..)) => "a list of whole numbers, not negative".to_owned(),
+            _ => "a list of names in quotes".to_owned(),
+        },
+        _ => kind.to_string(),
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

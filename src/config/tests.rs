@@ -1,0 +1,327 @@
+use insta::assert_snapshot;
+
+use super::check::{RANGES, at, env_name};
+use super::*;
+
+fn load(toml: &str, env: &[(&str, &str)]) -> Result<Config, Invalid> {
+    let env: Vec<(String, String)> = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Config::layered(Some(Source::toml("millrace.toml", toml)?), &env)
+}
+
+/// What a build without stores cannot start without.
+const STORE: &str = "[database]\nurl = \"postgresql://u:p@db/m\"";
+
+fn defaults() -> Config {
+    let toml = if cfg!(feature = "embedded") {
+        ""
+    } else {
+        STORE
+    };
+    Config::from_toml(toml).unwrap()
+}
+
+fn complaint(toml: &str, env: &[(&str, &str)]) -> String {
+    load(toml, env).unwrap_err().to_string()
+}
+
+fn dotted(prefix: &str, value: &serde_json::Value, into: &mut Vec<String>) {
+    match value.as_object() {
+        Some(fields) => fields
+            .iter()
+            .for_each(|(name, value)| dotted(&format!("{prefix}.{name}"), value, into)),
+        None => into.push(prefix[1..].to_owned()),
+    }
+}
+
+#[test]
+fn the_defaults_are_a_laptop() {
+    let config = defaults();
+    assert_eq!(config.region(), "us-east-1");
+    assert_eq!(config.delivery.retry_schedule.len(), 10);
+    assert_eq!(config.sweep.interval, Duration::from_secs(1));
+    assert!(!config.uses_sqs());
+    assert_eq!(config.embedded_postgres(), cfg!(feature = "embedded"));
+}
+
+#[test]
+fn config_toml_documents_every_key_of_the_struct_and_no_other() {
+    let values = serde_json::to_value(defaults()).unwrap();
+    let mut fields = Vec::new();
+    dotted("", &values, &mut fields);
+    let mut documented: Vec<String> = source::known().into_iter().map(|(key, _)| key).collect();
+    fields.sort();
+    documented.sort();
+    assert_eq!(fields, documented);
+}
+
+#[test]
+fn every_key_has_a_description_and_its_environment_name() {
+    for (key, _) in source::known() {
+        let name = key.rsplit('.').next().unwrap();
+        let line = format!("# Environment: {}\n{name} = ", env_name(&key));
+        let before = DEFAULTS.split(&line).next().unwrap();
+        assert_ne!(before, DEFAULTS, "{key} lacks its environment name");
+        assert!(before.lines().next_back().unwrap().len() > 5, "{key}");
+    }
+}
+
+#[test]
+fn every_number_has_a_range_its_default_is_in() {
+    let config = defaults();
+    let values = serde_json::to_value(&config).unwrap();
+    let mut fields = Vec::new();
+    dotted("", &values, &mut fields);
+    fields.retain(|key| at(&values, key).is_number());
+    let mut ranged: Vec<&str> = RANGES.iter().map(|(key, ..)| *key).collect();
+    fields.sort();
+    ranged.sort_unstable();
+    assert_eq!(fields, ranged);
+}
+
+#[test]
+fn the_environment_goes_before_the_file() {
+    let config = load(
+        "retention_days = 7\n[http]\nlisten = \"127.0.0.1:1\"",
+        &[
+            ("MILLRACE_HTTP__LISTEN", "0.0.0.0:80"),
+            ("MILLRACE_HANDLERS", "http, sweep"),
+            ("MILLRACE_DELIVERY__RETRY_SCHEDULE_S", "[0, 1]"),
+            ("MILLRACE_DELIVERY__RETRY_JITTER", "0"),
+            ("MILLRACE_HTTP__CONNECTIONS_MAX", "1_000"),
+            ("MILLRACE_DYNAMODB__TABLE", "2024"),
+            ("MILLRACE_DELIVERY__ALLOW_PRIVATE_TARGETS", "false"),
+            ("MILLRACE_DATABASE__URL", "postgresql://u:p@db/m"),
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.http.listen, "0.0.0.0:80");
+    assert_eq!(config.retention_days, 7);
+    assert_eq!(config.handlers, [Handler::Http, Handler::Sweep]);
+    assert_eq!(config.delivery.retry_schedule[1], Duration::from_secs(1));
+    assert_eq!(config.delivery.retry_jitter, 0.0);
+    assert_eq!(config.http.connections_max, 1000);
+    assert_eq!(config.dynamodb.table, "2024");
+    assert!(!config.allow_private_targets());
+    assert_eq!(config.region(), "eu-west-1");
+}
+
+#[test]
+fn a_configured_database_means_the_regions_dynamodb() {
+    let config = load(STORE, &[]).unwrap();
+    assert!(!config.embedded_postgres() && !config.embedded_dynamodb());
+    assert!(!config.allow_private_targets());
+    assert_eq!((config.pool_size(), config.dynamodb_endpoint()), (10, None));
+}
+
+#[test]
+#[cfg(feature = "embedded")]
+fn nothing_is_embedded_on_aws() {
+    let message = complaint(
+        "",
+        &[("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2")],
+    );
+    assert_snapshot!(message, @"
+    configuration:
+      admin_key (MILLRACE_ADMIN_KEY): expected a secret of at least 32 characters on ECS and Lambda
+      database.url (MILLRACE_DATABASE__URL): expected PostgreSQL's URL: on ECS and Lambda there is none in process
+    ");
+}
+
+#[test]
+#[cfg(feature = "embedded")]
+fn an_endpoint_alone_leaves_postgres_embedded() {
+    let config = load("[aws]\nendpoint_url = \"http://localhost:4566\"", &[]).unwrap();
+    assert!(config.embedded_postgres() && !config.embedded_dynamodb());
+    assert_eq!(config.pool_size(), 1);
+    assert_eq!(config.dynamodb_endpoint(), Some("http://localhost:4566"));
+    assert_eq!(config.sqs_endpoint(), Some("http://localhost:4566"));
+}
+
+#[test]
+#[cfg(not(feature = "embedded"))]
+fn a_build_without_stores_asks_for_them() {
+    assert_snapshot!(complaint("", &[]), @"
+    configuration:
+      database.url (MILLRACE_DATABASE__URL): expected PostgreSQL's URL: this build has none in process
+    ");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_origin_and_the_nearest() {
+    let message = complaint(
+        "listen = \"x\"\nzzzzzzzzzzzz = 1\n[http]\nlisten_adress = 1\n[databse]\nurl = \"x\"",
+        &[("MILLRACE_HTTP__LISTN", "x"), ("MILLRACE_HTTP", "x")],
+    );
+    assert_snapshot!(message, @"
+    configuration:
+      databse.url: unknown key in millrace.toml; did you mean database.url (MILLRACE_DATABASE__URL)?
+      http.listen_adress: unknown key in millrace.toml; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+      listen: unknown key in millrace.toml; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+      zzzzzzzzzzzz: unknown key in millrace.toml; config.toml lists them all
+      http: unknown key in the environment; config.toml lists them all
+    ");
+}
+
+#[test]
+fn every_wrong_type_is_reported_at_once_and_secrets_are_not_shown() {
+    let message = complaint(
+        "admin_key = 123456\nhandlers = [\"http\", \"nope\"]\n[http]\nlisten = 8080\n\
+         request_timeout_s = \"30s\"\nbody_bytes_max = -1\n[log]\nformat = \"xml\"",
+        &[
+            ("MILLRACE_RETENTION_DAYS", "a month"),
+            ("MILLRACE_HOST", "ecs"),
+            ("MILLRACE_DELIVERY__ALLOW_PRIVATE_TARGETS", "perhaps"),
+            ("MILLRACE_DELIVERY__RETRY_SCHEDULE_S", "soon"),
+            ("MILLRACE_DELIVERY__RETRY_JITTER", "some"),
+        ],
+    );
+    assert_snapshot!(message, @r#"
+    configuration:
+      admin_key (MILLRACE_ADMIN_KEY): expected text in quotes
+      delivery.allow_private_targets (MILLRACE_DELIVERY__ALLOW_PRIVATE_TARGETS): "perhaps" given in the environment, expected "auto", true or false
+      delivery.retry_jitter (MILLRACE_DELIVERY__RETRY_JITTER): "some" given in the environment, expected a number
+      delivery.retry_schedule_s (MILLRACE_DELIVERY__RETRY_SCHEDULE_S): "soon" given in the environment, expected a list of whole numbers, not negative
+      handlers (MILLRACE_HANDLERS): "nope" given in millrace.toml, expected one of http, fan_out, deliver, ingest, sweep, meter
+      host (MILLRACE_HOST): "ecs" given in the environment, expected one of auto, tcp, lambda
+      http.body_bytes_max (MILLRACE_HTTP__BODY_BYTES_MAX): -1 given in millrace.toml, expected a whole number, not negative
+      http.listen (MILLRACE_HTTP__LISTEN): 8080 given in millrace.toml, expected text in quotes
+      http.request_timeout_s (MILLRACE_HTTP__REQUEST_TIMEOUT_S): "30s" given in millrace.toml, expected a whole number, not negative
+      log.format (MILLRACE_LOG__FORMAT): "xml" given in millrace.toml, expected one of auto, json, human
+      retention_days (MILLRACE_RETENTION_DAYS): "a month" given in the environment, expected a whole number, not negative
+    "#);
+}
+
+#[test]
+fn every_value_out_of_range_is_reported_at_once() {
+    let message = complaint(
+        "admin_key = \"short-secret\"\nretention_days = 1\nhandlers = []\ndata_dir = \"\"\n\
+         [http]\nlisten = \"localhost\"\nheader_timeout_s = 0\n\
+         [database]\nurl = \"mysql://user:hunter2@host/db\"\n\
+         [aws]\nregion = \"eu west\"\nendpoint_url = \"localhost:4566\"\n\
+         [dynamodb]\ntable = \"m\"\n[sqs]\ndeliver_url = \"https://sqs.test/1/d\"\n\
+         [delivery]\nendpoint_concurrency = 300\nconnect_timeout_s = 31\nretry_jitter = 1.5\n\
+         [log]\nlevel = \"info,=x=\"",
+        &[],
+    );
+    assert!(!message.contains("short-secret") && !message.contains("hunter2"));
+    assert_snapshot!(message, @r#"
+    configuration:
+      http.header_timeout_s (MILLRACE_HTTP__HEADER_TIMEOUT_S): 0 given, expected 1 to 300 seconds
+      delivery.retry_jitter (MILLRACE_DELIVERY__RETRY_JITTER): 1.5 given, expected 0 to 1 of the wait
+      data_dir (MILLRACE_DATA_DIR): "" given, expected a directory
+      handlers (MILLRACE_HANDLERS): [] given, expected at least one handler, each once
+      http.listen (MILLRACE_HTTP__LISTEN): "localhost" given, expected an IP address and port, such as 127.0.0.1:8080
+      log.level (MILLRACE_LOG__LEVEL): "info,=x=" given, expected a level or directives, such as info,millrace::jobs=debug
+      admin_key (MILLRACE_ADMIN_KEY): expected a secret of at least 32 characters
+      database.url (MILLRACE_DATABASE__URL): expected a URL such as postgresql://user:password@host:5432/database
+      dynamodb.table (MILLRACE_DYNAMODB__TABLE): "m" given, expected 3 to 255 letters, digits, '_', '-' or '.'
+      aws.region (MILLRACE_AWS__REGION): "eu west" given, expected a region such as eu-west-1
+      aws.endpoint_url (MILLRACE_AWS__ENDPOINT_URL): "localhost:4566" given, expected an http or https URL
+      sqs.fan_out_url (MILLRACE_SQS__FAN_OUT_URL): expected a URL, as sqs.deliver_url has one
+      retention_days (MILLRACE_RETENTION_DAYS): 1 given, expected at least 4 days, as delivery.retry_schedule_s takes longer
+      delivery.endpoint_concurrency (MILLRACE_DELIVERY__ENDPOINT_CONCURRENCY): 300 given, expected at most delivery.concurrency, which is 256
+      delivery.connect_timeout_s (MILLRACE_DELIVERY__CONNECT_TIMEOUT_S): 31 given, expected at most delivery.timeout_s, which is 30
+    "#);
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_named_with_the_line() {
+    assert_snapshot!(complaint("listen = = 1", &[]), @r#"
+    configuration:
+      millrace.toml, line 1: invalid string expected `"`, `'`
+    "#);
+}
+
+#[test]
+fn a_named_file_must_be_there() {
+    let missing = Config::load(Some(Path::new("no/such.toml"))).unwrap_err();
+    assert_snapshot!(missing, @"
+    configuration:
+      cannot read no/such.toml: No such file or directory (os error 2)
+    ");
+}
+
+#[test]
+fn what_is_shown_has_no_secrets_and_can_be_read_back() {
+    let secret = "0123456789abcdef0123456789abcdef";
+    let config = load(
+        &format!("admin_key = \"{secret}\"\n[delivery]\nallow_private_targets = true"),
+        &[(
+            "MILLRACE_DATABASE__URL",
+            "postgresql://u:hunter2@db:5432/m?password=hunter3&sslmode=require",
+        )],
+    )
+    .unwrap();
+    let shown = config.masked_toml();
+    assert!(!shown.contains(secret) && !shown.contains("hunter"));
+    assert!(!format!("{config:?}").contains("hunter"));
+    assert_snapshot!(shown, @r#"
+    data_dir = ".millrace"
+    host = "auto"
+    handlers = ["http", "fan_out", "deliver", "ingest", "sweep", "meter"]
+    admin_key = "***"
+    retention_days = 30
+
+    [http]
+    listen = "127.0.0.1:8080"
+    body_bytes_max = 1048576
+    request_timeout_s = 30
+    header_timeout_s = 10
+    connections_max = 10000
+    drain_timeout_s = 25
+
+    [database]
+    url = "postgresql://u:***@db:5432/m?password=***&sslmode=require"
+    pool_size = 10
+    connect_timeout_s = 5
+    statement_timeout_s = 10
+
+    [aws]
+    endpoint_url = ""
+    region = ""
+
+    [dynamodb]
+    table = "millrace"
+    endpoint_url = ""
+
+    [sqs]
+    fan_out_url = ""
+    deliver_url = ""
+    endpoint_url = ""
+
+    [queue]
+    local_jobs_max = 20000
+    local_bytes_max = 268435456
+
+    [delivery]
+    allow_private_targets = true
+    connect_timeout_s = 5
+    timeout_s = 30
+    response_bytes_max = 65536
+    concurrency = 256
+    endpoint_concurrency = 32
+    retry_schedule_s = [0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
+    retry_jitter = 0.1
+
+    [sweep]
+    interval_ms = 1000
+    batch = 500
+    lease_s = 5
+    sqs_lease_s = 30
+
+    [cache]
+    ttl_s = 5
+    keys_max = 10000
+    projects_max = 1000
+
+    [log]
+    format = "auto"
+    level = "info"
+    "#);
+    let again = Config::from_toml(&shown.replace("***", secret)).unwrap();
+    assert_eq!(again.masked_toml(), shown);
+}
