@@ -1,1 +1,138 @@
-//! To come.
+//! What every request and job is given: the stores, the queue, the sender and
+//! the configuration, made once at start-up. Making it connects to nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::Timestamp;
+use ring::rand::{SecureRandom, SystemRandom};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+use crate::config::Config;
+use crate::model::key;
+use crate::model::retry::Schedule;
+use crate::model::seal::KeyRing;
+use crate::queue::{Local, LocalOptions, Queue};
+use crate::sender::{Sender, SenderConfig};
+use crate::store::data_plane::DataPlane;
+use crate::store::dynamo::Dynamo;
+use crate::store::postgres::Postgres;
+
+/// Everything a request or a job needs.
+#[derive(Debug)]
+pub struct App {
+    /// The effective configuration.
+    pub config: Config,
+    /// The event store.
+    pub dynamo: Dynamo,
+    /// The control-plane database.
+    pub postgres: Postgres,
+    /// Configuration as the data plane sees it.
+    pub plane: DataPlane,
+    /// Where jobs wait.
+    pub queue: Queue,
+    /// Outbound HTTP.
+    pub sender: Sender,
+    /// Seals signing secrets.
+    pub key_ring: Arc<KeyRing>,
+    /// When a failed attempt is made again.
+    pub schedule: Schedule,
+    admin_key_hash: [u8; 32],
+    random: SystemRandom,
+    draining: AtomicBool,
+}
+
+/// What start-up found or made.
+#[derive(Debug)]
+pub struct Parts {
+    /// The event store.
+    pub dynamo: Dynamo,
+    /// The control-plane database.
+    pub postgres: Postgres,
+    /// The key that may manage projects.
+    pub admin_key: SecretString,
+    /// Seals signing secrets.
+    pub key_ring: KeyRing,
+}
+
+impl App {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// When the retry schedule is not one.
+    pub fn new(config: Config, parts: Parts) -> anyhow::Result<Arc<Self>> {
+        let key_ring = Arc::new(parts.key_ring);
+        let schedule = Schedule::new(config.delivery.retry_schedule.clone())
+            .map_err(|invalid| anyhow::anyhow!("{invalid}"))?;
+        let cache = &config.cache;
+        Ok(Arc::new(Self {
+            plane: DataPlane::new(
+                parts.dynamo.clone(),
+                key_ring.clone(),
+                cache.ttl,
+                cache.keys_max,
+                cache.projects_max,
+            ),
+            queue: Queue::Local(Local::new(LocalOptions {
+                jobs_max: config.queue.local_jobs_max,
+                bytes_max: config.queue.local_bytes_max,
+                endpoint_concurrency: config.delivery.endpoint_concurrency,
+                lease: config.sweep.lease,
+            })),
+            sender: Sender::new(SenderConfig {
+                allow_private_targets: config.allow_private_targets(),
+                connect_timeout: config.delivery.connect_timeout,
+                timeout: config.delivery.timeout,
+                response_bytes_max: config.delivery.response_bytes_max,
+                response_kept_bytes: RESPONSE_KEPT_BYTES,
+                user_agent: concat!("Millrace/", env!("CARGO_PKG_VERSION")).to_owned(),
+                idle_per_host_max: config.delivery.endpoint_concurrency,
+            }),
+            dynamo: parts.dynamo,
+            postgres: parts.postgres,
+            admin_key_hash: key::hash(parts.admin_key.expose_secret()),
+            key_ring,
+            schedule,
+            config,
+            random: SystemRandom::new(),
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// `N` random bytes of the operating system.
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.random.fill(&mut bytes).expect("the operating system gives random bytes");
+        bytes
+    }
+
+    /// A random number in `0..1`.
+    pub fn jitter(&self) -> f64 {
+        f64::from(u32::from_be_bytes(self.random())) / f64::from(u32::MAX)
+    }
+
+    /// Tells readiness that the process is about to end.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether `text` is the admin key. Takes as long for any text.
+    pub fn is_admin_key(&self, text: &str) -> bool {
+        key::hash(text).ct_eq(&self.admin_key_hash).into()
+    }
+}
+
+/// Bytes of an answer that an attempt keeps.
+const RESPONSE_KEPT_BYTES: usize = 256;
+
+/// Now, in whole milliseconds: as precise as any store keeps it.
+pub fn now() -> Timestamp {
+    let now = Timestamp::now().as_millisecond();
+    Timestamp::from_millisecond(now).expect("the clock is within jiff's range")
+}

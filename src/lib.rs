@@ -4,6 +4,7 @@
 //! The code map and the invariants are in `ARCHITECTURE.md`. Imports point one
 //! way: `host → http, jobs → store, queue, sender → model`.
 
+pub mod accept;
 pub mod app;
 pub mod config;
 pub mod error;

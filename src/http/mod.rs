@@ -1,1 +1,197 @@
-//! To come.
+//! Requests in: every route in one table, and the frame around them all.
+//!
+//! The frame gives each request an id, a time limit and one log line, turns
+//! errors into problems and survives a panic. Handlers are per noun, hold no SQL
+//! and no store calls of their own making, and end in one of
+//! [`error::Error`](crate::error::Error)'s variants.
+
+pub mod auth;
+pub mod deliveries;
+pub mod docs;
+pub mod endpoints;
+pub mod events;
+pub mod extract;
+pub mod health;
+pub mod page;
+pub mod problem;
+pub mod projects;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::error::Error;
+use crate::model::id::base32;
+
+/// Every route and, of the same source, its description.
+fn table() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Described::openapi())
+        .routes(routes!(events::publish, events::list))
+        .routes(routes!(events::get))
+        .routes(routes!(events::replay))
+        .routes(routes!(endpoints::create, endpoints::list))
+        .routes(routes!(endpoints::get, endpoints::update, endpoints::delete))
+        .routes(routes!(endpoints::test))
+        .routes(routes!(endpoints::secret))
+        .routes(routes!(endpoints::rotate_secret))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::retry))
+        .routes(routes!(projects::create, projects::list))
+        .routes(routes!(projects::get))
+        .routes(routes!(projects::create_key, projects::list_keys))
+        .routes(routes!(projects::revoke_key))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(docs::openapi))
+        .routes(routes!(docs::page))
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Millrace",
+        description = "Events in once, signed webhooks out. Times are RFC 3339 in UTC; \
+            errors are problem+json (RFC 9457); lists are pages with an opaque cursor.",
+        license(name = "MIT", identifier = "MIT"),
+    ),
+    components(schemas(problem::Problem)),
+    tags(
+        (name = "events", description = "Publish events and look at them"),
+        (name = "endpoints", description = "Where webhooks go"),
+        (name = "deliveries", description = "What became of each event at each endpoint"),
+        (name = "projects", description = "Projects and their API keys; needs the admin key"),
+        (name = "health", description = "Whether it is alive and ready"),
+    ),
+)]
+struct Described;
+
+/// The OpenAPI 3.1 document of every route.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut document = table().into_openapi();
+    let components = document.components.get_or_insert_default();
+    for (name, what) in [("api_key", "An API key, mr_…"), ("admin_key", "The admin key")] {
+        let mut scheme = Http::new(HttpAuthScheme::Bearer);
+        scheme.description = Some(what.to_owned());
+        components.add_security_scheme(name, SecurityScheme::Http(scheme));
+    }
+    document
+}
+
+/// All routes with the frame around them.
+pub fn router(app: Arc<App>) -> Router {
+    let (routes, _) = table().split_for_parts();
+    routes
+        .fallback(|request: Request| async move {
+            Error::NotFound(format!("{} {}", request.method(), request.uri().path()))
+        })
+        .method_not_allowed_fallback(|request: Request| async move {
+            let allowed = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_owned());
+            let detail = format!("{} is not a method of {:?}", request.method(), allowed);
+            let mut response = Error::invalid("method", detail).into_response();
+            *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
+            response
+        })
+        .layer(axum::middleware::from_fn_with_state(app.clone(), frame))
+        .with_state(app)
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&app, &request);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let mut response = match tokio::time::timeout(app.config.http.request_timeout, handled).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => Error::internal(anyhow::anyhow!(panic_text(&*panic))).into_response(),
+        Err(_) => {
+            let source = anyhow::anyhow!("http.request_timeout_s ran out");
+            Error::Unavailable { what: "an answer in time", source }.into_response()
+        }
+    };
+    let failure = response.extensions_mut().remove::<problem::Failure>();
+    if let Some(problem::Failure(error)) = &failure {
+        response = problem_response(error, &response, &id);
+    }
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    let route = route.as_ref().map_or("-", MatchedPath::as_str);
+    log(&id, &method, route, &response, failure.as_ref(), started);
+    response
+}
+
+fn problem_response(error: &Error, bare: &Response, id: &str) -> Response {
+    let mut problem = problem::Problem::of(error);
+    problem.status = bare.status().as_u16();
+    problem.request_id = Some(id.to_owned());
+    let mut response = problem.into_response();
+    problem::add_headers(error, response.headers_mut());
+    if let Some(allow) = bare.headers().get(http::header::ALLOW) {
+        response.headers_mut().insert(http::header::ALLOW, allow.clone());
+    }
+    response
+}
+
+/// The caller's `x-request-id` if it is a plain token, else a new one.
+fn request_id(app: &App, request: &Request) -> String {
+    let is_token = |text: &&str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'=');
+        (8..=64).contains(&text.len()) && text.bytes().all(plain)
+    };
+    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    match given.filter(is_token) {
+        Some(given) => given.to_owned(),
+        None => base32(&app.random::<10>()),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("panic: {}", text.unwrap_or("of unknown kind"))
+}
+
+/// One line a request: quiet for what went well, louder for what did not.
+fn log(
+    id: &str,
+    method: &http::Method,
+    route: &str,
+    response: &Response,
+    failure: Option<&problem::Failure>,
+    started: Instant,
+) {
+    let status = response.status().as_u16();
+    let duration_ms = started.elapsed().as_secs_f64() * 1e3;
+    let error = failure.map(|problem::Failure(error)| &**error);
+    let cause = error.and_then(std::error::Error::source).map(|source| format!("{source:#}"));
+    let error = error.map(tracing::field::display);
+    match status {
+        500.. => {
+            tracing::error!(request.id = id, %method, route, status, duration_ms, error, cause, "request failed");
+        }
+        400.. => {
+            tracing::info!(request.id = id, %method, route, status, duration_ms, error, "request refused");
+        }
+        _ => tracing::debug!(request.id = id, %method, route, status, duration_ms, "request"),
+    }
+}

@@ -8,13 +8,13 @@ use super::id::base32;
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum Scope {
-    /// Publish events and replay them.
+    /// Publish events, replay them and retry deliveries.
     #[serde(rename = "events:write")]
     EventsWrite,
     /// Read events and deliveries.
     #[serde(rename = "events:read")]
     EventsRead,
-    /// Create, change and delete endpoints; retry deliveries; read signing secrets.
+    /// Create, change, test and delete endpoints; read and rotate signing secrets.
     #[serde(rename = "endpoints:write")]
     EndpointsWrite,
     /// Read endpoints.

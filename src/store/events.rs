@@ -189,15 +189,17 @@ fn item(new: &NewEvent<'_>) -> Item {
     item.insert("ce_id".into(), s(event.id()));
     item.insert("type".into(), s(event.event_type()));
     item.insert("source".into(), s(event.source()));
-    for (name, value) in
-        [("subject", event.subject()), ("tenant", event.tenant()), ("time", event.time())]
-    {
+    for (name, value) in [("subject", event.subject()), ("tenant", event.tenant())] {
         if let Some(value) = value {
             item.insert(name.into(), s(value));
         }
     }
+    if let Some(time) = event.time() {
+        item.insert("time".into(), s(time.to_string()));
+    }
     item.insert("received".into(), ms(new.received));
-    item.insert("body".into(), s(event.body()));
+    let body = String::from_utf8(event.body().to_vec()).expect("a CloudEvent's JSON is UTF-8");
+    item.insert("body".into(), s(body));
     item.insert("fp".into(), b(*event.fingerprint()));
     item.insert("ttl".into(), n(new.expires.as_second()));
     let shard = keys::timeline_shard(new.id);

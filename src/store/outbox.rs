@@ -94,5 +94,14 @@ pub async fn project(postgres: &Postgres, plane: &DataPlane, change: &Change) ->
     Ok(())
 }
 
+/// Projects a change that has just been committed. A failure is logged, not
+/// returned: the change is made, and the sweeper projects it.
+pub async fn apply(postgres: &Postgres, plane: &DataPlane, change: Change) {
+    if let Err(error) = project(postgres, plane, &change).await {
+        let cause = std::error::Error::source(&error).map(|source| format!("{source:#}"));
+        tracing::warn!(subject = change.subject, %error, cause, "change not projected yet");
+    }
+}
+
 /// Every statement above, for the test that prepares them.
 pub const STATEMENTS: &[&str] = &[ADD, PENDING, DONE];

@@ -1,0 +1,128 @@
+//! Accepting an event: the one way in, whoever brings it.
+//!
+//! Called by the HTTP API and by whatever else turns things into CloudEvents.
+//! Touches DynamoDB and the queue only. When it returns, the event and all that
+//! is left to do for it are durable.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::model::delivery::Progress;
+use crate::model::event::Event;
+use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
+use crate::model::job::{Carried, Job};
+use crate::store::events::{self, Accepted, INLINE_DELIVERIES_MAX, NewEvent, Plan};
+
+/// Event types that Millrace itself publishes begin with this.
+pub const RESERVED_PREFIX: &str = "millrace.";
+
+/// What the publisher is told.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// The event's id: the same for the same project, source and CloudEvent id.
+    pub id: EventId,
+    /// It was here before.
+    pub duplicate: bool,
+}
+
+/// Keeps a publisher's event and enqueues its deliveries.
+///
+/// Again with the same content it changes nothing and says so. Cost: one write,
+/// or one transaction with the deliveries of up to 25 matching endpoints.
+///
+/// # Errors
+/// [`Error::Invalid`] for a reserved type; [`Error::Conflict`] when the event is
+/// there with other content; [`Error::Unavailable`] when DynamoDB does not
+/// answer, in which case it may be kept all the same and publishing it again
+/// tells.
+pub async fn accept(
+    app: &App,
+    project: &ProjectId,
+    event: &Event,
+    now: Timestamp,
+) -> Result<Receipt> {
+    if event.event_type().starts_with(RESERVED_PREFIX) {
+        return Err(Error::invalid("type", "the prefix \"millrace.\" is reserved"));
+    }
+    let endpoints = match app.plane.targets(project).await {
+        Ok(targets) => {
+            let matching = targets.matching(event.event_type(), event.tenant());
+            Some(matching.map(|target| target.id.clone()).collect::<Vec<_>>())
+        }
+        // The event can be kept without knowing whom it is for.
+        Err(error) => {
+            tracing::warn!(%error, "endpoints unknown at accept: left to the fan-out");
+            None
+        }
+    };
+    keep(app, project, event, endpoints.as_deref(), now).await
+}
+
+/// Keeps an event of Millrace's own that is for one endpoint, whatever its
+/// filter says.
+///
+/// # Errors
+/// As [`accept`].
+pub async fn accept_for(
+    app: &App,
+    project: &ProjectId,
+    event: &Event,
+    endpoint: &EndpointId,
+    now: Timestamp,
+) -> Result<Receipt> {
+    keep(app, project, event, Some(std::slice::from_ref(endpoint)), now).await
+}
+
+async fn keep(
+    app: &App,
+    project: &ProjectId,
+    event: &Event,
+    endpoints: Option<&[EndpointId]>,
+    now: Timestamp,
+) -> Result<Receipt> {
+    let id = EventId::derive(project, event.source(), event.id());
+    let expires = events::expiry(now, app.config.retention_days);
+    let new = NewEvent { id: &id, project, event, received: now, expires };
+    let due = app.queue.due(now, Duration::ZERO);
+    let plan = match endpoints {
+        Some(endpoints) if endpoints.len() <= INLINE_DELIVERIES_MAX => {
+            Plan::Inline(endpoints, due)
+        }
+        _ => Plan::FanOut(due),
+    };
+    let duplicate = match events::accept(&app.dynamo, &new, &plan).await? {
+        Accepted::New => {
+            app.queue.send(jobs(app, &new, &plan), Duration::ZERO).await;
+            false
+        }
+        Accepted::Duplicate => true,
+        Accepted::Different => {
+            return Err(Error::Conflict(
+                "id: an event with this source and id was published before with other content"
+                    .into(),
+            ));
+        }
+    };
+    Ok(Receipt { id, duplicate })
+}
+
+fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
+    let Plan::Inline(endpoints, _) = plan else {
+        return vec![Job::FanOut { event: new.id.clone() }];
+    };
+    let body: &Bytes = new.event.body();
+    let deliver = |endpoint: &EndpointId| Job::Deliver {
+        delivery: DeliveryId::new(new.id, endpoint),
+        made: 0,
+        carried: app.queue.carries().then(|| Carried {
+            project: new.project.clone(),
+            body: body.clone(),
+            progress: Progress::default(),
+        }),
+    };
+    endpoints.iter().map(deliver).collect()
+}

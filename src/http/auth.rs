@@ -1,0 +1,89 @@
+//! Who is asking, and whether they may: `Authorization: Bearer <key>`.
+//!
+//! A handler states its scope in its signature, so that none can forget to
+//! check: `caller: Allowed<EventsWrite>`. Checked before the body is read.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::model::id::{KeyId, ProjectId};
+use crate::model::key::{self, Scope};
+
+/// The caller's key, known and allowed to do what `S` names.
+#[derive(Debug)]
+pub struct Allowed<S> {
+    /// The key's project: all that the caller can see.
+    pub project: ProjectId,
+    /// The key.
+    pub key: KeyId,
+    scope: PhantomData<S>,
+}
+
+/// A scope, as a type.
+pub trait Needs {
+    /// The scope.
+    const SCOPE: Scope;
+}
+
+macro_rules! needs {
+    ($($name:ident),*) => {$(
+        #[doc = concat!("[`Scope::", stringify!($name), "`].")]
+        #[derive(Debug)]
+        pub struct $name;
+        impl Needs for $name {
+            const SCOPE: Scope = Scope::$name;
+        }
+    )*};
+}
+needs!(EventsWrite, EventsRead, EndpointsWrite, EndpointsRead);
+
+impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        let text = bearer(parts)?;
+        let grant = match text.starts_with(key::PREFIX) {
+            true => app.plane.grant(key::hash(text)).await?,
+            false => None,
+        };
+        let grant = grant.ok_or(Error::Unauthenticated("the API key is not known".into()))?;
+        if !grant.scopes.contains(&S::SCOPE) {
+            let needed = S::SCOPE.as_str();
+            return Err(Error::Forbidden(format!("the API key lacks the scope {needed}").into()));
+        }
+        Ok(Self { project: grant.project, key: grant.key, scope: PhantomData })
+    }
+}
+
+/// The caller has the admin key.
+#[derive(Debug)]
+pub struct Admin;
+
+impl FromRequestParts<Arc<App>> for Admin {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        match app.is_admin_key(bearer(parts)?) {
+            true => Ok(Self),
+            false => Err(Error::Unauthenticated("the admin key is needed here".into())),
+        }
+    }
+}
+
+fn bearer(parts: &Parts) -> Result<&str> {
+    let missing = || {
+        Error::Unauthenticated("expected the header Authorization: Bearer <key>".into())
+    };
+    let value = parts.headers.get(AUTHORIZATION).ok_or_else(missing)?;
+    let (scheme, key) = value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(missing());
+    }
+    Ok(key.trim())
+}

@@ -1,0 +1,69 @@
+//! Whether the process is alive, and whether to send it requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::Serialize;
+
+use super::extract::Json;
+use crate::app::App;
+use crate::store::table;
+
+/// Longest a store may take to be called ready.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The process is alive.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Live {
+    /// `ok`.
+    status: &'static str,
+}
+
+/// Liveness: the process answers. Touches no store.
+#[utoipa::path(get, path = "/health", tag = "health", security(()),
+    responses((status = 200, body = Live)))]
+pub async fn live() -> Json<Live> {
+    Json(Live { status: "ok" })
+}
+
+/// What works.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Ready {
+    /// `ready`; `degraded` when the control plane alone is out of reach, since
+    /// events are accepted and delivered without it; `unavailable` when the event
+    /// store is; `draining` when the process is about to end.
+    status: &'static str,
+    /// DynamoDB: `up` or `down`.
+    event_store: &'static str,
+    /// PostgreSQL: `up` or `down`.
+    control_plane: &'static str,
+}
+
+/// Readiness: 200 while events can be accepted, which takes the event store
+/// alone; 503 when they cannot, or the process drains.
+#[utoipa::path(get, path = "/health/ready", tag = "health", security(()),
+    responses((status = 200, body = Ready), (status = 503, body = Ready)))]
+pub async fn ready(State(app): State<Arc<App>>) -> Response {
+    let event_store = tokio::time::timeout(PATIENCE, table::ping(&app.dynamo));
+    let control_plane = tokio::time::timeout(PATIENCE, app.postgres.ping());
+    let (event_store, control_plane) = tokio::join!(event_store, control_plane);
+    let event_store = matches!(event_store, Ok(Ok(())));
+    let control_plane = matches!(control_plane, Ok(Ok(())));
+    let status = match (app.is_draining(), event_store, control_plane) {
+        (true, _, _) => "draining",
+        (false, false, _) => "unavailable",
+        (false, true, false) => "degraded",
+        (false, true, true) => "ready",
+    };
+    let part = |up| if up { "up" } else { "down" };
+    let code = match status {
+        "ready" | "degraded" => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let ready =
+        Ready { status, event_store: part(event_store), control_plane: part(control_plane) };
+    (code, Json(ready)).into_response()
+}

@@ -1,0 +1,99 @@
+//! Cursor pages: `limit` and `cursor` in, `data` and `next_cursor` out.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::store::timeline::Range;
+
+/// Rows in a page when none is asked for.
+const LIMIT_DEFAULT: usize = 50;
+/// Rows in a page at most.
+pub const LIMIT_MAX: usize = 100;
+/// No position a list gives is longer.
+const POSITION_LEN_MAX: usize = 128;
+
+/// A page of a list.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Page<T> {
+    /// The rows.
+    pub data: Vec<T>,
+    /// Pass as `cursor` for the next page; null on the last. A page may be short,
+    /// even empty, and not the last.
+    #[schema(required)]
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A page that ends at `position`, unless it is the last.
+    pub fn new(data: Vec<T>, position: Option<String>) -> Self {
+        Self { data, next_cursor: position.map(|text| URL_SAFE_NO_PAD.encode(text)) }
+    }
+
+    /// A page of up to `limit` of `rows`, of which one more was asked for to see
+    /// whether there is a next.
+    pub fn of_one_more<R>(
+        mut rows: Vec<R>,
+        limit: usize,
+        position: impl Fn(&R) -> String,
+        row: impl Fn(R) -> T,
+    ) -> Self {
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let position = rows.last().filter(|_| more).map(position);
+        Self::new(rows.into_iter().map(row).collect(), position)
+    }
+}
+
+/// Reads `limit`: 1 to 100, 50 if absent.
+///
+/// # Errors
+/// [`Error::Invalid`] when it is out of range.
+pub fn limit(limit: Option<usize>) -> Result<usize> {
+    match limit.unwrap_or(LIMIT_DEFAULT) {
+        limit @ 1..=LIMIT_MAX => Ok(limit),
+        other => Err(Error::invalid("limit", format!("expected 1 to {LIMIT_MAX}, got {other}"))),
+    }
+}
+
+/// Reads `cursor`: the position a former page ended at.
+///
+/// # Errors
+/// [`Error::Invalid`] when no page gave it.
+pub fn position(cursor: Option<&str>) -> Result<Option<String>> {
+    let Some(cursor) = cursor else { return Ok(None) };
+    let decoded = URL_SAFE_NO_PAD.decode(cursor).ok();
+    let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    let plain = |text: &String| {
+        (1..=POSITION_LEN_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+    };
+    match text.filter(plain) {
+        Some(text) => Ok(Some(text)),
+        None => Err(Error::invalid("cursor", "expected the next_cursor of a former page")),
+    }
+}
+
+/// The range of a list by time.
+///
+/// # Errors
+/// [`Error::Invalid`] naming `limit`, `cursor` or `since`.
+pub fn range(
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    limit_asked: Option<usize>,
+    cursor: Option<&str>,
+) -> Result<Range> {
+    if let (Some(since), Some(until)) = (since, until)
+        && since >= until
+    {
+        return Err(Error::invalid("since", "expected a time before until"));
+    }
+    let after = position(cursor)?;
+    if after.as_ref().is_some_and(|after| crate::store::keys::event_of_timeline_sort(after).is_none())
+    {
+        return Err(Error::invalid("cursor", "expected the next_cursor of a former page"));
+    }
+    Ok(Range { since, until, after, limit: limit(limit_asked)? })
+}

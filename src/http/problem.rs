@@ -1,0 +1,148 @@
+//! Errors as problem+json (RFC 9457).
+//!
+//! A handler's [`Error`] becomes a response that carries it; the frame around all
+//! routes writes the body, with the request's id, and the log line. What an
+//! `Unavailable` or `Internal` holds goes to the log alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use utoipa::openapi::response::{Response as ApiResponse, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr};
+
+use crate::error::Error;
+
+/// When to come back after 503, in seconds.
+const UNAVAILABLE_RETRY_S: u64 = 5;
+
+/// An error, as RFC 9457 has it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// `urn:millrace:problem:<code>`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What the code means.
+    pub title: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong with this request, and what was expected.
+    pub detail: String,
+    /// Stable and machine-readable: `invalid`, `not_found`, ….
+    pub code: &'static str,
+    /// The attribute, JSON field, header or parameter that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The id to quote when asking about it; also in `x-request-id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+impl Problem {
+    /// What a client is told of `error`.
+    pub fn of(error: &Error) -> Self {
+        let field = match error {
+            Error::Invalid(invalid) => invalid.field.as_deref().map(str::to_owned),
+            _ => None,
+        };
+        Self {
+            kind: format!("urn:millrace:problem:{}", error.code()),
+            title: title(error),
+            status: error.status(),
+            detail: error.to_string(),
+            code: error.code(),
+            field,
+            request_id: None,
+        }
+    }
+
+    /// The whole answer.
+    pub fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).expect("errors have HTTP's statuses");
+        let body = serde_json::to_vec(&self).expect("a problem is plain JSON");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let content_type = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+        response
+    }
+}
+
+fn title(error: &Error) -> &'static str {
+    match error {
+        Error::Invalid(_) => "The request is malformed",
+        Error::Unauthenticated(_) => "A valid key is needed",
+        Error::Forbidden(_) => "The key may not do this",
+        Error::NotFound(_) => "Not found",
+        Error::Conflict(_) => "It contradicts what is stored",
+        Error::TooLarge(_) => "Too large",
+        Error::UnsupportedMediaType(_) => "The content type is not supported",
+        Error::RateLimited { .. } => "Too many requests",
+        Error::Unavailable { .. } => "Unavailable for now",
+        Error::Internal(_) => "Something went wrong here",
+    }
+}
+
+/// The error a response stands for, on its way to the frame.
+#[derive(Clone)]
+pub(super) struct Failure(pub Arc<Error>);
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() =
+            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        add_headers(&self, response.headers_mut());
+        response.extensions_mut().insert(Failure(Arc::new(self)));
+        response
+    }
+}
+
+pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
+    match error {
+        Error::Unavailable { .. } => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(UNAVAILABLE_RETRY_S));
+        }
+        Error::RateLimited { retry_after } => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+        }
+        Error::Unauthenticated(_) => {
+            let scheme = HeaderValue::from_static("Bearer");
+            headers.insert(http::header::WWW_AUTHENTICATE, scheme);
+        }
+        _ => {}
+    }
+}
+
+/// Every problem a route may answer with, for the OpenAPI document.
+pub struct Problems;
+
+impl utoipa::IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<ApiResponse>> {
+        let problem = |description: &str| {
+            let schema = RefOr::Ref(Ref::from_schema_name("Problem"));
+            let content = ContentBuilder::new().schema(Some(schema)).build();
+            let response = ResponseBuilder::new().description(description);
+            RefOr::T(response.content("application/problem+json", content).build())
+        };
+        [
+            ("400", "A field is missing or malformed; `field` names it"),
+            ("401", "No key, or one that is not known"),
+            ("403", "The key lacks the scope"),
+            ("404", "Not there, or another project's"),
+            ("409", "It contradicts what is stored"),
+            ("413", "Over a size limit"),
+            ("415", "A content type that is not supported"),
+            ("429", "Too many requests; `Retry-After` says when to come back"),
+            ("500", "A defect of the server's"),
+            ("503", "A store is out of reach; `Retry-After` says when to come back"),
+        ]
+        .into_iter()
+        .map(|(status, description)| (status.to_owned(), problem(description)))
+        .collect()
+    }
+}

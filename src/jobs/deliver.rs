@@ -1,0 +1,192 @@
+//! One attempt to deliver one event to one endpoint.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use jiff::Timestamp;
+
+use crate::app::{self, App};
+use crate::error::Result;
+use crate::model::delivery::{self, Attempt, Outcome, Progress, State, Verdict};
+use crate::model::endpoint::{self, Target};
+use crate::model::id::{DeliveryId, ProjectId};
+use crate::model::job::{Carried, Job};
+use crate::model::retry::parse_retry_after;
+use crate::model::signature::signature_header;
+use crate::sender::Attempted;
+use crate::store::deliveries::{self, Recorded};
+use crate::store::events;
+
+/// How long a delivery to a disabled endpoint waits before it looks again.
+const HOLD: Duration = Duration::from_mins(15);
+
+/// A delivery and all that an attempt needs to know of it.
+struct Ready {
+    project: ProjectId,
+    body: Bytes,
+    progress: Progress,
+    kept: Vec<Attempt>,
+}
+
+/// Makes attempt number `made + 1` and records it; does nothing if that attempt
+/// is not the next one any more.
+///
+/// Sends a Standard Webhooks 1.0 request whose `webhook-id` is the event's id.
+/// A crash between the request and its record makes the attempt again: delivery
+/// is at least once.
+///
+/// # Errors
+/// When a store is out of reach; the delivery stays due.
+pub async fn deliver(
+    app: &App,
+    id: &DeliveryId,
+    made: u32,
+    carried: Option<Carried>,
+    now: Timestamp,
+) -> Result<()> {
+    let ready = match carried {
+        Some(carried) => Ready {
+            project: carried.project,
+            body: carried.body,
+            progress: carried.progress,
+            kept: vec![],
+        },
+        None => match load(app, id, made).await? {
+            Some(ready) => ready,
+            None => return Ok(()),
+        },
+    };
+    let targets = app.plane.targets(&ready.project).await?;
+    let target = targets.get(&id.endpoint());
+    match target.map(|target| (target, target.state)) {
+        None | Some((_, endpoint::State::Deleted)) => {
+            deliveries::end(&app.dynamo, id, made, State::Canceled).await?;
+        }
+        Some((_, endpoint::State::Disabled | endpoint::State::Gone)) => {
+            deliveries::hold(&app.dynamo, id, made, now + HOLD).await?;
+        }
+        Some((target, endpoint::State::Enabled)) => {
+            attempt(app, id, &ready, target, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The delivery and its event, if the attempt after `made` is still to be made.
+async fn load(app: &App, id: &DeliveryId, made: u32) -> Result<Option<Ready>> {
+    let event_id = id.event();
+    let (delivery, event) =
+        tokio::try_join!(deliveries::get(&app.dynamo, id), events::get(&app.dynamo, &event_id))?;
+    let Some(delivery) = delivery else { return Ok(None) };
+    if delivery.state != State::Pending || delivery.progress.made != made {
+        return Ok(None);
+    }
+    let Some(event) = event else {
+        tracing::warn!(delivery.id = %id, "delivery canceled: its event has expired");
+        deliveries::end(&app.dynamo, id, made, State::Canceled).await?;
+        return Ok(None);
+    };
+    Ok(Some(Ready {
+        project: delivery.project,
+        body: event.body,
+        progress: delivery.progress,
+        kept: delivery.attempts,
+    }))
+}
+
+async fn attempt(
+    app: &App,
+    id: &DeliveryId,
+    ready: &Ready,
+    target: &Target,
+    now: Timestamp,
+) -> Result<()> {
+    // The signature's time is the clock's: customers compare it with theirs.
+    let sent = app::now();
+    let headers = headers(id, target, &ready.body, sent);
+    let attempted = app.sender.post(&target.url, headers, ready.body.clone()).await;
+    let outcome = outcome(&attempted, sent);
+    let verdict = delivery::judge(ready.progress, outcome, &app.schedule, app.jitter());
+    let delay = match verdict {
+        Verdict::Retry(delay) => Some(delay),
+        _ => None,
+    };
+    let recorded = deliveries::record(
+        &app.dynamo,
+        &Recorded {
+            id,
+            before: ready.progress,
+            kept: &ready.kept,
+            attempt: &entry(&attempted, sent),
+            state: verdict.state(),
+            due: delay.map(|delay| app.queue.due(now, delay)),
+        },
+    )
+    .await?;
+    log(id, &attempted, verdict, recorded);
+    if verdict == Verdict::Gone {
+        let due = app.queue.due(now, Duration::ZERO);
+        app.plane.disable_gone(&ready.project, &target.id, sent, due).await?;
+        let job = Job::Disable { endpoint: target.id.clone() };
+        app.queue.send(vec![job], Duration::ZERO).await;
+    }
+    if let (true, Some(delay)) = (recorded, delay) {
+        let made = ready.progress.made + 1;
+        let job = Job::Deliver { delivery: id.clone(), made, carried: None };
+        app.queue.send(vec![job], delay).await;
+    }
+    Ok(())
+}
+
+fn headers(id: &DeliveryId, target: &Target, body: &[u8], sent: Timestamp) -> HeaderMap {
+    let event = id.event();
+    let signature = signature_header(target.signing(sent), event.as_str(), sent.as_second(), body);
+    let value = |text: &str| HeaderValue::from_str(text).expect("ids and signatures are ASCII");
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/cloudevents+json"));
+    headers.insert("webhook-id", value(event.as_str()));
+    headers.insert("webhook-timestamp", HeaderValue::from(sent.as_second()));
+    headers.insert("webhook-signature", value(&signature));
+    headers
+}
+
+fn outcome(attempted: &Attempted, sent: Timestamp) -> Outcome {
+    match &attempted.outcome {
+        Ok(response) => Outcome::Answered {
+            status: response.status,
+            retry_after: response.retry_after.as_deref().and_then(|v| parse_retry_after(v, sent)),
+        },
+        Err(_) => Outcome::Unanswered,
+    }
+}
+
+fn entry(attempted: &Attempted, sent: Timestamp) -> Attempt {
+    let response = attempted.outcome.as_ref().ok();
+    Attempt {
+        at: sent,
+        duration_ms: u64::try_from(attempted.latency.as_millis()).unwrap_or(u64::MAX),
+        status: response.map(|response| response.status),
+        error: attempted.outcome.as_ref().err().map(ToString::to_string),
+        response: response.map(|r| r.body_head.clone()).filter(|head| !head.is_empty()),
+    }
+}
+
+fn log(id: &DeliveryId, attempted: &Attempted, verdict: Verdict, recorded: bool) {
+    let status = attempted.outcome.as_ref().ok().map(|response| response.status);
+    let error = attempted.outcome.as_ref().err().map(tracing::field::display);
+    let duration_ms = attempted.latency.as_secs_f64() * 1e3;
+    match verdict {
+        Verdict::Delivered => {
+            tracing::debug!(delivery.id = %id, status, duration_ms, recorded, "delivered");
+        }
+        Verdict::Retry(delay) => {
+            let retry_in_s = delay.as_secs();
+            tracing::info!(delivery.id = %id, status, error, duration_ms, retry_in_s, "attempt failed");
+        }
+        Verdict::Exhausted | Verdict::Gone => {
+            tracing::warn!(delivery.id = %id, status, error, duration_ms, "delivery failed for good");
+        }
+    }
+}

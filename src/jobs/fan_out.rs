@@ -1,0 +1,82 @@
+//! Writing the deliveries of an event that matches many endpoints, or that is
+//! replayed.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::model::delivery::Progress;
+use crate::model::id::{DeliveryId, EndpointId, EventId};
+use crate::model::job::{Carried, Job};
+use crate::store::deliveries::{self, NewDelivery, Replayed};
+use crate::store::events::{self, Fan, StoredEvent};
+
+/// Deliveries written at a time.
+const WRITES_MAX: usize = 32;
+
+/// Writes and enqueues what the event still lacks, then clears its due time.
+/// Running it again writes nothing twice.
+///
+/// # Errors
+/// When a store is out of reach; the event stays due.
+pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
+    let Some(event) = events::get(&app.dynamo, id).await? else { return Ok(()) };
+    let Some(fan) = event.fan.clone() else { return Ok(()) };
+    let targets = app.plane.targets(&event.project).await?;
+    let only = match &fan {
+        Fan::Replay { only, .. } => only.as_ref(),
+        Fan::New => None,
+    };
+    let matching = targets.matching(&event.event_type, event.tenant.as_deref());
+    let endpoints: Vec<EndpointId> = match only {
+        // Asked for by name, whatever its filter says.
+        Some(endpoint) => vec![endpoint.clone()],
+        None => matching.map(|target| target.id.clone()).collect(),
+    };
+    stream::iter(&endpoints)
+        .map(|endpoint| write(app, &event, &fan, endpoint, now))
+        .buffer_unordered(WRITES_MAX)
+        .try_collect::<()>()
+        .await?;
+    events::clear_fan(&app.dynamo, id, &fan).await
+}
+
+/// Writes and enqueues one delivery, unless this fan-out has done so before.
+async fn write(
+    app: &App,
+    event: &StoredEvent,
+    fan: &Fan,
+    endpoint: &EndpointId,
+    now: Timestamp,
+) -> Result<()> {
+    let due = app.queue.due(now, Duration::ZERO);
+    let id = DeliveryId::new(&event.id, endpoint);
+    let replayed = match fan {
+        Fan::New => Replayed::Missing,
+        Fan::Replay { at, .. } => deliveries::replay(&app.dynamo, &id, *at, due).await?,
+    };
+    let job = match replayed {
+        Replayed::Already => return Ok(()),
+        // Not carried: it has attempts to keep.
+        Replayed::Again(progress) => {
+            Job::Deliver { delivery: id, made: progress.made, carried: None }
+        }
+        Replayed::Missing => {
+            let new = NewDelivery::of_stored(event, endpoint, now, due);
+            if !deliveries::put_new(&app.dynamo, &new).await? {
+                return Ok(());
+            }
+            let carried = app.queue.carries().then(|| Carried {
+                project: event.project.clone(),
+                body: event.body.clone(),
+                progress: Progress::default(),
+            });
+            Job::Deliver { delivery: id, made: 0, carried }
+        }
+    };
+    app.queue.send(vec![job], Duration::ZERO).await;
+    Ok(())
+}

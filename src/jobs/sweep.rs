@@ -1,0 +1,99 @@
+//! The sweeper: finds what is due and has no worker, and enqueues it.
+//!
+//! It is what makes a queue message a hint: whatever was lost on the way, a
+//! crashed worker, a full or purged queue, a projection that failed, is due and
+//! found here. Any number of sweepers may run.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, future, stream};
+use jiff::Timestamp;
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::store::due::{self, Due};
+use crate::store::{keys, outbox};
+
+/// Conditional writes at a time.
+const WINS_MAX: usize = 16;
+/// Projections that failed and are repaired in one sweep.
+const REPAIRS_MAX: i64 = 100;
+/// How old an outbox row is before its writer is presumed dead.
+const REPAIR_AGE: Duration = Duration::from_secs(2);
+
+/// What a sweep did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Jobs enqueued.
+    pub enqueued: usize,
+    /// More is due than one sweep takes.
+    pub more: bool,
+}
+
+/// Enqueues what is due at `now`: up to `sweep.batch` of each due partition.
+///
+/// # Errors
+/// When DynamoDB is out of reach; what is due stays due.
+pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
+    let shards = (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, now, now, |_| true));
+    let swept = future::try_join_all(shards).await?;
+    Ok(Swept {
+        enqueued: swept.iter().map(|swept| swept.enqueued).sum(),
+        more: swept.iter().any(|swept| swept.more),
+    })
+}
+
+/// Enqueues what the in-process queue held when its process ended: it is due
+/// only when its lease is over, and the lease's holder is gone.
+///
+/// # Errors
+/// When DynamoDB is out of reach; the leases then run out by themselves.
+pub async fn recover(app: &App, now: Timestamp) -> Result<Swept> {
+    let horizon = now + due::lease_max(app.queue.lease());
+    let leased = |due: &Due| due.swept() > 0 || due.at().is_some_and(|at| at <= now);
+    let shards = (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, horizon, now, leased));
+    let swept = future::try_join_all(shards).await?;
+    Ok(Swept {
+        enqueued: swept.iter().map(|swept| swept.enqueued).sum(),
+        more: swept.iter().any(|swept| swept.more),
+    })
+}
+
+async fn sweep_shard(
+    app: &App,
+    shard: u8,
+    until: Timestamp,
+    now: Timestamp,
+    take: impl Fn(&Due) -> bool,
+) -> Result<Swept> {
+    let batch = app.config.sweep.batch;
+    let due = due::query(&app.dynamo, shard, until, batch).await?;
+    let more = due.len() == batch;
+    let lease = app.queue.lease();
+    let jobs: Vec<_> = stream::iter(due.iter().filter(|due| take(due)))
+        .map(|due| due::win(&app.dynamo, due, now, lease))
+        .buffer_unordered(WINS_MAX)
+        .try_filter_map(future::ok)
+        .try_collect()
+        .await?;
+    let enqueued = jobs.len();
+    app.queue.send(jobs, Duration::ZERO).await;
+    Ok(Swept { enqueued, more })
+}
+
+/// Projects the control-plane changes whose writer did not live to do it.
+///
+/// # Errors
+/// When either store is out of reach; the changes stay in the outbox.
+pub async fn repair(app: &App) -> Result<usize> {
+    let pending = outbox::pending(&app.postgres, REPAIR_AGE, REPAIRS_MAX).await?;
+    for change in &pending {
+        outbox::project(&app.postgres, &app.plane, change).await?;
+    }
+    Ok(pending.len())
+}
+
+/// Whether `error` only says that a store is out of reach.
+pub(super) fn is_outage(error: &Error) -> bool {
+    matches!(error, Error::Unavailable { .. })
+}

@@ -1,0 +1,97 @@
+//! The loops that drive jobs inside a long-lived process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{run, sweep};
+use crate::app::{self, App};
+use crate::config::Handler;
+use crate::error::Error;
+use crate::queue::Queue;
+
+/// Between two repairs of the outbox.
+const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Starts the workers and the sweeper that `handlers` names. They end when
+/// `stop` is cancelled, each when its job in hand is done.
+pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let config = &app.config;
+    if config.handles(Handler::Deliver) || config.handles(Handler::FanOut) {
+        for _ in 0..config.delivery.concurrency {
+            tasks.spawn(work(app.clone(), stop.clone()));
+        }
+    }
+    if config.handles(Handler::Sweep) {
+        tasks.spawn(sweep_often(app.clone(), stop.clone()));
+        tasks.spawn(repair_often(app.clone(), stop.clone()));
+    }
+    tasks
+}
+
+/// Runs what the in-process queue holds, and what that enqueues, until it is
+/// empty; the jobs that failed. For tests and for a process about to end.
+pub async fn drain(app: &App, now: Timestamp) -> Vec<Error> {
+    let Queue::Local(queue) = &app.queue;
+    let mut failed = Vec::new();
+    while let Some(mut taken) = queue.try_next() {
+        let job = taken.job();
+        failed.extend(run(app, job, now).await.err());
+    }
+    failed
+}
+
+async fn work(app: Arc<App>, stop: CancellationToken) {
+    let Queue::Local(queue) = &app.queue;
+    while let Some(mut taken) = stop.run_until_cancelled(queue.next()).await {
+        let job = taken.job();
+        let name = job.name().to_owned();
+        if let Err(error) = run(&app, job, app::now()).await {
+            report("job", &name, &error);
+        }
+    }
+}
+
+async fn sweep_often(app: Arc<App>, stop: CancellationToken) {
+    if let Err(error) = sweep::recover(&app, app::now()).await {
+        report("sweep", "recover", &error);
+    }
+    loop {
+        let more = match sweep::sweep(&app, app::now()).await {
+            Ok(swept) => swept.more && swept.enqueued > 0,
+            Err(error) => {
+                report("sweep", "due", &error);
+                false
+            }
+        };
+        // A full batch means that more is due already.
+        let pause = if more { Duration::from_millis(10) } else { app.config.sweep.interval };
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn repair_often(app: Arc<App>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(REPAIR_INTERVAL)).await.is_some() {
+        match sweep::repair(&app).await {
+            Ok(0) => {}
+            Ok(changes) => tracing::info!(changes, "control-plane changes projected late"),
+            Err(error) => report("sweep", "outbox", &error),
+        }
+    }
+}
+
+/// Logs a failure once, here where it is handled: the work stays due.
+fn report(what: &str, name: &str, error: &Error) {
+    let cause = std::error::Error::source(error).map(|source| format!("{source:#}"));
+    if sweep::is_outage(error) {
+        tracing::warn!(what, name, %error, cause, "left for later");
+    } else {
+        tracing::error!(what, name, %error, cause, "job failed");
+    }
+}
