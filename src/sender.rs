@@ -1,1 +1,246 @@
-//! To come.
+//! Outbound HTTP: one POST to a customer's URL.
+//!
+//! Owns the connection pool, the time and size limits of an attempt and the guard
+//! against private addresses. Called by the deliver job, and [`check_url`] by the API
+//! when an endpoint is written. It must not follow redirects, decompress, retry
+//! what may have been received, or know of deliveries.
+
+mod address;
+mod connect;
+mod error;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{Method, Request, Uri};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use url::Url;
+
+pub use address::is_public;
+pub use connect::Resolve;
+pub use error::SendError;
+pub use target::check_url;
+
+use connect::{Connector, Resolver};
+
+/// How long an unused connection is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest response head, give or take what one read brings.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// The limits of an attempt.
+#[derive(Debug, Clone)]
+pub struct SenderConfig {
+    /// Whether addresses that are not public may be dialled: on a laptop only.
+    pub allow_private_targets: bool,
+    /// For looking the host up and connecting.
+    pub connect_timeout: Duration,
+    /// For the whole attempt, connecting and the response's body included.
+    pub timeout: Duration,
+    /// How much of a response's body is read. Of a longer one the rest is dropped,
+    /// and the connection with it.
+    pub response_bytes_max: usize,
+    /// How much of a response's body is handed back.
+    pub response_kept_bytes: usize,
+    /// The `user-agent` header.
+    pub user_agent: HeaderValue,
+    /// How many unused connections are kept for one host.
+    pub idle_per_host_max: usize,
+}
+
+/// Sends webhooks. Cheap to clone; clones share one connection pool.
+#[derive(Clone)]
+pub struct Sender {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: SenderConfig,
+    connector: Connector,
+    /// Built by the first attempt: a process that sends nothing sets up no TLS.
+    client: OnceLock<HttpClient>,
+}
+
+type HttpClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
+
+/// One attempt.
+#[derive(Debug, Clone)]
+pub struct Attempted {
+    /// A response of whatever status, or why there is none.
+    pub outcome: Result<Response, SendError>,
+    /// From the call to the end of the response's body.
+    pub latency: Duration,
+}
+
+/// What the receiver answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `retry-after` header, as sent.
+    pub retry_after: Option<String>,
+    /// The first bytes of the body as text, at most
+    /// [`SenderConfig::response_kept_bytes`] of them. What is not UTF-8, and
+    /// control characters but line feed and tab, are U+FFFD.
+    pub body_head: String,
+}
+
+impl Sender {
+    /// A sender that looks names up as the system does.
+    pub fn new(config: SenderConfig) -> Self {
+        Self::build(config, Resolver::System)
+    }
+
+    /// A sender that looks names up with `resolve`, which must not block. The
+    /// addresses it gives are checked like any others.
+    pub fn with_resolver(config: SenderConfig, resolve: Arc<Resolve>) -> Self {
+        Self::build(config, Resolver::Given(resolve))
+    }
+
+    fn build(config: SenderConfig, resolver: Resolver) -> Self {
+        let is_allowed = match config.allow_private_targets {
+            true => |_| true,
+            false => is_public,
+        };
+        Self::guarded(config, resolver, is_allowed)
+    }
+
+    fn guarded(config: SenderConfig, resolver: Resolver, is_allowed: fn(IpAddr) -> bool) -> Self {
+        let connector = Connector {
+            resolver,
+            is_allowed,
+            timeout: config.connect_timeout,
+        };
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                connector,
+                client: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Posts `body` to `url` with `headers`, to which it adds `user-agent`, `host`
+    /// and `content-length`.
+    ///
+    /// A response is one that came whole, or up to
+    /// [`SenderConfig::response_bytes_max`]; a redirect is a response. The request
+    /// is sent again only when it was lost before it left, on a pooled connection
+    /// that the receiver had closed.
+    pub async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Attempted {
+        let started = Instant::now();
+        let after = self.inner.config.timeout;
+        let outcome = tokio::time::timeout(after, self.exchange(url, headers, body))
+            .await
+            .unwrap_or(Err(SendError::Timeout { after }));
+        Attempted {
+            outcome,
+            latency: started.elapsed(),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, SendError> {
+        let config = &self.inner.config;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|_| SendError::InvalidUrl)?;
+        *request.headers_mut() = headers;
+        request
+            .headers_mut()
+            .insert(USER_AGENT, config.user_agent.clone());
+
+        let client = self.inner.client.get_or_init(|| self.inner.client());
+        let response = client
+            .request(request)
+            .await
+            .map_err(|error| SendError::request(&error))?;
+        Ok(Response {
+            status: response.status().as_u16(),
+            retry_after: response
+                .headers()
+                .get(RETRY_AFTER)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned),
+            body_head: read_head(response.into_body(), config).await?,
+        })
+    }
+}
+
+impl Inner {
+    fn client(&self) -> HttpClient {
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls_config())
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(self.connector.clone());
+        Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(self.config.idle_per_host_max)
+            .http1_max_buf_size(HEAD_BYTES_MAX)
+            .build(connector)
+    }
+}
+
+fn tls_config() -> rustls::ClientConfig {
+    let roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has a cipher suite for each default version")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+async fn read_head(mut body: Incoming, config: &SenderConfig) -> Result<String, SendError> {
+    // A body that announces more than is read costs its connection in any case.
+    let read_max = match body.size_hint().lower() > config.response_bytes_max as u64 {
+        true => config.response_kept_bytes,
+        false => config.response_bytes_max,
+    };
+    let (mut head, mut read) = (Vec::new(), 0);
+    while read < read_max
+        && let Some(frame) = body.frame().await
+    {
+        let frame = frame.map_err(|error| SendError::body(&error))?;
+        if let Some(data) = frame.data_ref() {
+            read += data.len();
+            let room = config.response_kept_bytes - head.len();
+            head.extend_from_slice(&data[..room.min(data.len())]);
+        }
+    }
+    Ok(to_text(&head))
+}
+
+fn to_text(head: &[u8]) -> String {
+    let whole = match std::str::from_utf8(head) {
+        // A character that the limit cut in two.
+        Err(error) if error.error_len().is_none() => &head[..error.valid_up_to()],
+        _ => head,
+    };
+    String::from_utf8_lossy(whole)
+        .chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            c if c.is_control() => char::REPLACEMENT_CHARACTER,
+            c => c,
+        })
+        .collect()
+}
