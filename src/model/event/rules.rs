@@ -1,0 +1,329 @@
+//! What CloudEvents 1.0 §3 asks of each attribute, our length limits, and the
+//! words in which a broken rule is reported.
+
+use fluent_uri::{Uri, UriRef};
+use jiff::Timestamp;
+
+use super::draft::Scalar;
+use super::media::MediaType;
+use crate::error::Invalid;
+
+/// The most characters of a publisher's text that an error repeats.
+const ECHO_CHARS_MAX: usize = 64;
+/// The longest attribute name; the specification recommends at most 20.
+const NAME_CHARS_MAX: usize = 64;
+
+const SPECVERSION: &str = "\"1.0\" (CloudEvents 1.0 §3.1)";
+const ID: &str = "a non-empty string of at most 512 characters (CloudEvents 1.0 §3.1)";
+const SOURCE: &str =
+    "a non-empty URI reference of at most 2048 characters (CloudEvents 1.0 §3.1, RFC 3986)";
+const TYPE: &str = "a non-empty string of at most 255 characters (CloudEvents 1.0 §3.1)";
+const SUBJECT: &str = "a non-empty string of at most 1024 characters (CloudEvents 1.0 §3.2)";
+const TIME: &str = "an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z";
+const DATACONTENTTYPE: &str = "a media type (RFC 2046)";
+const DATASCHEMA: &str = "an absolute URI (CloudEvents 1.0 §3.2, RFC 3986)";
+const TENANT: &str = "a string of 1 to 128 characters";
+const CHARACTERS: &str =
+    "no control characters and no Unicode noncharacters (CloudEvents 1.0 §2, String)";
+
+/// Checks one attribute, except for `time`, which [`timestamp`] checks in reading it.
+pub(super) fn check(name: &str, value: &Scalar<'_>) -> Result<(), Invalid> {
+    check_name(name)?;
+    if let Scalar::String(text) = value {
+        check_characters(name, text)?;
+    }
+    let (fits, expected) = match name {
+        "specversion" => (is_string(value, |text| text == "1.0"), SPECVERSION),
+        "id" => (is_string(value, |text| has_chars(text, 512)), ID),
+        "source" => (is_string(value, is_source), SOURCE),
+        "type" => (is_string(value, |text| has_chars(text, 255)), TYPE),
+        "subject" => (is_string(value, |text| has_chars(text, 1024)), SUBJECT),
+        "time" => (is_string(value, |_| true), TIME),
+        "datacontenttype" => (is_string(value, is_media_type), DATACONTENTTYPE),
+        "dataschema" => (is_string(value, is_absolute_uri), DATASCHEMA),
+        "tenant" => (is_string(value, |text| has_chars(text, 128)), TENANT),
+        _ => return Ok(()),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(unexpected(name, expected, value))
+}
+
+/// The time that an RFC 3339 `text` names, which ISO 8601 at large does not suffice for.
+pub(super) fn timestamp(text: &str) -> Result<Timestamp, Invalid> {
+    rfc3339(text).ok_or_else(|| invalid("time", format!("expected {TIME}, got {}", echo(text))))
+}
+
+/// A required attribute that is not there.
+pub(super) fn missing(name: &'static str) -> Invalid {
+    let expected = match name {
+        "id" => ID,
+        "source" => SOURCE,
+        "type" => TYPE,
+        _ => SPECVERSION,
+    };
+    Invalid::new(name, format!("expected {expected}, got nothing"))
+}
+
+/// Checks that no name comes twice in `names`, which must be sorted.
+pub(super) fn check_once<'n>(names: impl Iterator<Item = &'n str>) -> Result<(), Invalid> {
+    let mut last = None;
+    for name in names {
+        if last.replace(name) == Some(name) {
+            return Err(invalid(name, "expected once, got it twice"));
+        }
+    }
+    Ok(())
+}
+
+/// An attribute whose value is none of the types attributes have.
+pub(super) fn not_a_scalar(name: &str, got: &str) -> Invalid {
+    let detail = format!(
+        "expected a string, a Boolean or an integer of 32 bits (JSON event format §2.2), got {got}"
+    );
+    invalid(name, detail)
+}
+
+/// [`Invalid`] for an attribute as the publisher spelled it, however long.
+pub(super) fn invalid(name: &str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Invalid {
+    Invalid::new(capped(name), detail)
+}
+
+/// `text` in quotes, escaped, and not much of it.
+pub(super) fn echo(text: &str) -> String {
+    format!("{:?}", capped(text))
+}
+
+/// `text`, and not much of it.
+pub(super) fn capped(text: &str) -> String {
+    match text.char_indices().nth(ECHO_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Invalid> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    if name == "data" || name.is_empty() || !name.bytes().all(is_plain) {
+        return Err(invalid(
+            name,
+            "expected an attribute name of a-z and 0-9, other than data (CloudEvents 1.0 §3)",
+        ));
+    }
+    if name.len() > NAME_CHARS_MAX {
+        let detail = format!("expected an attribute name of at most {NAME_CHARS_MAX} characters");
+        return Err(invalid(name, detail));
+    }
+    Ok(())
+}
+
+fn check_characters(name: &str, text: &str) -> Result<(), Invalid> {
+    if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) || !text.contains(is_forbidden) {
+        return Ok(());
+    }
+    Err(invalid(
+        name,
+        format!("expected {CHARACTERS}, got {}", echo(text)),
+    ))
+}
+
+fn is_forbidden(c: char) -> bool {
+    // The last two code points of every plane are noncharacters, as are U+FDD0–U+FDEF.
+    c.is_control() || matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
+}
+
+fn unexpected(name: &str, expected: &str, value: &Scalar<'_>) -> Invalid {
+    let got = match value {
+        Scalar::String(text) => echo(text),
+        Scalar::Integer(number) => format!("the number {number}"),
+        Scalar::Boolean(truth) => format!("the Boolean {truth}"),
+    };
+    invalid(name, format!("expected {expected}, got {got}"))
+}
+
+fn is_string(value: &Scalar<'_>, rule: impl Fn(&str) -> bool) -> bool {
+    matches!(value, Scalar::String(text) if rule(text))
+}
+
+fn has_chars(text: &str, chars_max: usize) -> bool {
+    !text.is_empty() && (text.len() <= chars_max || text.chars().count() <= chars_max)
+}
+
+fn is_source(text: &str) -> bool {
+    has_chars(text, 2048) && UriRef::parse(text).is_ok()
+}
+
+fn is_absolute_uri(text: &str) -> bool {
+    Uri::parse(text).is_ok()
+}
+
+fn is_media_type(text: &str) -> bool {
+    MediaType::parse(text).is_some()
+}
+
+fn rfc3339(text: &str) -> Option<Timestamp> {
+    const DATE_TIME: &[u8] = b"0000-00-00T00:00:00";
+    let (date_time, rest) = text.split_at_checked(DATE_TIME.len())?;
+    let (fraction, zone) = match rest.strip_prefix('.') {
+        Some(digits) => digits.split_at(digits.bytes().take_while(u8::is_ascii_digit).count()),
+        None => ("", rest),
+    };
+    let is_zone = matches_shape(zone, b"Z")
+        || matches_shape(zone, b"+00:00")
+        || matches_shape(zone, b"-00:00");
+    let is_empty_fraction = fraction.is_empty() && rest.starts_with('.');
+    if !matches_shape(date_time, DATE_TIME) || is_empty_fraction || !is_zone {
+        return None;
+    }
+    if fraction.len() > 9 {
+        // Nanoseconds are what we can hold; RFC 3339 sets no bound.
+        return format!("{date_time}.{}{zone}", &fraction[..9]).parse().ok();
+    }
+    text.parse().ok()
+}
+
+/// Whether `text` is `shape`, where 0 stands for any digit and letters for either case.
+fn matches_shape(text: &str, shape: &[u8]) -> bool {
+    text.len() == shape.len()
+        && text.bytes().zip(shape).all(|(byte, shape)| match shape {
+            b'0' => byte.is_ascii_digit(),
+            shape => byte.eq_ignore_ascii_case(shape),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::model::event::parse_structured;
+    use crate::model::event::tests::{invalid, minimal, structured, with};
+
+    #[test]
+    fn every_broken_rule_names_its_attribute() {
+        for (name, bad) in [
+            ("specversion", json!("0.3")),
+            ("specversion", json!("1.0.2")),
+            ("specversion", json!(1)),
+            ("id", json!("")),
+            ("id", json!(7)),
+            ("id", json!("x".repeat(513))),
+            ("id", json!("a\nb")),
+            ("id", json!("a\u{7f}b")),
+            ("id", json!("a\u{9f}b")),
+            ("id", json!("a\u{fdd0}b")),
+            ("id", json!("a\u{ffff}b")),
+            ("id", json!("a\u{1fffe}b")),
+            ("source", json!("")),
+            ("source", json!("a b")),
+            ("source", json!("/müller")),
+            ("source", json!("/100%")),
+            ("source", json!("http://[::1")),
+            ("source", json!("1:2")),
+            ("source", json!(format!("/{}", "x".repeat(2048)))),
+            ("type", json!("")),
+            ("type", json!(true)),
+            ("type", json!("x".repeat(256))),
+            ("subject", json!("")),
+            ("subject", json!("x".repeat(1025))),
+            ("tenant", json!("")),
+            ("tenant", json!(5)),
+            ("tenant", json!("x".repeat(129))),
+            ("time", json!("")),
+            ("time", json!(1_769_860_800)),
+            ("time", json!("2026-01-31")),
+            ("time", json!("2026-01-31T12:00:00")),
+            ("time", json!("2026-01-31T12:00Z")),
+            ("time", json!("2026-01-31 12:00:00Z")),
+            ("time", json!("20260131T120000Z")),
+            ("time", json!("2026-02-30T12:00:00Z")),
+            ("time", json!("2026-01-31T12:00:00.Z")),
+            ("time", json!("2026-01-31T12:00:00+0100")),
+            ("time", json!("2026-01-31T12:00:00Z[UTC]")),
+            ("time", json!("2026-01-31T12:00:0é")),
+            ("datacontenttype", json!("")),
+            ("datacontenttype", json!("json")),
+            ("datacontenttype", json!("application/json; charset")),
+            ("dataschema", json!("")),
+            ("dataschema", json!("/schemas/1")),
+            ("dataschema", json!("not a uri")),
+            ("float", json!(1.5)),
+            ("float", json!(1.0)),
+            ("long", json!(2_147_483_648_i64)),
+            ("object", json!({"a": {"b": 1}})),
+            ("array", json!([1, [2]])),
+            ("control", json!("\u{1}")),
+            ("traceParent", json!("1")),
+            ("my-extension", json!("1")),
+            ("my_extension", json!("1")),
+            ("", json!("1")),
+            (&"x".repeat(65), json!("1")),
+            ("data_base64", json!("AAE")),
+            ("data_base64", json!("A-_=")),
+            ("data_base64", json!(5)),
+        ] {
+            let (field, message) = invalid(structured(&with(name, bad.clone())));
+            assert_eq!(field, super::capped(name), "{bad}");
+            assert!(message.contains("expected"), "{message}");
+            assert!(message.chars().count() < 330, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_just_within_the_rules_is_accepted() {
+        for (name, good) in [
+            ("id", json!("é".repeat(512))),
+            ("source", json!("//host")),
+            (
+                "source",
+                json!("urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66"),
+            ),
+            ("source", json!("https://[::1]:8080/a%20b?c=d#e")),
+            ("source", json!("#f")),
+            ("type", json!("x".repeat(255))),
+            ("subject", json!("x y")),
+            ("tenant", json!("é".repeat(128))),
+            ("time", json!("2026-01-31t12:00:00.123456789123z")),
+            ("time", json!("2026-01-31T23:59:60-00:00")),
+            ("datacontenttype", json!("application/json")),
+            ("dataschema", json!("https://example.com/s#/definitions/a")),
+            ("small", json!(-2_147_483_648_i64)),
+            ("empty", json!("")),
+            (&"x".repeat(64), json!(true)),
+            ("absent", Value::Null),
+        ] {
+            let event = structured(&with(name, good.clone()));
+            assert!(event.is_ok(), "{name}: {good}: {event:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_content_type_is_blamed_before_the_data() {
+        let mut event = with("datacontenttype", json!("applicationjson"));
+        event["data"] = json!({"a": 1});
+        assert_eq!(invalid(structured(&event)).0, "datacontenttype");
+    }
+
+    #[test]
+    fn the_required_attributes_are_required() {
+        for name in ["specversion", "id", "source", "type"] {
+            let mut event = minimal();
+            event.as_object_mut().unwrap().remove(name);
+            assert_eq!(invalid(structured(&event)).0, name);
+            assert_eq!(invalid(structured(&with(name, Value::Null))).0, name);
+        }
+    }
+
+    #[test]
+    fn a_message_shows_little_of_a_long_value() {
+        let (_, message) = invalid(structured(&with("source", json!("a b".repeat(99)))));
+        insta::assert_snapshot!(
+            message,
+            @r#"source: expected a non-empty URI reference of at most 2048 characters (CloudEvents 1.0 §3.1, RFC 3986), got "a ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba…""#
+        );
+        let (_, message) = invalid(parse_structured(
+            json!("x".repeat(9999)).to_string().as_bytes(),
+        ));
+        assert!(message.len() < 200, "{message}");
+    }
+}
