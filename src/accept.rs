@@ -46,7 +46,10 @@ pub async fn accept(
     now: Timestamp,
 ) -> Result<Receipt> {
     if event.event_type().starts_with(RESERVED_PREFIX) {
-        return Err(Error::invalid("type", "the prefix \"millrace.\" is reserved"));
+        return Err(Error::invalid(
+            "type",
+            "the prefix \"millrace.\" is reserved",
+        ));
     }
     let endpoints = match app.plane.targets(project).await {
         Ok(targets) => {
@@ -74,7 +77,14 @@ pub async fn accept_for(
     endpoint: &EndpointId,
     now: Timestamp,
 ) -> Result<Receipt> {
-    keep(app, project, event, Some(std::slice::from_ref(endpoint)), now).await
+    keep(
+        app,
+        project,
+        event,
+        Some(std::slice::from_ref(endpoint)),
+        now,
+    )
+    .await
 }
 
 async fn keep(
@@ -86,12 +96,16 @@ async fn keep(
 ) -> Result<Receipt> {
     let id = EventId::derive(project, event.source(), event.id());
     let expires = events::expiry(now, app.config.retention_days);
-    let new = NewEvent { id: &id, project, event, received: now, expires };
+    let new = NewEvent {
+        id: &id,
+        project,
+        event,
+        received: now,
+        expires,
+    };
     let due = app.queue.due(now, Duration::ZERO);
     let plan = match endpoints {
-        Some(endpoints) if endpoints.len() <= INLINE_DELIVERIES_MAX => {
-            Plan::Inline(endpoints, due)
-        }
+        Some(endpoints) if endpoints.len() <= INLINE_DELIVERIES_MAX => Plan::Inline(endpoints, due),
         _ => Plan::FanOut(due),
     };
     let duplicate = match events::accept(&app.dynamo, &new, &plan).await? {
@@ -112,7 +126,9 @@ async fn keep(
 
 fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
     let Plan::Inline(endpoints, _) = plan else {
-        return vec![Job::FanOut { event: new.id.clone() }];
+        return vec![Job::FanOut {
+            event: new.id.clone(),
+        }];
     };
     let body: &Bytes = new.event.body();
     let deliver = |endpoint: &EndpointId| Job::Deliver {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::HeaderValue;
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
@@ -20,7 +21,6 @@ use crate::store::dynamo::Dynamo;
 use crate::store::postgres::Postgres;
 
 /// Everything a request or a job needs.
-#[derive(Debug)]
 pub struct App {
     /// The effective configuration.
     pub config: Config,
@@ -86,7 +86,7 @@ impl App {
                 timeout: config.delivery.timeout,
                 response_bytes_max: config.delivery.response_bytes_max,
                 response_kept_bytes: RESPONSE_KEPT_BYTES,
-                user_agent: concat!("Millrace/", env!("CARGO_PKG_VERSION")).to_owned(),
+                user_agent: USER_AGENT,
                 idle_per_host_max: config.delivery.endpoint_concurrency,
             }),
             dynamo: parts.dynamo,
@@ -103,7 +103,9 @@ impl App {
     /// `N` random bytes of the operating system.
     pub fn random<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
-        self.random.fill(&mut bytes).expect("the operating system gives random bytes");
+        self.random
+            .fill(&mut bytes)
+            .expect("the operating system gives random bytes");
         bytes
     }
 
@@ -127,6 +129,18 @@ impl App {
         key::hash(text).ct_eq(&self.admin_key_hash).into()
     }
 }
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What webhooks say they are from.
+const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("Millrace/", env!("CARGO_PKG_VERSION")));
 
 /// Bytes of an answer that an attempt keeps.
 const RESPONSE_KEPT_BYTES: usize = 256;

@@ -135,7 +135,11 @@ impl Lane {
 impl Local {
     /// An empty queue.
     pub fn new(options: LocalOptions) -> Self {
-        Self { options, state: Mutex::default(), pushed: Notify::new() }
+        Self {
+            options,
+            state: Mutex::default(),
+            pushed: Notify::new(),
+        }
     }
 
     /// Takes a job in; false if it is there already or there is no room.
@@ -153,7 +157,12 @@ impl Local {
         }
         state.waiting += 1;
         state.bytes += job.carried_bytes();
-        state.lanes.entry(lane.clone()).or_default().jobs.push_back(job);
+        state
+            .lanes
+            .entry(lane.clone())
+            .or_default()
+            .jobs
+            .push_back(job);
         state.make_ready(lane, &self.options);
         drop(state);
         self.pushed.notify_one();
@@ -185,7 +194,12 @@ impl Local {
             self.pushed.notify_one();
         }
         drop(state);
-        Some(Taken { name: job.name().into(), job: Some(job), lane, queue: self })
+        Some(Taken {
+            name: job.name().into(),
+            job: Some(job),
+            lane,
+            queue: self,
+        })
     }
 
     /// Jobs waiting.
@@ -201,7 +215,10 @@ impl Local {
     fn done(&self, lane: &Lane, name: &str) {
         let mut state = self.lock();
         state.names.remove(name);
-        let waiting = state.lanes.get_mut(lane).expect("a lane that runs is there");
+        let waiting = state
+            .lanes
+            .get_mut(lane)
+            .expect("a lane that runs is there");
         waiting.running -= 1;
         if waiting.running == 0 && waiting.jobs.is_empty() {
             state.lanes.remove(lane);
@@ -266,13 +283,22 @@ mod tests {
 
     fn queue(endpoint_concurrency: usize, jobs_max: usize) -> Local {
         let lease = Duration::from_secs(5);
-        Local::new(LocalOptions { jobs_max, bytes_max: 1000, endpoint_concurrency, lease })
+        Local::new(LocalOptions {
+            jobs_max,
+            bytes_max: 1000,
+            endpoint_concurrency,
+            lease,
+        })
     }
 
     fn job(event: u32, endpoint: u8) -> Job {
         let event = EventId::derive(&ProjectId::new(0, [0; 10]), "", &event.to_string());
         let delivery = DeliveryId::new(&event, &EndpointId::new(0, [endpoint; 10]));
-        Job::Deliver { delivery, made: 0, carried: None }
+        Job::Deliver {
+            delivery,
+            made: 0,
+            carried: None,
+        }
     }
 
     fn names(queue: &Local) -> Vec<String> {

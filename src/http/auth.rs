@@ -55,9 +55,15 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
         let grant = grant.ok_or(Error::Unauthenticated("the API key is not known".into()))?;
         if !grant.scopes.contains(&S::SCOPE) {
             let needed = S::SCOPE.as_str();
-            return Err(Error::Forbidden(format!("the API key lacks the scope {needed}").into()));
+            return Err(Error::Forbidden(
+                format!("the API key lacks the scope {needed}").into(),
+            ));
         }
-        Ok(Self { project: grant.project, key: grant.key, scope: PhantomData })
+        Ok(Self {
+            project: grant.project,
+            key: grant.key,
+            scope: PhantomData,
+        })
     }
 }
 
@@ -71,17 +77,22 @@ impl FromRequestParts<Arc<App>> for Admin {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
         match app.is_admin_key(bearer(parts)?) {
             true => Ok(Self),
-            false => Err(Error::Unauthenticated("the admin key is needed here".into())),
+            false => Err(Error::Unauthenticated(
+                "the admin key is needed here".into(),
+            )),
         }
     }
 }
 
 fn bearer(parts: &Parts) -> Result<&str> {
-    let missing = || {
-        Error::Unauthenticated("expected the header Authorization: Bearer <key>".into())
-    };
+    let missing =
+        || Error::Unauthenticated("expected the header Authorization: Bearer <key>".into());
     let value = parts.headers.get(AUTHORIZATION).ok_or_else(missing)?;
-    let (scheme, key) = value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or_else(missing)?;
+    let (scheme, key) = value
+        .to_str()
+        .ok()
+        .and_then(|v| v.split_once(' '))
+        .ok_or_else(missing)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(missing());
     }

@@ -31,7 +31,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
             let detail = "Content-Type: expected application/json";
             return Err(Error::UnsupportedMediaType(detail.into()));
         }
-        let body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
+        let body = if body.is_empty() {
+            Bytes::from_static(b"{}")
+        } else {
+            body
+        };
         parse(&body).map(Self)
     }
 }
@@ -52,7 +56,8 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
             _ => Invalid::new(path, detail),
         }
     })?;
-    json.end().map_err(|error| Invalid::body(format!("after the JSON body: {error}")))?;
+    json.end()
+        .map_err(|error| Invalid::body(format!("after the JSON body: {error}")))?;
     Ok(value)
 }
 
@@ -64,9 +69,9 @@ pub async fn body(body: Body, bytes_max: usize) -> Result<Bytes> {
     let limited = http_body_util::Limited::new(body, bytes_max);
     match http_body_util::BodyExt::collect(limited).await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Error::TooLarge(format!("the body is larger than {bytes_max} bytes").into()))
-        }
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Error::TooLarge(
+            format!("the body is larger than {bytes_max} bytes").into(),
+        )),
         Err(_) => Err(Invalid::body("the body broke off").into()),
     }
 }
@@ -81,14 +86,16 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self> {
         let query = parts.uri.query().unwrap_or_default();
         let fields = serde_urlencoded::Deserializer::new(form_urlencoded(query));
-        serde_path_to_error::deserialize(fields).map(Self).map_err(|error| {
-            let path = error.path().to_string();
-            let detail = error.into_inner().to_string();
-            match path.as_str() {
-                "." => Invalid::new("query", detail).into(),
-                _ => Error::invalid(path, detail),
-            }
-        })
+        serde_path_to_error::deserialize(fields)
+            .map(Self)
+            .map_err(|error| {
+                let path = error.path().to_string();
+                let detail = error.into_inner().to_string();
+                match path.as_str() {
+                    "." => Invalid::new("query", detail).into(),
+                    _ => Error::invalid(path, detail),
+                }
+            })
     }
 }
 

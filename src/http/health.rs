@@ -63,7 +63,10 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
         "ready" | "degraded" => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let ready =
-        Ready { status, event_store: part(event_store), control_plane: part(control_plane) };
+    let ready = Ready {
+        status,
+        event_store: part(event_store),
+        control_plane: part(control_plane),
+    };
     (code, Json(ready)).into_response()
 }

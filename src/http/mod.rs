@@ -42,7 +42,11 @@ fn table() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(events::get))
         .routes(routes!(events::replay))
         .routes(routes!(endpoints::create, endpoints::list))
-        .routes(routes!(endpoints::get, endpoints::update, endpoints::delete))
+        .routes(routes!(
+            endpoints::get,
+            endpoints::update,
+            endpoints::delete
+        ))
         .routes(routes!(endpoints::test))
         .routes(routes!(endpoints::secret))
         .routes(routes!(endpoints::rotate_secret))
@@ -82,7 +86,10 @@ struct Described;
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = table().into_openapi();
     let components = document.components.get_or_insert_default();
-    for (name, what) in [("api_key", "An API key, mr_…"), ("admin_key", "The admin key")] {
+    for (name, what) in [
+        ("api_key", "An API key, mr_…"),
+        ("admin_key", "The admin key"),
+    ] {
         let mut scheme = Http::new(HttpAuthScheme::Bearer);
         scheme.description = Some(what.to_owned());
         components.add_security_scheme(name, SecurityScheme::Http(scheme));
@@ -98,7 +105,10 @@ pub fn router(app: Arc<App>) -> Router {
             Error::NotFound(format!("{} {}", request.method(), request.uri().path()))
         })
         .method_not_allowed_fallback(|request: Request| async move {
-            let allowed = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_owned());
+            let allowed = request
+                .extensions()
+                .get::<MatchedPath>()
+                .map(|p| p.as_str().to_owned());
             let detail = format!("{} is not a method of {:?}", request.method(), allowed);
             let mut response = Error::invalid("method", detail).into_response();
             *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
@@ -122,7 +132,11 @@ async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         Ok(Err(panic)) => Error::internal(anyhow::anyhow!(panic_text(&*panic))).into_response(),
         Err(_) => {
             let source = anyhow::anyhow!("http.request_timeout_s ran out");
-            Error::Unavailable { what: "an answer in time", source }.into_response()
+            Error::Unavailable {
+                what: "an answer in time",
+                source,
+            }
+            .into_response()
         }
     };
     let failure = response.extensions_mut().remove::<problem::Failure>();
@@ -131,7 +145,9 @@ async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     }
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, value);
     }
@@ -147,7 +163,9 @@ fn problem_response(error: &Error, bare: &Response, id: &str) -> Response {
     let mut response = problem.into_response();
     problem::add_headers(error, response.headers_mut());
     if let Some(allow) = bare.headers().get(http::header::ALLOW) {
-        response.headers_mut().insert(http::header::ALLOW, allow.clone());
+        response
+            .headers_mut()
+            .insert(http::header::ALLOW, allow.clone());
     }
     response
 }
@@ -158,7 +176,10 @@ fn request_id(app: &App, request: &Request) -> String {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'=');
         (8..=64).contains(&text.len()) && text.bytes().all(plain)
     };
-    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let given = request
+        .headers()
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok());
     match given.filter(is_token) {
         Some(given) => given.to_owned(),
         None => base32(&app.random::<10>()),
@@ -183,7 +204,9 @@ fn log(
     let status = response.status().as_u16();
     let duration_ms = started.elapsed().as_secs_f64() * 1e3;
     let error = failure.map(|problem::Failure(error)| &**error);
-    let cause = error.and_then(std::error::Error::source).map(|source| format!("{source:#}"));
+    let cause = error
+        .and_then(std::error::Error::source)
+        .map(|source| format!("{source:#}"));
     let error = error.map(tracing::field::display);
     match status {
         500.. => {

@@ -29,7 +29,10 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// A page that ends at `position`, unless it is the last.
     pub fn new(data: Vec<T>, position: Option<String>) -> Self {
-        Self { data, next_cursor: position.map(|text| URL_SAFE_NO_PAD.encode(text)) }
+        Self {
+            data,
+            next_cursor: position.map(|text| URL_SAFE_NO_PAD.encode(text)),
+        }
     }
 
     /// A page of up to `limit` of `rows`, of which one more was asked for to see
@@ -54,7 +57,10 @@ impl<T> Page<T> {
 pub fn limit(limit: Option<usize>) -> Result<usize> {
     match limit.unwrap_or(LIMIT_DEFAULT) {
         limit @ 1..=LIMIT_MAX => Ok(limit),
-        other => Err(Error::invalid("limit", format!("expected 1 to {LIMIT_MAX}, got {other}"))),
+        other => Err(Error::invalid(
+            "limit",
+            format!("expected 1 to {LIMIT_MAX}, got {other}"),
+        )),
     }
 }
 
@@ -63,7 +69,9 @@ pub fn limit(limit: Option<usize>) -> Result<usize> {
 /// # Errors
 /// [`Error::Invalid`] when no page gave it.
 pub fn position(cursor: Option<&str>) -> Result<Option<String>> {
-    let Some(cursor) = cursor else { return Ok(None) };
+    let Some(cursor) = cursor else {
+        return Ok(None);
+    };
     let decoded = URL_SAFE_NO_PAD.decode(cursor).ok();
     let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
     let plain = |text: &String| {
@@ -71,7 +79,10 @@ pub fn position(cursor: Option<&str>) -> Result<Option<String>> {
     };
     match text.filter(plain) {
         Some(text) => Ok(Some(text)),
-        None => Err(Error::invalid("cursor", "expected the next_cursor of a former page")),
+        None => Err(Error::invalid(
+            "cursor",
+            "expected the next_cursor of a former page",
+        )),
     }
 }
 
@@ -91,9 +102,19 @@ pub fn range(
         return Err(Error::invalid("since", "expected a time before until"));
     }
     let after = position(cursor)?;
-    if after.as_ref().is_some_and(|after| crate::store::keys::event_of_timeline_sort(after).is_none())
+    if after
+        .as_ref()
+        .is_some_and(|after| crate::store::keys::event_of_timeline_sort(after).is_none())
     {
-        return Err(Error::invalid("cursor", "expected the next_cursor of a former page"));
+        return Err(Error::invalid(
+            "cursor",
+            "expected the next_cursor of a former page",
+        ));
     }
-    Ok(Range { since, until, after, limit: limit(limit_asked)? })
+    Ok(Range {
+        since,
+        until,
+        after,
+        limit: limit(limit_asked)?,
+    })
 }

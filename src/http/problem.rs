@@ -127,7 +127,11 @@ impl utoipa::IntoResponses for Problems {
             let schema = RefOr::Ref(Ref::from_schema_name("Problem"));
             let content = ContentBuilder::new().schema(Some(schema)).build();
             let response = ResponseBuilder::new().description(description);
-            RefOr::T(response.content("application/problem+json", content).build())
+            RefOr::T(
+                response
+                    .content("application/problem+json", content)
+                    .build(),
+            )
         };
         [
             ("400", "A field is missing or malformed; `field` names it"),
@@ -137,9 +141,15 @@ impl utoipa::IntoResponses for Problems {
             ("409", "It contradicts what is stored"),
             ("413", "Over a size limit"),
             ("415", "A content type that is not supported"),
-            ("429", "Too many requests; `Retry-After` says when to come back"),
+            (
+                "429",
+                "Too many requests; `Retry-After` says when to come back",
+            ),
             ("500", "A defect of the server's"),
-            ("503", "A store is out of reach; `Retry-After` says when to come back"),
+            (
+                "503",
+                "A store is out of reach; `Retry-After` says when to come back",
+            ),
         ]
         .into_iter()
         .map(|(status, description)| (status.to_owned(), problem(description)))

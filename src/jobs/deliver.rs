@@ -77,9 +77,13 @@ pub async fn deliver(
 /// The delivery and its event, if the attempt after `made` is still to be made.
 async fn load(app: &App, id: &DeliveryId, made: u32) -> Result<Option<Ready>> {
     let event_id = id.event();
-    let (delivery, event) =
-        tokio::try_join!(deliveries::get(&app.dynamo, id), events::get(&app.dynamo, &event_id))?;
-    let Some(delivery) = delivery else { return Ok(None) };
+    let (delivery, event) = tokio::try_join!(
+        deliveries::get(&app.dynamo, id),
+        events::get(&app.dynamo, &event_id)
+    )?;
+    let Some(delivery) = delivery else {
+        return Ok(None);
+    };
     if delivery.state != State::Pending || delivery.progress.made != made {
         return Ok(None);
     }
@@ -106,7 +110,10 @@ async fn attempt(
     // The signature's time is the clock's: customers compare it with theirs.
     let sent = app::now();
     let headers = headers(id, target, &ready.body, sent);
-    let attempted = app.sender.post(&target.url, headers, ready.body.clone()).await;
+    let attempted = app
+        .sender
+        .post(&target.url, headers, ready.body.clone())
+        .await;
     let outcome = outcome(&attempted, sent);
     let verdict = delivery::judge(ready.progress, outcome, &app.schedule, app.jitter());
     let delay = match verdict {
@@ -128,13 +135,21 @@ async fn attempt(
     log(id, &attempted, verdict, recorded);
     if verdict == Verdict::Gone {
         let due = app.queue.due(now, Duration::ZERO);
-        app.plane.disable_gone(&ready.project, &target.id, sent, due).await?;
-        let job = Job::Disable { endpoint: target.id.clone() };
+        app.plane
+            .disable_gone(&ready.project, &target.id, sent, due)
+            .await?;
+        let job = Job::Disable {
+            endpoint: target.id.clone(),
+        };
         app.queue.send(vec![job], Duration::ZERO).await;
     }
     if let (true, Some(delay)) = (recorded, delay) {
         let made = ready.progress.made + 1;
-        let job = Job::Deliver { delivery: id.clone(), made, carried: None };
+        let job = Job::Deliver {
+            delivery: id.clone(),
+            made,
+            carried: None,
+        };
         app.queue.send(vec![job], delay).await;
     }
     Ok(())
@@ -145,7 +160,10 @@ fn headers(id: &DeliveryId, target: &Target, body: &[u8], sent: Timestamp) -> He
     let signature = signature_header(target.signing(sent), event.as_str(), sent.as_second(), body);
     let value = |text: &str| HeaderValue::from_str(text).expect("ids and signatures are ASCII");
     let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/cloudevents+json"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/cloudevents+json"),
+    );
     headers.insert("webhook-id", value(event.as_str()));
     headers.insert("webhook-timestamp", HeaderValue::from(sent.as_second()));
     headers.insert("webhook-signature", value(&signature));
@@ -156,7 +174,10 @@ fn outcome(attempted: &Attempted, sent: Timestamp) -> Outcome {
     match &attempted.outcome {
         Ok(response) => Outcome::Answered {
             status: response.status,
-            retry_after: response.retry_after.as_deref().and_then(|v| parse_retry_after(v, sent)),
+            retry_after: response
+                .retry_after
+                .as_deref()
+                .and_then(|v| parse_retry_after(v, sent)),
         },
         Err(_) => Outcome::Unanswered,
     }
@@ -169,13 +190,23 @@ fn entry(attempted: &Attempted, sent: Timestamp) -> Attempt {
         duration_ms: u64::try_from(attempted.latency.as_millis()).unwrap_or(u64::MAX),
         status: response.map(|response| response.status),
         error: attempted.outcome.as_ref().err().map(ToString::to_string),
-        response: response.map(|r| r.body_head.clone()).filter(|head| !head.is_empty()),
+        response: response
+            .map(|r| r.body_head.clone())
+            .filter(|head| !head.is_empty()),
     }
 }
 
 fn log(id: &DeliveryId, attempted: &Attempted, verdict: Verdict, recorded: bool) {
-    let status = attempted.outcome.as_ref().ok().map(|response| response.status);
-    let error = attempted.outcome.as_ref().err().map(tracing::field::display);
+    let status = attempted
+        .outcome
+        .as_ref()
+        .ok()
+        .map(|response| response.status);
+    let error = attempted
+        .outcome
+        .as_ref()
+        .err()
+        .map(tracing::field::display);
     let duration_ms = attempted.latency.as_secs_f64() * 1e3;
     match verdict {
         Verdict::Delivered => {

@@ -11,7 +11,9 @@ use crate::store::{endpoints, outbox};
 /// # Errors
 /// When a store is out of reach; the word stays and is due again.
 pub async fn disable(app: &App, id: &EndpointId) -> Result<()> {
-    let Some(at) = app.plane.gone_at(id).await? else { return Ok(()) };
+    let Some(at) = app.plane.gone_at(id).await? else {
+        return Ok(());
+    };
     if let Some(change) = endpoints::mark_gone(&app.postgres, id, at).await? {
         outbox::project(&app.postgres, &app.plane, &change).await?;
         tracing::warn!(endpoint.id = %id, "endpoint disabled: it answered 410");

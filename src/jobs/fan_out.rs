@@ -23,8 +23,12 @@ const WRITES_MAX: usize = 32;
 /// # Errors
 /// When a store is out of reach; the event stays due.
 pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
-    let Some(event) = events::get(&app.dynamo, id).await? else { return Ok(()) };
-    let Some(fan) = event.fan.clone() else { return Ok(()) };
+    let Some(event) = events::get(&app.dynamo, id).await? else {
+        return Ok(());
+    };
+    let Some(fan) = event.fan.clone() else {
+        return Ok(());
+    };
     let targets = app.plane.targets(&event.project).await?;
     let only = match &fan {
         Fan::Replay { only, .. } => only.as_ref(),
@@ -36,8 +40,11 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
         Some(endpoint) => vec![endpoint.clone()],
         None => matching.map(|target| target.id.clone()).collect(),
     };
-    stream::iter(&endpoints)
+    let writes: Vec<_> = endpoints
+        .iter()
         .map(|endpoint| write(app, &event, &fan, endpoint, now))
+        .collect();
+    stream::iter(writes)
         .buffer_unordered(WRITES_MAX)
         .try_collect::<()>()
         .await?;
@@ -61,9 +68,11 @@ async fn write(
     let job = match replayed {
         Replayed::Already => return Ok(()),
         // Not carried: it has attempts to keep.
-        Replayed::Again(progress) => {
-            Job::Deliver { delivery: id, made: progress.made, carried: None }
-        }
+        Replayed::Again(progress) => Job::Deliver {
+            delivery: id,
+            made: progress.made,
+            carried: None,
+        },
         Replayed::Missing => {
             let new = NewDelivery::of_stored(event, endpoint, now, due);
             if !deliveries::put_new(&app.dynamo, &new).await? {
@@ -74,7 +83,11 @@ async fn write(
                 body: event.body.clone(),
                 progress: Progress::default(),
             });
-            Job::Deliver { delivery: id, made: 0, carried }
+            Job::Deliver {
+                delivery: id,
+                made: 0,
+                carried,
+            }
         }
     };
     app.queue.send(vec![job], Duration::ZERO).await;

@@ -23,9 +23,11 @@ use crate::model::job::Job;
 pub async fn run(app: &App, job: Job, now: Timestamp) -> Result<()> {
     match job {
         Job::FanOut { event } => fan_out::fan_out(app, &event, now).await,
-        Job::Deliver { delivery, made, carried } => {
-            deliver::deliver(app, &delivery, made, carried, now).await
-        }
+        Job::Deliver {
+            delivery,
+            made,
+            carried,
+        } => deliver::deliver(app, &delivery, made, carried, now).await,
         Job::Disable { endpoint } => disable::disable(app, &endpoint).await,
     }
 }

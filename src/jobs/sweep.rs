@@ -35,7 +35,7 @@ pub struct Swept {
 /// # Errors
 /// When DynamoDB is out of reach; what is due stays due.
 pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
-    let shards = (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, now, now, |_| true));
+    let shards = (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, now, now, |_, _| true));
     let swept = future::try_join_all(shards).await?;
     Ok(Swept {
         enqueued: swept.iter().map(|swept| swept.enqueued).sum(),
@@ -50,8 +50,8 @@ pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
 /// When DynamoDB is out of reach; the leases then run out by themselves.
 pub async fn recover(app: &App, now: Timestamp) -> Result<Swept> {
     let horizon = now + due::lease_max(app.queue.lease());
-    let leased = |due: &Due| due.swept() > 0 || due.at().is_some_and(|at| at <= now);
-    let shards = (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, horizon, now, leased));
+    let shards =
+        (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, horizon, now, held_or_due));
     let swept = future::try_join_all(shards).await?;
     Ok(Swept {
         enqueued: swept.iter().map(|swept| swept.enqueued).sum(),
@@ -59,19 +59,28 @@ pub async fn recover(app: &App, now: Timestamp) -> Result<Swept> {
     })
 }
 
+/// Whether a queue held it, or it is due anyway.
+fn held_or_due(due: &Due, now: Timestamp) -> bool {
+    due.swept() > 0 || due.at().is_some_and(|at| at <= now)
+}
+
 async fn sweep_shard(
     app: &App,
     shard: u8,
     until: Timestamp,
     now: Timestamp,
-    take: impl Fn(&Due) -> bool,
+    take: fn(&Due, Timestamp) -> bool,
 ) -> Result<Swept> {
     let batch = app.config.sweep.batch;
     let due = due::query(&app.dynamo, shard, until, batch).await?;
     let more = due.len() == batch;
     let lease = app.queue.lease();
-    let jobs: Vec<_> = stream::iter(due.iter().filter(|due| take(due)))
+    let wins: Vec<_> = due
+        .iter()
+        .filter(|due| take(due, now))
         .map(|due| due::win(&app.dynamo, due, now, lease))
+        .collect();
+    let jobs: Vec<_> = stream::iter(wins)
         .buffer_unordered(WINS_MAX)
         .try_filter_map(future::ok)
         .try_collect()

@@ -69,15 +69,27 @@ async fn sweep_often(app: Arc<App>, stop: CancellationToken) {
             }
         };
         // A full batch means that more is due already.
-        let pause = if more { Duration::from_millis(10) } else { app.config.sweep.interval };
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+        let pause = if more {
+            Duration::from_millis(10)
+        } else {
+            app.config.sweep.interval
+        };
+        if stop
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
             return;
         }
     }
 }
 
 async fn repair_often(app: Arc<App>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(REPAIR_INTERVAL)).await.is_some() {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(REPAIR_INTERVAL))
+        .await
+        .is_some()
+    {
         match sweep::repair(&app).await {
             Ok(0) => {}
             Ok(changes) => tracing::info!(changes, "control-plane changes projected late"),

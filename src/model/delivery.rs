@@ -132,9 +132,14 @@ pub enum Verdict {
 /// `progress` is as it was before the attempt; `jitter` is random in `0..1`.
 pub fn judge(progress: Progress, outcome: Outcome, schedule: &Schedule, jitter: f64) -> Verdict {
     let retry_after = match outcome {
-        Outcome::Answered { status: 200..=299, .. } => return Verdict::Delivered,
+        Outcome::Answered {
+            status: 200..=299, ..
+        } => return Verdict::Delivered,
         Outcome::Answered { status: 410, .. } => return Verdict::Gone,
-        Outcome::Answered { status: 429 | 503, retry_after } => retry_after,
+        Outcome::Answered {
+            status: 429 | 503,
+            retry_after,
+        } => retry_after,
         _ => None,
     };
     let made_in_round = progress.made.saturating_sub(progress.round_start) + 1;
@@ -160,8 +165,16 @@ mod tests {
     use super::*;
 
     fn after(made: u32, round_start: u32, status: u16) -> Verdict {
-        let outcome = Outcome::Answered { status, retry_after: Some(Duration::from_secs(77)) };
-        judge(Progress { made, round_start }, outcome, &Schedule::default(), 0.5)
+        let outcome = Outcome::Answered {
+            status,
+            retry_after: Some(Duration::from_secs(77)),
+        };
+        judge(
+            Progress { made, round_start },
+            outcome,
+            &Schedule::default(),
+            0.5,
+        )
     }
 
     #[test]

@@ -104,7 +104,11 @@ pub struct Targets {
 impl Targets {
     /// Collects `list`.
     pub fn new(list: Vec<Target>) -> Self {
-        let by_id = list.iter().enumerate().map(|(n, target)| (target.id.clone(), n)).collect();
+        let by_id = list
+            .iter()
+            .enumerate()
+            .map(|(n, target)| (target.id.clone(), n))
+            .collect();
         Self { list, by_id }
     }
 
@@ -119,6 +123,8 @@ impl Targets {
         event_type: &'a str,
         tenant: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Target> {
-        self.list.iter().filter(move |target| target.takes(event_type, tenant))
+        self.list
+            .iter()
+            .filter(move |target| target.takes(event_type, tenant))
     }
 }

@@ -62,7 +62,10 @@ impl Job {
     /// Bytes of event bodies it holds in memory.
     pub fn carried_bytes(&self) -> usize {
         match self {
-            Self::Deliver { carried: Some(carried), .. } => carried.body.len(),
+            Self::Deliver {
+                carried: Some(carried),
+                ..
+            } => carried.body.len(),
             _ => 0,
         }
     }

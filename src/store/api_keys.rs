@@ -37,13 +37,24 @@ impl ApiKey {
         let hash: Vec<u8> = row.get("hash");
         let scopes: Vec<String> = row.get("scopes");
         Ok(Self {
-            id: row.get::<_, String>("id").parse().map_err(Error::internal)?,
-            project: row.get::<_, String>("project_id").parse().map_err(Error::internal)?,
+            id: row
+                .get::<_, String>("id")
+                .parse()
+                .map_err(Error::internal)?,
+            project: row
+                .get::<_, String>("project_id")
+                .parse()
+                .map_err(Error::internal)?,
             name: row.get("name"),
-            hash: hash.try_into().map_err(|_| Error::internal(anyhow::anyhow!("hash length")))?,
+            hash: hash
+                .try_into()
+                .map_err(|_| Error::internal(anyhow::anyhow!("hash length")))?,
             hint: row.get("hint"),
             // A scope of a newer version is none of this one's business.
-            scopes: scopes.iter().filter_map(|name| Scope::named(name)).collect(),
+            scopes: scopes
+                .iter()
+                .filter_map(|name| Scope::named(name))
+                .collect(),
             created_at: row.get("created_at"),
             revoked_at: row.get("revoked_at"),
             version: row.get("version"),
@@ -93,7 +104,10 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<ApiKey>> {
     let client = postgres.get().await?;
-    let rows = client.query(LIST, &[&project.as_str(), &after, &limit]).await.map_err(classify)?;
+    let rows = client
+        .query(LIST, &[&project.as_str(), &after, &limit])
+        .await
+        .map_err(classify)?;
     rows.iter().map(ApiKey::read).collect()
 }
 
@@ -113,7 +127,9 @@ pub async fn revoke(
 ) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let changed = tx.execute(REVOKE, &[&id.as_str(), &project.as_str(), &now]).await;
+    let changed = tx
+        .execute(REVOKE, &[&id.as_str(), &project.as_str(), &now])
+        .await;
     if changed.map_err(classify)? == 0 {
         return Err(Error::not_found("key", id));
     }

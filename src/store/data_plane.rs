@@ -70,9 +70,21 @@ impl DataPlane {
         keys_max: u64,
         projects_max: u64,
     ) -> Self {
-        let grants = Cache::builder().max_capacity(keys_max).time_to_live(ttl).build();
-        let targets = Cache::builder().max_capacity(projects_max).time_to_live(ttl).build();
-        Self { dynamo, key_ring, grants, targets, generation: Arc::default() }
+        let grants = Cache::builder()
+            .max_capacity(keys_max)
+            .time_to_live(ttl)
+            .build();
+        let targets = Cache::builder()
+            .max_capacity(projects_max)
+            .time_to_live(ttl)
+            .build();
+        Self {
+            dynamo,
+            key_ring,
+            grants,
+            targets,
+            generation: Arc::default(),
+        }
     }
 
     /// What the key of that hash may do; none if it is unknown or revoked.
@@ -103,7 +115,11 @@ impl DataPlane {
             return Ok(None);
         };
         let scopes = texts(item, "scopes").filter_map(Scope::named).collect();
-        Ok(Some(Grant { key: item.parse("key")?, project: item.parse("project")?, scopes }))
+        Ok(Some(Grant {
+            key: item.parse("key")?,
+            project: item.parse("project")?,
+            scopes,
+        }))
     }
 
     /// The endpoints of `project`.
@@ -116,7 +132,10 @@ impl DataPlane {
             return Ok(targets);
         }
         let read = self.current(|| self.read_targets(project));
-        self.targets.try_get_with_by_ref(project, read).await.map_err(shared)
+        self.targets
+            .try_get_with_by_ref(project, read)
+            .await
+            .map_err(shared)
     }
 
     async fn read_targets(&self, project: &ProjectId) -> Result<Arc<Targets>> {
@@ -156,8 +175,11 @@ impl DataPlane {
 
     fn read_target(&self, item: &Item) -> Result<Target> {
         let sort = item.str("sk")?;
-        let id: EndpointId =
-            sort.strip_prefix("endpoint#").unwrap_or(sort).parse().map_err(Error::internal)?;
+        let id: EndpointId = sort
+            .strip_prefix("endpoint#")
+            .unwrap_or(sort)
+            .parse()
+            .map_err(Error::internal)?;
         let event_types: Vec<_> = texts(item, "event_types").collect();
         let secrets = match item.get("secrets") {
             Some(AttributeValue::L(list)) => list.as_slice(),
@@ -168,7 +190,9 @@ impl DataPlane {
             url: item.parse("url")?,
             filter: Filter::new(&event_types, item.str_opt("tenant"))?,
             state: item.parse("state")?,
-            secrets: secrets.map(|secret| self.open(&id, secret)).collect::<Result<_>>()?,
+            secrets: secrets
+                .map(|secret| self.open(&id, secret))
+                .collect::<Result<_>>()?,
             id,
         })
     }
@@ -339,7 +363,11 @@ impl DataPlane {
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
     pub async fn forget_gone(&self, id: &EndpointId) -> Result<()> {
-        let delete = self.dynamo.client.delete_item().table_name(&self.dynamo.table);
+        let delete = self
+            .dynamo
+            .client
+            .delete_item()
+            .table_name(&self.dynamo.table);
         let delete = delete.key("pk", s(id.as_str())).key("sk", s(keys::DISABLE));
         delete.send().await.map_err(unavailable)?;
         Ok(())
@@ -352,14 +380,20 @@ impl DataPlane {
 /// [`Error::Internal`] when the key ring lacks its key or it was sealed for
 /// another endpoint.
 pub fn open_secret(ring: &KeyRing, id: &EndpointId, sealed: &[u8]) -> Result<Secret> {
-    let text = ring.open(id.as_str().as_bytes(), sealed).map_err(Error::internal)?;
+    let text = ring
+        .open(id.as_str().as_bytes(), sealed)
+        .map_err(Error::internal)?;
     let text = std::str::from_utf8(text.expose_secret()).map_err(Error::internal)?;
     Secret::parse(text).map_err(|invalid| Error::internal(anyhow::anyhow!("{invalid}")))
 }
 
 /// Seals `secret` for endpoint `id`.
 pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Secret) -> Vec<u8> {
-    ring.seal(nonce, id.as_str().as_bytes(), secret.to_text().expose_secret().as_bytes())
+    ring.seal(
+        nonce,
+        id.as_str().as_bytes(),
+        secret.to_text().expose_secret().as_bytes(),
+    )
 }
 
 fn is_canceled<R>(
@@ -368,7 +402,9 @@ fn is_canceled<R>(
         R,
     >,
 ) -> bool {
-    error.as_service_error().is_some_and(|e| e.is_transaction_canceled_exception())
+    error
+        .as_service_error()
+        .is_some_and(|e| e.is_transaction_canceled_exception())
 }
 
 fn texts<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = &'a str> {
@@ -376,11 +412,14 @@ fn texts<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = &'a str> {
         Some(AttributeValue::L(list)) => list.as_slice(),
         _ => &[],
     };
-    list.iter().filter_map(|value| value.as_s().ok().map(String::as_str))
+    list.iter()
+        .filter_map(|value| value.as_s().ok().map(String::as_str))
 }
 
 fn tombstone_ends(at: Timestamp) -> i64 {
-    at.saturating_add(TOMBSTONE_KEPT).unwrap_or(Timestamp::MAX).as_second()
+    at.saturating_add(TOMBSTONE_KEPT)
+        .unwrap_or(Timestamp::MAX)
+        .as_second()
 }
 
 /// The error of a read that several callers waited for together.
@@ -391,6 +430,9 @@ fn shared(error: Arc<Error>) -> Error {
     };
     match &*error {
         Error::Internal(_) => Error::internal(anyhow::anyhow!(source)),
-        _ => Error::Unavailable { what: "the event store", source: anyhow::anyhow!(source) },
+        _ => Error::Unavailable {
+            what: "the event store",
+            source: anyhow::anyhow!(source),
+        },
     }
 }

@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeValue, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure,
 };
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use jiff::Timestamp;
 
 use super::dynamo::{Dynamo, Item, Kind, Read, kind, ms, n, s, unavailable};
 use super::events::{NewEvent, StoredEvent};
-use super::timeline::{self, Range};
 use super::keys;
+use super::timeline::{self, Range};
 use crate::error::{Error, Result};
 use crate::model::delivery::{ATTEMPTS_KEPT_MAX, Attempt, Progress, State};
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
@@ -97,8 +97,14 @@ pub(super) fn new_item(new: &NewDelivery<'_>) -> Item {
     item.insert("ttl".into(), n(new.expires.as_second()));
     let id = new.id();
     let shard = keys::timeline_shard(new.event);
-    item.insert("tl_pk".into(), s(keys::timeline_of_endpoint(new.endpoint, shard)));
-    item.insert("tl_sk".into(), s(keys::timeline_sort(new.created, new.event)));
+    item.insert(
+        "tl_pk".into(),
+        s(keys::timeline_of_endpoint(new.endpoint, shard)),
+    );
+    item.insert(
+        "tl_sk".into(),
+        s(keys::timeline_sort(new.created, new.event)),
+    );
     item.insert("due_pk".into(), s(keys::due_of_delivery(&id)));
     item.insert("due_sk".into(), s(keys::due_sort(new.due, id.as_str())));
     item
@@ -151,15 +157,22 @@ impl StoredDelivery {
 }
 
 fn read_attempts(item: &Item) -> Result<Vec<Attempt>> {
-    let Some(AttributeValue::L(list)) = item.get("attempts") else { return Ok(vec![]) };
-    list.iter().filter_map(|value| value.as_m().ok()).map(read_attempt).collect()
+    let Some(AttributeValue::L(list)) = item.get("attempts") else {
+        return Ok(vec![]);
+    };
+    list.iter()
+        .filter_map(|value| value.as_m().ok())
+        .map(read_attempt)
+        .collect()
 }
 
 fn read_attempt(map: &Item) -> Result<Attempt> {
     Ok(Attempt {
         at: map.time("at")?,
         duration_ms: u64::try_from(map.num("duration_ms")?).map_err(Error::internal)?,
-        status: map.num_opt("status").and_then(|status| u16::try_from(status).ok()),
+        status: map
+            .num_opt("status")
+            .and_then(|status| u16::try_from(status).ok()),
         error: map.str_opt("error").map(str::to_owned),
         response: map.str_opt("response").map(str::to_owned),
     })
@@ -168,7 +181,10 @@ fn read_attempt(map: &Item) -> Result<Attempt> {
 fn write_attempt(attempt: &Attempt) -> AttributeValue {
     let mut map = HashMap::with_capacity(5);
     map.insert("at".into(), ms(attempt.at));
-    map.insert("duration_ms".into(), n(i64::try_from(attempt.duration_ms).unwrap_or(i64::MAX)));
+    map.insert(
+        "duration_ms".into(),
+        n(i64::try_from(attempt.duration_ms).unwrap_or(i64::MAX)),
+    );
     if let Some(status) = attempt.status {
         map.insert("status".into(), n(status));
     }
@@ -475,7 +491,12 @@ async fn batch_get(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>
     for chunk in rows.chunks(BATCH_GET_MAX) {
         let mut keys: Vec<Item> = chunk
             .iter()
-            .map(|row| ["pk", "sk"].iter().filter_map(|k| Some(((*k).into(), row.get(*k)?.clone()))).collect())
+            .map(|row| {
+                ["pk", "sk"]
+                    .iter()
+                    .filter_map(|k| Some(((*k).into(), row.get(*k)?.clone())))
+                    .collect()
+            })
             .collect();
         for round in 0..BATCH_ROUNDS_MAX {
             if round > 0 {
@@ -493,7 +514,11 @@ async fn batch_get(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>
                 let row = StoredDelivery::read(&item)?;
                 found.insert(row.id.clone(), row);
             }
-            let left = output.unprocessed_keys.unwrap_or_default().into_values().next();
+            let left = output
+                .unprocessed_keys
+                .unwrap_or_default()
+                .into_values()
+                .next();
             keys = left.map(|left| left.keys).unwrap_or_default();
             if keys.is_empty() {
                 break;
@@ -501,7 +526,10 @@ async fn batch_get(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>
         }
         if !keys.is_empty() {
             let source = anyhow::anyhow!("BatchGetItem left {} keys unprocessed", keys.len());
-            return Err(Error::Unavailable { what: "the event store", source });
+            return Err(Error::Unavailable {
+                what: "the event store",
+                source,
+            });
         }
     }
     let id = |row: &Item| {
@@ -509,5 +537,8 @@ async fn batch_get(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>
         let endpoint = row.str_opt("sk")?.strip_prefix("delivery#")?.parse().ok()?;
         Some(DeliveryId::new(&event, &endpoint))
     };
-    Ok(rows.iter().filter_map(|row| found.remove(&id(row)?)).collect())
+    Ok(rows
+        .iter()
+        .filter_map(|row| found.remove(&id(row)?))
+        .collect())
 }

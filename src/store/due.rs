@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use super::deliveries::StoredDelivery;
 use super::dynamo::{Dynamo, Item, Kind, Read, kind, n, s, unavailable};
 use super::keys;
-use crate::error::{Error, Result};
-use crate::model::id::EndpointId;
+use crate::error::Result;
 use crate::model::job::Job;
 
 /// Times the lease of what is swept again and again is doubled: work that waits
@@ -70,7 +69,10 @@ pub async fn query(dynamo: &Dynamo, shard: u8, now: Timestamp, limit: usize) -> 
             pk: item.str("pk")?.to_owned(),
             sk: item.str("sk")?.to_owned(),
             due_sk: item.str("due_sk")?.to_owned(),
-            swept: item.num_opt("swept").and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            swept: item
+                .num_opt("swept")
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or(0),
         })
     };
     output.items().iter().map(read).collect()
@@ -111,11 +113,19 @@ pub async fn win(
 
 fn job(item: &Item) -> Result<Job> {
     match item.str("sk")? {
-        keys::EVENT => Ok(Job::FanOut { event: item.parse("pk")? }),
-        keys::DISABLE => Ok(Job::Disable { endpoint: item.parse("pk")? }),
+        keys::EVENT => Ok(Job::FanOut {
+            event: item.parse("pk")?,
+        }),
+        keys::DISABLE => Ok(Job::Disable {
+            endpoint: item.parse("pk")?,
+        }),
         _ => {
             let delivery = StoredDelivery::read(item)?;
-            Ok(Job::Deliver { delivery: delivery.id, made: delivery.progress.made, carried: None })
+            Ok(Job::Deliver {
+                delivery: delivery.id,
+                made: delivery.progress.made,
+                carried: None,
+            })
         }
     }
 }

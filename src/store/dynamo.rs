@@ -34,7 +34,10 @@ pub(crate) enum Kind {
 
 /// Classifies `error`.
 pub(crate) fn kind<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Kind {
-    match error.as_service_error().and_then(ProvideErrorMetadata::code) {
+    match error
+        .as_service_error()
+        .and_then(ProvideErrorMetadata::code)
+    {
         Some("ConditionalCheckFailedException") => Kind::Condition,
         Some("TransactionConflictException" | "TransactionInProgressException") => Kind::Contention,
         Some("ResourceNotFoundException") => Kind::NoTable,
@@ -49,7 +52,10 @@ where
     E: std::error::Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
-    Error::Unavailable { what: "the event store", source: error.into() }
+    Error::Unavailable {
+        what: "the event store",
+        source: error.into(),
+    }
 }
 
 /// An item as DynamoDB gives and takes it.
@@ -121,5 +127,7 @@ impl Read for Item {
 }
 
 fn missing(name: &str) -> Error {
-    Error::internal(anyhow::anyhow!("stored item has no readable attribute {name:?}"))
+    Error::internal(anyhow::anyhow!(
+        "stored item has no readable attribute {name:?}"
+    ))
 }

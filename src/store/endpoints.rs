@@ -1,7 +1,8 @@
 //! Endpoints and their sealed secrets in PostgreSQL.
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::Row;
 
 use super::outbox::{self, Change, Kind};
 use super::postgres::{Postgres, classify};
@@ -37,13 +38,22 @@ pub struct Endpoint {
 impl Endpoint {
     fn read(row: &Row) -> Result<Self> {
         Ok(Self {
-            id: row.get::<_, String>("id").parse().map_err(Error::internal)?,
-            project: row.get::<_, String>("project_id").parse().map_err(Error::internal)?,
+            id: row
+                .get::<_, String>("id")
+                .parse()
+                .map_err(Error::internal)?,
+            project: row
+                .get::<_, String>("project_id")
+                .parse()
+                .map_err(Error::internal)?,
             url: row.get("url"),
             description: row.get("description"),
             event_types: row.get("event_types"),
             tenant: row.get("tenant"),
-            state: row.get::<_, &str>("state").parse().map_err(Error::internal)?,
+            state: row
+                .get::<_, &str>("state")
+                .parse()
+                .map_err(Error::internal)?,
             created_at: row.get("created_at"),
             updated_at: row.get("updated_at"),
             version: row.get("version"),
@@ -119,7 +129,10 @@ const GET: &str =
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
 pub async fn get(postgres: &Postgres, project: &ProjectId, id: &EndpointId) -> Result<Endpoint> {
     let client = postgres.get().await?;
-    let row = client.query_opt(GET, &[&id.as_str(), &project.as_str()]).await.map_err(classify)?;
+    let row = client
+        .query_opt(GET, &[&id.as_str(), &project.as_str()])
+        .await
+        .map_err(classify)?;
     Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)
 }
 
@@ -142,7 +155,9 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<Endpoint>> {
     let client = postgres.get().await?;
-    let rows = client.query(LIST, &[&project.as_str(), &after, &limit, &tenant]).await;
+    let rows = client
+        .query(LIST, &[&project.as_str(), &after, &limit, &tenant])
+        .await;
     rows.map_err(classify)?.iter().map(Endpoint::read).collect()
 }
 
@@ -170,7 +185,10 @@ pub async fn update(
 ) -> Result<(Endpoint, Change)> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let row = tx.query_opt(LOCK, &[&id.as_str(), &project.as_str()]).await.map_err(classify)?;
+    let row = tx
+        .query_opt(LOCK, &[&id.as_str(), &project.as_str()])
+        .await
+        .map_err(classify)?;
     let mut endpoint = Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)?;
     change(&mut endpoint)?;
     endpoint.updated_at = now;
@@ -208,11 +226,15 @@ pub async fn delete(
 ) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let deleted = tx.execute(DELETE, &[&id.as_str(), &project.as_str(), &now]).await;
+    let deleted = tx
+        .execute(DELETE, &[&id.as_str(), &project.as_str(), &now])
+        .await;
     if deleted.map_err(classify)? == 0 {
         return Err(Error::not_found("endpoint", id));
     }
-    tx.execute(DELETE_SECRETS, &[&id.as_str()]).await.map_err(classify)?;
+    tx.execute(DELETE_SECRETS, &[&id.as_str()])
+        .await
+        .map_err(classify)?;
     commit(tx, id).await
 }
 
@@ -239,13 +261,22 @@ pub async fn rotate_secret(
 ) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let row = tx.query_opt(LOCK, &[&id.as_str(), &project.as_str()]).await.map_err(classify)?;
+    let row = tx
+        .query_opt(LOCK, &[&id.as_str(), &project.as_str()])
+        .await
+        .map_err(classify)?;
     row.ok_or_else(|| Error::not_found("endpoint", id))?;
-    tx.execute(FORGET_SECRETS, &[&id.as_str(), &now]).await.map_err(classify)?;
-    tx.execute(EXPIRE_SECRETS, &[&id.as_str(), &overlap_ends]).await.map_err(classify)?;
+    tx.execute(FORGET_SECRETS, &[&id.as_str(), &now])
+        .await
+        .map_err(classify)?;
+    tx.execute(EXPIRE_SECRETS, &[&id.as_str(), &overlap_ends])
+        .await
+        .map_err(classify)?;
     let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id.as_str(), &sealed, &now];
     tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
-    tx.execute(BUMP, &[&id.as_str(), &now]).await.map_err(classify)?;
+    tx.execute(BUMP, &[&id.as_str(), &now])
+        .await
+        .map_err(classify)?;
     commit(tx, id).await
 }
 
@@ -265,7 +296,12 @@ pub async fn mark_gone(
 ) -> Result<Option<Change>> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    if tx.execute(GONE, &[&id.as_str(), &at]).await.map_err(classify)? == 0 {
+    if tx
+        .execute(GONE, &[&id.as_str(), &at])
+        .await
+        .map_err(classify)?
+        == 0
+    {
         return Ok(None);
     }
     commit(tx, id).await.map(Some)
@@ -279,7 +315,10 @@ const SECRETS: &str = "\
 /// The endpoint called `id` in any state, with its secrets, for its projection.
 pub(super) async fn get_sealed(postgres: &Postgres, id: &str) -> Result<Option<SealedEndpoint>> {
     let mut client = postgres.get().await?;
-    let tx = client.build_transaction().isolation_level(SNAPSHOT).read_only(true);
+    let tx = client
+        .build_transaction()
+        .isolation_level(SNAPSHOT)
+        .read_only(true);
     let tx = tx.start().await.map_err(classify)?;
     let Some(row) = tx.query_opt(GET_ANY, &[&id]).await.map_err(classify)? else {
         return Ok(None);
@@ -287,9 +326,15 @@ pub(super) async fn get_sealed(postgres: &Postgres, id: &str) -> Result<Option<S
     let secrets = tx.query(SECRETS, &[&id]).await.map_err(classify)?;
     let secrets = secrets
         .iter()
-        .map(|row| SealedSecret { sealed: row.get("sealed"), expires_at: row.get("expires_at") })
+        .map(|row| SealedSecret {
+            sealed: row.get("sealed"),
+            expires_at: row.get("expires_at"),
+        })
         .collect();
-    Ok(Some(SealedEndpoint { endpoint: Endpoint::read(&row)?, secrets }))
+    Ok(Some(SealedEndpoint {
+        endpoint: Endpoint::read(&row)?,
+        secrets,
+    }))
 }
 
 /// The endpoint and its secrets of one moment.
@@ -310,8 +355,12 @@ pub async fn current_secret(
     id: &EndpointId,
 ) -> Result<Vec<u8>> {
     let client = postgres.get().await?;
-    let row = client.query_opt(CURRENT_SECRET, &[&id.as_str(), &project.as_str()]).await;
-    let row = row.map_err(classify)?.ok_or_else(|| Error::not_found("endpoint", id))?;
+    let row = client
+        .query_opt(CURRENT_SECRET, &[&id.as_str(), &project.as_str()])
+        .await;
+    let row = row
+        .map_err(classify)?
+        .ok_or_else(|| Error::not_found("endpoint", id))?;
     Ok(row.get("sealed"))
 }
 

@@ -1,16 +1,14 @@
 //! Events in DynamoDB: written once, under a condition; read back whole or as a
 //! page of a timeline.
 
-use aws_sdk_dynamodb::types::{
-    Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
-};
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::deliveries::{self, StoredDelivery};
 use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable};
-use super::timeline::{self, Range};
 use super::keys;
+use super::timeline::{self, Range};
 use crate::error::{Error, Result};
 use crate::model::event::Event;
 use crate::model::id::{EndpointId, EventId, ProjectId};
@@ -122,12 +120,19 @@ async fn transact(
     puts.push(transact_put(put)?);
     for endpoint in endpoints {
         let row = deliveries::new_item(&deliveries::NewDelivery::of(new, endpoint, due));
-        puts.push(transact_put(Put::builder().table_name(&dynamo.table).set_item(Some(row)))?);
+        puts.push(transact_put(
+            Put::builder().table_name(&dynamo.table).set_item(Some(row)),
+        )?);
     }
     for tries in 1.. {
-        let request =
-            dynamo.client.transact_write_items().set_transact_items(Some(puts.clone())).send();
-        let Err(error) = request.await else { return Ok(Accepted::New) };
+        let request = dynamo
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(puts.clone()))
+            .send();
+        let Err(error) = request.await else {
+            return Ok(Accepted::New);
+        };
         match canceled(&error) {
             Some(Canceled::Condition(old)) => return compare(old.as_ref(), new),
             Some(Canceled::Contention) if tries < CONTENTION_TRIES_MAX => {
@@ -139,9 +144,7 @@ async fn transact(
     unreachable!("the last try returns")
 }
 
-fn transact_put(
-    put: aws_sdk_dynamodb::types::builders::PutBuilder,
-) -> Result<TransactWriteItem> {
+fn transact_put(put: aws_sdk_dynamodb::types::builders::PutBuilder) -> Result<TransactWriteItem> {
     let put = put.build().map_err(Error::internal)?;
     Ok(TransactWriteItem::builder().put(put).build())
 }
@@ -168,16 +171,24 @@ fn canceled(error: &TransactError) -> Option<Canceled> {
     if first.code() == Some("ConditionalCheckFailed") {
         return Some(Canceled::Condition(first.item().cloned()));
     }
-    let conflict = reasons.iter().any(|reason| reason.code() == Some("TransactionConflict"));
+    let conflict = reasons
+        .iter()
+        .any(|reason| reason.code() == Some("TransactionConflict"));
     conflict.then_some(Canceled::Contention)
 }
 
 fn compare(old: Option<&Item>, new: &NewEvent<'_>) -> Result<Accepted> {
     let old = old.ok_or_else(|| {
-        Error::internal(anyhow::anyhow!("a failed condition came without the old item"))
+        Error::internal(anyhow::anyhow!(
+            "a failed condition came without the old item"
+        ))
     })?;
     let same = old.bytes_opt("fp") == Some(new.event.fingerprint().as_slice());
-    Ok(if same { Accepted::Duplicate } else { Accepted::Different })
+    Ok(if same {
+        Accepted::Duplicate
+    } else {
+        Accepted::Different
+    })
 }
 
 fn item(new: &NewEvent<'_>) -> Item {
@@ -203,7 +214,10 @@ fn item(new: &NewEvent<'_>) -> Item {
     item.insert("fp".into(), b(*event.fingerprint()));
     item.insert("ttl".into(), n(new.expires.as_second()));
     let shard = keys::timeline_shard(new.id);
-    item.insert("tl_pk".into(), s(keys::timeline_of_project(new.project, shard)));
+    item.insert(
+        "tl_pk".into(),
+        s(keys::timeline_of_project(new.project, shard)),
+    );
     item.insert("tl_sk".into(), s(keys::timeline_sort(new.received, new.id)));
     item
 }
@@ -263,7 +277,10 @@ impl Fan {
         match self {
             Self::New => "new".into(),
             Self::Replay { at, only: None } => format!("replay#{}", at.as_millisecond()),
-            Self::Replay { at, only: Some(endpoint) } => {
+            Self::Replay {
+                at,
+                only: Some(endpoint),
+            } => {
                 format!("replay#{}#{endpoint}", at.as_millisecond())
             }
         }
@@ -279,8 +296,14 @@ impl Fan {
             Some((at, endpoint)) => (at, Some(endpoint.parse().map_err(Error::internal)?)),
             None => (rest, None),
         };
-        let at = at.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        Ok(Self::Replay { at: at.ok_or_else(unreadable)?, only })
+        let at = at
+            .parse()
+            .ok()
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        Ok(Self::Replay {
+            at: at.ok_or_else(unreadable)?,
+            only,
+        })
     }
 }
 
@@ -348,12 +371,7 @@ pub async fn clear_fan(dynamo: &Dynamo, id: &EventId, fan: &Fan) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn ask_replay(
-    dynamo: &Dynamo,
-    id: &EventId,
-    fan: &Fan,
-    due: Timestamp,
-) -> Result<bool> {
+pub async fn ask_replay(dynamo: &Dynamo, id: &EventId, fan: &Fan, due: Timestamp) -> Result<bool> {
     let result = dynamo
         .client
         .update_item()
@@ -439,12 +457,18 @@ pub async fn list(
         .collect();
     let keep = |item: &Item| {
         let is = |name: &str, wanted: &Option<String>| {
-            wanted.as_deref().is_none_or(|wanted| item.str_opt(name) == Some(wanted))
+            wanted
+                .as_deref()
+                .is_none_or(|wanted| item.str_opt(name) == Some(wanted))
         };
         is("type", &filter.event_type) && is("tenant", &filter.tenant)
     };
     let page = timeline::page(dynamo, &partitions, range, keep).await?;
-    let rows = page.items.iter().map(EventRow::read).collect::<Result<_>>()?;
+    let rows = page
+        .items
+        .iter()
+        .map(EventRow::read)
+        .collect::<Result<_>>()?;
     Ok((rows, page.next))
 }
 
@@ -454,4 +478,3 @@ pub fn expiry(received: Timestamp, retention_days: u32) -> Timestamp {
         .saturating_add(SignedDuration::from_hours(24 * i64::from(retention_days)))
         .unwrap_or(Timestamp::MAX)
 }
-

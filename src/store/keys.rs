@@ -164,7 +164,10 @@ mod tests {
         }
         assert_eq!(timeline.len(), usize::from(TIMELINE_SHARDS));
         assert_eq!(due.len(), usize::from(DUE_SHARDS));
-        assert!(timeline.values().all(|n| (700..1300).contains(n)), "{timeline:?}");
+        assert!(
+            timeline.values().all(|n| (700..1300).contains(n)),
+            "{timeline:?}"
+        );
         assert!(due.values().all(|n| (300..700).contains(n)), "{due:?}");
     }
 }

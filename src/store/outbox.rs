@@ -40,8 +40,15 @@ const ADD: &str = "insert into outbox (kind, subject_id) values ($1, $2) returni
 
 /// Notes a change in the transaction that makes it.
 pub(super) async fn add(tx: &Transaction<'_>, kind: Kind, subject: &str) -> Result<Change> {
-    let row = tx.query_one(ADD, &[&kind.as_str(), &subject]).await.map_err(classify)?;
-    Ok(Change { id: row.get(0), kind, subject: subject.to_owned() })
+    let row = tx
+        .query_one(ADD, &[&kind.as_str(), &subject])
+        .await
+        .map_err(classify)?;
+    Ok(Change {
+        id: row.get(0),
+        kind,
+        subject: subject.to_owned(),
+    })
 }
 
 const PENDING: &str = "\
@@ -54,7 +61,10 @@ const PENDING: &str = "\
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn pending(postgres: &Postgres, age: Duration, limit: i64) -> Result<Vec<Change>> {
     let client = postgres.get().await?;
-    let rows = client.query(PENDING, &[&age.as_secs_f64(), &limit]).await.map_err(classify)?;
+    let rows = client
+        .query(PENDING, &[&age.as_secs_f64(), &limit])
+        .await
+        .map_err(classify)?;
     rows.iter()
         .map(|row| {
             let kind = match row.get("kind") {
@@ -62,7 +72,11 @@ pub async fn pending(postgres: &Postgres, age: Duration, limit: i64) -> Result<V
                 "api_key" => Kind::ApiKey,
                 other => return Err(Error::internal(anyhow::anyhow!("outbox kind {other:?}"))),
             };
-            Ok(Change { id: row.get("id"), kind, subject: row.get("subject_id") })
+            Ok(Change {
+                id: row.get("id"),
+                kind,
+                subject: row.get("subject_id"),
+            })
         })
         .collect()
 }
@@ -90,7 +104,10 @@ pub async fn project(postgres: &Postgres, plane: &DataPlane, change: &Change) ->
         }
     }
     let client = postgres.get().await?;
-    client.execute(DONE, &[&change.id]).await.map_err(classify)?;
+    client
+        .execute(DONE, &[&change.id])
+        .await
+        .map_err(classify)?;
     Ok(())
 }
 

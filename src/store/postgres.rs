@@ -27,7 +27,9 @@ pub struct Postgres {
 
 impl std::fmt::Debug for Postgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Postgres").field("status", &self.pool.status()).finish()
+        f.debug_struct("Postgres")
+            .field("status", &self.pool.status())
+            .finish()
     }
 }
 
@@ -51,14 +53,15 @@ impl Postgres {
     /// When the URL cannot be read; the message does not repeat it, for it holds
     /// a password.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
-        let mut config: tokio_postgres::Config = options
-            .url
-            .expose_secret()
-            .parse()
-            .map_err(|_| anyhow::anyhow!("database.url: expected postgresql://user:password@host:port/name"))?;
+        let mut config: tokio_postgres::Config =
+            options.url.expose_secret().parse().map_err(|_| {
+                anyhow::anyhow!("database.url: expected postgresql://user:password@host:port/name")
+            })?;
         config.connect_timeout(options.connect_timeout);
         config.application_name("millrace");
-        let recycle = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let recycle = ManagerConfig {
+            recycling_method: RecyclingMethod::Fast,
+        };
         let manager = match config.get_ssl_mode() {
             SslMode::Disable => Manager::from_config(config, NoTls, recycle),
             _ => Manager::from_config(config, tls(), recycle),
@@ -87,7 +90,10 @@ impl Postgres {
     /// # Errors
     /// [`Error::Unavailable`] when none is to be had in time.
     pub async fn get(&self) -> Result<Object> {
-        self.pool.get().await.map_err(|source| unavailable(source.into()))
+        self.pool
+            .get()
+            .await
+            .map_err(|source| unavailable(source.into()))
     }
 
     /// Brings the schema up to date. Running it again changes nothing.
@@ -97,8 +103,14 @@ impl Postgres {
     /// a transaction of its own.
     pub async fn migrate(&self) -> anyhow::Result<Vec<String>> {
         let mut client = self.pool.get().await?;
-        let report = embedded_migrations::migrations::runner().run_async(&mut **client).await?;
-        Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+        let report = embedded_migrations::migrations::runner()
+            .run_async(&mut **client)
+            .await?;
+        Ok(report
+            .applied_migrations()
+            .iter()
+            .map(ToString::to_string)
+            .collect())
     }
 
     /// Migrations that this binary knows and the database lacks, by name.
@@ -108,7 +120,11 @@ impl Postgres {
     pub async fn pending_migrations(&self) -> anyhow::Result<Vec<String>> {
         let mut client = self.pool.get().await?;
         let runner = embedded_migrations::migrations::runner();
-        let known: Vec<_> = runner.get_migrations().iter().map(ToString::to_string).collect();
+        let known: Vec<_> = runner
+            .get_migrations()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let table = client.query_one(HISTORY_EXISTS, &[]).await?;
         if !table.get::<_, bool>(0) {
             return Ok(known);
@@ -125,7 +141,10 @@ impl Postgres {
                  it was migrated by a newer Millrace"
             );
         }
-        Ok(known.into_iter().filter(|name| !applied.contains(name)).collect())
+        Ok(known
+            .into_iter()
+            .filter(|name| !applied.contains(name))
+            .collect())
     }
 
     /// Asks the database for nothing, to see whether it answers.
@@ -140,7 +159,9 @@ impl Postgres {
 const HISTORY_EXISTS: &str = "select to_regclass('refinery_schema_history') is not null";
 
 fn tls() -> MakeRustlsConnect {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
     let provider = rustls::crypto::ring::default_provider().into();
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -151,13 +172,18 @@ fn tls() -> MakeRustlsConnect {
 }
 
 fn unavailable(source: anyhow::Error) -> Error {
-    Error::Unavailable { what: "the control-plane database", source }
+    Error::Unavailable {
+        what: "the control-plane database",
+        source,
+    }
 }
 
 /// `error` as what a request answers with: a broken constraint is the client's,
 /// by name; a connection that is gone may be back later; all else is ours.
 pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
-    let Some(db) = error.as_db_error() else { return unavailable(error.into()) };
+    let Some(db) = error.as_db_error() else {
+        return unavailable(error.into());
+    };
     match db.constraint() {
         Some("projects_name_unique") => {
             Error::Conflict("name: a project of that name exists already".into())
@@ -166,7 +192,10 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
             Error::NotFound("project".into())
         }
         // 08: connection; 53: resources; 57: operator, shutdown and timeouts.
-        _ if ["08", "53", "57"].iter().any(|class| db.code().code().starts_with(class)) => {
+        _ if ["08", "53", "57"]
+            .iter()
+            .any(|class| db.code().code().starts_with(class)) =>
+        {
             unavailable(error.into())
         }
         _ => Error::internal(error),

@@ -21,7 +21,10 @@ pub struct Project {
 impl Project {
     fn read(row: &Row) -> Result<Self> {
         Ok(Self {
-            id: row.get::<_, String>("id").parse().map_err(Error::internal)?,
+            id: row
+                .get::<_, String>("id")
+                .parse()
+                .map_err(Error::internal)?,
             name: row.get("name"),
             created_at: row.get("created_at"),
         })
@@ -43,8 +46,7 @@ pub async fn create(postgres: &Postgres, project: &Project) -> Result<()> {
     Ok(())
 }
 
-const LIST: &str =
-    "select id, name, created_at from projects where id > $1 order by id limit $2";
+const LIST: &str = "select id, name, created_at from projects where id > $1 order by id limit $2";
 
 /// Up to `limit` projects in the order of their ids, which is that of their
 /// creation, those after `after` only.
@@ -53,7 +55,10 @@ const LIST: &str =
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn list(postgres: &Postgres, after: &str, limit: i64) -> Result<Vec<Project>> {
     let client = postgres.get().await?;
-    let rows = client.query(LIST, &[&after, &limit]).await.map_err(classify)?;
+    let rows = client
+        .query(LIST, &[&after, &limit])
+        .await
+        .map_err(classify)?;
     rows.iter().map(Project::read).collect()
 }
 
@@ -65,7 +70,10 @@ const GET: &str = "select id, name, created_at from projects where id = $1";
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
 pub async fn get(postgres: &Postgres, id: &ProjectId) -> Result<Project> {
     let client = postgres.get().await?;
-    let row = client.query_opt(GET, &[&id.as_str()]).await.map_err(classify)?;
+    let row = client
+        .query_opt(GET, &[&id.as_str()])
+        .await
+        .map_err(classify)?;
     Project::read(&row.ok_or_else(|| Error::not_found("project", id))?)
 }
 

@@ -93,9 +93,17 @@ pub async fn create_if_missing(dynamo: &Dynamo) -> anyhow::Result<bool> {
     }
     create.send().await?;
     wait_until_active(dynamo).await?;
-    let ttl = TimeToLiveSpecification::builder().attribute_name(shape.ttl_attribute).enabled(true);
-    let update = dynamo.client.update_time_to_live().table_name(&dynamo.table);
-    update.time_to_live_specification(ttl.build()?).send().await?;
+    let ttl = TimeToLiveSpecification::builder()
+        .attribute_name(shape.ttl_attribute)
+        .enabled(true);
+    let update = dynamo
+        .client
+        .update_time_to_live()
+        .table_name(&dynamo.table);
+    update
+        .time_to_live_specification(ttl.build()?)
+        .send()
+        .await?;
     Ok(true)
 }
 
@@ -131,11 +139,20 @@ async fn wait_until_active(dynamo: &Dynamo) -> anyhow::Result<()> {
         }
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     }
-    anyhow::bail!("dynamodb.table: {} was created and is not active after a minute", dynamo.table)
+    anyhow::bail!(
+        "dynamodb.table: {} was created and is not active after a minute",
+        dynamo.table
+    )
 }
 
 async fn describe(dynamo: &Dynamo) -> anyhow::Result<Option<TableDescription>> {
-    match dynamo.client.describe_table().table_name(&dynamo.table).send().await {
+    match dynamo
+        .client
+        .describe_table()
+        .table_name(&dynamo.table)
+        .send()
+        .await
+    {
         Ok(output) => Ok(output.table),
         Err(error) if kind(&error) == Kind::NoTable => Ok(None),
         Err(error) => Err(anyhow::Error::new(error).context("describing the DynamoDB table")),
@@ -163,7 +180,12 @@ pub async fn differences(dynamo: &Dynamo) -> anyhow::Result<Vec<String>> {
     };
     let shape = shape();
     let mut found = Vec::new();
-    compare_keys("the table", &shape.key_schema, table.key_schema(), &mut found);
+    compare_keys(
+        "the table",
+        &shape.key_schema,
+        table.key_schema(),
+        &mut found,
+    );
     for index in &shape.indexes {
         let there = table
             .global_secondary_indexes()
@@ -178,20 +200,37 @@ pub async fn differences(dynamo: &Dynamo) -> anyhow::Result<Vec<String>> {
             }
         }
     }
-    let ttl = dynamo.client.describe_time_to_live().table_name(&dynamo.table).send().await?;
-    let ttl = ttl.time_to_live_description().and_then(|ttl| ttl.attribute_name());
+    let ttl = dynamo
+        .client
+        .describe_time_to_live()
+        .table_name(&dynamo.table)
+        .send()
+        .await?;
+    let ttl = ttl
+        .time_to_live_description()
+        .and_then(|ttl| ttl.attribute_name());
     if ttl != Some(&shape.ttl_attribute) {
-        found.push(format!("time to live is {ttl:?} instead of {:?}", shape.ttl_attribute));
+        found.push(format!(
+            "time to live is {ttl:?} instead of {:?}",
+            shape.ttl_attribute
+        ));
     }
     Ok(found)
 }
 
 fn compare_keys(what: &str, wanted: &[Key], there: &[KeySchemaElement], found: &mut Vec<String>) {
-    let wanted: Vec<_> = wanted.iter().map(|k| (k.name.as_str(), k.role.as_str())).collect();
-    let there: Vec<_> =
-        there.iter().map(|k| (k.attribute_name(), k.key_type().as_str())).collect();
+    let wanted: Vec<_> = wanted
+        .iter()
+        .map(|k| (k.name.as_str(), k.role.as_str()))
+        .collect();
+    let there: Vec<_> = there
+        .iter()
+        .map(|k| (k.attribute_name(), k.key_type().as_str()))
+        .collect();
     if wanted != there {
-        found.push(format!("{what} has the key {there:?} instead of {wanted:?}"));
+        found.push(format!(
+            "{what} has the key {there:?} instead of {wanted:?}"
+        ));
     }
 }
 
@@ -201,7 +240,9 @@ fn compare_projection(
     there: Option<&Projection>,
     found: &mut Vec<String>,
 ) {
-    let mut names: Vec<_> = there.map(|p| p.non_key_attributes().to_vec()).unwrap_or_default();
+    let mut names: Vec<_> = there
+        .map(|p| p.non_key_attributes().to_vec())
+        .unwrap_or_default();
     let all = there.and_then(Projection::projection_type) == Some(&ProjectionType::All);
     let mut missing = wanted.projection.attributes.clone();
     names.sort();
@@ -219,7 +260,13 @@ mod tests {
     fn the_description_is_readable_and_every_key_is_a_string() {
         let shape = shape();
         let indexes = shape.indexes.iter().flat_map(|index| &index.keys);
-        assert!(shape.key_schema.iter().chain(indexes).all(|key| key.kind == "S"));
+        assert!(
+            shape
+                .key_schema
+                .iter()
+                .chain(indexes)
+                .all(|key| key.kind == "S")
+        );
         assert_eq!(shape.indexes.len(), 2);
     }
 }

@@ -59,7 +59,12 @@ pub(super) async fn page(
     let since = range.since.map_or(String::new(), keys::time_bound);
     let mut shards: Vec<_> = partitions
         .iter()
-        .map(|partition| Shard { partition, ahead: vec![], below: below.clone(), dry: false })
+        .map(|partition| Shard {
+            partition,
+            ahead: vec![],
+            below: below.clone(),
+            dry: false,
+        })
         .collect();
     // A share each and a little more: the shards are even, so few come back.
     let step = range.limit / shards.len() + 4;
@@ -78,12 +83,17 @@ pub(super) async fn page(
             items.push(row);
         }
     }
-    Ok(Page { items, next: position })
+    Ok(Page {
+        items,
+        next: position,
+    })
 }
 
 /// Reads on in every shard that has nothing ahead and is not dry.
 async fn refill(dynamo: &Dynamo, shards: &mut [Shard<'_>], since: &str, step: usize) -> Result<()> {
-    let empty = shards.iter_mut().filter(|shard| shard.ahead.is_empty() && !shard.dry);
+    let empty = shards
+        .iter_mut()
+        .filter(|shard| shard.ahead.is_empty() && !shard.dry);
     try_join_all(empty.map(|shard| read(dynamo, shard, since, step))).await?;
     Ok(())
 }
@@ -111,7 +121,10 @@ async fn read(dynamo: &Dynamo, shard: &mut Shard<'_>, since: &str, step: usize) 
         .map_err(unavailable)?;
     shard.dry = output.last_evaluated_key().is_none_or(|key| key.is_empty());
     let mut rows = output.items.unwrap_or_default();
-    rows.retain(|row| row.str_opt("tl_sk").is_some_and(|sort| sort < shard.below.as_str()));
+    rows.retain(|row| {
+        row.str_opt("tl_sk")
+            .is_some_and(|sort| sort < shard.below.as_str())
+    });
     if let Some(last) = rows.last() {
         shard.below = last.str("tl_sk")?.to_owned();
     }

@@ -1,0 +1,211 @@
+//! What became of each event at each endpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::auth::{Allowed, EventsRead, EventsWrite};
+use super::extract::{Json, Path, Query};
+use super::page::{self, Page};
+use crate::app::{self, App};
+use crate::error::{Error, Result};
+use crate::http::problem::Problems;
+use crate::model::delivery::{Attempt, State as DeliveryState};
+use crate::model::endpoint::State as EndpointState;
+use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
+use crate::model::job::Job;
+use crate::store::deliveries::{self, StoredDelivery};
+
+/// One event to one endpoint.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Delivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The event.
+    pub event_id: EventId,
+    /// The endpoint.
+    pub endpoint_id: EndpointId,
+    /// The event's type.
+    pub event_type: String,
+    /// The event's tenant.
+    #[schema(required)]
+    pub tenant: Option<String>,
+    /// Where it stands.
+    #[schema(value_type = DeliveryState)]
+    pub state: DeliveryState,
+    /// Attempts made in all.
+    pub attempts_made: u32,
+    /// The latest attempts, up to 12, the oldest first.
+    pub attempts: Vec<Attempt>,
+    /// When it was first planned.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When the next attempt is made at the latest; null unless pending.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+impl From<StoredDelivery> for Delivery {
+    fn from(row: StoredDelivery) -> Self {
+        Self {
+            event_id: row.id.event(),
+            endpoint_id: row.id.endpoint(),
+            id: row.id,
+            event_type: row.event_type,
+            tenant: row.tenant,
+            state: row.state,
+            attempts_made: row.progress.made,
+            attempts: row.attempts,
+            created_at: row.created,
+            next_attempt_at: row.due,
+        }
+    }
+}
+
+/// What a list of deliveries is narrowed to.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListDeliveries {
+    /// Those to this endpoint; this or `event_id` is needed.
+    #[param(value_type = Option<String>)]
+    endpoint_id: Option<EndpointId>,
+    /// Those of this event; this or `endpoint_id` is needed.
+    #[param(value_type = Option<String>)]
+    event_id: Option<EventId>,
+    /// Only those in this state.
+    #[param(value_type = Option<DeliveryState>, inline)]
+    state: Option<DeliveryState>,
+    /// With `endpoint_id`: only what was created at or after this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// With `endpoint_id`: only what was created before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+    /// Rows in a page.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List deliveries: an endpoint's, the newest first, or an event's.
+#[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(ListDeliveries),
+    responses((status = 200, body = Page<Delivery>), Problems),
+    security(("api_key" = ["events:read"])))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsRead>,
+    Query(query): Query<ListDeliveries>,
+) -> Result<Json<Page<Delivery>>> {
+    match (&query.endpoint_id, &query.event_id) {
+        (Some(endpoint), None) => {
+            find_target(&app, &caller.project, endpoint).await?;
+            let range = page::range(
+                query.since,
+                query.until,
+                query.limit,
+                query.cursor.as_deref(),
+            )?;
+            let (rows, next) = deliveries::list(&app.dynamo, endpoint, query.state, &range).await?;
+            Ok(Json(Page::new(
+                rows.into_iter().map(Delivery::from).collect(),
+                next,
+            )))
+        }
+        (None, Some(event)) => of_event(&app, &caller.project, event, &query)
+            .await
+            .map(Json),
+        _ => Err(Error::invalid(
+            "endpoint_id",
+            "expected either endpoint_id or event_id",
+        )),
+    }
+}
+
+async fn of_event(
+    app: &App,
+    project: &ProjectId,
+    event: &EventId,
+    query: &ListDeliveries,
+) -> Result<Page<Delivery>> {
+    if query.since.is_some() || query.until.is_some() {
+        return Err(Error::invalid("since", "expected with endpoint_id only"));
+    }
+    super::events::find(app, project, event).await?;
+    let limit = page::limit(query.limit)?;
+    let after = page::position(query.cursor.as_deref())?;
+    let after: Option<EndpointId> = after
+        .map(|text| text.parse())
+        .transpose()
+        .map_err(|_| Error::invalid("cursor", "expected the next_cursor of a former page"))?;
+    let rows = deliveries::of_event(&app.dynamo, event, after.as_ref(), limit + 1).await?;
+    let mut page = Page::of_one_more(
+        rows,
+        limit,
+        |row| row.id.endpoint().to_string(),
+        Delivery::from,
+    );
+    page.data
+        .retain(|row| query.state.is_none_or(|state| row.state == state));
+    Ok(page)
+}
+
+/// Refuses an endpoint that is not the project's, as the data plane knows it:
+/// looking at deliveries works without the control plane.
+pub(super) async fn find_target(app: &App, project: &ProjectId, id: &EndpointId) -> Result<()> {
+    let targets = app.plane.targets(project).await?;
+    match targets.get(id) {
+        Some(target) if target.state != EndpointState::Deleted => Ok(()),
+        _ => Err(Error::not_found("endpoint", id)),
+    }
+}
+
+/// Look at one delivery and its attempts.
+#[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries",
+    params(("id" = String, Path, description = "dlv_…")),
+    responses((status = 200, body = Delivery), Problems),
+    security(("api_key" = ["events:read"])))]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsRead>,
+    Path(id): Path<DeliveryId>,
+) -> Result<Json<Delivery>> {
+    Ok(Json(find(&app, &caller.project, &id).await?.into()))
+}
+
+async fn find(app: &App, project: &ProjectId, id: &DeliveryId) -> Result<StoredDelivery> {
+    let delivery = deliveries::get(&app.dynamo, id).await?;
+    let own = delivery.filter(|delivery| delivery.project == *project);
+    own.ok_or_else(|| Error::not_found("delivery", id))
+}
+
+/// Attempt a delivery now, whatever its state.
+///
+/// It begins a new round of the retry schedule.
+#[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries",
+    params(("id" = String, Path, description = "dlv_…")),
+    responses((status = 202, body = Delivery), Problems),
+    security(("api_key" = ["events:write"])))]
+pub async fn retry(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsWrite>,
+    Path(id): Path<DeliveryId>,
+) -> Result<(StatusCode, Json<Delivery>)> {
+    find(&app, &caller.project, &id).await?;
+    find_target(&app, &caller.project, &id.endpoint()).await?;
+    let due = app.queue.due(app::now(), Duration::ZERO);
+    let delivery = deliveries::retry(&app.dynamo, &id, due).await?;
+    let delivery = delivery.ok_or_else(|| Error::not_found("delivery", &id))?;
+    let job = Job::Deliver {
+        delivery: id,
+        made: delivery.progress.made,
+        carried: None,
+    };
+    app.queue.send(vec![job], Duration::ZERO).await;
+    Ok((StatusCode::ACCEPTED, Json(delivery.into())))
+}

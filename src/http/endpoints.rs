@@ -1,0 +1,410 @@
+//! Where webhooks go.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::auth::{Allowed, EndpointsRead, EndpointsWrite};
+use super::extract::{Json, Path, Query};
+use super::page::{self, Page};
+use super::problem::Problems;
+use crate::accept;
+use crate::app::{self, App};
+use crate::error::{Error, Invalid, Result};
+use crate::model::endpoint::State as EndpointState;
+use crate::model::event;
+use crate::model::filter::Filter;
+use crate::model::id::{DeliveryId, EndpointId, EventId, base32};
+use crate::model::signature::{Scheme, Secret};
+use crate::sender;
+use crate::store::data_plane::{open_secret, seal_secret};
+use crate::store::endpoints::{self, Endpoint as Row};
+use crate::store::outbox;
+
+/// How long a rotated secret goes on signing.
+const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
+/// Characters of a description.
+const DESCRIPTION_LEN_MAX: usize = 500;
+
+/// An endpoint.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// Where webhooks go.
+    pub url: String,
+    /// A note for people.
+    pub description: String,
+    /// The event types it takes: exact, `prefix.*`, or `*` for all.
+    pub event_types: Vec<String>,
+    /// The one tenant whose events it takes; null for the whole project.
+    #[schema(required)]
+    pub tenant: Option<String>,
+    /// Whether it takes events.
+    #[schema(value_type = EndpointState)]
+    pub state: EndpointState,
+    /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+}
+
+impl From<Row> for Endpoint {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            url: row.url,
+            description: row.description,
+            event_types: row.event_types,
+            tenant: row.tenant,
+            state: row.state,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// What a customer verifies webhooks with.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct SigningSecret {
+    /// `whsec_…` for `v1`, the public `whpk_…` for `v1a`; any Standard Webhooks
+    /// library takes it.
+    pub secret: String,
+    /// How webhooks are signed.
+    pub scheme: Scheme,
+}
+
+impl From<&Secret> for SigningSecret {
+    fn from(secret: &Secret) -> Self {
+        let text = secret.verifier_text();
+        Self {
+            secret: text.expose_secret().to_owned(),
+            scheme: secret.scheme(),
+        }
+    }
+}
+
+/// A new endpoint and what verifies its webhooks.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Created {
+    #[serde(flatten)]
+    endpoint: Endpoint,
+    #[serde(flatten)]
+    secret: SigningSecret,
+}
+
+/// An endpoint to create.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewEndpoint {
+    /// Where webhooks go: `https://`.
+    url: String,
+    /// A note for people.
+    #[serde(default)]
+    description: String,
+    /// The event types it takes; all if absent.
+    event_types: Option<Vec<String>>,
+    /// The one tenant whose events it takes.
+    tenant: Option<String>,
+    /// `v1` (HMAC-SHA256, the default) or `v1a` (Ed25519).
+    #[serde(default)]
+    #[schema(value_type = Option<Scheme>)]
+    scheme: Scheme,
+    /// A secret of your own, `whsec_…` or `whsk_…`; made here if absent.
+    #[schema(value_type = Option<String>)]
+    secret: Option<SecretString>,
+}
+
+/// Create an endpoint.
+#[utoipa::path(post, path = "/v1/endpoints", tag = "endpoints",
+    request_body = NewEndpoint,
+    responses((status = 201, body = Created), Problems),
+    security(("api_key" = ["endpoints:write"])))]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsWrite>,
+    Json(new): Json<NewEndpoint>,
+) -> Result<(StatusCode, Json<Created>)> {
+    let now = app::now();
+    let row = Row {
+        id: EndpointId::new(now.as_millisecond(), app.random()),
+        project: caller.project,
+        url: new.url,
+        description: new.description,
+        event_types: new.event_types.unwrap_or_else(|| vec!["*".into()]),
+        tenant: new.tenant,
+        state: EndpointState::Enabled,
+        created_at: now,
+        updated_at: now,
+        version: 1,
+    };
+    check(&app, &row)?;
+    let secret = make_secret(&app, new.scheme, new.secret.as_ref())?;
+    let sealed = seal_secret(&app.key_ring, app.random(), &row.id, &secret);
+    let change = endpoints::create(&app.postgres, &row, &sealed).await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    let created = Created {
+        endpoint: row.into(),
+        secret: (&secret).into(),
+    };
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+fn check(app: &App, row: &Row) -> Result<()> {
+    let url = url::Url::parse(&row.url)
+        .map_err(|error| Invalid::new("url", format!("expected an absolute URL: {error}")))?;
+    sender::check_url(&url, app.config.allow_private_targets())?;
+    Filter::new(&row.event_types, row.tenant.as_deref())?;
+    if row.description.chars().count() > DESCRIPTION_LEN_MAX || row.description.contains('\0') {
+        let detail = format!("expected up to {DESCRIPTION_LEN_MAX} characters, none of them NUL");
+        return Err(Error::invalid("description", detail));
+    }
+    Ok(())
+}
+
+fn make_secret(app: &App, scheme: Scheme, own: Option<&SecretString>) -> Result<Secret> {
+    match own {
+        Some(text) => Ok(Secret::parse(text.expose_secret())?),
+        None => Ok(Secret::generate(scheme, app.random())),
+    }
+}
+
+/// What a list of endpoints is narrowed to.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListEndpoints {
+    /// Only those of this tenant.
+    tenant: Option<String>,
+    /// Rows in a page.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List endpoints, the oldest first.
+#[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints", params(ListEndpoints),
+    responses((status = 200, body = Page<Endpoint>), Problems),
+    security(("api_key" = ["endpoints:read"])))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsRead>,
+    Query(query): Query<ListEndpoints>,
+) -> Result<Json<Page<Endpoint>>> {
+    let limit = page::limit(query.limit)?;
+    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
+    let tenant = query.tenant.as_deref();
+    let rows = endpoints::list(
+        &app.postgres,
+        &caller.project,
+        tenant,
+        &after,
+        limit as i64 + 1,
+    )
+    .await?;
+    let page = Page::of_one_more(rows, limit, |row| row.id.to_string(), Endpoint::from);
+    Ok(Json(page))
+}
+
+/// Look at one endpoint.
+#[utoipa::path(get, path = "/v1/endpoints/{id}", tag = "endpoints",
+    params(("id" = String, Path, description = "ep_…")),
+    responses((status = 200, body = Endpoint), Problems),
+    security(("api_key" = ["endpoints:read"])))]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsRead>,
+    Path(id): Path<EndpointId>,
+) -> Result<Json<Endpoint>> {
+    Ok(Json(
+        endpoints::get(&app.postgres, &caller.project, &id)
+            .await?
+            .into(),
+    ))
+}
+
+/// What a person may turn an endpoint to.
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Switch {
+    /// Takes events again; pending deliveries go on within 15 minutes.
+    Enabled,
+    /// New events pass it by; pending deliveries wait.
+    Disabled,
+}
+
+/// What to change of an endpoint; what is absent stays.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Changes {
+    /// Where webhooks go.
+    url: Option<String>,
+    /// A note for people.
+    description: Option<String>,
+    /// The event types it takes.
+    event_types: Option<Vec<String>>,
+    /// The one tenant whose events it takes; null for the whole project.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    tenant: Option<Option<String>>,
+    /// Whether it takes events.
+    state: Option<Switch>,
+}
+
+/// Tells null from absent.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+/// Change an endpoint.
+#[utoipa::path(patch, path = "/v1/endpoints/{id}", tag = "endpoints",
+    params(("id" = String, Path, description = "ep_…")),
+    request_body = Changes,
+    responses((status = 200, body = Endpoint), Problems),
+    security(("api_key" = ["endpoints:write"])))]
+pub async fn update(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsWrite>,
+    Path(id): Path<EndpointId>,
+    Json(changes): Json<Changes>,
+) -> Result<Json<Endpoint>> {
+    let apply = |row: &mut Row| {
+        row.url = changes.url.unwrap_or_else(|| std::mem::take(&mut row.url));
+        row.description = changes
+            .description
+            .unwrap_or_else(|| std::mem::take(&mut row.description));
+        row.event_types = changes
+            .event_types
+            .unwrap_or_else(|| std::mem::take(&mut row.event_types));
+        row.tenant = changes.tenant.unwrap_or_else(|| row.tenant.take());
+        match changes.state {
+            Some(Switch::Enabled) => row.state = EndpointState::Enabled,
+            Some(Switch::Disabled) => row.state = EndpointState::Disabled,
+            None => {}
+        }
+        check(&app, row)
+    };
+    let (row, change) =
+        endpoints::update(&app.postgres, &caller.project, &id, app::now(), apply).await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    Ok(Json(row.into()))
+}
+
+/// Delete an endpoint; its pending deliveries are canceled.
+#[utoipa::path(delete, path = "/v1/endpoints/{id}", tag = "endpoints",
+    params(("id" = String, Path, description = "ep_…")),
+    responses((status = 204), Problems),
+    security(("api_key" = ["endpoints:write"])))]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsWrite>,
+    Path(id): Path<EndpointId>,
+) -> Result<StatusCode> {
+    let change = endpoints::delete(&app.postgres, &caller.project, &id, app::now()).await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A test event on its way.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Tested {
+    /// The test event.
+    pub event_id: EventId,
+    /// Its delivery: look here for what the endpoint answered.
+    pub delivery_id: DeliveryId,
+}
+
+/// Send a test event, `millrace.endpoint.test`, to an endpoint whatever its
+/// filter.
+#[utoipa::path(post, path = "/v1/endpoints/{id}/test", tag = "endpoints",
+    params(("id" = String, Path, description = "ep_…")),
+    responses((status = 202, body = Tested), Problems),
+    security(("api_key" = ["endpoints:write"])))]
+pub async fn test(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsWrite>,
+    Path(id): Path<EndpointId>,
+) -> Result<(StatusCode, Json<Tested>)> {
+    let row = endpoints::get(&app.postgres, &caller.project, &id).await?;
+    if row.state != EndpointState::Enabled {
+        return Err(Error::Conflict("the endpoint is not enabled".into()));
+    }
+    let now = app::now();
+    let event = serde_json::json!({
+        "specversion": "1.0",
+        "id": base32(&app.random::<16>()),
+        "source": format!("/v1/endpoints/{id}"),
+        "type": "millrace.endpoint.test",
+        "time": now.to_string(),
+        "data": { "message": "A test event. Your endpoint works." },
+    });
+    let event = event::parse_structured(event.to_string().as_bytes())?;
+    let receipt = accept::accept_for(&app, &caller.project, &event, &id, now).await?;
+    let delivery_id = DeliveryId::new(&receipt.id, &id);
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(Tested {
+            event_id: receipt.id,
+            delivery_id,
+        }),
+    ))
+}
+
+/// Read what verifies an endpoint's webhooks.
+#[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints",
+    params(("id" = String, Path, description = "ep_…")),
+    responses((status = 200, body = SigningSecret), Problems),
+    security(("api_key" = ["endpoints:write"])))]
+pub async fn secret(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsWrite>,
+    Path(id): Path<EndpointId>,
+) -> Result<Json<SigningSecret>> {
+    let sealed = endpoints::current_secret(&app.postgres, &caller.project, &id).await?;
+    let secret = open_secret(&app.key_ring, &id, &sealed)?;
+    Ok(Json((&secret).into()))
+}
+
+/// How to rotate.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// `v1` (the default) or `v1a`.
+    #[serde(default)]
+    #[schema(value_type = Option<Scheme>)]
+    scheme: Scheme,
+    /// A secret of your own; made here if absent.
+    #[schema(value_type = Option<String>)]
+    secret: Option<SecretString>,
+}
+
+/// Give an endpoint a new signing secret.
+///
+/// For 24 hours webhooks carry signatures of the old one too.
+#[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints",
+    params(("id" = String, Path, description = "ep_…")),
+    request_body = Rotation,
+    responses((status = 200, body = SigningSecret), Problems),
+    security(("api_key" = ["endpoints:write"])))]
+pub async fn rotate_secret(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsWrite>,
+    Path(id): Path<EndpointId>,
+    Json(rotation): Json<Rotation>,
+) -> Result<Json<SigningSecret>> {
+    let now = app::now();
+    let secret = make_secret(&app, rotation.scheme, rotation.secret.as_ref())?;
+    let sealed = seal_secret(&app.key_ring, app.random(), &id, &secret);
+    let ends = now.saturating_add(OVERLAP).map_err(Error::internal)?;
+    let change =
+        endpoints::rotate_secret(&app.postgres, &caller.project, &id, &sealed, now, ends).await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    Ok(Json((&secret).into()))
+}

@@ -1,0 +1,404 @@
+//! Publishing events and looking at them.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::auth::{Allowed, EventsRead, EventsWrite};
+use super::deliveries::Delivery;
+use super::extract::{self, Json, Path, Query};
+use super::page::{self, Page};
+use super::problem::{Problem, Problems};
+use crate::accept::{self, Receipt};
+use crate::app::{self, App};
+use crate::error::{Error, Result};
+use crate::model::event::{self, Event, Mode, PlainDefaults};
+use crate::model::id::{EndpointId, EventId, ProjectId, base32};
+use crate::model::job::Job;
+use crate::store::events::{EventFilter, EventRow, Fan, StoredEvent};
+use crate::store::{deliveries, events};
+
+/// Events of a batch accepted at a time.
+const BATCH_CONCURRENCY: usize = 16;
+/// Deliveries shown with their event; the rest are in the list of deliveries.
+const DELIVERIES_SHOWN_MAX: usize = 100;
+/// The `source` of an event in the plain form that names none.
+const PLAIN_SOURCE: &str = "/";
+
+/// One event, accepted.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Accepted {
+    /// The event's id, the same however often it is published; also the
+    /// `webhook-id` of its deliveries.
+    pub id: EventId,
+    /// It was published before, with the same content; nothing was changed.
+    pub duplicate: bool,
+}
+
+impl From<Receipt> for Accepted {
+    fn from(receipt: Receipt) -> Self {
+        Self {
+            id: receipt.id,
+            duplicate: receipt.duplicate,
+        }
+    }
+}
+
+/// What became of each event of a batch, in the batch's order.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Batch {
+    /// One for each event.
+    pub data: Vec<BatchItem>,
+}
+
+/// What became of one event of a batch.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum BatchItem {
+    /// It was accepted.
+    Accepted(Accepted),
+    /// It was not; the others are not affected.
+    Refused {
+        /// Why.
+        error: Problem,
+    },
+}
+
+/// One event or a batch.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To one event.
+    One(Accepted),
+    /// To a batch.
+    Batch(Batch),
+}
+
+/// An event in JSON: a CloudEvent, or the plain form, which needs a `type` only.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[expect(
+    dead_code,
+    reason = "describes the body for the OpenAPI document; model::event reads it"
+)]
+pub struct EventBody {
+    /// `1.0`; makes it a CloudEvent, which needs `id` and `source` too.
+    specversion: Option<String>,
+    /// What kind of thing happened: `invoice.paid`.
+    #[serde(rename = "type")]
+    event_type: String,
+    /// With `source`, the event's identity: publish with the same to retry safely.
+    id: Option<String>,
+    /// Where it happened, a URI reference.
+    source: Option<String>,
+    /// What it happened to.
+    subject: Option<String>,
+    /// The customer it is for.
+    tenant: Option<String>,
+    /// When it happened.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    time: Option<String>,
+    /// The media type of `data`.
+    datacontenttype: Option<String>,
+    /// The schema of `data`, an absolute URI.
+    dataschema: Option<String>,
+    /// The payload.
+    #[schema(value_type = Option<Object>)]
+    data: Option<Box<RawValue>>,
+}
+
+/// Publish an event, or a batch of up to 100.
+///
+/// CloudEvents 1.0 over HTTP: structured (`application/cloudevents+json`), binary
+/// (`ce-…` headers) and batch (`application/cloudevents-batch+json`); also the
+/// plain form `{"type", "data", …}` as `application/json`. Up to 256 KiB an event,
+/// 1 MiB a batch. 202 means it is durable. The same `source` and `id` again with
+/// the same content answer the same with `duplicate: true`; with other content,
+/// 409.
+#[utoipa::path(post, path = "/v1/events", tag = "events",
+    request_body(content(
+        (EventBody = "application/json"),
+        (EventBody = "application/cloudevents+json"),
+        (Vec<EventBody> = "application/cloudevents-batch+json"),
+    )),
+    responses((status = 202, body = Answer), Problems),
+    security(("api_key" = ["events:write"])))]
+pub async fn publish(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsWrite>,
+    request: Request,
+) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let mode = event::mode(&parts.headers)?;
+    let body = extract::body(body, app.config.http.body_bytes_max).await?;
+    let now = app::now();
+    let answer = match mode {
+        Mode::Batch => Answer::Batch(batch(&app, &caller.project, &body, now).await?),
+        one => {
+            let event = parse_one(&app, one, &parts.headers, &body, now)?;
+            Answer::One(
+                accept::accept(&app, &caller.project, &event, now)
+                    .await?
+                    .into(),
+            )
+        }
+    };
+    Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+}
+
+fn parse_one(
+    app: &App,
+    mode: Mode,
+    headers: &HeaderMap,
+    body: &Bytes,
+    now: Timestamp,
+) -> Result<Event> {
+    match mode {
+        Mode::Binary => event::parse_binary(headers, body),
+        Mode::Plain => {
+            let id = base32(&app.random::<16>());
+            event::parse_plain(
+                body,
+                PlainDefaults {
+                    id: &id,
+                    source: PLAIN_SOURCE,
+                    time: now,
+                },
+            )
+        }
+        Mode::Structured | Mode::Batch => event::parse_structured(body),
+    }
+}
+
+async fn batch(app: &App, project: &ProjectId, body: &[u8], now: Timestamp) -> Result<Batch> {
+    let accept_one = async |json: &RawValue| {
+        let event = event::parse_structured(json.get().as_bytes())?;
+        accept::accept(app, project, &event, now).await
+    };
+    let results: Vec<_> = stream::iter(event::split_batch(body)?)
+        .map(accept_one)
+        .buffered(BATCH_CONCURRENCY)
+        .collect()
+        .await;
+    // With nothing kept the whole batch can be sent again, as one refusal says.
+    let outage = |result: &Result<Receipt>| matches!(result, Err(Error::Unavailable { .. }));
+    let mut results = results;
+    if !results.is_empty() && results.iter().all(outage) {
+        return Err(results.swap_remove(0).expect_err("all are outages"));
+    }
+    let item = |result: Result<Receipt>| match result {
+        Ok(receipt) => BatchItem::Accepted(receipt.into()),
+        Err(error) => {
+            log_refused(&error);
+            BatchItem::Refused {
+                error: Problem::of(&error),
+            }
+        }
+    };
+    Ok(Batch {
+        data: results.into_iter().map(item).collect(),
+    })
+}
+
+/// A batch answers 202, so the frame does not see what failed on our side.
+fn log_refused(error: &Error) {
+    if let Some(cause) = std::error::Error::source(error) {
+        tracing::error!(%error, cause = format!("{cause:#}"), "event of a batch not accepted");
+    }
+}
+
+/// An event in a list: its attributes, without its data.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct EventSummary {
+    /// Its id.
+    pub id: EventId,
+    /// The CloudEvents `id`.
+    pub event_id: String,
+    /// The CloudEvents `type`.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The CloudEvents `source`.
+    pub source: String,
+    /// The CloudEvents `subject`.
+    pub subject: Option<String>,
+    /// The customer it is for.
+    pub tenant: Option<String>,
+    /// The CloudEvents `time`.
+    pub time: Option<String>,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub received_at: Timestamp,
+}
+
+impl From<EventRow> for EventSummary {
+    fn from(row: EventRow) -> Self {
+        Self {
+            id: row.id,
+            event_id: row.ce_id,
+            event_type: row.event_type,
+            source: row.source,
+            subject: row.subject,
+            tenant: row.tenant,
+            time: row.time,
+            received_at: row.received,
+        }
+    }
+}
+
+/// What a list of events is narrowed to.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListEvents {
+    /// Only events of exactly this type.
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    /// Only events of this tenant.
+    tenant: Option<String>,
+    /// Only what came at or after this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// Only what came before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+    /// Rows in a page.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List events, the newest first.
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(ListEvents),
+    responses((status = 200, body = Page<EventSummary>), Problems),
+    security(("api_key" = ["events:read"])))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsRead>,
+    Query(query): Query<ListEvents>,
+) -> Result<Json<Page<EventSummary>>> {
+    let range = page::range(
+        query.since,
+        query.until,
+        query.limit,
+        query.cursor.as_deref(),
+    )?;
+    let filter = EventFilter {
+        event_type: query.event_type,
+        tenant: query.tenant,
+    };
+    let (rows, next) = events::list(&app.dynamo, &caller.project, &filter, &range).await?;
+    Ok(Json(Page::new(
+        rows.into_iter().map(EventSummary::from).collect(),
+        next,
+    )))
+}
+
+/// An event with its deliveries.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct EventDetail {
+    /// Its id.
+    pub id: EventId,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub received_at: Timestamp,
+    /// When it may be forgotten.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// The CloudEvent, as it is sent to endpoints.
+    #[schema(value_type = Object)]
+    pub event: Box<RawValue>,
+    /// Its deliveries, up to 100; `GET /v1/deliveries?event_id=` lists them all.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// Look at one event and its deliveries.
+#[utoipa::path(get, path = "/v1/events/{id}", tag = "events",
+    params(("id" = String, Path, description = "evt_…")),
+    responses((status = 200, body = EventDetail), Problems),
+    security(("api_key" = ["events:read"])))]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsRead>,
+    Path(id): Path<EventId>,
+) -> Result<Json<EventDetail>> {
+    let (event, rows) = tokio::try_join!(
+        find(&app, &caller.project, &id),
+        deliveries::of_event(&app.dynamo, &id, None, DELIVERIES_SHOWN_MAX),
+    )?;
+    let body = String::from_utf8(event.body.into()).map_err(Error::internal)?;
+    Ok(Json(EventDetail {
+        id: event.id,
+        received_at: event.received,
+        expires_at: event.expires,
+        event: RawValue::from_string(body).map_err(Error::internal)?,
+        deliveries: rows.into_iter().map(Delivery::from).collect(),
+    }))
+}
+
+/// The event, if it is the project's.
+pub(super) async fn find(app: &App, project: &ProjectId, id: &EventId) -> Result<StoredEvent> {
+    let event = events::get(&app.dynamo, id).await?;
+    let own = event.filter(|event| event.project == *project);
+    own.ok_or_else(|| Error::not_found("event", id))
+}
+
+/// Which endpoints an event is sent to again.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replay {
+    /// This endpoint only, whatever its filter; absent, all that match now.
+    endpoint_id: Option<EndpointId>,
+}
+
+/// A replay, asked for.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Replaying {
+    /// The event.
+    pub id: EventId,
+}
+
+/// Send an event again.
+///
+/// Deliveries that have ended begin a new round of attempts with the same
+/// `webhook-id`; those still pending go on as they are.
+#[utoipa::path(post, path = "/v1/events/{id}/replay", tag = "events",
+    params(("id" = String, Path, description = "evt_…")),
+    request_body = Replay,
+    responses((status = 202, body = Replaying), Problems),
+    security(("api_key" = ["events:write"])))]
+pub async fn replay(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsWrite>,
+    Path(id): Path<EventId>,
+    Json(replay): Json<Replay>,
+) -> Result<(StatusCode, Json<Replaying>)> {
+    find(&app, &caller.project, &id).await?;
+    if let Some(endpoint) = &replay.endpoint_id {
+        super::deliveries::find_target(&app, &caller.project, endpoint).await?;
+    }
+    let now = app::now();
+    let fan = Fan::Replay {
+        at: now,
+        only: replay.endpoint_id,
+    };
+    let due = app.queue.due(now, std::time::Duration::ZERO);
+    if !events::ask_replay(&app.dynamo, &id, &fan, due).await? {
+        return Err(Error::Conflict(
+            "the event is still being sent for the last time asked".into(),
+        ));
+    }
+    app.queue
+        .send(
+            vec![Job::FanOut { event: id.clone() }],
+            std::time::Duration::ZERO,
+        )
+        .await;
+    Ok((StatusCode::ACCEPTED, Json(Replaying { id })))
+}

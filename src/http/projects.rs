@@ -1,0 +1,279 @@
+//! Projects and their API keys, for whoever holds the admin key.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::auth::Admin;
+use super::extract::{Json, Path, Query};
+use super::page::{self, Page};
+use super::problem::Problems;
+use crate::app::{self, App};
+use crate::error::{Error, Result};
+use crate::model::id::{KeyId, ProjectId};
+use crate::model::key::{self, Scope};
+use crate::store::api_keys::{self, ApiKey as KeyRow};
+use crate::store::outbox;
+use crate::store::projects::{self, Project as Row};
+
+/// Characters of a name.
+const NAME_LEN_MAX: usize = 100;
+
+/// A project.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// Its name.
+    pub name: String,
+    /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+}
+
+impl From<Row> for Project {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// A project to create.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewProject {
+    /// Unique, 1 to 100 characters: `prod`, `staging`.
+    #[schema(min_length = 1, max_length = 100)]
+    name: String,
+}
+
+/// Create a project.
+#[utoipa::path(post, path = "/v1/projects", tag = "projects",
+    request_body = NewProject,
+    responses((status = 201, body = Project), Problems),
+    security(("admin_key" = [])))]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    _: Admin,
+    Json(new): Json<NewProject>,
+) -> Result<(StatusCode, Json<Project>)> {
+    let now = app::now();
+    let id = ProjectId::new(now.as_millisecond(), app.random());
+    let row = Row {
+        id,
+        name: check_name(new.name)?,
+        created_at: now,
+    };
+    projects::create(&app.postgres, &row).await?;
+    Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+fn check_name(name: String) -> Result<String> {
+    let chars = name.chars().count();
+    if chars == 0 || chars > NAME_LEN_MAX || name.chars().any(char::is_control) {
+        let detail = format!("expected 1 to {NAME_LEN_MAX} characters, none of them a control");
+        return Err(Error::invalid("name", detail));
+    }
+    Ok(name)
+}
+
+/// Which page of a list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListPage {
+    /// Rows in a page.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List projects, the oldest first.
+#[utoipa::path(get, path = "/v1/projects", tag = "projects", params(ListPage),
+    responses((status = 200, body = Page<Project>), Problems),
+    security(("admin_key" = [])))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    _: Admin,
+    Query(query): Query<ListPage>,
+) -> Result<Json<Page<Project>>> {
+    let limit = page::limit(query.limit)?;
+    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
+    let rows = projects::list(&app.postgres, &after, limit as i64 + 1).await?;
+    Ok(Json(Page::of_one_more(
+        rows,
+        limit,
+        |row| row.id.to_string(),
+        Project::from,
+    )))
+}
+
+/// Look at one project.
+#[utoipa::path(get, path = "/v1/projects/{id}", tag = "projects",
+    params(("id" = String, Path, description = "prj_…")),
+    responses((status = 200, body = Project), Problems),
+    security(("admin_key" = [])))]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    _: Admin,
+    Path(id): Path<ProjectId>,
+) -> Result<Json<Project>> {
+    Ok(Json(projects::get(&app.postgres, &id).await?.into()))
+}
+
+/// An API key, without its text.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ApiKey {
+    /// Its id.
+    pub id: KeyId,
+    /// What people call it.
+    pub name: String,
+    /// How its text begins.
+    pub hint: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl From<KeyRow> for ApiKey {
+    fn from(row: KeyRow) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            hint: row.hint,
+            scopes: row.scopes,
+            created_at: row.created_at,
+            revoked_at: row.revoked_at,
+        }
+    }
+}
+
+/// A new API key with its text, which is shown this once.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct CreatedKey {
+    #[serde(flatten)]
+    row: ApiKey,
+    /// The key: `Authorization: Bearer mr_…`. It cannot be shown again.
+    key: String,
+}
+
+/// An API key to create.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// What people call it, 1 to 100 characters.
+    #[schema(min_length = 1, max_length = 100)]
+    name: String,
+    /// What it may do, one scope at least.
+    scopes: Vec<Scope>,
+}
+
+/// Create an API key.
+#[utoipa::path(post, path = "/v1/projects/{id}/keys", tag = "projects",
+    params(("id" = String, Path, description = "prj_…")),
+    request_body = NewKey,
+    responses((status = 201, body = CreatedKey), Problems),
+    security(("admin_key" = [])))]
+pub async fn create_key(
+    State(app): State<Arc<App>>,
+    _: Admin,
+    Path(project): Path<ProjectId>,
+    Json(new): Json<NewKey>,
+) -> Result<(StatusCode, Json<CreatedKey>)> {
+    let name = check_name(new.name)?;
+    let (row, text) = make_key(&app, project, name, new.scopes).await?;
+    Ok((
+        StatusCode::CREATED,
+        Json(CreatedKey {
+            row: row.into(),
+            key: text,
+        }),
+    ))
+}
+
+/// Makes a key of `project`: its row and its text. Also used at first start.
+///
+/// # Errors
+/// [`Error::Invalid`] without scopes; [`Error::NotFound`] without a project;
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn make_key(
+    app: &App,
+    project: ProjectId,
+    name: String,
+    mut scopes: Vec<Scope>,
+) -> Result<(KeyRow, String)> {
+    scopes.sort_unstable();
+    scopes.dedup();
+    if scopes.is_empty() {
+        return Err(Error::invalid("scopes", "expected at least one scope"));
+    }
+    let now = app::now();
+    let text = key::text(app.random());
+    let row = KeyRow {
+        id: KeyId::new(now.as_millisecond(), app.random()),
+        project,
+        name,
+        hash: key::hash(&text),
+        hint: key::hint(&text).to_owned(),
+        scopes,
+        created_at: now,
+        revoked_at: None,
+        version: 1,
+    };
+    let change = api_keys::create(&app.postgres, &row).await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    Ok((row, text))
+}
+
+/// List a project's API keys, the oldest first, revoked ones too.
+#[utoipa::path(get, path = "/v1/projects/{id}/keys", tag = "projects",
+    params(("id" = String, Path, description = "prj_…"), ListPage),
+    responses((status = 200, body = Page<ApiKey>), Problems),
+    security(("admin_key" = [])))]
+pub async fn list_keys(
+    State(app): State<Arc<App>>,
+    _: Admin,
+    Path(project): Path<ProjectId>,
+    Query(query): Query<ListPage>,
+) -> Result<Json<Page<ApiKey>>> {
+    projects::get(&app.postgres, &project).await?;
+    let limit = page::limit(query.limit)?;
+    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
+    let rows = api_keys::list(&app.postgres, &project, &after, limit as i64 + 1).await?;
+    Ok(Json(Page::of_one_more(
+        rows,
+        limit,
+        |row| row.id.to_string(),
+        ApiKey::from,
+    )))
+}
+
+/// Revoke an API key. Other instances may honour it for `cache.ttl_s` more.
+#[utoipa::path(delete, path = "/v1/projects/{id}/keys/{key_id}", tag = "projects",
+    params(
+        ("id" = String, Path, description = "prj_…"),
+        ("key_id" = String, Path, description = "key_…"),
+    ),
+    responses((status = 204), Problems),
+    security(("admin_key" = [])))]
+pub async fn revoke_key(
+    State(app): State<Arc<App>>,
+    _: Admin,
+    Path((project, id)): Path<(ProjectId, KeyId)>,
+) -> Result<StatusCode> {
+    let change = api_keys::revoke(&app.postgres, &project, &id, app::now()).await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    Ok(StatusCode::NO_CONTENT)
+}
