@@ -95,6 +95,8 @@ pub struct Http {
     pub request_timeout: Duration,
     #[serde(rename = "header_timeout_s", with = "seconds")]
     pub header_timeout: Duration,
+    #[serde(rename = "idle_timeout_s", with = "seconds")]
+    pub idle_timeout: Duration,
     pub connections_max: usize,
     #[serde(rename = "drain_timeout_s", with = "seconds")]
     pub drain_timeout: Duration,

@@ -21,6 +21,7 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("http.body_bytes_max", 1024.0..=16_777_216.0, "bytes"),
     ("http.request_timeout_s", 1.0..=900.0, "seconds"),
     ("http.header_timeout_s", 1.0..=300.0, "seconds"),
+    ("http.idle_timeout_s", 1.0..=3600.0, "seconds"),
     ("http.connections_max", 1.0..=1_000_000.0, "connections"),
     ("http.drain_timeout_s", 0.0..=900.0, "seconds"),
     ("database.pool_size", 1.0..=1000.0, "connections"),

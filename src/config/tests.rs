@@ -271,6 +271,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     body_bytes_max = 1048576
     request_timeout_s = 30
     header_timeout_s = 10
+    idle_timeout_s = 75
     connections_max = 10000
     drain_timeout_s = 25
 

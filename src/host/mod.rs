@@ -1,1 +1,63 @@
-//! To come.
+//! What drives the process: a listener, or AWS.
+//!
+//! The only layer that knows sockets, signals, the data directory and the
+//! embedded stores. `main` calls it with what it has built; nothing calls up.
+
+pub mod data_dir;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod tcp;
+
+use crate::config::{Config, HostChoice};
+
+/// Where requests and jobs come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// A TCP listener, with workers and sweeper in process.
+    Tcp,
+    /// The same on ECS: stores and queues are AWS's.
+    Ecs,
+    /// The Lambda runtime API, for requests and jobs alike.
+    Lambda,
+}
+
+impl Host {
+    /// The host the configuration asks for, or else the one that is there.
+    pub fn detect(config: &Config) -> Self {
+        let lambda = match config.host {
+            HostChoice::Auto => config.surroundings.lambda,
+            HostChoice::Lambda => true,
+            HostChoice::Tcp => false,
+        };
+        match (lambda, config.surroundings.ecs) {
+            (true, _) => Self::Lambda,
+            (false, true) => Self::Ecs,
+            (false, false) => Self::Tcp,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Surroundings;
+
+    fn detected(host: HostChoice, variable: &str) -> Host {
+        let stores = "[database]\nurl = \"postgresql://u@db/m\"";
+        let mut config = Config::from_toml(stores).unwrap();
+        config.host = host;
+        config.surroundings = Surroundings::detect(|name| (name == variable).then(|| "x".into()));
+        Host::detect(&config)
+    }
+
+    #[test]
+    fn the_host_is_what_aws_announces_unless_chosen() {
+        let (lambda, ecs) = ("AWS_LAMBDA_RUNTIME_API", "ECS_CONTAINER_METADATA_URI_V4");
+        assert_eq!(detected(HostChoice::Auto, lambda), Host::Lambda);
+        assert_eq!(detected(HostChoice::Auto, ecs), Host::Ecs);
+        assert_eq!(detected(HostChoice::Auto, "HOME"), Host::Tcp);
+        assert_eq!(detected(HostChoice::Tcp, lambda), Host::Tcp);
+        assert_eq!(detected(HostChoice::Tcp, ecs), Host::Ecs);
+        assert_eq!(detected(HostChoice::Lambda, "HOME"), Host::Lambda);
+    }
+}

@@ -1,0 +1,251 @@
+//! The data directory: one process at a time, private files.
+//!
+//! Holds the embedded stores and the secrets that are generated on a laptop.
+//! Nothing in it is ever deleted by this program: what cannot be read is named,
+//! and the user decides.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use secrecy::SecretString;
+
+/// What this program writes and reads; another number is another layout.
+const FORMAT: &str = "1";
+const FORMAT_FILE: &str = "format";
+const LOCK_FILE: &str = "lock";
+
+/// A data directory held by this process for as long as this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Creates `path` if it is not there (mode 0700) and takes it for this process.
+///
+/// # Errors
+/// It cannot be created or written, another process holds it, or another
+/// version of the program has laid it out.
+pub fn open_data_dir(path: &Path) -> anyhow::Result<DataDir> {
+    create_private(path).with_context(|| {
+        let shown = path.display();
+        format!("data_dir: cannot create {shown}; set MILLRACE_DATA_DIR to a writable place")
+    })?;
+    let lock = lock(path)?;
+    let dir = DataDir {
+        path: path.to_owned(),
+        _lock: lock,
+    };
+    dir.check_format()?;
+    Ok(dir)
+}
+
+impl DataDir {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The secret in file `name`, which is written from `make` (mode 0600) if it
+    /// is not there. Either the whole secret is on disk afterwards, or nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or it is empty or not UTF-8.
+    pub fn secret_file(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> String,
+    ) -> anyhow::Result<SecretString> {
+        let path = self.path.join(name);
+        let secret = match fs::read_to_string(&path) {
+            Ok(text) => text.trim_end().to_owned(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let secret = make();
+                write_whole(&path, &secret)
+                    .with_context(|| format!("data_dir: cannot write {}", path.display()))?;
+                secret
+            }
+            Err(error) => return Err(error).with_context(|| unreadable(&path)),
+        };
+        if secret.is_empty() {
+            bail!("{}: it is empty", unreadable(&path));
+        }
+        Ok(secret.into())
+    }
+
+    fn check_format(&self) -> anyhow::Result<()> {
+        let path = self.path.join(FORMAT_FILE);
+        match fs::read_to_string(&path) {
+            Ok(found) if found.trim() == FORMAT => Ok(()),
+            Ok(found) => bail!(
+                "data_dir: {} has format {:?} and this version reads {FORMAT:?}; \
+                 run the version that wrote it or set MILLRACE_DATA_DIR",
+                self.path.display(),
+                found.trim(),
+            ),
+            Err(error) if error.kind() == ErrorKind::NotFound => write_whole(&path, FORMAT)
+                .with_context(|| format!("data_dir: cannot write {}", path.display())),
+            Err(error) => Err(error).with_context(|| unreadable(&path)),
+        }
+    }
+}
+
+/// The first words of every message about a file that cannot be used.
+pub fn unreadable(path: &Path) -> String {
+    let path = path.display();
+    format!("data_dir: cannot read {path}; restore it from a backup or move it away to begin anew")
+}
+
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Takes the lock file and leaves this process's id in it for who comes next.
+/// The lock is the system's and ends with the process, however that ends.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    let path = dir.join(LOCK_FILE);
+    let shown = dir.display();
+    let mut file = private_file()
+        .read(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("data_dir: cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0)?;
+            write!(file, "{}", std::process::id())?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            file.rewind()?;
+            file.read_to_string(&mut pid)?;
+            bail!(
+                "data_dir: {shown} is in use by another Millrace (pid {}); \
+                 stop it or set MILLRACE_DATA_DIR",
+                pid.trim(),
+            )
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("data_dir: cannot lock {}", path.display()))
+        }
+    }
+}
+
+/// Writes beside `path` and renames, so that a crash leaves no half of it.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let beside = path.with_extension("tmp");
+    let mut file = private_file().truncate(true).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    // The name, too, must be on disk before anything relies on the secret.
+    match path.parent() {
+        Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn fresh() -> (tempfile::TempDir, PathBuf) {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("data");
+        (temporary, path)
+    }
+
+    fn message(path: &Path) -> String {
+        let error = format!("{:#}", open_data_dir(path).unwrap_err());
+        error.replace(&path.display().to_string(), "<dir>")
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_directory_and_its_secrets_are_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_temporary, path) = fresh();
+        let dir = open_data_dir(&path).unwrap();
+        dir.secret_file("key", || "s".into()).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&path.join("key")), 0o600);
+    }
+
+    #[test]
+    fn a_secret_is_made_once() {
+        let (_temporary, path) = fresh();
+        let dir = open_data_dir(&path).unwrap();
+        let first = dir.secret_file("key", || "one".into()).unwrap();
+        let second = dir.secret_file("key", || "two".into()).unwrap();
+        assert_eq!(first.expose_secret(), "one");
+        assert_eq!(second.expose_secret(), "one");
+        let names = fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name());
+        assert!(!names.into_iter().any(|name| name == "key.tmp"));
+    }
+
+    #[test]
+    fn a_second_holder_is_refused_and_told_of_the_first() {
+        let (_temporary, path) = fresh();
+        let held = open_data_dir(&path).unwrap();
+        let pid = std::process::id();
+        assert_eq!(
+            message(&path),
+            format!(
+                "data_dir: <dir> is in use by another Millrace (pid {pid}); stop it or set MILLRACE_DATA_DIR"
+            )
+        );
+        drop(held);
+        open_data_dir(&path).unwrap();
+    }
+
+    #[test]
+    fn another_format_is_left_alone() {
+        let (_temporary, path) = fresh();
+        drop(open_data_dir(&path).unwrap());
+        fs::write(path.join(FORMAT_FILE), "2").unwrap();
+        assert_eq!(
+            message(&path),
+            "data_dir: <dir> has format \"2\" and this version reads \"1\"; run the version that wrote it or set MILLRACE_DATA_DIR"
+        );
+        assert_eq!(fs::read_to_string(path.join(FORMAT_FILE)).unwrap(), "2");
+    }
+
+    #[test]
+    fn a_file_in_its_place_is_named() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("data");
+        fs::write(&path, "").unwrap();
+        assert!(message(&path).starts_with("data_dir: cannot create <dir>; set MILLRACE_DATA_DIR"));
+    }
+
+    #[test]
+    fn an_empty_secret_is_not_a_secret() {
+        let (_temporary, path) = fresh();
+        let dir = open_data_dir(&path).unwrap();
+        fs::write(path.join("key"), "\n").unwrap();
+        let error = dir.secret_file("key", || "new".into()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("data/key; restore it from a backup")
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! HTTP/1.1 over TCP: accept, serve, drain.
+//!
+//! Its own accept loop, because a drain has a deadline, slow clients have one
+//! too, and connections are counted. Knows nothing of what the router does.
+
+mod deadline;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use axum::Router;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use deadline::{HeaderDeadline, Requests};
+
+/// How long accepting rests after an error that the next try would meet again,
+/// such as too many open files.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// The limits of a listener.
+#[derive(Debug, Clone, Copy)]
+pub struct ServeOptions {
+    /// For a request's headers to arrive, from its first byte; and for the first
+    /// byte of a new connection.
+    pub header_timeout: Duration,
+    /// For the next request of a connection to begin.
+    pub idle_timeout: Duration,
+    /// Connections served at once; further ones wait in the listen queue.
+    pub connections_max: usize,
+    /// For what is under way to finish once shutdown has begun.
+    pub drain_timeout: Duration,
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Connections cut off at the deadline, with a request under way or half sent.
+    pub aborted: usize,
+    /// From the shutdown to the last connection's end.
+    pub took: Duration,
+}
+
+/// Binds `listen`, an IP address and port.
+///
+/// # Errors
+/// The address cannot be had; the message says why and what to do.
+pub async fn bind(listen: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen).await.map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "is in use by another program; stop it or",
+            ErrorKind::PermissionDenied => {
+                "needs privileges this user lacks; use a port above 1023:"
+            }
+            ErrorKind::AddrNotAvailable => "is no address of this machine;",
+            _ => return anyhow!("http.listen: {listen}: {error}"),
+        };
+        anyhow!("http.listen: {listen} {why} set MILLRACE_HTTP__LISTEN")
+    })
+}
+
+/// Resolves at the first SIGTERM or SIGINT; ctrl-c where there are no signals.
+///
+/// # Errors
+/// The process may not listen for signals.
+pub async fn shutdown_signal() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            interrupted = tokio::signal::ctrl_c() => interrupted,
+            _ = terminate.recv() => Ok(()),
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+/// Serves `router` until `shutdown`, then drains.
+///
+/// At shutdown the listener closes, idle connections close, and requests under
+/// way finish with `connection: close`, unless `drain_timeout` passes first:
+/// what is left then is dropped, handlers included.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    options: ServeOptions,
+    shutdown: CancellationToken,
+) -> DrainReport {
+    let connections = TaskTracker::new();
+    let abort = CancellationToken::new();
+    let places = Arc::new(Semaphore::new(options.connections_max));
+    while let Some((stream, place)) = next(&listener, &places, &shutdown).await {
+        let connection = connection(stream, router.clone(), options, shutdown.clone());
+        let abort = abort.clone();
+        connections.spawn(async move {
+            let _place = place;
+            abort.run_until_cancelled(connection).await
+        });
+    }
+    drop(listener);
+    drain(&connections, &abort, options.drain_timeout).await
+}
+
+/// The next connection and its place among `connections_max`; `None` at shutdown.
+async fn next(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    shutdown: &CancellationToken,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let accepted = async {
+        let place = places.clone().acquire_owned().await.ok()?;
+        Some((accept(listener).await, place))
+    };
+    shutdown.run_until_cancelled(accepted).await.flatten()
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            // That one client's affair: the next may be well.
+            Err(error) if is_of_the_client(error.kind()) => {}
+            Err(error) => {
+                tracing::error!(%error, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+fn is_of_the_client(kind: ErrorKind) -> bool {
+    use ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(
+        kind,
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    options: ServeOptions,
+    shutdown: CancellationToken,
+) {
+    // Without it the last packet of an answer may wait for an acknowledgement.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    let requests = Requests::default();
+    let io = HeaderDeadline::new(stream, requests.clone(), options.header_timeout);
+    let service = service_fn(move |request| answer(router.clone(), request, requests.clone()));
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(options.idle_timeout)
+            .serve_connection(TokioIo::new(io), service)
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+async fn answer(
+    router: Router,
+    request: hyper::Request<Incoming>,
+    requests: Requests,
+) -> Result<Response, Infallible> {
+    let _under_way = requests.begin();
+    router.oneshot(request).await
+}
+
+async fn drain(
+    connections: &TaskTracker,
+    abort: &CancellationToken,
+    timeout: Duration,
+) -> DrainReport {
+    let began = Instant::now();
+    connections.close();
+    let in_time = tokio::time::timeout(timeout, connections.wait()).await;
+    let aborted = match in_time {
+        Ok(()) => 0,
+        Err(_) => connections.len(),
+    };
+    abort.cancel();
+    connections.wait().await;
+    let took = began.elapsed();
+    DrainReport { aborted, took }
+}

@@ -1,0 +1,154 @@
+//! A stream that gives up on a client which is slow to send a request's head.
+//!
+//! hyper has one timer for waiting between requests and for reading a head. The
+//! first must outlast a load balancer's idle timeout and the second must be
+//! short, so the second is kept here.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// What the service tells the stream below it of the requests between them.
+#[derive(Debug, Clone, Default)]
+pub struct Requests(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// One request whose answer is not made yet.
+#[derive(Debug)]
+pub struct UnderWay(Requests);
+
+impl Requests {
+    /// A head has arrived; the request ends when the value is dropped.
+    pub fn begin(self) -> UnderWay {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        UnderWay(self)
+    }
+
+    fn begun(&self) -> u64 {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    fn under_way(&self) -> bool {
+        self.begun() > self.0.ended.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// `stream`, whose reads fail once a head has taken longer than `timeout`.
+#[derive(Debug)]
+pub struct HeaderDeadline<S> {
+    stream: S,
+    requests: Requests,
+    /// How many heads had arrived when `deadline` was last looked at.
+    seen: u64,
+    timeout: Duration,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> HeaderDeadline<S> {
+    /// Begins with the deadline of the first head running.
+    pub fn new(stream: S, requests: Requests, timeout: Duration) -> Self {
+        Self {
+            stream,
+            requests,
+            seen: 0,
+            timeout,
+            deadline: Some(Box::pin(sleep(timeout))),
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.met();
+        match &mut self.deadline {
+            Some(deadline) => {
+                ready!(deadline.as_mut().poll(cx));
+                Poll::Ready(io::ErrorKind::TimedOut.into())
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Drops the deadline of a head that has arrived since.
+    fn met(&mut self) {
+        let begun = self.requests.begun();
+        if begun != self.seen {
+            self.seen = begun;
+            self.deadline = None;
+        }
+    }
+
+    /// The first bytes after an answer are the next head's; during a request
+    /// they are its body's, which is the request timeout's concern.
+    fn received(&mut self) {
+        self.met();
+        if self.deadline.is_none() && !self.requests.under_way() {
+            self.deadline = Some(Box::pin(sleep(self.timeout)));
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HeaderDeadline<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                if buf.filled().len() > before {
+                    self.received();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_deadline(cx).map(Err),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderDeadline<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
