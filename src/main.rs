@@ -1,1 +1,83 @@
-fn main() {}
+//! The command `millrace`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use millrace::config::Config;
+use millrace::host::{doctor, serve, start};
+use millrace::{http, telemetry};
+
+/// Events in once, signed webhooks out.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// A configuration file; else ./millrace.toml, if there is one.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Command {
+    /// Run everything the configuration names (the default).
+    Serve,
+    /// Bring the database and the table up to date.
+    Migrate,
+    /// Print the effective configuration, secrets masked.
+    Config,
+    /// Print the OpenAPI 3.1 document.
+    Openapi,
+    /// Check stores, table, migrations and clock, and say how to mend them.
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "millrace: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let command = arguments.command.unwrap_or(Command::Serve);
+    if let Command::Openapi = command {
+        return print(&http::openapi().to_pretty_json()?);
+    }
+    let config = Config::load(arguments.config.as_deref())?;
+    if let Command::Config = command {
+        return print(&config.masked_toml());
+    }
+    telemetry::init(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Serve => serve::serve(config).await.map(|()| ExitCode::SUCCESS),
+            Command::Migrate => {
+                let started = start::assemble(config).await?;
+                start::migrate(&started.app).await?;
+                started.stop().await;
+                print("both stores are up to date")
+            }
+            Command::Doctor => match doctor::doctor(config).await? {
+                true => Ok(ExitCode::SUCCESS),
+                false => Ok(ExitCode::FAILURE),
+            },
+            Command::Config | Command::Openapi => unreachable!("handled before the runtime"),
+        }
+    })
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    writeln!(std::io::stdout(), "{text}").context("stdout")?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -4,8 +4,11 @@
 //! embedded stores. `main` calls it with what it has built; nothing calls up.
 
 pub mod data_dir;
+pub mod doctor;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod serve;
+pub mod start;
 pub mod tcp;
 
 use crate::config::{Config, HostChoice};

@@ -118,6 +118,14 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
+/// Health alone, for a process that takes no requests but must be seen alive.
+pub fn health_router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/health", axum::routing::get(health::live))
+        .route("/health/ready", axum::routing::get(health::ready))
+        .with_state(app)
+}
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {

@@ -7,6 +7,7 @@
 //! but as the source of an [`Error`](crate::error::Error).
 
 pub mod api_keys;
+pub mod connect;
 pub mod data_plane;
 pub mod deliveries;
 pub mod due;

@@ -156,6 +156,19 @@ impl Postgres {
     }
 }
 
+const CLOCK: &str = "select clock_timestamp()";
+
+impl Postgres {
+    /// The database's clock.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the database does not answer.
+    pub async fn clock(&self) -> Result<jiff::Timestamp> {
+        let client = self.get().await?;
+        Ok(client.query_one(CLOCK, &[]).await.map_err(classify)?.get(0))
+    }
+}
+
 const HISTORY_EXISTS: &str = "select to_regclass('refinery_schema_history') is not null";
 
 fn tls() -> MakeRustlsConnect {

@@ -1,0 +1,123 @@
+//! Serving until told to stop: the listener, the workers and the sweeper of one
+//! process, and the drain that ends them.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::start::{self, FirstKey, Started};
+use super::tcp::{self, ServeOptions};
+use crate::config::{Config, Handler};
+use crate::http;
+use crate::jobs::worker;
+
+/// Between two looks for what has expired in the embedded store.
+const EXPIRE_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Runs Millrace on a TCP listener until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// The port is taken, or a store does not start; the message says what to do.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    // First, so that a second process fails here and not half-way.
+    let listener = tcp::bind(&config.http.listen).await?;
+    let address = listener.local_addr()?;
+    let managed = config.surroundings.aws();
+    let started = start::assemble(config).await?;
+    let app = started.app.clone();
+    if !managed {
+        start::migrate(&app).await?;
+        let first = start::first_project(&app).await?;
+        announce(&app.config, &format!("http://{address}"), first.as_ref())?;
+    }
+    tracing::info!(%address, took_ms = begun.elapsed().as_millis(), "listening");
+
+    let stop = CancellationToken::new();
+    let mut workers = worker::start(&app, &stop);
+    let expiring = tokio::spawn(expire_often(started, stop.clone()));
+    let http_stop = CancellationToken::new();
+    let served = tokio::spawn(tcp::serve(
+        listener,
+        match app.config.handles(Handler::Http) {
+            true => http::router(app.clone()),
+            false => http::health_router(app.clone()),
+        },
+        ServeOptions {
+            header_timeout: app.config.http.header_timeout,
+            idle_timeout: app.config.http.idle_timeout,
+            connections_max: app.config.http.connections_max,
+            drain_timeout: app.config.http.drain_timeout,
+        },
+        http_stop.clone(),
+    ));
+
+    tcp::shutdown_signal().await?;
+    let draining = Instant::now();
+    app.start_draining();
+    http_stop.cancel();
+    let report = served.await?;
+    stop.cancel();
+    let left = app
+        .config
+        .http
+        .drain_timeout
+        .saturating_sub(draining.elapsed());
+    let in_time =
+        tokio::time::timeout(left, async { while workers.join_next().await.is_some() {} });
+    if in_time.await.is_err() {
+        tracing::warn!(jobs = workers.len(), "jobs cut off; they stay due");
+        workers.shutdown().await;
+    }
+    let started = expiring.await?;
+    drop(app);
+    started.stop().await;
+    tracing::info!(
+        connections_cut = report.aborted,
+        took_ms = draining.elapsed().as_millis(),
+        "stopped"
+    );
+    Ok(())
+}
+
+/// Removes what has expired from the embedded store now and then; gives back
+/// what it was lent when told to stop.
+async fn expire_often(started: Started, stop: CancellationToken) -> Started {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(EXPIRE_INTERVAL))
+        .await
+        .is_some()
+    {
+        if let Err(error) = started.expire().await {
+            tracing::error!(error = format!("{error:#}"), "expired items not removed");
+        }
+    }
+    started
+}
+
+/// Tells a person at a terminal where everything is, and the first key, once.
+fn announce(config: &Config, url: &str, first: Option<&FirstKey>) -> std::io::Result<()> {
+    let data_dir = std::path::absolute(&config.data_dir)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "\nMillrace is up at {url}  (API documentation: {url}/docs)"
+    )?;
+    writeln!(out, "Data lies in {}", data_dir.display())?;
+    if let Some(FirstKey { project, key }) = first {
+        writeln!(
+            out,
+            "\nProject \"default\" ({project}) has this API key. It is shown this once:\n\n  \
+             export MILLRACE_KEY={key}\n\n\
+             Publish an event:\n\n  \
+             curl {url}/v1/events -H \"Authorization: Bearer {key}\" \\\n    \
+             -H 'Content-Type: application/json' \\\n    \
+             -d '{{\"type\": \"hello.world\", \"data\": {{\"name\": \"Ada\"}}}}'\n\n\
+             The admin key, which creates projects and keys, is in {}",
+            data_dir.join("admin_key").display()
+        )?;
+    }
+    writeln!(out)?;
+    out.flush()
+}
