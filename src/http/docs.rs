@@ -75,9 +75,9 @@ pub(super) fn complete(document: &mut OpenApi) {
             }
             for (status, response) in &mut operation.responses.responses {
                 if let RefOr::T(response) = response
-                    && response.description.as_deref().is_none_or(str::is_empty)
+                    && response.description.is_empty()
                 {
-                    response.description = Some(reason(status).to_owned());
+                    reason(status).clone_into(&mut response.description);
                 }
             }
         }

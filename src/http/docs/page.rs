@@ -46,7 +46,10 @@ impl<'a> Route<'a> {
     }
 
     fn parameters(&self) -> impl Iterator<Item = &'a Value> {
-        self.operation["parameters"].as_array().into_iter().flatten()
+        self.operation["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
     }
 
     /// The name of the security scheme and the scope it needs.
@@ -56,7 +59,10 @@ impl<'a> Route<'a> {
     }
 
     fn responses(&self) -> impl Iterator<Item = (&'a String, &'a Value)> {
-        self.operation["responses"].as_object().into_iter().flatten()
+        self.operation["responses"]
+            .as_object()
+            .into_iter()
+            .flatten()
     }
 }
 
@@ -71,7 +77,7 @@ pub(super) fn render(document: &Value) -> String {
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta name=\"color-scheme\" content=\"light dark\">\
-         <title>{0} API</title><style>{STYLE}</style></head><body>",
+         <title>{} API</title><style>{STYLE}</style></head><body>",
         Text(title)
     );
     write_contents(&mut out, title, &tags, &routes);
@@ -126,13 +132,18 @@ fn tags<'a>(document: &'a Value, routes: &[Route<'a>]) -> Vec<(&'a str, &'a str)
 }
 
 fn write_contents(out: &mut String, title: &str, tags: &[(&str, &str)], routes: &[Route<'_>]) {
-    let _ = write!(out, "<nav><a class=\"home\" href=\"#top\">{}</a>", Text(title));
+    let _ = write!(
+        out,
+        "<nav><a class=\"home\" href=\"#top\">{}</a>",
+        Text(title)
+    );
     for (tag, _) in tags {
         let _ = write!(out, "<h2><a href=\"#{0}\">{0}</a></h2><ul>", Text(tag));
         for route in routes.iter().filter(|route| route.tag() == *tag) {
             let _ = write!(
                 out,
-                "<li><a href=\"#{}\" title=\"{}\"><em class=\"{2}\">{2}</em>{}</a></li>",
+                "<li><a href=\"#{0}\" title=\"{1}\"><em class=\"{2}\">{2}</em>\
+                 <span>{3}</span></a></li>",
                 Text(route.id()),
                 Text(route.summary()),
                 route.method,
@@ -157,8 +168,9 @@ fn write_introduction(out: &mut String, document: &Value) {
         "<header id=\"top\"><h1>{} <small>API {}</small></h1><p class=\"lead\">{}</p>\
          <p>Machines read <a href=\"/openapi.json\">/openapi.json</a>, OpenAPI 3.1. \
          A request carries a key, <code>Authorization: Bearer mr_…</code>; each route \
-         below names the scope the key needs. To try the examples, set:</p>\
-         <pre>export MILLRACE_URL={} MILLRACE_KEY=mr_…</pre></header>",
+         below names the scope the key needs. The examples take these from the environment, \
+         and the ids of a path too:</p>\
+         <pre>export MILLRACE_URL={} MILLRACE_KEY=mr_…  # projects: MILLRACE_ADMIN_KEY</pre></header>",
         Text(text("title")),
         Text(text("version")),
         Prose(text("description")),
@@ -192,7 +204,10 @@ fn write_route(out: &mut String, document: &Value, route: &Route<'_>) {
 fn key(route: &Route<'_>) -> String {
     match route.security() {
         Some((_, Some(scope))) => {
-            format!("<span class=\"key\" title=\"the scope the key needs\">{}</span>", Text(scope))
+            format!(
+                "<span class=\"key\" title=\"the scope the key needs\">{}</span>",
+                Text(scope)
+            )
         }
         Some(("admin_key", None)) => "<span class=\"key\">admin key</span>".to_owned(),
         Some((scheme, None)) => format!("<span class=\"key\">{}</span>", Text(scheme)),
@@ -218,15 +233,22 @@ fn curl(document: &Value, route: &Route<'_>) -> String {
         false => format!("curl -X {method} \"{url}\""),
     };
     if let Some((scheme, _)) = route.security() {
-        let key = if scheme == "admin_key" { "MILLRACE_ADMIN_KEY" } else { "MILLRACE_KEY" };
+        let key = if scheme == "admin_key" {
+            "MILLRACE_ADMIN_KEY"
+        } else {
+            "MILLRACE_KEY"
+        };
         let _ = write!(out, " \\\n  -H \"Authorization: Bearer ${key}\"");
     }
     if let Some((media, body)) = body(route) {
         if !matches!(&*method, "POST" | "GET") {
             out = out.replacen("curl", &format!("curl -X {method}"), 1);
         }
-        let example = schema::example(document, body);
-        let _ = write!(out, " \\\n  -H \"Content-Type: {media}\" \\\n  -d '{example}'");
+        let example = schema::example_text(document, body);
+        let _ = write!(
+            out,
+            " \\\n  -H \"Content-Type: {media}\" \\\n  -d '{example}'"
+        );
     }
     out
 }
@@ -253,14 +275,11 @@ fn write_parameters(out: &mut String, document: &Value, route: &Route<'_>) {
         };
         let _ = write!(
             out,
-            "<li><b>{}</b> <span>{}</span>{note}",
+            "<li><div><b>{}</b> <span>{}</span>{note}</div><div>{}</div></li>",
             Text(parameter["name"].as_str().unwrap_or_default()),
-            Text(schema::kind(document, &parameter["schema"]))
+            Text(schema::kind(document, &parameter["schema"])),
+            Prose(parameter["description"].as_str().unwrap_or_default())
         );
-        if let Some(description) = parameter["description"].as_str() {
-            let _ = write!(out, "<p>{}</p>", Prose(description));
-        }
-        out.push_str("</li>");
     }
     out.push_str("</ul>");
 }
@@ -270,7 +289,11 @@ fn write_body(out: &mut String, document: &Value, route: &Route<'_>) {
         return;
     };
     let content = route.operation["requestBody"]["content"].as_object();
-    let media: Vec<_> = content.into_iter().flatten().map(|(media, _)| media.as_str()).collect();
+    let media: Vec<_> = content
+        .into_iter()
+        .flatten()
+        .map(|(media, _)| media.as_str())
+        .collect();
     let _ = write!(
         out,
         "<details><summary><h4>Request body</h4> <small>{}</small></summary>",
@@ -286,7 +309,12 @@ fn write_responses(out: &mut String, document: &Value, route: &Route<'_>) {
         let description = response["description"].as_str().unwrap_or_default();
         let content = response["content"].as_object();
         let Some((media, content)) = content.and_then(|content| content.iter().next()) else {
-            let _ = write!(out, "<p class=\"status\"><b>{}</b> {}</p>", Text(status), Prose(description));
+            let _ = write!(
+                out,
+                "<p class=\"status\"><b>{}</b> {}</p>",
+                Text(status),
+                Prose(description)
+            );
             continue;
         };
         if media == "application/problem+json" {

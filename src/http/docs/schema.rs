@@ -102,8 +102,7 @@ fn shapes<'a>(document: &'a Value, schema: &'a Value) -> Vec<Shape<'a>> {
 
 /// The fields of an object schema: the required ones first, as they are declared.
 fn ordered<'a>(part: &'a Value) -> impl Iterator<Item = (&'a str, &'a Value, bool)> {
-    let no_fields = const { &Map::new() };
-    let fields = part["properties"].as_object().unwrap_or(no_fields);
+    let fields = part["properties"].as_object();
     let required: Vec<_> = part["required"]
         .as_array()
         .into_iter()
@@ -111,13 +110,14 @@ fn ordered<'a>(part: &'a Value) -> impl Iterator<Item = (&'a str, &'a Value, boo
         .filter_map(Value::as_str)
         .collect();
     let optional: Vec<_> = fields
-        .keys()
+        .into_iter()
+        .flat_map(Map::keys)
         .map(String::as_str)
         .filter(|name| !required.contains(name))
         .collect();
     let required = required.into_iter().map(|name| (name, true));
     let names = required.chain(optional.into_iter().map(|name| (name, false)));
-    names.filter_map(|(name, is_required)| Some((name, fields.get(name)?, is_required)))
+    names.filter_map(move |(name, is_required)| Some((name, fields?.get(name)?, is_required)))
 }
 
 /// Whether there are fields to show.
@@ -136,7 +136,11 @@ fn write_shapes(out: &mut String, document: &Value, schema: &Value, depth: usize
     for (n, shape) in shapes.iter().enumerate() {
         if several {
             let word = if n == 0 { "Either" } else { "Or" };
-            let _ = write!(out, "<p class=\"or\">{word}: {}</p>", Prose(shape.description));
+            let _ = write!(
+                out,
+                "<p class=\"or\">{word}: {}</p>",
+                Prose(shape.description)
+            );
         }
         out.push_str("<ul class=\"fields\">");
         for part in &shape.parts {
@@ -154,30 +158,45 @@ fn write_field(
     (name, field, is_required): (&str, &Value, bool),
     depth: usize,
 ) {
-    let note = if is_required { "" } else { "<i>optional</i>" };
-    let _ = write!(
-        out,
-        "<li><b>{}</b> <span>{}</span>{note}",
-        Text(name),
-        Text(kind(document, field))
-    );
+    let mut kind = kind(document, field);
+    let mut note = "";
+    if !is_required {
+        // What may be left out may be null too; saying so each time is noise.
+        kind = kind.replace(" or null", "");
+        note = "<i>optional</i>";
+    }
     let description = field["description"]
         .as_str()
         .or_else(|| resolve(document, field).0["description"].as_str());
-    if let Some(description) = description {
-        let _ = write!(out, "<p>{}</p>", Prose(description));
-    }
+    let _ = write!(
+        out,
+        "<li><div><b>{}</b> <span>{}</span>{note}</div><div>{}",
+        Text(name),
+        Text(kind),
+        Prose(description.unwrap_or_default())
+    );
     if depth < DEPTH_MAX && has_fields(document, field) {
         out.push_str("<details><summary>its fields</summary>");
         write_shapes(out, document, field, depth + 1);
         out.push_str("</details>");
     }
-    out.push_str("</li>");
+    out.push_str("</div></li>");
+}
+
+/// An example of a value of `schema` in JSON, what is required first.
+pub(super) fn example_text(document: &Value, schema: &Value) -> String {
+    let value = example(document, schema);
+    let Value::Object(fields) = &value else {
+        return value.to_string();
+    };
+    let names = ordered(resolve(document, schema).0).map(|(name, ..)| name);
+    let fields = names.filter_map(|name| Some(format!("\"{name}\": {}", fields.get(name)?)));
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
 }
 
 /// An example of a value of `schema`: the one it gives, else one made of its
 /// required fields.
-pub(super) fn example(document: &Value, schema: &Value) -> Value {
+fn example(document: &Value, schema: &Value) -> Value {
     let (target, _) = resolve(document, schema);
     for schema in [schema, target] {
         if !schema["example"].is_null() {
