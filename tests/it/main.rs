@@ -8,7 +8,6 @@ mod events;
 mod harness;
 mod layers;
 mod outage;
-mod process;
 mod projects;
 mod receiver;
 mod schema;
