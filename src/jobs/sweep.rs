@@ -71,7 +71,12 @@ async fn sweep_shard(
     now: Timestamp,
     take: fn(&Due, Timestamp) -> bool,
 ) -> Result<Swept> {
-    let batch = app.config.sweep.batch;
+    // What a refusing queue does not take waits for its lease: one shows whether
+    // it takes jobs again.
+    let batch = match app.queue.is_refusing() {
+        true => 1,
+        false => app.config.sweep.batch,
+    };
     let due = due::query(&app.dynamo, shard, until, batch).await?;
     let more = due.len() == batch;
     let lease = app.queue.lease();
