@@ -64,12 +64,11 @@ impl Queue {
         matches!(self, Self::Local(_))
     }
 
-    /// Whether it took nothing of late. What is sent all the same is late by its
-    /// lease, so it is not worth sending much.
-    pub fn is_refusing(&self) -> bool {
+    /// How many more jobs it takes, so that the sweeper brings no more.
+    pub fn room(&self) -> usize {
         match self {
-            Self::Local(_) => false,
-            Self::Sqs(sqs) => sqs.is_refusing(),
+            Self::Local(local) => local.room(),
+            Self::Sqs(sqs) => sqs.room(),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::http::projects::make_key;
 use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
-use crate::queue::{Local, Queue};
+use crate::queue::{Local, Queue, sqs};
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
@@ -87,7 +87,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         false => Some(connect::aws(&config, connect::http_client()).await),
     };
     let queue = match &aws {
-        Some(aws) if config.uses_sqs() => Queue::Sqs(connect::sqs(&config, aws)),
+        Some(aws) if config.uses_sqs() => Queue::Sqs(sqs::connect(&config, aws)),
         _ => Queue::Local(Local::new((&config).into())),
     };
     let (dynamo, postgres, stores) = open_stores(&config, &dir, aws.as_ref()).await?;

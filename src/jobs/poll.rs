@@ -31,6 +31,8 @@ const WAITING_PER_WORKER: usize = 4;
 const WAITING_MIN: usize = BATCH_MAX * POLLS_MAX;
 /// Polls of one queue at a time, while it is full.
 const POLLS_MAX: usize = 8;
+/// How long a poll waits while jobs wait here.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// Between polls of an SQS that refuses: the first pause and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How long a settled message waits for others to share its request.
@@ -101,14 +103,23 @@ pub(super) fn start(app: &Arc<App>, stop: &CancellationToken, tasks: &mut JoinSe
         hidden: Mutex::default(),
     });
     let (settle, settled) = unbounded_channel();
+    let mut polls = Vec::new();
     for (name, handler) in [
         (Name::FanOut, Handler::FanOut),
         (Name::Deliver, Handler::Deliver),
     ] {
         if app.config.handles(handler) {
-            tasks.spawn(poll(hand.clone(), name, settle.clone(), stop.clone()));
+            polls.push(poll(hand.clone(), name, settle.clone(), stop.clone()));
         }
     }
+    let last = (hand.clone(), settle.clone());
+    tasks.spawn(async move {
+        future::join_all(polls).await;
+        let (hand, settle) = last;
+        for receipt in hand.lanes.clear() {
+            hand.settle(&settle, receipt, Settled::Again(Duration::ZERO));
+        }
+    });
     for _ in 0..delivery.concurrency {
         tasks.spawn(work(hand.clone(), settle.clone(), stop.clone()));
     }
@@ -183,18 +194,28 @@ async fn open(app: &App, message: &Received, now: Timestamp) -> Opened {
 
 /// Receives from one queue while there is room: one long poll while it is quiet,
 /// several short ones at a time while it is full.
+///
+/// SQS may still hand messages to a poll that was cut off, which then stay
+/// hidden for a while. So a poll is long, and cut off when the process ends, only
+/// while nothing waits here that would be given back and could go that way.
 async fn poll(hand: Arc<Hand>, name: Name, settle: Settle, stop: CancellationToken) {
     let mut polls = 1;
     let mut refusals = 0;
     while let Some(room) = stop.run_until_cancelled(hand.lanes.room(BATCH_MAX)).await {
         polls = (room / BATCH_MAX).clamp(1, polls);
         let wait = match polls {
-            1 => hand.sqs().options().wait,
+            1 if hand.lanes.is_empty() => hand.sqs().options().wait,
+            1 => BUSY_WAIT,
             _ => Duration::ZERO,
         };
         let received = (0..polls).map(|_| receive(&hand, name, wait, &settle));
-        let Some(received) = stop.run_until_cancelled(future::join_all(received)).await else {
-            break;
+        let received = future::join_all(received);
+        let received = match wait > BUSY_WAIT {
+            true => stop.run_until_cancelled(received).await,
+            false => Some(received.await),
+        };
+        let Some(received) = received else {
+            return;
         };
         match received.into_iter().sum::<Result<usize>>() {
             Ok(messages) => {
@@ -216,9 +237,6 @@ async fn poll(hand: Arc<Hand>, name: Name, settle: Settle, stop: CancellationTok
                 stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             }
         }
-    }
-    for receipt in hand.lanes.clear() {
-        hand.settle(&settle, receipt, Settled::Again(Duration::ZERO));
     }
 }
 

@@ -34,6 +34,7 @@ impl From<&Config> for LocalOptions {
 #[derive(Debug)]
 pub struct Local {
     lanes: Lanes<()>,
+    jobs_max: usize,
     pub(super) lease: Duration,
 }
 
@@ -46,6 +47,7 @@ impl Local {
                 bytes_max: options.bytes_max,
                 endpoint_concurrency: options.endpoint_concurrency,
             }),
+            jobs_max: options.jobs_max,
             lease: options.lease,
         }
     }
@@ -63,6 +65,11 @@ impl Local {
     /// The next job whose lane may run one, if there is one now.
     pub fn try_next(&self) -> Option<Taken<'_, ()>> {
         self.lanes.try_next()
+    }
+
+    /// How many more jobs it takes.
+    pub fn room(&self) -> usize {
+        self.jobs_max.saturating_sub(self.len())
     }
 
     /// Jobs waiting.

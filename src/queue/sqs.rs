@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::Builder;
 use aws_sdk_sqs::config::retry::RetryConfig;
@@ -21,8 +22,10 @@ use aws_sdk_sqs::types::{
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::job::{Envelope, Job, Park};
+use crate::store::keys;
 
 /// The longest SQS keeps a message back; what waits longer is not sent.
 pub const DELAY_MAX: Duration = Duration::from_mins(15);
@@ -37,8 +40,15 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
 /// Tries of a call.
 const ATTEMPTS_MAX: u32 = 3;
+/// How long a received message is hidden from other workers; renewed while it is
+/// in hand, so it bounds how late the message of a crashed worker comes again.
+const VISIBILITY: Duration = Duration::from_mins(1);
+/// The longest that SQS lets a poll wait.
+const POLL_WAIT: Duration = Duration::from_secs(20);
 /// What a long poll may take beyond its wait.
 const POLL_SLACK: Duration = Duration::from_secs(5);
+/// Jobs worth sending to an SQS that refuses: one of each due partition.
+const TRIAL_JOBS: usize = keys::DUE_SHARDS as usize;
 /// How long an SQS that refused is left alone by senders.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -121,6 +131,24 @@ pub struct Receipt {
     pub count: u32,
 }
 
+/// The queues of `config`, at its endpoint or AWS's own. Connects to nothing.
+pub fn connect(config: &Config, aws: &SdkConfig) -> Sqs {
+    let mut builder = Builder::from(aws);
+    if let Some(endpoint) = config.sqs_endpoint() {
+        builder = builder.endpoint_url(endpoint);
+    }
+    let parked_url = &config.sqs.parked_url;
+    let options = SqsOptions {
+        fan_out_url: config.sqs.fan_out_url.clone(),
+        deliver_url: config.sqs.deliver_url.clone(),
+        parked_url: (!parked_url.is_empty()).then(|| parked_url.clone()),
+        lease: config.sweep.sqs_lease,
+        visibility: VISIBILITY,
+        wait: POLL_WAIT,
+    };
+    Sqs::new(builder, options)
+}
+
 impl Sqs {
     /// The queues of `options`, reached by what `builder` says. Connects to
     /// nothing.
@@ -161,11 +189,15 @@ impl Sqs {
         }
     }
 
-    /// Whether either queue took nothing of late.
-    pub fn is_refusing(&self) -> bool {
-        Name::ALL
-            .iter()
-            .any(|name| self.sending(*name).is_refusing())
+    /// How many jobs are worth sending: while a queue refuses, enough to see
+    /// whether it takes them again. Each that was won and refused is late by its
+    /// lease.
+    pub fn room(&self) -> usize {
+        let refuses = |name: &Name| self.sending(*name).is_refusing();
+        match Name::ALL.iter().any(refuses) {
+            true => TRIAL_JOBS,
+            false => usize::MAX,
+        }
     }
 
     /// Sends jobs to be received after `delay`, which is at most [`DELAY_MAX`].

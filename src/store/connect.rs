@@ -14,7 +14,6 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::dynamo::Dynamo;
 use crate::config::Config;
-use crate::queue::{Sqs, SqsOptions};
 
 /// For a connection to AWS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,12 +23,6 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(12);
 /// Tries of a call that was throttled or met a transient error.
 const ATTEMPTS_MAX: u32 = 4;
-
-/// How long a received message is hidden from other workers; renewed while it is
-/// in hand, so it bounds how late the message of a crashed worker comes again.
-const MESSAGE_VISIBILITY: Duration = Duration::from_mins(1);
-/// The longest that SQS lets a poll wait.
-const POLL_WAIT: Duration = Duration::from_secs(20);
 
 /// The HTTP client of AWS calls: rustls on ring, the only TLS in the process.
 pub fn http_client() -> SharedHttpClient {
@@ -61,24 +54,6 @@ pub fn dynamo(config: &Config, aws: &aws_config::SdkConfig) -> Dynamo {
         builder = builder.endpoint_url(endpoint);
     }
     client(builder, config)
-}
-
-/// The client of the queues at `config`'s endpoint, or AWS's own.
-pub fn sqs(config: &Config, aws: &aws_config::SdkConfig) -> Sqs {
-    let mut builder = aws_sdk_sqs::config::Builder::from(aws);
-    if let Some(endpoint) = config.sqs_endpoint() {
-        builder = builder.endpoint_url(endpoint);
-    }
-    let parked_url = &config.sqs.parked_url;
-    let options = SqsOptions {
-        fan_out_url: config.sqs.fan_out_url.clone(),
-        deliver_url: config.sqs.deliver_url.clone(),
-        parked_url: (!parked_url.is_empty()).then(|| parked_url.clone()),
-        lease: config.sweep.sqs_lease,
-        visibility: MESSAGE_VISIBILITY,
-        wait: POLL_WAIT,
-    };
-    Sqs::new(builder, options)
 }
 
 /// The client of a DynamoDB that `http` reaches by itself: the embedded one. It
