@@ -22,6 +22,7 @@ use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
 use crate::model::job::{Envelope, Job};
+use crate::queue::Queue;
 use crate::queue::lanes::{LaneOptions, Lanes};
 use crate::queue::sqs::{BATCH_MAX, Name, Receipt, Received, Sqs};
 
@@ -69,7 +70,7 @@ struct Hand {
 
 impl Hand {
     fn sqs(&self) -> &Sqs {
-        let crate::queue::Queue::Sqs(sqs) = &self.app.queue else {
+        let Queue::Sqs(sqs) = &self.app.queue else {
             unreachable!("these loops are started for SQS only");
         };
         sqs
