@@ -24,6 +24,7 @@ use crate::store::{connect, table};
 const DEFAULT_PROJECT: &str = "default";
 /// The name in a key ring of a key made here.
 const LOCAL_KEY_ID: &str = "local";
+const KEY_RING_FILE: &str = "key_ring.json";
 
 /// An application and what must outlive it.
 #[derive(Debug)]
@@ -74,13 +75,16 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         "" => dir.secret_file("admin_key", || format!("mradmin_{}", random_text()))?,
         _ => config.admin_key.clone(),
     };
-    let key_ring = dir.secret_file("key_ring.json", || {
+    check_key_ring(&dir)?;
+    let key_ring = dir.secret_file(KEY_RING_FILE, || {
         let ring =
             KeyRing::generate(LOCAL_KEY_ID, random()).expect("the key's name is a valid one");
         ring.to_json().expose_secret().to_owned()
     })?;
     let key_ring = KeyRing::parse(key_ring.expose_secret()).map_err(|invalid| {
-        anyhow::anyhow!("{}: {invalid}", dir.path().join("key_ring.json").display())
+        let path = dir.path().join(KEY_RING_FILE);
+        let path = path.display();
+        anyhow::anyhow!("data_dir: cannot read {path}; restore it from a backup: {invalid}")
     })?;
     let aws = match config.embedded_dynamodb() && !config.uses_sqs() {
         true => None,
@@ -106,6 +110,22 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         stores,
         _dir: dir,
     })
+}
+
+/// A new key ring beside old stores would be found out at the first delivery,
+/// with every endpoint's secret sealed by a key that is gone.
+fn check_key_ring(dir: &DataDir) -> anyhow::Result<()> {
+    let key_ring = dir.path().join(KEY_RING_FILE);
+    let stores = ["dynamodb.sqlite", "postgres"];
+    let store = stores.iter().find(|store| dir.path().join(store).exists());
+    match store {
+        Some(store) if !key_ring.exists() => anyhow::bail!(
+            "data_dir: {} is missing, and the secrets in {store} can be read with no other; \
+             restore it from a backup or set MILLRACE_DATA_DIR to begin anew",
+            key_ring.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(feature = "embedded")]
