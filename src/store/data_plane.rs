@@ -132,7 +132,7 @@ impl DataPlane {
     }
 
     async fn read_targets(&self, project: &ProjectId) -> Result<Arc<Targets>> {
-        let mut list = Vec::new();
+        let (mut list, mut unreadable) = (Vec::new(), Vec::new());
         let mut start = None;
         loop {
             let output = self
@@ -149,30 +149,25 @@ impl DataPlane {
                 .await
                 .map_err(unavailable)?;
             for item in output.items() {
-                match self.read_target(item) {
+                let id = endpoint_id(item)?;
+                match self.read_target(&id, item) {
                     Ok(target) => list.push(target),
                     // One unreadable endpoint must not silence the others.
-                    Err(error) => tracing::error!(
-                        endpoint.id = item.str_opt("sk"),
-                        error = format!("{:#}", anyhow::Error::from(error)),
-                        "endpoint left out: its stored configuration is unreadable"
-                    ),
+                    Err(error) => {
+                        let error = format!("{:#}", anyhow::Error::from(error));
+                        tracing::error!(endpoint.id = %id, error, "endpoint cannot be read");
+                        unreadable.push(id);
+                    }
                 }
             }
             start = output.last_evaluated_key;
             if start.is_none() {
-                return Ok(Arc::new(Targets::new(list)));
+                return Ok(Arc::new(Targets::new(list, unreadable)));
             }
         }
     }
 
-    fn read_target(&self, item: &Item) -> Result<Target> {
-        let sort = item.str("sk")?;
-        let id: EndpointId = sort
-            .strip_prefix("endpoint#")
-            .unwrap_or(sort)
-            .parse()
-            .map_err(Error::internal)?;
+    fn read_target(&self, id: &EndpointId, item: &Item) -> Result<Target> {
         let event_types: Vec<_> = texts(item, "event_types").collect();
         let secrets = match item.get("secrets") {
             Some(AttributeValue::L(list)) => list.as_slice(),
@@ -180,13 +175,21 @@ impl DataPlane {
         };
         let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
         Ok(Target {
+            id: id.clone(),
             url: item.parse("url")?,
             filter: Filter::new(&event_types, item.str_opt("tenant"))?,
             state: item.parse("state")?,
+            // Events match without it; a delivery that nothing signs waits.
             secrets: secrets
-                .map(|secret| self.open(&id, secret))
-                .collect::<Result<_>>()?,
-            id,
+                .filter_map(|secret| match self.open(id, secret) {
+                    Ok(signer) => Some(signer),
+                    Err(error) => {
+                        let error = format!("{:#}", anyhow::Error::from(error));
+                        tracing::error!(endpoint.id = %id, error, "secret cannot be opened");
+                        None
+                    }
+                })
+                .collect(),
         })
     }
 
@@ -395,6 +398,12 @@ fn is_canceled<R>(
     error
         .as_service_error()
         .is_some_and(|e| e.is_transaction_canceled_exception())
+}
+
+fn endpoint_id(item: &Item) -> Result<EndpointId> {
+    let sort = item.str("sk")?;
+    let id = sort.strip_prefix("endpoint#").unwrap_or(sort);
+    id.parse().map_err(Error::internal)
 }
 
 fn texts<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = &'a str> {

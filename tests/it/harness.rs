@@ -69,8 +69,18 @@ fn local(config: &Config) -> Queue {
 }
 
 fn app(config: Config, queue: Queue, dynamo: &EmbeddedDynamo, postgres: Postgres) -> Arc<App> {
+    app_with_key(config, queue, dynamo, postgres, [7; 32])
+}
+
+fn app_with_key(
+    config: Config,
+    queue: Queue,
+    dynamo: &EmbeddedDynamo,
+    postgres: Postgres,
+    key: [u8; 32],
+) -> Arc<App> {
     let dynamo = connect::embedded_dynamo(&config, dynamo.http_client());
-    let key_ring = KeyRing::generate("test", [7; 32]).unwrap();
+    let key_ring = KeyRing::generate("test", key).unwrap();
     App::new(
         config,
         Parts {
@@ -156,6 +166,19 @@ impl Harness {
         let queue = local(&config);
         let app = app(config, queue, &self.dynamo, shared_postgres().await);
         self.beside(app)
+    }
+
+    /// Another instance on the same stores, whose key ring holds another key.
+    pub async fn with_key_ring(&self, key: [u8; 32]) -> Self {
+        let config = config();
+        let queue = local(&config);
+        self.beside(app_with_key(
+            config,
+            queue,
+            &self.dynamo,
+            shared_postgres().await,
+            key,
+        ))
     }
 
     /// Another instance on the same event store, whose control-plane database
