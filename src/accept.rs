@@ -52,6 +52,8 @@ pub async fn accept(
         ));
     }
     let endpoints = match app.plane.targets(project).await {
+        // What cannot be read may match: the fan-out waits until it can be.
+        Ok(targets) if !targets.unreadable().is_empty() => None,
         Ok(targets) => {
             let matching = targets.matching(event.event_type(), event.tenant());
             Some(matching.map(|target| target.id.clone()).collect::<Vec<_>>())

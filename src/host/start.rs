@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use aws_config::SdkConfig;
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -13,6 +14,7 @@ use crate::http::projects::make_key;
 use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
+use crate::queue::{Local, Queue, sqs};
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
@@ -84,12 +86,21 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         let path = path.display();
         anyhow::anyhow!("data_dir: cannot read {path}; restore it from a backup: {invalid}")
     })?;
-    let (dynamo, postgres, stores) = open_stores(&config, &dir).await?;
+    let aws = match config.embedded_dynamodb() && !config.uses_sqs() {
+        true => None,
+        false => Some(connect::aws(&config, connect::http_client()).await),
+    };
+    let queue = match &aws {
+        Some(aws) if config.uses_sqs() => Queue::Sqs(sqs::connect(&config, aws)),
+        _ => Queue::Local(Local::new((&config).into())),
+    };
+    let (dynamo, postgres, stores) = open_stores(&config, &dir, aws.as_ref()).await?;
     let app = App::new(
         config,
         Parts {
             dynamo,
             postgres,
+            queue,
             admin_key,
             key_ring,
         },
@@ -118,14 +129,18 @@ fn check_key_ring(dir: &DataDir) -> anyhow::Result<()> {
 }
 
 #[cfg(feature = "embedded")]
-async fn open_stores(config: &Config, dir: &DataDir) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
+async fn open_stores(
+    config: &Config,
+    dir: &DataDir,
+    aws: Option<&SdkConfig>,
+) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
     if config.embedded_postgres() {
         tracing::info!("starting the embedded PostgreSQL; the first time takes some seconds");
     }
     let stores = super::embedded::start(config, dir).await?;
     let dynamo = match &stores.dynamodb {
         Some(embedded) => connect::embedded_dynamo(config, embedded.http_client()),
-        None => remote_dynamo(config).await,
+        None => remote_dynamo(config, aws),
     };
     let url = match &stores.postgres {
         Some(embedded) => embedded.url().to_owned().into(),
@@ -135,14 +150,18 @@ async fn open_stores(config: &Config, dir: &DataDir) -> anyhow::Result<(Dynamo, 
 }
 
 #[cfg(not(feature = "embedded"))]
-async fn open_stores(config: &Config, _: &DataDir) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
+async fn open_stores(
+    config: &Config,
+    _: &DataDir,
+    aws: Option<&SdkConfig>,
+) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
     let url = config.database.url.clone();
-    Ok((remote_dynamo(config).await, postgres(config, url)?, ()))
+    Ok((remote_dynamo(config, aws), postgres(config, url)?, ()))
 }
 
-async fn remote_dynamo(config: &Config) -> Dynamo {
-    let aws = connect::aws(config, connect::http_client()).await;
-    connect::dynamo(config, &aws)
+fn remote_dynamo(config: &Config, aws: Option<&SdkConfig>) -> Dynamo {
+    let aws = aws.expect("made for every store that is AWS's");
+    connect::dynamo(config, aws)
 }
 
 fn postgres(config: &Config, url: SecretString) -> anyhow::Result<Postgres> {

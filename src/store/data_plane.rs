@@ -32,6 +32,9 @@ use crate::model::signature::Secret;
 /// can be late.
 const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
+/// Reads of what keeps changing under them, before the last is taken as it is.
+const CURRENT_TRIES_MAX: u32 = 4;
+
 /// What a request may do, by its API key.
 #[derive(Debug, Clone)]
 pub struct Grant {
@@ -100,21 +103,11 @@ impl DataPlane {
     }
 
     async fn read_grant(&self, hash: [u8; 32]) -> Result<Option<Grant>> {
-        let output = self
-            .dynamo
-            .client
-            .get_item()
-            .table_name(&self.dynamo.table)
-            .key("pk", s(keys::key(&hash)))
-            .key("sk", s(keys::KEY))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        let Some(item) = output.item().filter(|item| !item.contains_key("revoked")) else {
+        let item = self.dynamo.get(keys::key(&hash), keys::KEY).await?;
+        let Some(item) = item.filter(|item| !item.contains_key("revoked")) else {
             return Ok(None);
         };
-        let scopes = texts(item, "scopes").filter_map(Scope::named).collect();
+        let scopes = texts(&item, "scopes").filter_map(Scope::named).collect();
         Ok(Some(Grant {
             key: item.parse("key")?,
             project: item.parse("project")?,
@@ -139,7 +132,7 @@ impl DataPlane {
     }
 
     async fn read_targets(&self, project: &ProjectId) -> Result<Arc<Targets>> {
-        let mut list = Vec::new();
+        let (mut list, mut unreadable) = (Vec::new(), Vec::new());
         let mut start = None;
         loop {
             let output = self
@@ -156,30 +149,25 @@ impl DataPlane {
                 .await
                 .map_err(unavailable)?;
             for item in output.items() {
-                match self.read_target(item) {
+                let id = endpoint_id(item)?;
+                match self.read_target(&id, item) {
                     Ok(target) => list.push(target),
                     // One unreadable endpoint must not silence the others.
-                    Err(error) => tracing::error!(
-                        endpoint.id = item.str_opt("sk"),
-                        error = format!("{:#}", anyhow::Error::from(error)),
-                        "endpoint left out: its stored configuration is unreadable"
-                    ),
+                    Err(error) => {
+                        let error = format!("{:#}", anyhow::Error::from(error));
+                        tracing::error!(endpoint.id = %id, error, "endpoint cannot be read");
+                        unreadable.push(id);
+                    }
                 }
             }
             start = output.last_evaluated_key;
             if start.is_none() {
-                return Ok(Arc::new(Targets::new(list)));
+                return Ok(Arc::new(Targets::new(list, unreadable)));
             }
         }
     }
 
-    fn read_target(&self, item: &Item) -> Result<Target> {
-        let sort = item.str("sk")?;
-        let id: EndpointId = sort
-            .strip_prefix("endpoint#")
-            .unwrap_or(sort)
-            .parse()
-            .map_err(Error::internal)?;
+    fn read_target(&self, id: &EndpointId, item: &Item) -> Result<Target> {
         let event_types: Vec<_> = texts(item, "event_types").collect();
         let secrets = match item.get("secrets") {
             Some(AttributeValue::L(list)) => list.as_slice(),
@@ -187,13 +175,21 @@ impl DataPlane {
         };
         let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
         Ok(Target {
+            id: id.clone(),
             url: item.parse("url")?,
             filter: Filter::new(&event_types, item.str_opt("tenant"))?,
             state: item.parse("state")?,
+            // Events match without it; a delivery that nothing signs waits.
             secrets: secrets
-                .map(|secret| self.open(&id, secret))
-                .collect::<Result<_>>()?,
-            id,
+                .filter_map(|secret| match self.open(id, secret) {
+                    Ok(signer) => Some(signer),
+                    Err(error) => {
+                        let error = format!("{:#}", anyhow::Error::from(error));
+                        tracing::error!(endpoint.id = %id, error, "secret cannot be opened");
+                        None
+                    }
+                })
+                .collect(),
         })
     }
 
@@ -208,16 +204,17 @@ impl DataPlane {
         })
     }
 
-    /// Reads with `read` until no invalidation came in between: what a slow read
-    /// saw before a change must not be cached after it.
+    /// Reads with `read` again if an invalidation came in between: what a slow
+    /// read saw before a change must not be cached after it.
     async fn current<T, F: Future<Output = Result<T>>>(&self, read: impl Fn() -> F) -> Result<T> {
-        loop {
+        for _ in 1..CURRENT_TRIES_MAX {
             let before = self.generation.load(Ordering::SeqCst);
             let value = read().await?;
             if self.generation.load(Ordering::SeqCst) == before {
                 return Ok(value);
             }
         }
+        read().await
     }
 
     /// Projects an endpoint, unless a later version is there.
@@ -350,18 +347,8 @@ impl DataPlane {
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
     pub async fn gone_at(&self, id: &EndpointId) -> Result<Option<Timestamp>> {
-        let output = self
-            .dynamo
-            .client
-            .get_item()
-            .table_name(&self.dynamo.table)
-            .key("pk", s(id.as_str()))
-            .key("sk", s(keys::DISABLE))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        output.item().map(|item| item.time("at")).transpose()
+        let item = self.dynamo.get(id.as_str(), keys::DISABLE).await?;
+        item.map(|item| item.time("at")).transpose()
     }
 
     /// Takes back the word for the control plane: it has it.
@@ -411,6 +398,12 @@ fn is_canceled<R>(
     error
         .as_service_error()
         .is_some_and(|e| e.is_transaction_canceled_exception())
+}
+
+fn endpoint_id(item: &Item) -> Result<EndpointId> {
+    let sort = item.str("sk")?;
+    let id = sort.strip_prefix("endpoint#").unwrap_or(sort);
+    id.parse().map_err(Error::internal)
 }
 
 fn texts<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = &'a str> {

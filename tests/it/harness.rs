@@ -18,7 +18,7 @@ use millrace::config::Config;
 use millrace::host::embedded::{EmbeddedDynamo, EmbeddedPostgres, start_postgres};
 use millrace::jobs::{sweep, worker};
 use millrace::model::seal::KeyRing;
-use millrace::queue::Queue;
+use millrace::queue::{Local, Queue};
 use millrace::store::postgres::{Options, Postgres};
 use millrace::store::{connect, table};
 use serde_json::{Value, json};
@@ -63,14 +63,30 @@ async fn shared_postgres() -> Postgres {
     POSTGRES.get_or_init(start).await.postgres.clone()
 }
 
-fn app(config: Config, dynamo: &EmbeddedDynamo, postgres: Postgres) -> Arc<App> {
+/// The in-process queue of `config`.
+fn local(config: &Config) -> Queue {
+    Queue::Local(Local::new(config.into()))
+}
+
+fn app(config: Config, queue: Queue, dynamo: &EmbeddedDynamo, postgres: Postgres) -> Arc<App> {
+    app_with_key(config, queue, dynamo, postgres, [7; 32])
+}
+
+fn app_with_key(
+    config: Config,
+    queue: Queue,
+    dynamo: &EmbeddedDynamo,
+    postgres: Postgres,
+    key: [u8; 32],
+) -> Arc<App> {
     let dynamo = connect::embedded_dynamo(&config, dynamo.http_client());
-    let key_ring = KeyRing::generate("test", [7; 32]).unwrap();
+    let key_ring = KeyRing::generate("test", key).unwrap();
     App::new(
         config,
         Parts {
             dynamo,
             postgres,
+            queue,
             admin_key: ADMIN_KEY.into(),
             key_ring,
         },
@@ -118,8 +134,13 @@ impl Harness {
     }
 
     pub async fn with(config: Config) -> Self {
+        let queue = local(&config);
+        Self::with_queue(config, queue).await
+    }
+
+    pub async fn with_queue(config: Config, queue: Queue) -> Self {
         let dynamo = EmbeddedDynamo::memory().unwrap();
-        let app = app(config, &dynamo, shared_postgres().await);
+        let app = app(config, queue, &dynamo, shared_postgres().await);
         table::create_if_missing(&app.dynamo).await.unwrap();
         let mut harness = Self::on(app, dynamo);
         (harness.project, harness.key) = harness.new_project(&ALL_SCOPES).await;
@@ -141,16 +162,35 @@ impl Harness {
 
     /// Another instance on the same stores.
     pub async fn another(&self) -> Self {
-        let app = app(config(), &self.dynamo, shared_postgres().await);
+        let config = config();
+        let queue = local(&config);
+        let app = app(config, queue, &self.dynamo, shared_postgres().await);
         self.beside(app)
+    }
+
+    /// Another instance on the same stores, whose key ring holds another key.
+    pub async fn with_key_ring(&self, key: [u8; 32]) -> Self {
+        let config = config();
+        let queue = local(&config);
+        self.beside(app_with_key(
+            config,
+            queue,
+            &self.dynamo,
+            shared_postgres().await,
+            key,
+        ))
     }
 
     /// Another instance on the same event store, whose control-plane database
     /// does not answer.
     pub fn without_postgres(&self) -> Self {
+        self.without_postgres_on(local(&config()))
+    }
+
+    pub fn without_postgres_on(&self, queue: Queue) -> Self {
         // Port 1 is reserved and refuses at once.
         let nowhere = postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable");
-        self.beside(app(config(), &self.dynamo, nowhere))
+        self.beside(app(config(), queue, &self.dynamo, nowhere))
     }
 
     fn beside(&self, app: Arc<App>) -> Self {
@@ -279,7 +319,9 @@ impl Harness {
 
 impl Drop for Harness {
     fn drop(&mut self) {
-        let Queue::Local(queue) = &self.app.queue;
+        let Queue::Local(queue) = &self.app.queue else {
+            return;
+        };
         let left = queue.len();
         if left > 0 && !self.leaves_jobs && !std::thread::panicking() {
             panic!("{left} jobs left in the queue");

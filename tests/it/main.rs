@@ -17,4 +17,5 @@ mod process;
 mod projects;
 mod receiver;
 mod schema;
+mod sqs;
 mod webhooks;
