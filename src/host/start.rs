@@ -31,6 +31,7 @@ const KEY_RING_FILE: &str = "key_ring.json";
 pub struct Started {
     /// The application.
     pub app: Arc<App>,
+    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "it is ()"))]
     stores: Stores,
     _dir: DataDir,
 }

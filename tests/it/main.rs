@@ -18,4 +18,5 @@ mod projects;
 mod receiver;
 mod schema;
 mod sqs;
+mod stores;
 mod webhooks;

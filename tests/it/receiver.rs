@@ -80,11 +80,13 @@ impl Receiver {
     }
 
     /// Answers what comes next by `script`, and then all with 200 again.
+    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "of process.rs"))]
     pub fn script(&self, script: impl IntoIterator<Item = Reply>) {
         self.state.lock().unwrap().script = script.into_iter().collect();
     }
 
     /// The requests that were answered with 200, unless their sender was gone.
+    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "of process.rs"))]
     pub fn acknowledged(&self) -> Vec<Received> {
         self.state.lock().unwrap().acknowledged.clone()
     }

@@ -12,7 +12,7 @@ use aws_sdk_sqs::config::{BehaviorVersion, Builder, Credentials, Region};
 use aws_sdk_sqs::types::QueueAttributeName;
 use http::StatusCode;
 use millrace::app;
-use millrace::config::Config;
+use millrace::config::{Config, Handler};
 use millrace::jobs::{sweep, worker};
 use millrace::model::id::EndpointId;
 use millrace::model::job::{Envelope, Job};
@@ -134,10 +134,11 @@ fn rand() -> u128 {
 
 /// Workers and no sweeper, patient with slow receivers.
 fn config() -> Config {
-    Config::from_toml(
-        "handlers = [\"http\", \"fan_out\", \"deliver\"]\n[delivery]\nendpoint_concurrency = 1",
-    )
-    .unwrap()
+    let mut config = crate::harness::config();
+    config.handlers = vec![Handler::Http, Handler::FanOut, Handler::Deliver];
+    config.delivery.endpoint_concurrency = 1;
+    config.delivery.timeout = 30 * SOON;
+    config
 }
 
 /// Waits for what the workers bring about.
