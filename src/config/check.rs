@@ -103,8 +103,8 @@ fn general(config: &Config) -> Vec<String> {
         found.push(quoted("handlers", &config.handlers, expected));
     }
     if config.http.listen.parse::<SocketAddr>().is_err() {
-        let expected = "an IP address and port, such as 127.0.0.1:8080";
-        found.push(quoted("http.listen", &config.http.listen, expected));
+        let expected = listen_expected(&config.http.listen);
+        found.push(quoted("http.listen", &config.http.listen, &expected));
     }
     if EnvFilter::try_new(&config.log.level).is_err() {
         let expected = "a level or directives, such as info,millrace::jobs=debug";
@@ -112,6 +112,18 @@ fn general(config: &Config) -> Vec<String> {
     }
     found.extend(admin_key(config));
     found
+}
+
+/// A name may stand for several addresses, and which one is a guess.
+fn listen_expected(given: &str) -> String {
+    let port = |given: &str| given.rsplit(':').next()?.parse::<u16>().ok();
+    let port = port(given).unwrap_or(8080);
+    let host = given.rsplit_once(':').map_or(given, |(host, _)| host);
+    match host {
+        "localhost" => format!("an IP address, not a name: 127.0.0.1:{port}"),
+        "" | "*" => format!("an IP address and port: 0.0.0.0:{port} for every interface"),
+        _ => format!("an IP address and port, such as 127.0.0.1:{port}"),
+    }
 }
 
 fn admin_key(config: &Config) -> Option<String> {
@@ -174,6 +186,7 @@ fn queues(config: &Config) -> Vec<String> {
         ("sqs.endpoint_url", &sqs.endpoint_url),
         ("sqs.fan_out_url", &sqs.fan_out_url),
         ("sqs.deliver_url", &sqs.deliver_url),
+        ("sqs.parked_url", &sqs.parked_url),
     ];
     let set = urls.iter().filter(|(_, url)| !url.is_empty());
     let mut found: Vec<String> = set
@@ -196,6 +209,11 @@ fn queues(config: &Config) -> Vec<String> {
             found.push(quoted("sqs.deliver_url", &sqs.deliver_url, expected));
         }
         _ => {}
+    }
+    let parked_url = &sqs.parked_url;
+    if !parked_url.is_empty() && [&sqs.fan_out_url, &sqs.deliver_url].contains(&parked_url) {
+        let expected = "another queue than sqs.fan_out_url and sqs.deliver_url";
+        found.push(quoted("sqs.parked_url", parked_url, expected));
     }
     found
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use aws_config::SdkConfig;
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -13,6 +14,7 @@ use crate::http::projects::make_key;
 use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
+use crate::queue::{Local, Queue, sqs};
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
@@ -22,12 +24,14 @@ use crate::store::{connect, table};
 const DEFAULT_PROJECT: &str = "default";
 /// The name in a key ring of a key made here.
 const LOCAL_KEY_ID: &str = "local";
+const KEY_RING_FILE: &str = "key_ring.json";
 
 /// An application and what must outlive it.
 #[derive(Debug)]
 pub struct Started {
     /// The application.
     pub app: Arc<App>,
+    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "it is ()"))]
     stores: Stores,
     _dir: DataDir,
 }
@@ -72,20 +76,32 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         "" => dir.secret_file("admin_key", || format!("mradmin_{}", random_text()))?,
         _ => config.admin_key.clone(),
     };
-    let key_ring = dir.secret_file("key_ring.json", || {
+    check_key_ring(&dir)?;
+    let key_ring = dir.secret_file(KEY_RING_FILE, || {
         let ring =
             KeyRing::generate(LOCAL_KEY_ID, random()).expect("the key's name is a valid one");
         ring.to_json().expose_secret().to_owned()
     })?;
     let key_ring = KeyRing::parse(key_ring.expose_secret()).map_err(|invalid| {
-        anyhow::anyhow!("{}: {invalid}", dir.path().join("key_ring.json").display())
+        let path = dir.path().join(KEY_RING_FILE);
+        let path = path.display();
+        anyhow::anyhow!("data_dir: cannot read {path}; restore it from a backup: {invalid}")
     })?;
-    let (dynamo, postgres, stores) = open_stores(&config, &dir).await?;
+    let aws = match config.embedded_dynamodb() && !config.uses_sqs() {
+        true => None,
+        false => Some(connect::aws(&config, connect::http_client()).await),
+    };
+    let queue = match &aws {
+        Some(aws) if config.uses_sqs() => Queue::Sqs(sqs::connect(&config, aws)),
+        _ => Queue::Local(Local::new((&config).into())),
+    };
+    let (dynamo, postgres, stores) = open_stores(&config, &dir, aws.as_ref()).await?;
     let app = App::new(
         config,
         Parts {
             dynamo,
             postgres,
+            queue,
             admin_key,
             key_ring,
         },
@@ -97,15 +113,35 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
     })
 }
 
+/// A new key ring beside old stores would be found out at the first delivery,
+/// with every endpoint's secret sealed by a key that is gone.
+fn check_key_ring(dir: &DataDir) -> anyhow::Result<()> {
+    let key_ring = dir.path().join(KEY_RING_FILE);
+    let stores = ["dynamodb.sqlite", "postgres"];
+    let store = stores.iter().find(|store| dir.path().join(store).exists());
+    match store {
+        Some(store) if !key_ring.exists() => anyhow::bail!(
+            "data_dir: {} is missing, and the secrets in {store} can be read with no other; \
+             restore it from a backup or set MILLRACE_DATA_DIR to begin anew",
+            key_ring.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(feature = "embedded")]
-async fn open_stores(config: &Config, dir: &DataDir) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
+async fn open_stores(
+    config: &Config,
+    dir: &DataDir,
+    aws: Option<&SdkConfig>,
+) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
     if config.embedded_postgres() {
         tracing::info!("starting the embedded PostgreSQL; the first time takes some seconds");
     }
     let stores = super::embedded::start(config, dir).await?;
     let dynamo = match &stores.dynamodb {
         Some(embedded) => connect::embedded_dynamo(config, embedded.http_client()),
-        None => remote_dynamo(config).await,
+        None => remote_dynamo(config, aws),
     };
     let url = match &stores.postgres {
         Some(embedded) => embedded.url().to_owned().into(),
@@ -115,14 +151,18 @@ async fn open_stores(config: &Config, dir: &DataDir) -> anyhow::Result<(Dynamo, 
 }
 
 #[cfg(not(feature = "embedded"))]
-async fn open_stores(config: &Config, _: &DataDir) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
+async fn open_stores(
+    config: &Config,
+    _: &DataDir,
+    aws: Option<&SdkConfig>,
+) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
     let url = config.database.url.clone();
-    Ok((remote_dynamo(config).await, postgres(config, url)?, ()))
+    Ok((remote_dynamo(config, aws), postgres(config, url)?, ()))
 }
 
-async fn remote_dynamo(config: &Config) -> Dynamo {
-    let aws = connect::aws(config, connect::http_client()).await;
-    connect::dynamo(config, &aws)
+fn remote_dynamo(config: &Config, aws: Option<&SdkConfig>) -> Dynamo {
+    let aws = aws.expect("made for every store that is AWS's");
+    connect::dynamo(config, aws)
 }
 
 fn postgres(config: &Config, url: SecretString) -> anyhow::Result<Postgres> {

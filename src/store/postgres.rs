@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod};
-use deadpool_postgres::{Runtime, Timeouts};
+use anyhow::anyhow;
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError};
+use deadpool_postgres::{RecyclingMethod, Runtime, Timeouts};
 use rustls::RootCertStore;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::NoTls;
@@ -90,10 +91,18 @@ impl Postgres {
     /// # Errors
     /// [`Error::Unavailable`] when none is to be had in time.
     pub async fn get(&self) -> Result<Object> {
-        self.pool
-            .get()
-            .await
-            .map_err(|source| unavailable(source.into()))
+        self.connection().await.map_err(unavailable)
+    }
+
+    async fn connection(&self) -> anyhow::Result<Object> {
+        self.pool.get().await.map_err(|error| match error {
+            // The pool's own text says nothing of use and repeats the cause.
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+                error.into()
+            }
+            PoolError::Timeout(_) => anyhow!("no connection within database.connect_timeout_s"),
+            other => other.into(),
+        })
     }
 
     /// Brings the schema up to date. Running it again changes nothing.
@@ -102,7 +111,7 @@ impl Postgres {
     /// When the database is out of reach or a migration fails; each migration is
     /// a transaction of its own.
     pub async fn migrate(&self) -> anyhow::Result<Vec<String>> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.connection().await?;
         let report = embedded_migrations::migrations::runner()
             .run_async(&mut **client)
             .await?;
@@ -118,7 +127,7 @@ impl Postgres {
     /// # Errors
     /// When the database is out of reach, or was migrated by a newer Millrace.
     pub async fn pending_migrations(&self) -> anyhow::Result<Vec<String>> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.connection().await?;
         let runner = embedded_migrations::migrations::runner();
         let known: Vec<_> = runner
             .get_migrations()

@@ -1,7 +1,10 @@
 //! The code's own rules: imports point one way, keys are built in one file, SQL
 //! is in one layer.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use millrace::store::actions;
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -114,6 +117,10 @@ fn only_the_store_speaks_to_stores() {
             in_store || connects || reads_url || !text.contains("tokio_postgres::"),
             "src/{file} calls PostgreSQL outside src/store"
         );
+        assert!(
+            file.starts_with("queue/") || !text.contains("aws_sdk_sqs::"),
+            "src/{file} calls SQS outside src/queue"
+        );
         for literal in [
             "\"delivery#",
             "\"endpoint#",
@@ -135,4 +142,27 @@ fn every_module_says_what_it_owns_and_stays_readable() {
         let lines = text.lines().count();
         assert!(lines <= 620, "src/{file} has {lines} lines: split it");
     }
+}
+
+#[test]
+fn every_call_of_aws_is_listed_for_policies() {
+    let mut called = BTreeSet::new();
+    for (file, text) in all() {
+        if !text.contains("aws_sdk_") || file == "store/connect.rs" {
+            continue;
+        }
+        for after in text.split("client").skip(1) {
+            let Some(method) = after.trim_start().strip_prefix('.') else {
+                continue;
+            };
+            let end = method.find(|c: char| !c.is_ascii_lowercase() && c != '_');
+            let (name, rest) = method.split_at(end.unwrap_or_default());
+            if rest.starts_with("()") && name != "clone" {
+                called.insert(name.to_owned());
+            }
+        }
+    }
+    let listed = actions::DYNAMODB.iter().chain(actions::SQS);
+    let listed: BTreeSet<String> = listed.map(|call| call.method.to_owned()).collect();
+    assert_eq!(called, listed);
 }
