@@ -5,6 +5,7 @@
 //! so that nothing above knows the difference.
 
 pub mod dynamodb;
+mod engine;
 pub mod in_process;
 pub mod postgres;
 #[cfg(test)]

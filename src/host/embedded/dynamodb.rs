@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::shared::IntoShared;
 use dynoxide::Database;
+use dynoxide::storage::Storage;
 
+use super::engine::Engine;
 use super::in_process::InProcess;
 use crate::host::data_dir::unreadable;
 
@@ -18,6 +20,8 @@ const FILE: &str = "dynamodb.sqlite";
 #[derive(Debug, Clone)]
 pub struct EmbeddedDynamo {
     engine: InProcess,
+    /// None in memory.
+    path: Option<PathBuf>,
 }
 
 /// Opens the database of the data directory `dir`, or makes it.
@@ -35,16 +39,21 @@ pub fn start_dynamodb(dir: &Path) -> anyhow::Result<EmbeddedDynamo> {
         // The engine's own message would send the reader after an encryption key.
         bail!("{}: it is no SQLite database", unreadable(&path));
     }
-    open(|| Database::new(name)).with_context(|| unreadable(&path))
+    let engine = open(|| Storage::new(name), Some(&path)).with_context(|| unreadable(&path))?;
+    Ok(EmbeddedDynamo {
+        engine,
+        path: Some(path),
+    })
 }
 
 impl EmbeddedDynamo {
-    /// One that is gone with the last clone, for tests.
+    /// One that is gone with the last clone, for tests. Nothing in it expires.
     ///
     /// # Errors
     /// SQLite does not start.
     pub fn memory() -> anyhow::Result<Self> {
-        open(Database::memory)
+        let engine = open(Storage::memory, None)?;
+        Ok(Self { engine, path: None })
     }
 
     /// What an SDK client is built with to talk to this database.
@@ -59,9 +68,17 @@ impl EmbeddedDynamo {
     /// # Errors
     /// The database cannot be read or written.
     pub async fn sweep_ttl(&self) -> anyhow::Result<usize> {
-        let database = self.engine.database().clone();
-        let swept = tokio::task::spawn_blocking(move || database.sweep_ttl()).await?;
-        swept.context("the embedded DynamoDB cannot remove what has expired")
+        let Some(path) = self.path.clone() else {
+            return Ok(0);
+        };
+        let swept = tokio::task::spawn_blocking(move || {
+            // A connection of its own: the other's calls go on in between.
+            let path = path.to_str().unwrap_or_default();
+            Database::new(path)?.sweep_ttl()
+        });
+        swept
+            .await?
+            .context("the embedded DynamoDB cannot remove what has expired")
     }
 }
 
@@ -72,13 +89,9 @@ fn is_sqlite(path: &Path) -> std::io::Result<bool> {
     Ok(head.is_empty() || head == b"SQLite format 3\0")
 }
 
-fn open(database: impl FnOnce() -> dynoxide::Result<Database>) -> anyhow::Result<EmbeddedDynamo> {
-    let database = database()?;
-    // The pair leaves SQLite at synchronous = NORMAL: no fsync for each commit.
-    database.enable_bulk_loading()?;
-    database.disable_bulk_loading()?;
-    // A file that is no database, or has lost its head, shows here.
-    database.table_count()?;
-    let engine = InProcess::new(database)?;
-    Ok(EmbeddedDynamo { engine })
+fn open(
+    storage: impl FnOnce() -> dynoxide::Result<Storage>,
+    path: Option<&Path>,
+) -> anyhow::Result<InProcess> {
+    InProcess::new(Engine::new(storage()?, path)?)
 }

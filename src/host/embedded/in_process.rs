@@ -6,7 +6,8 @@
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::sync::mpsc;
+use std::collections::VecDeque;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use anyhow::Context;
@@ -16,19 +17,16 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_runtime_api::shared::IntoShared;
-use aws_smithy_types::body::SdkBody;
-use dynoxide::actions::transact_write_items::TransactWriteItemsRequest;
-use dynoxide::{Database, DynoxideError};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-const TARGET_HEADER: &str = "x-amz-target";
-const TARGET_PREFIX: &str = "DynamoDB_20120810.";
+use super::engine::{Engine, operation};
 
-/// The database and the one thread that works on it.
+/// Calls answered together: enough that a commit is a small part of them, few
+/// enough that the first does not wait long for the last.
+const GROUP_MAX: usize = 32;
+
+/// The way to the one thread that works on the database.
 ///
 /// SQLite is one lock and does not await. Called from the runtime's workers,
 /// it keeps other tasks waiting for most of a second under load; a blocking
@@ -36,7 +34,6 @@ const TARGET_PREFIX: &str = "DynamoDB_20120810.";
 /// for the lock.
 #[derive(Clone)]
 pub struct InProcess {
-    database: Database,
     calls: mpsc::Sender<Call>,
 }
 
@@ -50,24 +47,54 @@ impl InProcess {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn new(database: Database) -> anyhow::Result<Self> {
-        let (calls, received) = mpsc::channel::<Call>();
-        let worked_on = database.clone();
+    pub(super) fn new(mut engine: Engine) -> anyhow::Result<Self> {
+        let (calls, received) = mpsc::channel();
         thread::Builder::new()
             .name("dynamodb".to_owned())
-            .spawn(move || {
-                for call in received {
-                    // Who gave up waiting does not want the answer.
-                    let _ = call.answer.send(answer(&worked_on, &call.request));
-                }
-            })
+            .spawn(move || work(&mut engine, &received))
             .context("cannot start the embedded DynamoDB's thread")?;
-        Ok(Self { database, calls })
+        Ok(Self { calls })
+    }
+}
+
+fn work(engine: &mut Engine, received: &Receiver<Call>) {
+    let mut waiting = Waiting::default();
+    while let Some(first) = waiting.pop().or_else(|| received.recv().ok()) {
+        received.try_iter().for_each(|call| waiting.push(call));
+        let rest = std::iter::from_fn(|| waiting.pop());
+        let group: Vec<_> = std::iter::once(first).chain(rest).take(GROUP_MAX).collect();
+        let requests: Vec<_> = group.iter().map(|call| &call.request).collect();
+        for (answer, call) in engine.answer(&requests).into_iter().zip(group) {
+            // Who gave up waiting does not want the answer.
+            let _ = call.answer.send(answer);
+        }
+    }
+}
+
+/// Calls in two queues that take turns: what brings new work in, and all else.
+/// Many publishers at once would otherwise keep their deliveries from ending.
+#[derive(Default)]
+struct Waiting {
+    new: VecDeque<Call>,
+    other: VecDeque<Call>,
+    is_news_turn: bool,
+}
+
+impl Waiting {
+    fn push(&mut self, call: Call) {
+        match operation(&call.request) {
+            "PutItem" | "TransactWriteItems" => self.new.push_back(call),
+            _ => self.other.push_back(call),
+        }
     }
 
-    /// The engine itself.
-    pub fn database(&self) -> &Database {
-        &self.database
+    fn pop(&mut self) -> Option<Call> {
+        self.is_news_turn = !self.is_news_turn;
+        let (first, second) = match self.is_news_turn {
+            true => (&mut self.new, &mut self.other),
+            false => (&mut self.other, &mut self.new),
+        };
+        first.pop_front().or_else(|| second.pop_front())
     }
 }
 
@@ -99,90 +126,5 @@ impl HttpConnector for InProcess {
                 )),
             }
         })
-    }
-}
-
-/// What the database has to say, panics of the engine included.
-fn answer(database: &Database, request: &HttpRequest) -> HttpResponse {
-    let operated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let body = request.body().bytes().unwrap_or_default();
-        operate(database, operation(request), body)
-    }));
-    let panicked = |_| {
-        let message = "the engine panicked".to_owned();
-        Err(DynoxideError::InternalServerError(message))
-    };
-    match operated.unwrap_or_else(panicked) {
-        Ok(body) => respond(200, body.into()),
-        Err(error) => respond(error.status_code(), error.to_json().into()),
-    }
-}
-
-fn operation(request: &HttpRequest) -> &str {
-    let target = request.headers().get(TARGET_HEADER).unwrap_or_default();
-    target.strip_prefix(TARGET_PREFIX).unwrap_or(target)
-}
-
-fn respond(status: u16, body: SdkBody) -> HttpResponse {
-    // The engine's codes are literals: 200, 400, 500 and 501.
-    let status = StatusCode::try_from(status).expect("a valid HTTP status");
-    let mut response = HttpResponse::new(status, body);
-    let headers = response.headers_mut();
-    headers.insert("content-type", "application/x-amz-json-1.0");
-    response
-}
-
-fn operate(db: &Database, operation: &str, body: &[u8]) -> dynoxide::Result<Vec<u8>> {
-    match operation {
-        "BatchGetItem" => call(body, |request| db.batch_get_item(request)),
-        "BatchWriteItem" => call(body, |request| db.batch_write_item(request)),
-        "CreateTable" => call(body, |request| db.create_table(request)),
-        "DeleteItem" => call(body, |request| db.delete_item(request)),
-        "DescribeTable" => call(body, |request| db.describe_table(request)),
-        "DescribeTimeToLive" => call(body, |request| db.describe_time_to_live(request)),
-        "GetItem" => call(body, |request| db.get_item(request)),
-        "ListTables" => call(body, |request| db.list_tables(request)),
-        "PutItem" => call(body, |request| db.put_item(request)),
-        "Query" => call(body, |request| db.query(request)),
-        "TransactWriteItems" => call(body, |request| {
-            db.transact_write_items(without_token(request))
-        }),
-        "UpdateItem" => call(body, |request| db.update_item(request)),
-        "UpdateTable" => call(body, |request| db.update_table(request)),
-        "UpdateTimeToLive" => call(body, |request| db.update_time_to_live(request)),
-        other => Err(DynoxideError::UnsupportedCapability(other.to_owned())),
-    }
-}
-
-fn call<Q: DeserializeOwned, A: Serialize>(
-    body: &[u8],
-    operate: impl FnOnce(Q) -> dynoxide::Result<A>,
-) -> dynoxide::Result<Vec<u8>> {
-    let request = serde_json::from_slice(body).map_err(|error| refused(&error))?;
-    let answer = operate(request)?;
-    serde_json::to_vec(&answer)
-        .map_err(|error| DynoxideError::InternalServerError(error.to_string()))
-}
-
-/// Takes off the token by which a call that is sent again is known.
-///
-/// The SDK adds one to every transaction; here none is sent again. The engine
-/// keeps each for ten minutes and looks through all of them at each call.
-fn without_token(mut request: TransactWriteItemsRequest) -> TransactWriteItemsRequest {
-    request.client_request_token = None;
-    request
-}
-
-/// The engine's request types put the class of a refusal before its text.
-fn refused(error: &serde_json::Error) -> DynoxideError {
-    let text = error.to_string();
-    match text.split_once(':') {
-        Some(("SERIALIZATION" | "SERIALIZATION_AS_READ", rest)) => {
-            DynoxideError::SerializationException(rest.to_owned())
-        }
-        Some(("VALIDATION" | "VALIDATION_REQUEST" | "VALIDATION_AS_READ", rest)) => {
-            DynoxideError::ValidationException(rest.to_owned())
-        }
-        _ => DynoxideError::ValidationException(text),
     }
 }

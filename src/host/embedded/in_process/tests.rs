@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::{
     TimeToLiveSpecification, TransactWriteItem, WriteRequest,
 };
 
-use crate::host::embedded::EmbeddedDynamo;
+use crate::host::embedded::{EmbeddedDynamo, start_dynamodb};
 
 pub(in crate::host::embedded) const TABLE: &str = "millrace";
 
@@ -214,7 +214,8 @@ async fn other_errors_keep_their_code_and_what_is_not_spoken_says_so() {
 
 #[tokio::test]
 async fn what_has_expired_is_swept() {
-    let dynamodb = EmbeddedDynamo::memory().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let dynamodb = start_dynamodb(dir.path()).unwrap();
     let client = client(&dynamodb);
     create_table(&client).await;
     let ttl = TimeToLiveSpecification::builder()
@@ -236,4 +237,44 @@ async fn what_has_expired_is_swept() {
     }
     assert_eq!(dynamodb.sweep_ttl().await.unwrap(), 1);
     assert_eq!(dynamodb.sweep_ttl().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn calls_that_come_together_are_each_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let dynamodb = start_dynamodb(dir.path()).unwrap();
+    let client = client(&dynamodb);
+    create_table(&client).await;
+    // Each twice: one of the two finds the other's item, and leaves nothing of its
+    // own behind.
+    let twice = (0..200).map(|n| {
+        let own = TransactWriteItem::builder()
+            .put(put(&format!("own {n}")))
+            .build();
+        let shared = TransactWriteItem::builder()
+            .put(put(&format!("shared {}", n / 2)))
+            .build();
+        client
+            .transact_write_items()
+            .transact_items(own)
+            .transact_items(shared)
+            .send()
+    });
+    let done: Vec<_> = futures_util::future::join_all(twice).await;
+    let kept = done.iter().filter(|one| one.is_ok()).count();
+    assert_eq!(kept, 100);
+    drop((client, dynamodb));
+
+    let client = self::client(&start_dynamodb(dir.path()).unwrap());
+    let mut found = 0;
+    for (n, one) in done.iter().enumerate() {
+        let get = client
+            .get_item()
+            .table_name(TABLE)
+            .key("pk", text(format!("own {n}")));
+        let item = get.key("sk", text("event")).send().await.unwrap().item;
+        assert_eq!(item.is_some(), one.is_ok(), "{n}");
+        found += usize::from(item.is_some());
+    }
+    assert_eq!(found, 100);
 }
