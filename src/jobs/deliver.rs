@@ -58,7 +58,8 @@ pub async fn deliver(
             None => return Ok(()),
         },
     };
-    let targets = app.plane.targets(&ready.project).await?;
+    let view = app.plane.view(&ready.project).await?;
+    let targets = &view.targets;
     let endpoint = id.endpoint();
     if targets.unreadable().contains(&endpoint) {
         return Err(Error::internal(anyhow::anyhow!(

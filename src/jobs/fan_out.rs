@@ -31,7 +31,8 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
     let Some(fan) = event.fan.clone() else {
         return Ok(());
     };
-    let targets = app.plane.targets(&event.project).await?;
+    let view = app.plane.view(&event.project).await?;
+    let targets = &view.targets;
     let only = match &fan {
         Fan::Replay { only, .. } => only.as_ref(),
         Fan::New => None,

@@ -27,6 +27,7 @@ use crate::model::id::{EndpointId, KeyId, ProjectId};
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
 use crate::model::signature::Secret;
+use crate::model::view::View;
 
 /// How long a tombstone outlives what it stands for: longer than any projection
 /// can be late.
@@ -52,7 +53,7 @@ pub struct DataPlane {
     dynamo: Dynamo,
     key_ring: Arc<KeyRing>,
     grants: Cache<[u8; 32], Option<Grant>>,
-    targets: Cache<ProjectId, Arc<Targets>>,
+    views: Cache<ProjectId, Arc<View>>,
     /// Counts invalidations, so that a read begun before one is not kept after.
     generation: Arc<AtomicU64>,
 }
@@ -77,7 +78,7 @@ impl DataPlane {
             .max_capacity(keys_max)
             .time_to_live(ttl)
             .build();
-        let targets = Cache::builder()
+        let views = Cache::builder()
             .max_capacity(projects_max)
             .time_to_live(ttl)
             .build();
@@ -85,7 +86,7 @@ impl DataPlane {
             dynamo,
             key_ring,
             grants,
-            targets,
+            views,
             generation: Arc::default(),
         }
     }
@@ -115,24 +116,46 @@ impl DataPlane {
         }))
     }
 
-    /// The endpoints of `project`.
+    /// The configuration of `project`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when they are not cached and DynamoDB does not
-    /// answer.
-    pub async fn targets(&self, project: &ProjectId) -> Result<Arc<Targets>> {
-        if let Some(targets) = self.targets.get(project).await {
-            return Ok(targets);
+    /// [`Error::Unavailable`] when it is not cached and DynamoDB does not answer.
+    pub async fn view(&self, project: &ProjectId) -> Result<Arc<View>> {
+        if let Some(view) = self.views.get(project).await {
+            return Ok(view);
         }
-        let read = self.current(|| self.read_targets(project));
-        self.targets
+        let read = self.current(|| self.read_view(project));
+        self.views
             .try_get_with_by_ref(project, read)
             .await
             .map_err(shared)
     }
 
-    async fn read_targets(&self, project: &ProjectId) -> Result<Arc<Targets>> {
-        let (mut list, mut unreadable) = (Vec::new(), Vec::new());
+    async fn read_view(&self, project: &ProjectId) -> Result<Arc<View>> {
+        let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
+        for item in self.read_partition(&keys::project(project)).await? {
+            // What a newer version keeps here is none of this one's business.
+            let Some(id) = item.str("sk")?.strip_prefix("endpoint#") else {
+                continue;
+            };
+            let id: EndpointId = id.parse().map_err(Error::internal)?;
+            match self.read_target(&id, &item) {
+                Ok(target) => targets.push(target),
+                // One unreadable endpoint must not silence the others.
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    tracing::error!(endpoint.id = %id, error, "endpoint cannot be read");
+                    unreadable.push(id);
+                }
+            }
+        }
+        let targets = Targets::new(targets, unreadable);
+        Ok(Arc::new(View { targets }))
+    }
+
+    /// All items of a partition.
+    async fn read_partition(&self, pk: &str) -> Result<Vec<Item>> {
+        let mut items = Vec::new();
         let mut start = None;
         loop {
             let output = self
@@ -140,29 +163,17 @@ impl DataPlane {
                 .client
                 .query()
                 .table_name(&self.dynamo.table)
-                .key_condition_expression("pk = :pk and begins_with(sk, :sk)")
-                .expression_attribute_values(":pk", s(keys::project(project)))
-                .expression_attribute_values(":sk", s("endpoint#"))
+                .key_condition_expression("pk = :pk")
+                .expression_attribute_values(":pk", s(pk))
                 .consistent_read(true)
                 .set_exclusive_start_key(start)
                 .send()
                 .await
                 .map_err(unavailable)?;
-            for item in output.items() {
-                let id = endpoint_id(item)?;
-                match self.read_target(&id, item) {
-                    Ok(target) => list.push(target),
-                    // One unreadable endpoint must not silence the others.
-                    Err(error) => {
-                        let error = format!("{:#}", anyhow::Error::from(error));
-                        tracing::error!(endpoint.id = %id, error, "endpoint cannot be read");
-                        unreadable.push(id);
-                    }
-                }
-            }
+            items.extend(output.items.unwrap_or_default());
             start = output.last_evaluated_key;
             if start.is_none() {
-                return Ok(Arc::new(Targets::new(list, unreadable)));
+                return Ok(items);
             }
         }
     }
@@ -247,7 +258,7 @@ impl DataPlane {
         }
         self.put_newer(item, endpoint.version).await?;
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.targets.invalidate(&endpoint.project).await;
+        self.views.invalidate(&endpoint.project).await;
         Ok(())
     }
 
@@ -333,7 +344,7 @@ impl DataPlane {
             .send()
             .await;
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.targets.invalidate(project).await;
+        self.views.invalidate(project).await;
         match result {
             Ok(_) => Ok(true),
             Err(error) if is_canceled(&error) => Ok(false),
@@ -398,12 +409,6 @@ fn is_canceled<R>(
     error
         .as_service_error()
         .is_some_and(|e| e.is_transaction_canceled_exception())
-}
-
-fn endpoint_id(item: &Item) -> Result<EndpointId> {
-    let sort = item.str("sk")?;
-    let id = sort.strip_prefix("endpoint#").unwrap_or(sort);
-    id.parse().map_err(Error::internal)
 }
 
 fn texts<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = &'a str> {
