@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::model::id::EndpointId;
 use crate::model::job::Job;
+use crate::telemetry::scope;
 
 /// Fan-outs at a time: each is wide by itself.
 const FAN_OUTS_MAX: usize = 4;
@@ -102,9 +103,16 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Queued>,
     running: usize,
     is_ready: bool,
+}
+
+#[derive(Debug)]
+struct Queued {
+    job: Job,
+    /// The trace it continues: a W3C `traceparent`.
+    trace: Option<Box<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -142,7 +150,8 @@ impl Local {
         }
     }
 
-    /// Takes a job in; false if it is there already or there is no room.
+    /// Takes a job in, as part of the trace in hand; false if it is there already
+    /// or there is no room.
     pub fn push(&self, job: Job) -> bool {
         let lane = Lane::of(&job);
         let mut state = self.lock();
@@ -162,7 +171,10 @@ impl Local {
             .entry(lane.clone())
             .or_default()
             .jobs
-            .push_back(job);
+            .push_back(Queued {
+                job,
+                trace: scope::traceparent(),
+            });
         state.make_ready(lane, &self.options);
         drop(state);
         self.pushed.notify_one();
@@ -186,7 +198,7 @@ impl Local {
         let waiting = state.lanes.get_mut(&lane).expect("a ready lane is there");
         waiting.is_ready = false;
         waiting.running += 1;
-        let job = waiting.jobs.pop_front().expect("a ready lane has a job");
+        let Queued { job, trace } = waiting.jobs.pop_front().expect("a ready lane has a job");
         state.waiting -= 1;
         state.bytes -= job.carried_bytes();
         state.make_ready(lane.clone(), &self.options);
@@ -197,6 +209,7 @@ impl Local {
         Some(Taken {
             name: job.name().into(),
             job: Some(job),
+            trace,
             lane,
             queue: self,
         })
@@ -255,6 +268,7 @@ impl State {
 #[derive(Debug)]
 pub struct Taken<'a> {
     job: Option<Job>,
+    trace: Option<Box<str>>,
     name: Box<str>,
     lane: Lane,
     queue: &'a Local,
@@ -267,6 +281,11 @@ impl Taken<'_> {
     /// When called again.
     pub fn job(&mut self) -> Job {
         self.job.take().expect("a job is taken once")
+    }
+
+    /// The trace it continues, a W3C `traceparent`; once.
+    pub fn trace(&mut self) -> Option<Box<str>> {
+        self.trace.take()
     }
 }
 

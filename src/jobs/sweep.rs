@@ -28,6 +28,18 @@ pub struct Swept {
     pub enqueued: usize,
     /// More is due than one sweep takes.
     pub more: bool,
+    /// Things found due, whether or not this sweeper was the one to take them.
+    pub found: usize,
+}
+
+impl Swept {
+    fn of(shards: &[Self]) -> Self {
+        Self {
+            enqueued: shards.iter().map(|swept| swept.enqueued).sum(),
+            more: shards.iter().any(|swept| swept.more),
+            found: shards.iter().map(|swept| swept.found).sum(),
+        }
+    }
 }
 
 /// Enqueues what is due at `now`: up to `sweep.batch` of each due partition.
@@ -36,11 +48,9 @@ pub struct Swept {
 /// When DynamoDB is out of reach; what is due stays due.
 pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
     let shards = (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, now, now, |_, _| true));
-    let swept = future::try_join_all(shards).await?;
-    Ok(Swept {
-        enqueued: swept.iter().map(|swept| swept.enqueued).sum(),
-        more: swept.iter().any(|swept| swept.more),
-    })
+    let swept = Swept::of(&future::try_join_all(shards).await?);
+    app.telemetry.metrics.backlog.see(swept.found);
+    Ok(swept)
 }
 
 /// Enqueues what the in-process queue held when its process ended: it is due
@@ -52,11 +62,7 @@ pub async fn recover(app: &App, now: Timestamp) -> Result<Swept> {
     let horizon = now + due::lease_max(app.queue.lease());
     let shards =
         (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, horizon, now, held_or_due));
-    let swept = future::try_join_all(shards).await?;
-    Ok(Swept {
-        enqueued: swept.iter().map(|swept| swept.enqueued).sum(),
-        more: swept.iter().any(|swept| swept.more),
-    })
+    Ok(Swept::of(&future::try_join_all(shards).await?))
 }
 
 /// Whether a queue held it, or it is due anyway.
@@ -87,7 +93,11 @@ async fn sweep_shard(
         .await?;
     let enqueued = jobs.len();
     app.queue.send(jobs, Duration::ZERO).await;
-    Ok(Swept { enqueued, more })
+    Ok(Swept {
+        enqueued,
+        more,
+        found: due.len(),
+    })
 }
 
 /// Projects the control-plane changes whose writer did not live to do it.

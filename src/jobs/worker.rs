@@ -39,8 +39,8 @@ pub async fn drain(app: &App, now: Timestamp) -> Vec<Error> {
     let Queue::Local(queue) = &app.queue;
     let mut failed = Vec::new();
     while let Some(mut taken) = queue.try_next() {
-        let job = taken.job();
-        failed.extend(run(app, job, now).await.err());
+        let (job, trace) = (taken.job(), taken.trace());
+        failed.extend(run(app, job, trace.as_deref(), now).await.err());
     }
     failed
 }
@@ -48,11 +48,9 @@ pub async fn drain(app: &App, now: Timestamp) -> Vec<Error> {
 async fn work(app: Arc<App>, stop: CancellationToken) {
     let Queue::Local(queue) = &app.queue;
     while let Some(mut taken) = stop.run_until_cancelled(queue.next()).await {
-        let job = taken.job();
-        let name = job.name().to_owned();
-        if let Err(error) = run(&app, job, app::now()).await {
-            report("job", &name, &error);
-        }
+        let (job, trace) = (taken.job(), taken.trace());
+        // A failure has been logged, and its work stays due.
+        let _ = run(&app, job, trace.as_deref(), app::now()).await;
     }
 }
 
@@ -99,7 +97,7 @@ async fn repair_often(app: Arc<App>, stop: CancellationToken) {
 }
 
 /// Logs a failure once, here where it is handled: the work stays due.
-fn report(what: &str, name: &str, error: &Error) {
+pub(super) fn report(what: &str, name: &str, error: &Error) {
     let cause = std::error::Error::source(error).map(|source| format!("{source:#}"));
     if sweep::is_outage(error) {
         tracing::warn!(what, name, %error, cause, "left for later");

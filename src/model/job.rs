@@ -4,6 +4,7 @@
 //! so a lost one delays its work and a second one does nothing.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::delivery::Progress;
@@ -44,6 +45,8 @@ pub struct Carried {
     pub project: ProjectId,
     /// The CloudEvent in structured mode: the webhook's body.
     pub body: Bytes,
+    /// When the event came, or when it was asked for again.
+    pub received: Timestamp,
     /// Where the delivery stands.
     pub progress: Progress,
 }
