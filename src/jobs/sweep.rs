@@ -19,7 +19,7 @@ const WINS_MAX: usize = 16;
 /// Projections that failed and are repaired in one sweep.
 const REPAIRS_MAX: i64 = 100;
 /// How old an outbox row is before its writer is presumed dead.
-const REPAIR_AGE: Duration = Duration::from_secs(2);
+pub const REPAIR_AGE: Duration = Duration::from_secs(2);
 
 /// What a sweep did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -42,14 +42,21 @@ impl Swept {
     }
 }
 
-/// Enqueues what is due at `now`: up to `sweep.batch` of each due partition.
+/// Enqueues what is due at `now`: up to `sweep.batch` of each due partition, and
+/// no more than the queue has room for.
 ///
 /// # Errors
 /// When DynamoDB is out of reach; what is due stays due.
 pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
-    let shards = (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, now, now, |_, _| true));
-    let swept = Swept::of(&future::try_join_all(shards).await?);
-    app.telemetry.metrics.backlog.see(swept.found);
+    let room = app.queue.room() / usize::from(keys::DUE_SHARDS);
+    let batch = app.config.sweep.batch.min(room);
+    let waiting = app.queue.waiting();
+    let swept = match batch {
+        0 => Swept::default(),
+        _ => all_shards(app, now, now, batch, |_, _| true).await?,
+    };
+    // The larger, not both: what is due may wait in the queue already.
+    app.telemetry.metrics.backlog.see(swept.found.max(waiting));
     Ok(swept)
 }
 
@@ -60,9 +67,8 @@ pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
 /// When DynamoDB is out of reach; the leases then run out by themselves.
 pub async fn recover(app: &App, now: Timestamp) -> Result<Swept> {
     let horizon = now + due::lease_max(app.queue.lease());
-    let shards =
-        (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, horizon, now, held_or_due));
-    Ok(Swept::of(&future::try_join_all(shards).await?))
+    let batch = app.queue.room() / usize::from(keys::DUE_SHARDS);
+    all_shards(app, horizon, now, batch, held_or_due).await
 }
 
 /// Whether a queue held it, or it is due anyway.
@@ -70,20 +76,32 @@ fn held_or_due(due: &Due, now: Timestamp) -> bool {
     due.swept() > 0 || due.at().is_some_and(|at| at <= now)
 }
 
-async fn sweep_shard(
+/// Enqueues what `take` takes of what is due at `until`, all shards side by side.
+async fn all_shards(
     app: &App,
-    shard: u8,
     until: Timestamp,
     now: Timestamp,
+    batch: usize,
     take: fn(&Due, Timestamp) -> bool,
 ) -> Result<Swept> {
-    let batch = app.config.sweep.batch;
-    let due = due::query(&app.dynamo, shard, until, batch).await?;
-    let more = due.len() == batch;
+    let shards = (0..keys::DUE_SHARDS).map(async |shard| {
+        let due = due::query(&app.dynamo, shard, until, batch).await?;
+        let more = due.len() == batch;
+        let taken = due.iter().filter(|due| take(due, now)).collect();
+        Ok::<_, Error>(Swept {
+            enqueued: enqueue(app, taken, now).await?,
+            more,
+            found: due.len(),
+        })
+    });
+    Ok(Swept::of(&future::try_join_all(shards).await?))
+}
+
+/// Wins each of `due` and enqueues what was won.
+async fn enqueue(app: &App, due: Vec<&Due>, now: Timestamp) -> Result<usize> {
     let lease = app.queue.lease();
     let wins: Vec<_> = due
-        .iter()
-        .filter(|due| take(due, now))
+        .into_iter()
         .map(|due| due::win(&app.dynamo, due, now, lease))
         .collect();
     let jobs: Vec<_> = stream::iter(wins)
@@ -93,19 +111,16 @@ async fn sweep_shard(
         .await?;
     let enqueued = jobs.len();
     app.queue.send(jobs, Duration::ZERO).await;
-    Ok(Swept {
-        enqueued,
-        more,
-        found: due.len(),
-    })
+    Ok(enqueued)
 }
 
-/// Projects the control-plane changes whose writer did not live to do it.
+/// Projects the control-plane changes of `age` or older, whose writers did not
+/// live to do it; how many those were.
 ///
 /// # Errors
 /// When either store is out of reach; the changes stay in the outbox.
-pub async fn repair(app: &App) -> Result<usize> {
-    let pending = outbox::pending(&app.postgres, REPAIR_AGE, REPAIRS_MAX).await?;
+pub async fn repair(app: &App, age: Duration) -> Result<usize> {
+    let pending = outbox::pending(&app.postgres, age, REPAIRS_MAX).await?;
     for change in &pending {
         outbox::project(&app.postgres, &app.plane, change).await?;
     }

@@ -32,6 +32,9 @@ use crate::model::signature::Secret;
 /// can be late.
 const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
+/// Reads of what keeps changing under them, before the last is taken as it is.
+const CURRENT_TRIES_MAX: u32 = 4;
+
 /// What a request may do, by its API key.
 #[derive(Debug, Clone)]
 pub struct Grant {
@@ -100,21 +103,11 @@ impl DataPlane {
     }
 
     async fn read_grant(&self, hash: [u8; 32]) -> Result<Option<Grant>> {
-        let output = self
-            .dynamo
-            .client
-            .get_item()
-            .table_name(&self.dynamo.table)
-            .key("pk", s(keys::key(&hash)))
-            .key("sk", s(keys::KEY))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        let Some(item) = output.item().filter(|item| !item.contains_key("revoked")) else {
+        let item = self.dynamo.get(keys::key(&hash), keys::KEY).await?;
+        let Some(item) = item.filter(|item| !item.contains_key("revoked")) else {
             return Ok(None);
         };
-        let scopes = texts(item, "scopes").filter_map(Scope::named).collect();
+        let scopes = texts(&item, "scopes").filter_map(Scope::named).collect();
         Ok(Some(Grant {
             key: item.parse("key")?,
             project: item.parse("project")?,
@@ -208,20 +201,24 @@ impl DataPlane {
         })
     }
 
-    /// Reads with `read` until no invalidation came in between: what a slow read
-    /// saw before a change must not be cached after it.
+    /// Reads with `read` again if an invalidation came in between: what a slow
+    /// read saw before a change must not be cached after it.
     async fn current<T, F: Future<Output = Result<T>>>(&self, read: impl Fn() -> F) -> Result<T> {
-        loop {
+        for _ in 1..CURRENT_TRIES_MAX {
             let before = self.generation.load(Ordering::SeqCst);
             let value = read().await?;
             if self.generation.load(Ordering::SeqCst) == before {
                 return Ok(value);
             }
         }
+        read().await
     }
 
     /// Projects an endpoint, unless a later version is there.
-    pub(super) async fn put_endpoint(&self, sealed: &SealedEndpoint) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn put_endpoint(&self, sealed: &SealedEndpoint) -> Result<()> {
         let endpoint = &sealed.endpoint;
         let mut item = Item::new();
         item.insert("pk".into(), s(keys::project(&endpoint.project)));
@@ -252,7 +249,10 @@ impl DataPlane {
     }
 
     /// Projects an API key, unless a later version is there.
-    pub(super) async fn put_key(&self, key: &ApiKey) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn put_key(&self, key: &ApiKey) -> Result<()> {
         let mut item = Item::new();
         item.insert("pk".into(), s(keys::key(&key.hash)));
         item.insert("sk".into(), s(keys::KEY));
@@ -344,18 +344,8 @@ impl DataPlane {
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
     pub async fn gone_at(&self, id: &EndpointId) -> Result<Option<Timestamp>> {
-        let output = self
-            .dynamo
-            .client
-            .get_item()
-            .table_name(&self.dynamo.table)
-            .key("pk", s(id.as_str()))
-            .key("sk", s(keys::DISABLE))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        output.item().map(|item| item.time("at")).transpose()
+        let item = self.dynamo.get(id.as_str(), keys::DISABLE).await?;
+        item.map(|item| item.time("at")).transpose()
     }
 
     /// Takes back the word for the control plane: it has it.

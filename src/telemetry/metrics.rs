@@ -37,7 +37,8 @@ pub struct Metrics {
     pub attempt_latency: Histogram,
     /// From an event's receipt to its 2xx at one endpoint.
     pub delivery_lag: Histogram,
-    /// The most things any one sweep found due and waiting.
+    /// The most work any one sweep found waiting: things due that no worker has,
+    /// or jobs in the in-process queue, whichever was more.
     pub backlog: Peak,
     service: Box<str>,
     is_on: bool,

@@ -20,7 +20,9 @@ fn errors_are_problems_with_the_requests_id() {
         assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
         answer.problem(405);
 
-        let mine = Request::get("/health").header("x-request-id", "mine-1234").body(Body::empty());
+        let mine = Request::get("/health")
+            .header("x-request-id", "mine-1234")
+            .body(Body::empty());
         let answer = harness.send(mine.unwrap()).await;
         assert_eq!(answer.headers["x-request-id"], "mine-1234");
     });
@@ -30,7 +32,10 @@ fn errors_are_problems_with_the_requests_id() {
 fn a_request_without_a_body_where_one_is_needed_says_what_is_missing() {
     run(async {
         let harness = Harness::new().await;
-        let problem = harness.post("/v1/endpoints", Value::Null).await.problem(400);
+        let problem = harness
+            .post("/v1/endpoints", Value::Null)
+            .await
+            .problem(400);
         assert!(problem.contains("url"), "{problem}");
     });
 }
@@ -40,7 +45,10 @@ fn the_document_describes_every_route_and_every_reference_resolves() {
     run(async {
         let harness = Harness::new().await;
         let document = harness.get("/openapi.json").await.expect(StatusCode::OK);
-        assert_eq!(document["openapi"].as_str().unwrap().split('.').next(), Some("3"));
+        assert_eq!(
+            document["openapi"].as_str().unwrap().split('.').next(),
+            Some("3")
+        );
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
         let text = document.to_string();
         for reference in text.split("\"$ref\":\"#/").skip(1) {

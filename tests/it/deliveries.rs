@@ -37,8 +37,16 @@ pub async fn project_endpoints(harness: &Harness, url: &str, count: usize) {
             updated_at: now,
             version: 1,
         };
-        let secrets = vec![SealedSecret { sealed, expires_at: None }];
-        harness.app.plane.put_endpoint(&SealedEndpoint { endpoint, secrets }).await.unwrap();
+        let secrets = vec![SealedSecret {
+            sealed,
+            expires_at: None,
+        }];
+        harness
+            .app
+            .plane
+            .put_endpoint(&SealedEndpoint { endpoint, secrets })
+            .await
+            .unwrap();
     }
 }
 
@@ -60,7 +68,11 @@ fn what_the_queue_forgot_is_delivered_late_not_lost() {
         }
         forget_queue(&harness);
         harness.sweep_after(Duration::ZERO).await;
-        assert_eq!(receiver.received().len(), 0, "a worker has it, for all we know");
+        assert_eq!(
+            receiver.received().len(),
+            0,
+            "a worker has it, for all we know"
+        );
         harness.sweep_after(Duration::from_secs(6)).await;
         assert_eq!(receiver.received().len(), 20);
         let left = sweep::sweep(&harness.app, app::now() + Duration::from_secs(3600)).await;
@@ -97,10 +109,17 @@ fn a_new_process_takes_up_what_the_old_one_held() {
             forget_queue(&harness);
         }
         let now = app::now() + Duration::from_secs(3601);
-        assert_eq!(sweep::sweep(&harness.app, now).await.unwrap().enqueued, 0, "leased");
+        assert_eq!(
+            sweep::sweep(&harness.app, now).await.unwrap().enqueued,
+            0,
+            "leased"
+        );
 
         let successor = harness.another().await;
-        assert_eq!(sweep::recover(&successor.app, now).await.unwrap().enqueued, 1);
+        assert_eq!(
+            sweep::recover(&successor.app, now).await.unwrap().enqueued,
+            1
+        );
         successor.drain().await;
         assert_eq!(receiver.received().len(), 1);
     });
@@ -118,7 +137,10 @@ fn two_sweepers_enqueue_a_thing_once() {
         }
         forget_queue(&harness);
         let now = app::now() + Duration::from_secs(6);
-        let (one, two) = tokio::join!(sweep::sweep(&harness.app, now), sweep::sweep(&other.app, now));
+        let (one, two) = tokio::join!(
+            sweep::sweep(&harness.app, now),
+            sweep::sweep(&other.app, now)
+        );
         assert_eq!(one.unwrap().enqueued + two.unwrap().enqueued, 10);
         harness.drain_at(now).await;
         other.drain_at(now).await;
@@ -140,12 +162,18 @@ fn a_person_retries_a_failed_delivery() {
         let pending = harness.get(&list).await.expect(StatusCode::OK);
         let id = pending["data"][0]["id"].as_str().unwrap();
         let path = format!("/v1/deliveries/{id}");
-        harness.post(&format!("{path}/retry"), Value::Null).await.expect(StatusCode::ACCEPTED);
+        harness
+            .post(&format!("{path}/retry"), Value::Null)
+            .await
+            .expect(StatusCode::ACCEPTED);
         harness.drain().await;
         let shown = harness.get(&path).await.expect(StatusCode::OK);
         assert_eq!(shown["state"], "delivered");
         assert_eq!(shown["attempts_made"], 2);
-        assert_eq!(harness.get(&list).await.expect(StatusCode::OK)["data"], json!([]));
+        assert_eq!(
+            harness.get(&list).await.expect(StatusCode::OK)["data"],
+            json!([])
+        );
     });
 }
 
@@ -161,11 +189,17 @@ fn a_replay_sends_again_what_has_ended_and_reaches_new_endpoints() {
         let new = Receiver::start([]).await;
         let endpoint = harness.endpoint(&new.url, &["b"]).await;
         let path = format!("/v1/events/{id}/replay");
-        harness.post(&path, json!({})).await.expect(StatusCode::ACCEPTED);
+        harness
+            .post(&path, json!({}))
+            .await
+            .expect(StatusCode::ACCEPTED);
         harness.post(&path, json!({})).await.problem(409);
         harness.drain().await;
         assert_eq!((old.received().len(), new.received().len()), (2, 0));
-        assert_eq!(old.received()[0].header("webhook-id"), old.received()[1].header("webhook-id"));
+        assert_eq!(
+            old.received()[0].header("webhook-id"),
+            old.received()[1].header("webhook-id")
+        );
 
         // By name, whatever its filter.
         let only = json!({ "endpoint_id": endpoint["id"] });
@@ -188,11 +222,17 @@ fn pending_deliveries_wait_while_disabled_and_end_with_deletion() {
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
         let first = harness.publish("a").await;
-        harness.patch(&path, json!({ "state": "disabled" })).await.expect(StatusCode::OK);
+        harness
+            .patch(&path, json!({ "state": "disabled" }))
+            .await
+            .expect(StatusCode::OK);
         harness.drain().await;
         assert!(receiver.received().is_empty());
 
-        harness.patch(&path, json!({ "state": "enabled" })).await.expect(StatusCode::OK);
+        harness
+            .patch(&path, json!({ "state": "enabled" }))
+            .await
+            .expect(StatusCode::OK);
         harness.sweep_after(Duration::from_secs(16 * 60)).await;
         assert_eq!(receiver.only().header("webhook-id"), first);
 
@@ -200,7 +240,10 @@ fn pending_deliveries_wait_while_disabled_and_end_with_deletion() {
         harness.delete(&path).await.expect(StatusCode::NO_CONTENT);
         harness.drain().await;
         assert_eq!(receiver.received().len(), 1);
-        let shown = harness.get(&format!("/v1/events/{second}")).await.expect(StatusCode::OK);
+        let shown = harness
+            .get(&format!("/v1/events/{second}"))
+            .await
+            .expect(StatusCode::OK);
         assert_eq!(shown["deliveries"][0]["state"], "canceled");
     });
 }

@@ -19,8 +19,8 @@ use millrace::host::embedded::{EmbeddedDynamo, EmbeddedPostgres, start_postgres}
 use millrace::jobs::{sweep, worker};
 use millrace::model::seal::KeyRing;
 use millrace::queue::Queue;
-use millrace::store::{connect, table};
 use millrace::store::postgres::{Options, Postgres};
+use millrace::store::{connect, table};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -54,7 +54,11 @@ async fn shared_postgres() -> Postgres {
         let server = start_postgres(dir.path()).await.unwrap();
         let postgres = postgres(server.url());
         postgres.migrate().await.unwrap();
-        SharedPostgres { postgres, _server: server, _dir: dir }
+        SharedPostgres {
+            postgres,
+            _server: server,
+            _dir: dir,
+        }
     };
     POSTGRES.get_or_init(start).await.postgres.clone()
 }
@@ -62,7 +66,16 @@ async fn shared_postgres() -> Postgres {
 fn app(config: Config, dynamo: &EmbeddedDynamo, postgres: Postgres) -> Arc<App> {
     let dynamo = connect::embedded_dynamo(&config, dynamo.http_client());
     let key_ring = KeyRing::generate("test", [7; 32]).unwrap();
-    App::new(config, Parts { dynamo, postgres, admin_key: ADMIN_KEY.into(), key_ring }).unwrap()
+    App::new(
+        config,
+        Parts {
+            dynamo,
+            postgres,
+            admin_key: ADMIN_KEY.into(),
+            key_ring,
+        },
+    )
+    .unwrap()
 }
 
 /// A pool of one connection, as the embedded database wants it.
@@ -116,7 +129,14 @@ impl Harness {
     fn on(app: Arc<App>, dynamo: EmbeddedDynamo) -> Self {
         let router = millrace::http::router(app.clone());
         let (project, key) = Default::default();
-        Self { app, router, project, key, leaves_jobs: false, dynamo }
+        Self {
+            app,
+            router,
+            project,
+            key,
+            leaves_jobs: false,
+            dynamo,
+        }
     }
 
     /// Another instance on the same stores.
@@ -142,9 +162,18 @@ impl Harness {
     /// A new project and a key for it with `scopes`.
     pub async fn new_project(&self, scopes: &[&str]) -> (String, String) {
         let name = format!("test {:?}", std::time::Instant::now());
-        let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).take(80).collect();
-        let project = self.as_admin(Method::POST, "/v1/projects", json!({ "name": name })).await;
-        let project = project.expect(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
+        let name: String = name
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric())
+            .take(80)
+            .collect();
+        let project = self
+            .as_admin(Method::POST, "/v1/projects", json!({ "name": name }))
+            .await;
+        let project = project.expect(StatusCode::CREATED)["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let key = self.new_key(&project, scopes).await;
         (project, key)
     }
@@ -154,7 +183,10 @@ impl Harness {
         let path = format!("/v1/projects/{project}/keys");
         let body = json!({ "name": "test", "scopes": scopes });
         let key = self.as_admin(Method::POST, &path, body).await;
-        key.expect(StatusCode::CREATED)["key"].as_str().unwrap().to_owned()
+        key.expect(StatusCode::CREATED)["key"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     pub async fn as_admin(&self, method: Method, path: &str, body: Value) -> Answer {
@@ -162,7 +194,8 @@ impl Harness {
     }
 
     pub async fn get(&self, path: &str) -> Answer {
-        self.request(Method::GET, path, &self.key, Value::Null).await
+        self.request(Method::GET, path, &self.key, Value::Null)
+            .await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
@@ -174,7 +207,8 @@ impl Harness {
     }
 
     pub async fn delete(&self, path: &str) -> Answer {
-        self.request(Method::DELETE, path, &self.key, Value::Null).await
+        self.request(Method::DELETE, path, &self.key, Value::Null)
+            .await
     }
 
     pub async fn request(&self, method: Method, path: &str, key: &str, body: Value) -> Answer {
@@ -198,19 +232,29 @@ impl Harness {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, json, bytes: body }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            json,
+            bytes: body,
+        }
     }
 
     /// An endpoint at `url` for `event_types`; the answer.
     pub async fn endpoint(&self, url: &str, event_types: &[&str]) -> Value {
         let body = json!({ "url": url, "event_types": event_types });
-        self.post("/v1/endpoints", body).await.expect(StatusCode::CREATED)
+        self.post("/v1/endpoints", body)
+            .await
+            .expect(StatusCode::CREATED)
     }
 
     /// Publishes `{type, data}` and gives the event's id.
     pub async fn publish(&self, event_type: &str) -> String {
         let body = json!({ "type": event_type, "data": { "n": 1 } });
-        let answer = self.post("/v1/events", body).await.expect(StatusCode::ACCEPTED);
+        let answer = self
+            .post("/v1/events", body)
+            .await
+            .expect(StatusCode::ACCEPTED);
         answer["id"].as_str().unwrap().to_owned()
     }
 
@@ -255,13 +299,23 @@ pub struct Answer {
 impl Answer {
     /// The body, if the status is `status`.
     pub fn expect(self, status: StatusCode) -> Value {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.bytes));
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.bytes)
+        );
         self.json
     }
 
     /// The problem's `field` and `detail`, if the status is `status`.
     pub fn problem(self, status: u16) -> String {
-        assert_eq!(self.status.as_u16(), status, "{}", String::from_utf8_lossy(&self.bytes));
+        assert_eq!(
+            self.status.as_u16(),
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.bytes)
+        );
         assert_eq!(self.headers["content-type"], "application/problem+json");
         let text = |name: &str| self.json[name].as_str().unwrap_or_default().to_owned();
         format!("{}: {}", text("code"), text("detail"))

@@ -18,18 +18,28 @@ fn events_are_accepted_and_delivered_without_postgres() {
         let id = cut_off.publish("a").await;
         cut_off.drain().await;
         assert_eq!(receiver.only().header("webhook-id"), id);
-        cut_off.get(&format!("/v1/events/{id}")).await.expect(StatusCode::OK);
-        let list = format!("/v1/deliveries?endpoint_id={}", endpoint["id"].as_str().unwrap());
+        cut_off
+            .get(&format!("/v1/events/{id}"))
+            .await
+            .expect(StatusCode::OK);
+        let list = format!(
+            "/v1/deliveries?endpoint_id={}",
+            endpoint["id"].as_str().unwrap()
+        );
         cut_off.get(&list).await.expect(StatusCode::OK);
 
         let refused = cut_off.get("/v1/endpoints").await;
         assert_eq!(refused.headers["retry-after"], "5");
-        assert_eq!(refused.problem(503), "unavailable: the control-plane database is unavailable");
+        assert_eq!(
+            refused.problem(503),
+            "unavailable: the control-plane database is unavailable"
+        );
         let body = json!({ "url": receiver.url });
         cut_off.post("/v1/endpoints", body).await.problem(503);
 
         let ready = cut_off.get("/health/ready").await.expect(StatusCode::OK);
-        let expected = json!({ "status": "degraded", "event_store": "up", "control_plane": "down" });
+        let expected =
+            json!({ "status": "degraded", "event_store": "up", "control_plane": "down" });
         assert_eq!(ready, expected);
         let ready = harness.get("/health/ready").await.expect(StatusCode::OK);
         assert_eq!(ready["status"], "ready");
@@ -47,9 +57,12 @@ fn gone_is_obeyed_at_once_and_told_later() {
 
         let cut_off = harness.without_postgres();
         cut_off.publish("a").await;
-        let failed =
-            millrace::jobs::worker::drain(&cut_off.app, millrace::app::now()).await;
-        assert_eq!(failed.len(), 1, "the control plane could not be told: {failed:?}");
+        let failed = millrace::jobs::worker::drain(&cut_off.app, millrace::app::now()).await;
+        assert_eq!(
+            failed.len(),
+            1,
+            "the control plane could not be told: {failed:?}"
+        );
         cut_off.publish("b").await;
         cut_off.drain().await;
         assert_eq!(receiver.received().len(), 1);
@@ -87,7 +100,7 @@ fn a_change_whose_writer_died_is_projected_by_the_sweeper() {
             targets.matching("a", None).count()
         };
         assert_eq!(matching().await, 1);
-        let repaired = async || sweep::repair_older_than(&harness.app, std::time::Duration::ZERO).await;
+        let repaired = async || sweep::repair(&harness.app, std::time::Duration::ZERO).await;
         while repaired().await.unwrap() > 0 {}
         assert_eq!(matching().await, 0);
     });

@@ -13,12 +13,19 @@ fn a_key_is_shown_once_and_works_until_revoked() {
         let harness = Harness::new().await;
         let path = format!("/v1/projects/{}/keys", harness.project);
         let body = json!({ "name": "ci", "scopes": ["events:read", "events:read"] });
-        let created = harness.as_admin(Method::POST, &path, body).await.expect(StatusCode::CREATED);
+        let created = harness
+            .as_admin(Method::POST, &path, body)
+            .await
+            .expect(StatusCode::CREATED);
         assert_eq!(created["scopes"], json!(["events:read"]));
         let key = created["key"].as_str().unwrap();
         assert!(key.starts_with("mr_") && key.starts_with(created["hint"].as_str().unwrap()));
 
-        let read = async || harness.request(Method::GET, "/v1/events", key, Value::Null).await;
+        let read = async || {
+            harness
+                .request(Method::GET, "/v1/events", key, Value::Null)
+                .await
+        };
         read().await.expect(StatusCode::OK);
         let listed = harness.as_admin(Method::GET, &path, Value::Null).await;
         assert!(!String::from_utf8_lossy(&listed.bytes).contains(key));
@@ -39,13 +46,25 @@ fn projects_need_the_admin_key_and_unique_names() {
         let project = harness.as_admin(Method::GET, &path, Value::Null).await;
         let project = project.expect(StatusCode::OK);
         let body = json!({ "name": project["name"] });
-        let taken = harness.as_admin(Method::POST, "/v1/projects", body).await.problem(409);
-        assert_eq!(taken, "conflict: name: a project of that name exists already");
+        let taken = harness
+            .as_admin(Method::POST, "/v1/projects", body)
+            .await
+            .problem(409);
+        assert_eq!(
+            taken,
+            "conflict: name: a project of that name exists already"
+        );
         let nameless = json!({ "name": "" });
-        harness.as_admin(Method::POST, "/v1/projects", nameless).await.problem(400);
+        harness
+            .as_admin(Method::POST, "/v1/projects", nameless)
+            .await
+            .problem(400);
         let nobody = "/v1/projects/prj_00000000000000000000000000/keys";
         let body = json!({ "name": "x", "scopes": ALL_SCOPES });
-        harness.as_admin(Method::POST, nobody, body).await.problem(404);
+        harness
+            .as_admin(Method::POST, nobody, body)
+            .await
+            .problem(404);
     });
 }
 
@@ -56,7 +75,9 @@ fn operations() -> Vec<(Method, String, Value)> {
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
-            let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
+            let Ok(method) = method.to_uppercase().parse::<Method>() else {
+                continue;
+            };
             if operation.get("responses").is_some() {
                 let security = operation["security"][0].clone();
                 operations.push((method, path.clone(), security));
@@ -76,7 +97,9 @@ fn every_route_refuses_a_key_without_its_scope() {
                 .replace("{key_id}", "key_00000000000000000000000000")
                 .replace("{id}", "ep_00000000000000000000000000");
             let ask = async |key: &str| {
-                harness.request(method.clone(), &path, key, Value::Null).await
+                harness
+                    .request(method.clone(), &path, key, Value::Null)
+                    .await
             };
             if let Some(scopes) = security.get("api_key") {
                 let needed = scopes[0].as_str().unwrap();
@@ -91,7 +114,11 @@ fn every_route_refuses_a_key_without_its_scope() {
                 ask("").await.problem(401);
                 ask(&harness.key).await.problem(401);
             } else {
-                assert_eq!(ask("").await.status, StatusCode::OK, "{method} {path} is open");
+                assert_eq!(
+                    ask("").await.status,
+                    StatusCode::OK,
+                    "{method} {path} is open"
+                );
             }
         }
     });
@@ -106,7 +133,10 @@ fn another_projects_things_are_not_there() {
         let endpoint = endpoint["id"].as_str().unwrap();
         let event = harness.publish("a").await;
         harness.drain().await;
-        let shown = harness.get(&format!("/v1/events/{event}")).await.expect(StatusCode::OK);
+        let shown = harness
+            .get(&format!("/v1/events/{event}"))
+            .await
+            .expect(StatusCode::OK);
         let delivery = shown["deliveries"][0]["id"].as_str().unwrap();
 
         let (_, stranger) = harness.new_project(&ALL_SCOPES).await;
@@ -121,10 +151,14 @@ fn another_projects_things_are_not_there() {
                 "/v1/deliveries" => format!("/v1/deliveries?endpoint_id={endpoint}"),
                 _ => continue,
             };
-            let answer = harness.request(method.clone(), &path, &stranger, json!({})).await;
+            let answer = harness
+                .request(method.clone(), &path, &stranger, json!({}))
+                .await;
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}");
         }
-        let listed = harness.request(Method::GET, "/v1/events", &stranger, Value::Null).await;
+        let listed = harness
+            .request(Method::GET, "/v1/events", &stranger, Value::Null)
+            .await;
         assert_eq!(listed.expect(StatusCode::OK)["data"], json!([]));
         assert_eq!(receiver.received().len(), 1);
     });

@@ -31,7 +31,6 @@ pub enum Reply {
 pub struct Received {
     pub headers: HeaderMap,
     pub body: Bytes,
-    pub path: String,
 }
 
 impl Received {
@@ -62,8 +61,14 @@ impl Receiver {
     pub async fn start(script: impl IntoIterator<Item = Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let state = State { script: script.into_iter().collect(), received: vec![] };
-        let receiver = Self { url, state: Arc::new(Mutex::new(state)) };
+        let state = State {
+            script: script.into_iter().collect(),
+            received: vec![],
+        };
+        let receiver = Self {
+            url,
+            state: Arc::new(Mutex::new(state)),
+        };
         tokio::spawn(receiver.clone().serve(listener));
         receiver
     }
@@ -99,11 +104,17 @@ impl Receiver {
         request: http::Request<Incoming>,
     ) -> Result<http::Response<Full<Bytes>>, &'static str> {
         let (parts, body) = request.into_parts();
-        let body = body.collect().await.map_err(|_| "the request broke off")?.to_bytes();
-        let path = parts.uri.path().to_owned();
+        let body = body
+            .collect()
+            .await
+            .map_err(|_| "the request broke off")?
+            .to_bytes();
         let reply = {
             let mut state = self.state.lock().unwrap();
-            state.received.push(Received { headers: parts.headers, body, path });
+            state.received.push(Received {
+                headers: parts.headers,
+                body,
+            });
             state.script.pop_front().unwrap_or(Reply::Status(200))
         };
         let mut response = http::Response::new(Full::new(Bytes::new()));

@@ -10,8 +10,12 @@ fn every_statement_prepares_against_the_migrated_schema() {
     run(async {
         let harness = Harness::new().await;
         let client = harness.app.postgres.get().await.unwrap();
-        let modules =
-            [projects::STATEMENTS, api_keys::STATEMENTS, endpoints::STATEMENTS, outbox::STATEMENTS];
+        let modules = [
+            projects::STATEMENTS,
+            api_keys::STATEMENTS,
+            endpoints::STATEMENTS,
+            outbox::STATEMENTS,
+        ];
         for statement in modules.concat() {
             if let Err(error) = client.prepare(statement).await {
                 panic!("{error}\n{statement}");
@@ -26,7 +30,18 @@ fn the_table_is_as_described() {
         let harness = Harness::new().await;
         let differences = table::differences(&harness.app.dynamo).await.unwrap();
         assert_eq!(differences, Vec::<String>::new());
-        assert!(harness.app.postgres.pending_migrations().await.unwrap().is_empty());
-        assert!(harness.app.postgres.migrate().await.unwrap().is_empty(), "again changes nothing");
+        assert!(
+            harness
+                .app
+                .postgres
+                .pending_migrations()
+                .await
+                .unwrap()
+                .is_empty()
+        );
+        assert!(
+            harness.app.postgres.migrate().await.unwrap().is_empty(),
+            "again changes nothing"
+        );
     });
 }

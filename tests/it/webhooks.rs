@@ -16,7 +16,10 @@ fn verify(secret: &Value, received: &Received) {
 }
 
 async fn deliveries(harness: &Harness, event: &str) -> Vec<Value> {
-    let shown = harness.get(&format!("/v1/events/{event}")).await.expect(StatusCode::OK);
+    let shown = harness
+        .get(&format!("/v1/events/{event}"))
+        .await
+        .expect(StatusCode::OK);
     shown["deliveries"].as_array().unwrap().clone()
 }
 
@@ -39,7 +42,10 @@ fn an_event_arrives_signed_as_a_cloud_event() {
         let received = receiver.only();
         verify(&endpoint["secret"], &received);
         assert_eq!(received.header("webhook-id"), id);
-        assert_eq!(received.header("content-type"), "application/cloudevents+json");
+        assert_eq!(
+            received.header("content-type"),
+            "application/cloudevents+json"
+        );
         assert!(received.header("user-agent").starts_with("Millrace/"));
         let event = cloudevents::event::Event::try_from_json(&received.body);
         assert_eq!(event["type"], "user.created");
@@ -70,20 +76,37 @@ fn an_ed25519_endpoint_is_verified_with_its_public_key() {
         let harness = Harness::new().await;
         let receiver = Receiver::start([]).await;
         let body = json!({ "url": receiver.url, "scheme": "v1a" });
-        let endpoint = harness.post("/v1/endpoints", body).await.expect(StatusCode::CREATED);
+        let endpoint = harness
+            .post("/v1/endpoints", body)
+            .await
+            .expect(StatusCode::CREATED);
         harness.publish("a").await;
         harness.drain().await;
 
         let received = receiver.only();
-        let (id, time) = (received.header("webhook-id"), received.header("webhook-timestamp"));
+        let (id, time) = (
+            received.header("webhook-id"),
+            received.header("webhook-timestamp"),
+        );
         let mut signed = format!("{id}.{time}.").into_bytes();
         signed.extend_from_slice(&received.body);
         let decode = |text: &str| {
             use base64::Engine;
-            base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+            base64::engine::general_purpose::STANDARD
+                .decode(text)
+                .unwrap()
         };
-        let public = decode(endpoint["secret"].as_str().unwrap().strip_prefix("whpk_").unwrap());
-        let signature = received.header("webhook-signature").strip_prefix("v1a,").unwrap();
+        let public = decode(
+            endpoint["secret"]
+                .as_str()
+                .unwrap()
+                .strip_prefix("whpk_")
+                .unwrap(),
+        );
+        let signature = received
+            .header("webhook-signature")
+            .strip_prefix("v1a,")
+            .unwrap();
         ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, public)
             .verify(&signed, &decode(signature))
             .unwrap();
@@ -97,10 +120,15 @@ fn a_rotated_secret_signs_beside_the_new_one_for_a_day() {
         let receiver = Receiver::start([]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
-        let rotated = harness.post(&format!("{path}/rotate-secret"), json!({})).await;
+        let rotated = harness
+            .post(&format!("{path}/rotate-secret"), json!({}))
+            .await;
         let rotated = rotated.expect(StatusCode::OK);
         assert_ne!(rotated["secret"], endpoint["secret"]);
-        let current = harness.get(&format!("{path}/secret")).await.expect(StatusCode::OK);
+        let current = harness
+            .get(&format!("{path}/secret"))
+            .await
+            .expect(StatusCode::OK);
         assert_eq!(current, rotated);
 
         harness.publish("a").await;
@@ -111,8 +139,15 @@ fn a_rotated_secret_signs_beside_the_new_one_for_a_day() {
         assert_eq!(received.header("webhook-signature").split(' ').count(), 2);
 
         let tomorrow = app::now() + Duration::from_secs(24 * 3600 + 1);
-        let targets = harness.app.plane.targets(&harness.project.parse().unwrap()).await.unwrap();
-        let target = targets.get(&endpoint["id"].as_str().unwrap().parse().unwrap()).unwrap();
+        let targets = harness
+            .app
+            .plane
+            .targets(&harness.project.parse().unwrap())
+            .await
+            .unwrap();
+        let target = targets
+            .get(&endpoint["id"].as_str().unwrap().parse().unwrap())
+            .unwrap();
         assert_eq!(target.signing(tomorrow).count(), 1);
     });
 }
@@ -156,7 +191,9 @@ fn the_schedule_ends() {
         let id = harness.publish("a").await;
         harness.drain().await;
         for day in 1..=10 {
-            harness.sweep_after(Duration::from_secs(day * 30 * 3600)).await;
+            harness
+                .sweep_after(Duration::from_secs(day * 30 * 3600))
+                .await;
         }
         assert_eq!(receiver.received().len(), 10);
         let delivery = only_delivery(&harness, &id).await;
@@ -228,7 +265,11 @@ fn redirects_are_not_followed_and_large_answers_are_cut() {
         assert_eq!(delivery["state"], "pending");
         let delivery = only_delivery(&harness, &large).await;
         let kept = delivery["attempts"][0]["response"].as_str().unwrap();
-        assert!(kept.starts_with("no no") && kept.len() <= 256, "{}", kept.len());
+        assert!(
+            kept.starts_with("no no") && kept.len() <= 256,
+            "{}",
+            kept.len()
+        );
     });
 }
 
@@ -251,7 +292,12 @@ fn a_private_address_is_not_called_where_that_is_forbidden() {
         let mut config = config();
         config.delivery.allow_private_targets = Some(false);
         let harness = Harness::with(config).await;
-        for url in ["https://127.0.0.1/", "https://[::ffff:10.0.0.1]/", "https://localhost/", "http://example.com/"] {
+        for url in [
+            "https://127.0.0.1/",
+            "https://[::ffff:10.0.0.1]/",
+            "https://localhost/",
+            "http://example.com/",
+        ] {
             let body = json!({ "url": url });
             let answer = harness.post("/v1/endpoints", body).await;
             assert_eq!(answer.json["field"], "url", "{url}");
@@ -279,7 +325,9 @@ fn an_event_fans_out_to_a_thousand_endpoints_once() {
         assert_eq!(receiver.received().len(), 1000);
 
         // The same job once more changes nothing.
-        let job = millrace::model::job::Job::FanOut { event: id.parse().unwrap() };
+        let job = millrace::model::job::Job::FanOut {
+            event: id.parse().unwrap(),
+        };
         harness.app.queue.send(vec![job], Duration::ZERO).await;
         harness.drain().await;
         harness.sweep_after(Duration::from_secs(600)).await;
