@@ -78,7 +78,7 @@ fn targets() -> Targets {
             secrets: vec![],
         }
     };
-    Targets::new((0..ENDPOINTS).map(target).collect())
+    Targets::new((0..ENDPOINTS).map(target).collect(), vec![])
 }
 
 fn events(c: &mut Criterion) {

@@ -19,4 +19,5 @@ mod receiver;
 mod schema;
 mod sqs;
 mod stores;
+mod telemetry;
 mod webhooks;
