@@ -80,8 +80,8 @@ impl Queue {
         }
     }
 
-    /// Sends jobs to be run after `delay`, as part of the trace in hand. Their due times are in the store
-    /// already, so a refused one is only late.
+    /// Sends jobs to be run after `delay`, as part of the trace in hand. Their due
+    /// times are in the store already, so a refused one is only late.
     pub async fn send(&self, jobs: Vec<Job>, delay: Duration) {
         if !self.holds(delay) {
             return;

@@ -56,7 +56,8 @@ impl Local {
         }
     }
 
-    /// Takes a job in, as part of the trace in hand; false if it is there already or there is no room.
+    /// Takes a job in, as part of the trace in hand; false if it is there already
+    /// or there is no room.
     pub fn push(&self, job: Job) -> bool {
         self.lanes.push(job, scope::traceparent()).is_ok()
     }

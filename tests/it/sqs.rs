@@ -12,7 +12,7 @@ use aws_sdk_sqs::config::{BehaviorVersion, Builder, Credentials, Region};
 use aws_sdk_sqs::types::QueueAttributeName;
 use http::StatusCode;
 use millrace::app;
-use millrace::config::{Config, Handler};
+use millrace::config::{Config, Handler, TracesChoice};
 use millrace::jobs::{sweep, worker};
 use millrace::model::id::EndpointId;
 use millrace::model::job::{Envelope, Job};
@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Harness, run};
 use crate::receiver::{Receiver, Reply};
+use crate::telemetry::spans;
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -202,6 +203,50 @@ fn an_event_goes_through_the_queue_once() {
         harness.drain().await;
         assert_eq!(receiver.only().header("webhook-id"), id);
         assert!(queues.is_empty().await);
+    });
+}
+
+#[test]
+fn a_trace_goes_on_through_both_queues() {
+    run(async {
+        let Some(queues) = Queues::new().await else {
+            return;
+        };
+        let collector = Receiver::start([]).await;
+        let mut config = config();
+        config.telemetry.traces = TracesChoice::Otlp;
+        config.telemetry.otlp_url.clone_from(&collector.url);
+        let harness = Harness::with_queue(config, queues.queue()).await;
+        let receiver = Receiver::start([]).await;
+        // More than one write takes, so that a fan-out comes between.
+        for _ in 0..26 {
+            harness.endpoint(&receiver.url, &["*"]).await;
+        }
+        let (trace, parent) = ("6553f100a006649127e371903a2de979", "4c721bf33e3caf8f");
+        let request = http::Request::post("/v1/events")
+            .header("authorization", format!("Bearer {}", harness.key))
+            .header("content-type", "application/json")
+            .header("traceparent", format!("00-{trace}-{parent}-01"))
+            .body(json!({ "type": "a" }).to_string().into());
+        let answer = harness.send(request.unwrap()).await;
+        answer.expect(StatusCode::ACCEPTED);
+        harness.drain().await;
+        harness.app.telemetry.flush().await;
+
+        let spans = spans(&collector, trace);
+        let named = |name: &str| spans.iter().filter(|span| span.name == name).count();
+        assert_eq!((named("POST /v1/events"), named("fan_out")), (1, 1));
+        assert_eq!((named("deliver"), named("POST"), spans.len()), (26, 26, 54));
+        for span in &spans {
+            let above = match span.name.as_str() {
+                "POST /v1/events" => continue,
+                "fan_out" => "POST /v1/events",
+                "deliver" => "fan_out",
+                _ => "deliver",
+            };
+            let up = spans.iter().find(|up| up.span_id == span.parent_span_id);
+            assert_eq!(up.map(|up| up.name.as_str()), Some(above));
+        }
     });
 }
 

@@ -26,7 +26,7 @@ fn traced(collector: &Receiver) -> Config {
 }
 
 /// The spans of one trace, by when they began.
-fn spans(collector: &Receiver, trace: &str) -> Vec<Span> {
+pub fn spans(collector: &Receiver, trace: &str) -> Vec<Span> {
     let bodies = collector.received().into_iter().map(|sent| sent.body);
     let mut spans: Vec<Span> = bodies
         .map(|body| ExportTraceServiceRequest::decode(body).unwrap())
@@ -156,7 +156,7 @@ fn a_failed_attempt_shows_and_a_swept_retry_is_a_trace_of_its_own() {
         harness.app.telemetry.flush().await;
         let second = receiver.received()[1].header("traceparent").to_owned();
         assert_ne!(first[3..35], second[3..35]);
-        let spans = super::telemetry::spans(&collector, &second[3..35]);
+        let spans = self::spans(&collector, &second[3..35]);
         assert!(shown(&spans).contains(&format!("event.id = {event}")));
         assert!(shown(&spans).contains("delivery.attempt = 2"));
     });
