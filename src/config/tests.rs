@@ -1,3 +1,5 @@
+//! The layers of configuration, and what is said of a mistake in any of them.
+
 use insta::assert_snapshot;
 
 use super::check::{RANGES, at, env_name};

@@ -18,6 +18,7 @@ use crate::model::delivery::{Attempt, State as DeliveryState};
 use crate::model::endpoint::State as EndpointState;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::Job;
+use crate::model::time::Time;
 use crate::store::deliveries::{self, StoredDelivery};
 
 /// One event to one endpoint.
@@ -42,11 +43,10 @@ pub struct Delivery {
     /// The latest attempts, up to 12, the oldest first.
     pub attempts: Vec<Attempt>,
     /// When it was first planned.
-    #[schema(value_type = String, format = DateTime)]
-    pub created_at: Timestamp,
+    pub created_at: Time,
     /// When the next attempt is made at the latest; null unless pending.
-    #[schema(value_type = Option<String>, format = DateTime, required)]
-    pub next_attempt_at: Option<Timestamp>,
+    #[schema(required)]
+    pub next_attempt_at: Option<Time>,
 }
 
 impl From<StoredDelivery> for Delivery {
@@ -60,8 +60,8 @@ impl From<StoredDelivery> for Delivery {
             state: row.state,
             attempts_made: row.progress.made,
             attempts: row.attempts,
-            created_at: row.created,
-            next_attempt_at: row.due,
+            created_at: row.created.into(),
+            next_attempt_at: row.due.map(Time),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -20,6 +20,7 @@ use crate::model::event;
 use crate::model::filter::Filter;
 use crate::model::id::{DeliveryId, EndpointId, EventId, base32};
 use crate::model::signature::{Scheme, Secret};
+use crate::model::time::Time;
 use crate::sender;
 use crate::store::data_plane::{open_secret, seal_secret};
 use crate::store::endpoints::{self, Endpoint as Row};
@@ -48,11 +49,9 @@ pub struct Endpoint {
     #[schema(value_type = EndpointState)]
     pub state: EndpointState,
     /// When it was created.
-    #[schema(value_type = String, format = DateTime)]
-    pub created_at: Timestamp,
+    pub created_at: Time,
     /// When it was last changed.
-    #[schema(value_type = String, format = DateTime)]
-    pub updated_at: Timestamp,
+    pub updated_at: Time,
 }
 
 impl From<Row> for Endpoint {
@@ -64,8 +63,8 @@ impl From<Row> for Endpoint {
             event_types: row.event_types,
             tenant: row.tenant,
             state: row.state,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
+            created_at: row.created_at.into(),
+            updated_at: row.updated_at.into(),
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::model::event::{self, Event, Mode, PlainDefaults};
 use crate::model::id::{EndpointId, EventId, ProjectId, base32};
 use crate::model::job::Job;
+use crate::model::time::Time;
 use crate::store::events::{EventFilter, EventRow, Fan, StoredEvent};
 use crate::store::{deliveries, events};
 
@@ -232,8 +233,7 @@ pub struct EventSummary {
     /// The CloudEvents `time`.
     pub time: Option<String>,
     /// When it was accepted.
-    #[schema(value_type = String, format = DateTime)]
-    pub received_at: Timestamp,
+    pub received_at: Time,
 }
 
 impl From<EventRow> for EventSummary {
@@ -246,7 +246,7 @@ impl From<EventRow> for EventSummary {
             subject: row.subject,
             tenant: row.tenant,
             time: row.time,
-            received_at: row.received,
+            received_at: row.received.into(),
         }
     }
 }
@@ -306,11 +306,9 @@ pub struct EventDetail {
     /// Its id.
     pub id: EventId,
     /// When it was accepted.
-    #[schema(value_type = String, format = DateTime)]
-    pub received_at: Timestamp,
+    pub received_at: Time,
     /// When it may be forgotten.
-    #[schema(value_type = String, format = DateTime)]
-    pub expires_at: Timestamp,
+    pub expires_at: Time,
     /// The CloudEvent, as it is sent to endpoints.
     #[schema(value_type = Object)]
     pub event: Box<RawValue>,
@@ -335,8 +333,8 @@ pub async fn get(
     let body = String::from_utf8(event.body.into()).map_err(Error::internal)?;
     Ok(Json(EventDetail {
         id: event.id,
-        received_at: event.received,
-        expires_at: event.expires,
+        received_at: event.received.into(),
+        expires_at: event.expires.into(),
         event: RawValue::from_string(body).map_err(Error::internal)?,
         deliveries: rows.into_iter().map(Delivery::from).collect(),
     }))

@@ -50,11 +50,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let detail = error.into_inner().to_string();
-        match path.as_str() {
-            "." => Invalid::body(format!("the body is not the JSON expected here: {detail}")),
-            _ => Invalid::new(path, detail),
-        }
+        named(&path, &error.into_inner().to_string())
     })?;
     json.end()
         .map_err(|error| Invalid::body(format!("after the JSON body: {error}")))?;
@@ -90,12 +86,30 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
             .map(Self)
             .map_err(|error| {
                 let path = error.path().to_string();
-                let detail = error.into_inner().to_string();
-                match path.as_str() {
-                    "." => Invalid::new("query", detail).into(),
-                    _ => Error::invalid(path, detail),
-                }
+                named(&path, &error.into_inner().to_string()).into()
             })
+    }
+}
+
+/// What serde found wrong at `path`, by the field's name: serde puts that of a
+/// missing or unknown field in the text alone.
+fn named(path: &str, detail: &str) -> Invalid {
+    // Where in the body it is helps nobody who is told the field.
+    let detail = detail
+        .split(" at line ")
+        .next()
+        .unwrap_or(detail)
+        .to_owned();
+    let quoted = ["missing field `", "unknown field `"]
+        .iter()
+        .find_map(|lead| detail.strip_prefix(lead)?.split('`').next());
+    match (path, quoted) {
+        (".", None) => Invalid::body(format!("the request is not as expected here: {detail}")),
+        (".", Some(name)) => Invalid::new(name.to_owned(), detail),
+        (path, Some(name)) if !path.ends_with(name) => {
+            Invalid::new(format!("{path}.{name}"), detail)
+        }
+        (path, _) => Invalid::new(path.to_owned(), detail),
     }
 }
 

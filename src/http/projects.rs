@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use http::StatusCode;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::auth::Admin;
@@ -15,6 +14,7 @@ use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::id::{KeyId, ProjectId};
 use crate::model::key::{self, Scope};
+use crate::model::time::Time;
 use crate::store::api_keys::{self, ApiKey as KeyRow};
 use crate::store::outbox;
 use crate::store::projects::{self, Project as Row};
@@ -30,8 +30,7 @@ pub struct Project {
     /// Its name.
     pub name: String,
     /// When it was created.
-    #[schema(value_type = String, format = DateTime)]
-    pub created_at: Timestamp,
+    pub created_at: Time,
 }
 
 impl From<Row> for Project {
@@ -39,7 +38,7 @@ impl From<Row> for Project {
         Self {
             id: row.id,
             name: row.name,
-            created_at: row.created_at,
+            created_at: row.created_at.into(),
         }
     }
 }
@@ -140,11 +139,10 @@ pub struct ApiKey {
     /// What it may do.
     pub scopes: Vec<Scope>,
     /// When it was created.
-    #[schema(value_type = String, format = DateTime)]
-    pub created_at: Timestamp,
+    pub created_at: Time,
     /// When it was revoked.
-    #[schema(value_type = Option<String>, format = DateTime, required)]
-    pub revoked_at: Option<Timestamp>,
+    #[schema(required)]
+    pub revoked_at: Option<Time>,
 }
 
 impl From<KeyRow> for ApiKey {
@@ -154,8 +152,8 @@ impl From<KeyRow> for ApiKey {
             name: row.name,
             hint: row.hint,
             scopes: row.scopes,
-            created_at: row.created_at,
-            revoked_at: row.revoked_at,
+            created_at: row.created_at.into(),
+            revoked_at: row.revoked_at.map(Time),
         }
     }
 }

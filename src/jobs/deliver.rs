@@ -186,7 +186,7 @@ fn outcome(attempted: &Attempted, sent: Timestamp) -> Outcome {
 fn entry(attempted: &Attempted, sent: Timestamp) -> Attempt {
     let response = attempted.outcome.as_ref().ok();
     Attempt {
-        at: sent,
+        at: sent.into(),
         duration_ms: u64::try_from(attempted.latency.as_millis()).unwrap_or(u64::MAX),
         status: response.map(|response| response.status),
         error: attempted.outcome.as_ref().err().map(ToString::to_string),

@@ -19,7 +19,7 @@ const WINS_MAX: usize = 16;
 /// Projections that failed and are repaired in one sweep.
 const REPAIRS_MAX: i64 = 100;
 /// How old an outbox row is before its writer is presumed dead.
-const REPAIR_AGE: Duration = Duration::from_secs(2);
+pub const REPAIR_AGE: Duration = Duration::from_secs(2);
 
 /// What a sweep did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -90,12 +90,13 @@ async fn sweep_shard(
     Ok(Swept { enqueued, more })
 }
 
-/// Projects the control-plane changes whose writer did not live to do it.
+/// Projects the control-plane changes of `age` or older, whose writers did not
+/// live to do it; how many those were.
 ///
 /// # Errors
 /// When either store is out of reach; the changes stay in the outbox.
-pub async fn repair(app: &App) -> Result<usize> {
-    let pending = outbox::pending(&app.postgres, REPAIR_AGE, REPAIRS_MAX).await?;
+pub async fn repair(app: &App, age: Duration) -> Result<usize> {
+    let pending = outbox::pending(&app.postgres, age, REPAIRS_MAX).await?;
     for change in &pending {
         outbox::project(&app.postgres, &app.plane, change).await?;
     }

@@ -90,7 +90,7 @@ async fn repair_often(app: Arc<App>, stop: CancellationToken) {
         .await
         .is_some()
     {
-        match sweep::repair(&app).await {
+        match sweep::repair(&app, sweep::REPAIR_AGE).await {
             Ok(0) => {}
             Ok(changes) => tracing::info!(changes, "control-plane changes projected late"),
             Err(error) => report("sweep", "outbox", &error),

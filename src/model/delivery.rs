@@ -16,10 +16,10 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::retry::Schedule;
+use super::time::Time;
 
 /// Where a delivery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -70,8 +70,7 @@ pub struct UnknownState;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Attempt {
     /// When the request was sent.
-    #[schema(value_type = String, format = DateTime)]
-    pub at: Timestamp,
+    pub at: Time,
     /// From the first byte sent, connecting included, to the last byte read.
     pub duration_ms: u64,
     /// The answer's status; absent when none came.

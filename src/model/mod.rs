@@ -13,3 +13,4 @@ pub mod key;
 pub mod retry;
 pub mod seal;
 pub mod signature;
+pub mod time;

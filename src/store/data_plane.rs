@@ -221,7 +221,10 @@ impl DataPlane {
     }
 
     /// Projects an endpoint, unless a later version is there.
-    pub(super) async fn put_endpoint(&self, sealed: &SealedEndpoint) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn put_endpoint(&self, sealed: &SealedEndpoint) -> Result<()> {
         let endpoint = &sealed.endpoint;
         let mut item = Item::new();
         item.insert("pk".into(), s(keys::project(&endpoint.project)));
@@ -252,7 +255,10 @@ impl DataPlane {
     }
 
     /// Projects an API key, unless a later version is there.
-    pub(super) async fn put_key(&self, key: &ApiKey) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn put_key(&self, key: &ApiKey) -> Result<()> {
         let mut item = Item::new();
         item.insert("pk".into(), s(keys::key(&key.hash)));
         item.insert("sk".into(), s(keys::KEY));

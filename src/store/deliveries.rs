@@ -168,7 +168,7 @@ fn read_attempts(item: &Item) -> Result<Vec<Attempt>> {
 
 fn read_attempt(map: &Item) -> Result<Attempt> {
     Ok(Attempt {
-        at: map.time("at")?,
+        at: map.time("at")?.into(),
         duration_ms: u64::try_from(map.num("duration_ms")?).map_err(Error::internal)?,
         status: map
             .num_opt("status")
@@ -180,7 +180,7 @@ fn read_attempt(map: &Item) -> Result<Attempt> {
 
 fn write_attempt(attempt: &Attempt) -> AttributeValue {
     let mut map = HashMap::with_capacity(5);
-    map.insert("at".into(), ms(attempt.at));
+    map.insert("at".into(), ms(attempt.at.0));
     map.insert(
         "duration_ms".into(),
         n(i64::try_from(attempt.duration_ms).unwrap_or(i64::MAX)),

@@ -1,0 +1,84 @@
+//! DynamoDB on SQLite, in process.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::shared::IntoShared;
+use dynoxide::Database;
+
+use super::in_process::InProcess;
+use crate::host::data_dir::unreadable;
+
+const FILE: &str = "dynamodb.sqlite";
+
+/// A DynamoDB in this process; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct EmbeddedDynamo {
+    engine: InProcess,
+}
+
+/// Opens the database of the data directory `dir`, or makes it.
+///
+/// A commit is with the operating system before its answer: it outlives the
+/// process, however that ends. It reaches the disk at the next checkpoint, so a
+/// loss of power may cost the last moments, and never the file.
+///
+/// # Errors
+/// The file cannot be read, written or understood.
+pub fn start_dynamodb(dir: &Path) -> anyhow::Result<EmbeddedDynamo> {
+    let path = dir.join(FILE);
+    let name = path.to_str().context("data_dir: its path is not UTF-8")?;
+    if path.exists() && !is_sqlite(&path).with_context(|| unreadable(&path))? {
+        // The engine's own message would send the reader after an encryption key.
+        bail!("{}: it is no SQLite database", unreadable(&path));
+    }
+    open(|| Database::new(name)).with_context(|| unreadable(&path))
+}
+
+impl EmbeddedDynamo {
+    /// One that is gone with the last clone, for tests.
+    ///
+    /// # Errors
+    /// SQLite does not start.
+    pub fn memory() -> anyhow::Result<Self> {
+        open(Database::memory)
+    }
+
+    /// What an SDK client is built with to talk to this database.
+    pub fn http_client(&self) -> SharedHttpClient {
+        self.engine.clone().into_shared()
+    }
+
+    /// Removes what has passed its time to live, which AWS does by itself, and
+    /// returns how many items that were. Reads every item of the table, a page
+    /// at a time with other calls in between, so call it seldom.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub async fn sweep_ttl(&self) -> anyhow::Result<usize> {
+        let database = self.engine.database().clone();
+        let swept = tokio::task::spawn_blocking(move || database.sweep_ttl()).await?;
+        swept.context("the embedded DynamoDB cannot remove what has expired")
+    }
+}
+
+/// An empty file is one that SQLite has yet to write to.
+fn is_sqlite(path: &Path) -> std::io::Result<bool> {
+    let mut head = Vec::new();
+    File::open(path)?.take(16).read_to_end(&mut head)?;
+    Ok(head.is_empty() || head == b"SQLite format 3\0")
+}
+
+fn open(database: impl FnOnce() -> dynoxide::Result<Database>) -> anyhow::Result<EmbeddedDynamo> {
+    let database = database()?;
+    // The pair leaves SQLite at synchronous = NORMAL: no fsync for each commit.
+    database.enable_bulk_loading()?;
+    database.disable_bulk_loading()?;
+    // A file that is no database, or has lost its head, shows here.
+    database.table_count()?;
+    let engine = InProcess::new(database)?;
+    Ok(EmbeddedDynamo { engine })
+}

@@ -1,0 +1,35 @@
+//! Times as the API writes them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A time in JSON: RFC 3339 in UTC, always with three digits of milliseconds, so
+/// that text sorts as time does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, utoipa::ToSchema)]
+#[schema(value_type = String, format = DateTime, examples("2026-01-31T12:00:00.000Z"))]
+pub struct Time(pub Timestamp);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{:.3}", self.0))
+    }
+}
+
+impl From<Timestamp> for Time {
+    fn from(at: Timestamp) -> Self {
+        Self(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_are_always_written() {
+        let time = Time(Timestamp::from_millisecond(1_700_000_000_120).unwrap());
+        let json = serde_json::to_string(&time).unwrap();
+        assert_eq!(json, "\"2023-11-14T22:13:20.120Z\"");
+        assert_eq!(serde_json::from_str::<Time>(&json).unwrap(), time);
+    }
+}

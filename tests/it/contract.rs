@@ -1,0 +1,61 @@
+//! The frame around all routes, and the OpenAPI document.
+
+use axum::body::Body;
+use http::{Method, Request, StatusCode};
+use serde_json::Value;
+
+use crate::harness::{Harness, run};
+
+#[test]
+fn errors_are_problems_with_the_requests_id() {
+    run(async {
+        let harness = Harness::new().await;
+        let answer = harness.get("/v1/nowhere").await;
+        let id = answer.headers["x-request-id"].to_str().unwrap().to_owned();
+        assert_eq!(answer.json["request_id"], Value::String(id));
+        assert_eq!(answer.problem(404), "not_found: GET /v1/nowhere not found");
+
+        let answer = harness.delete("/v1/events").await;
+        let allow = answer.headers["allow"].to_str().unwrap().to_owned();
+        assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
+        answer.problem(405);
+
+        let mine = Request::get("/health")
+            .header("x-request-id", "mine-1234")
+            .body(Body::empty());
+        let answer = harness.send(mine.unwrap()).await;
+        assert_eq!(answer.headers["x-request-id"], "mine-1234");
+    });
+}
+
+#[test]
+fn a_request_without_a_body_where_one_is_needed_says_what_is_missing() {
+    run(async {
+        let harness = Harness::new().await;
+        let problem = harness
+            .post("/v1/endpoints", Value::Null)
+            .await
+            .problem(400);
+        assert!(problem.contains("url"), "{problem}");
+    });
+}
+
+#[test]
+fn the_document_describes_every_route_and_every_reference_resolves() {
+    run(async {
+        let harness = Harness::new().await;
+        let document = harness.get("/openapi.json").await.expect(StatusCode::OK);
+        assert_eq!(
+            document["openapi"].as_str().unwrap().split('.').next(),
+            Some("3")
+        );
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#/").skip(1) {
+            let pointer = format!("/{}", reference.split('"').next().unwrap());
+            assert!(document.pointer(&pointer).is_some(), "{pointer}");
+        }
+        let page = harness.request(Method::GET, "/docs", "", Value::Null).await;
+        assert_eq!(page.status, StatusCode::OK);
+    });
+}

@@ -1,0 +1,285 @@
+//! Deliveries: listed, retried, replayed, and found again when the queue forgot
+//! them.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use millrace::app;
+use millrace::jobs::sweep;
+use millrace::model::endpoint::State;
+use millrace::model::id::EndpointId;
+use millrace::model::signature::{Scheme, Secret};
+use millrace::queue::Queue;
+use millrace::store::data_plane::seal_secret;
+use millrace::store::endpoints::{Endpoint, SealedEndpoint, SealedSecret};
+use serde_json::{Value, json};
+
+use crate::harness::{Harness, run};
+use crate::receiver::{Receiver, Reply};
+
+/// Projects `count` endpoints as the outbox would: a thousand through the API
+/// would test the embedded PostgreSQL's patience.
+pub async fn project_endpoints(harness: &Harness, url: &str, count: usize) {
+    let now = app::now();
+    for _ in 0..count {
+        let id = EndpointId::new(now.as_millisecond(), harness.app.random());
+        let secret = Secret::generate(Scheme::V1, harness.app.random());
+        let sealed = seal_secret(&harness.app.key_ring, harness.app.random(), &id, &secret);
+        let endpoint = Endpoint {
+            id,
+            project: harness.project.parse().unwrap(),
+            url: url.to_owned(),
+            description: String::new(),
+            event_types: vec!["*".into()],
+            tenant: None,
+            state: State::Enabled,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+        };
+        let secrets = vec![SealedSecret {
+            sealed,
+            expires_at: None,
+        }];
+        harness
+            .app
+            .plane
+            .put_endpoint(&SealedEndpoint { endpoint, secrets })
+            .await
+            .unwrap();
+    }
+}
+
+fn forget_queue(harness: &Harness) {
+    let Queue::Local(queue) = &harness.app.queue;
+    while let Some(mut taken) = queue.try_next() {
+        drop(taken.job());
+    }
+}
+
+#[test]
+fn what_the_queue_forgot_is_delivered_late_not_lost() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        for _ in 0..20 {
+            harness.publish("a").await;
+        }
+        forget_queue(&harness);
+        harness.sweep_after(Duration::ZERO).await;
+        assert_eq!(
+            receiver.received().len(),
+            0,
+            "a worker has it, for all we know"
+        );
+        harness.sweep_after(Duration::from_secs(6)).await;
+        assert_eq!(receiver.received().len(), 20);
+        let left = sweep::sweep(&harness.app, app::now() + Duration::from_secs(3600)).await;
+        assert_eq!(left.unwrap().enqueued, 0, "no work is left");
+    });
+}
+
+#[test]
+fn a_lost_fan_out_is_found_too() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        project_endpoints(&harness, &receiver.url, 30).await;
+        harness.publish("a").await;
+        forget_queue(&harness);
+        harness.sweep_after(Duration::from_secs(6)).await;
+        harness.sweep_after(Duration::from_secs(600)).await;
+        assert_eq!(receiver.received().len(), 30);
+    });
+}
+
+#[test]
+fn a_new_process_takes_up_what_the_old_one_held() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        harness.publish("a").await;
+        forget_queue(&harness);
+        // Swept again and again behind a backlog, its lease has grown.
+        for minute in 1..=6 {
+            let now = app::now() + Duration::from_secs(600 * minute);
+            assert_eq!(sweep::sweep(&harness.app, now).await.unwrap().enqueued, 1);
+            forget_queue(&harness);
+        }
+        let now = app::now() + Duration::from_secs(3601);
+        assert_eq!(
+            sweep::sweep(&harness.app, now).await.unwrap().enqueued,
+            0,
+            "leased"
+        );
+
+        let successor = harness.another().await;
+        assert_eq!(
+            sweep::recover(&successor.app, now).await.unwrap().enqueued,
+            1
+        );
+        successor.drain().await;
+        assert_eq!(receiver.received().len(), 1);
+    });
+}
+
+#[test]
+fn two_sweepers_enqueue_a_thing_once() {
+    run(async {
+        let harness = Harness::new().await;
+        let other = harness.another().await;
+        let receiver = Receiver::start([]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        for _ in 0..10 {
+            harness.publish("a").await;
+        }
+        forget_queue(&harness);
+        let now = app::now() + Duration::from_secs(6);
+        let (one, two) = tokio::join!(
+            sweep::sweep(&harness.app, now),
+            sweep::sweep(&other.app, now)
+        );
+        assert_eq!(one.unwrap().enqueued + two.unwrap().enqueued, 10);
+        harness.drain_at(now).await;
+        other.drain_at(now).await;
+        assert_eq!(receiver.received().len(), 10);
+    });
+}
+
+#[test]
+fn a_person_retries_a_failed_delivery() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([Reply::Status(500)]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let endpoint = endpoint["id"].as_str().unwrap();
+        harness.publish("a").await;
+        harness.drain().await;
+
+        let list = format!("/v1/deliveries?endpoint_id={endpoint}&state=pending");
+        let pending = harness.get(&list).await.expect(StatusCode::OK);
+        let id = pending["data"][0]["id"].as_str().unwrap();
+        let path = format!("/v1/deliveries/{id}");
+        harness
+            .post(&format!("{path}/retry"), Value::Null)
+            .await
+            .expect(StatusCode::ACCEPTED);
+        harness.drain().await;
+        let shown = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(shown["state"], "delivered");
+        assert_eq!(shown["attempts_made"], 2);
+        assert_eq!(
+            harness.get(&list).await.expect(StatusCode::OK)["data"],
+            json!([])
+        );
+    });
+}
+
+#[test]
+fn a_replay_sends_again_what_has_ended_and_reaches_new_endpoints() {
+    run(async {
+        let harness = Harness::new().await;
+        let old = Receiver::start([]).await;
+        harness.endpoint(&old.url, &["a"]).await;
+        let id = harness.publish("a").await;
+        harness.drain().await;
+
+        let new = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&new.url, &["b"]).await;
+        let path = format!("/v1/events/{id}/replay");
+        harness
+            .post(&path, json!({}))
+            .await
+            .expect(StatusCode::ACCEPTED);
+        harness.post(&path, json!({})).await.problem(409);
+        harness.drain().await;
+        assert_eq!((old.received().len(), new.received().len()), (2, 0));
+        assert_eq!(
+            old.received()[0].header("webhook-id"),
+            old.received()[1].header("webhook-id")
+        );
+
+        // By name, whatever its filter.
+        let only = json!({ "endpoint_id": endpoint["id"] });
+        harness.post(&path, only).await.expect(StatusCode::ACCEPTED);
+        harness.drain().await;
+        assert_eq!((old.received().len(), new.received().len()), (2, 1));
+        harness.sweep_after(Duration::from_secs(3600)).await;
+        assert_eq!((old.received().len(), new.received().len()), (2, 1));
+
+        let nobody = json!({ "endpoint_id": "ep_00000000000000000000000000" });
+        harness.post(&path, nobody).await.problem(404);
+    });
+}
+
+#[test]
+fn pending_deliveries_wait_while_disabled_and_end_with_deletion() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
+        let first = harness.publish("a").await;
+        harness
+            .patch(&path, json!({ "state": "disabled" }))
+            .await
+            .expect(StatusCode::OK);
+        harness.drain().await;
+        assert!(receiver.received().is_empty());
+
+        harness
+            .patch(&path, json!({ "state": "enabled" }))
+            .await
+            .expect(StatusCode::OK);
+        harness.sweep_after(Duration::from_secs(16 * 60)).await;
+        assert_eq!(receiver.only().header("webhook-id"), first);
+
+        let second = harness.publish("b").await;
+        harness.delete(&path).await.expect(StatusCode::NO_CONTENT);
+        harness.drain().await;
+        assert_eq!(receiver.received().len(), 1);
+        let shown = harness
+            .get(&format!("/v1/events/{second}"))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(shown["deliveries"][0]["state"], "canceled");
+    });
+}
+
+#[test]
+fn an_endpoints_deliveries_are_listed_the_newest_first() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([Reply::Status(500), Reply::Status(500)]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let endpoint = endpoint["id"].as_str().unwrap();
+        for _ in 0..12 {
+            harness.publish("a").await;
+        }
+        harness.drain().await;
+        let count = async |query: &str| {
+            let mut count = 0;
+            let mut cursor = String::new();
+            loop {
+                let path = format!("/v1/deliveries?endpoint_id={endpoint}&limit=5{query}{cursor}");
+                let page = harness.get(&path).await.expect(StatusCode::OK);
+                let rows = page["data"].as_array().unwrap();
+                assert!(rows.is_sorted_by(|a, b| {
+                    a["created_at"].as_str().unwrap() >= b["created_at"].as_str().unwrap()
+                }));
+                count += rows.len();
+                match page["next_cursor"].as_str() {
+                    Some(next) => cursor = format!("&cursor={next}"),
+                    None => return count,
+                }
+            }
+        };
+        assert_eq!(count("").await, 12);
+        assert_eq!(count("&state=delivered").await, 10);
+        assert_eq!(count("&state=pending").await, 2);
+        assert_eq!(count("&state=failed").await, 0);
+        harness.get("/v1/deliveries").await.problem(400);
+    });
+}

@@ -1,0 +1,160 @@
+//! Endpoints: created, changed, tested, deleted.
+
+use http::StatusCode;
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::harness::{Harness, run};
+use crate::receiver::Receiver;
+
+#[test]
+fn an_endpoint_lives() {
+    run(async {
+        let harness = Harness::new().await;
+        let body = json!({
+            "url": "http://127.0.0.1:9/hook",
+            "event_types": ["invoice.*", "user.created"],
+            "tenant": "acme",
+            "description": "billing",
+        });
+        let created = harness
+            .post("/v1/endpoints", body)
+            .await
+            .expect(StatusCode::CREATED);
+        insta::assert_json_snapshot!(created, {
+            ".id" => "[id]", ".secret" => "[secret]",
+            ".created_at" => "[time]", ".updated_at" => "[time]",
+        }, @r#"
+        {
+          "created_at": "[time]",
+          "description": "billing",
+          "event_types": [
+            "invoice.*",
+            "user.created"
+          ],
+          "id": "[id]",
+          "scheme": "v1",
+          "secret": "[secret]",
+          "state": "enabled",
+          "tenant": "acme",
+          "updated_at": "[time]",
+          "url": "http://127.0.0.1:9/hook"
+        }
+        "#);
+        let path = format!("/v1/endpoints/{}", created["id"].as_str().unwrap());
+        let shown = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(
+            shown.get("secret"),
+            None,
+            "a secret is shown when asked for only"
+        );
+
+        let changed = harness
+            .patch(&path, json!({ "tenant": null, "event_types": ["*"] }))
+            .await;
+        let changed = changed.expect(StatusCode::OK);
+        assert_eq!(changed["tenant"], Value::Null);
+        assert_eq!(changed["url"], shown["url"]);
+
+        let listed = harness.get("/v1/endpoints").await.expect(StatusCode::OK);
+        assert_eq!(listed["data"], json!([changed]));
+        let none = harness
+            .get("/v1/endpoints?tenant=other")
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(none["data"], json!([]));
+
+        harness.delete(&path).await.expect(StatusCode::NO_CONTENT);
+        harness.delete(&path).await.problem(404);
+        harness.get(&path).await.problem(404);
+        assert_eq!(
+            harness.get("/v1/endpoints").await.expect(StatusCode::OK)["data"],
+            json!([])
+        );
+    });
+}
+
+#[test]
+fn a_test_event_reaches_an_endpoint_whatever_its_filter() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["only.this"]).await;
+        let path = format!("/v1/endpoints/{}/test", endpoint["id"].as_str().unwrap());
+        let tested = harness
+            .post(&path, Value::Null)
+            .await
+            .expect(StatusCode::ACCEPTED);
+        harness.drain().await;
+        assert_eq!(receiver.only().json()["type"], "millrace.endpoint.test");
+        let delivery = format!("/v1/deliveries/{}", tested["delivery_id"].as_str().unwrap());
+        assert_eq!(
+            harness.get(&delivery).await.expect(StatusCode::OK)["state"],
+            "delivered"
+        );
+    });
+}
+
+#[test]
+fn tenants_see_their_own_events_only() {
+    run(async {
+        let harness = Harness::new().await;
+        let (acme, all) = (Receiver::start([]).await, Receiver::start([]).await);
+        let body = json!({ "url": acme.url, "tenant": "acme" });
+        harness
+            .post("/v1/endpoints", body)
+            .await
+            .expect(StatusCode::CREATED);
+        harness.endpoint(&all.url, &["*"]).await;
+        for tenant in [json!("acme"), json!("other"), Value::Null] {
+            let mut event = json!({ "type": "a", "tenant": tenant });
+            if tenant.is_null() {
+                event.as_object_mut().unwrap().remove("tenant");
+            }
+            harness
+                .post("/v1/events", event)
+                .await
+                .expect(StatusCode::ACCEPTED);
+        }
+        harness.drain().await;
+        assert_eq!((acme.received().len(), all.received().len()), (1, 3));
+        assert_eq!(acme.only().json()["tenant"], "acme");
+    });
+}
+
+#[test]
+fn a_malformed_endpoint_is_refused_by_name() {
+    run(async {
+        let harness = Harness::new().await;
+        let mut refusals = String::new();
+        for body in [
+            json!({}),
+            json!({ "url": "not a url" }),
+            json!({ "url": "ftp://example.com" }),
+            json!({ "url": "https://user:pass@example.com" }),
+            json!({ "url": "https://example.com", "event_types": [] }),
+            json!({ "url": "https://example.com", "event_types": ["a.*.b"] }),
+            json!({ "url": "https://example.com", "event_types": "a" }),
+            json!({ "url": "https://example.com", "tenant": "" }),
+            json!({ "url": "https://example.com", "scheme": "v2" }),
+            json!({ "url": "https://example.com", "secret": "whsec_c2hvcnQ=" }),
+            json!({ "url": "https://example.com", "colour": "blue" }),
+        ] {
+            let problem = harness.post("/v1/endpoints", body).await.problem(400);
+            refusals.push_str(&format!("{problem}\n"));
+        }
+        assert_snapshot!(refusals, @r#"
+        invalid: url: missing field `url`
+        invalid: url: expected an absolute URL: relative URL without a base
+        invalid: url: expected an https or http URL
+        invalid: url: expected no user name or password; webhooks are signed instead
+        invalid: event_types: expected 1 to 50 event types; ["*"] is all of them
+        invalid: event_types[0]: expected an event type, a prefix that ends in ".*", or "*"
+        invalid: event_types: invalid type: string "a", expected a sequence
+        invalid: tenant: expected null or 1 to 255 characters
+        invalid: scheme: unknown variant `v2`, expected `v1` or `v1a`
+        invalid: secret: expected "whsec_" and the base64 of 24 to 64 bytes
+        invalid: colour: unknown field `colour`, expected one of `url`, `description`, `event_types`, `tenant`, `scheme`, `secret`
+        "#);
+    });
+}

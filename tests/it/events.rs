@@ -1,0 +1,359 @@
+//! Publishing: every mode, every refusal, and what a repeat answers.
+
+use axum::body::Body;
+use http::{Request, StatusCode};
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Harness, run};
+
+fn cloud_event(id: &str) -> Value {
+    json!({
+        "specversion": "1.0",
+        "id": id,
+        "source": "/orders",
+        "type": "order.placed",
+        "subject": "order 7",
+        "tenant": "acme",
+        "time": "2026-03-01T10:00:00Z",
+        "datacontenttype": "application/json",
+        "data": { "total": 12.50, "currency": "EUR" },
+    })
+}
+
+async fn publish_as(harness: &Harness, content_type: &str, body: impl Into<Body>) -> Answer {
+    let request = Request::post("/v1/events")
+        .header("authorization", format!("Bearer {}", harness.key))
+        .header("content-type", content_type)
+        .body(body.into())
+        .unwrap();
+    harness.send(request).await
+}
+
+async fn publish_structured(harness: &Harness, event: &Value) -> Answer {
+    publish_as(
+        harness,
+        "application/cloudevents+json; charset=UTF-8",
+        event.to_string(),
+    )
+    .await
+}
+
+#[test]
+fn an_event_is_kept_and_shown_as_it_came() {
+    run(async {
+        let harness = Harness::new().await;
+        let answer = publish_structured(&harness, &cloud_event("1")).await;
+        let answer = answer.expect(StatusCode::ACCEPTED);
+        assert_eq!(answer["duplicate"], false);
+
+        let id = answer["id"].as_str().unwrap();
+        let shown = harness
+            .get(&format!("/v1/events/{id}"))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(shown["event"], cloud_event("1"));
+        assert_eq!(shown["deliveries"], json!([]));
+    });
+}
+
+#[test]
+fn a_repeat_answers_the_same_and_other_content_is_refused() {
+    run(async {
+        let harness = Harness::new().await;
+        let first = publish_structured(&harness, &cloud_event("1")).await;
+        let first = first.expect(StatusCode::ACCEPTED);
+
+        let again = publish_structured(&harness, &cloud_event("1")).await;
+        let again = again.expect(StatusCode::ACCEPTED);
+        assert_eq!(again, json!({ "id": first["id"], "duplicate": true }));
+
+        let mut other = cloud_event("1");
+        other["data"]["total"] = json!(13);
+        let refused = publish_structured(&harness, &other).await.problem(409);
+        assert_snapshot!(refused, @"conflict: id: an event with this source and id was published before with other content");
+    });
+}
+
+#[test]
+fn a_repeat_is_recognised_when_the_event_has_deliveries() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = crate::receiver::Receiver::start([]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        for duplicate in [false, true] {
+            let answer = publish_structured(&harness, &cloud_event("1")).await;
+            assert_eq!(answer.expect(StatusCode::ACCEPTED)["duplicate"], duplicate);
+            harness.drain().await;
+        }
+        let mut other = cloud_event("1");
+        other["data"] = json!(null);
+        publish_structured(&harness, &other).await.problem(409);
+        assert_eq!(receiver.received().len(), 1);
+    });
+}
+
+#[test]
+fn binary_mode_is_the_same_event() {
+    run(async {
+        let harness = Harness::new().await;
+        let event = cloud_event("1");
+        let structured = publish_structured(&harness, &event)
+            .await
+            .expect(StatusCode::ACCEPTED);
+        let request = Request::post("/v1/events")
+            .header("authorization", format!("Bearer {}", harness.key))
+            .header("content-type", "application/json")
+            .header("ce-specversion", "1.0")
+            .header("ce-id", "1")
+            .header("ce-source", "/orders")
+            .header("ce-type", "order.placed")
+            .header("ce-subject", "order%207")
+            .header("ce-tenant", "acme")
+            .header("ce-time", "2026-03-01T10:00:00Z")
+            .body(Body::from(event["data"].to_string()))
+            .unwrap();
+        let binary = harness.send(request).await.expect(StatusCode::ACCEPTED);
+        assert_eq!(binary, json!({ "id": structured["id"], "duplicate": true }));
+    });
+}
+
+#[test]
+fn a_batch_answers_for_each_event() {
+    run(async {
+        let harness = Harness::new().await;
+        let mut broken = cloud_event("2");
+        broken["source"] = json!("");
+        let batch = json!([cloud_event("1"), broken, cloud_event("3"), cloud_event("1")]);
+        let answer = publish_as(
+            &harness,
+            "application/cloudevents-batch+json",
+            batch.to_string(),
+        )
+        .await;
+        let answer = answer.expect(StatusCode::ACCEPTED);
+        let data = answer["data"].as_array().unwrap();
+        assert_eq!(data.len(), 4);
+        assert_eq!(data[1]["error"]["field"], "source");
+        assert_eq!(data[2]["duplicate"], false);
+        assert_eq!(data[0]["id"], data[3]["id"]);
+        // The two are accepted side by side: either may be first.
+        let duplicates = [&data[0], &data[3]].map(|item| item["duplicate"] == true);
+        assert_ne!(duplicates[0], duplicates[1]);
+    });
+}
+
+#[test]
+fn the_plain_form_needs_a_type_only() {
+    run(async {
+        let harness = Harness::new().await;
+        let id = harness.publish("user.created").await;
+        let shown = harness
+            .get(&format!("/v1/events/{id}"))
+            .await
+            .expect(StatusCode::OK);
+        let event = &shown["event"];
+        assert_eq!(event["specversion"], "1.0");
+        assert_eq!(event["type"], "user.created");
+        assert_eq!(event["source"], "/");
+        assert_eq!(event["data"], json!({ "n": 1 }));
+        assert!(event["id"].is_string() && event["time"].is_string());
+
+        // A retry of the plain form is one too, though its time is filled in anew.
+        let body = json!({ "type": "a", "id": "mine", "data": 1 });
+        for duplicate in [false, true] {
+            let answer = harness.post("/v1/events", body.clone()).await;
+            assert_eq!(answer.expect(StatusCode::ACCEPTED)["duplicate"], duplicate);
+        }
+    });
+}
+
+#[test]
+fn what_is_no_event_is_refused_by_name() {
+    run(async {
+        let harness = Harness::new().await;
+        let mut refusals = String::new();
+        let mut refuse = async |what: &str, content_type: &str, body: String, status: u16| {
+            let problem = publish_as(&harness, content_type, body)
+                .await
+                .problem(status);
+            refusals.push_str(&format!("{what} => {status} {problem}\n"));
+        };
+        let structured = "application/cloudevents+json";
+        let with = |name: &str, value: Value| {
+            let mut event = cloud_event("1");
+            event[name] = value;
+            event.to_string()
+        };
+        let without = |name: &str| {
+            let mut event = cloud_event("1");
+            event.as_object_mut().unwrap().remove(name);
+            event.to_string()
+        };
+        refuse("malformed", structured, "{".into(), 400).await;
+        refuse("no id", structured, without("id"), 400).await;
+        refuse("no type", structured, without("type"), 400).await;
+        refuse(
+            "version",
+            structured,
+            with("specversion", json!("0.3")),
+            400,
+        )
+        .await;
+        refuse("time", structured, with("time", json!("yesterday")), 400).await;
+        refuse("name", structured, with("Bad-Name", json!("x")), 400).await;
+        refuse("float", structured, with("ext", json!(1.5)), 400).await;
+        refuse(
+            "control",
+            structured,
+            with("subject", json!("a\u{1}b")),
+            400,
+        )
+        .await;
+        refuse(
+            "both data",
+            structured,
+            with("data_base64", json!("aGk=")),
+            400,
+        )
+        .await;
+        refuse(
+            "reserved",
+            structured,
+            with("type", json!("millrace.x")),
+            400,
+        )
+        .await;
+        refuse(
+            "plain unknown",
+            "application/json",
+            json!({"type": "a", "dta": 1}).to_string(),
+            400,
+        )
+        .await;
+        refuse("avro", "application/cloudevents+avro", String::new(), 415).await;
+        refuse("xml", "application/xml", "<a/>".into(), 415).await;
+        let many = Value::Array(vec![cloud_event("1"); 101]).to_string();
+        refuse(
+            "batch of 101",
+            "application/cloudevents-batch+json",
+            many,
+            413,
+        )
+        .await;
+        refuse(
+            "large",
+            structured,
+            with("data", json!("x".repeat(262_144))),
+            413,
+        )
+        .await;
+        refuse(
+            "body",
+            structured,
+            with("data", json!("x".repeat(1_100_000))),
+            413,
+        )
+        .await;
+        assert_snapshot!(refusals, @r#"
+        malformed => 400 invalid: expected a CloudEvent in JSON: EOF while parsing an object at line 1 column 1
+        no id => 400 invalid: id: expected a non-empty string of at most 512 characters (CloudEvents 1.0 §3.1), got nothing
+        no type => 400 invalid: type: expected a non-empty string of at most 255 characters (CloudEvents 1.0 §3.1), got nothing
+        version => 400 invalid: specversion: expected "1.0" (CloudEvents 1.0 §3.1), got "0.3"
+        time => 400 invalid: time: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got "yesterday"
+        name => 400 invalid: Bad-Name: expected an attribute name of a-z and 0-9, other than data (CloudEvents 1.0 §3)
+        float => 400 invalid: ext: expected a string, a Boolean or an integer of 32 bits (JSON event format §2.2), got a number with a fraction or exponent
+        control => 400 invalid: subject: expected no control characters and no Unicode noncharacters (CloudEvents 1.0 §2, String), got "a\u{1}b"
+        both data => 400 invalid: data_base64: expected either this or data, got both (JSON event format §3.1.1)
+        reserved => 400 invalid: type: the prefix "millrace." is reserved
+        plain unknown => 400 invalid: dta: expected one of type, data, id, source, subject, tenant, time, datacontenttype, dataschema; other attributes need a whole CloudEvent, with "specversion": "1.0"
+        avro => 415 unsupported_media_type: expected Content-Type application/cloudevents+json, application/cloudevents-batch+json, application/json, or any with the event's attributes in ce- headers; JSON in UTF-8
+        xml => 415 unsupported_media_type: expected Content-Type application/cloudevents+json, application/cloudevents-batch+json, application/json, or any with the event's attributes in ce- headers; JSON in UTF-8
+        batch of 101 => 413 too_large: the batch: expected at most 100 events, got 101
+        large => 413 too_large: the event: expected at most 262144 bytes, got 262328
+        body => 413 too_large: the body is larger than 1048576 bytes
+        "#);
+        let listed = harness.get("/v1/events").await.expect(StatusCode::OK);
+        assert_eq!(listed["data"], json!([]), "nothing was half-written");
+    });
+}
+
+#[test]
+fn a_list_is_the_newest_first_and_pages_hold_everything_once() {
+    run(async {
+        let harness = Harness::new().await;
+        let mut published = Vec::new();
+        for n in 0..23 {
+            let event_type = if n % 3 == 0 { "a.three" } else { "a.other" };
+            let body = json!({ "type": event_type, "tenant": format!("t{}", n % 2) });
+            let answer = harness
+                .post("/v1/events", body)
+                .await
+                .expect(StatusCode::ACCEPTED);
+            published.push((answer["id"].clone(), event_type, n % 2));
+        }
+        let ids = async |query: &str| {
+            let mut ids = Vec::new();
+            let mut cursor = String::new();
+            loop {
+                let path = format!("/v1/events?limit=5{query}{cursor}");
+                let page = harness.get(&path).await.expect(StatusCode::OK);
+                let rows = page["data"].as_array().unwrap();
+                let times: Vec<_> = rows
+                    .iter()
+                    .map(|row| row["received_at"].to_string())
+                    .collect();
+                assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
+                ids.extend(rows.iter().map(|row| row["id"].clone()));
+                match page["next_cursor"].as_str() {
+                    Some(next) => cursor = format!("&cursor={next}"),
+                    None => return ids,
+                }
+            }
+        };
+        let expect = |keep: &dyn Fn(&str, i32) -> bool| -> Vec<Value> {
+            let kept = published
+                .iter()
+                .filter(|(_, kind, tenant)| keep(kind, *tenant));
+            kept.map(|(id, ..)| id.clone()).collect()
+        };
+        let same = |mut got: Vec<Value>, mut wanted: Vec<Value>| {
+            got.sort_by_key(Value::to_string);
+            wanted.sort_by_key(Value::to_string);
+            assert_eq!(got, wanted);
+        };
+        same(ids("").await, expect(&|_, _| true));
+        same(
+            ids("&type=a.three").await,
+            expect(&|kind, _| kind == "a.three"),
+        );
+        same(
+            ids("&tenant=t1&type=a.other").await,
+            expect(&|k, t| k == "a.other" && t == 1),
+        );
+        same(ids("&until=2020-01-01T00:00:00Z").await, vec![]);
+        same(
+            ids("&since=2020-01-01T00:00:00Z").await,
+            expect(&|_, _| true),
+        );
+        for (query, field) in [
+            ("limit=0", "limit"),
+            ("limit=101", "limit"),
+            ("limit=x", "limit"),
+            ("cursor=%21", "cursor"),
+            ("cursor=aGVsbG8", "cursor"),
+            ("since=yesterday", "since"),
+            (
+                "since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z",
+                "since",
+            ),
+            ("kind=x", "kind"),
+        ] {
+            let answer = harness.get(&format!("/v1/events?{query}")).await;
+            assert_eq!(answer.status, 400, "{query}");
+            let named = answer.json["field"] == field
+                || answer.json["detail"].as_str().unwrap().contains(field);
+            assert!(named, "{query}: {}", answer.json);
+        }
+    });
+}

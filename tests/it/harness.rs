@@ -1,0 +1,323 @@
+//! What every test stands on: real stores in this process, the router, and a
+//! project of its own.
+//!
+//! Nothing sleeps or runs in the background: a test drains the queue and sweeps
+//! by itself, at the time it likes. A test that leaves jobs behind fails.
+
+use std::future::Future;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use millrace::app::{self, App, Parts};
+use millrace::config::Config;
+use millrace::host::embedded::{EmbeddedDynamo, EmbeddedPostgres, start_postgres};
+use millrace::jobs::{sweep, worker};
+use millrace::model::seal::KeyRing;
+use millrace::queue::Queue;
+use millrace::store::postgres::{Options, Postgres};
+use millrace::store::{connect, table};
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+pub const ADMIN_KEY: &str = "mradmin_0123456789abcdefghijklmnopqrstuv";
+pub const ALL_SCOPES: [&str; 6] = [
+    "events:write",
+    "events:read",
+    "endpoints:write",
+    "endpoints:read",
+    "meters:write",
+    "meters:read",
+];
+
+/// The runtime all tests share: pooled connections live on it.
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+    LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
+
+/// PostgreSQL is slow to start, so it is shared and projects keep tests apart.
+/// The due index is one for all projects, so each test has a table of its own.
+static POSTGRES: tokio::sync::OnceCell<SharedPostgres> = tokio::sync::OnceCell::const_new();
+
+struct SharedPostgres {
+    postgres: Postgres,
+    _server: EmbeddedPostgres,
+    _dir: tempfile::TempDir,
+}
+
+async fn shared_postgres() -> Postgres {
+    let start = async || {
+        let dir = tempfile::tempdir().unwrap();
+        let server = start_postgres(dir.path()).await.unwrap();
+        let postgres = postgres(server.url());
+        postgres.migrate().await.unwrap();
+        SharedPostgres {
+            postgres,
+            _server: server,
+            _dir: dir,
+        }
+    };
+    POSTGRES.get_or_init(start).await.postgres.clone()
+}
+
+fn app(config: Config, dynamo: &EmbeddedDynamo, postgres: Postgres) -> Arc<App> {
+    let dynamo = connect::embedded_dynamo(&config, dynamo.http_client());
+    let key_ring = KeyRing::generate("test", [7; 32]).unwrap();
+    App::new(
+        config,
+        Parts {
+            dynamo,
+            postgres,
+            admin_key: ADMIN_KEY.into(),
+            key_ring,
+        },
+    )
+    .unwrap()
+}
+
+/// A pool of one connection, as the embedded database wants it.
+pub fn postgres(url: &str) -> Postgres {
+    Postgres::new(&Options {
+        url: url.to_owned().into(),
+        pool_size: 1,
+        connect_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(10),
+    })
+    .unwrap()
+}
+
+/// The defaults, with short outbound timeouts.
+pub fn config() -> Config {
+    Config::from_toml("[delivery]\ntimeout_s = 2\nconnect_timeout_s = 1").unwrap()
+}
+
+/// Runs a test on the shared runtime.
+pub fn run(test: impl Future<Output = ()>) {
+    RUNTIME.block_on(test);
+}
+
+/// An application on stores of its own but for PostgreSQL, and a project.
+pub struct Harness {
+    pub app: Arc<App>,
+    pub router: Router,
+    /// The project's id.
+    pub project: String,
+    /// A key with every scope.
+    pub key: String,
+    /// Leaving jobs behind is the point of the test.
+    pub leaves_jobs: bool,
+    dynamo: EmbeddedDynamo,
+}
+
+impl Harness {
+    pub async fn new() -> Self {
+        Self::with(config()).await
+    }
+
+    pub async fn with(config: Config) -> Self {
+        let dynamo = EmbeddedDynamo::memory().unwrap();
+        let app = app(config, &dynamo, shared_postgres().await);
+        table::create_if_missing(&app.dynamo).await.unwrap();
+        let mut harness = Self::on(app, dynamo);
+        (harness.project, harness.key) = harness.new_project(&ALL_SCOPES).await;
+        harness
+    }
+
+    fn on(app: Arc<App>, dynamo: EmbeddedDynamo) -> Self {
+        let router = millrace::http::router(app.clone());
+        let (project, key) = Default::default();
+        Self {
+            app,
+            router,
+            project,
+            key,
+            leaves_jobs: false,
+            dynamo,
+        }
+    }
+
+    /// Another instance on the same stores.
+    pub async fn another(&self) -> Self {
+        let app = app(config(), &self.dynamo, shared_postgres().await);
+        self.beside(app)
+    }
+
+    /// Another instance on the same event store, whose control-plane database
+    /// does not answer.
+    pub fn without_postgres(&self) -> Self {
+        // Port 1 is reserved and refuses at once.
+        let nowhere = postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable");
+        self.beside(app(config(), &self.dynamo, nowhere))
+    }
+
+    fn beside(&self, app: Arc<App>) -> Self {
+        let mut other = Self::on(app, self.dynamo.clone());
+        (other.project, other.key) = (self.project.clone(), self.key.clone());
+        other
+    }
+
+    /// A new project and a key for it with `scopes`.
+    pub async fn new_project(&self, scopes: &[&str]) -> (String, String) {
+        let name = format!("test {:?}", std::time::Instant::now());
+        let name: String = name
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric())
+            .take(80)
+            .collect();
+        let project = self
+            .as_admin(Method::POST, "/v1/projects", json!({ "name": name }))
+            .await;
+        let project = project.expect(StatusCode::CREATED)["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let key = self.new_key(&project, scopes).await;
+        (project, key)
+    }
+
+    /// A key of `project` with `scopes`.
+    pub async fn new_key(&self, project: &str, scopes: &[&str]) -> String {
+        let path = format!("/v1/projects/{project}/keys");
+        let body = json!({ "name": "test", "scopes": scopes });
+        let key = self.as_admin(Method::POST, &path, body).await;
+        key.expect(StatusCode::CREATED)["key"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    pub async fn as_admin(&self, method: Method, path: &str, body: Value) -> Answer {
+        self.request(method, path, ADMIN_KEY, body).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, &self.key, Value::Null)
+            .await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::POST, path, &self.key, body).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::PATCH, path, &self.key, body).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.request(Method::DELETE, path, &self.key, Value::Null)
+            .await
+    }
+
+    pub async fn request(&self, method: Method, path: &str, key: &str, body: Value) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if !key.is_empty() {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let body = match body {
+            Value::Null => Body::empty(),
+            body => {
+                request = request.header("content-type", "application/json");
+                Body::from(body.to_string())
+            }
+        };
+        self.send(request.body(body).unwrap()).await
+    }
+
+    /// Sends a request as it is.
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            json,
+            bytes: body,
+        }
+    }
+
+    /// An endpoint at `url` for `event_types`; the answer.
+    pub async fn endpoint(&self, url: &str, event_types: &[&str]) -> Value {
+        let body = json!({ "url": url, "event_types": event_types });
+        self.post("/v1/endpoints", body)
+            .await
+            .expect(StatusCode::CREATED)
+    }
+
+    /// Publishes `{type, data}` and gives the event's id.
+    pub async fn publish(&self, event_type: &str) -> String {
+        let body = json!({ "type": event_type, "data": { "n": 1 } });
+        let answer = self
+            .post("/v1/events", body)
+            .await
+            .expect(StatusCode::ACCEPTED);
+        answer["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Runs what is queued now; fails on a job's error.
+    pub async fn drain(&self) {
+        self.drain_at(app::now()).await;
+    }
+
+    pub async fn drain_at(&self, now: Timestamp) {
+        let failed = worker::drain(&self.app, now).await;
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+
+    /// Sweeps and drains as if `later` had passed.
+    pub async fn sweep_after(&self, later: Duration) {
+        let now = app::now() + later;
+        while sweep::sweep(&self.app, now).await.unwrap().enqueued > 0 {
+            self.drain_at(now).await;
+        }
+    }
+}
+
+impl Drop for Harness {
+    fn drop(&mut self) {
+        let Queue::Local(queue) = &self.app.queue;
+        let left = queue.len();
+        if left > 0 && !self.leaves_jobs && !std::thread::panicking() {
+            panic!("{left} jobs left in the queue");
+        }
+    }
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: http::HeaderMap,
+    pub json: Value,
+    pub bytes: bytes::Bytes,
+}
+
+impl Answer {
+    /// The body, if the status is `status`.
+    pub fn expect(self, status: StatusCode) -> Value {
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.bytes)
+        );
+        self.json
+    }
+
+    /// The problem's `field` and `detail`, if the status is `status`.
+    pub fn problem(self, status: u16) -> String {
+        assert_eq!(
+            self.status.as_u16(),
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.bytes)
+        );
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        let text = |name: &str| self.json[name].as_str().unwrap_or_default().to_owned();
+        format!("{}: {}", text("code"), text("detail"))
+    }
+}

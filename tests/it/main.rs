@@ -1,0 +1,14 @@
+//! Millrace as its users meet it: through HTTP, through the job entry points and
+//! at a receiver. One binary, one set of stores, a fresh project for each test.
+
+mod contract;
+mod deliveries;
+mod endpoints;
+mod events;
+mod harness;
+mod layers;
+mod outage;
+mod projects;
+mod receiver;
+mod schema;
+mod webhooks;

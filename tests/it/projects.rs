@@ -1,0 +1,165 @@
+//! Projects, keys and what a key may do; every route against every scope and
+//! against another project.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::harness::{ADMIN_KEY, ALL_SCOPES, Harness, run};
+use crate::receiver::Receiver;
+
+#[test]
+fn a_key_is_shown_once_and_works_until_revoked() {
+    run(async {
+        let harness = Harness::new().await;
+        let path = format!("/v1/projects/{}/keys", harness.project);
+        let body = json!({ "name": "ci", "scopes": ["events:read", "events:read"] });
+        let created = harness
+            .as_admin(Method::POST, &path, body)
+            .await
+            .expect(StatusCode::CREATED);
+        assert_eq!(created["scopes"], json!(["events:read"]));
+        let key = created["key"].as_str().unwrap();
+        assert!(key.starts_with("mr_") && key.starts_with(created["hint"].as_str().unwrap()));
+
+        let read = async || {
+            harness
+                .request(Method::GET, "/v1/events", key, Value::Null)
+                .await
+        };
+        read().await.expect(StatusCode::OK);
+        let listed = harness.as_admin(Method::GET, &path, Value::Null).await;
+        assert!(!String::from_utf8_lossy(&listed.bytes).contains(key));
+
+        let revoke = format!("{path}/{}", created["id"].as_str().unwrap());
+        let revoked = harness.as_admin(Method::DELETE, &revoke, Value::Null).await;
+        revoked.expect(StatusCode::NO_CONTENT);
+        read().await.problem(401);
+    });
+}
+
+#[test]
+fn projects_need_the_admin_key_and_unique_names() {
+    run(async {
+        let harness = Harness::new().await;
+        harness.get("/v1/projects").await.problem(401);
+        let path = format!("/v1/projects/{}", harness.project);
+        let project = harness.as_admin(Method::GET, &path, Value::Null).await;
+        let project = project.expect(StatusCode::OK);
+        let body = json!({ "name": project["name"] });
+        let taken = harness
+            .as_admin(Method::POST, "/v1/projects", body)
+            .await
+            .problem(409);
+        assert_eq!(
+            taken,
+            "conflict: name: a project of that name exists already"
+        );
+        let nameless = json!({ "name": "" });
+        harness
+            .as_admin(Method::POST, "/v1/projects", nameless)
+            .await
+            .problem(400);
+        let nobody = "/v1/projects/prj_00000000000000000000000000/keys";
+        let body = json!({ "name": "x", "scopes": ALL_SCOPES });
+        harness
+            .as_admin(Method::POST, nobody, body)
+            .await
+            .problem(404);
+    });
+}
+
+/// Every operation of the OpenAPI document: method, path and the scopes of the
+/// scheme it asks for.
+fn operations() -> Vec<(Method, String, Value)> {
+    let document = serde_json::to_value(millrace::http::openapi()).unwrap();
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let Ok(method) = method.to_uppercase().parse::<Method>() else {
+                continue;
+            };
+            if operation.get("responses").is_some() {
+                let security = operation["security"][0].clone();
+                operations.push((method, path.clone(), security));
+            }
+        }
+    }
+    assert!(operations.len() >= 20, "{operations:?}");
+    operations
+}
+
+#[test]
+fn every_route_refuses_a_key_without_its_scope() {
+    run(async {
+        let harness = Harness::new().await;
+        for (method, path, security) in operations() {
+            let path = path
+                .replace("{key_id}", "key_00000000000000000000000000")
+                .replace("{id}", "ep_00000000000000000000000000");
+            let ask = async |key: &str| {
+                harness
+                    .request(method.clone(), &path, key, Value::Null)
+                    .await
+            };
+            if let Some(scopes) = security.get("api_key") {
+                let needed = scopes[0].as_str().unwrap();
+                let others: Vec<_> = ALL_SCOPES.into_iter().filter(|s| *s != needed).collect();
+                let key = harness.new_key(&harness.project, &others).await;
+                let refused = ask(&key).await.problem(403);
+                assert!(refused.contains(needed), "{method} {path}: {refused}");
+                ask("").await.problem(401);
+                ask("mr_nobody").await.problem(401);
+                ask(ADMIN_KEY).await.problem(401);
+            } else if security.get("admin_key").is_some() {
+                ask("").await.problem(401);
+                ask(&harness.key).await.problem(401);
+            } else {
+                assert_eq!(
+                    ask("").await.status,
+                    StatusCode::OK,
+                    "{method} {path} is open"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn another_projects_things_are_not_there() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let endpoint = endpoint["id"].as_str().unwrap();
+        let event = harness.publish("a").await;
+        harness.drain().await;
+        let shown = harness
+            .get(&format!("/v1/events/{event}"))
+            .await
+            .expect(StatusCode::OK);
+        let delivery = shown["deliveries"][0]["id"].as_str().unwrap();
+
+        let (_, stranger) = harness.new_project(&ALL_SCOPES).await;
+        for (method, path, security) in operations() {
+            if security.get("api_key").is_none() {
+                continue;
+            }
+            let path = match path.as_str() {
+                p if p.starts_with("/v1/events/") => p.replace("{id}", &event),
+                p if p.starts_with("/v1/endpoints/") => p.replace("{id}", endpoint),
+                p if p.starts_with("/v1/deliveries/") => p.replace("{id}", delivery),
+                "/v1/deliveries" => format!("/v1/deliveries?endpoint_id={endpoint}"),
+                _ => continue,
+            };
+            let answer = harness
+                .request(method.clone(), &path, &stranger, json!({}))
+                .await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}");
+        }
+        let listed = harness
+            .request(Method::GET, "/v1/events", &stranger, Value::Null)
+            .await;
+        assert_eq!(listed.expect(StatusCode::OK)["data"], json!([]));
+        assert_eq!(receiver.received().len(), 1);
+    });
+}

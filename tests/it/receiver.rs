@@ -1,0 +1,133 @@
+//! A scripted webhook receiver on loopback: answers as it is told, and keeps
+//! what it was sent.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+
+/// What to do with a request.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// Answer with a status.
+    Status(u16),
+    /// Answer with a status, a header and a body.
+    With(u16, &'static str, &'static str, String),
+    /// Answer 200 after this long.
+    Slow(Duration),
+    /// Close the connection without an answer.
+    Close,
+}
+
+/// A request as it came.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Received {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers[name].to_str().unwrap()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+/// The receiver; it ends with the test's process.
+#[derive(Clone)]
+pub struct Receiver {
+    pub url: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    script: VecDeque<Reply>,
+    received: Vec<Received>,
+}
+
+impl Receiver {
+    /// Answers the first requests by `script` and all others with 200.
+    pub async fn start(script: impl IntoIterator<Item = Reply>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let state = State {
+            script: script.into_iter().collect(),
+            received: vec![],
+        };
+        let receiver = Self {
+            url,
+            state: Arc::new(Mutex::new(state)),
+        };
+        tokio::spawn(receiver.clone().serve(listener));
+        receiver
+    }
+
+    /// All requests so far.
+    pub fn received(&self) -> Vec<Received> {
+        self.state.lock().unwrap().received.clone()
+    }
+
+    /// The only request so far.
+    pub fn only(&self) -> Received {
+        let mut received = self.received();
+        assert_eq!(received.len(), 1, "{received:?}");
+        received.remove(0)
+    }
+
+    async fn serve(self, listener: TcpListener) {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let receiver = self.clone();
+            tokio::spawn(async move {
+                let service = service_fn(|request| receiver.answer(request));
+                // A scripted close ends the connection with an error.
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: http::Request<Incoming>,
+    ) -> Result<http::Response<Full<Bytes>>, &'static str> {
+        let (parts, body) = request.into_parts();
+        let body = body
+            .collect()
+            .await
+            .map_err(|_| "the request broke off")?
+            .to_bytes();
+        let reply = {
+            let mut state = self.state.lock().unwrap();
+            state.received.push(Received {
+                headers: parts.headers,
+                body,
+            });
+            state.script.pop_front().unwrap_or(Reply::Status(200))
+        };
+        let mut response = http::Response::new(Full::new(Bytes::new()));
+        match reply {
+            Reply::Status(status) => *response.status_mut() = StatusCode::from_u16(status).unwrap(),
+            Reply::With(status, name, value, body) => {
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                response.headers_mut().insert(name, value.parse().unwrap());
+                *response.body_mut() = Full::new(body.into());
+            }
+            Reply::Slow(time) => tokio::time::sleep(time).await,
+            Reply::Close => return Err("closed as told"),
+        }
+        Ok(response)
+    }
+}

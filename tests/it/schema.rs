@@ -1,0 +1,47 @@
+//! The stores' shapes: every statement against the migrated schema, the table
+//! against its description.
+
+use millrace::store::{api_keys, endpoints, outbox, projects, table};
+
+use crate::harness::{Harness, run};
+
+#[test]
+fn every_statement_prepares_against_the_migrated_schema() {
+    run(async {
+        let harness = Harness::new().await;
+        let client = harness.app.postgres.get().await.unwrap();
+        let modules = [
+            projects::STATEMENTS,
+            api_keys::STATEMENTS,
+            endpoints::STATEMENTS,
+            outbox::STATEMENTS,
+        ];
+        for statement in modules.concat() {
+            if let Err(error) = client.prepare(statement).await {
+                panic!("{error}\n{statement}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_table_is_as_described() {
+    run(async {
+        let harness = Harness::new().await;
+        let differences = table::differences(&harness.app.dynamo).await.unwrap();
+        assert_eq!(differences, Vec::<String>::new());
+        assert!(
+            harness
+                .app
+                .postgres
+                .pending_migrations()
+                .await
+                .unwrap()
+                .is_empty()
+        );
+        assert!(
+            harness.app.postgres.migrate().await.unwrap().is_empty(),
+            "again changes nothing"
+        );
+    });
+}

@@ -1,0 +1,351 @@
+//! What a receiver sees: signatures other people's code verifies, retries,
+//! and the ways a receiver can misbehave.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use millrace::app;
+use serde_json::{Value, json};
+
+use crate::harness::{Harness, config, run};
+use crate::receiver::{Received, Receiver, Reply};
+
+fn verify(secret: &Value, received: &Received) {
+    let webhook = standardwebhooks::Webhook::new(secret.as_str().unwrap()).unwrap();
+    webhook.verify(&received.body, &received.headers).unwrap();
+}
+
+async fn deliveries(harness: &Harness, event: &str) -> Vec<Value> {
+    let shown = harness
+        .get(&format!("/v1/events/{event}"))
+        .await
+        .expect(StatusCode::OK);
+    shown["deliveries"].as_array().unwrap().clone()
+}
+
+async fn only_delivery(harness: &Harness, event: &str) -> Value {
+    let mut deliveries = deliveries(harness, event).await;
+    assert_eq!(deliveries.len(), 1);
+    deliveries.remove(0)
+}
+
+#[test]
+fn an_event_arrives_signed_as_a_cloud_event() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["user.*"]).await;
+        let id = harness.publish("user.created").await;
+        harness.publish("order.placed").await;
+        harness.drain().await;
+
+        let received = receiver.only();
+        verify(&endpoint["secret"], &received);
+        assert_eq!(received.header("webhook-id"), id);
+        assert_eq!(
+            received.header("content-type"),
+            "application/cloudevents+json"
+        );
+        assert!(received.header("user-agent").starts_with("Millrace/"));
+        let event = cloudevents::event::Event::try_from_json(&received.body);
+        assert_eq!(event["type"], "user.created");
+        assert_eq!(event["data"], json!({ "n": 1 }));
+
+        let delivery = only_delivery(&harness, &id).await;
+        assert_eq!(delivery["state"], "delivered");
+        assert_eq!(delivery["attempts"][0]["status"], 200);
+        assert_eq!(delivery["next_attempt_at"], Value::Null);
+    });
+}
+
+/// Reads a body with the CloudEvents SDK and gives it back as plain JSON.
+trait TryFromJson {
+    fn try_from_json(body: &[u8]) -> Value;
+}
+
+impl TryFromJson for cloudevents::event::Event {
+    fn try_from_json(body: &[u8]) -> Value {
+        let event: Self = serde_json::from_slice(body).unwrap();
+        serde_json::to_value(event).unwrap()
+    }
+}
+
+#[test]
+fn an_ed25519_endpoint_is_verified_with_its_public_key() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let body = json!({ "url": receiver.url, "scheme": "v1a" });
+        let endpoint = harness
+            .post("/v1/endpoints", body)
+            .await
+            .expect(StatusCode::CREATED);
+        harness.publish("a").await;
+        harness.drain().await;
+
+        let received = receiver.only();
+        let (id, time) = (
+            received.header("webhook-id"),
+            received.header("webhook-timestamp"),
+        );
+        let mut signed = format!("{id}.{time}.").into_bytes();
+        signed.extend_from_slice(&received.body);
+        let decode = |text: &str| {
+            use base64::Engine;
+            base64::engine::general_purpose::STANDARD
+                .decode(text)
+                .unwrap()
+        };
+        let public = decode(
+            endpoint["secret"]
+                .as_str()
+                .unwrap()
+                .strip_prefix("whpk_")
+                .unwrap(),
+        );
+        let signature = received
+            .header("webhook-signature")
+            .strip_prefix("v1a,")
+            .unwrap();
+        ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, public)
+            .verify(&signed, &decode(signature))
+            .unwrap();
+    });
+}
+
+#[test]
+fn a_rotated_secret_signs_beside_the_new_one_for_a_day() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
+        let rotated = harness
+            .post(&format!("{path}/rotate-secret"), json!({}))
+            .await;
+        let rotated = rotated.expect(StatusCode::OK);
+        assert_ne!(rotated["secret"], endpoint["secret"]);
+        let current = harness
+            .get(&format!("{path}/secret"))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(current, rotated);
+
+        harness.publish("a").await;
+        harness.drain().await;
+        let received = receiver.only();
+        verify(&endpoint["secret"], &received);
+        verify(&rotated["secret"], &received);
+        assert_eq!(received.header("webhook-signature").split(' ').count(), 2);
+
+        let tomorrow = app::now() + Duration::from_secs(24 * 3600 + 1);
+        let targets = harness
+            .app
+            .plane
+            .targets(&harness.project.parse().unwrap())
+            .await
+            .unwrap();
+        let target = targets
+            .get(&endpoint["id"].as_str().unwrap().parse().unwrap())
+            .unwrap();
+        assert_eq!(target.signing(tomorrow).count(), 1);
+    });
+}
+
+#[test]
+fn a_failed_attempt_is_made_again_with_the_same_id() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([Reply::Status(500), Reply::Close]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let id = harness.publish("a").await;
+        harness.drain().await;
+        let delivery = only_delivery(&harness, &id).await;
+        assert_eq!(delivery["state"], "pending");
+
+        harness.sweep_after(Duration::from_secs(1)).await;
+        assert_eq!(receiver.received().len(), 1, "not before its time");
+        harness.sweep_after(Duration::from_secs(8)).await;
+        harness.sweep_after(Duration::from_secs(8 + 400)).await;
+        let received = receiver.received();
+        assert_eq!(received.len(), 3);
+        for attempt in &received {
+            verify(&endpoint["secret"], attempt);
+            assert_eq!(attempt.header("webhook-id"), id);
+        }
+        let delivery = only_delivery(&harness, &id).await;
+        assert_eq!(delivery["state"], "delivered");
+        let attempts = delivery["attempts"].as_array().unwrap();
+        assert_eq!(attempts.len(), 3);
+        assert_eq!(attempts[0]["status"], 500);
+        assert!(attempts[1]["error"].is_string());
+    });
+}
+
+#[test]
+fn the_schedule_ends() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start(vec![Reply::Status(503); 20]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let id = harness.publish("a").await;
+        harness.drain().await;
+        for day in 1..=10 {
+            harness
+                .sweep_after(Duration::from_secs(day * 30 * 3600))
+                .await;
+        }
+        assert_eq!(receiver.received().len(), 10);
+        let delivery = only_delivery(&harness, &id).await;
+        assert_eq!(delivery["state"], "failed");
+        assert_eq!(delivery["attempts_made"], 10);
+    });
+}
+
+#[test]
+fn retry_after_is_honoured_on_429() {
+    run(async {
+        let harness = Harness::new().await;
+        let later = Reply::With(429, "retry-after", "3600", String::new());
+        let receiver = Receiver::start([later]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        harness.publish("a").await;
+        harness.drain().await;
+        harness.sweep_after(Duration::from_secs(3500)).await;
+        assert_eq!(receiver.received().len(), 1);
+        harness.sweep_after(Duration::from_secs(3610)).await;
+        assert_eq!(receiver.received().len(), 2);
+    });
+}
+
+#[test]
+fn gone_disables_the_endpoint_everywhere() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([Reply::Status(410)]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let id = harness.publish("a").await;
+        harness.drain().await;
+        assert_eq!(only_delivery(&harness, &id).await["state"], "failed");
+        let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
+        let shown = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(shown["state"], "gone");
+
+        let passed_by = harness.publish("b").await;
+        harness.drain().await;
+        assert_eq!(deliveries(&harness, &passed_by).await, Vec::<Value>::new());
+
+        // A person enables it again.
+        let enabled = harness.patch(&path, json!({ "state": "enabled" })).await;
+        assert_eq!(enabled.expect(StatusCode::OK)["state"], "enabled");
+        harness.publish("c").await;
+        harness.drain().await;
+        assert_eq!(receiver.received().len(), 2);
+    });
+}
+
+#[test]
+fn redirects_are_not_followed_and_large_answers_are_cut() {
+    run(async {
+        let harness = Harness::new().await;
+        let elsewhere = Receiver::start([]).await;
+        let script = [
+            Reply::With(302, "location", "", String::new()),
+            Reply::With(500, "x-a", "b", "no ".repeat(1_000_000)),
+        ];
+        let receiver = Receiver::start(script).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let redirected = harness.publish("a").await;
+        harness.drain().await;
+        let large = harness.publish("b").await;
+        harness.drain().await;
+        assert!(elsewhere.received().is_empty());
+        let delivery = only_delivery(&harness, &redirected).await;
+        assert_eq!(delivery["attempts"][0]["status"], 302);
+        assert_eq!(delivery["state"], "pending");
+        let delivery = only_delivery(&harness, &large).await;
+        let kept = delivery["attempts"][0]["response"].as_str().unwrap();
+        assert!(
+            kept.starts_with("no no") && kept.len() <= 256,
+            "{}",
+            kept.len()
+        );
+    });
+}
+
+#[test]
+fn a_slow_endpoint_times_out() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([Reply::Slow(Duration::from_secs(30))]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let id = harness.publish("a").await;
+        harness.drain().await;
+        let delivery = only_delivery(&harness, &id).await;
+        assert_eq!(delivery["attempts"][0]["error"], "timed out after 2 s");
+    });
+}
+
+#[test]
+fn a_private_address_is_not_called_where_that_is_forbidden() {
+    run(async {
+        let mut config = config();
+        config.delivery.allow_private_targets = Some(false);
+        let harness = Harness::with(config).await;
+        for url in [
+            "https://127.0.0.1/",
+            "https://[::ffff:10.0.0.1]/",
+            "https://localhost/",
+            "http://example.com/",
+        ] {
+            let body = json!({ "url": url });
+            let answer = harness.post("/v1/endpoints", body).await;
+            assert_eq!(answer.json["field"], "url", "{url}");
+            answer.problem(400);
+        }
+    });
+}
+
+#[test]
+fn an_event_fans_out_to_a_thousand_endpoints_once() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let project = harness.project.parse().unwrap();
+        crate::deliveries::project_endpoints(&harness, &receiver.url, 1000).await;
+        let targets = harness.app.plane.targets(&project).await.unwrap();
+        assert_eq!(targets.matching("a", None).count(), 1000);
+
+        let id = harness.publish("a").await;
+        assert!(receiver.received().is_empty());
+        harness.drain().await;
+        // The queue gives an endpoint's lane and the whole a bound; what it
+        // refused is due.
+        harness.sweep_after(Duration::from_secs(6)).await;
+        assert_eq!(receiver.received().len(), 1000);
+
+        // The same job once more changes nothing.
+        let job = millrace::model::job::Job::FanOut {
+            event: id.parse().unwrap(),
+        };
+        harness.app.queue.send(vec![job], Duration::ZERO).await;
+        harness.drain().await;
+        harness.sweep_after(Duration::from_secs(600)).await;
+        assert_eq!(receiver.received().len(), 1000);
+
+        let mut seen = 0;
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/v1/deliveries?event_id={id}&limit=100{cursor}");
+            let page = harness.get(&path).await.expect(StatusCode::OK);
+            let rows = page["data"].as_array().unwrap();
+            assert!(rows.iter().all(|row| row["state"] == "delivered"));
+            seen += rows.len();
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(seen, 1000);
+    });
+}
