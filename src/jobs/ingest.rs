@@ -18,7 +18,7 @@ use crate::model::ingest::{self, Mapped, Notification};
 /// When a store is out of reach or no project is configured: all of it comes
 /// again.
 pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) -> Result<()> {
-    let Some(project) = &app.config.ingest.project else {
+    let Some(project) = &app.config.ingest_project() else {
         return Err(Error::internal(anyhow::anyhow!(
             "ingest.project is not set: whose events are these?"
         )));
@@ -51,6 +51,12 @@ async fn accept(app: &App, project: &ProjectId, mapped: &Mapped<'_>, now: Timest
         (Err(Error::Conflict(_)), Some(distinct)) => accept(&distinct?).await,
         (accepted, _) => accepted,
     }
+}
+
+/// Puts aside what no event can be made of.
+async fn park(_: &App, _: &Notification<'_>, why: &Error) -> Result<()> {
+    tracing::error!(reason = %why, "message parked");
+    Ok(())
 }
 
 /// Whether trying again can only end the same.

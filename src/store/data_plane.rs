@@ -20,6 +20,7 @@ use super::api_keys::ApiKey;
 use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable};
 use super::endpoints::SealedEndpoint;
 use super::keys;
+use super::secrets::Held;
 use crate::error::{Error, Result};
 use crate::model::endpoint::{Signer, State, Target, Targets};
 use crate::model::filter::Filter;
@@ -47,7 +48,7 @@ pub struct Grant {
 #[derive(Clone)]
 pub struct DataPlane {
     dynamo: Dynamo,
-    key_ring: Arc<KeyRing>,
+    key_ring: Held<KeyRing>,
     grants: Cache<[u8; 32], Option<Grant>>,
     targets: Cache<ProjectId, Arc<Targets>>,
     /// Counts invalidations, so that a read begun before one is not kept after.
@@ -65,7 +66,7 @@ impl DataPlane {
     /// `keys_max` keys and `projects_max` projects for `ttl`.
     pub fn new(
         dynamo: Dynamo,
-        key_ring: Arc<KeyRing>,
+        key_ring: Held<KeyRing>,
         ttl: Duration,
         keys_max: u64,
         projects_max: u64,
@@ -155,8 +156,12 @@ impl DataPlane {
                 .send()
                 .await
                 .map_err(unavailable)?;
+            if output.items().is_empty() {
+                return Ok(Arc::new(Targets::new(list)));
+            }
+            let key_ring = self.key_ring.get().await?;
             for item in output.items() {
-                match self.read_target(item) {
+                match read_target(&key_ring, item) {
                     Ok(target) => list.push(target),
                     // One unreadable endpoint must not silence the others.
                     Err(error) => tracing::error!(
@@ -171,41 +176,6 @@ impl DataPlane {
                 return Ok(Arc::new(Targets::new(list)));
             }
         }
-    }
-
-    fn read_target(&self, item: &Item) -> Result<Target> {
-        let sort = item.str("sk")?;
-        let id: EndpointId = sort
-            .strip_prefix("endpoint#")
-            .unwrap_or(sort)
-            .parse()
-            .map_err(Error::internal)?;
-        let event_types: Vec<_> = texts(item, "event_types").collect();
-        let secrets = match item.get("secrets") {
-            Some(AttributeValue::L(list)) => list.as_slice(),
-            _ => &[],
-        };
-        let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
-        Ok(Target {
-            url: item.parse("url")?,
-            filter: Filter::new(&event_types, item.str_opt("tenant"))?,
-            state: item.parse("state")?,
-            secrets: secrets
-                .map(|secret| self.open(&id, secret))
-                .collect::<Result<_>>()?,
-            id,
-        })
-    }
-
-    fn open(&self, id: &EndpointId, secret: &Item) -> Result<Signer> {
-        let sealed = secret
-            .bytes_opt("sealed")
-            .ok_or_else(|| Error::internal(anyhow::anyhow!("a secret of {id} has no bytes")))?;
-        let expires_at = secret.num_opt("expires").map(Timestamp::from_millisecond);
-        Ok(Signer {
-            secret: open_secret(&self.key_ring, id, sealed)?,
-            expires_at: expires_at.transpose().map_err(Error::internal)?,
-        })
     }
 
     /// Reads with `read` until no invalidation came in between: what a slow read
@@ -400,6 +370,41 @@ pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Se
         id.as_str().as_bytes(),
         secret.to_text().expose_secret().as_bytes(),
     )
+}
+
+fn read_target(key_ring: &KeyRing, item: &Item) -> Result<Target> {
+    let sort = item.str("sk")?;
+    let id: EndpointId = sort
+        .strip_prefix("endpoint#")
+        .unwrap_or(sort)
+        .parse()
+        .map_err(Error::internal)?;
+    let event_types: Vec<_> = texts(item, "event_types").collect();
+    let secrets = match item.get("secrets") {
+        Some(AttributeValue::L(list)) => list.as_slice(),
+        _ => &[],
+    };
+    let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
+    Ok(Target {
+        url: item.parse("url")?,
+        filter: Filter::new(&event_types, item.str_opt("tenant"))?,
+        state: item.parse("state")?,
+        secrets: secrets
+            .map(|secret| open(key_ring, &id, secret))
+            .collect::<Result<_>>()?,
+        id,
+    })
+}
+
+fn open(key_ring: &KeyRing, id: &EndpointId, secret: &Item) -> Result<Signer> {
+    let sealed = secret
+        .bytes_opt("sealed")
+        .ok_or_else(|| Error::internal(anyhow::anyhow!("a secret of {id} has no bytes")))?;
+    let expires_at = secret.num_opt("expires").map(Timestamp::from_millisecond);
+    Ok(Signer {
+        secret: open_secret(key_ring, id, sealed)?,
+        expires_at: expires_at.transpose().map_err(Error::internal)?,
+    })
 }
 
 fn is_canceled<R>(

@@ -1,16 +1,19 @@
 //! The PostgreSQL pool and migrations; errors classified once.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod};
-use deadpool_postgres::{Runtime, Timeouts};
-use rustls::RootCertStore;
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError};
+use deadpool_postgres::{RecyclingMethod, Runtime, Timeouts};
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::NoTls;
-use tokio_postgres::config::SslMode;
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::error::SqlState;
 
+use self::login::{LoggingIn, Logins};
+use super::secrets::{Held, Login};
 use crate::error::{Error, Result};
+
+mod login;
 
 mod embedded_migrations {
     refinery::embed_migrations!("migrations");
@@ -23,6 +26,7 @@ mod embedded_migrations {
 #[derive(Clone)]
 pub struct Postgres {
     pool: Pool,
+    logins: Arc<Logins>,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -38,6 +42,11 @@ impl std::fmt::Debug for Postgres {
 pub struct Options {
     /// `postgresql://…`.
     pub url: SecretString,
+    /// Who logs in, in place of who is in the URL.
+    pub login: Option<Held<Login>>,
+    /// A PEM file of the certificate authorities that the server may be of; the
+    /// public ones without.
+    pub ca_file: Option<PathBuf>,
     /// Connections at most.
     pub pool_size: usize,
     /// For a new connection, and for a free one.
@@ -62,10 +71,13 @@ impl Postgres {
         let recycle = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = match config.get_ssl_mode() {
-            SslMode::Disable => Manager::from_config(config, NoTls, recycle),
-            _ => Manager::from_config(config, tls(), recycle),
-        };
+        let logins = Arc::new(Logins::new(
+            options.login.clone(),
+            options.ca_file.clone(),
+            config.get_ssl_mode(),
+        ));
+        let connect = LoggingIn(logins.clone());
+        let manager = Manager::from_connect(config, connect, recycle);
         let timeout_ms = options.statement_timeout.as_millis();
         let pool = Pool::builder(manager)
             .max_size(options.pool_size)
@@ -82,18 +94,26 @@ impl Postgres {
                 })
             }))
             .build()?;
-        Ok(Self { pool })
+        Ok(Self { pool, logins })
     }
 
-    /// A connection.
+    /// A connection. After a rotation of the login the first one that is refused
+    /// fetches the new one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when none is to be had in time.
+    /// [`Error::Unavailable`] when none is to be had in time; as [`Held::get`].
     pub async fn get(&self) -> Result<Object> {
-        self.pool
-            .get()
-            .await
-            .map_err(|source| unavailable(source.into()))
+        self.logins.fetch().await?;
+        let refused = match self.pool.get().await {
+            Err(error) if is_refused(&error) => error,
+            got => return got.map_err(|source| unavailable(source.into())),
+        };
+        if !self.logins.renew().await? {
+            return Err(unavailable(refused.into()));
+        }
+        tracing::info!("database login renewed: the last one was refused");
+        let got = self.pool.get().await;
+        got.map_err(|source| unavailable(source.into()))
     }
 
     /// Brings the schema up to date. Running it again changes nothing.
@@ -102,7 +122,7 @@ impl Postgres {
     /// When the database is out of reach or a migration fails; each migration is
     /// a transaction of its own.
     pub async fn migrate(&self) -> anyhow::Result<Vec<String>> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.get().await?;
         let report = embedded_migrations::migrations::runner()
             .run_async(&mut **client)
             .await?;
@@ -118,7 +138,7 @@ impl Postgres {
     /// # Errors
     /// When the database is out of reach, or was migrated by a newer Millrace.
     pub async fn pending_migrations(&self) -> anyhow::Result<Vec<String>> {
-        let mut client = self.pool.get().await?;
+        let mut client = self.get().await?;
         let runner = embedded_migrations::migrations::runner();
         let known: Vec<_> = runner
             .get_migrations()
@@ -171,17 +191,16 @@ impl Postgres {
 
 const HISTORY_EXISTS: &str = "select to_regclass('refinery_schema_history') is not null";
 
-fn tls() -> MakeRustlsConnect {
-    let roots = RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+/// Whether the server knows no such login: 28P01, or 28000 for a role that is
+/// gone.
+fn is_refused(error: &PoolError) -> bool {
+    let PoolError::Backend(error) = error else {
+        return false;
     };
-    let provider = rustls::crypto::ring::default_provider().into();
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    MakeRustlsConnect::new(config)
+    matches!(
+        error.code(),
+        Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+    )
 }
 
 fn unavailable(source: anyhow::Error) -> Error {
