@@ -198,7 +198,6 @@ pub struct Delivery {
 /// `[ingest]`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config.toml documents every key")]
 pub struct Ingest {
     /// As configured; [`Config::ingest_project`] is what to use.
     pub project: String,

@@ -46,6 +46,13 @@ impl Queue {
         }
     }
 
+    /// How many more jobs it takes, so that the sweeper brings no more.
+    pub fn room(&self) -> usize {
+        match self {
+            Self::Local(local) => local.options.jobs_max.saturating_sub(local.len()),
+        }
+    }
+
     /// Whether a job sent along with an event should carry it.
     pub fn carries(&self) -> bool {
         match self {

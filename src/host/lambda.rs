@@ -11,7 +11,7 @@ mod extension;
 mod payload;
 mod request;
 
-use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -31,6 +31,8 @@ use crate::model::ingest::Notification;
 
 use batch::BatchResponse;
 use payload::{Kind, Unreadable};
+
+type Invoked = Pin<Box<dyn Future<Output = Result<Answer, Failed>> + Send>>;
 
 /// Kept back from an invocation's time for its answer to reach Lambda.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
@@ -61,7 +63,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     extension::register().await;
     let polling = lambda_runtime::run_concurrent(service_fn(move |event| {
         let function = function.clone();
-        async move { function.invoke(event).await }
+        // Boxed, for this future is large and lambda_runtime moves it about.
+        Box::pin(async move { function.invoke(event).await }) as Invoked
     }));
     tokio::select! {
         ended = polling => ended.map_err(|error| anyhow::anyhow!("lambda runtime API: {error}"))?,
@@ -84,7 +87,7 @@ pub struct Function {
 #[serde(untagged)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Answer {
-    Http(lambda_http::LambdaResponse),
+    Http(request::Answer),
     Batch(BatchResponse),
     Done(()),
 }
@@ -168,16 +171,12 @@ impl Function {
         }
     }
 
-    async fn request(&self, request: LambdaRequest, context: Context) -> lambda_http::LambdaResponse {
+    async fn request(&self, request: LambdaRequest, context: Context) -> request::Answer {
         let router = self.router.get_or_init(|| match self.app.config.handles(Handler::Http) {
             true => http::router(self.app.clone()),
             false => http::health_router(self.app.clone()),
         });
-        let answered: Result<_, Infallible> = request::answer(router.clone(), request, context).await;
-        match answered {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+        request::answer(router.clone(), request, context).await
     }
 
     /// Sweeps until nothing more is due, and repairs.
@@ -196,7 +195,7 @@ impl Function {
         }
         // The control plane may be down; that is no reason to fail a sweep that
         // the data plane alone was to have.
-        match tokio::time::timeout(patience / 4, sweep::repair(&self.app)).await {
+        match tokio::time::timeout(patience / 4, sweep::repair(&self.app, sweep::REPAIR_AGE)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(changes)) => tracing::info!(changes, "control-plane changes projected late"),
             Ok(Err(error)) => tracing::warn!(%error, "outbox left for later"),

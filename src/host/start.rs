@@ -31,6 +31,7 @@ const LOCAL_KEY_ID: &str = "local";
 pub struct Started {
     /// The application.
     pub app: Arc<App>,
+    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "there are none"))]
     stores: Stores,
     _dir: Option<DataDir>,
 }

@@ -30,17 +30,18 @@ pub struct Swept {
     pub more: bool,
 }
 
-/// Enqueues what is due at `now`: up to `sweep.batch` of each due partition.
+/// Enqueues what is due at `now`: up to `sweep.batch` of each due partition, and
+/// no more than the queue has room for.
 ///
 /// # Errors
 /// When DynamoDB is out of reach; what is due stays due.
 pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
-    let shards = (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, now, now, |_, _| true));
-    let swept = future::try_join_all(shards).await?;
-    Ok(Swept {
-        enqueued: swept.iter().map(|swept| swept.enqueued).sum(),
-        more: swept.iter().any(|swept| swept.more),
-    })
+    let room = app.queue.room() / usize::from(keys::DUE_SHARDS);
+    let batch = app.config.sweep.batch.min(room);
+    if batch == 0 {
+        return Ok(Swept::default());
+    }
+    all_shards(app, now, now, batch, |_, _| true).await
 }
 
 /// Enqueues what the in-process queue held when its process ended: it is due
@@ -50,13 +51,8 @@ pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
 /// When DynamoDB is out of reach; the leases then run out by themselves.
 pub async fn recover(app: &App, now: Timestamp) -> Result<Swept> {
     let horizon = now + due::lease_max(app.queue.lease());
-    let shards =
-        (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, horizon, now, held_or_due));
-    let swept = future::try_join_all(shards).await?;
-    Ok(Swept {
-        enqueued: swept.iter().map(|swept| swept.enqueued).sum(),
-        more: swept.iter().any(|swept| swept.more),
-    })
+    let batch = app.queue.room() / usize::from(keys::DUE_SHARDS);
+    all_shards(app, horizon, now, batch, held_or_due).await
 }
 
 /// Whether a queue held it, or it is due anyway.
@@ -64,20 +60,35 @@ fn held_or_due(due: &Due, now: Timestamp) -> bool {
     due.swept() > 0 || due.at().is_some_and(|at| at <= now)
 }
 
-async fn sweep_shard(
+/// Enqueues what `take` takes of what is due at `until`, all shards side by side.
+async fn all_shards(
     app: &App,
-    shard: u8,
     until: Timestamp,
     now: Timestamp,
+    batch: usize,
     take: fn(&Due, Timestamp) -> bool,
 ) -> Result<Swept> {
-    let batch = app.config.sweep.batch;
-    let due = due::query(&app.dynamo, shard, until, batch).await?;
-    let more = due.len() == batch;
+    let shards = (0..keys::DUE_SHARDS).map(async |shard| {
+        let due = due::query(&app.dynamo, shard, until, batch).await?;
+        let more = due.len() == batch;
+        let taken = due.iter().filter(|due| take(due, now)).collect();
+        Ok::<_, Error>(Swept {
+            enqueued: enqueue(app, taken, now).await?,
+            more,
+        })
+    });
+    let swept = future::try_join_all(shards).await?;
+    Ok(Swept {
+        enqueued: swept.iter().map(|swept| swept.enqueued).sum(),
+        more: swept.iter().any(|swept| swept.more),
+    })
+}
+
+/// Wins each of `due` and enqueues what was won.
+async fn enqueue(app: &App, due: Vec<&Due>, now: Timestamp) -> Result<usize> {
     let lease = app.queue.lease();
     let wins: Vec<_> = due
-        .iter()
-        .filter(|due| take(due, now))
+        .into_iter()
         .map(|due| due::win(&app.dynamo, due, now, lease))
         .collect();
     let jobs: Vec<_> = stream::iter(wins)
@@ -87,7 +98,7 @@ async fn sweep_shard(
         .await?;
     let enqueued = jobs.len();
     app.queue.send(jobs, Duration::ZERO).await;
-    Ok(Swept { enqueued, more })
+    Ok(enqueued)
 }
 
 /// Projects the control-plane changes of `age` or older, whose writers did not

@@ -217,7 +217,9 @@ struct S3Record<'a> {
     aws_region: Cow<'a, str>,
     event_time: Cow<'a, str>,
     event_name: Cow<'a, str>,
+    #[serde(borrow)]
     response_elements: S3Response<'a>,
+    #[serde(borrow)]
     s3: S3Entity<'a>,
 }
 
@@ -256,7 +258,7 @@ impl S3Record<'_> {
 }
 
 fn s3(record: &RawValue) -> Result<Mapped<'_>> {
-    let event = s3_event(record, S3Record::id)?;
+    let event = s3_event(record, |s3| s3.id())?;
     Ok(Mapped { event, s3: Some(record) })
 }
 

@@ -33,6 +33,9 @@ use crate::model::signature::Secret;
 /// can be late.
 const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
+/// Reads of what keeps changing under them, before the last is taken as it is.
+const CURRENT_TRIES_MAX: u32 = 4;
+
 /// What a request may do, by its API key.
 #[derive(Debug, Clone)]
 pub struct Grant {
@@ -178,16 +181,17 @@ impl DataPlane {
         }
     }
 
-    /// Reads with `read` until no invalidation came in between: what a slow read
-    /// saw before a change must not be cached after it.
+    /// Reads with `read` again if an invalidation came in between: what a slow
+    /// read saw before a change must not be cached after it.
     async fn current<T, F: Future<Output = Result<T>>>(&self, read: impl Fn() -> F) -> Result<T> {
-        loop {
+        for _ in 1..CURRENT_TRIES_MAX {
             let before = self.generation.load(Ordering::SeqCst);
             let value = read().await?;
             if self.generation.load(Ordering::SeqCst) == before {
                 return Ok(value);
             }
         }
+        read().await
     }
 
     /// Projects an endpoint, unless a later version is there.

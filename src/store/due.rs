@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnValue;
 use jiff::Timestamp;
 
@@ -35,6 +36,18 @@ impl Due {
         self.swept
     }
 
+    fn read(item: &Item) -> Result<Self> {
+        Ok(Self {
+            pk: item.str("pk")?.to_owned(),
+            sk: item.str("sk")?.to_owned(),
+            due_sk: item.str("due_sk")?.to_owned(),
+            swept: item
+                .num_opt("swept")
+                .and_then(|n| u32::try_from(n).ok())
+                .unwrap_or(0),
+        })
+    }
+
     /// Its lease when it is taken now.
     fn lease(&self, base: Duration) -> Duration {
         base.saturating_mul(1 << self.swept.min(DOUBLINGS_MAX))
@@ -46,36 +59,39 @@ pub fn lease_max(base: Duration) -> Duration {
     base.saturating_mul(1 << DOUBLINGS_MAX)
 }
 
-/// Up to `limit` things of due partition `shard` that are due at `now`, the most
-/// overdue first. One query.
+/// Up to `limit` things of due partition `shard` that are due at `until`, the
+/// most overdue first. One query for each MiB of index.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn query(dynamo: &Dynamo, shard: u8, now: Timestamp, limit: usize) -> Result<Vec<Due>> {
-    let output = dynamo
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
+/// not answer.
+pub async fn query(dynamo: &Dynamo, shard: u8, until: Timestamp, limit: usize) -> Result<Vec<Due>> {
+    let mut found = Vec::new();
+    let mut start = None;
+    loop {
+        let left = limit - found.len();
+        let output = page(dynamo, shard, until, left).set_exclusive_start_key(start);
+        let output = output.send().await.map_err(unavailable)?;
+        for item in output.items() {
+            found.push(Due::read(item)?);
+        }
+        start = output.last_evaluated_key;
+        if start.is_none() || found.len() >= limit {
+            return Ok(found);
+        }
+    }
+}
+
+fn page(dynamo: &Dynamo, shard: u8, until: Timestamp, limit: usize) -> QueryFluentBuilder {
+    dynamo
         .client
         .query()
         .table_name(&dynamo.table)
         .index_name("due")
         .key_condition_expression("due_pk = :pk and due_sk < :bound")
         .expression_attribute_values(":pk", s(keys::due(shard)))
-        .expression_attribute_values(":bound", s(keys::due_bound(now)))
+        .expression_attribute_values(":bound", s(keys::due_bound(until)))
         .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-        .send()
-        .await
-        .map_err(unavailable)?;
-    let read = |item: &Item| {
-        Ok(Due {
-            pk: item.str("pk")?.to_owned(),
-            sk: item.str("sk")?.to_owned(),
-            due_sk: item.str("due_sk")?.to_owned(),
-            swept: item
-                .num_opt("swept")
-                .and_then(|n| u32::try_from(n).ok())
-                .unwrap_or(0),
-        })
-    };
-    output.items().iter().map(read).collect()
 }
 
 /// Takes `due` from `now` for the lease `base`, doubled each time it is taken
@@ -83,7 +99,8 @@ pub async fn query(dynamo: &Dynamo, shard: u8, now: Timestamp, limit: usize) -> 
 /// write.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when DynamoDB does not answer.
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
+/// not answer.
 pub async fn win(
     dynamo: &Dynamo,
     due: &Due,

@@ -73,7 +73,7 @@ impl<T> Held<T> {
 
     /// The one Secrets Manager holds under `arn`. Fetches nothing yet.
     pub fn held(client: Client, arn: impl Into<String>) -> Self {
-        Self(Arc::new(Inner::Remote(Held {
+        Self(Arc::new(Inner::Remote(Remote {
             client,
             arn: arn.into(),
             kept: Mutex::new(None),

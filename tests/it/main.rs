@@ -1,6 +1,8 @@
 //! Millrace as its users meet it: through HTTP, through the job entry points and
 //! at a receiver. One binary, one set of stores, a fresh project for each test.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod contract;
 mod deliveries;
 mod endpoints;

@@ -6,7 +6,8 @@
 //! a REST API's stage before the path.
 
 use std::convert::Infallible;
-use std::future::ready;
+use std::future::{Ready, ready};
+use std::pin::Pin;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,8 +18,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body_util::BodyExt;
 use lambda_http::request::LambdaRequest;
-use lambda_http::{Adapter, LambdaResponse};
+use lambda_http::Adapter;
 use lambda_runtime::{Context, LambdaEvent};
+use tower::util::ServiceFn;
 use tower::{Service, ServiceExt, service_fn};
 
 use crate::error::{Error, Invalid};
@@ -27,22 +29,29 @@ use crate::error::{Error, Invalid};
 const ROOT: &str = "v1";
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
+/// What Lambda is answered: `lambda_http`'s own type, which has no public name.
+pub type Answer = <Adapter<'static, Buffered, ServiceFn<Answering>> as Service<
+    LambdaEvent<LambdaRequest>,
+>>::Response;
+type Answering = fn(lambda_http::Request) -> Ready<Result<Buffered, Infallible>>;
+
 /// Answers `request` by `router`, in the form its sender expects.
-///
-/// # Errors
-/// Never: what is wrong with a request is told in the answer.
 pub async fn answer(
     router: Router,
     mut request: LambdaRequest,
     context: Context,
-) -> Result<LambdaResponse, Infallible> {
+) -> Answer {
     let taken = Taken::from(&mut request);
     let mut adapter = Adapter::from(service_fn(move |bare: lambda_http::Request| {
         let router = router.clone();
         let taken = taken.clone();
         async move { Ok(Buffered(buffered(route(router, bare, taken).await).await)) }
     }));
-    adapter.call(LambdaEvent::new(request, context)).await
+    let answered: Result<_, Infallible> = adapter.call(LambdaEvent::new(request, context)).await;
+    match answered {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    }
 }
 
 /// What is not left to `lambda_http`.
@@ -171,11 +180,12 @@ fn refused(invalid: Invalid) -> Response {
         .into_response()
 }
 
-/// A whole answer, as Lambda takes it.
-struct Buffered(http::Response<lambda_http::Body>);
+/// A whole answer of the router's.
+#[derive(Debug)]
+pub struct Buffered(http::Response<lambda_http::Body>);
 
 impl lambda_http::IntoResponse for Buffered {
-    fn into_response(self) -> lambda_http::response::ResponseFuture {
+    fn into_response(self) -> Pin<Box<dyn Future<Output = http::Response<lambda_http::Body>> + Send>> {
         Box::pin(ready(self.0))
     }
 }

@@ -1,0 +1,1 @@
+//! Each mapping against a document of AWS's.
