@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::model::retry::Schedule;
 use crate::model::seal::KeyRing;
-use crate::queue::{Local, LocalOptions, Queue};
+use crate::queue::Queue;
 use crate::sender::{Sender, SenderConfig};
 use crate::store::data_plane::DataPlane;
 use crate::store::dynamo::Dynamo;
@@ -50,6 +50,8 @@ pub struct Parts {
     pub dynamo: Dynamo,
     /// The control-plane database.
     pub postgres: Postgres,
+    /// Where jobs wait.
+    pub queue: Queue,
     /// The key that may manage projects.
     pub admin_key: Held<AdminKey>,
     /// Seals signing secrets.
@@ -73,12 +75,7 @@ impl App {
                 cache.keys_max,
                 cache.projects_max,
             ),
-            queue: Queue::Local(Local::new(LocalOptions {
-                jobs_max: config.queue.local_jobs_max,
-                bytes_max: config.queue.local_bytes_max,
-                endpoint_concurrency: config.delivery.endpoint_concurrency,
-                lease: config.sweep.lease,
-            })),
+            queue: parts.queue,
             sender: Sender::new(SenderConfig {
                 allow_private_targets: config.allow_private_targets(),
                 connect_timeout: config.delivery.connect_timeout,

@@ -206,6 +206,7 @@ fn queues(config: &Config) -> Vec<String> {
         ("sqs.endpoint_url", &sqs.endpoint_url),
         ("sqs.fan_out_url", &sqs.fan_out_url),
         ("sqs.deliver_url", &sqs.deliver_url),
+        ("sqs.parked_url", &sqs.parked_url),
     ];
     let set = urls.iter().filter(|(_, url)| !url.is_empty());
     let mut found: Vec<String> = set
@@ -228,6 +229,11 @@ fn queues(config: &Config) -> Vec<String> {
             found.push(quoted("sqs.deliver_url", &sqs.deliver_url, expected));
         }
         _ => {}
+    }
+    let parked_url = &sqs.parked_url;
+    if !parked_url.is_empty() && [&sqs.fan_out_url, &sqs.deliver_url].contains(&parked_url) {
+        let expected = "another queue than sqs.fan_out_url and sqs.deliver_url";
+        found.push(quoted("sqs.parked_url", parked_url, expected));
     }
     found
 }

@@ -294,6 +294,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     [sqs]
     fan_out_url = ""
     deliver_url = ""
+    parked_url = ""
     endpoint_url = ""
 
     [queue]

@@ -14,6 +14,7 @@ use crate::http::projects::make_key;
 use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
+use crate::queue::{Local, Queue, sqs};
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::connect;
@@ -75,7 +76,11 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         true => Some(open_data_dir(&config.data_dir)?),
         false => None,
     };
-    let aws = connect::aws(&config, connect::http_client(&config)?).await;
+    let aws = connect::aws(&config, connect::http_client(connect::file(&config.aws.ca_file))?).await;
+    let queue = match config.uses_sqs() {
+        true => Queue::Sqs(sqs::connect(&config, &aws)),
+        false => Queue::Local(Local::new((&config).into())),
+    };
     let admin_key = admin_key(&config, &aws, dir.as_ref())?;
     let key_ring = key_ring(&config, &aws, dir.as_ref())?;
     let (dynamo, postgres, stores) = open_stores(&config, &aws, dir.as_ref()).await?;
@@ -84,6 +89,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         Parts {
             dynamo,
             postgres,
+            queue,
             admin_key,
             key_ring,
         },
@@ -178,7 +184,7 @@ fn postgres(config: &Config, aws: &SdkConfig, url: SecretString) -> anyhow::Resu
     Postgres::new(&Options {
         url,
         login,
-        ca_file: connect::file(&database.ca_file),
+        ca_file: connect::file(&database.ca_file).map(Into::into),
         pool_size: config.pool_size(),
         connect_timeout: database.connect_timeout,
         statement_timeout: database.statement_timeout,

@@ -72,7 +72,7 @@ impl From<StoredDelivery> for Delivery {
 #[into_params(parameter_in = Query)]
 pub struct ListDeliveries {
     /// Those to this endpoint; this or `event_id` is needed.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, example = "ep_…")]
     endpoint_id: Option<EndpointId>,
     /// Those of this event; this or `endpoint_id` is needed.
     #[param(value_type = Option<String>)]

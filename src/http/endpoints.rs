@@ -101,6 +101,7 @@ pub struct Created {
 /// An endpoint to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({ "url": "https://example.com/webhooks", "event_types": ["invoice.*"] })))]
 pub struct NewEndpoint {
     /// Where webhooks go: `https://`.
     url: String,
@@ -243,6 +244,7 @@ pub enum Switch {
 /// What to change of an endpoint; what is absent stays.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({ "state": "disabled" })))]
 pub struct Changes {
     /// Where webhooks go.
     url: Option<String>,

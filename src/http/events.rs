@@ -84,6 +84,7 @@ pub enum Answer {
 
 /// An event in JSON: a CloudEvent, or the plain form, which needs a `type` only.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(examples(json!({ "type": "invoice.paid", "data": { "invoice": "in_42", "amount": 1200 } })))]
 #[expect(
     dead_code,
     reason = "describes the body for the OpenAPI document; model::event reads it"

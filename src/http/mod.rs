@@ -78,6 +78,7 @@ fn table() -> OpenApiRouter<Arc<App>> {
         (name = "deliveries", description = "What became of each event at each endpoint"),
         (name = "projects", description = "Projects and their API keys; needs the admin key"),
         (name = "health", description = "Whether it is alive and ready"),
+        (name = "docs", description = "This description, for machines and for people"),
     ),
 )]
 struct Described;
@@ -94,6 +95,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         scheme.description = Some(what.to_owned());
         components.add_security_scheme(name, SecurityScheme::Http(scheme));
     }
+    docs::complete(&mut document);
     document
 }
 

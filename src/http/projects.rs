@@ -46,6 +46,7 @@ impl From<Row> for Project {
 /// A project to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({ "name": "staging" })))]
 pub struct NewProject {
     /// Unique, 1 to 100 characters: `prod`, `staging`.
     #[schema(min_length = 1, max_length = 100)]
@@ -170,6 +171,7 @@ pub struct CreatedKey {
 /// An API key to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({ "name": "backend", "scopes": ["events:write"] })))]
 pub struct NewKey {
     /// What people call it, 1 to 100 characters.
     #[schema(min_length = 1, max_length = 100)]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use crate::app::App;
@@ -16,6 +16,8 @@ use crate::store::events::{self, Fan, StoredEvent};
 
 /// Deliveries written at a time.
 const WRITES_MAX: usize = 32;
+/// Jobs sent at a time.
+const SENDS_MAX: usize = 100;
 
 /// Writes and enqueues what the event still lacks, then clears its due time.
 /// Running it again writes nothing twice.
@@ -44,21 +46,35 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
         .iter()
         .map(|endpoint| write(app, &event, &fan, endpoint, now))
         .collect();
-    stream::iter(writes)
+    let mut written = stream::iter(writes)
         .buffer_unordered(WRITES_MAX)
-        .try_collect::<()>()
-        .await?;
+        .ready_chunks(SENDS_MAX);
+    let mut failed = None;
+    while let Some(chunk) = written.next().await {
+        let mut jobs = Vec::with_capacity(chunk.len());
+        for outcome in chunk {
+            match outcome {
+                Ok(job) => jobs.extend(job),
+                Err(error) => failed = Some(error),
+            }
+        }
+        // What is written is sent, even if not all is.
+        app.queue.send(jobs, Duration::ZERO).await;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+    }
     events::clear_fan(&app.dynamo, id, &fan).await
 }
 
-/// Writes and enqueues one delivery, unless this fan-out has done so before.
+/// Writes one delivery, unless this fan-out has done so before; what to enqueue.
 async fn write(
     app: &App,
     event: &StoredEvent,
     fan: &Fan,
     endpoint: &EndpointId,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Option<Job>> {
     let due = app.queue.due(now, Duration::ZERO);
     let id = DeliveryId::new(&event.id, endpoint);
     let replayed = match fan {
@@ -66,7 +82,7 @@ async fn write(
         Fan::Replay { at, .. } => deliveries::replay(&app.dynamo, &id, *at, due).await?,
     };
     let job = match replayed {
-        Replayed::Already => return Ok(()),
+        Replayed::Already => return Ok(None),
         // Not carried: it has attempts to keep.
         Replayed::Again(progress) => Job::Deliver {
             delivery: id,
@@ -76,7 +92,7 @@ async fn write(
         Replayed::Missing => {
             let new = NewDelivery::of_stored(event, endpoint, now, due);
             if !deliveries::put_new(&app.dynamo, &new).await? {
-                return Ok(());
+                return Ok(None);
             }
             let carried = app.queue.carries().then(|| Carried {
                 project: event.project.clone(),
@@ -90,6 +106,5 @@ async fn write(
             }
         }
     };
-    app.queue.send(vec![job], Duration::ZERO).await;
-    Ok(())
+    Ok(Some(job))
 }

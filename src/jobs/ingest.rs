@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 use crate::model::event::Event;
 use crate::model::id::ProjectId;
 use crate::model::ingest::{self, Mapped, Notification};
+use crate::model::job::Park;
+use crate::queue::Queue;
 
 /// Accepts the events of `notification` for `ingest.project`. Again it changes
 /// nothing: what is there already counts as accepted. What cannot be an event is
@@ -25,7 +27,7 @@ pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) 
     };
     let events = match ingest::events(notification) {
         Ok(events) => events,
-        Err(error) => return park(app, notification, &error).await,
+        Err(error) => return park(app, notification, error).await,
     };
     for mapped in events {
         let accepted = match mapped {
@@ -34,7 +36,7 @@ pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) 
         };
         match accepted {
             Ok(()) => {}
-            Err(error) if is_final(&error) => park(app, notification, &error).await?,
+            Err(error) if is_final(&error) => park(app, notification, error).await?,
             Err(error) => return Err(error),
         }
     }
@@ -53,10 +55,24 @@ async fn accept(app: &App, project: &ProjectId, mapped: &Mapped<'_>, now: Timest
     }
 }
 
-/// Puts aside what no event can be made of.
-async fn park(_: &App, _: &Notification<'_>, why: &Error) -> Result<()> {
-    tracing::error!(reason = %why, "message parked");
-    Ok(())
+/// Puts aside what no event can be made of. Where there is no queue for that it
+/// fails instead: its own queue's dead-letter queue is then what keeps it.
+async fn park(app: &App, notification: &Notification<'_>, error: Error) -> Result<()> {
+    if !matches!(app.queue, Queue::Sqs(_)) || app.config.sqs.parked_url.is_empty() {
+        return Err(error);
+    }
+    let (from, body) = match *notification {
+        Notification::Invocation { json } => ("invocation", json),
+        Notification::Message { queue_arn, body, .. } => (queue_arn, body),
+    };
+    let why = Park {
+        reason: error.to_string().into(),
+        job: None,
+    };
+    match app.queue.park(from, body, &why).await {
+        true => Ok(()),
+        false => Err(error),
+    }
 }
 
 /// Whether trying again can only end the same.

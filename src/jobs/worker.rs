@@ -1,16 +1,19 @@
 //! The loops that drive jobs inside a long-lived process.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{run, sweep};
+use super::{poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::model::job::Job;
 use crate::queue::Queue;
 
 /// Between two repairs of the outbox.
@@ -22,8 +25,13 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let config = &app.config;
     if config.handles(Handler::Deliver) || config.handles(Handler::FanOut) {
-        for _ in 0..config.delivery.concurrency {
-            tasks.spawn(work(app.clone(), stop.clone()));
+        match &app.queue {
+            Queue::Local(_) => {
+                for _ in 0..config.delivery.concurrency {
+                    tasks.spawn(work(app.clone(), stop.clone()));
+                }
+            }
+            Queue::Sqs(_) => poll::start(app, stop, &mut tasks),
         }
     }
     if config.handles(Handler::Sweep) {
@@ -33,31 +41,51 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     tasks
 }
 
-/// Runs what the in-process queue holds, and what that enqueues, until it is
-/// empty; the jobs that failed. For tests and for a process about to end.
+/// Runs what the queue holds, and what that enqueues, until it is empty; the
+/// jobs that failed. For tests and for a process about to end.
 pub async fn drain(app: &App, now: Timestamp) -> Vec<Error> {
-    let Queue::Local(queue) = &app.queue;
+    let queue = match &app.queue {
+        Queue::Local(queue) => queue,
+        Queue::Sqs(sqs) => return poll::drain(app, sqs, now).await,
+    };
     let mut failed = Vec::new();
     while let Some(mut taken) = queue.try_next() {
-        let job = taken.job();
-        failed.extend(run(app, job, now).await.err());
+        let (job, ()) = taken.take();
+        failed.extend(attempt(app, job, now).await.err());
     }
     failed
 }
 
 async fn work(app: Arc<App>, stop: CancellationToken) {
-    let Queue::Local(queue) = &app.queue;
+    let Queue::Local(queue) = &app.queue else {
+        return;
+    };
     while let Some(mut taken) = stop.run_until_cancelled(queue.next()).await {
-        let job = taken.job();
-        let name = job.name().to_owned();
-        if let Err(error) = run(&app, job, app::now()).await {
-            report("job", &name, &error);
+        let (job, ()) = taken.take();
+        if let Err(error) = attempt(&app, job, app::now()).await {
+            report("job", taken.name(), &error);
         }
     }
 }
 
+/// Runs a job; one that panics has failed and takes no worker along.
+///
+/// # Errors
+/// As [`run`].
+pub async fn attempt(app: &App, job: Job, now: Timestamp) -> Result<()> {
+    let ran = AssertUnwindSafe(run(app, job, now)).catch_unwind().await;
+    ran.unwrap_or_else(|panic| {
+        let panic = panic.downcast::<&str>().map(|text| text.to_string());
+        let panic = panic.or_else(|other| other.downcast::<String>().map(|text| *text));
+        let said = panic.unwrap_or_default();
+        Err(Error::internal(anyhow::anyhow!("panicked: {said}")))
+    })
+}
+
 async fn sweep_often(app: Arc<App>, stop: CancellationToken) {
-    if let Err(error) = sweep::recover(&app, app::now()).await {
+    if app.queue.ends_with_process()
+        && let Err(error) = sweep::recover(&app, app::now()).await
+    {
         report("sweep", "recover", &error);
     }
     loop {
@@ -99,7 +127,7 @@ async fn repair_often(app: Arc<App>, stop: CancellationToken) {
 }
 
 /// Logs a failure once, here where it is handled: the work stays due.
-fn report(what: &str, name: &str, error: &Error) {
+pub(super) fn report(what: &str, name: &str, error: &Error) {
     let cause = std::error::Error::source(error).map(|source| format!("{source:#}"));
     if sweep::is_outage(error) {
         tracing::warn!(what, name, %error, cause, "left for later");

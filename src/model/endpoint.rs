@@ -13,6 +13,7 @@ use super::signature::Secret;
 /// Whether an endpoint takes events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = EndpointState)]
 pub enum State {
     /// It does.
     Enabled,

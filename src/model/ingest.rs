@@ -37,7 +37,7 @@ pub enum Notification<'a> {
     Message {
         id: &'a str,
         queue_arn: &'a str,
-        sent_ms: Option<i64>,
+        sent: Option<Timestamp>,
         body: &'a str,
     },
 }
@@ -61,9 +61,9 @@ pub fn events<'a>(notification: &Notification<'a>) -> Result<Vec<Result<Mapped<'
             Some(events) => Ok(events),
             None => Err(Invalid::body("expected an event of S3, SNS or EventBridge").into()),
         },
-        Notification::Message { id, queue_arn, sent_ms, body } => match recognized(body)? {
+        Notification::Message { id, queue_arn, sent, body } => match recognized(body)? {
             Some(events) => Ok(events),
-            None => Ok(vec![message(id, queue_arn, sent_ms, body)]),
+            None => Ok(vec![message(id, queue_arn, sent, body)]),
         },
     }
 }
@@ -357,9 +357,8 @@ fn event_bridge(json: &str) -> Result<Event> {
     .finish()
 }
 
-fn message<'a>(id: &str, queue_arn: &str, sent_ms: Option<i64>, body: &str) -> Result<Mapped<'a>> {
-    let time = sent_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    let time = time.map(|time| time.to_string());
+fn message<'a>(id: &str, queue_arn: &str, sent: Option<Timestamp>, body: &str) -> Result<Mapped<'a>> {
+    let time = sent.map(|time| time.to_string());
     let json = serde_json::from_str::<&RawValue>(body);
     let (datacontenttype, data) = match json {
         Ok(json) => ("application/json", Data::Json(json)),

@@ -1,7 +1,7 @@
 //! Making the AWS clients. Nothing here talks to AWS, reads a certificate store
 //! or asks for the region: a client connects when it is first used.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -39,10 +39,10 @@ const AMAZON_ROOTS: &[u8] = include_bytes!("amazon_roots.pem");
 /// Makes its TLS ready when it first connects.
 ///
 /// # Errors
-/// `aws.ca_file` holds no certificates.
-pub fn http_client(config: &Config) -> anyhow::Result<SharedHttpClient> {
-    let roots = match file(&config.aws.ca_file) {
-        Some(path) => authorities(&path)?,
+/// `ca_file` (`aws.ca_file`) holds no certificates.
+pub fn http_client(ca_file: Option<&Path>) -> anyhow::Result<SharedHttpClient> {
+    let roots = match ca_file {
+        Some(path) => authorities(path)?,
         None => AMAZON_ROOTS.to_vec(),
     };
     let tls = TlsContext::builder()
@@ -55,8 +55,8 @@ pub fn http_client(config: &Config) -> anyhow::Result<SharedHttpClient> {
 }
 
 /// A path that is configured; none for an empty one.
-pub fn file(path: &Path) -> Option<PathBuf> {
-    (!path.as_os_str().is_empty()).then(|| path.to_owned())
+pub fn file(path: &Path) -> Option<&Path> {
+    (!path.as_os_str().is_empty()).then_some(path)
 }
 
 /// The PEM of `path`, checked: the client would panic on it later.

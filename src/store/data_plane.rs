@@ -104,21 +104,11 @@ impl DataPlane {
     }
 
     async fn read_grant(&self, hash: [u8; 32]) -> Result<Option<Grant>> {
-        let output = self
-            .dynamo
-            .client
-            .get_item()
-            .table_name(&self.dynamo.table)
-            .key("pk", s(keys::key(&hash)))
-            .key("sk", s(keys::KEY))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        let Some(item) = output.item().filter(|item| !item.contains_key("revoked")) else {
+        let item = self.dynamo.get(keys::key(&hash), keys::KEY).await?;
+        let Some(item) = item.filter(|item| !item.contains_key("revoked")) else {
             return Ok(None);
         };
-        let scopes = texts(item, "scopes").filter_map(Scope::named).collect();
+        let scopes = texts(&item, "scopes").filter_map(Scope::named).collect();
         Ok(Some(Grant {
             key: item.parse("key")?,
             project: item.parse("project")?,
@@ -324,18 +314,8 @@ impl DataPlane {
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
     pub async fn gone_at(&self, id: &EndpointId) -> Result<Option<Timestamp>> {
-        let output = self
-            .dynamo
-            .client
-            .get_item()
-            .table_name(&self.dynamo.table)
-            .key("pk", s(id.as_str()))
-            .key("sk", s(keys::DISABLE))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(unavailable)?;
-        output.item().map(|item| item.time("at")).transpose()
+        let item = self.dynamo.get(id.as_str(), keys::DISABLE).await?;
+        item.map(|item| item.time("at")).transpose()
     }
 
     /// Takes back the word for the control plane: it has it.

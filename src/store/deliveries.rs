@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::types::{
 };
 use jiff::Timestamp;
 
-use super::dynamo::{Dynamo, Item, Kind, Read, kind, ms, n, s, unavailable};
+use super::dynamo::{Dynamo, Item, Kind, Read, kind, ms, n, s, unavailable, won};
 use super::events::{NewEvent, StoredEvent};
 use super::keys;
 use super::timeline::{self, Range};
@@ -222,17 +222,10 @@ pub async fn put_new(dynamo: &Dynamo, new: &NewDelivery<'_>) -> Result<bool> {
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn get(dynamo: &Dynamo, id: &DeliveryId) -> Result<Option<StoredDelivery>> {
-    let output = dynamo
-        .client
-        .get_item()
-        .table_name(&dynamo.table)
-        .key("pk", s(id.event().as_str()))
-        .key("sk", s(keys::delivery(&id.endpoint())))
-        .consistent_read(true)
-        .send()
-        .await
-        .map_err(unavailable)?;
-    output.item().map(StoredDelivery::read).transpose()
+    let item = dynamo
+        .get(id.event().as_str(), keys::delivery(&id.endpoint()))
+        .await?;
+    item.as_ref().map(StoredDelivery::read).transpose()
 }
 
 /// Up to `limit` deliveries of an event in the order of their endpoints' ids,
@@ -344,23 +337,11 @@ pub async fn end(dynamo: &Dynamo, id: &DeliveryId, made: u32, state: State) -> R
 /// `made` is its next.
 fn guarded(dynamo: &Dynamo, id: &DeliveryId, made: u32) -> UpdateItemFluentBuilder {
     dynamo
-        .client
-        .update_item()
-        .table_name(&dynamo.table)
-        .key("pk", s(id.event().as_str()))
-        .key("sk", s(keys::delivery(&id.endpoint())))
+        .update(id.event().as_str(), keys::delivery(&id.endpoint()))
         .condition_expression("#state = :pending and made = :made")
         .expression_attribute_names("#state", "state")
         .expression_attribute_values(":pending", s(State::Pending.as_str()))
         .expression_attribute_values(":made", n(made))
-}
-
-async fn won(update: UpdateItemFluentBuilder) -> Result<bool> {
-    match update.send().await {
-        Ok(_) => Ok(true),
-        Err(error) if kind(&error) == Kind::Condition => Ok(false),
-        Err(error) => Err(unavailable(error)),
-    }
 }
 
 /// Begins a new round for a delivery in any state, due at `due`; none if there
@@ -435,11 +416,7 @@ const NEW_ROUND: &str =
 
 fn new_round(dynamo: &Dynamo, id: &DeliveryId, due: Timestamp) -> UpdateItemFluentBuilder {
     dynamo
-        .client
-        .update_item()
-        .table_name(&dynamo.table)
-        .key("pk", s(id.event().as_str()))
-        .key("sk", s(keys::delivery(&id.endpoint())))
+        .update(id.event().as_str(), keys::delivery(&id.endpoint()))
         .expression_attribute_names("#state", "state")
         .expression_attribute_values(":pending", s(State::Pending.as_str()))
         .expression_attribute_values(":due_pk", s(keys::due_of_delivery(id)))

@@ -109,11 +109,7 @@ pub async fn win(
 ) -> Result<Option<Job>> {
     let what = due.due_sk.get(14..).unwrap_or_default();
     let update = dynamo
-        .client
-        .update_item()
-        .table_name(&dynamo.table)
-        .key("pk", s(&due.pk))
-        .key("sk", s(&due.sk))
+        .update(&due.pk, &due.sk)
         .update_expression("set due_sk = :next, swept = if_not_exists(swept, :zero) + :one")
         .condition_expression("due_sk = :old")
         .expression_attribute_values(":old", s(&due.due_sk))

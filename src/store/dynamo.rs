@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
@@ -17,6 +18,38 @@ pub struct Dynamo {
     pub client: Client,
     /// The table's name.
     pub table: String,
+}
+
+impl Dynamo {
+    /// The item at a key, or none. One consistent read.
+    pub(super) async fn get(
+        &self,
+        pk: impl Into<String>,
+        sk: impl Into<String>,
+    ) -> Result<Option<Item>> {
+        let get = self.client.get_item().table_name(&self.table);
+        let get = get.key("pk", s(pk)).key("sk", s(sk)).consistent_read(true);
+        Ok(get.send().await.map_err(unavailable)?.item)
+    }
+
+    /// An update of the item at a key.
+    pub(super) fn update(
+        &self,
+        pk: impl Into<String>,
+        sk: impl Into<String>,
+    ) -> UpdateItemFluentBuilder {
+        let update = self.client.update_item().table_name(&self.table);
+        update.key("pk", s(pk)).key("sk", s(sk))
+    }
+}
+
+/// Sends a conditional update: whether its condition held.
+pub(super) async fn won(update: UpdateItemFluentBuilder) -> Result<bool> {
+    match update.send().await {
+        Ok(_) => Ok(true),
+        Err(error) if kind(&error) == Kind::Condition => Ok(false),
+        Err(error) => Err(unavailable(error)),
+    }
 }
 
 /// What an error of DynamoDB means to the caller.

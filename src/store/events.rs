@@ -5,8 +5,8 @@ use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, Transact
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use super::deliveries::{self, StoredDelivery};
-use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable};
+use super::deliveries;
+use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable, won};
 use super::keys;
 use super::timeline::{self, Range};
 use crate::error::{Error, Result};
@@ -312,36 +312,8 @@ impl Fan {
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
-    let output = dynamo
-        .client
-        .get_item()
-        .table_name(&dynamo.table)
-        .key("pk", s(id.as_str()))
-        .key("sk", s(keys::EVENT))
-        .consistent_read(true)
-        .send()
-        .await
-        .map_err(unavailable)?;
-    output.item().map(StoredEvent::read).transpose()
-}
-
-/// The event `id` with up to `deliveries_max` of its deliveries: one query.
-///
-/// # Errors
-/// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn get_with_deliveries(
-    dynamo: &Dynamo,
-    id: &EventId,
-    deliveries_max: usize,
-) -> Result<Option<(StoredEvent, Vec<StoredDelivery>)>> {
-    let (Some(event), rows) = tokio::try_join!(
-        get(dynamo, id),
-        deliveries::of_event(dynamo, id, None, deliveries_max)
-    )?
-    else {
-        return Ok(None);
-    };
-    Ok(Some((event, rows)))
+    let item = dynamo.get(id.as_str(), keys::EVENT).await?;
+    item.as_ref().map(StoredEvent::read).transpose()
 }
 
 /// Clears the fan-out `fan` of an event, unless another has taken its place.
@@ -349,21 +321,13 @@ pub async fn get_with_deliveries(
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn clear_fan(dynamo: &Dynamo, id: &EventId, fan: &Fan) -> Result<()> {
-    let result = dynamo
-        .client
-        .update_item()
-        .table_name(&dynamo.table)
-        .key("pk", s(id.as_str()))
-        .key("sk", s(keys::EVENT))
+    let update = dynamo
+        .update(id.as_str(), keys::EVENT)
         .update_expression("remove fan, due_pk, due_sk, swept")
         .condition_expression("fan = :fan")
-        .expression_attribute_values(":fan", s(fan.to_text()))
-        .send()
-        .await;
-    match result {
-        Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
-        _ => Ok(()),
-    }
+        .expression_attribute_values(":fan", s(fan.to_text()));
+    won(update).await?;
+    Ok(())
 }
 
 /// Asks for a replay of an event: durable once this returns. False when the
@@ -372,24 +336,14 @@ pub async fn clear_fan(dynamo: &Dynamo, id: &EventId, fan: &Fan) -> Result<()> {
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn ask_replay(dynamo: &Dynamo, id: &EventId, fan: &Fan, due: Timestamp) -> Result<bool> {
-    let result = dynamo
-        .client
-        .update_item()
-        .table_name(&dynamo.table)
-        .key("pk", s(id.as_str()))
-        .key("sk", s(keys::EVENT))
+    won(dynamo
+        .update(id.as_str(), keys::EVENT)
         .update_expression("set fan = :fan, due_pk = :due_pk, due_sk = :due_sk remove swept")
         .condition_expression("attribute_exists(pk) and attribute_not_exists(fan)")
         .expression_attribute_values(":fan", s(fan.to_text()))
         .expression_attribute_values(":due_pk", s(keys::due_of_event(id)))
-        .expression_attribute_values(":due_sk", s(keys::due_sort(due, id.as_str())))
-        .send()
-        .await;
-    match result {
-        Ok(_) => Ok(true),
-        Err(error) if kind(&error) == Kind::Condition => Ok(false),
-        Err(error) => Err(unavailable(error)),
-    }
+        .expression_attribute_values(":due_sk", s(keys::due_sort(due, id.as_str()))))
+    .await
 }
 
 /// An event in a list: what the timeline index holds of it.

@@ -6,6 +6,7 @@
 //! sweeper. Errors are classified here: no SDK or driver error leaves this layer
 //! but as the source of an [`Error`](crate::error::Error).
 
+pub mod actions;
 pub mod api_keys;
 pub mod connect;
 pub mod data_plane;

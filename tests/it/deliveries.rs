@@ -51,9 +51,11 @@ pub async fn project_endpoints(harness: &Harness, url: &str, count: usize) {
 }
 
 fn forget_queue(harness: &Harness) {
-    let Queue::Local(queue) = &harness.app.queue;
+    let Queue::Local(queue) = &harness.app.queue else {
+        return;
+    };
     while let Some(mut taken) = queue.try_next() {
-        drop(taken.job());
+        drop(taken.take());
     }
 }
 

@@ -18,8 +18,9 @@ use millrace::config::Config;
 use millrace::host::embedded::{EmbeddedDynamo, EmbeddedPostgres, start_postgres};
 use millrace::jobs::{sweep, worker};
 use millrace::model::seal::KeyRing;
-use millrace::queue::Queue;
+use millrace::queue::{Local, Queue};
 use millrace::store::postgres::{Options, Postgres};
+use millrace::store::secrets::{AdminKey, Held};
 use millrace::store::{connect, table};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -63,7 +64,12 @@ async fn shared_postgres() -> Postgres {
     POSTGRES.get_or_init(start).await.postgres.clone()
 }
 
-fn app(config: Config, dynamo: &EmbeddedDynamo, postgres: Postgres) -> Arc<App> {
+/// The in-process queue of `config`.
+fn local(config: &Config) -> Queue {
+    Queue::Local(Local::new(config.into()))
+}
+
+fn app(config: Config, queue: Queue, dynamo: &EmbeddedDynamo, postgres: Postgres) -> Arc<App> {
     let dynamo = connect::embedded_dynamo(&config, dynamo.http_client());
     let key_ring = KeyRing::generate("test", [7; 32]).unwrap();
     App::new(
@@ -71,8 +77,9 @@ fn app(config: Config, dynamo: &EmbeddedDynamo, postgres: Postgres) -> Arc<App> 
         Parts {
             dynamo,
             postgres,
-            admin_key: ADMIN_KEY.into(),
-            key_ring,
+            queue,
+            admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
+            key_ring: Held::given(key_ring),
         },
     )
     .unwrap()
@@ -82,6 +89,8 @@ fn app(config: Config, dynamo: &EmbeddedDynamo, postgres: Postgres) -> Arc<App> 
 pub fn postgres(url: &str) -> Postgres {
     Postgres::new(&Options {
         url: url.to_owned().into(),
+        login: None,
+        ca_file: None,
         pool_size: 1,
         connect_timeout: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(10),
@@ -118,8 +127,13 @@ impl Harness {
     }
 
     pub async fn with(config: Config) -> Self {
+        let queue = local(&config);
+        Self::with_queue(config, queue).await
+    }
+
+    pub async fn with_queue(config: Config, queue: Queue) -> Self {
         let dynamo = EmbeddedDynamo::memory().unwrap();
-        let app = app(config, &dynamo, shared_postgres().await);
+        let app = app(config, queue, &dynamo, shared_postgres().await);
         table::create_if_missing(&app.dynamo).await.unwrap();
         let mut harness = Self::on(app, dynamo);
         (harness.project, harness.key) = harness.new_project(&ALL_SCOPES).await;
@@ -141,16 +155,22 @@ impl Harness {
 
     /// Another instance on the same stores.
     pub async fn another(&self) -> Self {
-        let app = app(config(), &self.dynamo, shared_postgres().await);
+        let config = config();
+        let queue = local(&config);
+        let app = app(config, queue, &self.dynamo, shared_postgres().await);
         self.beside(app)
     }
 
     /// Another instance on the same event store, whose control-plane database
     /// does not answer.
     pub fn without_postgres(&self) -> Self {
+        self.without_postgres_on(local(&config()))
+    }
+
+    pub fn without_postgres_on(&self, queue: Queue) -> Self {
         // Port 1 is reserved and refuses at once.
         let nowhere = postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable");
-        self.beside(app(config(), &self.dynamo, nowhere))
+        self.beside(app(config(), queue, &self.dynamo, nowhere))
     }
 
     fn beside(&self, app: Arc<App>) -> Self {
@@ -279,7 +299,9 @@ impl Harness {
 
 impl Drop for Harness {
     fn drop(&mut self) {
-        let Queue::Local(queue) = &self.app.queue;
+        let Queue::Local(queue) = &self.app.queue else {
+            return;
+        };
         let left = queue.len();
         if left > 0 && !self.leaves_jobs && !std::thread::panicking() {
             panic!("{left} jobs left in the queue");

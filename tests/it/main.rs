@@ -13,4 +13,5 @@ mod outage;
 mod projects;
 mod receiver;
 mod schema;
+mod sqs;
 mod webhooks;

@@ -10,9 +10,9 @@ use super::payload::Message;
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
-use crate::jobs::{self, ingest};
+use crate::jobs::{ingest, worker};
 use crate::model::ingest::Notification;
-use crate::model::job::Job;
+use crate::model::job::{Envelope, Job};
 
 /// Lambda's partial batch response: SQS keeps what it names and deletes the rest.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -74,19 +74,28 @@ async fn one(app: &App, message: &Message<'_>) -> Result<()> {
     let notification = Notification::Message {
         id: &message.message_id,
         queue_arn: &message.queue_arn,
-        sent_ms: message.attributes.sent_timestamp.as_deref().and_then(|ms| ms.parse().ok()),
+        sent: message.sent(),
         body: &message.body,
     };
     ingest::ingest(app, &notification, app::now()).await
 }
 
 async fn job(app: &App, message: &Message<'_>) -> Result<()> {
-    let job: Job = serde_json::from_str(&message.body).map_err(Error::internal)?;
+    let now = app::now();
+    let job = match Envelope::open(&message.body, message.sent(), now) {
+        Ok(envelope) => envelope.job,
+        Err(why) => {
+            return match app.queue.park(message.queue(), &message.body, &why).await {
+                true => Ok(()),
+                false => Err(Error::internal(anyhow::anyhow!("not parked: {why}"))),
+            };
+        }
+    };
     need(app, match job {
         Job::FanOut { .. } => Handler::FanOut,
         Job::Deliver { .. } | Job::Disable { .. } => Handler::Deliver,
     })?;
-    jobs::run(app, job, app::now()).await
+    worker::attempt(app, job, now).await
 }
 
 fn need(app: &App, handler: Handler) -> Result<()> {

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use lambda_http::request::LambdaRequest;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -192,6 +193,12 @@ pub struct Attributes<'a> {
 }
 
 impl Message<'_> {
+    /// When it was first sent.
+    pub fn sent(&self) -> Option<Timestamp> {
+        let ms = self.attributes.sent_timestamp.as_deref()?.parse().ok()?;
+        Timestamp::from_millisecond(ms).ok()
+    }
+
     /// The queue's name, which its URL ends with too.
     pub fn queue(&self) -> &str {
         self.queue_arn.rsplit(':').next().unwrap_or_default()

@@ -13,7 +13,7 @@ fn in_queue(body: &str) -> Vec<Result<Mapped<'_>>> {
     let notification = Notification::Message {
         id: "m1",
         queue_arn: QUEUE_ARN,
-        sent_ms: Some(1_768_469_400_650),
+        sent: Timestamp::from_millisecond(1_768_469_400_650).ok(),
         body,
     };
     events(&notification).unwrap()

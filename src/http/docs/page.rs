@@ -1,0 +1,379 @@
+//! The documentation page, rendered from the OpenAPI document.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest;
+use serde_json::Value;
+
+use super::html::{Path, Prose, Text};
+use super::schema;
+
+const STYLE: &str = include_str!("page.css");
+/// Methods in the order a reader meets them: make, list, look, change, remove.
+const METHODS: [&str; 5] = ["post", "get", "put", "patch", "delete"];
+
+/// The content security policy that lets the page have its style and nothing else.
+pub(super) fn policy() -> String {
+    let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// One route.
+struct Route<'a> {
+    method: &'a str,
+    path: &'a str,
+    operation: &'a Value,
+}
+
+impl<'a> Route<'a> {
+    fn id(&self) -> &'a str {
+        self.operation["operationId"].as_str().unwrap_or_default()
+    }
+
+    fn tag(&self) -> &'a str {
+        self.operation["tags"][0].as_str().unwrap_or_default()
+    }
+
+    fn summary(&self) -> &'a str {
+        let summary = self.operation["summary"].as_str().unwrap_or_default();
+        summary.trim_end_matches('.')
+    }
+
+    fn parameters(&self) -> impl Iterator<Item = &'a Value> {
+        self.operation["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+    }
+
+    /// The name of the security scheme and the scope it needs.
+    fn security(&self) -> Option<(&'a str, Option<&'a str>)> {
+        let (scheme, scopes) = self.operation["security"][0].as_object()?.iter().next()?;
+        Some((scheme, scopes[0].as_str()))
+    }
+
+    fn responses(&self) -> impl Iterator<Item = (&'a String, &'a Value)> {
+        self.operation["responses"]
+            .as_object()
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// The whole page.
+pub(super) fn render(document: &Value) -> String {
+    let routes = routes(document);
+    let tags = tags(document, &routes);
+    let title = document["info"]["title"].as_str().unwrap_or_default();
+    let mut out = String::with_capacity(256 * 1024);
+    let _ = write!(
+        out,
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\">\
+         <title>{} API</title><style>{STYLE}</style></head><body>",
+        Text(title)
+    );
+    write_contents(&mut out, title, &tags, &routes);
+    out.push_str("<main>");
+    write_introduction(&mut out, document);
+    for (tag, description) in &tags {
+        let _ = write!(
+            out,
+            "<section id=\"{0}\"><h2>{0}</h2><p class=\"lead\">{1}</p>",
+            Text(tag),
+            Prose(description)
+        );
+        for route in routes.iter().filter(|route| route.tag() == *tag) {
+            write_route(&mut out, document, route);
+        }
+        out.push_str("</section>");
+    }
+    write_errors(&mut out, document, &routes);
+    out.push_str("</main></body></html>");
+    out
+}
+
+fn routes(document: &Value) -> Vec<Route<'_>> {
+    let paths = document["paths"].as_object().into_iter().flatten();
+    let routes = paths.flat_map(|(path, item)| {
+        METHODS.iter().filter_map(move |method| {
+            item[method].is_object().then(|| Route {
+                method,
+                path,
+                operation: &item[method],
+            })
+        })
+    });
+    routes.collect()
+}
+
+/// Tags with what they are about, in the document's order; those it does not
+/// describe come last.
+fn tags<'a>(document: &'a Value, routes: &[Route<'a>]) -> Vec<(&'a str, &'a str)> {
+    let text = |tag: &'a Value, name: &str| tag[name].as_str().unwrap_or_default();
+    let described = document["tags"].as_array().into_iter().flatten();
+    let mut tags: Vec<_> = described
+        .map(|tag| (text(tag, "name"), text(tag, "description")))
+        .filter(|(name, _)| routes.iter().any(|route| route.tag() == *name))
+        .collect();
+    for route in routes {
+        if !tags.iter().any(|(name, _)| *name == route.tag()) {
+            tags.push((route.tag(), ""));
+        }
+    }
+    tags
+}
+
+fn write_contents(out: &mut String, title: &str, tags: &[(&str, &str)], routes: &[Route<'_>]) {
+    let _ = write!(
+        out,
+        "<nav><a class=\"home\" href=\"#top\">{}</a>",
+        Text(title)
+    );
+    for (tag, _) in tags {
+        let _ = write!(out, "<h2><a href=\"#{0}\">{0}</a></h2><ul>", Text(tag));
+        for route in routes.iter().filter(|route| route.tag() == *tag) {
+            let _ = write!(
+                out,
+                "<li><a href=\"#{0}\" title=\"{1}\"><em class=\"{2}\">{2}</em>\
+                 <span>{3}</span></a></li>",
+                Text(route.id()),
+                Text(route.summary()),
+                route.method,
+                Path(short(route.path)),
+            );
+        }
+        out.push_str("</ul>");
+    }
+    out.push_str("<h2><a href=\"#errors\">errors</a></h2></nav>");
+}
+
+/// A path without the prefix that nearly all have.
+fn short(path: &str) -> &str {
+    path.strip_prefix("/v1").unwrap_or(path)
+}
+
+fn write_introduction(out: &mut String, document: &Value) {
+    let info = &document["info"];
+    let text = |name: &str| info[name].as_str().unwrap_or_default();
+    let _ = write!(
+        out,
+        "<header id=\"top\"><h1>{} <small>API {}</small></h1><p class=\"lead\">{}</p>\
+         <p>Machines read <a href=\"/openapi.json\">/openapi.json</a>, OpenAPI 3.1. \
+         A request carries a key, <code>Authorization: Bearer mr_…</code>; each route \
+         below names the scope the key needs. The examples take these from the environment, \
+         and the ids of a path too:</p>\
+         <pre>export MILLRACE_URL={} MILLRACE_KEY=mr_…  # projects: MILLRACE_ADMIN_KEY</pre></header>",
+        Text(text("title")),
+        Text(text("version")),
+        Prose(text("description")),
+        Text("http://127.0.0.1:8080"),
+    );
+}
+
+fn write_route(out: &mut String, document: &Value, route: &Route<'_>) {
+    let _ = write!(
+        out,
+        "<article id=\"{0}\"><h3><a href=\"#{0}\">{1}</a></h3>\
+         <p class=\"route\"><em class=\"{2}\">{2}</em> <code>{3}</code>{4}</p>",
+        Text(route.id()),
+        Prose(route.summary()),
+        route.method,
+        Path(route.path),
+        key(route),
+    );
+    if let Some(description) = route.operation["description"].as_str() {
+        for paragraph in description.split("\n\n") {
+            let _ = write!(out, "<p>{}</p>", Prose(paragraph));
+        }
+    }
+    let _ = write!(out, "<pre>{}</pre>", Text(curl(document, route)));
+    write_parameters(out, document, route);
+    write_body(out, document, route);
+    write_responses(out, document, route);
+    out.push_str("</article>");
+}
+
+fn key(route: &Route<'_>) -> String {
+    match route.security() {
+        Some((_, Some(scope))) => {
+            format!(
+                "<span class=\"key\" title=\"the scope the key needs\">{}</span>",
+                Text(scope)
+            )
+        }
+        Some(("admin_key", None)) => "<span class=\"key\">admin key</span>".to_owned(),
+        Some((scheme, None)) => format!("<span class=\"key\">{}</span>", Text(scheme)),
+        None => "<span class=\"key open\">no key</span>".to_owned(),
+    }
+}
+
+/// A command that calls the route, once the variables in it are set.
+fn curl(document: &Value, route: &Route<'_>) -> String {
+    let method = route.method.to_uppercase();
+    let mut url = format!("$MILLRACE_URL{}", route.path);
+    for parameter in route.parameters() {
+        let name = parameter["name"].as_str().unwrap_or_default();
+        if parameter["in"] == "path" {
+            let variable = format!("${}", name.to_uppercase());
+            url = url.replace(&format!("{{{name}}}"), &variable);
+        } else if let Some(example) = parameter["example"].as_str() {
+            let _ = write!(url, "?{name}={example}");
+        }
+    }
+    let mut out = match route.operation["requestBody"].is_object() || method == "GET" {
+        true => format!("curl \"{url}\""),
+        false => format!("curl -X {method} \"{url}\""),
+    };
+    if let Some((scheme, _)) = route.security() {
+        let key = if scheme == "admin_key" {
+            "MILLRACE_ADMIN_KEY"
+        } else {
+            "MILLRACE_KEY"
+        };
+        let _ = write!(out, " \\\n  -H \"Authorization: Bearer ${key}\"");
+    }
+    if let Some((media, body)) = body(route) {
+        if !matches!(&*method, "POST" | "GET") {
+            out = out.replacen("curl", &format!("curl -X {method}"), 1);
+        }
+        let example = schema::example_text(document, body);
+        let _ = write!(
+            out,
+            " \\\n  -H \"Content-Type: {media}\" \\\n  -d '{example}'"
+        );
+    }
+    out
+}
+
+/// The request body in plain JSON, if it has one, else in what it has first.
+fn body<'a>(route: &Route<'a>) -> Option<(&'a str, &'a Value)> {
+    let content = route.operation["requestBody"]["content"].as_object()?;
+    let json = content.get_key_value("application/json");
+    let (media, content) = json.or_else(|| content.iter().next())?;
+    Some((media, &content["schema"]))
+}
+
+fn write_parameters(out: &mut String, document: &Value, route: &Route<'_>) {
+    if route.parameters().next().is_none() {
+        return;
+    }
+    out.push_str("<h4>Parameters</h4><ul class=\"fields\">");
+    for parameter in route.parameters() {
+        let place = parameter["in"].as_str().unwrap_or_default();
+        let note = match (place, parameter["required"] == true) {
+            ("path", _) => "<i>in the path</i>",
+            (_, true) => "",
+            (_, false) => "<i>optional</i>",
+        };
+        let _ = write!(
+            out,
+            "<li><div><b>{}</b> <span>{}</span>{note}</div><div>{}</div></li>",
+            Text(parameter["name"].as_str().unwrap_or_default()),
+            Text(schema::kind(document, &parameter["schema"])),
+            Prose(parameter["description"].as_str().unwrap_or_default())
+        );
+    }
+    out.push_str("</ul>");
+}
+
+fn write_body(out: &mut String, document: &Value, route: &Route<'_>) {
+    let Some((_, shown)) = body(route) else {
+        return;
+    };
+    let content = route.operation["requestBody"]["content"].as_object();
+    let media: Vec<_> = content
+        .into_iter()
+        .flatten()
+        .map(|(media, _)| media.as_str())
+        .collect();
+    let _ = write!(
+        out,
+        "<details><summary><h4>Request body</h4> <small>{}</small></summary>",
+        Text(media.join(" · "))
+    );
+    schema::write_fields(out, document, shown);
+    out.push_str("</details>");
+}
+
+fn write_responses(out: &mut String, document: &Value, route: &Route<'_>) {
+    let mut errors = String::new();
+    for (status, response) in route.responses() {
+        let description = response["description"].as_str().unwrap_or_default();
+        let content = response["content"].as_object();
+        let Some((media, content)) = content.and_then(|content| content.iter().next()) else {
+            let _ = write!(
+                out,
+                "<p class=\"status\"><b>{}</b> {}</p>",
+                Text(status),
+                Prose(description)
+            );
+            continue;
+        };
+        if media == "application/problem+json" {
+            let _ = write!(
+                errors,
+                " <a href=\"#error-{0}\" title=\"{1}\">{0}</a>",
+                Text(status),
+                Text(description)
+            );
+            continue;
+        }
+        let _ = write!(
+            out,
+            "<details><summary><h4>{}</h4> {} <small>{}</small></summary>",
+            Text(status),
+            Prose(description),
+            Text(media)
+        );
+        match schema::has_fields(document, &content["schema"]) {
+            true => schema::write_fields(out, document, &content["schema"]),
+            false => {
+                let kind = schema::kind(document, &content["schema"]);
+                let _ = write!(out, "<p>{}</p>", Text(kind));
+            }
+        }
+        out.push_str("</details>");
+    }
+    if !errors.is_empty() {
+        let _ = write!(out, "<p class=\"errors\">Problems{errors}</p>");
+    }
+}
+
+fn write_errors(out: &mut String, document: &Value, routes: &[Route<'_>]) {
+    let mut statuses = BTreeMap::new();
+    for (status, response) in routes.iter().flat_map(Route::responses) {
+        if response["content"]["application/problem+json"].is_object() {
+            statuses.entry(status).or_insert(response);
+        }
+    }
+    let Some(response) = statuses.values().next() else {
+        return;
+    };
+    out.push_str(
+        "<section id=\"errors\"><h2>errors</h2><p class=\"lead\">Every error is \
+         <code>application/problem+json</code> (RFC 9457).</p><article><table>",
+    );
+    for (status, response) in &statuses {
+        let _ = write!(
+            out,
+            "<tr id=\"error-{0}\"><th>{0}</th><td>{1}</td></tr>",
+            Text(status),
+            Prose(response["description"].as_str().unwrap_or_default())
+        );
+    }
+    out.push_str("</table><h4>Fields</h4>");
+    schema::write_fields(
+        out,
+        document,
+        &response["content"]["application/problem+json"]["schema"],
+    );
+    out.push_str("</article></section>");
+}

@@ -1,0 +1,228 @@
+//! JSON Schemas of the OpenAPI document, as lists of fields and as examples.
+
+use std::fmt::Write;
+
+use serde_json::{Map, Value, json};
+
+use super::html::{Prose, Text};
+
+/// Objects inside objects are shown so deep.
+const DEPTH_MAX: usize = 4;
+
+/// The schema behind `schema`, and its name if it has one.
+fn resolve<'a>(document: &'a Value, schema: &'a Value) -> (&'a Value, Option<&'a str>) {
+    let name = schema["$ref"]
+        .as_str()
+        .and_then(|path| path.rsplit('/').next());
+    match name {
+        Some(name) => (&document["components"]["schemas"][name], Some(name)),
+        None => (schema, None),
+    }
+}
+
+/// What kind of value it is, in words: `string (date-time)`, `list of Scope`.
+pub(super) fn kind(document: &Value, schema: &Value) -> String {
+    let (schema, name) = resolve(document, schema);
+    if let Some(values) = schema["enum"].as_array() {
+        let values: Vec<_> = values.iter().map(Value::to_string).collect();
+        return values.join(" | ");
+    }
+    for alternatives in ["oneOf", "anyOf"] {
+        if let Some(list) = schema[alternatives].as_array() {
+            let kinds: Vec<_> = list.iter().map(|one| kind(document, one)).collect();
+            return kinds.join(" or ");
+        }
+    }
+    let types: Vec<_> = match &schema["type"] {
+        Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
+        Value::String(one) => vec![one.as_str()],
+        _ => vec!["object"],
+    };
+    let words = types.iter().map(|word| match *word {
+        "array" => format!("list of {}", kind(document, &schema["items"])),
+        "object" => name.unwrap_or("object").to_owned(),
+        word => with_format(word, schema),
+    });
+    words.collect::<Vec<_>>().join(" or ")
+}
+
+fn with_format(word: &str, schema: &Value) -> String {
+    let mut word = word.to_owned();
+    match schema["format"].as_str() {
+        // How wide the server's integers are is no concern of the reader's.
+        None | Some("int32" | "int64") => {}
+        Some(_) if word == "null" => {}
+        Some(format) => {
+            let _ = write!(word, " ({format})");
+        }
+    }
+    match (schema["minimum"].as_i64(), schema["maximum"].as_i64()) {
+        (Some(min), Some(max)) => {
+            let _ = write!(word, ", {min} to {max}");
+        }
+        _ => {}
+    }
+    word
+}
+
+/// An object with fields, made of one schema or of several together.
+struct Shape<'a> {
+    description: &'a str,
+    parts: Vec<&'a Value>,
+}
+
+/// The objects with fields that a value of `schema` is or holds.
+fn shapes<'a>(document: &'a Value, schema: &'a Value) -> Vec<Shape<'a>> {
+    let own = schema["description"].as_str();
+    let (schema, _) = resolve(document, schema);
+    let described = own
+        .or_else(|| schema["description"].as_str())
+        .unwrap_or_default();
+    if schema["items"].is_object() {
+        return shapes(document, &schema["items"]);
+    }
+    for alternatives in ["oneOf", "anyOf"] {
+        if let Some(list) = schema[alternatives].as_array() {
+            return list.iter().flat_map(|one| shapes(document, one)).collect();
+        }
+    }
+    let parts: Vec<_> = match schema["allOf"].as_array() {
+        Some(list) => list.iter().map(|part| resolve(document, part).0).collect(),
+        None => vec![schema],
+    };
+    let has_fields = |part: &&Value| part["properties"].is_object();
+    if !parts.iter().any(has_fields) {
+        return vec![];
+    }
+    vec![Shape {
+        description: described,
+        parts,
+    }]
+}
+
+/// The fields of an object schema: the required ones first, as they are declared.
+fn ordered<'a>(part: &'a Value) -> impl Iterator<Item = (&'a str, &'a Value, bool)> {
+    let fields = part["properties"].as_object();
+    let required: Vec<_> = part["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let optional: Vec<_> = fields
+        .into_iter()
+        .flat_map(Map::keys)
+        .map(String::as_str)
+        .filter(|name| !required.contains(name))
+        .collect();
+    let required = required.into_iter().map(|name| (name, true));
+    let names = required.chain(optional.into_iter().map(|name| (name, false)));
+    names.filter_map(move |(name, is_required)| Some((name, fields?.get(name)?, is_required)))
+}
+
+/// Whether there are fields to show.
+pub(super) fn has_fields(document: &Value, schema: &Value) -> bool {
+    !shapes(document, schema).is_empty()
+}
+
+/// Writes the fields of `schema`, those of inner objects folded away.
+pub(super) fn write_fields(out: &mut String, document: &Value, schema: &Value) {
+    write_shapes(out, document, schema, 1);
+}
+
+fn write_shapes(out: &mut String, document: &Value, schema: &Value, depth: usize) {
+    let shapes = shapes(document, schema);
+    let several = shapes.len() > 1;
+    for (n, shape) in shapes.iter().enumerate() {
+        if several {
+            let word = if n == 0 { "Either" } else { "Or" };
+            let _ = write!(
+                out,
+                "<p class=\"or\">{word}: {}</p>",
+                Prose(shape.description)
+            );
+        }
+        out.push_str("<ul class=\"fields\">");
+        for part in &shape.parts {
+            for (name, field, is_required) in ordered(part) {
+                write_field(out, document, (name, field, is_required), depth);
+            }
+        }
+        out.push_str("</ul>");
+    }
+}
+
+fn write_field(
+    out: &mut String,
+    document: &Value,
+    (name, field, is_required): (&str, &Value, bool),
+    depth: usize,
+) {
+    let mut kind = kind(document, field);
+    let mut note = "";
+    if !is_required {
+        // What may be left out may be null too; saying so each time is noise.
+        kind = kind.replace(" or null", "");
+        note = "<i>optional</i>";
+    }
+    let description = field["description"]
+        .as_str()
+        .or_else(|| resolve(document, field).0["description"].as_str());
+    let _ = write!(
+        out,
+        "<li><div><b>{}</b> <span>{}</span>{note}</div><div>{}",
+        Text(name),
+        Text(kind),
+        Prose(description.unwrap_or_default())
+    );
+    if depth < DEPTH_MAX && has_fields(document, field) {
+        out.push_str("<details><summary>its fields</summary>");
+        write_shapes(out, document, field, depth + 1);
+        out.push_str("</details>");
+    }
+    out.push_str("</div></li>");
+}
+
+/// An example of a value of `schema` in JSON, what is required first.
+pub(super) fn example_text(document: &Value, schema: &Value) -> String {
+    let value = example(document, schema);
+    let Value::Object(fields) = &value else {
+        return value.to_string();
+    };
+    let names = ordered(resolve(document, schema).0).map(|(name, ..)| name);
+    let fields = names.filter_map(|name| Some(format!("\"{name}\": {}", fields.get(name)?)));
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+}
+
+/// An example of a value of `schema`: the one it gives, else one made of its
+/// required fields.
+fn example(document: &Value, schema: &Value) -> Value {
+    let (target, _) = resolve(document, schema);
+    for schema in [schema, target] {
+        if !schema["example"].is_null() {
+            return schema["example"].clone();
+        }
+        if !schema["examples"][0].is_null() {
+            return schema["examples"][0].clone();
+        }
+    }
+    if let Some(value) = target["enum"].get(0) {
+        return value.clone();
+    }
+    if let Some(one) = target["oneOf"].get(0) {
+        return example(document, one);
+    }
+    if target["items"].is_object() {
+        return json!([example(document, &target["items"])]);
+    }
+    match target["type"].as_str() {
+        Some("string") => json!("…"),
+        Some("integer" | "number") => json!(1),
+        Some("boolean") => json!(true),
+        _ => {
+            let fields = ordered(target).filter(|(_, _, is_required)| *is_required);
+            let fields = fields.map(|(name, field, _)| (name.to_owned(), example(document, field)));
+            Value::Object(fields.collect())
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The queue in this process: lost with it, and empty at every start.
+
+use std::time::Duration;
+
+use super::lanes::{LaneOptions, Lanes, Taken};
+use crate::config::Config;
+use crate::model::job::Job;
+
+/// Bounds of the in-process queue.
+#[derive(Debug, Clone)]
+pub struct LocalOptions {
+    /// Jobs waiting, at most.
+    pub jobs_max: usize,
+    /// Bytes of event bodies waiting, at most.
+    pub bytes_max: usize,
+    /// Jobs of one endpoint running at a time.
+    pub endpoint_concurrency: usize,
+    /// How long a job is left to its worker before the sweeper takes it up.
+    pub lease: Duration,
+}
+
+impl From<&Config> for LocalOptions {
+    fn from(config: &Config) -> Self {
+        Self {
+            jobs_max: config.queue.local_jobs_max,
+            bytes_max: config.queue.local_bytes_max,
+            endpoint_concurrency: config.delivery.endpoint_concurrency,
+            lease: config.sweep.lease,
+        }
+    }
+}
+
+/// Fair lanes that jobs are pushed into and taken from.
+#[derive(Debug)]
+pub struct Local {
+    lanes: Lanes<()>,
+    jobs_max: usize,
+    pub(super) lease: Duration,
+}
+
+impl Local {
+    /// An empty queue.
+    pub fn new(options: LocalOptions) -> Self {
+        Self {
+            lanes: Lanes::new(LaneOptions {
+                jobs_max: options.jobs_max,
+                bytes_max: options.bytes_max,
+                endpoint_concurrency: options.endpoint_concurrency,
+            }),
+            jobs_max: options.jobs_max,
+            lease: options.lease,
+        }
+    }
+
+    /// Takes a job in; false if it is there already or there is no room.
+    pub fn push(&self, job: Job) -> bool {
+        self.lanes.push(job, ()).is_ok()
+    }
+
+    /// The next job whose lane may run one; waits for it.
+    pub async fn next(&self) -> Taken<'_, ()> {
+        self.lanes.next().await
+    }
+
+    /// The next job whose lane may run one, if there is one now.
+    pub fn try_next(&self) -> Option<Taken<'_, ()>> {
+        self.lanes.try_next()
+    }
+
+    /// How many more jobs it takes.
+    pub fn room(&self) -> usize {
+        self.jobs_max.saturating_sub(self.len())
+    }
+
+    /// Jobs waiting.
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Whether no job waits.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+}

@@ -1,0 +1,480 @@
+//! Amazon SQS: sending, receiving and putting aside, in batches.
+//!
+//! Sending is part of accepting an event, so it waits little for an SQS that
+//! does not answer, and not at all for one that has just refused: the sweeper
+//! sends again. Nothing here runs a job.
+
+use std::fmt::Display;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_config::SdkConfig;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::Builder;
+use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::{
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
+    DeleteMessageBatchRequestEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
+    SendMessageBatchRequestEntry,
+};
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::model::job::{Envelope, Job, Park};
+use crate::store::keys;
+
+/// The longest SQS keeps a message back; what waits longer is not sent.
+pub const DELAY_MAX: Duration = Duration::from_mins(15);
+/// Messages of one request. Ours are some hundred bytes each, so that a request
+/// is far below the 1 MiB (once 256 KiB) that it may have.
+pub const BATCH_MAX: usize = 10;
+/// Batches sent at a time.
+const SENDS_MAX: usize = 16;
+/// For one try of any call but the long poll.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// For a call with its retries: a publisher waits for it.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
+/// Tries of a call.
+const ATTEMPTS_MAX: u32 = 3;
+/// How long a received message is hidden from other workers; renewed while it is
+/// in hand, so it bounds how late the message of a crashed worker comes again.
+const VISIBILITY: Duration = Duration::from_mins(1);
+/// The longest that SQS lets a poll wait.
+const POLL_WAIT: Duration = Duration::from_secs(20);
+/// What a long poll may take beyond its wait.
+const POLL_SLACK: Duration = Duration::from_secs(5);
+/// Jobs worth sending to an SQS that refuses: one of each due partition.
+const TRIAL_JOBS: usize = keys::DUE_SHARDS as usize;
+/// How long an SQS that refused is left alone by senders.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// One of the two queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name {
+    /// Jobs that find an event's endpoints.
+    FanOut,
+    /// Jobs about one endpoint.
+    Deliver,
+}
+
+impl Name {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::FanOut, Self::Deliver];
+
+    /// Where `job` goes.
+    pub fn of(job: &Job) -> Self {
+        match job {
+            Job::FanOut { .. } => Self::FanOut,
+            Job::Deliver { .. } | Job::Disable { .. } => Self::Deliver,
+        }
+    }
+
+    /// As logs have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FanOut => "fan_out",
+            Self::Deliver => "deliver",
+        }
+    }
+}
+
+/// Where the queues are and how they are used.
+#[derive(Debug, Clone)]
+pub struct SqsOptions {
+    /// Queue of [`Name::FanOut`].
+    pub fan_out_url: String,
+    /// Queue of [`Name::Deliver`].
+    pub deliver_url: String,
+    /// Where messages go that no worker can use.
+    pub parked_url: Option<String>,
+    /// How long a job is left to its worker before the sweeper takes it up.
+    pub lease: Duration,
+    /// How long a received message is hidden from others, unless it is hidden
+    /// again.
+    pub visibility: Duration,
+    /// How long a poll waits for a first message.
+    pub wait: Duration,
+}
+
+/// The queues and their client.
+#[derive(Debug)]
+pub struct Sqs {
+    client: Client,
+    options: SqsOptions,
+    fan_outs: Sending,
+    deliveries: Sending,
+}
+
+/// A message that was received and is hidden from others for a while.
+#[derive(Debug)]
+pub struct Received {
+    /// Its body.
+    pub body: String,
+    /// When it was first sent.
+    pub sent: Option<Timestamp>,
+    /// What it is settled by.
+    pub receipt: Receipt,
+}
+
+/// What a received message is settled by.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// Where it was received.
+    pub from: Name,
+    /// SQS's name for this receipt of it.
+    pub handle: String,
+    /// Times it was received, this one included.
+    pub count: u32,
+}
+
+/// The queues of `config`, at its endpoint or AWS's own. Connects to nothing.
+pub fn connect(config: &Config, aws: &SdkConfig) -> Sqs {
+    let mut builder = Builder::from(aws);
+    if let Some(endpoint) = config.sqs_endpoint() {
+        builder = builder.endpoint_url(endpoint);
+    }
+    let parked_url = &config.sqs.parked_url;
+    let options = SqsOptions {
+        fan_out_url: config.sqs.fan_out_url.clone(),
+        deliver_url: config.sqs.deliver_url.clone(),
+        parked_url: (!parked_url.is_empty()).then(|| parked_url.clone()),
+        lease: config.sweep.sqs_lease,
+        visibility: VISIBILITY,
+        wait: POLL_WAIT,
+    };
+    Sqs::new(builder, options)
+}
+
+impl Sqs {
+    /// The queues of `options`, reached by what `builder` says. Connects to
+    /// nothing.
+    pub fn new(builder: Builder, options: SqsOptions) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(ATTEMPT_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(OPERATION_TIMEOUT)
+            .build();
+        let config = builder
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
+            .build();
+        Self {
+            client: Client::from_conf(config),
+            options,
+            fan_outs: Sending::default(),
+            deliveries: Sending::default(),
+        }
+    }
+
+    /// How it is used.
+    pub fn options(&self) -> &SqsOptions {
+        &self.options
+    }
+
+    fn url(&self, name: Name) -> &str {
+        match name {
+            Name::FanOut => &self.options.fan_out_url,
+            Name::Deliver => &self.options.deliver_url,
+        }
+    }
+
+    fn sending(&self, name: Name) -> &Sending {
+        match name {
+            Name::FanOut => &self.fan_outs,
+            Name::Deliver => &self.deliveries,
+        }
+    }
+
+    /// How many jobs are worth sending: while a queue refuses, enough to see
+    /// whether it takes them again. Each that was won and refused is late by its
+    /// lease.
+    pub fn room(&self) -> usize {
+        let refuses = |name: &Name| self.sending(*name).is_refusing();
+        match Name::ALL.iter().any(refuses) {
+            true => TRIAL_JOBS,
+            false => usize::MAX,
+        }
+    }
+
+    /// Sends jobs to be received after `delay`, which is at most [`DELAY_MAX`].
+    /// What is refused is logged once, until something is taken again.
+    pub async fn send(&self, jobs: &[Job], delay: Duration) {
+        let delay_s = seconds(delay);
+        for name in Name::ALL {
+            let jobs: Vec<&Job> = jobs.iter().filter(|job| Name::of(job) == name).collect();
+            let batches: Vec<_> = jobs
+                .chunks(BATCH_MAX)
+                .map(|jobs| self.send_batch(name, jobs, delay_s))
+                .collect();
+            stream::iter(batches)
+                .buffer_unordered(SENDS_MAX)
+                .collect::<()>()
+                .await;
+        }
+    }
+
+    async fn send_batch(&self, name: Name, jobs: &[&Job], delay_s: i32) {
+        let sending = self.sending(name);
+        if !sending.may_try() {
+            return;
+        }
+        let entry = |(id, job): (usize, &&Job)| {
+            let envelope = Envelope {
+                job: (*job).clone(),
+                trace: None,
+            };
+            SendMessageBatchRequestEntry::builder()
+                .id(id.to_string())
+                .message_body(envelope.to_json())
+                .delay_seconds(delay_s)
+                .build()
+                .expect("an entry with an id and a body")
+        };
+        let entries = jobs.iter().enumerate().map(entry).collect();
+        let request = self.client.send_message_batch().queue_url(self.url(name));
+        match request.set_entries(Some(entries)).send().await {
+            Ok(output) => match failure(&output.failed) {
+                None => sending.taken(name),
+                Some(cause) => sending.refused(name, &cause, Instant::now()),
+            },
+            Err(error) => {
+                sending.refused(name, &DisplayErrorContext(&error), Instant::now() + PAUSE);
+            }
+        }
+    }
+
+    /// Up to [`BATCH_MAX`] messages, hidden from others; waits up to `wait`, in
+    /// whole seconds, for the first one. One request, not tried again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when SQS does not answer.
+    pub async fn receive(&self, from: Name, wait: Duration) -> Result<Vec<Received>> {
+        let timeout = wait + POLL_SLACK;
+        let timeouts = TimeoutConfig::builder()
+            .operation_attempt_timeout(timeout)
+            .operation_timeout(timeout);
+        let patient = Builder::new()
+            .timeout_config(timeouts.build())
+            .retry_config(RetryConfig::disabled());
+        let output = self
+            .client
+            .receive_message()
+            .queue_url(self.url(from))
+            .max_number_of_messages(BATCH_MAX as i32)
+            .wait_time_seconds(seconds(wait))
+            .visibility_timeout(seconds(self.options.visibility))
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .customize()
+            .config_override(patient)
+            .send()
+            .await
+            .map_err(unavailable)?;
+        let messages = output.messages.unwrap_or_default().into_iter();
+        Ok(messages
+            .filter_map(|message| received(from, message))
+            .collect())
+    }
+
+    /// Deletes messages, at most [`BATCH_MAX`]. What is not deleted comes again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when SQS does not answer or keeps any of them.
+    pub async fn delete(&self, from: Name, handles: &[&str]) -> Result<()> {
+        let entry = |(id, handle): (usize, &&str)| {
+            DeleteMessageBatchRequestEntry::builder()
+                .id(id.to_string())
+                .receipt_handle(*handle)
+                .build()
+                .expect("an entry with an id and a handle")
+        };
+        let request = self.client.delete_message_batch().queue_url(self.url(from));
+        let entries = handles.iter().enumerate().map(entry).collect();
+        let output = request.set_entries(Some(entries)).send().await;
+        all(&output.map_err(unavailable)?.failed)
+    }
+
+    /// Hides messages, at most [`BATCH_MAX`], from now for whole seconds; for
+    /// none, others may receive them at once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when SQS does not answer or refuses any of them.
+    pub async fn hide(&self, from: Name, handles: &[(&str, Duration)]) -> Result<()> {
+        let entry = |(id, (handle, hidden)): (usize, &(&str, Duration))| {
+            ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(id.to_string())
+                .receipt_handle(*handle)
+                .visibility_timeout(seconds(*hidden))
+                .build()
+                .expect("an entry with an id and a handle")
+        };
+        let request = self.client.change_message_visibility_batch();
+        let request = request.queue_url(self.url(from));
+        let entries = handles.iter().enumerate().map(entry).collect();
+        let output = request.set_entries(Some(entries)).send().await;
+        all(&output.map_err(unavailable)?.failed)
+    }
+
+    /// Sends a message's body to the queue for parked ones, with the reason and
+    /// where it was as message attributes; false if that failed. Without such a
+    /// queue the log is all that is left of it: its work is due anyway.
+    pub async fn park(&self, from: &str, body: &str, why: &Park) -> bool {
+        let Some(url) = &self.options.parked_url else {
+            log_parked(from, why, false);
+            return true;
+        };
+        let text = |text: &str| {
+            MessageAttributeValue::builder()
+                .data_type("String")
+                .string_value(text)
+                .build()
+                .expect("an attribute with a type")
+        };
+        let request = self.client.send_message().queue_url(url).message_body(body);
+        let request = request
+            .message_attributes("reason", text(&why.reason))
+            .message_attributes("queue", text(from));
+        match request.send().await {
+            Ok(_) => {
+                log_parked(from, why, true);
+                true
+            }
+            Err(error) => {
+                let cause = DisplayErrorContext(&error).to_string();
+                tracing::error!(queue = from, %why, cause, "message not parked; it comes again");
+                false
+            }
+        }
+    }
+}
+
+/// Logs that a message was put aside, by what it is about and not what it says.
+pub(super) fn log_parked(from: &str, why: &Park, kept: bool) {
+    tracing::error!(queue = from, job = why.job, reason = %why, kept, "message parked");
+}
+
+fn received(from: Name, message: Message) -> Option<Received> {
+    let attribute = |name| message.attributes.as_ref()?.get(&name)?.parse::<i64>().ok();
+    let count = attribute(MessageSystemAttributeName::ApproximateReceiveCount);
+    let sent = attribute(MessageSystemAttributeName::SentTimestamp);
+    Some(Received {
+        sent: sent.and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+        receipt: Receipt {
+            from,
+            handle: message.receipt_handle?,
+            count: count.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+        },
+        body: message.body.unwrap_or_default(),
+    })
+}
+
+/// Whole seconds, up to the next one, as SQS counts.
+fn seconds(time: Duration) -> i32 {
+    i32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)
+}
+
+/// How many entries of a batch failed and why the first one did.
+fn failure(failed: &[BatchResultErrorEntry]) -> Option<String> {
+    let first = failed.first()?;
+    let message = first.message().unwrap_or_default();
+    Some(format!(
+        "{} of a batch, the first: {} {message}",
+        failed.len(),
+        first.code()
+    ))
+}
+
+fn all(failed: &[BatchResultErrorEntry]) -> Result<()> {
+    match failure(failed) {
+        None => Ok(()),
+        Some(cause) => Err(Error::Unavailable {
+            what: "the queue",
+            source: anyhow::anyhow!(cause),
+        }),
+    }
+}
+
+fn unavailable<E, R>(error: SdkError<E, R>) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    Error::Unavailable {
+        what: "the queue",
+        source: error.into(),
+    }
+}
+
+/// Whether a queue takes what is sent, so that a refusal is logged once and
+/// nobody waits for an SQS that is known to be out of reach.
+#[derive(Debug, Default)]
+struct Sending(Mutex<Option<Instant>>);
+
+impl Sending {
+    /// Whether to try: always, but after a refusal one at a time and not at once.
+    fn may_try(&self) -> bool {
+        let now = Instant::now();
+        match &mut *self.lock() {
+            None => true,
+            Some(until) if *until > now => false,
+            Some(until) => {
+                // Others wait for what becomes of this one.
+                *until = now + OPERATION_TIMEOUT;
+                true
+            }
+        }
+    }
+
+    fn is_refusing(&self) -> bool {
+        self.lock().is_some()
+    }
+
+    fn refused(&self, name: Name, cause: &dyn Display, until: Instant) {
+        if self.lock().replace(until).is_none() {
+            let cause = cause.to_string();
+            tracing::warn!(
+                queue = name.as_str(),
+                cause,
+                "queue refuses jobs: left to the sweeper"
+            );
+        }
+    }
+
+    fn taken(&self, name: Name) {
+        if self.lock().take().is_some() {
+            tracing::info!(queue = name.as_str(), "queue takes jobs again");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusing_queue_is_left_alone_and_then_tried_by_one() {
+        let sending = Sending::default();
+        assert!(sending.may_try() && sending.may_try() && !sending.is_refusing());
+        sending.refused(Name::Deliver, &"down", Instant::now() + PAUSE);
+        assert!(!sending.may_try() && sending.is_refusing());
+        sending.refused(Name::Deliver, &"down", Instant::now());
+        assert!(sending.may_try() && !sending.may_try());
+        sending.taken(Name::Deliver);
+        assert!(sending.may_try() && sending.may_try());
+    }
+
+    #[test]
+    fn sqs_counts_in_whole_seconds_up() {
+        assert_eq!(seconds(Duration::ZERO), 0);
+        assert_eq!(seconds(Duration::from_millis(1)), 1);
+        assert_eq!(seconds(DELAY_MAX), 900);
+    }
+}
