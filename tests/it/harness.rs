@@ -161,6 +161,12 @@ impl Harness {
         self.beside(app)
     }
 
+    /// Another instance on the same stores, configured otherwise.
+    pub async fn configured(&self, config: Config) -> Self {
+        let queue = local(&config);
+        self.beside(app(config, queue, &self.dynamo, shared_postgres().await))
+    }
+
     /// Another instance on the same event store, whose control-plane database
     /// does not answer.
     pub fn without_postgres(&self) -> Self {

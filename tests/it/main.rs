@@ -8,6 +8,7 @@ mod deliveries;
 mod endpoints;
 mod events;
 mod harness;
+mod lambda;
 mod layers;
 mod outage;
 mod projects;
