@@ -172,7 +172,11 @@ fn secrets(config: &Config) -> Vec<String> {
     let url = config.database_url();
     let mut found = Vec::new();
     if !database.host.is_empty() && !database.url.expose_secret().is_empty() {
-        found.push(quoted("database.host", &database.host, "nothing, as database.url is set"));
+        found.push(quoted(
+            "database.host",
+            &database.host,
+            "nothing, as database.url is set",
+        ));
     }
     if !database.host.is_empty() && !is_postgres_url(url.expose_secret()) {
         found.push(quoted("database.host", &database.host, "a host name"));
@@ -187,7 +191,11 @@ fn secrets(config: &Config) -> Vec<String> {
         found.push(problem("key_ring.secret_arn", None, expected));
     }
     if !config.ingest.project.is_empty() && config.ingest_project().is_none() {
-        found.push(quoted("ingest.project", &config.ingest.project, "a project's id, prj_…"));
+        found.push(quoted(
+            "ingest.project",
+            &config.ingest.project,
+            "a project's id, prj_…",
+        ));
     }
     found
 }

@@ -86,6 +86,7 @@ pub struct Function {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 #[expect(missing_docs, reason = "the names say it")]
+#[expect(clippy::large_enum_variant, reason = "made once an invocation")]
 pub enum Answer {
     Http(request::Answer),
     Batch(BatchResponse),
@@ -172,10 +173,12 @@ impl Function {
     }
 
     async fn request(&self, request: LambdaRequest, context: Context) -> request::Answer {
-        let router = self.router.get_or_init(|| match self.app.config.handles(Handler::Http) {
-            true => http::router(self.app.clone()),
-            false => http::health_router(self.app.clone()),
-        });
+        let router = self
+            .router
+            .get_or_init(|| match self.app.config.handles(Handler::Http) {
+                true => http::router(self.app.clone()),
+                false => http::health_router(self.app.clone()),
+            });
         request::answer(router.clone(), request, context).await
     }
 
@@ -184,8 +187,10 @@ impl Function {
         self.need(Handler::Sweep)?;
         let patience = patience(context);
         let sweeping = async {
-            while let sweep::Swept { more: true, enqueued: 1.. } =
-                sweep::sweep(&self.app, app::now()).await?
+            while let sweep::Swept {
+                more: true,
+                enqueued: 1..,
+            } = sweep::sweep(&self.app, app::now()).await?
             {}
             Ok(())
         };
@@ -195,7 +200,8 @@ impl Function {
         }
         // The control plane may be down; that is no reason to fail a sweep that
         // the data plane alone was to have.
-        match tokio::time::timeout(patience / 4, sweep::repair(&self.app, sweep::REPAIR_AGE)).await {
+        match tokio::time::timeout(patience / 4, sweep::repair(&self.app, sweep::REPAIR_AGE)).await
+        {
             Ok(Ok(0)) => {}
             Ok(Ok(changes)) => tracing::info!(changes, "control-plane changes projected late"),
             Ok(Err(error)) => tracing::warn!(%error, "outbox left for later"),

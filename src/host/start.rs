@@ -15,9 +15,9 @@ use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
 use crate::queue::{Local, Queue, sqs};
+use crate::store::connect;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::{Options, Postgres};
-use crate::store::connect;
 use crate::store::projects::{self, Project};
 use crate::store::secrets::{AdminKey, Held};
 use crate::store::table;
@@ -32,7 +32,10 @@ const LOCAL_KEY_ID: &str = "local";
 pub struct Started {
     /// The application.
     pub app: Arc<App>,
-    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "there are none"))]
+    #[cfg_attr(
+        not(feature = "embedded"),
+        expect(dead_code, reason = "there are none")
+    )]
     stores: Stores,
     _dir: Option<DataDir>,
 }
@@ -76,7 +79,11 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         true => Some(open_data_dir(&config.data_dir)?),
         false => None,
     };
-    let aws = connect::aws(&config, connect::http_client(connect::file(&config.aws.ca_file))?).await;
+    let aws = connect::aws(
+        &config,
+        connect::http_client(connect::file(&config.aws.ca_file))?,
+    )
+    .await;
     let queue = match config.uses_sqs() {
         true => Queue::Sqs(sqs::connect(&config, &aws)),
         false => Queue::Local(Local::new((&config).into())),
@@ -114,10 +121,17 @@ fn makes_admin_key(config: &Config) -> bool {
     config.admin_key.expose_secret().is_empty() && config.admin_key_secret_arn.is_empty()
 }
 
-fn admin_key(config: &Config, aws: &SdkConfig, dir: Option<&DataDir>) -> anyhow::Result<Held<AdminKey>> {
+fn admin_key(
+    config: &Config,
+    aws: &SdkConfig,
+    dir: Option<&DataDir>,
+) -> anyhow::Result<Held<AdminKey>> {
     if !makes_admin_key(config) {
         return Ok(match config.admin_key.expose_secret() {
-            "" => Held::held(connect::secrets_manager(config, aws), &config.admin_key_secret_arn),
+            "" => Held::remote(
+                connect::secrets_manager(config, aws),
+                &config.admin_key_secret_arn,
+            ),
             text => Held::given(AdminKey::of(text)),
         });
     }
@@ -130,9 +144,16 @@ fn admin_key(config: &Config, aws: &SdkConfig, dir: Option<&DataDir>) -> anyhow:
     Ok(Held::given(AdminKey::of(text.expose_secret())))
 }
 
-fn key_ring(config: &Config, aws: &SdkConfig, dir: Option<&DataDir>) -> anyhow::Result<Held<KeyRing>> {
+fn key_ring(
+    config: &Config,
+    aws: &SdkConfig,
+    dir: Option<&DataDir>,
+) -> anyhow::Result<Held<KeyRing>> {
     let Some(dir) = dir.filter(|_| config.key_ring.secret_arn.is_empty()) else {
-        return Ok(Held::held(connect::secrets_manager(config, aws), &config.key_ring.secret_arn));
+        return Ok(Held::remote(
+            connect::secrets_manager(config, aws),
+            &config.key_ring.secret_arn,
+        ));
     };
     let text = dir.secret_file("key_ring.json", || {
         let ring =
@@ -153,7 +174,11 @@ async fn open_stores(
 ) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
     let Some(dir) = dir.filter(|_| config.embedded_postgres()) else {
         let stores = Stores::default();
-        return Ok((connect::dynamo(config, aws), postgres(config, aws, config.database_url())?, stores));
+        return Ok((
+            connect::dynamo(config, aws),
+            postgres(config, aws, config.database_url())?,
+            stores,
+        ));
     };
     tracing::info!("starting the embedded PostgreSQL; the first time takes some seconds");
     let stores = super::embedded::start(config, dir).await?;
@@ -174,13 +199,18 @@ async fn open_stores(
     aws: &SdkConfig,
     _: Option<&DataDir>,
 ) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
-    Ok((connect::dynamo(config, aws), postgres(config, aws, config.database_url())?, ()))
+    Ok((
+        connect::dynamo(config, aws),
+        postgres(config, aws, config.database_url())?,
+        (),
+    ))
 }
 
 fn postgres(config: &Config, aws: &SdkConfig, url: SecretString) -> anyhow::Result<Postgres> {
     let database = &config.database;
     let held = !config.embedded_postgres() && !database.secret_arn.is_empty();
-    let login = held.then(|| Held::held(connect::secrets_manager(config, aws), &database.secret_arn));
+    let login =
+        held.then(|| Held::remote(connect::secrets_manager(config, aws), &database.secret_arn));
     Postgres::new(&Options {
         url,
         login,

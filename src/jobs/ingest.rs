@@ -63,7 +63,9 @@ async fn park(app: &App, notification: &Notification<'_>, error: Error) -> Resul
     }
     let (from, body) = match *notification {
         Notification::Invocation { json } => ("invocation", json),
-        Notification::Message { queue_arn, body, .. } => (queue_arn, body),
+        Notification::Message {
+            queue_arn, body, ..
+        } => (queue_arn, body),
     };
     let why = Park {
         reason: error.to_string().into(),

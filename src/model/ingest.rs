@@ -61,7 +61,12 @@ pub fn events<'a>(notification: &Notification<'a>) -> Result<Vec<Result<Mapped<'
             Some(events) => Ok(events),
             None => Err(Invalid::body("expected an event of S3, SNS or EventBridge").into()),
         },
-        Notification::Message { id, queue_arn, sent, body } => match recognized(body)? {
+        Notification::Message {
+            id,
+            queue_arn,
+            sent,
+            body,
+        } => match recognized(body)? {
             Some(events) => Ok(events),
             None => Ok(vec![message(id, queue_arn, sent, body)]),
         },
@@ -107,7 +112,9 @@ fn recognized(json: &str) -> Result<Option<Vec<Result<Mapped<'_>>>>> {
         return Ok(None);
     };
     if peek.specversion.is_some() {
-        return Ok(Some(vec![event::parse_structured(json.as_bytes()).map(plain)]));
+        return Ok(Some(vec![
+            event::parse_structured(json.as_bytes()).map(plain),
+        ]));
     }
     if let Some(records) = peek.records {
         return of_records(records);
@@ -119,7 +126,10 @@ fn recognized(json: &str) -> Result<Option<Vec<Result<Mapped<'_>>>>> {
         return Ok(Some(sns(json, None)));
     }
     // What S3 sends when it is told to send: it is about nothing.
-    if peek.event.is_some_and(|event| event.get() == "\"s3:TestEvent\"") {
+    if peek
+        .event
+        .is_some_and(|event| event.get() == "\"s3:TestEvent\"")
+    {
         return Ok(Some(vec![]));
     }
     Ok(None)
@@ -259,13 +269,19 @@ impl S3Record<'_> {
 
 fn s3(record: &RawValue) -> Result<Mapped<'_>> {
     let event = s3_event(record, |s3| s3.id())?;
-    Ok(Mapped { event, s3: Some(record) })
+    Ok(Mapped {
+        event,
+        s3: Some(record),
+    })
 }
 
 fn s3_event(record: &RawValue, id: impl FnOnce(&S3Record<'_>) -> String) -> Result<Event> {
     let s3: S3Record<'_> = parse("an S3 record", record.get())?;
     let id = id(&s3);
-    let source = format!("{}.{}.{}", s3.event_source, s3.aws_region, s3.s3.bucket.name);
+    let source = format!(
+        "{}.{}.{}",
+        s3.event_source, s3.aws_region, s3.s3.bucket.name
+    );
     let event_type = format!("com.amazonaws.s3.{}", s3.event_name);
     Draft {
         subject: Some(&s3.s3.object.key),
@@ -298,14 +314,21 @@ fn sns<'a>(json: &'a str, subscription_arn: Option<&str>) -> Vec<Result<Mapped<'
             .map_err(|error| unlike("an SNS message", &error))?;
         if let Some(inside) = recognized(&text)? {
             // It borrows from the text that was unescaped here.
-            return Ok(inside.into_iter().map(|one| one.map(|mapped| plain(mapped.event))).collect());
+            return Ok(inside
+                .into_iter()
+                .map(|one| one.map(|mapped| plain(mapped.event)))
+                .collect());
         }
         sns_event(json, &message, subscription_arn).map(|event| vec![Ok(plain(event))])
     };
     mapped().unwrap_or_else(|error| vec![Err(error)])
 }
 
-fn sns_event(json: &str, message: &SnsMessage<'_>, subscription_arn: Option<&str>) -> Result<Event> {
+fn sns_event(
+    json: &str,
+    message: &SnsMessage<'_>,
+    subscription_arn: Option<&str>,
+) -> Result<Event> {
     let unsubscribe = message.unsubscribe_url.as_deref().and_then(subscription_of);
     // A confirmation is the topic's; a notification is the subscription's.
     let source = match (&*message.kind, subscription_arn, &unsubscribe) {
@@ -315,9 +338,17 @@ fn sns_event(json: &str, message: &SnsMessage<'_>, subscription_arn: Option<&str
     };
     let event_type = format!("com.amazonaws.sns.{}", message.kind);
     Draft {
-        subject: message.subject.as_deref().filter(|subject| !subject.is_empty()),
+        subject: message
+            .subject
+            .as_deref()
+            .filter(|subject| !subject.is_empty()),
         time: Some(&message.timestamp),
-        ..Draft::json(&message.message_id, source, &event_type, parse("an SNS message", json)?)
+        ..Draft::json(
+            &message.message_id,
+            source,
+            &event_type,
+            parse("an SNS message", json)?,
+        )
     }
     .finish()
 }
@@ -325,7 +356,9 @@ fn sns_event(json: &str, message: &SnsMessage<'_>, subscription_arn: Option<&str
 /// A queue is told the subscription's ARN in this URL alone.
 fn subscription_of(unsubscribe_url: &str) -> Option<String> {
     let url = url::Url::parse(unsubscribe_url).ok()?;
-    let (_, arn) = url.query_pairs().find(|(name, _)| name == "SubscriptionArn")?;
+    let (_, arn) = url
+        .query_pairs()
+        .find(|(name, _)| name == "SubscriptionArn")?;
     Some(arn.into_owned())
 }
 
@@ -357,7 +390,12 @@ fn event_bridge(json: &str) -> Result<Event> {
     .finish()
 }
 
-fn message<'a>(id: &str, queue_arn: &str, sent: Option<Timestamp>, body: &str) -> Result<Mapped<'a>> {
+fn message<'a>(
+    id: &str,
+    queue_arn: &str,
+    sent: Option<Timestamp>,
+    body: &str,
+) -> Result<Mapped<'a>> {
     let time = sent.map(|time| time.to_string());
     let json = serde_json::from_str::<&RawValue>(body);
     let (datacontenttype, data) = match json {
@@ -382,7 +420,9 @@ fn unlike(what: &'static str, error: &serde_json::Error) -> Error {
     let (line, column) = (error.line(), error.column());
     // A missing field is named; of a value only its place is told.
     let text = error.to_string();
-    let missing = text.strip_prefix("missing field ").map(|rest| rest.split(" at ").next());
+    let missing = text
+        .strip_prefix("missing field ")
+        .map(|rest| rest.split(" at ").next());
     let detail = match missing.flatten() {
         Some(field) => format!("expected {what}, which has {field}"),
         None => format!("expected {what}, at line {line}, column {column}"),

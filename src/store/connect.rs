@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use aws_config::{BehaviorVersion, SdkConfig};
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::Region;
@@ -66,7 +66,11 @@ fn authorities(path: &Path) -> anyhow::Result<Vec<u8>> {
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let mut roots = rustls::RootCertStore::empty();
     let certificates = parsed.with_context(what)?;
-    anyhow::ensure!(!certificates.is_empty(), "{}: expected certificates in PEM", what());
+    anyhow::ensure!(
+        !certificates.is_empty(),
+        "{}: expected certificates in PEM",
+        what()
+    );
     for certificate in certificates {
         roots.add(certificate).with_context(what)?;
     }

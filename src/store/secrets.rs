@@ -72,7 +72,7 @@ impl<T> Held<T> {
     }
 
     /// The one Secrets Manager holds under `arn`. Fetches nothing yet.
-    pub fn held(client: Client, arn: impl Into<String>) -> Self {
+    pub fn remote(client: Client, arn: impl Into<String>) -> Self {
         Self(Arc::new(Inner::Remote(Remote {
             client,
             arn: arn.into(),
@@ -133,18 +133,30 @@ impl<T: Shape> Remote<T> {
     async fn keep(&self, kept: &mut Option<Kept<T>>) -> Result<Arc<T>> {
         let value = Arc::new(self.fetch().await?);
         let fetched = Instant::now();
-        *kept = Some(Kept { value: value.clone(), fetched });
+        *kept = Some(Kept {
+            value: value.clone(),
+            fetched,
+        });
         Ok(value)
     }
 
     async fn fetch(&self) -> Result<T> {
-        let output = self.client.get_secret_value().secret_id(&self.arn).send().await;
+        let output = self
+            .client
+            .get_secret_value()
+            .secret_id(&self.arn)
+            .send()
+            .await;
         let output = output.map_err(|error| Error::Unavailable {
             what: "the secret store",
             source: anyhow::Error::from(error).context(format!("secret {}", self.arn)),
         })?;
         output.secret_string().and_then(T::read).ok_or_else(|| {
-            Error::internal(anyhow::anyhow!("secret {}: expected {}", self.arn, T::EXPECTED))
+            Error::internal(anyhow::anyhow!(
+                "secret {}: expected {}",
+                self.arn,
+                T::EXPECTED
+            ))
         })
     }
 }

@@ -54,7 +54,9 @@ impl Lambda {
 
     /// What the function answers to a payload, with the project's key in it.
     async fn invoke(&self, payload: &Value) -> Result<Value, Failed> {
-        let payload = payload.to_string().replace("Bearer KEY", &format!("Bearer {}", self.harness.key));
+        let payload = payload
+            .to_string()
+            .replace("Bearer KEY", &format!("Bearer {}", self.harness.key));
         let payload: Value = serde_json::from_str(&payload).unwrap();
         let mut context = Context::default();
         let deadline = SystemTime::now() + Duration::from_secs(20);
@@ -73,7 +75,10 @@ impl Lambda {
     /// Every event of the project, the newest first.
     async fn events(&self) -> Vec<Value> {
         let page = self.harness.get("/v1/events").await;
-        page.expect(StatusCode::OK)["data"].as_array().unwrap().clone()
+        page.expect(StatusCode::OK)["data"]
+            .as_array()
+            .unwrap()
+            .clone()
     }
 }
 
@@ -100,7 +105,10 @@ fn a_rest_api_publishes_whatever_its_stage() {
         let answer = lambda.invoke(&payload).await.unwrap();
         assert_eq!(answer["statusCode"], 202, "{answer}");
         assert_eq!(answer["isBase64Encoded"], false);
-        assert_eq!(answer["multiValueHeaders"]["content-type"], json!(["application/json"]));
+        assert_eq!(
+            answer["multiValueHeaders"]["content-type"],
+            json!(["application/json"])
+        );
         payload["path"] = "/prod/v1/events".into();
         let again = lambda.invoke(&payload).await.unwrap();
         assert_eq!(body(&again)["duplicate"], true, "{again}");
@@ -213,11 +221,15 @@ fn unknown_payloads_are_refused_by_name() {
         let lambda = Lambda::new().await;
         let mut authorizer = parse(REST);
         authorizer["type"] = "REQUEST".into();
-        authorizer["methodArn"] = "arn:aws:execute-api:eu-west-1:123456789012:a/prod/POST/v1".into();
+        authorizer["methodArn"] =
+            "arn:aws:execute-api:eu-west-1:123456789012:a/prod/POST/v1".into();
         let mut websocket = parse(REST);
         websocket["requestContext"]["connectionId"] = "c".into();
         let mut mixed = parse(S3);
-        mixed["Records"].as_array_mut().unwrap().push(message("m", DELIVER_ARN, "{}"));
+        mixed["Records"]
+            .as_array_mut()
+            .unwrap()
+            .push(message("m", DELIVER_ARN, "{}"));
         for payload in [
             json!({}),
             json!([]),
@@ -232,10 +244,15 @@ fn unknown_payloads_are_refused_by_name() {
             mixed,
         ] {
             let refused = lambda.refused(&payload).await;
-            assert_eq!(refused.error_type, "Millrace.UnreadablePayload", "{payload}");
+            assert_eq!(
+                refused.error_type, "Millrace.UnreadablePayload",
+                "{payload}"
+            );
         }
-        let refused = lambda.refused(&json!({"Records": [{"eventSource": "aws:kinesis"}]})).await;
-        insta::assert_snapshot!(refused.error_message, @"");
+        let refused = lambda
+            .refused(&json!({"Records": [{"eventSource": "aws:kinesis"}]}))
+            .await;
+        insta::assert_snapshot!(refused.error_message, @r#"expected an HTTP request of API Gateway, a function URL or a load balancer, an SQS batch, a schedule, or an event of S3, SNS or EventBridge: its records are of "aws:kinesis""#);
     });
 }
 
@@ -247,10 +264,16 @@ fn a_batch_runs_jobs_and_names_only_what_failed() {
         lambda.harness.endpoint(&receiver.url, &["*"]).await;
         lambda.invoke(&parse(REST)).await.unwrap();
         // What SQS would have been sent.
-        let Queue::Local(queue) = &lambda.harness.app.queue else { unreachable!() };
+        let Queue::Local(queue) = &lambda.harness.app.queue else {
+            unreachable!()
+        };
         let (job, ()) = queue.try_next().unwrap().take();
         let job = match job {
-            Job::Deliver { delivery, made, .. } => Job::Deliver { delivery, made, carried: None },
+            Job::Deliver { delivery, made, .. } => Job::Deliver {
+                delivery,
+                made,
+                carried: None,
+            },
             other => panic!("{other:?}"),
         };
         let sent = Envelope { job, trace: None }.to_json();
@@ -261,17 +284,30 @@ fn a_batch_runs_jobs_and_names_only_what_failed() {
             made: 0,
             carried: None,
         };
-        let gone = Envelope { job: gone, trace: None }.to_json();
-        let mut records: Vec<Value> = (0..8).map(|n| message(&n.to_string(), DELIVER_ARN, &gone)).collect();
+        let gone = Envelope {
+            job: gone,
+            trace: None,
+        }
+        .to_json();
+        let mut records: Vec<Value> = (0..8)
+            .map(|n| message(&n.to_string(), DELIVER_ARN, &gone))
+            .collect();
         records.push(message("deliver", DELIVER_ARN, &sent));
         // No parked queue is configured for what is ingested, so this one fails.
         records.push(message("failing", INGEST_ARN, r#"{"specversion":"1.0"}"#));
         let answer = lambda.invoke(&json!({ "Records": records })).await.unwrap();
-        assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "failing"}]}));
+        assert_eq!(
+            answer,
+            json!({"batchItemFailures": [{"itemIdentifier": "failing"}]})
+        );
         assert_eq!(receiver.received().len(), 1);
         let again = lambda.invoke(&json!({ "Records": records })).await.unwrap();
         assert_eq!(again, answer);
-        assert_eq!(receiver.received().len(), 1, "a message that comes again does nothing");
+        assert_eq!(
+            receiver.received().len(),
+            1,
+            "a message that comes again does nothing"
+        );
     });
 }
 
@@ -283,9 +319,13 @@ fn a_job_comes_only_from_a_queue_of_ours() {
         let foreign = json!({"Records": [message("m", INGEST_ARN, job)]});
         let answer = lambda.invoke(&foreign).await.unwrap();
         assert_eq!(answer, json!({"batchItemFailures": []}));
-        assert_eq!(lambda.events().await[0]["type"], "com.amazonaws.sqs.message");
+        assert_eq!(
+            lambda.events().await[0]["type"],
+            "com.amazonaws.sqs.message"
+        );
         // And what no worker can use is put aside, not tried again.
-        let unusable = json!({"Records": [message("m", DELIVER_ARN, r#"{"v":9,"job":"disable"}"#)]});
+        let unusable =
+            json!({"Records": [message("m", DELIVER_ARN, r#"{"v":9,"job":"disable"}"#)]});
         let answer = lambda.invoke(&unusable).await.unwrap();
         assert_eq!(answer, json!({"batchItemFailures": []}));
     });
@@ -302,9 +342,20 @@ fn aws_sources_become_events_once() {
             let answer = lambda.invoke(&parse(SQS)).await.unwrap();
             assert_eq!(answer, json!({"batchItemFailures": []}));
         }
-        let mut types: Vec<_> = lambda.events().await.iter().map(|event| event["type"].to_string()).collect();
+        let mut types: Vec<_> = lambda
+            .events()
+            .await
+            .iter()
+            .map(|event| event["type"].to_string())
+            .collect();
         types.sort();
-        insta::assert_snapshot!(types.join("\n"), @"");
+        insta::assert_snapshot!(types.join("\n"), @r#"
+        "EC2 Instance State-change Notification"
+        "com.amazonaws.s3.ObjectCreated:Put"
+        "com.amazonaws.sns.Notification"
+        "com.amazonaws.sqs.message"
+        "com.amazonaws.sqs.message"
+        "#);
     });
 }
 

@@ -91,10 +91,13 @@ async fn job(app: &App, message: &Message<'_>) -> Result<()> {
             };
         }
     };
-    need(app, match job {
-        Job::FanOut { .. } => Handler::FanOut,
-        Job::Deliver { .. } | Job::Disable { .. } => Handler::Deliver,
-    })?;
+    need(
+        app,
+        match job {
+            Job::FanOut { .. } => Handler::FanOut,
+            Job::Deliver { .. } | Job::Disable { .. } => Handler::Deliver,
+        },
+    )?;
     worker::attempt(app, job, now).await
 }
 

@@ -123,13 +123,16 @@ fn request_shape(context: &RawValue, has_method: bool) -> Result<Shape, Unreadab
     let context = serde_json::from_str(context.get())
         .map_err(|error| Unreadable::malformed("requestContext", &error))?;
     match context {
-        RequestContext { connection_id: Some(_), .. } => {
-            Err(Unreadable::Unknown("it is of a WebSocket API".into()))
-        }
+        RequestContext {
+            connection_id: Some(_),
+            ..
+        } => Err(Unreadable::Unknown("it is of a WebSocket API".into())),
         RequestContext { elb: Some(_), .. } => Ok(Shape::Alb),
         RequestContext { http: Some(_), .. } => Ok(Shape::Http),
         _ if has_method => Ok(Shape::Rest),
-        _ => Err(Unreadable::Unknown("requestContext names no HTTP method".into())),
+        _ => Err(Unreadable::Unknown(
+            "requestContext names no HTTP method".into(),
+        )),
     }
 }
 
@@ -139,14 +142,18 @@ fn of_records(records: &RawValue) -> Result<Kind, Unreadable> {
     let mut sources = records.iter().map(|record| record.source.as_deref());
     let first = sources.next().flatten();
     if sources.any(|source| source != first) {
-        return Err(Unreadable::Unknown("its records are of several sources".into()));
+        return Err(Unreadable::Unknown(
+            "its records are of several sources".into(),
+        ));
     }
     match first {
         Some("aws:sqs") => Ok(Kind::Queue),
         Some("aws:s3" | "aws:sns") => Ok(Kind::Notification),
         Some(other) => {
             let other: String = other.chars().take(64).collect();
-            Err(Unreadable::Unknown(format!("its records are of {other:?}").into()))
+            Err(Unreadable::Unknown(
+                format!("its records are of {other:?}").into(),
+            ))
         }
         None => Err(Unreadable::Unknown("its records name no source".into())),
     }

@@ -17,8 +17,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body_util::BodyExt;
-use lambda_http::request::LambdaRequest;
 use lambda_http::Adapter;
+use lambda_http::request::LambdaRequest;
 use lambda_runtime::{Context, LambdaEvent};
 use tower::util::ServiceFn;
 use tower::{Service, ServiceExt, service_fn};
@@ -36,11 +36,7 @@ pub type Answer = <Adapter<'static, Buffered, ServiceFn<Answering>> as Service<
 type Answering = fn(lambda_http::Request) -> Ready<Result<Buffered, Infallible>>;
 
 /// Answers `request` by `router`, in the form its sender expects.
-pub async fn answer(
-    router: Router,
-    mut request: LambdaRequest,
-    context: Context,
-) -> Answer {
+pub async fn answer(router: Router, mut request: LambdaRequest, context: Context) -> Answer {
     let taken = Taken::from(&mut request);
     let mut adapter = Adapter::from(service_fn(move |bare: lambda_http::Request| {
         let router = router.clone();
@@ -185,7 +181,9 @@ fn refused(invalid: Invalid) -> Response {
 pub struct Buffered(http::Response<lambda_http::Body>);
 
 impl lambda_http::IntoResponse for Buffered {
-    fn into_response(self) -> Pin<Box<dyn Future<Output = http::Response<lambda_http::Body>> + Send>> {
+    fn into_response(
+        self,
+    ) -> Pin<Box<dyn Future<Output = http::Response<lambda_http::Body>> + Send>> {
         Box::pin(ready(self.0))
     }
 }

@@ -63,8 +63,17 @@ fn objects_deleted_by_one_request_can_be_told_apart() {
     let events = invoked(S3);
     let mapped = events[0].as_ref().unwrap();
     let distinct = mapped.with_distinct_id().unwrap().unwrap();
-    assert_eq!(distinct.id(), format!("{}.0055AED6DCD90281E5", mapped.event.id()));
-    assert!(in_queue("1")[0].as_ref().unwrap().with_distinct_id().is_none());
+    assert_eq!(
+        distinct.id(),
+        format!("{}.0055AED6DCD90281E5", mapped.event.id())
+    );
+    assert!(
+        in_queue("1")[0]
+            .as_ref()
+            .unwrap()
+            .with_distinct_id()
+            .is_none()
+    );
 }
 
 #[test]
@@ -90,7 +99,10 @@ fn event_bridge_attribute_by_attribute() {
 fn what_is_wrapped_in_sns_is_what_is_inside() {
     for inside in [S3, EVENT_BRIDGE] {
         let wrapped = sns_in_queue(inside);
-        assert_eq!(attributes(&in_queue(&wrapped)), attributes(&invoked(inside)));
+        assert_eq!(
+            attributes(&in_queue(&wrapped)),
+            attributes(&invoked(inside))
+        );
     }
 }
 
@@ -101,8 +113,17 @@ fn any_other_message_is_the_queues() {
     assert_eq!(data(&events)["order"], 1);
     assert_snapshot!(attributes(&in_queue("not JSON")), @r#"{"specversion":"1.0","id":"m1","source":"arn:aws:sqs:eu-west-1:123456789012:millrace-ingest","type":"com.amazonaws.sqs.message","datacontenttype":"text/plain","time":"2026-01-15T09:30:00.65Z""#);
     assert_eq!(data(&in_queue("not JSON")), "not JSON");
-    for odd in ["", "[1]", "{\"Records\":7}", "{\"Records\":[{\"eventSource\":\"aws:kinesis\"}]}", "{\"a\":1,\"a\":2}"] {
-        assert!(attributes(&in_queue(odd)).contains("com.amazonaws.sqs.message"), "{odd}");
+    for odd in [
+        "",
+        "[1]",
+        "{\"Records\":7}",
+        "{\"Records\":[{\"eventSource\":\"aws:kinesis\"}]}",
+        "{\"a\":1,\"a\":2}",
+    ] {
+        assert!(
+            attributes(&in_queue(odd)).contains("com.amazonaws.sqs.message"),
+            "{odd}"
+        );
     }
 }
 

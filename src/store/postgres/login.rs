@@ -31,7 +31,11 @@ pub(super) struct Logins {
 
 impl Logins {
     /// What `secret`, or else the URL, says; nothing is read yet.
-    pub(super) fn new(secret: Option<Held<Login>>, ca_file: Option<PathBuf>, mode: SslMode) -> Self {
+    pub(super) fn new(
+        secret: Option<Held<Login>>,
+        ca_file: Option<PathBuf>,
+        mode: SslMode,
+    ) -> Self {
         Self {
             secret,
             current: RwLock::default(),
@@ -49,7 +53,9 @@ impl Logins {
         self.tls
             .get_or_try_init(async || match self.mode {
                 SslMode::Disable => Ok(None),
-                _ => tls(self.ca_file.as_deref()).map(Some).map_err(Error::internal),
+                _ => tls(self.ca_file.as_deref())
+                    .map(Some)
+                    .map_err(Error::internal),
             })
             .await?;
         if let Some(secret) = &self.secret {
