@@ -51,9 +51,11 @@ pub async fn accept(
             "the prefix \"millrace.\" is reserved",
         ));
     }
-    let endpoints = match app.plane.targets(project).await {
-        Ok(targets) => {
-            let matching = targets.matching(event.event_type(), event.tenant());
+    let endpoints = match app.plane.view(project).await {
+        // What cannot be read may match: the fan-out waits until it can be.
+        Ok(view) if !view.targets.unreadable().is_empty() => None,
+        Ok(view) => {
+            let matching = view.targets.matching(event.event_type(), event.tenant());
             Some(matching.map(|target| target.id.clone()).collect::<Vec<_>>())
         }
         // The event can be kept without knowing whom it is for.

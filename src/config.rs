@@ -162,6 +162,7 @@ pub struct Dynamodb {
 pub struct Sqs {
     pub fan_out_url: String,
     pub deliver_url: String,
+    pub ingest_url: String,
     pub parked_url: String,
     /// As configured; [`Config::sqs_endpoint`] is what to use.
     pub endpoint_url: String,

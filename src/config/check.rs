@@ -104,8 +104,8 @@ fn general(config: &Config) -> Vec<String> {
         found.push(quoted("handlers", &config.handlers, expected));
     }
     if config.http.listen.parse::<SocketAddr>().is_err() {
-        let expected = "an IP address and port, such as 127.0.0.1:8080";
-        found.push(quoted("http.listen", &config.http.listen, expected));
+        let expected = listen_expected(&config.http.listen);
+        found.push(quoted("http.listen", &config.http.listen, &expected));
     }
     if EnvFilter::try_new(&config.log.level).is_err() {
         let expected = "a level or directives, such as info,millrace::jobs=debug";
@@ -113,6 +113,18 @@ fn general(config: &Config) -> Vec<String> {
     }
     found.extend(admin_key(config));
     found
+}
+
+/// A name may stand for several addresses, and which one is a guess.
+fn listen_expected(given: &str) -> String {
+    let port = |given: &str| given.rsplit(':').next()?.parse::<u16>().ok();
+    let port = port(given).unwrap_or(8080);
+    let host = given.rsplit_once(':').map_or(given, |(host, _)| host);
+    match host {
+        "localhost" => format!("an IP address, not a name: 127.0.0.1:{port}"),
+        "" | "*" => format!("an IP address and port: 0.0.0.0:{port} for every interface"),
+        _ => format!("an IP address and port, such as 127.0.0.1:{port}"),
+    }
 }
 
 fn admin_key(config: &Config) -> Option<String> {
@@ -141,7 +153,9 @@ fn stores(config: &Config) -> Vec<String> {
     let database_url = config.database.url.expose_secret();
     if database_url.is_empty() && config.database.host.is_empty() && !config.embedded_postgres() {
         let why = match config.surroundings.aws() {
-            true => "PostgreSQL's URL: on ECS and Lambda there is none in process",
+            true => {
+                "PostgreSQL's URL, or database.host: on ECS and Lambda there is none in process"
+            }
             false => "PostgreSQL's URL: this build has none in process",
         };
         found.push(problem("database.url", None, why));
@@ -214,6 +228,7 @@ fn queues(config: &Config) -> Vec<String> {
         ("sqs.endpoint_url", &sqs.endpoint_url),
         ("sqs.fan_out_url", &sqs.fan_out_url),
         ("sqs.deliver_url", &sqs.deliver_url),
+        ("sqs.ingest_url", &sqs.ingest_url),
         ("sqs.parked_url", &sqs.parked_url),
     ];
     let set = urls.iter().filter(|(_, url)| !url.is_empty());

@@ -28,7 +28,7 @@ impl Source {
             // Its own text quotes the line, which may hold a secret.
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map_or(1, |before| before.split('\n').count());
-            let message = one_line(error.message());
+            let message = error.message().lines().collect::<Vec<_>>().join(", ");
             Invalid::one(format!("{name}, line {line}: {message}"))
         })?;
         let name = name.to_owned();
@@ -292,8 +292,4 @@ fn expected(key: &str, kind: &Kind) -> String {
         },
         _ => kind.to_string(),
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -217,7 +217,7 @@ fn every_value_out_of_range_is_reported_at_once() {
       delivery.retry_jitter (MILLRACE_DELIVERY__RETRY_JITTER): 1.5 given, expected 0 to 1 of the wait
       data_dir (MILLRACE_DATA_DIR): "" given, expected a directory
       handlers (MILLRACE_HANDLERS): [] given, expected at least one handler, each once
-      http.listen (MILLRACE_HTTP__LISTEN): "localhost" given, expected an IP address and port, such as 127.0.0.1:8080
+      http.listen (MILLRACE_HTTP__LISTEN): "localhost" given, expected an IP address, not a name: 127.0.0.1:8080
       log.level (MILLRACE_LOG__LEVEL): "info,=x=" given, expected a level or directives, such as info,millrace::jobs=debug
       admin_key (MILLRACE_ADMIN_KEY): expected a secret of at least 32 characters
       database.url (MILLRACE_DATABASE__URL): expected a URL such as postgresql://user:password@host:5432/database
@@ -232,10 +232,22 @@ fn every_value_out_of_range_is_reported_at_once() {
 }
 
 #[test]
+fn a_listen_address_that_is_none_is_answered_with_one() {
+    let listen = |given: &str| {
+        let message = complaint(&format!("[http]\nlisten = {given:?}"), &[]);
+        message.rsplit_once("expected ").unwrap().1.to_owned()
+    };
+    assert_snapshot!(listen("localhost:9000"), @"an IP address, not a name: 127.0.0.1:9000");
+    assert_snapshot!(listen(":9000"), @"an IP address and port: 0.0.0.0:9000 for every interface");
+    assert_snapshot!(listen("9000"), @"an IP address and port, such as 127.0.0.1:9000");
+    assert_snapshot!(listen("example.com:99999"), @"an IP address and port, such as 127.0.0.1:8080");
+}
+
+#[test]
 fn a_file_that_is_no_toml_is_named_with_the_line() {
     assert_snapshot!(complaint("listen = = 1", &[]), @r#"
     configuration:
-      millrace.toml, line 1: invalid string expected `"`, `'`
+      millrace.toml, line 1: invalid string, expected `"`, `'`
     "#);
 }
 

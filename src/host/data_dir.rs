@@ -83,7 +83,7 @@ impl DataDir {
                 "data_dir: {} has format {:?} and this version reads {FORMAT:?}; \
                  run the version that wrote it or set MILLRACE_DATA_DIR",
                 self.path.display(),
-                found.trim(),
+                found.trim().chars().take(20).collect::<String>(),
             ),
             Err(error) if error.kind() == ErrorKind::NotFound => write_whole(&path, FORMAT)
                 .with_context(|| format!("data_dir: cannot write {}", path.display())),

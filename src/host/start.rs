@@ -26,16 +26,14 @@ use crate::store::table;
 const DEFAULT_PROJECT: &str = "default";
 /// The name in a key ring of a key made here.
 const LOCAL_KEY_ID: &str = "local";
+const KEY_RING_FILE: &str = "key_ring.json";
 
 /// An application and what must outlive it.
 #[derive(Debug)]
 pub struct Started {
     /// The application.
     pub app: Arc<App>,
-    #[cfg_attr(
-        not(feature = "embedded"),
-        expect(dead_code, reason = "there are none")
-    )]
+    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "it is ()"))]
     stores: Stores,
     _dir: Option<DataDir>,
 }
@@ -155,15 +153,34 @@ fn key_ring(
             &config.key_ring.secret_arn,
         ));
     };
-    let text = dir.secret_file("key_ring.json", || {
+    check_key_ring(dir)?;
+    let text = dir.secret_file(KEY_RING_FILE, || {
         let ring =
             KeyRing::generate(LOCAL_KEY_ID, random()).expect("the key's name is a valid one");
         ring.to_json().expose_secret().to_owned()
     })?;
     let ring = KeyRing::parse(text.expose_secret()).map_err(|invalid| {
-        anyhow::anyhow!("{}: {invalid}", dir.path().join("key_ring.json").display())
+        let path = dir.path().join(KEY_RING_FILE);
+        let path = path.display();
+        anyhow::anyhow!("data_dir: cannot read {path}; restore it from a backup: {invalid}")
     })?;
     Ok(Held::given(ring))
+}
+
+/// A new key ring beside old stores would be found out at the first delivery,
+/// with every endpoint's secret sealed by a key that is gone.
+fn check_key_ring(dir: &DataDir) -> anyhow::Result<()> {
+    let key_ring = dir.path().join(KEY_RING_FILE);
+    let stores = ["dynamodb.sqlite", "postgres"];
+    let store = stores.iter().find(|store| dir.path().join(store).exists());
+    match store {
+        Some(store) if !key_ring.exists() => anyhow::bail!(
+            "data_dir: {} is missing, and the secrets in {store} can be read with no other; \
+             restore it from a backup or set MILLRACE_DATA_DIR to begin anew",
+            key_ring.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(feature = "embedded")]

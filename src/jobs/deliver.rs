@@ -8,7 +8,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use jiff::Timestamp;
 
 use crate::app::{self, App};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::delivery::{self, Attempt, Outcome, Progress, State, Verdict};
 use crate::model::endpoint::{self, Target};
 use crate::model::id::{DeliveryId, ProjectId};
@@ -58,8 +58,15 @@ pub async fn deliver(
             None => return Ok(()),
         },
     };
-    let targets = app.plane.targets(&ready.project).await?;
-    let target = targets.get(&id.endpoint());
+    let view = app.plane.view(&ready.project).await?;
+    let targets = &view.targets;
+    let endpoint = id.endpoint();
+    if targets.unreadable().contains(&endpoint) {
+        return Err(Error::internal(anyhow::anyhow!(
+            "{endpoint} cannot be read"
+        )));
+    }
+    let target = targets.get(&endpoint);
     match target.map(|target| (target, target.state)) {
         None | Some((_, endpoint::State::Deleted)) => {
             deliveries::end(&app.dynamo, id, made, State::Canceled).await?;
@@ -109,6 +116,12 @@ async fn attempt(
 ) -> Result<()> {
     // The signature's time is the clock's: customers compare it with theirs.
     let sent = app::now();
+    if target.signing(sent).next().is_none() {
+        let endpoint = &target.id;
+        return Err(Error::internal(anyhow::anyhow!(
+            "no secret of {endpoint} can be opened"
+        )));
+    }
     let headers = headers(id, target, &ready.body, sent);
     let attempted = app
         .sender

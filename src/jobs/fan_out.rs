@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use crate::app::App;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::delivery::Progress;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
 use crate::model::job::{Carried, Job};
@@ -31,7 +31,8 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
     let Some(fan) = event.fan.clone() else {
         return Ok(());
     };
-    let targets = app.plane.targets(&event.project).await?;
+    let view = app.plane.view(&event.project).await?;
+    let targets = &view.targets;
     let only = match &fan {
         Fan::Replay { only, .. } => only.as_ref(),
         Fan::New => None,
@@ -63,6 +64,12 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
         if let Some(error) = failed {
             return Err(error);
         }
+    }
+    if !targets.unreadable().is_empty() {
+        let unreadable = targets.unreadable();
+        return Err(Error::internal(anyhow::anyhow!(
+            "{unreadable:?} cannot be read"
+        )));
     }
     events::clear_fan(&app.dynamo, id, &fan).await
 }

@@ -1,16 +1,26 @@
 //! Taking in what AWS sends: each becomes a CloudEvent and goes the way of any
 //! publisher's.
 
-use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::worker::report;
 use crate::accept;
-use crate::app::App;
+use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::event::Event;
 use crate::model::id::ProjectId;
 use crate::model::ingest::{self, Mapped, Notification};
 use crate::model::job::Park;
 use crate::queue::Queue;
+use crate::queue::sqs::{Name, Sqs};
+
+/// Between polls of a queue that does not answer.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Accepts the events of `notification` for `ingest.project`. Again it changes
 /// nothing: what is there already counts as accepted. What cannot be an event is
@@ -41,6 +51,66 @@ pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) 
         }
     }
     Ok(())
+}
+
+/// Takes what the queue of AWS sources holds, until `stop` is cancelled. What
+/// failed comes again when its time of being hidden is over.
+pub(super) async fn poll_often(app: Arc<App>, stop: CancellationToken) {
+    let Queue::Sqs(sqs) = &app.queue else {
+        tracing::warn!("sqs.ingest_url is of no use without sqs.deliver_url");
+        return;
+    };
+    let arn = queue_arn(&app.config.sqs.ingest_url, app.config.region());
+    while let Some(polled) = stop.run_until_cancelled(poll(&app, sqs, &arn)).await {
+        if let Err(error) = polled {
+            report("ingest", "poll", &error);
+            stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+        }
+    }
+}
+
+async fn poll(app: &App, sqs: &Sqs, queue_arn: &str) -> Result<()> {
+    let received = sqs.receive(Name::Ingest, sqs.options().wait).await?;
+    let ingested = received.iter().map(async |message| {
+        let notification = Notification::Message {
+            id: &message.id,
+            queue_arn,
+            sent: message.sent,
+            body: &message.body,
+        };
+        match ingest(app, &notification, app::now()).await {
+            Ok(()) => Some(message.receipt.handle.as_str()),
+            Err(error) => {
+                report("ingest", &message.id, &error);
+                None
+            }
+        }
+    });
+    let ingested: Vec<&str> = future::join_all(ingested)
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
+    match ingested.is_empty() {
+        true => Ok(()),
+        false => sqs.delete(Name::Ingest, &ingested).await,
+    }
+}
+
+/// The ARN of the queue at `url`: what Lambda calls it, so that a message makes
+/// the same event whoever takes it.
+fn queue_arn(url: &str, region: &str) -> String {
+    let partition = match url.contains(".amazonaws.com.cn/") {
+        true => "aws-cn",
+        false if region.starts_with("us-gov-") => "aws-us-gov",
+        false => "aws",
+    };
+    let mut path = url.rsplit('/');
+    let (name, account) = (
+        path.next().unwrap_or_default(),
+        path.next().unwrap_or_default(),
+    );
+    format!("arn:{partition}:sqs:{region}:{account}:{name}")
 }
 
 async fn accept(app: &App, project: &ProjectId, mapped: &Mapped<'_>, now: Timestamp) -> Result<()> {
@@ -83,4 +153,16 @@ fn is_final(error: &Error) -> bool {
         error,
         Error::Invalid(_) | Error::Conflict(_) | Error::TooLarge(_)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queues_arn_is_of_its_url() {
+        let url = "https://sqs.eu-west-1.amazonaws.com/123456789012/millrace-ingest";
+        let arn = "arn:aws:sqs:eu-west-1:123456789012:millrace-ingest";
+        assert_eq!(queue_arn(url, "eu-west-1"), arn);
+    }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{poll, run, sweep};
+use super::{ingest, poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
@@ -33,6 +33,9 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
             }
             Queue::Sqs(_) => poll::start(app, stop, &mut tasks),
         }
+    }
+    if config.handles(Handler::Ingest) && !config.sqs.ingest_url.is_empty() {
+        tasks.spawn(ingest::poll_often(app.clone(), stop.clone()));
     }
     if config.handles(Handler::Sweep) {
         tasks.spawn(sweep_often(app.clone(), stop.clone()));
@@ -128,7 +131,9 @@ async fn repair_often(app: Arc<App>, stop: CancellationToken) {
 
 /// Logs a failure once, here where it is handled: the work stays due.
 pub(super) fn report(what: &str, name: &str, error: &Error) {
-    let cause = std::error::Error::source(error).map(|source| format!("{source:#}"));
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let cause = causes.map(ToString::to_string).collect::<Vec<_>>();
+    let cause = (!cause.is_empty()).then(|| cause.join(": "));
     if sweep::is_outage(error) {
         tracing::warn!(what, name, %error, cause, "left for later");
     } else {

@@ -100,17 +100,28 @@ impl Target {
 pub struct Targets {
     list: Vec<Target>,
     by_id: HashMap<EndpointId, usize>,
+    unreadable: Vec<EndpointId>,
 }
 
 impl Targets {
-    /// Collects `list`.
-    pub fn new(list: Vec<Target>) -> Self {
+    /// Collects `list`, and the endpoints whose configuration this version cannot
+    /// read: nothing is decided about those.
+    pub fn new(list: Vec<Target>, unreadable: Vec<EndpointId>) -> Self {
         let by_id = list
             .iter()
             .enumerate()
             .map(|(n, target)| (target.id.clone(), n))
             .collect();
-        Self { list, by_id }
+        Self {
+            list,
+            by_id,
+            unreadable,
+        }
+    }
+
+    /// The endpoints that are there but cannot be read.
+    pub fn unreadable(&self) -> &[EndpointId] {
+        &self.unreadable
     }
 
     /// The endpoint called `id`, whatever its state.

@@ -15,3 +15,4 @@ pub mod retry;
 pub mod seal;
 pub mod signature;
 pub mod time;
+pub mod view;

@@ -28,6 +28,7 @@ use crate::model::id::{EndpointId, KeyId, ProjectId};
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
 use crate::model::signature::Secret;
+use crate::model::view::View;
 
 /// How long a tombstone outlives what it stands for: longer than any projection
 /// can be late.
@@ -53,7 +54,7 @@ pub struct DataPlane {
     dynamo: Dynamo,
     key_ring: Held<KeyRing>,
     grants: Cache<[u8; 32], Option<Grant>>,
-    targets: Cache<ProjectId, Arc<Targets>>,
+    views: Cache<ProjectId, Arc<View>>,
     /// Counts invalidations, so that a read begun before one is not kept after.
     generation: Arc<AtomicU64>,
 }
@@ -78,7 +79,7 @@ impl DataPlane {
             .max_capacity(keys_max)
             .time_to_live(ttl)
             .build();
-        let targets = Cache::builder()
+        let views = Cache::builder()
             .max_capacity(projects_max)
             .time_to_live(ttl)
             .build();
@@ -86,7 +87,7 @@ impl DataPlane {
             dynamo,
             key_ring,
             grants,
-            targets,
+            views,
             generation: Arc::default(),
         }
     }
@@ -116,24 +117,62 @@ impl DataPlane {
         }))
     }
 
-    /// The endpoints of `project`.
+    /// The configuration of `project`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when they are not cached and DynamoDB does not
-    /// answer.
-    pub async fn targets(&self, project: &ProjectId) -> Result<Arc<Targets>> {
-        if let Some(targets) = self.targets.get(project).await {
-            return Ok(targets);
+    /// [`Error::Unavailable`] when it is not cached and DynamoDB does not answer.
+    pub async fn view(&self, project: &ProjectId) -> Result<Arc<View>> {
+        if let Some(view) = self.views.get(project).await {
+            return Ok(view);
         }
-        let read = self.current(|| self.read_targets(project));
-        self.targets
+        let read = self.current(|| self.read_view(project));
+        self.views
             .try_get_with_by_ref(project, read)
             .await
             .map_err(shared)
     }
 
-    async fn read_targets(&self, project: &ProjectId) -> Result<Arc<Targets>> {
-        let mut list = Vec::new();
+    async fn read_view(&self, project: &ProjectId) -> Result<Arc<View>> {
+        let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
+        let items = self.read_partition(&keys::project(project)).await?;
+        let key_ring = self.key_ring_for(&items).await;
+        for item in items {
+            // What a newer version keeps here is none of this one's business.
+            let Some(id) = item.str("sk")?.strip_prefix("endpoint#") else {
+                continue;
+            };
+            let id: EndpointId = id.parse().map_err(Error::internal)?;
+            match read_target(key_ring.as_deref(), &id, &item) {
+                Ok(target) => targets.push(target),
+                // One unreadable endpoint must not silence the others.
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    tracing::error!(endpoint.id = %id, error, "endpoint cannot be read");
+                    unreadable.push(id);
+                }
+            }
+        }
+        let targets = Targets::new(targets, unreadable);
+        Ok(Arc::new(View { targets }))
+    }
+
+    /// What opens secrets, if there are any to open and it is to be had.
+    async fn key_ring_for(&self, items: &[Item]) -> Option<Arc<KeyRing>> {
+        if !items.iter().any(|item| item.contains_key("secrets")) {
+            return None;
+        }
+        let key_ring = self.key_ring.get().await;
+        key_ring
+            .inspect_err(|error| {
+                let cause = std::error::Error::source(error).map(|cause| format!("{cause:#}"));
+                tracing::error!(%error, cause, "no key ring: deliveries wait");
+            })
+            .ok()
+    }
+
+    /// All items of a partition.
+    async fn read_partition(&self, pk: &str) -> Result<Vec<Item>> {
+        let mut items = Vec::new();
         let mut start = None;
         loop {
             let output = self
@@ -141,32 +180,17 @@ impl DataPlane {
                 .client
                 .query()
                 .table_name(&self.dynamo.table)
-                .key_condition_expression("pk = :pk and begins_with(sk, :sk)")
-                .expression_attribute_values(":pk", s(keys::project(project)))
-                .expression_attribute_values(":sk", s("endpoint#"))
+                .key_condition_expression("pk = :pk")
+                .expression_attribute_values(":pk", s(pk))
                 .consistent_read(true)
                 .set_exclusive_start_key(start)
                 .send()
                 .await
                 .map_err(unavailable)?;
-            if output.items().is_empty() {
-                return Ok(Arc::new(Targets::new(list)));
-            }
-            let key_ring = self.key_ring.get().await?;
-            for item in output.items() {
-                match read_target(&key_ring, item) {
-                    Ok(target) => list.push(target),
-                    // One unreadable endpoint must not silence the others.
-                    Err(error) => tracing::error!(
-                        endpoint.id = item.str_opt("sk"),
-                        error = format!("{:#}", anyhow::Error::from(error)),
-                        "endpoint left out: its stored configuration is unreadable"
-                    ),
-                }
-            }
+            items.extend(output.items.unwrap_or_default());
             start = output.last_evaluated_key;
             if start.is_none() {
-                return Ok(Arc::new(Targets::new(list)));
+                return Ok(items);
             }
         }
     }
@@ -214,7 +238,7 @@ impl DataPlane {
         }
         self.put_newer(item, endpoint.version).await?;
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.targets.invalidate(&endpoint.project).await;
+        self.views.invalidate(&endpoint.project).await;
         Ok(())
     }
 
@@ -300,7 +324,7 @@ impl DataPlane {
             .send()
             .await;
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.targets.invalidate(project).await;
+        self.views.invalidate(project).await;
         match result {
             Ok(_) => Ok(true),
             Err(error) if is_canceled(&error) => Ok(false),
@@ -356,13 +380,7 @@ pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Se
     )
 }
 
-fn read_target(key_ring: &KeyRing, item: &Item) -> Result<Target> {
-    let sort = item.str("sk")?;
-    let id: EndpointId = sort
-        .strip_prefix("endpoint#")
-        .unwrap_or(sort)
-        .parse()
-        .map_err(Error::internal)?;
+fn read_target(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Result<Target> {
     let event_types: Vec<_> = texts(item, "event_types").collect();
     let secrets = match item.get("secrets") {
         Some(AttributeValue::L(list)) => list.as_slice(),
@@ -370,13 +388,21 @@ fn read_target(key_ring: &KeyRing, item: &Item) -> Result<Target> {
     };
     let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
     Ok(Target {
+        id: id.clone(),
         url: item.parse("url")?,
         filter: Filter::new(&event_types, item.str_opt("tenant"))?,
         state: item.parse("state")?,
+        // Events match without it; a delivery that nothing signs waits.
         secrets: secrets
-            .map(|secret| open(key_ring, &id, secret))
-            .collect::<Result<_>>()?,
-        id,
+            .filter_map(|secret| match open(key_ring?, id, secret) {
+                Ok(signer) => Some(signer),
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    tracing::error!(endpoint.id = %id, error, "secret cannot be opened");
+                    None
+                }
+            })
+            .collect(),
     })
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError};
 use deadpool_postgres::{RecyclingMethod, Runtime, Timeouts};
 use secrecy::{ExposeSecret, SecretString};
@@ -106,14 +107,21 @@ impl Postgres {
         self.logins.fetch().await?;
         let refused = match self.pool.get().await {
             Err(error) if is_refused(&error) => error,
-            got => return got.map_err(|source| unavailable(source.into())),
+            got => return got.map_err(|error| unavailable(cause(error))),
         };
         if !self.logins.renew().await? {
-            return Err(unavailable(refused.into()));
+            return Err(unavailable(cause(refused)));
         }
         tracing::info!("database login renewed: the last one was refused");
         let got = self.pool.get().await;
-        got.map_err(|source| unavailable(source.into()))
+        got.map_err(|error| unavailable(cause(error)))
+    }
+
+    async fn connection(&self) -> anyhow::Result<Object> {
+        self.get().await.map_err(|error| match error {
+            Error::Unavailable { source, .. } | Error::Internal(source) => source,
+            other => other.into(),
+        })
     }
 
     /// Brings the schema up to date. Running it again changes nothing.
@@ -122,7 +130,7 @@ impl Postgres {
     /// When the database is out of reach or a migration fails; each migration is
     /// a transaction of its own.
     pub async fn migrate(&self) -> anyhow::Result<Vec<String>> {
-        let mut client = self.get().await?;
+        let mut client = self.connection().await?;
         let report = embedded_migrations::migrations::runner()
             .run_async(&mut **client)
             .await?;
@@ -138,7 +146,7 @@ impl Postgres {
     /// # Errors
     /// When the database is out of reach, or was migrated by a newer Millrace.
     pub async fn pending_migrations(&self) -> anyhow::Result<Vec<String>> {
-        let mut client = self.get().await?;
+        let mut client = self.connection().await?;
         let runner = embedded_migrations::migrations::runner();
         let known: Vec<_> = runner
             .get_migrations()
@@ -190,6 +198,17 @@ impl Postgres {
 }
 
 const HISTORY_EXISTS: &str = "select to_regclass('refinery_schema_history') is not null";
+
+fn cause(error: PoolError) -> anyhow::Error {
+    match error {
+        // The pool's own text says nothing of use and repeats the cause.
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+            error.into()
+        }
+        PoolError::Timeout(_) => anyhow!("no connection within database.connect_timeout_s"),
+        other => other.into(),
+    }
+}
 
 /// Whether the server knows no such login: 28P01, or 28000 for a role that is
 /// gone.

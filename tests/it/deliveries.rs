@@ -286,3 +286,21 @@ fn an_endpoints_deliveries_are_listed_the_newest_first() {
         harness.get("/v1/deliveries").await.problem(400);
     });
 }
+
+#[test]
+fn nothing_is_decided_for_an_endpoint_that_cannot_be_read() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let stranger = harness.with_key_ring([9; 32]).await;
+        let id = stranger.publish("a").await;
+        let failed = millrace::jobs::worker::drain(&stranger.app, app::now()).await;
+        assert_eq!(failed.len(), 1, "{failed:?}");
+        assert!(receiver.received().is_empty());
+
+        // Whoever has the key delivers it.
+        harness.sweep_after(Duration::from_secs(6)).await;
+        assert_eq!(receiver.only().header("webhook-id"), id);
+    });
+}

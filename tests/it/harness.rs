@@ -5,7 +5,8 @@
 //! by itself, at the time it likes. A test that leaves jobs behind fails.
 
 use std::future::Future;
-use std::sync::{Arc, LazyLock};
+use std::io::Write;
+use std::sync::{Arc, LazyLock, Once};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,15 +16,17 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use millrace::app::{self, App, Parts};
 use millrace::config::Config;
-use millrace::host::embedded::{EmbeddedDynamo, EmbeddedPostgres, start_postgres};
 use millrace::jobs::{sweep, worker};
 use millrace::model::seal::KeyRing;
 use millrace::queue::{Local, Queue};
-use millrace::store::postgres::{Options, Postgres};
+use millrace::store::dynamo::Dynamo;
+use millrace::store::postgres::Postgres;
 use millrace::store::secrets::{AdminKey, Held};
-use millrace::store::{connect, table};
+use millrace::store::table;
 use serde_json::{Value, json};
 use tower::ServiceExt;
+
+use crate::stores::{self, postgres, shared_postgres};
 
 pub const ADMIN_KEY: &str = "mradmin_0123456789abcdefghijklmnopqrstuv";
 pub const ALL_SCOPES: [&str; 6] = [
@@ -39,43 +42,27 @@ pub const ALL_SCOPES: [&str; 6] = [
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
 
-/// PostgreSQL is slow to start, so it is shared and projects keep tests apart.
-/// The due index is one for all projects, so each test has a table of its own.
-static POSTGRES: tokio::sync::OnceCell<SharedPostgres> = tokio::sync::OnceCell::const_new();
-
-struct SharedPostgres {
-    postgres: Postgres,
-    _server: EmbeddedPostgres,
-    _dir: tempfile::TempDir,
-}
-
-async fn shared_postgres() -> Postgres {
-    let start = async || {
-        let dir = tempfile::tempdir().unwrap();
-        let server = start_postgres(dir.path()).await.unwrap();
-        let postgres = postgres(server.url());
-        postgres.migrate().await.unwrap();
-        SharedPostgres {
-            postgres,
-            _server: server,
-            _dir: dir,
-        }
-    };
-    POSTGRES.get_or_init(start).await.postgres.clone()
-}
-
 /// The in-process queue of `config`.
 fn local(config: &Config) -> Queue {
     Queue::Local(Local::new(config.into()))
 }
 
-fn app(config: Config, queue: Queue, dynamo: &EmbeddedDynamo, postgres: Postgres) -> Arc<App> {
-    let dynamo = connect::embedded_dynamo(&config, dynamo.http_client());
-    let key_ring = KeyRing::generate("test", [7; 32]).unwrap();
+fn app(config: Config, queue: Queue, dynamo: &Dynamo, postgres: Postgres) -> Arc<App> {
+    app_with_key(config, queue, dynamo, postgres, [7; 32])
+}
+
+fn app_with_key(
+    config: Config,
+    queue: Queue,
+    dynamo: &Dynamo,
+    postgres: Postgres,
+    key: [u8; 32],
+) -> Arc<App> {
+    let key_ring = KeyRing::generate("test", key).unwrap();
     App::new(
         config,
         Parts {
-            dynamo,
+            dynamo: dynamo.clone(),
             postgres,
             queue,
             admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
@@ -85,27 +72,29 @@ fn app(config: Config, queue: Queue, dynamo: &EmbeddedDynamo, postgres: Postgres
     .unwrap()
 }
 
-/// A pool of one connection, as the embedded database wants it.
-pub fn postgres(url: &str) -> Postgres {
-    Postgres::new(&Options {
-        url: url.to_owned().into(),
-        login: None,
-        ca_file: None,
-        pool_size: 1,
-        connect_timeout: Duration::from_secs(10),
-        statement_timeout: Duration::from_secs(10),
-    })
-    .unwrap()
-}
-
-/// The defaults, with short outbound timeouts.
+/// The defaults, with short outbound timeouts, and endpoints on loopback allowed
+/// whatever the stores are.
 pub fn config() -> Config {
-    Config::from_toml("[delivery]\ntimeout_s = 2\nconnect_timeout_s = 1").unwrap()
+    let delivery = "[delivery]\ntimeout_s = 2\nconnect_timeout_s = 1\nallow_private_targets = true";
+    // What a build without stores cannot do without; the tests connect by themselves.
+    let database = match cfg!(feature = "embedded") {
+        true => "",
+        false => "\n[database]\nurl = \"postgresql://nobody@127.0.0.1:1/none\"",
+    };
+    Config::from_toml(&format!("{delivery}{database}")).unwrap()
 }
 
-/// Runs a test on the shared runtime.
+/// Runs a test on the shared runtime, if there are stores to run it on.
 pub fn run(test: impl Future<Output = ()>) {
-    RUNTIME.block_on(test);
+    static SKIPPED: Once = Once::new();
+    match stores::lacking() {
+        None => RUNTIME.block_on(test),
+        Some(name) => SKIPPED.call_once(|| {
+            // Past the test runner's capture: it must be seen.
+            let why = format!("skipped: all tests on stores, as {name} is not set");
+            let _ = writeln!(std::io::stderr(), "{why}");
+        }),
+    }
 }
 
 /// An application on stores of its own but for PostgreSQL, and a project.
@@ -118,7 +107,7 @@ pub struct Harness {
     pub key: String,
     /// Leaving jobs behind is the point of the test.
     pub leaves_jobs: bool,
-    dynamo: EmbeddedDynamo,
+    dynamo: Dynamo,
 }
 
 impl Harness {
@@ -132,7 +121,7 @@ impl Harness {
     }
 
     pub async fn with_queue(config: Config, queue: Queue) -> Self {
-        let dynamo = EmbeddedDynamo::memory().unwrap();
+        let dynamo = stores::dynamo();
         let app = app(config, queue, &dynamo, shared_postgres().await);
         table::create_if_missing(&app.dynamo).await.unwrap();
         let mut harness = Self::on(app, dynamo);
@@ -140,7 +129,7 @@ impl Harness {
         harness
     }
 
-    fn on(app: Arc<App>, dynamo: EmbeddedDynamo) -> Self {
+    fn on(app: Arc<App>, dynamo: Dynamo) -> Self {
         let router = millrace::http::router(app.clone());
         let (project, key) = Default::default();
         Self {
@@ -167,6 +156,19 @@ impl Harness {
         self.beside(app(config, queue, &self.dynamo, shared_postgres().await))
     }
 
+    /// Another instance on the same stores, whose key ring holds another key.
+    pub async fn with_key_ring(&self, key: [u8; 32]) -> Self {
+        let config = config();
+        let queue = local(&config);
+        self.beside(app_with_key(
+            config,
+            queue,
+            &self.dynamo,
+            shared_postgres().await,
+            key,
+        ))
+    }
+
     /// Another instance on the same event store, whose control-plane database
     /// does not answer.
     pub fn without_postgres(&self) -> Self {
@@ -175,7 +177,7 @@ impl Harness {
 
     pub fn without_postgres_on(&self, queue: Queue) -> Self {
         // Port 1 is reserved and refuses at once.
-        let nowhere = postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable");
+        let nowhere = postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable", 1);
         self.beside(app(config(), queue, &self.dynamo, nowhere))
     }
 

@@ -1,8 +1,10 @@
 //! Millrace as its users meet it: through HTTP, through the job entry points and
 //! at a receiver. One binary, one set of stores, a fresh project for each test.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "embedded")]
+mod binary;
 mod contract;
 mod deliveries;
 mod endpoints;
@@ -11,8 +13,11 @@ mod harness;
 mod lambda;
 mod layers;
 mod outage;
+#[cfg(feature = "embedded")]
+mod process;
 mod projects;
 mod receiver;
 mod schema;
 mod sqs;
+mod stores;
 mod webhooks;

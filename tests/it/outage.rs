@@ -96,8 +96,8 @@ fn a_change_whose_writer_died_is_projected_by_the_sweeper() {
         );
         drop(change.await.unwrap());
         let matching = async || {
-            let targets = harness.app.plane.targets(&project).await.unwrap();
-            targets.matching("a", None).count()
+            let view = harness.app.plane.view(&project).await.unwrap();
+            view.targets.matching("a", None).count()
         };
         assert_eq!(matching().await, 1);
         let repaired = async || sweep::repair(&harness.app, std::time::Duration::ZERO).await;

@@ -54,6 +54,7 @@ pub struct Receiver {
 struct State {
     script: VecDeque<Reply>,
     received: Vec<Received>,
+    acknowledged: Vec<Received>,
 }
 
 impl Receiver {
@@ -63,7 +64,7 @@ impl Receiver {
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let state = State {
             script: script.into_iter().collect(),
-            received: vec![],
+            ..State::default()
         };
         let receiver = Self {
             url,
@@ -76,6 +77,18 @@ impl Receiver {
     /// All requests so far.
     pub fn received(&self) -> Vec<Received> {
         self.state.lock().unwrap().received.clone()
+    }
+
+    /// Answers what comes next by `script`, and then all with 200 again.
+    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "of process.rs"))]
+    pub fn script(&self, script: impl IntoIterator<Item = Reply>) {
+        self.state.lock().unwrap().script = script.into_iter().collect();
+    }
+
+    /// The requests that were answered with 200, unless their sender was gone.
+    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "of process.rs"))]
+    pub fn acknowledged(&self) -> Vec<Received> {
+        self.state.lock().unwrap().acknowledged.clone()
     }
 
     /// The only request so far.
@@ -109,12 +122,13 @@ impl Receiver {
             .await
             .map_err(|_| "the request broke off")?
             .to_bytes();
+        let received = Received {
+            headers: parts.headers,
+            body,
+        };
         let reply = {
             let mut state = self.state.lock().unwrap();
-            state.received.push(Received {
-                headers: parts.headers,
-                body,
-            });
+            state.received.push(received.clone());
             state.script.pop_front().unwrap_or(Reply::Status(200))
         };
         let mut response = http::Response::new(Full::new(Bytes::new()));
@@ -127,6 +141,9 @@ impl Receiver {
             }
             Reply::Slow(time) => tokio::time::sleep(time).await,
             Reply::Close => return Err("closed as told"),
+        }
+        if response.status() == StatusCode::OK {
+            self.state.lock().unwrap().acknowledged.push(received);
         }
         Ok(response)
     }

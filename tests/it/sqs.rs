@@ -12,7 +12,7 @@ use aws_sdk_sqs::config::{BehaviorVersion, Builder, Credentials, Region};
 use aws_sdk_sqs::types::QueueAttributeName;
 use http::StatusCode;
 use millrace::app;
-use millrace::config::Config;
+use millrace::config::{Config, Handler};
 use millrace::jobs::{sweep, worker};
 use millrace::model::id::EndpointId;
 use millrace::model::job::{Envelope, Job};
@@ -64,6 +64,7 @@ impl Queues {
         let options = SqsOptions {
             fan_out_url: make("fan-out").await,
             deliver_url: make("deliver").await,
+            ingest_url: String::new(),
             parked_url: Some(make("parked").await),
             lease: Duration::from_secs(30),
             visibility: Duration::from_secs(2),
@@ -88,6 +89,7 @@ impl Queues {
         match name {
             Name::FanOut => &self.options.fan_out_url,
             Name::Deliver => &self.options.deliver_url,
+            Name::Ingest => &self.options.ingest_url,
         }
     }
 
@@ -134,10 +136,11 @@ fn rand() -> u128 {
 
 /// Workers and no sweeper, patient with slow receivers.
 fn config() -> Config {
-    Config::from_toml(
-        "handlers = [\"http\", \"fan_out\", \"deliver\"]\n[delivery]\nendpoint_concurrency = 1",
-    )
-    .unwrap()
+    let mut config = crate::harness::config();
+    config.handlers = vec![Handler::Http, Handler::FanOut, Handler::Deliver];
+    config.delivery.endpoint_concurrency = 1;
+    config.delivery.timeout = 30 * SOON;
+    config
 }
 
 /// Waits for what the workers bring about.
@@ -508,6 +511,7 @@ fn out_of_reach() -> Queue {
     let options = SqsOptions {
         fan_out_url: "http://127.0.0.1:1/0/fan-out".into(),
         deliver_url: "http://127.0.0.1:1/0/deliver".into(),
+        ingest_url: String::new(),
         parked_url: None,
         lease: Duration::from_secs(30),
         visibility: Duration::from_mins(1),

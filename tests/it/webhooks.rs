@@ -139,13 +139,10 @@ fn a_rotated_secret_signs_beside_the_new_one_for_a_day() {
         assert_eq!(received.header("webhook-signature").split(' ').count(), 2);
 
         let tomorrow = app::now() + Duration::from_secs(24 * 3600 + 1);
-        let targets = harness
-            .app
-            .plane
-            .targets(&harness.project.parse().unwrap())
-            .await
-            .unwrap();
-        let target = targets
+        let project = harness.project.parse().unwrap();
+        let view = harness.app.plane.view(&project).await.unwrap();
+        let target = view
+            .targets
             .get(&endpoint["id"].as_str().unwrap().parse().unwrap())
             .unwrap();
         assert_eq!(target.signing(tomorrow).count(), 1);
@@ -313,8 +310,8 @@ fn an_event_fans_out_to_a_thousand_endpoints_once() {
         let receiver = Receiver::start([]).await;
         let project = harness.project.parse().unwrap();
         crate::deliveries::project_endpoints(&harness, &receiver.url, 1000).await;
-        let targets = harness.app.plane.targets(&project).await.unwrap();
-        assert_eq!(targets.matching("a", None).count(), 1000);
+        let view = harness.app.plane.view(&project).await.unwrap();
+        assert_eq!(view.targets.matching("a", None).count(), 1000);
 
         let id = harness.publish("a").await;
         assert!(receiver.received().is_empty());

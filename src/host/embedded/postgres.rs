@@ -100,9 +100,26 @@ impl Drop for EmbeddedPostgres {
 /// PostgreSQL's own words, of which the error's are none.
 fn said(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
-        Some(error) => error.message().trim().to_owned(),
+        Some(error) => fatal(error.message()).unwrap_or_else(|| error.message().trim().to_owned()),
         None => error.to_string(),
     }
+}
+
+/// What a backend that did not start gave as its reason, of all that it and the
+/// engine around it printed.
+fn fatal(printed: &str) -> Option<String> {
+    let after = |marks: [&str; 2]| {
+        let found = |line: &str| {
+            let split = marks.iter().find_map(|mark| line.split_once(mark));
+            split.map(|(_, text)| text.trim().to_owned())
+        };
+        printed.lines().find_map(found)
+    };
+    let reason = after(["FATAL:", "PANIC:"])?;
+    Some(match after(["DETAIL:"; 2]) {
+        Some(detail) => format!("{reason}: {detail}"),
+        None => reason,
+    })
 }
 
 /// Makes a cluster that is complete in itself, and gives it its name at the end.

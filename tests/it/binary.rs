@@ -1,0 +1,181 @@
+//! The program itself as a process of its own, spoken to over TCP.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+/// Longest that a start may take: the first one makes the database.
+const START_MAX: Duration = Duration::from_secs(60);
+/// Longest that a command that ends by itself may take.
+const COMMAND_MAX: Duration = Duration::from_secs(60);
+
+/// The binary with nothing of this process's environment but `env`.
+pub fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+    command.args(args).env_clear().envs(env.iter().copied());
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What a command that ended by itself left behind.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the binary to its end, with `dir` as its data directory and also where
+/// it works.
+pub fn run_to_end(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Ended {
+    let mut child = command(args, env)
+        .env("MILLRACE_DATA_DIR", dir.join("data"))
+        .envs(env.iter().copied())
+        .current_dir(dir)
+        .spawn()
+        .unwrap();
+    let stdout = read_all(child.stdout.take().unwrap());
+    let stderr = read_all(child.stderr.take().unwrap());
+    let status = wait(&mut child, COMMAND_MAX).unwrap_or_else(|| {
+        child.kill().unwrap();
+        panic!("{args:?} went on for {COMMAND_MAX:?}")
+    });
+    Ended {
+        code: status.code(),
+        stdout: stdout.join().unwrap(),
+        stderr: stderr.join().unwrap(),
+    }
+}
+
+fn read_all(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = String::new();
+        from.read_to_string(&mut text).unwrap();
+        text
+    })
+}
+
+fn wait(child: &mut Child, longest: Duration) -> Option<ExitStatus> {
+    let begun = Instant::now();
+    while begun.elapsed() < longest {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    None
+}
+
+/// A serving process; killed when this is dropped.
+pub struct Served {
+    pub url: String,
+    /// What it printed to stdout until it listened.
+    pub greeting: String,
+    child: Child,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Served {
+    /// Starts it on the data directory `data` and a port of its own, and waits
+    /// until it listens.
+    pub fn start(data: &Path, env: &[(&str, &str)]) -> Self {
+        let mut child = command(&["serve"], env)
+            .env("MILLRACE_DATA_DIR", data)
+            .env("MILLRACE_HTTP__LISTEN", "127.0.0.1:0")
+            .env("MILLRACE_LOG__FORMAT", "json")
+            .spawn()
+            .unwrap();
+        let (said, heard) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        // To the end, so that the process never waits for a reader.
+        thread::spawn(move || {
+            for line in stdout.lines() {
+                let _ = said.send(line.unwrap());
+            }
+        });
+        let stderr = read_all(child.stderr.take().unwrap());
+        let begun = Instant::now();
+        let mut greeting = String::new();
+        let address = loop {
+            let left = START_MAX.saturating_sub(begun.elapsed());
+            let Ok(line) = heard.recv_timeout(left) else {
+                let _ = child.kill();
+                panic!("it does not listen:\n{greeting}{}", stderr.join().unwrap());
+            };
+            if let Some(address) = listening(&line) {
+                break address;
+            }
+            greeting += &line;
+            greeting.push('\n');
+        };
+        Self {
+            url: format!("http://{address}"),
+            greeting,
+            child,
+            client: Client::builder(TokioExecutor::new()).build_http(),
+        }
+    }
+
+    /// Sends it a signal: `KILL`, `TERM`.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(sent.success(), "{kill}: {sent}");
+    }
+
+    /// Waits for its end, which comes within `longest`; its exit code, if it was
+    /// not killed.
+    pub fn wait(&mut self, longest: Duration) -> Option<i32> {
+        let status = wait(&mut self.child, longest);
+        let status = status.unwrap_or_else(|| panic!("it lives on after {longest:?}"));
+        status.code()
+    }
+
+    /// One request with `key`; none if there is no whole answer.
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        key: &str,
+        body: Value,
+    ) -> Option<(StatusCode, Value)> {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", "application/json");
+        let body = match body {
+            Value::Null => Bytes::new(),
+            body => body.to_string().into(),
+        };
+        let answer = self.client.request(request.body(body.into()).unwrap());
+        let (parts, body) = answer.await.ok()?.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Some((parts.status, json))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address in the log line that says so.
+fn listening(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    (line["message"] == "listening").then(|| line["address"].as_str().unwrap().to_owned())
+}

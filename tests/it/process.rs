@@ -1,0 +1,616 @@
+//! The program as a process: killed, stopped, started on what it cannot use.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::binary::{Served, run_to_end};
+use crate::harness::run;
+use crate::receiver::{Receiver, Reply};
+
+/// Failures are retried soon, so that a test sees the end of them.
+const IMPATIENT: &[(&str, &str)] = &[
+    ("MILLRACE_DELIVERY__RETRY_SCHEDULE_S", "0,1,1,1,1,1,1,1,1,1"),
+    ("MILLRACE_SWEEP__INTERVAL_MS", "200"),
+    ("MILLRACE_SWEEP__LEASE_S", "2"),
+    ("MILLRACE_HTTP__DRAIN_TIMEOUT_S", "10"),
+];
+
+const PUBLISHERS: usize = 16;
+/// Longest that what is accepted may be under way in a test.
+const DELIVERED_MAX: Duration = Duration::from_secs(60);
+
+/// The key in the greeting of a first start.
+fn key(greeting: &str) -> Option<String> {
+    let (_, after) = greeting.split_once("export MILLRACE_KEY=")?;
+    Some(after.lines().next()?.to_owned())
+}
+
+/// Numbers to vary a test by; its seed is printed, and set by `TEST_SEED`.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let seed = std::env::var("TEST_SEED").ok();
+        let seed = seed.map_or_else(
+            || millrace::app::now().as_millisecond().unsigned_abs(),
+            |seed| seed.parse().expect("TEST_SEED is a number"),
+        );
+        Self(seed)
+    }
+
+    /// The next number below `bound` (splitmix64).
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % bound as u64).unwrap()
+    }
+}
+
+/// What the publishers know: the id each event was accepted under, by the name
+/// it was published with, and the names that were never answered.
+#[derive(Default)]
+struct Published {
+    accepted: BTreeMap<String, String>,
+    in_doubt: Vec<String>,
+}
+
+fn event(name: &str) -> Value {
+    json!({
+        "specversion": "1.0",
+        "id": name,
+        "source": "/process",
+        "type": "process.test",
+        "data": { "name": name },
+    })
+}
+
+async fn publish(served: &Served, key: &str, name: &str) -> Option<Value> {
+    let answered = served.request(Method::POST, "/v1/events", key, event(name));
+    let (status, answer) = answered.await?;
+    assert_eq!(status, StatusCode::ACCEPTED, "{name}: {answer}");
+    Some(answer)
+}
+
+/// Publishes `names` from several connections; `accepted` counts along. Whoever
+/// is not answered stops.
+async fn publish_all(
+    served: &Served,
+    key: &str,
+    names: &[String],
+    accepted: &AtomicUsize,
+) -> Published {
+    let next = AtomicUsize::new(0);
+    let publisher = async || {
+        let mut published = Published::default();
+        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let Some(answer) = publish(served, key, name).await else {
+                published.in_doubt.push(name.clone());
+                break;
+            };
+            let id = answer["id"].as_str().unwrap().to_owned();
+            published.accepted.insert(name.clone(), id);
+            accepted.fetch_add(1, Ordering::Relaxed);
+        }
+        published
+    };
+    let publishers = (0..PUBLISHERS).map(|_| publisher());
+    let mut all = Published::default();
+    for one in futures_util::future::join_all(publishers).await {
+        all.accepted.extend(one.accepted);
+        all.in_doubt.extend(one.in_doubt);
+    }
+    all
+}
+
+async fn create_endpoint(served: &Served, key: &str, url: &str) -> String {
+    let created = served.request(Method::POST, "/v1/endpoints", key, json!({ "url": url }));
+    let (status, endpoint) = created.await.unwrap();
+    assert_eq!(status, StatusCode::CREATED, "{endpoint}");
+    endpoint["id"].as_str().unwrap().to_owned()
+}
+
+/// The names of the events that arrived, each with the `webhook-id`s it came
+/// under.
+fn delivered(receiver: &Receiver) -> HashMap<String, HashSet<String>> {
+    let mut found: HashMap<String, HashSet<String>> = HashMap::new();
+    for received in receiver.acknowledged() {
+        let name = received.json()["id"].as_str().unwrap().to_owned();
+        let id = received.header("webhook-id").to_owned();
+        found.entry(name).or_default().insert(id);
+    }
+    found
+}
+
+/// Waits until all that is `accepted` was delivered under its own id and no
+/// delivery is pending.
+async fn settle(
+    served: &Served,
+    key: &str,
+    endpoint: &str,
+    receiver: &Receiver,
+    accepted: &BTreeMap<String, String>,
+) {
+    let begun = Instant::now();
+    let pending = format!("/v1/deliveries?endpoint_id={endpoint}&state=pending");
+    loop {
+        let seen = delivered(receiver);
+        let missing: Vec<_> = accepted.keys().filter(|n| !seen.contains_key(*n)).collect();
+        let (_, left) = served
+            .request(Method::GET, &pending, key, Value::Null)
+            .await
+            .unwrap();
+        if missing.is_empty() && left["data"] == json!([]) {
+            for (name, id) in accepted {
+                assert_eq!(seen[name], HashSet::from([id.clone()]), "{name}");
+            }
+            return;
+        }
+        let late = begun.elapsed() > DELIVERED_MAX;
+        assert!(!late, "not delivered: {missing:?}; pending: {left}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// An installation whose receiver is slow and fails every other time.
+async fn troubled(data: &Path) -> (Served, String, Receiver, String) {
+    let served = Served::start(data, IMPATIENT);
+    let key = key(&served.greeting).unwrap();
+    let receiver = Receiver::start([]).await;
+    let endpoint = create_endpoint(&served, &key, &receiver.url).await;
+    (served, key, receiver, endpoint)
+}
+
+fn trouble() -> impl Iterator<Item = Reply> {
+    [Reply::Slow(Duration::from_millis(100)), Reply::Status(500)]
+        .into_iter()
+        .cycle()
+        .take(150)
+}
+
+#[test]
+fn killed_at_any_moment_it_delivers_all_it_accepted() {
+    const ROUNDS: usize = 3;
+    const EVENTS: usize = 200;
+    run(async {
+        let mut random = Random::new();
+        println!("TEST_SEED={}", random.0);
+        let data = tempfile::tempdir().unwrap();
+        let (mut served, key, receiver, endpoint) = troubled(data.path()).await;
+        let mut undelivered = 0;
+        for round in 0..ROUNDS {
+            receiver.script(trouble());
+            let names: Vec<_> = (0..EVENTS).map(|n| format!("{round}-{n}")).collect();
+            let kill_at = 10 + random.below(EVENTS - 60);
+            let moments = Duration::from_micros(random.below(5000) as u64);
+            let accepted = AtomicUsize::new(0);
+            let killer = async {
+                while accepted.load(Ordering::Relaxed) < kill_at {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                tokio::time::sleep(moments).await;
+                served.signal("KILL");
+            };
+            let publishing = publish_all(&served, &key, &names, &accepted);
+            let (mut published, ()) = tokio::join!(publishing, killer);
+            served.wait(Duration::from_secs(10));
+            let before = delivered(&receiver);
+            let open = |name: &&String| !before.contains_key(*name);
+            let lost = published.accepted.keys().filter(open).count();
+            undelivered += lost;
+            println!(
+                "round {round}: killed after {} of {EVENTS} were accepted and {lost} of them \
+                 were undelivered, {} in doubt",
+                published.accepted.len(),
+                published.in_doubt.len()
+            );
+
+            receiver.script([]);
+            served = Served::start(data.path(), IMPATIENT);
+            assert_eq!(self::key(&served.greeting), None, "a key is shown once");
+            for name in &published.in_doubt {
+                let first = publish(&served, &key, name).await.unwrap();
+                let again = publish(&served, &key, name).await.unwrap();
+                assert_eq!(again, json!({ "id": first["id"], "duplicate": true }));
+                let id = first["id"].as_str().unwrap().to_owned();
+                published.accepted.insert(name.clone(), id);
+            }
+            for (name, id) in &published.accepted {
+                let again = publish(&served, &key, name).await.unwrap();
+                assert_eq!(again, json!({ "id": id, "duplicate": true }), "{name}");
+            }
+            settle(&served, &key, &endpoint, &receiver, &published.accepted).await;
+        }
+        assert!(undelivered > 0, "it was never killed with work to do");
+    });
+}
+
+#[test]
+fn stopped_under_load_it_drains_and_loses_nothing() {
+    run(async {
+        let data = tempfile::tempdir().unwrap();
+        let (mut served, key, receiver, endpoint) = troubled(data.path()).await;
+        receiver.script(trouble());
+        let names: Vec<_> = (0..5000).map(|n| n.to_string()).collect();
+        let accepted = AtomicUsize::new(0);
+        let stopper = async {
+            while accepted.load(Ordering::Relaxed) < 100 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            served.signal("TERM");
+        };
+        let publishing = publish_all(&served, &key, &names, &accepted);
+        let (published, ()) = tokio::join!(publishing, stopper);
+        let begun = Instant::now();
+        // The drain's ten seconds, and some to start and end.
+        let code = served.wait(Duration::from_secs(20));
+        println!(
+            "stopped in {:?} with {} accepted, {} in doubt, {} delivered",
+            begun.elapsed(),
+            published.accepted.len(),
+            published.in_doubt.len(),
+            delivered(&receiver).len()
+        );
+        assert_eq!(code, Some(0));
+
+        receiver.script([]);
+        let served = Served::start(data.path(), IMPATIENT);
+        settle(&served, &key, &endpoint, &receiver, &published.accepted).await;
+    });
+}
+
+/// How a command that must fail failed: the exit code, and stderr without what
+/// differs from run to run.
+fn refusal(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> String {
+    let ended = run_to_end(dir, args, env);
+    let mut said = ended.stderr.replace(&dir.display().to_string(), "<dir>");
+    if let Some((before, after)) = said.split_once("(pid ") {
+        let (_, after) = after.split_once(')').unwrap();
+        said = format!("{before}(pid <pid>){after}");
+    }
+    format!("exit code {}\n{said}", ended.code.unwrap())
+}
+
+/// Every file below `dir` with its length, but for those of a running process
+/// and those that opening the event store may tidy up.
+fn listing(dir: &Path) -> BTreeMap<PathBuf, u64> {
+    const CHANGING: [&str; 4] = ["lock", "postmaster.pid", "shm", "dynamodb.sqlite"];
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        match entry.file_type().unwrap().is_dir() {
+            _ if CHANGING.iter().any(|c| name.starts_with(c)) => {}
+            true => found.extend(listing(&entry.path())),
+            false => drop(found.insert(entry.path(), entry.metadata().unwrap().len())),
+        }
+    }
+    found
+}
+
+const ANY_PORT: (&str, &str) = ("MILLRACE_HTTP__LISTEN", "127.0.0.1:0");
+
+#[test]
+fn a_first_start_says_all_once_and_data_is_kept() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let mut served = Served::start(&data, &[]);
+        let key = key(&served.greeting).unwrap();
+        let (_, project) = served.greeting.split_once("(prj_").unwrap();
+        let project = format!("prj_{}", project.split_once(')').unwrap().0);
+        let shown = served
+            .greeting
+            .replace(&served.url, "<url>")
+            .replace(&key, "<key>")
+            .replace(&project, "<project>")
+            .replace(&dir.path().display().to_string(), "<dir>");
+        let shown: Vec<_> = shown.lines().filter(|l| !l.starts_with('{')).collect();
+        assert_snapshot!(shown.join("\n"), @r#"
+
+        Millrace is up at <url>  (API documentation: <url>/docs)
+        Data lies in <dir>/data
+
+        Project "default" (<project>) has this API key. It is shown this once:
+
+          export MILLRACE_KEY=<key>
+
+        Publish an event:
+
+          curl <url>/v1/events -H "Authorization: Bearer <key>" \
+            -H 'Content-Type: application/json' \
+            -d '{"type": "hello.world", "data": {"name": "Ada"}}'
+
+        The admin key, which creates projects and keys, is in <dir>/data/admin_key
+        "#);
+        let id = paste_curl(&served, &key).await;
+
+        let in_use = [("MILLRACE_HTTP__LISTEN", &served.url["http://".len()..])];
+        let other = tempfile::tempdir().unwrap();
+        let refused = refusal(other.path(), &["serve"], &in_use);
+        let port = in_use[0].1;
+        assert_snapshot!(refused.replace(port, "<address>"), @"
+        exit code 1
+        millrace: http.listen: <address> is in use by another program; stop it or set MILLRACE_HTTP__LISTEN
+        ");
+        assert!(
+            !other.path().join("data").exists(),
+            "it begins with the port"
+        );
+        assert_snapshot!(refusal(dir.path(), &["serve"], &[ANY_PORT]), @"
+        exit code 1
+        millrace: data_dir: <dir>/data is in use by another Millrace (pid <pid>); stop it or set MILLRACE_DATA_DIR
+        ");
+        assert_snapshot!(refusal(dir.path(), &["doctor"], &[]), @"
+        exit code 1
+        millrace: data_dir: <dir>/data is in use by another Millrace (pid <pid>); stop it or set MILLRACE_DATA_DIR
+        ");
+
+        let begun = Instant::now();
+        served.signal("TERM");
+        assert_eq!(served.wait(Duration::from_secs(10)), Some(0));
+        println!("an idle process stops in {:?}", begun.elapsed());
+
+        let begun = Instant::now();
+        let served = Served::start(&data, &[]);
+        println!("with existing data it starts in {:?}", begun.elapsed());
+        assert_eq!(self::key(&served.greeting), None, "a key is shown once");
+        let path = format!("/v1/events/{id}");
+        let kept = served.request(Method::GET, &path, &key, Value::Null).await;
+        let (status, kept) = kept.unwrap();
+        assert_eq!(status, StatusCode::OK, "{kept}");
+        assert_eq!(kept["event"]["data"]["name"], "Ada");
+        drop(served);
+
+        let doctor = run_to_end(dir.path(), &["doctor"], &[("MILLRACE_LOG__LEVEL", "off")]);
+        assert_snapshot!(doctor.stdout, @"
+        ok    configuration: 6 handlers
+        ok    data directory and secrets
+        ok    control-plane database
+        ok    migrations
+        ok    event store
+        ok    table
+        ok    clock
+        ");
+        assert_eq!(doctor.code, Some(0));
+        damaged_data_is_named_and_left_alone(dir.path());
+    });
+}
+
+/// Does what the greeting says, with the program it names if that is here; the
+/// event's id.
+#[expect(clippy::print_stdout, reason = "a test says what it leaves out")]
+async fn paste_curl(served: &Served, key: &str) -> String {
+    let (_, curl) = served.greeting.split_once("Publish an event:\n\n").unwrap();
+    let (curl, _) = curl.split_once("\n\n").unwrap();
+    let pasted = std::process::Command::new("sh").args(["-c", curl]).output();
+    let pasted = pasted.unwrap();
+    let answer = match pasted.status.code() {
+        Some(127) => {
+            println!("curl is not installed: its line is not tried");
+            let body = json!({ "type": "hello.world", "data": { "name": "Ada" } });
+            let sent = served.request(Method::POST, "/v1/events", key, body);
+            sent.await.unwrap().1
+        }
+        _ => serde_json::from_slice(&pasted.stdout).unwrap(),
+    };
+    assert_eq!(answer["duplicate"], false, "{answer}");
+    answer["id"].as_str().unwrap().to_owned()
+}
+
+fn damaged_data_is_named_and_left_alone(dir: &Path) {
+    let damaged = |name: &str, damage: &dyn Fn(&Path)| {
+        let path = dir.join("data").join(name);
+        let whole = std::fs::read(&path).unwrap();
+        damage(&path);
+        let before = (std::fs::read(&path).ok(), listing(dir));
+        let said = refusal(dir, &["serve"], &[ANY_PORT]);
+        let after = (std::fs::read(&path).ok(), listing(dir));
+        assert!(after == before, "{name}: {before:?}, then {after:?}");
+        std::fs::write(&path, whole).unwrap();
+        said
+    };
+    let garbage = |path: &Path| std::fs::write(path, "garbage".repeat(1000)).unwrap();
+    let empty = |path: &Path| std::fs::write(path, "").unwrap();
+    let newer = |path: &Path| std::fs::write(path, "2").unwrap();
+    let missing = |path: &Path| std::fs::remove_file(path).unwrap();
+    assert_snapshot!(damaged("dynamodb.sqlite", &garbage), @"
+    exit code 1
+    millrace: data_dir: cannot read <dir>/data/dynamodb.sqlite; restore it from a backup or move it away to begin anew: it is no SQLite database
+    ");
+    let cluster = "postgres/tmp/pglite/base";
+    assert_snapshot!(damaged(&format!("{cluster}/PG_VERSION"), &missing), @"
+    exit code 1
+    millrace: data_dir: cannot read <dir>/data/postgres; restore it from a backup or move it away to begin anew: PG_VERSION is missing
+    ");
+    assert_snapshot!(damaged(&format!("{cluster}/PG_VERSION"), &garbage), @r#"
+    exit code 1
+    millrace: data_dir: cannot read <dir>/data/postgres; restore it from a backup or move it away to begin anew: "/base" is not a valid data directory: File "/base/PG_VERSION" does not contain valid data.
+    "#);
+    assert_snapshot!(damaged("format", &newer), @r#"
+    exit code 1
+    millrace: data_dir: <dir>/data has format "2" and this version reads "1"; run the version that wrote it or set MILLRACE_DATA_DIR
+    "#);
+    assert_snapshot!(damaged("admin_key", &empty), @"
+    exit code 1
+    millrace: data_dir: cannot read <dir>/data/admin_key; restore it from a backup or move it away to begin anew: it is empty
+    ");
+    assert_snapshot!(damaged("key_ring.json", &garbage), @"
+    exit code 1
+    millrace: data_dir: cannot read <dir>/data/key_ring.json; restore it from a backup: expected JSON, found a syntax error at line 1, column 1
+    ");
+    assert_snapshot!(damaged("key_ring.json", &missing), @"
+    exit code 1
+    millrace: data_dir: <dir>/data/key_ring.json is missing, and the secrets in dynamodb.sqlite can be read with no other; restore it from a backup or set MILLRACE_DATA_DIR to begin anew
+    ");
+    let well = run_to_end(dir, &["doctor"], &[]);
+    assert_eq!(well.code, Some(0), "{}", well.stdout);
+}
+
+/// Configured with stores that are not there.
+const NOWHERE: &[(&str, &str)] = &[
+    ANY_PORT,
+    ("MILLRACE_LOG__LEVEL", "off"),
+    // Port 1 is reserved and refuses at once.
+    (
+        "MILLRACE_DATABASE__URL",
+        "postgresql://u:hunter2@127.0.0.1:1/m?sslmode=disable",
+    ),
+    ("MILLRACE_DYNAMODB__ENDPOINT_URL", "http://127.0.0.1:1"),
+    ("AWS_ACCESS_KEY_ID", "test"),
+    ("AWS_SECRET_ACCESS_KEY", "test"),
+];
+
+#[test]
+fn stores_that_do_not_answer_are_named_with_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_snapshot!(refusal(dir.path(), &["serve"], NOWHERE), @"
+    exit code 1
+    millrace: database.url: the control-plane database cannot be migrated; check MILLRACE_DATABASE__URL and that it is running: error connecting to server: Connection refused (os error 111)
+    ");
+    assert_snapshot!(refusal(dir.path(), &["migrate"], NOWHERE), @"
+    exit code 1
+    millrace: database.url: the control-plane database cannot be migrated; check MILLRACE_DATABASE__URL and that it is running: error connecting to server: Connection refused (os error 111)
+    ");
+    let doctor = run_to_end(dir.path(), &["doctor"], NOWHERE);
+    assert_snapshot!(doctor.stdout, @"
+    ok    configuration: 6 handlers
+    ok    data directory and secrets
+    WRONG control-plane database: error connecting to server: Connection refused (os error 111)
+          mend: check MILLRACE_DATABASE__URL and that the database is running
+    ?     migrations: not checked, as the store does not answer
+    WRONG event store: describing the DynamoDB table: dispatch failure: io error: client error (Connect): tcp connect error: Connection refused (os error 111)
+          mend: check MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials
+    ?     table: not checked, as the store does not answer
+    ?     clock: not checked, as the database does not answer
+    ");
+    assert_eq!(doctor.code, Some(1));
+}
+
+#[test]
+fn doctor_asks_for_a_migration_and_migrate_makes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let quiet = [("MILLRACE_LOG__LEVEL", "off")];
+    let doctor = run_to_end(dir.path(), &["doctor"], &quiet);
+    let mut lines: Vec<_> = doctor.stdout.lines().collect();
+    // There are ever more of them.
+    let pending = |line: &str| line.ends_with(" is not applied");
+    lines.dedup_by(|next, line| pending(next) && pending(line));
+    assert_snapshot!(lines.join("\n"), @r#"
+    ok    configuration: 6 handlers
+    ok    data directory and secrets
+    ok    control-plane database
+    WRONG migrations: V1__control_plane is not applied
+          mend: run `millrace migrate`
+    ok    event store
+    WRONG table: there is no table "millrace"
+          mend: run `millrace migrate` if it is missing; else create it as deploy/ does
+    ok    clock
+    "#);
+    assert_eq!(doctor.code, Some(1));
+    let migrated = run_to_end(dir.path(), &["migrate"], &quiet);
+    assert_snapshot!(migrated.stdout, @"both stores are up to date");
+    let doctor = run_to_end(dir.path(), &["doctor"], &quiet);
+    assert_eq!(doctor.code, Some(0), "{}", doctor.stdout);
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |text: &str| {
+        std::fs::write(dir.path().join("millrace.toml"), text).unwrap();
+        let said = refusal(dir.path(), &[], &[]);
+        std::fs::remove_file(dir.path().join("millrace.toml")).unwrap();
+        said
+    };
+    let env = |name: &str, value: &str| refusal(dir.path(), &[], &[(name, value)]);
+    assert_snapshot!(file("[http]\nlisten_adress = \"127.0.0.1:8080\""), @"
+    exit code 1
+    millrace: configuration:
+      http.listen_adress: unknown key in millrace.toml; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+    ");
+    assert_snapshot!(env("MILLRACE_HTTP__LISTN", "127.0.0.1:8080"), @"
+    exit code 1
+    millrace: configuration:
+      http.listn: unknown key in the environment; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+    ");
+    assert_snapshot!(env("MILLRACE_HTTP__LISTEN", "localhost:8080"), @r#"
+    exit code 1
+    millrace: configuration:
+      http.listen (MILLRACE_HTTP__LISTEN): "localhost:8080" given, expected an IP address, not a name: 127.0.0.1:8080
+    "#);
+    assert_snapshot!(env("MILLRACE_HTTP__LISTEN", "192.0.2.1:8080"), @"
+    exit code 1
+    millrace: http.listen: 192.0.2.1:8080 is no address of this machine; set MILLRACE_HTTP__LISTEN
+    ");
+    assert_snapshot!(file("retention_days = \"a month\"\n[delivery]\nretry_jitter = 2"), @r#"
+    exit code 1
+    millrace: configuration:
+      retention_days (MILLRACE_RETENTION_DAYS): "a month" given in millrace.toml, expected a whole number, not negative
+    "#);
+    assert_snapshot!(file("[http\nlisten = 1"), @"
+    exit code 1
+    millrace: configuration:
+      millrace.toml, line 1: invalid table header, expected `.`, `]`
+    ");
+    assert_snapshot!(env("MILLRACE_DATABASE__URL", "mysql://u:hunter2@db/m"), @"
+    exit code 1
+    millrace: configuration:
+      database.url (MILLRACE_DATABASE__URL): expected a URL such as postgresql://user:password@host:5432/database
+    ");
+    assert_snapshot!(refusal(dir.path(), &["--config", "no.toml"], &[]), @"
+    exit code 1
+    millrace: configuration:
+      cannot read no.toml: No such file or directory (os error 2)
+    ");
+    assert_snapshot!(env("MILLRACE_DATA_DIR", "/dev/null/data"), @"
+    exit code 1
+    millrace: data_dir: cannot create /dev/null/data; set MILLRACE_DATA_DIR to a writable place: Not a directory (os error 20)
+    ");
+    assert_snapshot!(refusal(dir.path(), &["serv"], &[]), @"
+    exit code 2
+    error: unrecognized subcommand 'serv'
+
+      tip: a similar subcommand exists: 'serve'
+
+    Usage: millrace [OPTIONS] [COMMAND]
+
+    For more information, try '--help'.
+    ");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn config_and_openapi_print_and_touch_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = "0123456789abcdef0123456789abcdef";
+    let env = [
+        ("MILLRACE_ADMIN_KEY", secret),
+        ("MILLRACE_DATABASE__URL", "postgresql://u:hunter2@db/m"),
+    ];
+    let config = run_to_end(dir.path(), &["config"], &env);
+    assert_eq!(config.code, Some(0), "{}", config.stderr);
+    assert!(!config.stdout.contains(secret) && !config.stdout.contains("hunter2"));
+    let lines: Vec<_> = config
+        .stdout
+        .lines()
+        .filter(|l| l.contains("***"))
+        .collect();
+    assert_snapshot!(lines.join("\n"), @r#"
+    admin_key = "***"
+    url = "postgresql://u:***@db/m"
+    "#);
+
+    let openapi = run_to_end(dir.path(), &["openapi"], &[]);
+    let document: Value = serde_json::from_str(&openapi.stdout).unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    assert!(document["paths"]["/v1/events"]["post"].is_object());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}

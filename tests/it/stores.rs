@@ -1,0 +1,164 @@
+//! The stores tests stand on: those of this process, or real ones at
+//! `MILLRACE_TEST_DATABASE_URL` (any database of a PostgreSQL server whose user
+//! may create others) and `MILLRACE_TEST_DYNAMODB_URL` (DynamoDB's API, with any
+//! credentials).
+//!
+//! PostgreSQL is slow to start, so it is shared and projects keep tests apart.
+//! The due index is one for all projects, so each test has a table of its own.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use millrace::store::connect;
+use millrace::store::dynamo::Dynamo;
+use millrace::store::postgres::{Options, Postgres};
+use url::Url;
+
+/// What a run's databases are called, before the seconds since 1970.
+const DATABASE_PREFIX: &str = "millrace_test_";
+/// How old another run's database is before that run is presumed dead.
+const STALE_S: i64 = 3600;
+
+static POSTGRES: tokio::sync::OnceCell<Shared> = tokio::sync::OnceCell::const_new();
+
+struct Shared {
+    postgres: Postgres,
+    #[cfg(feature = "embedded")]
+    _server: Option<(
+        millrace::host::embedded::EmbeddedPostgres,
+        tempfile::TempDir,
+    )>,
+}
+
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn database_url() -> Option<String> {
+    set("MILLRACE_TEST_DATABASE_URL")
+}
+
+fn dynamodb_url() -> Option<String> {
+    set("MILLRACE_TEST_DYNAMODB_URL")
+}
+
+/// What there is to set before tests can run, if anything.
+pub fn lacking() -> Option<&'static str> {
+    match (database_url(), dynamodb_url()) {
+        _ if cfg!(feature = "embedded") => None,
+        (None, _) => Some("MILLRACE_TEST_DATABASE_URL"),
+        (_, None) => Some("MILLRACE_TEST_DYNAMODB_URL"),
+        _ => None,
+    }
+}
+
+/// The database of this run, migrated.
+pub async fn shared_postgres() -> Postgres {
+    let start = async || {
+        let shared = match database_url() {
+            Some(url) => server(&url).await,
+            None => embedded_postgres().await,
+        };
+        shared.postgres.migrate().await.unwrap();
+        shared
+    };
+    POSTGRES.get_or_init(start).await.postgres.clone()
+}
+
+/// A pool; of one connection, as the embedded database wants it.
+pub fn postgres(url: &str, pool_size: usize) -> Postgres {
+    Postgres::new(&Options {
+        url: url.to_owned().into(),
+        login: None,
+        ca_file: None,
+        pool_size,
+        connect_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(10),
+    })
+    .unwrap()
+}
+
+#[cfg(feature = "embedded")]
+async fn embedded_postgres() -> Shared {
+    let dir = tempfile::tempdir().unwrap();
+    let server = millrace::host::embedded::start_postgres(dir.path()).await;
+    let server = server.unwrap();
+    Shared {
+        postgres: postgres(server.url(), 1),
+        _server: Some((server, dir)),
+    }
+}
+
+#[cfg(not(feature = "embedded"))]
+async fn embedded_postgres() -> Shared {
+    unreachable!("no test runs while anything is lacking")
+}
+
+/// A database of this run's own on the server at `url`. It stays when the run
+/// ends, for no code runs then; the next run drops it.
+async fn server(url: &str) -> Shared {
+    let admin = postgres(url, 1);
+    let client = admin.get().await.unwrap();
+    let now_s = millrace::app::now().as_second();
+    let listed = "select datname::text from pg_database where datname like $1";
+    let pattern = format!("{DATABASE_PREFIX}%");
+    for row in client.query(listed, &[&pattern]).await.unwrap() {
+        let name: String = row.get(0);
+        let made_s = name.strip_prefix(DATABASE_PREFIX);
+        let made_s = made_s.and_then(|rest| rest.split('_').next()?.parse::<i64>().ok());
+        if made_s.is_some_and(|made_s| made_s < now_s - STALE_S) {
+            // Another run may be doing the same.
+            let _ = client
+                .batch_execute(&format!("drop database if exists {name}"))
+                .await;
+        }
+    }
+    let name = format!("{DATABASE_PREFIX}{now_s}_{}", std::process::id());
+    client
+        .batch_execute(&format!("create database {name}"))
+        .await
+        .unwrap();
+    let mut own = Url::parse(url).unwrap();
+    own.set_path(&name);
+    Shared {
+        postgres: postgres(own.as_str(), 8),
+        #[cfg(feature = "embedded")]
+        _server: None,
+    }
+}
+
+/// A DynamoDB and the name of a table that is not there yet.
+pub fn dynamo() -> Dynamo {
+    let Some(url) = dynamodb_url() else {
+        return embedded_dynamo();
+    };
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::from_keys("test", "test", None))
+        .endpoint_url(url)
+        .http_client(connect::http_client(None).unwrap())
+        .build();
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let run = (
+        std::process::id(),
+        millrace::app::now().as_millisecond(),
+        next,
+    );
+    Dynamo {
+        client: aws_sdk_dynamodb::Client::from_conf(config),
+        table: format!("millrace-test-{}-{}-{}", run.0, run.1, run.2),
+    }
+}
+
+#[cfg(feature = "embedded")]
+fn embedded_dynamo() -> Dynamo {
+    let engine = millrace::host::embedded::EmbeddedDynamo::memory().unwrap();
+    connect::embedded_dynamo(&crate::harness::config(), engine.http_client())
+}
+
+#[cfg(not(feature = "embedded"))]
+fn embedded_dynamo() -> Dynamo {
+    unreachable!("no test runs while anything is lacking")
+}
