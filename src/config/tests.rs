@@ -129,7 +129,7 @@ fn nothing_is_embedded_on_aws() {
     assert_snapshot!(message, @"
     configuration:
       admin_key (MILLRACE_ADMIN_KEY): expected a secret of at least 32 characters on ECS and Lambda, or admin_key_secret_arn
-      database.url (MILLRACE_DATABASE__URL): expected PostgreSQL's URL: on ECS and Lambda there is none in process
+      database.url (MILLRACE_DATABASE__URL): expected PostgreSQL's URL, or database.host: on ECS and Lambda there is none in process
       key_ring.secret_arn (MILLRACE_KEY_RING__SECRET_ARN): expected the ARN of a secret on ECS and Lambda
     ");
 }
@@ -317,6 +317,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     [sqs]
     fan_out_url = ""
     deliver_url = ""
+    ingest_url = ""
     parked_url = ""
     endpoint_url = ""
 
