@@ -19,7 +19,6 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::model::id::ProjectId;
 use source::Source;
 use units::{auto_bool, millis, seconds, seconds_list};
 
@@ -201,7 +200,7 @@ pub struct Delivery {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ingest {
-    /// As configured; [`Config::ingest_project`] is what to use.
+    /// A project's id, or nothing.
     pub project: String,
 }
 
@@ -380,11 +379,6 @@ impl Config {
     /// Where Secrets Manager is, unless it is the region's own.
     pub fn secrets_endpoint(&self) -> Option<&str> {
         first_set(&[&self.aws.endpoint_url])
-    }
-
-    /// The project that ingested events belong to, if any do.
-    pub fn ingest_project(&self) -> Option<ProjectId> {
-        self.ingest.project.parse().ok()
     }
 
     /// Where the database is, without who logs in if that is a secret's.

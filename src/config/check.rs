@@ -204,7 +204,7 @@ fn secrets(config: &Config) -> Vec<String> {
         let expected = "the ARN of a secret on ECS and Lambda";
         found.push(problem("key_ring.secret_arn", None, expected));
     }
-    if !config.ingest.project.is_empty() && config.ingest_project().is_none() {
+    if !config.ingest.project.is_empty() && !config.ingest.project.starts_with("prj_") {
         found.push(quoted(
             "ingest.project",
             &config.ingest.project,

@@ -30,18 +30,14 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// When a store is out of reach or no project is configured: all of it comes
 /// again.
 pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) -> Result<()> {
-    let Some(project) = &app.config.ingest_project() else {
-        return Err(Error::internal(anyhow::anyhow!(
-            "ingest.project is not set: whose events are these?"
-        )));
-    };
+    let project = project(app)?;
     let events = match ingest::events(notification) {
         Ok(events) => events,
         Err(error) => return park(app, notification, error).await,
     };
     for mapped in events {
         let accepted = match mapped {
-            Ok(mapped) => accept(app, project, &mapped, now).await,
+            Ok(mapped) => accept(app, &project, &mapped, now).await,
             Err(error) => Err(error),
         };
         match accepted {
@@ -51,6 +47,15 @@ pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) 
         }
     }
     Ok(())
+}
+
+fn project(app: &App) -> Result<ProjectId> {
+    let project = &app.config.ingest.project;
+    project.parse().map_err(|_| {
+        Error::internal(anyhow::anyhow!(
+            "ingest.project is {project:?}, and no project's id: whose events are these?"
+        ))
+    })
 }
 
 /// Takes what the queue of AWS sources holds, until `stop` is cancelled. What
