@@ -112,10 +112,14 @@ async fn keep(
     };
     let duplicate = match events::accept(&app.dynamo, &new, &plan).await? {
         Accepted::New => {
+            app.telemetry.metrics.accepted.add_one();
             app.queue.send(jobs(app, &new, &plan), Duration::ZERO).await;
             false
         }
-        Accepted::Duplicate => true,
+        Accepted::Duplicate => {
+            app.telemetry.metrics.duplicates.add_one();
+            true
+        }
         Accepted::Different => {
             return Err(Error::Conflict(
                 "id: an event with this source and id was published before with other content"
@@ -139,6 +143,7 @@ fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
         carried: app.queue.carries().then(|| Carried {
             project: new.project.clone(),
             body: body.clone(),
+            received: new.received,
             progress: Progress::default(),
         }),
     };

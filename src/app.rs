@@ -19,6 +19,7 @@ use crate::store::data_plane::DataPlane;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::Postgres;
 use crate::store::secrets::{AdminKey, Held};
+use crate::telemetry::Telemetry;
 
 /// Everything a request or a job needs.
 pub struct App {
@@ -36,6 +37,8 @@ pub struct App {
     pub sender: Sender,
     /// Seals signing secrets.
     pub key_ring: Held<KeyRing>,
+    /// What is counted and traced.
+    pub telemetry: Arc<Telemetry>,
     /// When a failed attempt is made again.
     pub schedule: Schedule,
     admin_key: Held<AdminKey>,
@@ -90,6 +93,7 @@ impl App {
             admin_key: parts.admin_key,
             key_ring: parts.key_ring,
             schedule,
+            telemetry: Arc::new(Telemetry::new(&config)),
             config,
             random: SystemRandom::new(),
             draining: AtomicBool::new(false),

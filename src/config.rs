@@ -52,6 +52,7 @@ pub struct Config {
     pub sweep: Sweep,
     pub cache: Cache,
     pub log: Log,
+    pub telemetry: Telemetry,
     /// Where the process runs, read from the environment beside the keys.
     #[serde(skip)]
     pub surroundings: Surroundings,
@@ -252,6 +253,46 @@ pub enum LogFormat {
     Human,
 }
 
+/// `[telemetry]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Telemetry {
+    pub service: String,
+    /// As configured; [`Config::emits_metrics`] is what to use.
+    pub metrics: MetricsChoice,
+    #[serde(rename = "metrics_interval_s", with = "seconds")]
+    pub metrics_interval: Duration,
+    pub traces: TracesChoice,
+    /// As configured; [`Config::traces_url`] is what to use.
+    pub otlp_url: String,
+    pub sample_ratio: f64,
+}
+
+/// `telemetry.metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetricsChoice {
+    /// EMF on ECS and Lambda, none elsewhere.
+    Auto,
+    /// CloudWatch Embedded Metric Format, to stdout.
+    Emf,
+    /// None.
+    Off,
+}
+
+/// `telemetry.traces`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TracesChoice {
+    /// X-Ray, or what stands in for it, signed.
+    Xray,
+    /// A collector, unsigned.
+    Otlp,
+    /// None.
+    Off,
+}
+
 /// What AWS's own variables say about where the process runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
@@ -413,6 +454,29 @@ impl Config {
     pub fn allow_private_targets(&self) -> bool {
         let laptop = self.embedded_postgres() && self.embedded_dynamodb();
         self.delivery.allow_private_targets.unwrap_or(laptop)
+    }
+
+    /// Whether metrics are written.
+    pub fn emits_metrics(&self) -> bool {
+        match self.telemetry.metrics {
+            MetricsChoice::Auto => self.surroundings.aws(),
+            MetricsChoice::Emf => true,
+            MetricsChoice::Off => false,
+        }
+    }
+
+    /// Where traces are posted to.
+    pub fn traces_url(&self) -> String {
+        let region = self.region();
+        let suffix = match region.starts_with("cn-") {
+            true => ".cn",
+            false => "",
+        };
+        match (&*self.telemetry.otlp_url, &*self.aws.endpoint_url) {
+            ("", "") => format!("https://xray.{region}.amazonaws.com{suffix}/v1/traces"),
+            ("", aws) => format!("{}/v1/traces", aws.trim_end_matches('/')),
+            (url, _) => url.to_owned(),
+        }
     }
 
     /// Whether this process does `handler`'s work.

@@ -54,6 +54,14 @@ impl Queue {
         }
     }
 
+    /// Jobs waiting, as far as this process knows: none of SQS's.
+    pub fn waiting(&self) -> usize {
+        match self {
+            Self::Local(local) => local.len(),
+            Self::Sqs(_) => 0,
+        }
+    }
+
     /// Whether a job sent along with an event should carry it.
     pub fn carries(&self) -> bool {
         matches!(self, Self::Local(_))
@@ -72,7 +80,7 @@ impl Queue {
         }
     }
 
-    /// Sends jobs to be run after `delay`. Their due times are in the store
+    /// Sends jobs to be run after `delay`, as part of the trace in hand. Their due times are in the store
     /// already, so a refused one is only late.
     pub async fn send(&self, jobs: Vec<Job>, delay: Duration) {
         if !self.holds(delay) {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Config, Handler};
+use super::{Config, Handler, TracesChoice};
 
 const DAY_S: u64 = 86_400;
 const GIB: f64 = 1_073_741_824.0;
@@ -43,6 +43,8 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("cache.ttl_s", 0.0..=3600.0, "seconds"),
     ("cache.keys_max", 0.0..=10_000_000.0, "keys"),
     ("cache.projects_max", 0.0..=10_000_000.0, "projects"),
+    ("telemetry.metrics_interval_s", 1.0..=3600.0, "seconds"),
+    ("telemetry.sample_ratio", 0.0..=1.0, "of the traces"),
 ];
 
 /// The environment variable of a dotted key.
@@ -71,6 +73,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     found.extend(stores(config));
     found.extend(queues(config));
     found.extend(deliveries(config));
+    found.extend(telemetry(config));
     found
 }
 
@@ -298,6 +301,30 @@ fn deliveries(config: &Config) -> Vec<String> {
         );
         let key = "delivery.connect_timeout_s";
         found.push(given(key, delivery.connect_timeout.as_secs(), &expected));
+    }
+    found
+}
+
+fn telemetry(config: &Config) -> Vec<String> {
+    let telemetry = &config.telemetry;
+    let mut found = Vec::new();
+    let service = &telemetry.service;
+    let service_char = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    if !(1..=100).contains(&service.len()) || !service.chars().all(service_char) {
+        let expected = "1 to 100 letters, digits, '_', '-', '.' or '/'";
+        found.push(quoted("telemetry.service", service, expected));
+    }
+    let url = &telemetry.otlp_url;
+    match (telemetry.traces, url.is_empty()) {
+        (TracesChoice::Otlp, true) => found.push(problem(
+            "telemetry.otlp_url",
+            None,
+            "a URL, as telemetry.traces is \"otlp\"",
+        )),
+        (_, false) if !is_http_url(url) => {
+            found.push(quoted("telemetry.otlp_url", url, "an http or https URL"));
+        }
+        _ => {}
     }
     found
 }

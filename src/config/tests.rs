@@ -244,6 +244,43 @@ fn a_listen_address_that_is_none_is_answered_with_one() {
 }
 
 #[test]
+fn metrics_are_written_where_cloudwatch_reads_them() {
+    let emits = |metrics: &str, env: &[(&str, &str)]| {
+        let key = ("MILLRACE_ADMIN_KEY", "0123456789abcdef0123456789abcdef");
+        let env: Vec<_> = env.iter().copied().chain([key]).collect();
+        let toml = format!("{STORE}\n[telemetry]\nmetrics = {metrics:?}");
+        load(&toml, &env).unwrap().emits_metrics()
+    };
+    let ecs = [("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2")];
+    assert!(emits("auto", &ecs) && !emits("auto", &[]));
+    assert!(emits("emf", &[]) && !emits("off", &ecs));
+}
+
+#[test]
+fn traces_go_to_the_regions_x_ray_unless_told_otherwise() {
+    let url = |keys: &str| {
+        let toml = format!("{STORE}\n[aws]\nregion = \"eu-west-1\"\n{keys}");
+        load(&toml, &[]).unwrap().traces_url()
+    };
+    let regional = "https://xray.eu-west-1.amazonaws.com/v1/traces";
+    assert_eq!(url(""), regional);
+    assert_eq!(
+        url("endpoint_url = \"http://aws:1/\""),
+        "http://aws:1/v1/traces"
+    );
+    let own = "endpoint_url = \"http://aws:1\"\n[telemetry]\notlp_url = \"http://c:4318/t\"";
+    assert_eq!(url(own), "http://c:4318/t");
+    let wrong =
+        format!("{STORE}\n[telemetry]\ntraces = \"otlp\"\nservice = \"a b\"\nsample_ratio = 2");
+    assert_snapshot!(complaint(&wrong, &[]), @r#"
+    configuration:
+      telemetry.sample_ratio (MILLRACE_TELEMETRY__SAMPLE_RATIO): 2 given, expected 0 to 1 of the traces
+      telemetry.service (MILLRACE_TELEMETRY__SERVICE): "a b" given, expected 1 to 100 letters, digits, '_', '-', '.' or '/'
+      telemetry.otlp_url (MILLRACE_TELEMETRY__OTLP_URL): expected a URL, as telemetry.traces is "otlp"
+    "#);
+}
+
+#[test]
 fn a_file_that_is_no_toml_is_named_with_the_line() {
     assert_snapshot!(complaint("listen = = 1", &[]), @r#"
     configuration:
@@ -352,6 +389,14 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     [log]
     format = "auto"
     level = "info"
+
+    [telemetry]
+    service = "millrace"
+    metrics = "auto"
+    metrics_interval_s = 60
+    traces = "off"
+    otlp_url = ""
+    sample_ratio = 0.05
     "#);
     let again = Config::from_toml(&shown.replace("***", secret)).unwrap();
     assert_eq!(again.masked_toml(), shown);

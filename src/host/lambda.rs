@@ -28,6 +28,7 @@ use crate::error::Error;
 use crate::http;
 use crate::jobs::{ingest, sweep};
 use crate::model::ingest::Notification;
+use crate::telemetry::scope::Scope;
 
 use batch::BatchResponse;
 use payload::{Kind, Unreadable};
@@ -155,7 +156,15 @@ impl Function {
     /// the answer.
     pub async fn invoke(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Failed> {
         let LambdaEvent { payload, context } = event;
-        let json = payload.get();
+        let trace_id = context.xray_trace_id.clone();
+        let scope = Scope::invocation(&context.request_id, trace_id.as_deref());
+        let answer = scope.around(self.answer(payload.get(), context)).await;
+        // Lambda may freeze the process once it has the answer.
+        self.app.telemetry.flush().await;
+        answer
+    }
+
+    async fn answer(&self, json: &str, context: Context) -> Result<Answer, Failed> {
         match payload::kind(json)? {
             Kind::Request(shape) => {
                 let request = payload::request(shape, json)?;
@@ -190,6 +199,7 @@ impl Function {
             while let sweep::Swept {
                 more: true,
                 enqueued: 1..,
+                ..
             } = sweep::sweep(&self.app, app::now()).await?
             {}
             Ok(())

@@ -11,6 +11,7 @@ use super::tcp::{self, ServeOptions};
 use crate::config::{Config, Handler};
 use crate::http;
 use crate::jobs::worker;
+use crate::telemetry;
 
 /// Between two looks for what has expired in the embedded store.
 const EXPIRE_INTERVAL: Duration = Duration::from_hours(1);
@@ -36,6 +37,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
     let stop = CancellationToken::new();
     let mut workers = worker::start(&app, &stop);
+    let measured = CancellationToken::new();
+    let measuring = tokio::spawn(telemetry::run(app.telemetry.clone(), measured.clone()));
     let expiring = tokio::spawn(expire_often(started, stop.clone()));
     let http_stop = CancellationToken::new();
     let served = tokio::spawn(tcp::serve(
@@ -70,6 +73,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!(jobs = workers.len(), "jobs cut off; they stay due");
         workers.shutdown().await;
     }
+    // Last, so that what was drained is measured too.
+    measured.cancel();
+    measuring.await?;
     let started = expiring.await?;
     drop(app);
     started.stop().await;

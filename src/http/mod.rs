@@ -34,6 +34,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::error::Error;
 use crate::model::id::base32;
+use crate::telemetry::scope::Scope;
 
 /// Every route and, of the same source, its description.
 fn table() -> OpenApiRouter<Arc<App>> {
@@ -131,8 +132,24 @@ pub fn health_router(app: Arc<App>) -> Router {
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
     let id = request_id(&app, &request);
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map(MatchedPath::as_str);
+    let traces = &app.telemetry.traces;
+    let mut span = traces.request(request.method(), route, request.headers());
+    span.set("request.id", || id.clone());
+    let scope = Scope::request(&id, &span);
+    let response = scope.around(framed(&app, &id, request, next)).await;
+    let status = response.status();
+    span.set("http.response.status_code", || i64::from(status.as_u16()));
+    if status.is_server_error() {
+        span.fail(String::new);
+    }
+    response
+}
+
+async fn framed(app: &App, id: &str, request: Request, next: Next) -> Response {
+    let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
 
@@ -151,18 +168,18 @@ async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     };
     let failure = response.extensions_mut().remove::<problem::Failure>();
     if let Some(problem::Failure(error)) = &failure {
-        response = problem_response(error, &response, &id);
+        response = problem_response(error, &response, id);
     }
     let headers = response.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    if let Ok(value) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, value);
     }
     let route = route.as_ref().map_or("-", MatchedPath::as_str);
-    log(&id, &method, route, &response, failure.as_ref(), started);
+    log(id, &method, route, &response, failure.as_ref(), started);
     response
 }
 

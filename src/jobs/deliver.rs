@@ -18,6 +18,8 @@ use crate::model::signature::signature_header;
 use crate::sender::Attempted;
 use crate::store::deliveries::{self, Recorded};
 use crate::store::events;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::{Span, TRACEPARENT};
 
 /// How long a delivery to a disabled endpoint waits before it looks again.
 const HOLD: Duration = Duration::from_mins(15);
@@ -26,6 +28,7 @@ const HOLD: Duration = Duration::from_mins(15);
 struct Ready {
     project: ProjectId,
     body: Bytes,
+    received: Timestamp,
     progress: Progress,
     kept: Vec<Attempt>,
 }
@@ -50,6 +53,7 @@ pub async fn deliver(
         Some(carried) => Ready {
             project: carried.project,
             body: carried.body,
+            received: carried.received,
             progress: carried.progress,
             kept: vec![],
         },
@@ -102,6 +106,7 @@ async fn load(app: &App, id: &DeliveryId, made: u32) -> Result<Option<Ready>> {
     Ok(Some(Ready {
         project: delivery.project,
         body: event.body,
+        received: event.received,
         progress: delivery.progress,
         kept: delivery.attempts,
     }))
@@ -122,11 +127,14 @@ async fn attempt(
             "no secret of {endpoint} can be opened"
         )));
     }
-    let headers = headers(id, target, &ready.body, sent);
+    let mut headers = headers(id, target, &ready.body, sent);
+    let span = app.telemetry.traces.attempt(&target.url);
+    continue_trace(&span, &mut headers);
     let attempted = app
         .sender
         .post(&target.url, headers, ready.body.clone())
         .await;
+    end(span, &attempted);
     let outcome = outcome(&attempted, sent);
     let verdict = delivery::judge(ready.progress, outcome, &app.schedule, app.jitter());
     let delay = match verdict {
@@ -146,6 +154,7 @@ async fn attempt(
     )
     .await?;
     log(id, &attempted, verdict, recorded);
+    count(&app.telemetry.metrics, ready, &attempted, verdict, recorded);
     if verdict == Verdict::Gone {
         let due = app.queue.due(now, Duration::ZERO);
         app.plane
@@ -181,6 +190,56 @@ fn headers(id: &DeliveryId, target: &Target, body: &[u8], sent: Timestamp) -> He
     headers.insert("webhook-timestamp", HeaderValue::from(sent.as_second()));
     headers.insert("webhook-signature", value(&signature));
     headers
+}
+
+/// Lets the endpoint go on with the trace.
+fn continue_trace(span: &Span, headers: &mut HeaderMap) {
+    let traceparent = span.context().and_then(|context| context.traceparent());
+    if let Some(value) = traceparent.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
+fn end(mut span: Span, attempted: &Attempted) {
+    match &attempted.outcome {
+        Ok(response) => {
+            let status = response.status;
+            span.set("http.response.status_code", || i64::from(status));
+            if !(200..300).contains(&status) {
+                span.set("error.type", || status.to_string());
+                span.fail(String::new);
+            }
+        }
+        Err(error) => {
+            span.set("error.type", || "no_response");
+            span.fail(|| error.to_string());
+        }
+    }
+}
+
+/// Counts an attempt, and what became of its delivery if this is what decided it.
+fn count(
+    metrics: &Metrics,
+    ready: &Ready,
+    attempted: &Attempted,
+    verdict: Verdict,
+    recorded: bool,
+) {
+    metrics.attempt_latency.see(attempted.latency);
+    match verdict {
+        Verdict::Delivered if recorded => {
+            metrics.delivered.add_one();
+            // A person's retry or replay is not what the event waited for.
+            if ready.progress.round_start == 0 {
+                let lag = app::now().duration_since(ready.received);
+                metrics
+                    .delivery_lag
+                    .see(lag.try_into().unwrap_or(Duration::ZERO));
+            }
+        }
+        Verdict::Exhausted | Verdict::Gone if recorded => metrics.failed.add_one(),
+        _ => {}
+    }
 }
 
 fn outcome(attempted: &Attempted, sent: Timestamp) -> Outcome {

@@ -104,6 +104,10 @@ async fn write(
             let carried = app.queue.carries().then(|| Carried {
                 project: event.project.clone(),
                 body: event.body.clone(),
+                received: match fan {
+                    Fan::New => event.received,
+                    Fan::Replay { at, .. } => *at,
+                },
                 progress: Progress::default(),
             });
             Job::Deliver {

@@ -12,17 +12,45 @@ mod poll;
 pub mod sweep;
 pub mod worker;
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use crate::app::App;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::job::Job;
+use crate::telemetry::scope::Scope;
 
-/// Runs one job.
+/// Runs one job as part of the trace its message carried, a W3C `traceparent`.
 ///
 /// # Errors
-/// When a store is out of reach; the job's work stays due.
-pub async fn run(app: &App, job: Job, now: Timestamp) -> Result<()> {
+/// When a store is out of reach; the job's work stays due. It has been logged.
+pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Result<()> {
+    let mut span = app.telemetry.traces.job(&job, trace);
+    let scope = Scope::job(&job, &span);
+    let name = job.name().to_owned();
+    let logged = async {
+        let done = AssertUnwindSafe(dispatch(app, job, now)).catch_unwind();
+        let done = done.await.unwrap_or_else(|panic| Err(panicked(panic)));
+        done.inspect_err(|error| worker::report("job", &name, error))
+    };
+    let done = scope.around(logged).await;
+    if let Err(error) = &done {
+        span.fail(|| error.to_string());
+    }
+    done
+}
+
+/// A job that panics has failed, and takes no worker along.
+fn panicked(panic: Box<dyn Any + Send>) -> Error {
+    let panic = panic.downcast::<&str>().map(|text| text.to_string());
+    let panic = panic.or_else(|other| other.downcast::<String>().map(|text| *text));
+    Error::internal(anyhow::anyhow!("panicked: {}", panic.unwrap_or_default()))
+}
+
+async fn dispatch(app: &App, job: Job, now: Timestamp) -> Result<()> {
     match job {
         Job::FanOut { event } => fan_out::fan_out(app, &event, now).await,
         Job::Deliver {

@@ -17,7 +17,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::worker::{attempt, report};
+use super::run;
+use super::worker::report;
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
@@ -57,13 +58,16 @@ enum Settled {
     Again(Duration),
 }
 
+/// The trace that a message continues, a W3C `traceparent`.
+type Trace = Option<String>;
+
 type Settle = UnboundedSender<(Receipt, Settled)>;
 
 /// What the loops share.
 #[derive(Debug)]
 struct Hand {
     app: Arc<App>,
-    lanes: Lanes<Receipt>,
+    lanes: Lanes<(Receipt, Trace)>,
     /// Until when each message in hand is hidden, by its handle.
     hidden: Mutex<HashMap<String, (Name, Instant)>>,
 }
@@ -117,7 +121,7 @@ pub(super) fn start(app: &Arc<App>, stop: &CancellationToken, tasks: &mut JoinSe
     tasks.spawn(async move {
         future::join_all(polls).await;
         let (hand, settle) = last;
-        for receipt in hand.lanes.clear() {
+        for (receipt, _) in hand.lanes.clear() {
             hand.settle(&settle, receipt, Settled::Again(Duration::ZERO));
         }
     });
@@ -157,7 +161,7 @@ async fn drain_one(app: &App, sqs: &Sqs, message: Received, now: Timestamp) -> R
     let receipt = &message.receipt;
     // A message's age is by the clock that its sender had, whatever `now` is.
     let done = match open(app, &message, app::now()).await {
-        Opened::Job(job) => attempt(app, job, now).await,
+        Opened::Job(job, trace) => run(app, job, trace.as_deref(), now).await,
         Opened::Parked => Ok(()),
         Opened::Left => return Ok(()),
     };
@@ -173,7 +177,7 @@ async fn drain_one(app: &App, sqs: &Sqs, message: Received, now: Timestamp) -> R
 
 /// What a message turned out to be.
 enum Opened {
-    Job(Job),
+    Job(Job, Trace),
     /// Put aside: of no more use here.
     Parked,
     /// It could not be put aside and comes again.
@@ -182,7 +186,7 @@ enum Opened {
 
 async fn open(app: &App, message: &Received, now: Timestamp) -> Opened {
     match Envelope::open(&message.body, message.sent, now) {
-        Ok(envelope) => Opened::Job(envelope.job),
+        Ok(envelope) => Opened::Job(envelope.job, envelope.trace),
         Err(why) => {
             let from = message.receipt.from.as_str();
             match app.queue.park(from, &message.body, &why).await {
@@ -251,9 +255,9 @@ async fn receive(hand: &Hand, name: Name, wait: Duration, settle: &Settle) -> Re
         let opened = open(&hand.app, &message, app::now()).await;
         let receipt = message.receipt;
         match opened {
-            Opened::Job(job) => {
+            Opened::Job(job, trace) => {
                 hand.hidden().insert(receipt.handle.clone(), (name, until));
-                if let Err(receipt) = hand.lanes.push(job, receipt) {
+                if let Err((receipt, _)) = hand.lanes.push(job, (receipt, trace)) {
                     let settled = no_room(&hand.app, receipt.count);
                     hand.settle(settle, receipt, settled);
                 }
@@ -288,13 +292,10 @@ fn backoff(app: &App, (first, longest): (Duration, Duration), count: u32) -> Dur
 /// Runs one job after the other.
 async fn work(hand: Arc<Hand>, settle: Settle, stop: CancellationToken) {
     while let Some(mut taken) = stop.run_until_cancelled(hand.lanes.next()).await {
-        let (job, receipt) = taken.take();
-        let settled = match attempt(&hand.app, job, app::now()).await {
+        let (job, (receipt, trace)) = taken.take();
+        let settled = match run(&hand.app, job, trace.as_deref(), app::now()).await {
             Ok(()) => Settled::Delete,
-            Err(error) => {
-                report("job", taken.name(), &error);
-                Settled::Again(retry_delay(&hand.app, receipt.count))
-            }
+            Err(_) => Settled::Again(retry_delay(&hand.app, receipt.count)),
         };
         hand.settle(&settle, receipt, settled);
     }

@@ -28,6 +28,18 @@ pub struct Swept {
     pub enqueued: usize,
     /// More is due than one sweep takes.
     pub more: bool,
+    /// Things found due, whether or not this sweeper was the one to take them.
+    pub found: usize,
+}
+
+impl Swept {
+    fn of(shards: &[Self]) -> Self {
+        Self {
+            enqueued: shards.iter().map(|swept| swept.enqueued).sum(),
+            more: shards.iter().any(|swept| swept.more),
+            found: shards.iter().map(|swept| swept.found).sum(),
+        }
+    }
 }
 
 /// Enqueues what is due at `now`: up to `sweep.batch` of each due partition, and
@@ -38,10 +50,14 @@ pub struct Swept {
 pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
     let room = app.queue.room() / usize::from(keys::DUE_SHARDS);
     let batch = app.config.sweep.batch.min(room);
-    if batch == 0 {
-        return Ok(Swept::default());
-    }
-    all_shards(app, now, now, batch, |_, _| true).await
+    let waiting = app.queue.waiting();
+    let swept = match batch {
+        0 => Swept::default(),
+        _ => all_shards(app, now, now, batch, |_, _| true).await?,
+    };
+    // The larger, not both: what is due may wait in the queue already.
+    app.telemetry.metrics.backlog.see(swept.found.max(waiting));
+    Ok(swept)
 }
 
 /// Enqueues what the in-process queue held when its process ended: it is due
@@ -75,13 +91,10 @@ async fn all_shards(
         Ok::<_, Error>(Swept {
             enqueued: enqueue(app, taken, now).await?,
             more,
+            found: due.len(),
         })
     });
-    let swept = future::try_join_all(shards).await?;
-    Ok(Swept {
-        enqueued: swept.iter().map(|swept| swept.enqueued).sum(),
-        more: swept.iter().any(|swept| swept.more),
-    })
+    Ok(Swept::of(&future::try_join_all(shards).await?))
 }
 
 /// Wins each of `due` and enqueues what was won.

@@ -1,10 +1,8 @@
 //! The loops that drive jobs inside a long-lived process.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -12,8 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ingest, poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
-use crate::error::{Error, Result};
-use crate::model::job::Job;
+use crate::error::Error;
 use crate::queue::Queue;
 
 /// Between two repairs of the outbox.
@@ -53,8 +50,8 @@ pub async fn drain(app: &App, now: Timestamp) -> Vec<Error> {
     };
     let mut failed = Vec::new();
     while let Some(mut taken) = queue.try_next() {
-        let (job, ()) = taken.take();
-        failed.extend(attempt(app, job, now).await.err());
+        let (job, trace) = taken.take();
+        failed.extend(run(app, job, trace.as_deref(), now).await.err());
     }
     failed
 }
@@ -64,25 +61,10 @@ async fn work(app: Arc<App>, stop: CancellationToken) {
         return;
     };
     while let Some(mut taken) = stop.run_until_cancelled(queue.next()).await {
-        let (job, ()) = taken.take();
-        if let Err(error) = attempt(&app, job, app::now()).await {
-            report("job", taken.name(), &error);
-        }
+        let (job, trace) = taken.take();
+        // A failure has been logged, and its work stays due.
+        let _ = run(&app, job, trace.as_deref(), app::now()).await;
     }
-}
-
-/// Runs a job; one that panics has failed and takes no worker along.
-///
-/// # Errors
-/// As [`run`].
-pub async fn attempt(app: &App, job: Job, now: Timestamp) -> Result<()> {
-    let ran = AssertUnwindSafe(run(app, job, now)).catch_unwind().await;
-    ran.unwrap_or_else(|panic| {
-        let panic = panic.downcast::<&str>().map(|text| text.to_string());
-        let panic = panic.or_else(|other| other.downcast::<String>().map(|text| *text));
-        let said = panic.unwrap_or_default();
-        Err(Error::internal(anyhow::anyhow!("panicked: {said}")))
-    })
 }
 
 async fn sweep_often(app: Arc<App>, stop: CancellationToken) {

@@ -148,6 +148,8 @@ pub struct Carried {
     pub project: ProjectId,
     /// The CloudEvent in structured mode: the webhook's body.
     pub body: Bytes,
+    /// When the event came, or when it was asked for again.
+    pub received: Timestamp,
     /// Where the delivery stands.
     pub progress: Progress,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::lanes::{LaneOptions, Lanes, Taken};
 use crate::config::Config;
 use crate::model::job::Job;
+use crate::telemetry::scope;
 
 /// Bounds of the in-process queue.
 #[derive(Debug, Clone)]
@@ -30,10 +31,13 @@ impl From<&Config> for LocalOptions {
     }
 }
 
+/// The trace that a job continues, a W3C `traceparent`.
+type Trace = Option<Box<str>>;
+
 /// Fair lanes that jobs are pushed into and taken from.
 #[derive(Debug)]
 pub struct Local {
-    lanes: Lanes<()>,
+    lanes: Lanes<Trace>,
     jobs_max: usize,
     pub(super) lease: Duration,
 }
@@ -52,18 +56,18 @@ impl Local {
         }
     }
 
-    /// Takes a job in; false if it is there already or there is no room.
+    /// Takes a job in, as part of the trace in hand; false if it is there already or there is no room.
     pub fn push(&self, job: Job) -> bool {
-        self.lanes.push(job, ()).is_ok()
+        self.lanes.push(job, scope::traceparent()).is_ok()
     }
 
     /// The next job whose lane may run one; waits for it.
-    pub async fn next(&self) -> Taken<'_, ()> {
+    pub async fn next(&self) -> Taken<'_, Trace> {
         self.lanes.next().await
     }
 
     /// The next job whose lane may run one, if there is one now.
-    pub fn try_next(&self) -> Option<Taken<'_, ()>> {
+    pub fn try_next(&self) -> Option<Taken<'_, Trace>> {
         self.lanes.try_next()
     }
 

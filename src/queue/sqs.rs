@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::job::{Envelope, Job, Park};
 use crate::store::keys;
+use crate::telemetry::scope;
 
 /// The longest SQS keeps a message back; what waits longer is not sent.
 pub const DELAY_MAX: Duration = Duration::from_mins(15);
@@ -231,10 +232,11 @@ impl Sqs {
         if !sending.may_try() {
             return;
         }
+        let trace = scope::traceparent().map(String::from);
         let entry = |(id, job): (usize, &&Job)| {
             let envelope = Envelope {
                 job: (*job).clone(),
-                trace: None,
+                trace: trace.clone(),
             };
             SendMessageBatchRequestEntry::builder()
                 .id(id.to_string())

@@ -20,4 +20,5 @@ mod receiver;
 mod schema;
 mod sqs;
 mod stores;
+mod telemetry;
 mod webhooks;

@@ -19,6 +19,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_runtime_api::shared::IntoShared;
 use aws_smithy_types::body::SdkBody;
+use dynoxide::actions::transact_write_items::TransactWriteItemsRequest;
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -143,7 +144,9 @@ fn operate(db: &Database, operation: &str, body: &[u8]) -> dynoxide::Result<Vec<
         "ListTables" => call(body, |request| db.list_tables(request)),
         "PutItem" => call(body, |request| db.put_item(request)),
         "Query" => call(body, |request| db.query(request)),
-        "TransactWriteItems" => call(body, |request| db.transact_write_items(request)),
+        "TransactWriteItems" => call(body, |request| {
+            db.transact_write_items(without_token(request))
+        }),
         "UpdateItem" => call(body, |request| db.update_item(request)),
         "UpdateTable" => call(body, |request| db.update_table(request)),
         "UpdateTimeToLive" => call(body, |request| db.update_time_to_live(request)),
@@ -159,6 +162,15 @@ fn call<Q: DeserializeOwned, A: Serialize>(
     let answer = operate(request)?;
     serde_json::to_vec(&answer)
         .map_err(|error| DynoxideError::InternalServerError(error.to_string()))
+}
+
+/// Takes off the token by which a call that is sent again is known.
+///
+/// The SDK adds one to every transaction; here none is sent again. The engine
+/// keeps each for ten minutes and looks through all of them at each call.
+fn without_token(mut request: TransactWriteItemsRequest) -> TransactWriteItemsRequest {
+    request.client_request_token = None;
+    request
 }
 
 /// The engine's request types put the class of a refusal before its text.

@@ -10,7 +10,7 @@ use super::payload::Message;
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
-use crate::jobs::{ingest, worker};
+use crate::jobs::{self, ingest};
 use crate::model::ingest::Notification;
 use crate::model::job::{Envelope, Job};
 
@@ -34,11 +34,14 @@ pub struct ItemFailure {
 /// `patience` has failed.
 pub async fn run(app: &App, messages: &[Message<'_>], patience: Duration) -> BatchResponse {
     let done = future::join_all(messages.iter().map(|message| async move {
-        match tokio::time::timeout(patience, one(app, message)).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(failed(message, &error)),
-            Err(_) => Some(failed(message, &out_of_time())),
+        let done = tokio::time::timeout(patience, one(app, message)).await;
+        if done.is_err() {
+            let queue = message.queue();
+            tracing::warn!(message.id = %message.message_id, queue, "out of time: it comes again");
         }
+        (!matches!(done, Ok(Ok(())))).then(|| ItemFailure {
+            item_identifier: message.message_id.clone().into_owned(),
+        })
     }))
     .await;
     BatchResponse {
@@ -46,20 +49,11 @@ pub async fn run(app: &App, messages: &[Message<'_>], patience: Duration) -> Bat
     }
 }
 
-fn failed(message: &Message<'_>, error: &Error) -> ItemFailure {
+/// Logs a failure, unless the job has done so.
+fn failed(message: &Message<'_>, error: &Error) {
     let cause = std::error::Error::source(error).map(|source| format!("{source:#}"));
     let queue = message.queue();
     tracing::warn!(message.id = %message.message_id, queue, %error, cause, "message failed: it comes again");
-    ItemFailure {
-        item_identifier: message.message_id.clone().into_owned(),
-    }
-}
-
-fn out_of_time() -> Error {
-    Error::Unavailable {
-        what: "enough time",
-        source: anyhow::anyhow!("the function's timeout is near"),
-    }
 }
 
 /// Does what one message asks for. Only a queue of ours carries jobs: whatever
@@ -70,35 +64,37 @@ async fn one(app: &App, message: &Message<'_>) -> Result<()> {
     if is(&sqs.fan_out_url) || is(&sqs.deliver_url) {
         return job(app, message).await;
     }
-    need(app, Handler::Ingest)?;
     let notification = Notification::Message {
         id: &message.message_id,
         queue_arn: &message.queue_arn,
         sent: message.sent(),
         body: &message.body,
     };
-    ingest::ingest(app, &notification, app::now()).await
+    let ingested = async {
+        need(app, Handler::Ingest)?;
+        ingest::ingest(app, &notification, app::now()).await
+    };
+    ingested.await.inspect_err(|error| failed(message, error))
 }
 
 async fn job(app: &App, message: &Message<'_>) -> Result<()> {
     let now = app::now();
-    let job = match Envelope::open(&message.body, message.sent(), now) {
-        Ok(envelope) => envelope.job,
+    let Envelope { job, trace } = match Envelope::open(&message.body, message.sent(), now) {
+        Ok(envelope) => envelope,
         Err(why) => {
             return match app.queue.park(message.queue(), &message.body, &why).await {
                 true => Ok(()),
+                // It has said so.
                 false => Err(Error::internal(anyhow::anyhow!("not parked: {why}"))),
             };
         }
     };
-    need(
-        app,
-        match job {
-            Job::FanOut { .. } => Handler::FanOut,
-            Job::Deliver { .. } | Job::Disable { .. } => Handler::Deliver,
-        },
-    )?;
-    worker::attempt(app, job, now).await
+    let handler = match job {
+        Job::FanOut { .. } => Handler::FanOut,
+        Job::Deliver { .. } | Job::Disable { .. } => Handler::Deliver,
+    };
+    need(app, handler).inspect_err(|error| failed(message, error))?;
+    jobs::run(app, job, trace.as_deref(), now).await
 }
 
 fn need(app: &App, handler: Handler) -> Result<()> {

@@ -103,12 +103,11 @@ pub(super) fn render(document: &Value) -> String {
 fn routes(document: &Value) -> Vec<Route<'_>> {
     let paths = document["paths"].as_object().into_iter().flatten();
     let routes = paths.flat_map(|(path, item)| {
-        METHODS.iter().filter_map(move |method| {
-            item[method].is_object().then(|| Route {
-                method,
-                path,
-                operation: &item[method],
-            })
+        let there = METHODS.iter().filter(|method| item[**method].is_object());
+        there.map(move |method| Route {
+            method,
+            path,
+            operation: &item[method],
         })
     });
     routes.collect()

@@ -56,11 +56,8 @@ fn with_format(word: &str, schema: &Value) -> String {
             let _ = write!(word, " ({format})");
         }
     }
-    match (schema["minimum"].as_i64(), schema["maximum"].as_i64()) {
-        (Some(min), Some(max)) => {
-            let _ = write!(word, ", {min} to {max}");
-        }
-        _ => {}
+    if let (Some(min), Some(max)) = (schema["minimum"].as_i64(), schema["maximum"].as_i64()) {
+        let _ = write!(word, ", {min} to {max}");
     }
     word
 }
@@ -101,7 +98,7 @@ fn shapes<'a>(document: &'a Value, schema: &'a Value) -> Vec<Shape<'a>> {
 }
 
 /// The fields of an object schema: the required ones first, as they are declared.
-fn ordered<'a>(part: &'a Value) -> impl Iterator<Item = (&'a str, &'a Value, bool)> {
+fn ordered(part: &Value) -> impl Iterator<Item = (&str, &Value, bool)> {
     let fields = part["properties"].as_object();
     let required: Vec<_> = part["required"]
         .as_array()

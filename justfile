@@ -1,0 +1,63 @@
+# `just` lists the recipes. CI runs .ci/run, whose steps they are.
+
+_list:
+    @just --list --unsorted
+
+# Everything on embedded stores, at http://127.0.0.1:8080
+run *arguments:
+    cargo run -- {{ arguments }}
+
+# Format all code
+fmt:
+    cargo fmt
+
+# What clippy says, with the embedded stores and without
+lint:
+    .ci/run format lint lint_lean
+
+# All tests, or those whose names hold FILTER
+test *filter:
+    cargo test {{ filter }}
+
+# Integration tests on PostgreSQL, and DynamoDB and SQS of an emulator
+test-stores:
+    .ci/run test_stores
+
+# Other people's CloudEvents, webhook and OpenAPI libraries
+test-python *arguments:
+    tests/python/run {{ arguments }}
+
+# Write the inline snapshots anew (needs cargo-insta); review the difference
+snapshots:
+    cargo insta test --accept
+
+# Pin what tests/python/requirements.in names (needs pip-tools)
+python-lock:
+    cd tests/python && CUSTOM_COMPILE_COMMAND="just python-lock" pip-compile --quiet --upgrade \
+        --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host \
+        --no-emit-find-links --output-file requirements.txt requirements.in
+
+# The code's documentation
+doc:
+    .ci/run docs
+    @echo target/doc/millrace/index.html
+
+# The pure rules, by Criterion
+bench *arguments:
+    cargo bench --bench pure -- {{ arguments }}
+
+# Events accepted and delivered per second, and what that costs
+load *arguments:
+    cargo bench --bench load -- {{ arguments }}
+
+# Licences, banned crates and sources of dependencies
+deny:
+    .ci/run dependencies
+
+# The Terraform stack, without an AWS account
+test-deploy *arguments:
+    deploy/tests/run {{ arguments }}
+
+# All that a reviewer would run
+ci *steps:
+    .ci/run {{ steps }}

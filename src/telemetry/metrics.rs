@@ -1,0 +1,123 @@
+//! What is counted: a few numbers in memory, written out as one line now and
+//! then.
+//!
+//! Counting costs an addition, whether or not anything is written. The line is
+//! CloudWatch's Embedded Metric Format: CloudWatch turns it into metrics where
+//! logs are taken in anyway, so there is no call to make and no agent to run.
+
+mod emf;
+mod histogram;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+
+use crate::config::Config;
+use emf::Document;
+pub use histogram::Histogram;
+
+/// The CloudWatch namespace.
+pub const NAMESPACE: &str = "Millrace";
+
+/// Everything that is counted, since the line before.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Events kept: each once, when its write succeeded.
+    pub accepted: Counter,
+    /// Events that were here already, with the same content.
+    pub duplicates: Counter,
+    /// Deliveries an endpoint answered with 2xx.
+    pub delivered: Counter,
+    /// Deliveries given up: the schedule exhausted, or 410.
+    pub failed: Counter,
+    /// Each attempt, from connecting to the end of the answer or of patience.
+    pub attempt_latency: Histogram,
+    /// From an event's receipt to its 2xx at one endpoint.
+    pub delivery_lag: Histogram,
+    /// The most work any one sweep found waiting: things due that no worker has,
+    /// or jobs in the in-process queue, whichever was more.
+    pub backlog: Peak,
+    service: Box<str>,
+    is_on: bool,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            accepted: Counter::default(),
+            duplicates: Counter::default(),
+            delivered: Counter::default(),
+            failed: Counter::default(),
+            attempt_latency: Histogram::default(),
+            delivery_lag: Histogram::default(),
+            backlog: Peak::default(),
+            service: config.telemetry.service.as_str().into(),
+            is_on: config.emits_metrics(),
+        }
+    }
+
+    /// Writes the line to stdout, if there is anything to say and someone to say
+    /// it to, and begins anew.
+    pub fn flush(&self) {
+        if !self.is_on {
+            return;
+        }
+        if let Some(line) = self.take(Timestamp::now()) {
+            // Whoever reads stdout has gone; the log has no better place to say so.
+            let _ = std::io::stdout().lock().write_all(line.as_bytes());
+        }
+    }
+
+    /// The line, with its line feed, and begins anew. None when nothing happened:
+    /// a metric that says nothing costs nothing.
+    pub fn take(&self, now: Timestamp) -> Option<String> {
+        let mut document = Document::new(&self.service, now);
+        document.count("accepted", self.accepted.take());
+        document.count("duplicates", self.duplicates.take());
+        document.count("delivered", self.delivered.take());
+        document.count("failed", self.failed.take());
+        document.distribution("attempt_latency_ms", self.attempt_latency.take());
+        document.distribution("delivery_lag_ms", self.delivery_lag.take());
+        document.peak("backlog", self.backlog.take());
+        document.into_line()
+    }
+}
+
+/// A number that only grows, until it is written.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts one more.
+    pub fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// The largest of the numbers seen; none if none was.
+#[derive(Debug, Default)]
+pub struct Peak(
+    /// The number and one, so that zero is none.
+    AtomicU64,
+);
+
+impl Peak {
+    /// Takes note of a number.
+    pub fn see(&self, number: usize) {
+        let number = u64::try_from(number).unwrap_or(u64::MAX);
+        self.0
+            .fetch_max(number.saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Option<u64> {
+        self.0.swap(0, Ordering::Relaxed).checked_sub(1)
+    }
+}

@@ -1,0 +1,113 @@
+//! What the work in hand belongs to: its request, its job, its trace.
+//!
+//! Set around a future, seen by all it awaits; not by what it spawns. Log lines
+//! take their ids from here, queue messages and attempts their trace, so neither
+//! is passed from hand to hand. Nothing is formatted before something asks.
+
+use crate::model::id::{DeliveryId, EndpointId, EventId};
+use crate::model::job::Job;
+
+use super::trace::{Span, TraceContext};
+
+tokio::task_local! {
+    static SCOPE: Scope;
+}
+
+/// What some work belongs to.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    request: Option<Box<str>>,
+    lambda_request: Option<Box<str>>,
+    about: About,
+    trace: Option<TraceContext>,
+}
+
+#[derive(Debug, Clone, Default)]
+enum About {
+    #[default]
+    Nothing,
+    Event(EventId),
+    Delivery(DeliveryId),
+    Endpoint(EndpointId),
+}
+
+impl Scope {
+    /// A Lambda invocation: its request id and the value of its
+    /// `Lambda-Runtime-Trace-Id` header, from which what happens inside descends.
+    pub fn invocation(lambda_request_id: &str, xray_trace_id: Option<&str>) -> Self {
+        Self {
+            lambda_request: Some(lambda_request_id.into()),
+            trace: xray_trace_id.and_then(TraceContext::of_xray),
+            ..Self::default()
+        }
+    }
+
+    /// A request, within what is around it.
+    pub fn request(id: &str, span: &Span) -> Self {
+        Self {
+            request: Some(id.into()),
+            ..Self::inner(span)
+        }
+    }
+
+    /// A job, within what is around it.
+    pub fn job(job: &Job, span: &Span) -> Self {
+        let about = match job {
+            Job::FanOut { event } => About::Event(event.clone()),
+            Job::Deliver { delivery, .. } => About::Delivery(delivery.clone()),
+            Job::Disable { endpoint } => About::Endpoint(endpoint.clone()),
+        };
+        Self {
+            about,
+            ..Self::inner(span)
+        }
+    }
+
+    fn inner(span: &Span) -> Self {
+        let mut scope = SCOPE.try_with(Clone::clone).unwrap_or_default();
+        scope.trace = span.context().or(scope.trace);
+        scope
+    }
+
+    /// Runs `work` as belonging to this.
+    pub async fn around<T>(self, work: impl Future<Output = T>) -> T {
+        SCOPE.scope(self, work).await
+    }
+}
+
+/// The trace that the work in hand is part of.
+pub fn trace() -> Option<TraceContext> {
+    SCOPE.try_with(|scope| scope.trace).ok().flatten()
+}
+
+/// The same as a W3C `traceparent`, for a message that continues it elsewhere.
+pub fn traceparent() -> Option<Box<str>> {
+    trace().and_then(|trace| trace.traceparent())
+}
+
+/// Tells `field` each id of the work in hand, under the name it is logged by.
+pub(super) fn fields(mut field: impl FnMut(&'static str, &dyn std::fmt::Display)) {
+    let mut tell = |scope: &Scope| {
+        if let Some(id) = &scope.request {
+            field("request.id", id);
+        }
+        if let Some(id) = &scope.lambda_request {
+            field("lambda.request_id", id);
+        }
+        if let Some(trace) = &scope.trace {
+            field("trace.id", &trace.trace_id());
+        }
+        match &scope.about {
+            About::Nothing => {}
+            About::Event(event) => field("event.id", event),
+            About::Delivery(delivery) => {
+                field("delivery.id", delivery);
+                field("event.id", &delivery.event());
+                field("endpoint.id", &delivery.endpoint());
+            }
+            About::Endpoint(endpoint) => field("endpoint.id", endpoint),
+        }
+    };
+    // Outside any scope there is nothing to tell.
+    let _ = SCOPE.try_with(|scope| tell(scope));
+}

@@ -1,0 +1,314 @@
+//! What is traced: a span for each request, each job and each attempt, joined
+//! into one trace across the queue and on to the customer's endpoint.
+//!
+//! Ids, headers, sampling and encoding are OpenTelemetry's; a span is begun and
+//! ended here, because its tracer can neither take over a trace id that comes
+//! without a parent, as a load balancer sends it, nor export without a thread of
+//! its own. Finished spans wait in a bounded list; when it is full they are
+//! dropped, so that nothing ever waits for a trace. Off, a span is an empty
+//! option.
+
+mod context;
+mod export;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use http::{HeaderMap, Method};
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState};
+use opentelemetry::{InstrumentationScope, KeyValue, Value};
+use opentelemetry_aws::trace::XrayIdGenerator;
+use opentelemetry_sdk::trace::{
+    IdGenerator, Sampler, SamplingDecision, ShouldSample, SpanData, SpanEvents, SpanLinks,
+};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use url::Url;
+
+use super::scope;
+use crate::config::{Config, TracesChoice};
+use crate::model::job::Job;
+pub use context::{TRACEPARENT, TraceContext};
+use export::Exporter;
+
+/// Finished spans that may wait.
+const WAITING_MAX: usize = 2048;
+/// As many as are waited for, and as many as go out in one request.
+const BATCH: usize = 512;
+
+/// Begins spans and sends them off.
+#[derive(Debug)]
+pub struct Traces(Option<On>);
+
+#[derive(Debug)]
+struct On {
+    sampler: Sampler,
+    ids: XrayIdGenerator,
+    messaging: &'static str,
+    finished: Arc<Finished>,
+    exporter: Exporter,
+}
+
+impl Traces {
+    /// As `config` says. Connects to nothing.
+    pub fn new(config: &Config) -> Self {
+        if config.telemetry.traces == TracesChoice::Off {
+            return Self(None);
+        }
+        Self::to(config, Exporter::new(config))
+    }
+
+    fn to(config: &Config, exporter: Exporter) -> Self {
+        Self(Some(On {
+            sampler: Sampler::TraceIdRatioBased(config.telemetry.sample_ratio),
+            ids: XrayIdGenerator::default(),
+            messaging: match config.uses_sqs() {
+                true => "aws_sqs",
+                false => "in_process",
+            },
+            finished: Arc::default(),
+            exporter,
+        }))
+    }
+
+    /// A request's span. Its parent is what `traceparent` says, or else the
+    /// Lambda invocation around it, or else `x-amzn-trace-id`. No span for the
+    /// health checks, which say nothing and never end.
+    pub fn request(&self, method: &Method, route: Option<&str>, headers: &HeaderMap) -> Span {
+        let Some(on) = &self.0 else {
+            return Span(None);
+        };
+        if route.is_some_and(|route| route.starts_with("/health")) {
+            return Span(None);
+        }
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let parent = header(TRACEPARENT)
+            .and_then(TraceContext::of_traceparent)
+            .or_else(scope::trace)
+            .or_else(|| header(context::XRAY).and_then(TraceContext::of_xray));
+        let mut span = on.begin(parent, true, SpanKind::Server, || match route {
+            Some(route) => format!("{method} {route}").into(),
+            None => method.to_string().into(),
+        });
+        span.set("http.request.method", || method.to_string());
+        if let Some(route) = route {
+            span.set("http.route", || route.to_owned());
+        }
+        span
+    }
+
+    /// A job's span. Its parent is the trace its message carried, or else the
+    /// Lambda invocation around it.
+    pub fn job(&self, job: &Job, carried: Option<&str>) -> Span {
+        let Some(on) = &self.0 else {
+            return Span(None);
+        };
+        let parent = carried.and_then(TraceContext::of_traceparent);
+        let parent = parent.or_else(scope::trace);
+        let kind = match job {
+            Job::FanOut { .. } => "fan_out",
+            Job::Deliver { .. } => "deliver",
+            Job::Disable { .. } => "disable",
+        };
+        let mut span = on.begin(parent, true, SpanKind::Consumer, || kind.into());
+        span.set("messaging.system", || on.messaging);
+        span.set("messaging.operation.type", || "process");
+        match job {
+            Job::FanOut { event } => span.set("event.id", || event.to_string()),
+            Job::Disable { endpoint } => span.set("endpoint.id", || endpoint.to_string()),
+            Job::Deliver { delivery, made, .. } => {
+                span.set("event.id", || delivery.event().to_string());
+                span.set("delivery.id", || delivery.to_string());
+                span.set("endpoint.id", || delivery.endpoint().to_string());
+                span.set("delivery.attempt", || i64::from(*made) + 1);
+            }
+        }
+        span
+    }
+
+    /// An attempt's span, within the job in hand. Of the URL it keeps where it
+    /// leads, not its path and query, where secrets may be.
+    pub fn attempt(&self, url: &Url) -> Span {
+        let Some(on) = &self.0 else {
+            return Span(None);
+        };
+        let mut span = on.begin(scope::trace(), false, SpanKind::Client, || "POST".into());
+        span.set("http.request.method", || "POST");
+        span.set("url.scheme", || url.scheme().to_owned());
+        if let Some(host) = url.host_str() {
+            span.set("server.address", || host.to_owned());
+        }
+        if let Some(port) = url.port_or_known_default() {
+            span.set("server.port", || i64::from(port));
+        }
+        span
+    }
+
+    /// Waits until finished spans should go out: `at`, or earlier when there are
+    /// many. For ever when nothing is traced.
+    pub(super) async fn due(&self, at: Instant) {
+        match &self.0 {
+            None => std::future::pending().await,
+            Some(on) => tokio::select! {
+                () = tokio::time::sleep_until(at) => {}
+                () = on.finished.many.notified() => {}
+            },
+        }
+    }
+
+    /// Sends off what is finished. After a failure it stays away for some
+    /// seconds, and what then still waits is tried again.
+    pub async fn flush(&self) {
+        let Some(on) = &self.0 else { return };
+        while let Some(batch) = on.finished.take() {
+            if let Err(again) = on.exporter.export(batch).await {
+                on.finished.put_back(again);
+                return;
+            }
+        }
+    }
+}
+
+impl On {
+    fn begin(
+        &self,
+        parent: Option<TraceContext>,
+        parent_is_remote: bool,
+        kind: SpanKind,
+        name: impl FnOnce() -> Cow<'static, str>,
+    ) -> Span {
+        let trace_id = parent.map_or_else(|| self.ids.new_trace_id(), |parent| parent.trace_id());
+        let parent_span_id = parent.map_or(SpanId::INVALID, |parent| parent.span_id());
+        let decided = parent.and_then(|parent| parent.sampled());
+        let sampled = decided.unwrap_or_else(|| {
+            let result = self
+                .sampler
+                .should_sample(None, trace_id, "", &kind, &[], &[]);
+            result.decision == SamplingDecision::RecordAndSample
+        });
+        let context = TraceContext::new(trace_id, self.ids.new_span_id(), Some(sampled));
+        let recorded = sampled.then(|| {
+            let flags = TraceFlags::SAMPLED;
+            let (span_id, state) = (context.span_id(), TraceState::NONE);
+            let now = SystemTime::now();
+            let data = SpanData {
+                span_context: SpanContext::new(trace_id, span_id, flags, false, state),
+                parent_span_id,
+                parent_span_is_remote: parent_is_remote && parent_span_id != SpanId::INVALID,
+                span_kind: kind,
+                name: name(),
+                start_time: now,
+                end_time: now,
+                attributes: Vec::with_capacity(8),
+                dropped_attributes_count: 0,
+                events: SpanEvents::default(),
+                links: SpanLinks::default(),
+                status: Status::Unset,
+                instrumentation_scope: InstrumentationScope::builder("millrace").build(),
+            };
+            Box::new((data, self.finished.clone()))
+        });
+        Span(Some(Begun { context, recorded }))
+    }
+}
+
+/// Some work of a trace; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Span(Option<Begun>);
+
+#[derive(Debug)]
+struct Begun {
+    context: TraceContext,
+    /// Only of a trace that is kept.
+    recorded: Option<Box<(SpanData, Arc<Finished>)>>,
+}
+
+impl Span {
+    /// Its place in its trace, kept or not; none when nothing is traced.
+    pub fn context(&self) -> Option<TraceContext> {
+        self.0.as_ref().map(|begun| begun.context)
+    }
+
+    /// Adds an attribute, if the trace is kept.
+    pub fn set<V: Into<Value>>(&mut self, name: &'static str, value: impl FnOnce() -> V) {
+        if let Some((data, _)) = self.recorded() {
+            data.attributes.push(KeyValue::new(name, value()));
+        }
+    }
+
+    /// Marks it as failed, if the trace is kept.
+    pub fn fail(&mut self, why: impl FnOnce() -> String) {
+        if let Some((data, _)) = self.recorded() {
+            data.status = Status::error(why());
+        }
+    }
+
+    fn recorded(&mut self) -> Option<&mut (SpanData, Arc<Finished>)> {
+        self.0.as_mut()?.recorded.as_deref_mut()
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        if let Some(recorded) = self.0.as_mut().and_then(|begun| begun.recorded.take()) {
+            let (mut data, finished) = *recorded;
+            data.end_time = SystemTime::now();
+            finished.put(data);
+        }
+    }
+}
+
+/// Spans that have ended and wait to be sent.
+#[derive(Debug, Default)]
+struct Finished {
+    waiting: Mutex<Vec<SpanData>>,
+    many: Notify,
+    dropped: AtomicU64,
+}
+
+impl Finished {
+    fn put(&self, span: SpanData) {
+        let waiting = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.len() >= WAITING_MAX {
+                drop(waiting);
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            waiting.push(span);
+            waiting.len()
+        };
+        if waiting == BATCH {
+            self.many.notify_one();
+        }
+    }
+
+    /// The oldest, as many as go out at once.
+    fn take(&self) -> Option<Vec<SpanData>> {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            tracing::warn!(
+                spans = dropped,
+                "spans dropped: they end faster than they are sent"
+            );
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match waiting.len() {
+            0 => None,
+            1..=BATCH => Some(std::mem::take(&mut *waiting)),
+            _ => Some(waiting.drain(..BATCH).collect()),
+        }
+    }
+
+    /// Puts back what was not sent, as far as there is room.
+    fn put_back(&self, mut spans: Vec<SpanData>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        spans.truncate(WAITING_MAX - waiting.len().min(WAITING_MAX));
+        spans.append(&mut waiting);
+        *waiting = spans;
+    }
+}

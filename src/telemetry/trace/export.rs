@@ -1,0 +1,242 @@
+//! Sending spans off: OTLP over HTTP, as protobuf, signed for X-Ray.
+//!
+//! Owns the connection to the collector and the credentials that sign for it;
+//! both come into being with the first batch. It must not be waited for by
+//! anything but a flush.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, bail};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::sign::v4;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Request};
+use opentelemetry::KeyValue;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SpanData;
+use prost::Message;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::config::{Config, TracesChoice};
+use crate::sender::{Sender, SenderConfig};
+use crate::store::connect;
+
+/// For an export, all in all: on Lambda an invocation waits for it.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a collector that failed is left alone.
+const REST: Duration = Duration::from_secs(10);
+/// How long before they expire credentials are asked for anew.
+const CREDENTIALS_MARGIN: Duration = Duration::from_mins(5);
+/// Bytes of a refusal that are logged.
+const ANSWER_KEPT_BYTES: usize = 300;
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+
+/// Sends batches of spans to one place.
+pub struct Exporter {
+    config: Box<Config>,
+    sender: Sender,
+    provider: OnceCell<SharedCredentialsProvider>,
+    credentials: Mutex<Option<Credentials>>,
+    /// Until when it stays away, after a failure.
+    resting: Mutex<Option<Instant>>,
+}
+
+/// Why a batch was not taken.
+enum Failed {
+    /// It may be taken later.
+    Later(anyhow::Error),
+    /// It never will be.
+    Refused(anyhow::Error),
+}
+
+impl Exporter {
+    /// To where `config` says. Connects to nothing.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            config: Box::new(config.clone()),
+            sender: Sender::new(SenderConfig {
+                // Configured by whoever runs this, and mostly inside a VPC.
+                allow_private_targets: true,
+                connect_timeout: TIMEOUT,
+                timeout: TIMEOUT,
+                response_bytes_max: 4096,
+                response_kept_bytes: ANSWER_KEPT_BYTES,
+                user_agent: HeaderValue::from_static("millrace"),
+                idle_per_host_max: 1,
+            }),
+            provider: OnceCell::new(),
+            credentials: Mutex::default(),
+            resting: Mutex::default(),
+        }
+    }
+
+    /// One that signs with what `provider` gives.
+    #[cfg(test)]
+    pub fn with_credentials(config: &Config, provider: SharedCredentialsProvider) -> Self {
+        Self {
+            provider: OnceCell::new_with(Some(provider)),
+            ..Self::new(config)
+        }
+    }
+
+    /// As if the time it stays away after a failure were over.
+    #[cfg(test)]
+    pub fn end_rest(&self) {
+        let mut resting = self.resting.lock().unwrap();
+        *resting = resting.and(Some(Instant::now()));
+    }
+
+    /// Sends `spans`; gives them back if another time may do. The first failure
+    /// is logged, and the first success after it.
+    pub async fn export(&self, spans: Vec<SpanData>) -> Result<(), Vec<SpanData>> {
+        let resting = *self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        if resting.is_some_and(|until| Instant::now() < until) {
+            return Err(spans);
+        }
+        let failed = self.send(&spans).await.err();
+        let rest = failed.as_ref().map(|_| Instant::now() + REST);
+        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        let (error, result) = match failed {
+            None => (None, Ok(())),
+            Some(Failed::Refused(error)) => (Some(error), Ok(())),
+            Some(Failed::Later(error)) => (Some(error), Err(spans)),
+        };
+        match error {
+            Some(error) if resting.is_none() => {
+                tracing::warn!(error = format!("{error:#}"), "traces are not taken");
+            }
+            None if resting.is_some() => tracing::info!("traces are taken again"),
+            _ => {}
+        }
+        result
+    }
+
+    async fn send(&self, spans: &[SpanData]) -> Result<(), Failed> {
+        let body = self.encoded(spans.to_vec());
+        let url = self.config.traces_url();
+        let url: Url = url
+            .parse()
+            .map_err(|e| Failed::Later(anyhow::Error::from(e)))?;
+        let headers = self.headers(&url, &body).await.map_err(Failed::Later)?;
+        let attempted = self.sender.post(&url, headers, body).await;
+        let response = attempted
+            .outcome
+            .map_err(|error| Failed::Later(error.into()))?;
+        let error = || anyhow::anyhow!("{}: {}", response.status, response.body_head);
+        match response.status {
+            200..=299 => Ok(()),
+            // A role may yet be given the right, a limit may yet be raised.
+            401 | 403 | 404 | 408 | 429 | 500.. => Err(Failed::Later(error())),
+            _ => Err(Failed::Refused(error())),
+        }
+    }
+
+    fn encoded(&self, spans: Vec<SpanData>) -> Bytes {
+        let resource = (&resource(&self.config)).into();
+        let resource_spans = group_spans_by_resource_and_scope(spans, &resource);
+        let request = ExportTraceServiceRequest { resource_spans };
+        request.encode_to_vec().into()
+    }
+
+    async fn headers(&self, url: &Url, body: &[u8]) -> anyhow::Result<HeaderMap> {
+        let mut request = Request::post(url.as_str())
+            .header(CONTENT_TYPE, PROTOBUF)
+            .body(())?;
+        if self.config.telemetry.traces == TracesChoice::Xray {
+            let credentials = self.credentials().await?;
+            self.sign(&mut request, body, credentials)?;
+        }
+        Ok(request.into_parts().0.headers)
+    }
+
+    /// Adds Signature Version 4 for the service `xray`.
+    fn sign(
+        &self,
+        request: &mut Request<()>,
+        body: &[u8],
+        credentials: Credentials,
+    ) -> anyhow::Result<()> {
+        let identity = credentials.into();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(self.config.region())
+            .name("xray")
+            .time(SystemTime::now())
+            .settings(SigningSettings::default())
+            .build()?
+            .into();
+        let uri = request.uri().to_string();
+        let headers = request
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let body = SignableBody::Bytes(body);
+        let signable = SignableRequest::new("POST", uri, headers, body)?;
+        let (instructions, _) = sign(signable, &parameters)?.into_parts();
+        instructions.apply_to_request_http1x(request);
+        Ok(())
+    }
+
+    /// The role's credentials, kept until shortly before they expire.
+    async fn credentials(&self) -> anyhow::Result<Credentials> {
+        let kept = || {
+            self.credentials
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let soon = SystemTime::now() + CREDENTIALS_MARGIN;
+        if let Some(credentials) = &*kept()
+            && credentials.expiry().is_none_or(|expiry| soon < expiry)
+        {
+            return Ok(credentials.clone());
+        }
+        let provider = self
+            .provider
+            .get_or_try_init(async || {
+                let http = connect::http_client(connect::file(&self.config.aws.ca_file))?;
+                let aws = connect::aws(&self.config, http).await;
+                match aws.credentials_provider() {
+                    Some(provider) => Ok(provider),
+                    None => bail!("there is no source of AWS credentials"),
+                }
+            })
+            .await?;
+        let found = provider.provide_credentials().await;
+        let credentials = found.context("AWS credentials")?;
+        *kept() = Some(credentials.clone());
+        Ok(credentials)
+    }
+}
+
+impl std::fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exporter").finish_non_exhaustive()
+    }
+}
+
+/// What every span comes from.
+fn resource(config: &Config) -> Resource {
+    let mut attributes = vec![KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))];
+    let platform = match (config.surroundings.lambda, config.surroundings.ecs) {
+        (true, _) => Some("aws_lambda"),
+        (false, true) => Some("aws_ecs"),
+        (false, false) => None,
+    };
+    if let Some(platform) = platform {
+        attributes.push(KeyValue::new("cloud.provider", "aws"));
+        attributes.push(KeyValue::new("cloud.platform", platform));
+        attributes.push(KeyValue::new("cloud.region", config.region().to_owned()));
+    }
+    Resource::builder_empty()
+        .with_service_name(config.telemetry.service.clone())
+        .with_attributes(attributes)
+        .build()
+}
