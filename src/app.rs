@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::HeaderValue;
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
-use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use crate::config::Config;
-use crate::model::key;
+use crate::error::Result;
 use crate::model::retry::Schedule;
 use crate::model::seal::KeyRing;
 use crate::queue::Queue;
@@ -19,6 +18,7 @@ use crate::sender::{Sender, SenderConfig};
 use crate::store::data_plane::DataPlane;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::Postgres;
+use crate::store::secrets::{AdminKey, Held};
 use crate::telemetry::Telemetry;
 
 /// Everything a request or a job needs.
@@ -36,12 +36,12 @@ pub struct App {
     /// Outbound HTTP.
     pub sender: Sender,
     /// Seals signing secrets.
-    pub key_ring: Arc<KeyRing>,
+    pub key_ring: Held<KeyRing>,
     /// What is counted and traced.
     pub telemetry: Arc<Telemetry>,
     /// When a failed attempt is made again.
     pub schedule: Schedule,
-    admin_key_hash: [u8; 32],
+    admin_key: Held<AdminKey>,
     random: SystemRandom,
     draining: AtomicBool,
 }
@@ -56,9 +56,9 @@ pub struct Parts {
     /// Where jobs wait.
     pub queue: Queue,
     /// The key that may manage projects.
-    pub admin_key: SecretString,
+    pub admin_key: Held<AdminKey>,
     /// Seals signing secrets.
-    pub key_ring: KeyRing,
+    pub key_ring: Held<KeyRing>,
 }
 
 impl App {
@@ -67,14 +67,13 @@ impl App {
     /// # Errors
     /// When the retry schedule is not one.
     pub fn new(config: Config, parts: Parts) -> anyhow::Result<Arc<Self>> {
-        let key_ring = Arc::new(parts.key_ring);
         let schedule = Schedule::new(config.delivery.retry_schedule.clone())
             .map_err(|invalid| anyhow::anyhow!("{invalid}"))?;
         let cache = &config.cache;
         Ok(Arc::new(Self {
             plane: DataPlane::new(
                 parts.dynamo.clone(),
-                key_ring.clone(),
+                parts.key_ring.clone(),
                 cache.ttl,
                 cache.keys_max,
                 cache.projects_max,
@@ -91,8 +90,8 @@ impl App {
             }),
             dynamo: parts.dynamo,
             postgres: parts.postgres,
-            admin_key_hash: key::hash(parts.admin_key.expose_secret()),
-            key_ring,
+            admin_key: parts.admin_key,
+            key_ring: parts.key_ring,
             schedule,
             telemetry: Arc::new(Telemetry::new(&config)),
             config,
@@ -126,8 +125,12 @@ impl App {
     }
 
     /// Whether `text` is the admin key. Takes as long for any text.
-    pub fn is_admin_key(&self, text: &str) -> bool {
-        key::hash(text).ct_eq(&self.admin_key_hash).into()
+    ///
+    /// # Errors
+    /// As [`Held::get`].
+    pub async fn is_admin_key(&self, text: &str) -> Result<bool> {
+        let admin_key = self.admin_key.get().await?;
+        Ok(AdminKey::of(text).0.ct_eq(&admin_key.0).into())
     }
 }
 

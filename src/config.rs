@@ -38,14 +38,17 @@ pub struct Config {
     pub handlers: Vec<Handler>,
     #[serde(serialize_with = "mask::secret")]
     pub admin_key: SecretString,
+    pub admin_key_secret_arn: String,
     pub retention_days: u32,
     pub http: Http,
     pub database: Database,
+    pub key_ring: KeyRing,
     pub aws: Aws,
     pub dynamodb: Dynamodb,
     pub sqs: Sqs,
     pub queue: Queue,
     pub delivery: Delivery,
+    pub ingest: Ingest,
     pub sweep: Sweep,
     pub cache: Cache,
     pub log: Log,
@@ -110,12 +113,25 @@ pub struct Http {
 pub struct Database {
     #[serde(serialize_with = "mask::url")]
     pub url: SecretString,
+    pub secret_arn: String,
+    pub host: String,
+    pub port: u16,
+    pub name: String,
+    pub ca_file: PathBuf,
     /// As configured; [`Config::pool_size`] is what to use.
     pub pool_size: usize,
     #[serde(rename = "connect_timeout_s", with = "seconds")]
     pub connect_timeout: Duration,
     #[serde(rename = "statement_timeout_s", with = "seconds")]
     pub statement_timeout: Duration,
+}
+
+/// `[key_ring]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct KeyRing {
+    pub secret_arn: String,
 }
 
 /// `[aws]`.
@@ -126,6 +142,7 @@ pub struct Aws {
     pub endpoint_url: String,
     /// As configured; [`Config::region`] is what to use.
     pub region: String,
+    pub ca_file: PathBuf,
 }
 
 /// `[dynamodb]`.
@@ -145,6 +162,7 @@ pub struct Dynamodb {
 pub struct Sqs {
     pub fan_out_url: String,
     pub deliver_url: String,
+    pub ingest_url: String,
     pub parked_url: String,
     /// As configured; [`Config::sqs_endpoint`] is what to use.
     pub endpoint_url: String,
@@ -177,6 +195,14 @@ pub struct Delivery {
     #[serde(rename = "retry_schedule_s", with = "seconds_list")]
     pub retry_schedule: Vec<Duration>,
     pub retry_jitter: f64,
+}
+
+/// `[ingest]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ingest {
+    /// A project's id, or nothing.
+    pub project: String,
 }
 
 /// `[sweep]`.
@@ -349,6 +375,7 @@ impl Config {
         cfg!(feature = "embedded")
             && !self.surroundings.aws()
             && self.database.url.expose_secret().is_empty()
+            && self.database.host.is_empty()
     }
 
     /// Whether DynamoDB runs in this process: nothing says where another is, and
@@ -357,9 +384,20 @@ impl Config {
         self.embedded_postgres() && self.dynamodb_endpoint().is_none()
     }
 
+    /// Whether the Lambda runtime API drives the process.
+    pub fn on_lambda(&self) -> bool {
+        match self.host {
+            HostChoice::Auto => self.surroundings.lambda,
+            HostChoice::Lambda => true,
+            HostChoice::Tcp => false,
+        }
+    }
+
     /// Connections to PostgreSQL: the embedded one has a single backend.
     pub fn pool_size(&self) -> usize {
-        match self.embedded_postgres() {
+        // A function answers one request at a time, and many of them share what
+        // RDS Proxy has.
+        match self.embedded_postgres() || self.on_lambda() {
             true => 1,
             false => self.database.pool_size,
         }
@@ -377,6 +415,21 @@ impl Config {
     /// Where DynamoDB is, unless it is the region's own or embedded.
     pub fn dynamodb_endpoint(&self) -> Option<&str> {
         first_set(&[&self.dynamodb.endpoint_url, &self.aws.endpoint_url])
+    }
+
+    /// Where Secrets Manager is, unless it is the region's own.
+    pub fn secrets_endpoint(&self) -> Option<&str> {
+        first_set(&[&self.aws.endpoint_url])
+    }
+
+    /// Where the database is, without who logs in if that is a secret's.
+    pub fn database_url(&self) -> SecretString {
+        let database = &self.database;
+        if database.host.is_empty() {
+            return database.url.clone();
+        }
+        let (host, port, name) = (&database.host, database.port, &database.name);
+        format!("postgresql://{host}:{port}/{name}?sslmode=require").into()
     }
 
     /// Where SQS is, unless it is the region's own.

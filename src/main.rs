@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use millrace::config::Config;
-use millrace::host::{doctor, serve, start};
+use millrace::host::{Host, doctor, lambda, serve, start};
 use millrace::{http, telemetry};
 
 /// Events in once, signed webhooks out.
@@ -56,11 +56,18 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return print(&config.masked_toml());
     }
     telemetry::init(&config.log)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let host = Host::detect(&config);
+    let runtime = match host {
+        Host::Lambda => lambda::runtime()?,
+        Host::Tcp | Host::Ecs => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?,
+    };
     runtime.block_on(async {
         match command {
+            Command::Serve if host == Host::Lambda => {
+                lambda::run(config).await.map(|()| ExitCode::SUCCESS)
+            }
             Command::Serve => serve::serve(config).await.map(|()| ExitCode::SUCCESS),
             Command::Migrate => {
                 let started = start::assemble(config).await?;

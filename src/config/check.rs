@@ -24,6 +24,7 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("http.idle_timeout_s", 1.0..=3600.0, "seconds"),
     ("http.connections_max", 1.0..=1_000_000.0, "connections"),
     ("http.drain_timeout_s", 0.0..=900.0, "seconds"),
+    ("database.port", 1.0..=65_535.0, "as a port"),
     ("database.pool_size", 1.0..=1000.0, "connections"),
     ("database.connect_timeout_s", 1.0..=300.0, "seconds"),
     ("database.statement_timeout_s", 1.0..=900.0, "seconds"),
@@ -131,11 +132,16 @@ fn listen_expected(given: &str) -> String {
 
 fn admin_key(config: &Config) -> Option<String> {
     match config.admin_key.expose_secret().chars().count() {
-        0 if config.surroundings.aws() && config.handles(Handler::Http) => Some(problem(
-            "admin_key",
-            None,
-            "a secret of at least 32 characters on ECS and Lambda",
-        )),
+        0 if config.surroundings.aws()
+            && config.handles(Handler::Http)
+            && config.admin_key_secret_arn.is_empty() =>
+        {
+            Some(problem(
+                "admin_key",
+                None,
+                "a secret of at least 32 characters on ECS and Lambda, or admin_key_secret_arn",
+            ))
+        }
         0 | 32.. => None,
         _ => Some(problem(
             "admin_key",
@@ -148,9 +154,11 @@ fn admin_key(config: &Config) -> Option<String> {
 fn stores(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     let database_url = config.database.url.expose_secret();
-    if database_url.is_empty() && !config.embedded_postgres() {
+    if database_url.is_empty() && config.database.host.is_empty() && !config.embedded_postgres() {
         let why = match config.surroundings.aws() {
-            true => "PostgreSQL's URL: on ECS and Lambda there is none in process",
+            true => {
+                "PostgreSQL's URL, or database.host: on ECS and Lambda there is none in process"
+            }
             false => "PostgreSQL's URL: this build has none in process",
         };
         found.push(problem("database.url", None, why));
@@ -159,6 +167,7 @@ fn stores(config: &Config) -> Vec<String> {
         let expected = "a URL such as postgresql://user:password@host:5432/database";
         found.push(problem("database.url", None, expected));
     }
+    found.extend(secrets(config));
     let table = &config.dynamodb.table;
     let table_char = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if !(3..=255).contains(&table.len()) || !table.chars().all(table_char) {
@@ -171,6 +180,39 @@ fn stores(config: &Config) -> Vec<String> {
         .all(|c| c.is_ascii_alphanumeric() || c == '-')
     {
         found.push(quoted("aws.region", region, "a region such as eu-west-1"));
+    }
+    found
+}
+
+fn secrets(config: &Config) -> Vec<String> {
+    let database = &config.database;
+    let url = config.database_url();
+    let mut found = Vec::new();
+    if !database.host.is_empty() && !database.url.expose_secret().is_empty() {
+        found.push(quoted(
+            "database.host",
+            &database.host,
+            "nothing, as database.url is set",
+        ));
+    }
+    if !database.host.is_empty() && !is_postgres_url(url.expose_secret()) {
+        found.push(quoted("database.host", &database.host, "a host name"));
+    }
+    if !database.host.is_empty() && database.secret_arn.is_empty() {
+        let expected = "the ARN of a secret, as database.host is set and names no login";
+        found.push(problem("database.secret_arn", None, expected));
+    }
+    // A key ring on a disk that goes away takes all endpoint secrets with it.
+    if config.surroundings.aws() && config.key_ring.secret_arn.is_empty() {
+        let expected = "the ARN of a secret on ECS and Lambda";
+        found.push(problem("key_ring.secret_arn", None, expected));
+    }
+    if !config.ingest.project.is_empty() && !config.ingest.project.starts_with("prj_") {
+        found.push(quoted(
+            "ingest.project",
+            &config.ingest.project,
+            "a project's id, prj_…",
+        ));
     }
     found
 }
@@ -189,6 +231,7 @@ fn queues(config: &Config) -> Vec<String> {
         ("sqs.endpoint_url", &sqs.endpoint_url),
         ("sqs.fan_out_url", &sqs.fan_out_url),
         ("sqs.deliver_url", &sqs.deliver_url),
+        ("sqs.ingest_url", &sqs.ingest_url),
         ("sqs.parked_url", &sqs.parked_url),
     ];
     let set = urls.iter().filter(|(_, url)| !url.is_empty());

@@ -128,8 +128,9 @@ fn nothing_is_embedded_on_aws() {
     );
     assert_snapshot!(message, @"
     configuration:
-      admin_key (MILLRACE_ADMIN_KEY): expected a secret of at least 32 characters on ECS and Lambda
-      database.url (MILLRACE_DATABASE__URL): expected PostgreSQL's URL: on ECS and Lambda there is none in process
+      admin_key (MILLRACE_ADMIN_KEY): expected a secret of at least 32 characters on ECS and Lambda, or admin_key_secret_arn
+      database.url (MILLRACE_DATABASE__URL): expected PostgreSQL's URL, or database.host: on ECS and Lambda there is none in process
+      key_ring.secret_arn (MILLRACE_KEY_RING__SECRET_ARN): expected the ARN of a secret on ECS and Lambda
     ");
 }
 
@@ -315,6 +316,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     host = "auto"
     handlers = ["http", "fan_out", "deliver", "ingest", "sweep", "meter"]
     admin_key = "***"
+    admin_key_secret_arn = ""
     retention_days = 30
 
     [http]
@@ -328,13 +330,22 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
 
     [database]
     url = "postgresql://u:***@db:5432/m?password=***&sslmode=require"
+    secret_arn = ""
+    host = ""
+    port = 5432
+    name = "millrace"
+    ca_file = ""
     pool_size = 10
     connect_timeout_s = 5
     statement_timeout_s = 10
 
+    [key_ring]
+    secret_arn = ""
+
     [aws]
     endpoint_url = ""
     region = ""
+    ca_file = ""
 
     [dynamodb]
     table = "millrace"
@@ -343,6 +354,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     [sqs]
     fan_out_url = ""
     deliver_url = ""
+    ingest_url = ""
     parked_url = ""
     endpoint_url = ""
 
@@ -359,6 +371,9 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     endpoint_concurrency = 32
     retry_schedule_s = [0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
     retry_jitter = 0.1
+
+    [ingest]
+    project = ""
 
     [sweep]
     interval_ms = 1000

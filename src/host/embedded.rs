@@ -18,7 +18,7 @@ pub use dynamodb::{EmbeddedDynamo, start_dynamodb};
 pub use postgres::{EmbeddedPostgres, start_postgres};
 
 /// The stores that run in this process; keep it for as long as they are used.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Embedded {
     /// Unless `database.url` is set.
     pub postgres: Option<EmbeddedPostgres>,

@@ -7,11 +7,12 @@ pub mod data_dir;
 pub mod doctor;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod lambda;
 pub mod serve;
 pub mod start;
 pub mod tcp;
 
-use crate::config::{Config, HostChoice};
+use crate::config::Config;
 
 /// Where requests and jobs come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +28,7 @@ pub enum Host {
 impl Host {
     /// The host the configuration asks for, or else the one that is there.
     pub fn detect(config: &Config) -> Self {
-        let lambda = match config.host {
-            HostChoice::Auto => config.surroundings.lambda,
-            HostChoice::Lambda => true,
-            HostChoice::Tcp => false,
-        };
-        match (lambda, config.surroundings.ecs) {
+        match (config.on_lambda(), config.surroundings.ecs) {
             (true, _) => Self::Lambda,
             (false, true) => Self::Ecs,
             (false, false) => Self::Tcp,
@@ -43,7 +39,7 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Surroundings;
+    use crate::config::{HostChoice, Surroundings};
 
     fn detected(host: HostChoice, variable: &str) -> Host {
         let stores = "[database]\nurl = \"postgresql://u@db/m\"";

@@ -15,10 +15,12 @@ use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
 use crate::queue::{Local, Queue, sqs};
+use crate::store::connect;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
-use crate::store::{connect, table};
+use crate::store::secrets::{AdminKey, Held};
+use crate::store::table;
 
 /// The name of the project a laptop begins with.
 const DEFAULT_PROJECT: &str = "default";
@@ -33,7 +35,7 @@ pub struct Started {
     pub app: Arc<App>,
     #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "it is ()"))]
     stores: Stores,
-    _dir: DataDir,
+    _dir: Option<DataDir>,
 }
 
 #[cfg(feature = "embedded")]
@@ -71,31 +73,22 @@ impl Started {
 /// The data directory is in use or unreadable, or a store does not start; the
 /// message names it and the way out.
 pub async fn assemble(config: Config) -> anyhow::Result<Started> {
-    let dir = open_data_dir(&config.data_dir)?;
-    let admin_key = match config.admin_key.expose_secret() {
-        "" => dir.secret_file("admin_key", || format!("mradmin_{}", random_text()))?,
-        _ => config.admin_key.clone(),
+    let dir = match needs_dir(&config) {
+        true => Some(open_data_dir(&config.data_dir)?),
+        false => None,
     };
-    check_key_ring(&dir)?;
-    let key_ring = dir.secret_file(KEY_RING_FILE, || {
-        let ring =
-            KeyRing::generate(LOCAL_KEY_ID, random()).expect("the key's name is a valid one");
-        ring.to_json().expose_secret().to_owned()
-    })?;
-    let key_ring = KeyRing::parse(key_ring.expose_secret()).map_err(|invalid| {
-        let path = dir.path().join(KEY_RING_FILE);
-        let path = path.display();
-        anyhow::anyhow!("data_dir: cannot read {path}; restore it from a backup: {invalid}")
-    })?;
-    let aws = match config.embedded_dynamodb() && !config.uses_sqs() {
-        true => None,
-        false => Some(connect::aws(&config, connect::http_client()).await),
+    let aws = connect::aws(
+        &config,
+        connect::http_client(connect::file(&config.aws.ca_file))?,
+    )
+    .await;
+    let queue = match config.uses_sqs() {
+        true => Queue::Sqs(sqs::connect(&config, &aws)),
+        false => Queue::Local(Local::new((&config).into())),
     };
-    let queue = match &aws {
-        Some(aws) if config.uses_sqs() => Queue::Sqs(sqs::connect(&config, aws)),
-        _ => Queue::Local(Local::new((&config).into())),
-    };
-    let (dynamo, postgres, stores) = open_stores(&config, &dir, aws.as_ref()).await?;
+    let admin_key = admin_key(&config, &aws, dir.as_ref())?;
+    let key_ring = key_ring(&config, &aws, dir.as_ref())?;
+    let (dynamo, postgres, stores) = open_stores(&config, &aws, dir.as_ref()).await?;
     let app = App::new(
         config,
         Parts {
@@ -111,6 +104,67 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         stores,
         _dir: dir,
     })
+}
+
+/// Whether anything is kept on this disk. On AWS nothing is: its disk is not
+/// there to stay.
+fn needs_dir(config: &Config) -> bool {
+    config.embedded_postgres()
+        || config.embedded_dynamodb()
+        || config.key_ring.secret_arn.is_empty()
+        || (makes_admin_key(config) && !config.surroundings.aws())
+}
+
+fn makes_admin_key(config: &Config) -> bool {
+    config.admin_key.expose_secret().is_empty() && config.admin_key_secret_arn.is_empty()
+}
+
+fn admin_key(
+    config: &Config,
+    aws: &SdkConfig,
+    dir: Option<&DataDir>,
+) -> anyhow::Result<Held<AdminKey>> {
+    if !makes_admin_key(config) {
+        return Ok(match config.admin_key.expose_secret() {
+            "" => Held::remote(
+                connect::secrets_manager(config, aws),
+                &config.admin_key_secret_arn,
+            ),
+            text => Held::given(AdminKey::of(text)),
+        });
+    }
+    let made = || format!("mradmin_{}", random_text());
+    let text = match dir {
+        Some(dir) => dir.secret_file("admin_key", made)?,
+        // A worker on AWS that serves no API: nobody has this one.
+        None => made().into(),
+    };
+    Ok(Held::given(AdminKey::of(text.expose_secret())))
+}
+
+fn key_ring(
+    config: &Config,
+    aws: &SdkConfig,
+    dir: Option<&DataDir>,
+) -> anyhow::Result<Held<KeyRing>> {
+    let Some(dir) = dir.filter(|_| config.key_ring.secret_arn.is_empty()) else {
+        return Ok(Held::remote(
+            connect::secrets_manager(config, aws),
+            &config.key_ring.secret_arn,
+        ));
+    };
+    check_key_ring(dir)?;
+    let text = dir.secret_file(KEY_RING_FILE, || {
+        let ring =
+            KeyRing::generate(LOCAL_KEY_ID, random()).expect("the key's name is a valid one");
+        ring.to_json().expose_secret().to_owned()
+    })?;
+    let ring = KeyRing::parse(text.expose_secret()).map_err(|invalid| {
+        let path = dir.path().join(KEY_RING_FILE);
+        let path = path.display();
+        anyhow::anyhow!("data_dir: cannot read {path}; restore it from a backup: {invalid}")
+    })?;
+    Ok(Held::given(ring))
 }
 
 /// A new key ring beside old stores would be found out at the first delivery,
@@ -132,45 +186,55 @@ fn check_key_ring(dir: &DataDir) -> anyhow::Result<()> {
 #[cfg(feature = "embedded")]
 async fn open_stores(
     config: &Config,
-    dir: &DataDir,
-    aws: Option<&SdkConfig>,
+    aws: &SdkConfig,
+    dir: Option<&DataDir>,
 ) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
-    if config.embedded_postgres() {
-        tracing::info!("starting the embedded PostgreSQL; the first time takes some seconds");
-    }
+    let Some(dir) = dir.filter(|_| config.embedded_postgres()) else {
+        let stores = Stores::default();
+        return Ok((
+            connect::dynamo(config, aws),
+            postgres(config, aws, config.database_url())?,
+            stores,
+        ));
+    };
+    tracing::info!("starting the embedded PostgreSQL; the first time takes some seconds");
     let stores = super::embedded::start(config, dir).await?;
     let dynamo = match &stores.dynamodb {
         Some(embedded) => connect::embedded_dynamo(config, embedded.http_client()),
-        None => remote_dynamo(config, aws),
+        None => connect::dynamo(config, aws),
     };
     let url = match &stores.postgres {
         Some(embedded) => embedded.url().to_owned().into(),
-        None => config.database.url.clone(),
+        None => config.database_url(),
     };
-    Ok((dynamo, postgres(config, url)?, stores))
+    Ok((dynamo, postgres(config, aws, url)?, stores))
 }
 
 #[cfg(not(feature = "embedded"))]
 async fn open_stores(
     config: &Config,
-    _: &DataDir,
-    aws: Option<&SdkConfig>,
+    aws: &SdkConfig,
+    _: Option<&DataDir>,
 ) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
-    let url = config.database.url.clone();
-    Ok((remote_dynamo(config, aws), postgres(config, url)?, ()))
+    Ok((
+        connect::dynamo(config, aws),
+        postgres(config, aws, config.database_url())?,
+        (),
+    ))
 }
 
-fn remote_dynamo(config: &Config, aws: Option<&SdkConfig>) -> Dynamo {
-    let aws = aws.expect("made for every store that is AWS's");
-    connect::dynamo(config, aws)
-}
-
-fn postgres(config: &Config, url: SecretString) -> anyhow::Result<Postgres> {
+fn postgres(config: &Config, aws: &SdkConfig, url: SecretString) -> anyhow::Result<Postgres> {
+    let database = &config.database;
+    let held = !config.embedded_postgres() && !database.secret_arn.is_empty();
+    let login =
+        held.then(|| Held::remote(connect::secrets_manager(config, aws), &database.secret_arn));
     Postgres::new(&Options {
         url,
+        login,
+        ca_file: connect::file(&database.ca_file).map(Into::into),
         pool_size: config.pool_size(),
-        connect_timeout: config.database.connect_timeout,
-        statement_timeout: config.database.statement_timeout,
+        connect_timeout: database.connect_timeout,
+        statement_timeout: database.statement_timeout,
     })
 }
 

@@ -75,7 +75,7 @@ impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        match app.is_admin_key(bearer(parts)?) {
+        match app.is_admin_key(bearer(parts)?).await? {
             true => Ok(Self),
             false => Err(Error::Unauthenticated(
                 "the admin key is needed here".into(),

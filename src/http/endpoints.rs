@@ -146,7 +146,8 @@ pub async fn create(
     };
     check(&app, &row)?;
     let secret = make_secret(&app, new.scheme, new.secret.as_ref())?;
-    let sealed = seal_secret(&app.key_ring, app.random(), &row.id, &secret);
+    let key_ring = app.key_ring.get().await?;
+    let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
     let change = endpoints::create(&app.postgres, &row, &sealed).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     let created = Created {
@@ -369,7 +370,8 @@ pub async fn secret(
     Path(id): Path<EndpointId>,
 ) -> Result<Json<SigningSecret>> {
     let sealed = endpoints::current_secret(&app.postgres, &caller.project, &id).await?;
-    let secret = open_secret(&app.key_ring, &id, &sealed)?;
+    let key_ring = app.key_ring.get().await?;
+    let secret = open_secret(&key_ring, &id, &sealed)?;
     Ok(Json((&secret).into()))
 }
 
@@ -402,7 +404,8 @@ pub async fn rotate_secret(
 ) -> Result<Json<SigningSecret>> {
     let now = app::now();
     let secret = make_secret(&app, rotation.scheme, rotation.secret.as_ref())?;
-    let sealed = seal_secret(&app.key_ring, app.random(), &id, &secret);
+    let key_ring = app.key_ring.get().await?;
+    let sealed = seal_secret(&key_ring, app.random(), &id, &secret);
     let ends = now.saturating_add(OVERLAP).map_err(Error::internal)?;
     let change =
         endpoints::rotate_secret(&app.postgres, &caller.project, &id, &sealed, now, ends).await?;

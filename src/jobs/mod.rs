@@ -7,6 +7,7 @@
 pub mod deliver;
 pub mod disable;
 pub mod fan_out;
+pub mod ingest;
 mod poll;
 pub mod sweep;
 pub mod worker;

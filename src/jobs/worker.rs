@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{poll, run, sweep};
+use super::{ingest, poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::Error;
@@ -30,6 +30,9 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
             }
             Queue::Sqs(_) => poll::start(app, stop, &mut tasks),
         }
+    }
+    if config.handles(Handler::Ingest) && !config.sqs.ingest_url.is_empty() {
+        tasks.spawn(ingest::poll_often(app.clone(), stop.clone()));
     }
     if config.handles(Handler::Sweep) {
         tasks.spawn(sweep_often(app.clone(), stop.clone()));

@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod event;
 pub mod filter;
 pub mod id;
+pub mod ingest;
 pub mod job;
 pub mod key;
 pub mod retry;

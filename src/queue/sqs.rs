@@ -53,17 +53,19 @@ const TRIAL_JOBS: usize = keys::DUE_SHARDS as usize;
 /// How long an SQS that refused is left alone by senders.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// One of the two queues.
+/// One of the queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
     /// Jobs that find an event's endpoints.
     FanOut,
     /// Jobs about one endpoint.
     Deliver,
+    /// What AWS sources send: received, and never sent to.
+    Ingest,
 }
 
 impl Name {
-    /// Both.
+    /// Those of jobs.
     pub const ALL: [Self; 2] = [Self::FanOut, Self::Deliver];
 
     /// Where `job` goes.
@@ -79,6 +81,7 @@ impl Name {
         match self {
             Self::FanOut => "fan_out",
             Self::Deliver => "deliver",
+            Self::Ingest => "ingest",
         }
     }
 }
@@ -90,6 +93,8 @@ pub struct SqsOptions {
     pub fan_out_url: String,
     /// Queue of [`Name::Deliver`].
     pub deliver_url: String,
+    /// Queue of [`Name::Ingest`]; empty without.
+    pub ingest_url: String,
     /// Where messages go that no worker can use.
     pub parked_url: Option<String>,
     /// How long a job is left to its worker before the sweeper takes it up.
@@ -113,6 +118,8 @@ pub struct Sqs {
 /// A message that was received and is hidden from others for a while.
 #[derive(Debug)]
 pub struct Received {
+    /// SQS's id of it.
+    pub id: String,
     /// Its body.
     pub body: String,
     /// When it was first sent.
@@ -142,6 +149,7 @@ pub fn connect(config: &Config, aws: &SdkConfig) -> Sqs {
     let options = SqsOptions {
         fan_out_url: config.sqs.fan_out_url.clone(),
         deliver_url: config.sqs.deliver_url.clone(),
+        ingest_url: config.sqs.ingest_url.clone(),
         parked_url: (!parked_url.is_empty()).then(|| parked_url.clone()),
         lease: config.sweep.sqs_lease,
         visibility: VISIBILITY,
@@ -180,13 +188,14 @@ impl Sqs {
         match name {
             Name::FanOut => &self.options.fan_out_url,
             Name::Deliver => &self.options.deliver_url,
+            Name::Ingest => &self.options.ingest_url,
         }
     }
 
     fn sending(&self, name: Name) -> &Sending {
         match name {
             Name::FanOut => &self.fan_outs,
-            Name::Deliver => &self.deliveries,
+            Name::Deliver | Name::Ingest => &self.deliveries,
         }
     }
 
@@ -364,6 +373,7 @@ fn received(from: Name, message: Message) -> Option<Received> {
     let count = attribute(MessageSystemAttributeName::ApproximateReceiveCount);
     let sent = attribute(MessageSystemAttributeName::SentTimestamp);
     Some(Received {
+        id: message.message_id.unwrap_or_default(),
         sent: sent.and_then(|ms| Timestamp::from_millisecond(ms).ok()),
         receipt: Receipt {
             from,

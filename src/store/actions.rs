@@ -45,6 +45,13 @@ const fn call(
     }
 }
 
+/// Calls of Secrets Manager, on the secrets that the configuration names.
+pub const SECRETS_MANAGER: &[Call] = &[call(
+    "get_secret_value",
+    &["secretsmanager:GetSecretValue"],
+    &[Api, Worker, Migrate],
+)];
+
 /// Calls of DynamoDB, on the table; queries are made of its indexes too.
 pub const DYNAMODB: &[Call] = &[
     call("get_item", &["dynamodb:GetItem"], &[Api, Worker]),
@@ -94,7 +101,7 @@ pub const SQS: &[Call] = &[
 
 /// The IAM actions that `role` needs.
 pub fn of(role: Role) -> BTreeSet<&'static str> {
-    let calls = DYNAMODB.iter().chain(SQS);
+    let calls = DYNAMODB.iter().chain(SQS).chain(SECRETS_MANAGER);
     let made = calls.filter(|call| call.roles.contains(&role));
     made.flat_map(|call| call.actions).copied().collect()
 }

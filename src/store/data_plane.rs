@@ -20,6 +20,7 @@ use super::api_keys::ApiKey;
 use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable};
 use super::endpoints::SealedEndpoint;
 use super::keys;
+use super::secrets::Held;
 use crate::error::{Error, Result};
 use crate::model::endpoint::{Signer, State, Target, Targets};
 use crate::model::filter::Filter;
@@ -51,7 +52,7 @@ pub struct Grant {
 #[derive(Clone)]
 pub struct DataPlane {
     dynamo: Dynamo,
-    key_ring: Arc<KeyRing>,
+    key_ring: Held<KeyRing>,
     grants: Cache<[u8; 32], Option<Grant>>,
     views: Cache<ProjectId, Arc<View>>,
     /// Counts invalidations, so that a read begun before one is not kept after.
@@ -69,7 +70,7 @@ impl DataPlane {
     /// `keys_max` keys and `projects_max` projects for `ttl`.
     pub fn new(
         dynamo: Dynamo,
-        key_ring: Arc<KeyRing>,
+        key_ring: Held<KeyRing>,
         ttl: Duration,
         keys_max: u64,
         projects_max: u64,
@@ -133,13 +134,15 @@ impl DataPlane {
 
     async fn read_view(&self, project: &ProjectId) -> Result<Arc<View>> {
         let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
-        for item in self.read_partition(&keys::project(project)).await? {
+        let items = self.read_partition(&keys::project(project)).await?;
+        let key_ring = self.key_ring_for(&items).await;
+        for item in items {
             // What a newer version keeps here is none of this one's business.
             let Some(id) = item.str("sk")?.strip_prefix("endpoint#") else {
                 continue;
             };
             let id: EndpointId = id.parse().map_err(Error::internal)?;
-            match self.read_target(&id, &item) {
+            match read_target(key_ring.as_deref(), &id, &item) {
                 Ok(target) => targets.push(target),
                 // One unreadable endpoint must not silence the others.
                 Err(error) => {
@@ -151,6 +154,20 @@ impl DataPlane {
         }
         let targets = Targets::new(targets, unreadable);
         Ok(Arc::new(View { targets }))
+    }
+
+    /// What opens secrets, if there are any to open and it is to be had.
+    async fn key_ring_for(&self, items: &[Item]) -> Option<Arc<KeyRing>> {
+        if !items.iter().any(|item| item.contains_key("secrets")) {
+            return None;
+        }
+        let key_ring = self.key_ring.get().await;
+        key_ring
+            .inspect_err(|error| {
+                let cause = std::error::Error::source(error).map(|cause| format!("{cause:#}"));
+                tracing::error!(%error, cause, "no key ring: deliveries wait");
+            })
+            .ok()
     }
 
     /// All items of a partition.
@@ -176,43 +193,6 @@ impl DataPlane {
                 return Ok(items);
             }
         }
-    }
-
-    fn read_target(&self, id: &EndpointId, item: &Item) -> Result<Target> {
-        let event_types: Vec<_> = texts(item, "event_types").collect();
-        let secrets = match item.get("secrets") {
-            Some(AttributeValue::L(list)) => list.as_slice(),
-            _ => &[],
-        };
-        let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
-        Ok(Target {
-            id: id.clone(),
-            url: item.parse("url")?,
-            filter: Filter::new(&event_types, item.str_opt("tenant"))?,
-            state: item.parse("state")?,
-            // Events match without it; a delivery that nothing signs waits.
-            secrets: secrets
-                .filter_map(|secret| match self.open(id, secret) {
-                    Ok(signer) => Some(signer),
-                    Err(error) => {
-                        let error = format!("{:#}", anyhow::Error::from(error));
-                        tracing::error!(endpoint.id = %id, error, "secret cannot be opened");
-                        None
-                    }
-                })
-                .collect(),
-        })
-    }
-
-    fn open(&self, id: &EndpointId, secret: &Item) -> Result<Signer> {
-        let sealed = secret
-            .bytes_opt("sealed")
-            .ok_or_else(|| Error::internal(anyhow::anyhow!("a secret of {id} has no bytes")))?;
-        let expires_at = secret.num_opt("expires").map(Timestamp::from_millisecond);
-        Ok(Signer {
-            secret: open_secret(&self.key_ring, id, sealed)?,
-            expires_at: expires_at.transpose().map_err(Error::internal)?,
-        })
     }
 
     /// Reads with `read` again if an invalidation came in between: what a slow
@@ -398,6 +378,43 @@ pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Se
         id.as_str().as_bytes(),
         secret.to_text().expose_secret().as_bytes(),
     )
+}
+
+fn read_target(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Result<Target> {
+    let event_types: Vec<_> = texts(item, "event_types").collect();
+    let secrets = match item.get("secrets") {
+        Some(AttributeValue::L(list)) => list.as_slice(),
+        _ => &[],
+    };
+    let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
+    Ok(Target {
+        id: id.clone(),
+        url: item.parse("url")?,
+        filter: Filter::new(&event_types, item.str_opt("tenant"))?,
+        state: item.parse("state")?,
+        // Events match without it; a delivery that nothing signs waits.
+        secrets: secrets
+            .filter_map(|secret| match open(key_ring?, id, secret) {
+                Ok(signer) => Some(signer),
+                Err(error) => {
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    tracing::error!(endpoint.id = %id, error, "secret cannot be opened");
+                    None
+                }
+            })
+            .collect(),
+    })
+}
+
+fn open(key_ring: &KeyRing, id: &EndpointId, secret: &Item) -> Result<Signer> {
+    let sealed = secret
+        .bytes_opt("sealed")
+        .ok_or_else(|| Error::internal(anyhow::anyhow!("a secret of {id} has no bytes")))?;
+    let expires_at = secret.num_opt("expires").map(Timestamp::from_millisecond);
+    Ok(Signer {
+        secret: open_secret(key_ring, id, sealed)?,
+        expires_at: expires_at.transpose().map_err(Error::internal)?,
+    })
 }
 
 fn is_canceled<R>(

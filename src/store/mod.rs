@@ -19,5 +19,6 @@ pub mod keys;
 pub mod outbox;
 pub mod postgres;
 pub mod projects;
+pub mod secrets;
 pub mod table;
 pub mod timeline;

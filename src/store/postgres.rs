@@ -1,17 +1,20 @@
 //! The PostgreSQL pool and migrations; errors classified once.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError};
 use deadpool_postgres::{RecyclingMethod, Runtime, Timeouts};
-use rustls::RootCertStore;
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::NoTls;
-use tokio_postgres::config::SslMode;
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::error::SqlState;
 
+use self::login::{LoggingIn, Logins};
+use super::secrets::{Held, Login};
 use crate::error::{Error, Result};
+
+mod login;
 
 mod embedded_migrations {
     refinery::embed_migrations!("migrations");
@@ -24,6 +27,7 @@ mod embedded_migrations {
 #[derive(Clone)]
 pub struct Postgres {
     pool: Pool,
+    logins: Arc<Logins>,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -39,6 +43,11 @@ impl std::fmt::Debug for Postgres {
 pub struct Options {
     /// `postgresql://…`.
     pub url: SecretString,
+    /// Who logs in, in place of who is in the URL.
+    pub login: Option<Held<Login>>,
+    /// A PEM file of the certificate authorities that the server may be of; the
+    /// public ones without.
+    pub ca_file: Option<PathBuf>,
     /// Connections at most.
     pub pool_size: usize,
     /// For a new connection, and for a free one.
@@ -63,10 +72,13 @@ impl Postgres {
         let recycle = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let manager = match config.get_ssl_mode() {
-            SslMode::Disable => Manager::from_config(config, NoTls, recycle),
-            _ => Manager::from_config(config, tls(), recycle),
-        };
+        let logins = Arc::new(Logins::new(
+            options.login.clone(),
+            options.ca_file.clone(),
+            config.get_ssl_mode(),
+        ));
+        let connect = LoggingIn(logins.clone());
+        let manager = Manager::from_connect(config, connect, recycle);
         let timeout_ms = options.statement_timeout.as_millis();
         let pool = Pool::builder(manager)
             .max_size(options.pool_size)
@@ -83,24 +95,31 @@ impl Postgres {
                 })
             }))
             .build()?;
-        Ok(Self { pool })
+        Ok(Self { pool, logins })
     }
 
-    /// A connection.
+    /// A connection. After a rotation of the login the first one that is refused
+    /// fetches the new one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when none is to be had in time.
+    /// [`Error::Unavailable`] when none is to be had in time; as [`Held::get`].
     pub async fn get(&self) -> Result<Object> {
-        self.connection().await.map_err(unavailable)
+        self.logins.fetch().await?;
+        let refused = match self.pool.get().await {
+            Err(error) if is_refused(&error) => error,
+            got => return got.map_err(|error| unavailable(cause(error))),
+        };
+        if !self.logins.renew().await? {
+            return Err(unavailable(cause(refused)));
+        }
+        tracing::info!("database login renewed: the last one was refused");
+        let got = self.pool.get().await;
+        got.map_err(|error| unavailable(cause(error)))
     }
 
     async fn connection(&self) -> anyhow::Result<Object> {
-        self.pool.get().await.map_err(|error| match error {
-            // The pool's own text says nothing of use and repeats the cause.
-            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
-                error.into()
-            }
-            PoolError::Timeout(_) => anyhow!("no connection within database.connect_timeout_s"),
+        self.get().await.map_err(|error| match error {
+            Error::Unavailable { source, .. } | Error::Internal(source) => source,
             other => other.into(),
         })
     }
@@ -180,17 +199,27 @@ impl Postgres {
 
 const HISTORY_EXISTS: &str = "select to_regclass('refinery_schema_history') is not null";
 
-fn tls() -> MakeRustlsConnect {
-    let roots = RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+fn cause(error: PoolError) -> anyhow::Error {
+    match error {
+        // The pool's own text says nothing of use and repeats the cause.
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+            error.into()
+        }
+        PoolError::Timeout(_) => anyhow!("no connection within database.connect_timeout_s"),
+        other => other.into(),
+    }
+}
+
+/// Whether the server knows no such login: 28P01, or 28000 for a role that is
+/// gone.
+fn is_refused(error: &PoolError) -> bool {
+    let PoolError::Backend(error) = error else {
+        return false;
     };
-    let provider = rustls::crypto::ring::default_provider().into();
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    MakeRustlsConnect::new(config)
+    matches!(
+        error.code(),
+        Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+    )
 }
 
 fn unavailable(source: anyhow::Error) -> Error {

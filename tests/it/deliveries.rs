@@ -24,7 +24,8 @@ pub async fn project_endpoints(harness: &Harness, url: &str, count: usize) {
     for _ in 0..count {
         let id = EndpointId::new(now.as_millisecond(), harness.app.random());
         let secret = Secret::generate(Scheme::V1, harness.app.random());
-        let sealed = seal_secret(&harness.app.key_ring, harness.app.random(), &id, &secret);
+        let key_ring = harness.app.key_ring.get().await.unwrap();
+        let sealed = seal_secret(&key_ring, harness.app.random(), &id, &secret);
         let endpoint = Endpoint {
             id,
             project: harness.project.parse().unwrap(),

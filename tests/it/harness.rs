@@ -21,6 +21,7 @@ use millrace::model::seal::KeyRing;
 use millrace::queue::{Local, Queue};
 use millrace::store::dynamo::Dynamo;
 use millrace::store::postgres::Postgres;
+use millrace::store::secrets::{AdminKey, Held};
 use millrace::store::table;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -64,8 +65,8 @@ fn app_with_key(
             dynamo: dynamo.clone(),
             postgres,
             queue,
-            admin_key: ADMIN_KEY.into(),
-            key_ring,
+            admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
+            key_ring: Held::given(key_ring),
         },
     )
     .unwrap()
@@ -147,6 +148,12 @@ impl Harness {
         let queue = local(&config);
         let app = app(config, queue, &self.dynamo, shared_postgres().await);
         self.beside(app)
+    }
+
+    /// Another instance on the same stores, configured otherwise.
+    pub async fn configured(&self, config: Config) -> Self {
+        let queue = local(&config);
+        self.beside(app(config, queue, &self.dynamo, shared_postgres().await))
     }
 
     /// Another instance on the same stores, whose key ring holds another key.

@@ -118,6 +118,10 @@ fn only_the_store_speaks_to_stores() {
             "src/{file} calls PostgreSQL outside src/store"
         );
         assert!(
+            in_store || !text.contains("aws_sdk_secretsmanager::"),
+            "src/{file} calls Secrets Manager outside src/store"
+        );
+        assert!(
             file.starts_with("queue/") || !text.contains("aws_sdk_sqs::"),
             "src/{file} calls SQS outside src/queue"
         );
@@ -162,7 +166,10 @@ fn every_call_of_aws_is_listed_for_policies() {
             }
         }
     }
-    let listed = actions::DYNAMODB.iter().chain(actions::SQS);
+    let listed = actions::DYNAMODB
+        .iter()
+        .chain(actions::SQS)
+        .chain(actions::SECRETS_MANAGER);
     let listed: BTreeSet<String> = listed.map(|call| call.method.to_owned()).collect();
     assert_eq!(called, listed);
 }

@@ -10,6 +10,7 @@ mod deliveries;
 mod endpoints;
 mod events;
 mod harness;
+mod lambda;
 mod layers;
 mod outage;
 #[cfg(feature = "embedded")]

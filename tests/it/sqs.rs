@@ -41,7 +41,7 @@ fn builder(url: &str) -> Builder {
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::from_keys("test", "test", None))
         .endpoint_url(url)
-        .http_client(connect::http_client())
+        .http_client(connect::http_client(None).unwrap())
 }
 
 impl Queues {
@@ -65,6 +65,7 @@ impl Queues {
         let options = SqsOptions {
             fan_out_url: make("fan-out").await,
             deliver_url: make("deliver").await,
+            ingest_url: String::new(),
             parked_url: Some(make("parked").await),
             lease: Duration::from_secs(30),
             visibility: Duration::from_secs(2),
@@ -89,6 +90,7 @@ impl Queues {
         match name {
             Name::FanOut => &self.options.fan_out_url,
             Name::Deliver => &self.options.deliver_url,
+            Name::Ingest => &self.options.ingest_url,
         }
     }
 
@@ -554,6 +556,7 @@ fn out_of_reach() -> Queue {
     let options = SqsOptions {
         fan_out_url: "http://127.0.0.1:1/0/fan-out".into(),
         deliver_url: "http://127.0.0.1:1/0/deliver".into(),
+        ingest_url: String::new(),
         parked_url: None,
         lease: Duration::from_secs(30),
         visibility: Duration::from_mins(1),

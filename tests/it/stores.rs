@@ -69,6 +69,8 @@ pub async fn shared_postgres() -> Postgres {
 pub fn postgres(url: &str, pool_size: usize) -> Postgres {
     Postgres::new(&Options {
         url: url.to_owned().into(),
+        login: None,
+        ca_file: None,
         pool_size,
         connect_timeout: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(10),
@@ -135,7 +137,7 @@ pub fn dynamo() -> Dynamo {
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::from_keys("test", "test", None))
         .endpoint_url(url)
-        .http_client(connect::http_client())
+        .http_client(connect::http_client(None).unwrap())
         .build();
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

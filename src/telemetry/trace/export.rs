@@ -201,7 +201,8 @@ impl Exporter {
         let provider = self
             .provider
             .get_or_try_init(async || {
-                let aws = connect::aws(&self.config, connect::http_client()).await;
+                let http = connect::http_client(connect::file(&self.config.aws.ca_file))?;
+                let aws = connect::aws(&self.config, http).await;
                 match aws.credentials_provider() {
                     Some(provider) => Ok(provider),
                     None => bail!("there is no source of AWS credentials"),

@@ -1,0 +1,45 @@
+# syntax=docker/dockerfile:1
+# One image for ECS and for Lambda: the same binary, which finds out where it is.
+#
+#   docker build -t millrace .
+#   docker run --rm -p 8080:8080 -e MILLRACE_DATABASE__URL=… millrace
+#
+# Both stages are of Debian 13, for their C library to be the same.
+
+FROM rust:1.95-slim-trixie AS build
+WORKDIR /build
+# ring compiles C.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+
+# Dependencies alone, so that a change of ours builds only ours.
+COPY rust-toolchain.toml Cargo.toml Cargo.lock ./
+RUN mkdir src \
+    && touch src/lib.rs \
+    && echo 'fn main() {}' >src/main.rs \
+    && cargo build --locked --profile dist --no-default-features \
+    && rm -rf src target/dist/.fingerprint/millrace-*
+
+COPY config.toml ./
+COPY migrations migrations
+COPY src src
+RUN cargo build --locked --profile dist --no-default-features
+
+# Has a C library, public authorities and an unprivileged user, and no shell.
+FROM gcr.io/distroless/cc-debian13:nonroot
+# The authorities of RDS in every region, for MILLRACE_DATABASE__CA_FILE. When AWS
+# changes the file the build fails here: compare it, then change the checksum.
+ADD --checksum=sha256:e5bb2084ccf45087bda1c9bffdea0eb15ee67f0b91646106e466714f9de3c7e3 --chmod=644 \
+    https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem /etc/ssl/certs/rds.pem
+COPY --from=build /build/target/dist/millrace /usr/local/bin/millrace
+COPY LICENSE /usr/share/doc/millrace/LICENSE
+# Everything else it needs says the platform, or who runs it.
+ENV MILLRACE_HTTP__LISTEN=0.0.0.0:8080 \
+    MILLRACE_LOG__FORMAT=json \
+    MILLRACE_DATA_DIR=/home/nonroot/data
+# The image's user `nonroot`.
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["/usr/local/bin/millrace"]

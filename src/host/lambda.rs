@@ -1,0 +1,244 @@
+//! The Lambda runtime API: requests, queue batches, the schedule and AWS's own
+//! events, all to one function and told apart by payload.
+//!
+//! Starts with nothing a first request would not need: no connection, no secret,
+//! no file. What a payload carries is never taken for another kind: an HTTP
+//! request is one whatever its path and body, and a job comes only from a
+//! queue of ours, known by its ARN.
+
+mod batch;
+mod extension;
+mod payload;
+mod request;
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use lambda_http::request::LambdaRequest;
+use lambda_runtime::{Context, Diagnostic, LambdaEvent, service_fn};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::start;
+use crate::app::{self, App};
+use crate::config::{Config, Handler};
+use crate::error::Error;
+use crate::http;
+use crate::jobs::{ingest, sweep};
+use crate::model::ingest::Notification;
+use crate::telemetry::scope::Scope;
+
+use batch::BatchResponse;
+use payload::{Kind, Unreadable};
+
+type Invoked = Pin<Box<dyn Future<Output = Result<Answer, Failed>> + Send>>;
+
+/// Kept back from an invocation's time for its answer to reach Lambda.
+const ANSWER_TIME: Duration = Duration::from_millis(500);
+
+/// The runtime for Lambda: one thread, unless invocations come several at a time
+/// (Lambda Managed Instances).
+///
+/// # Errors
+/// When the system gives no threads.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let concurrency = std::env::var("AWS_LAMBDA_MAX_CONCURRENCY");
+    let concurrency = concurrency.ok().and_then(|text| text.parse::<u32>().ok());
+    let mut builder = match concurrency {
+        Some(2..) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build()
+}
+
+/// Answers invocations until Lambda ends the process.
+///
+/// # Errors
+/// The configuration lacks what Lambda needs, or the runtime API is gone.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let started = start::assemble(config).await?;
+    let function = Function::new(started.app.clone());
+    // Before the first poll for work, which ends the time for it.
+    extension::register().await;
+    let polling = lambda_runtime::run_concurrent(service_fn(move |event| {
+        let function = function.clone();
+        // Boxed, for this future is large and lambda_runtime moves it about.
+        Box::pin(async move { function.invoke(event).await }) as Invoked
+    }));
+    tokio::select! {
+        ended = polling => ended.map_err(|error| anyhow::anyhow!("lambda runtime API: {error}"))?,
+        signal = super::tcp::shutdown_signal() => signal?,
+    }
+    started.stop().await;
+    Ok(())
+}
+
+/// The one function.
+#[derive(Debug, Clone)]
+pub struct Function {
+    app: Arc<App>,
+    /// Made at the first request: a queue's function never needs it.
+    router: Arc<OnceLock<Router>>,
+}
+
+/// What an invocation is answered with.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+#[expect(missing_docs, reason = "the names say it")]
+#[expect(clippy::large_enum_variant, reason = "made once an invocation")]
+pub enum Answer {
+    Http(request::Answer),
+    Batch(BatchResponse),
+    Done(()),
+}
+
+/// Why an invocation failed; Lambda shows its name and text.
+#[derive(thiserror::Error)]
+pub enum Failed {
+    /// The payload is none of those documented, or not as documented.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// The payload asks for work that `handlers` leaves out.
+    #[error("handlers: {0:?} is not among them, and this payload needs it")]
+    HandlerOff(Handler),
+    /// The work did not get done; Lambda or the sender tries again.
+    #[error("{0}")]
+    Work(#[source] Error),
+}
+
+/// One line, as the runtime logs it.
+impl std::fmt::Debug for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "invocation failed: {}: {self}", self.name())?;
+        match self {
+            Self::Work(error) => match std::error::Error::source(error) {
+                Some(source) => write!(f, ": {source:#}"),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Failed {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "Millrace.UnreadablePayload",
+            Self::HandlerOff(_) => "Millrace.HandlerOff",
+            Self::Work(Error::Unavailable { .. }) => "Millrace.Unavailable",
+            Self::Work(_) => "Millrace.Failed",
+        }
+    }
+}
+
+impl From<Failed> for Diagnostic {
+    fn from(failed: Failed) -> Self {
+        Self {
+            error_type: failed.name().to_owned(),
+            error_message: failed.to_string(),
+        }
+    }
+}
+
+impl Function {
+    /// A function that does what `app`'s configuration says.
+    pub fn new(app: Arc<App>) -> Self {
+        let router = Arc::default();
+        Self { app, router }
+    }
+
+    /// Answers one invocation.
+    ///
+    /// # Errors
+    /// [`Failed`]; a record of a queue's batch that fails is no error but part of
+    /// the answer.
+    pub async fn invoke(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Failed> {
+        let LambdaEvent { payload, context } = event;
+        let trace_id = context.xray_trace_id.clone();
+        let scope = Scope::invocation(&context.request_id, trace_id.as_deref());
+        let answer = scope.around(self.answer(payload.get(), context)).await;
+        // Lambda may freeze the process once it has the answer.
+        self.app.telemetry.flush().await;
+        answer
+    }
+
+    async fn answer(&self, json: &str, context: Context) -> Result<Answer, Failed> {
+        match payload::kind(json)? {
+            Kind::Request(shape) => {
+                let request = payload::request(shape, json)?;
+                Ok(Answer::Http(self.request(request, context).await))
+            }
+            Kind::Queue => {
+                let messages = payload::messages(json)?;
+                let patience = patience(&context);
+                let answer = batch::run(&self.app, &messages, patience).await;
+                Ok(Answer::Batch(answer))
+            }
+            Kind::Schedule => self.sweep(&context).await.map(Answer::Done),
+            Kind::Notification => self.ingest(json).await.map(Answer::Done),
+        }
+    }
+
+    async fn request(&self, request: LambdaRequest, context: Context) -> request::Answer {
+        let router = self
+            .router
+            .get_or_init(|| match self.app.config.handles(Handler::Http) {
+                true => http::router(self.app.clone()),
+                false => http::health_router(self.app.clone()),
+            });
+        request::answer(router.clone(), request, context).await
+    }
+
+    /// Sweeps until nothing more is due, and repairs.
+    async fn sweep(&self, context: &Context) -> Result<(), Failed> {
+        self.need(Handler::Sweep)?;
+        let patience = patience(context);
+        let sweeping = async {
+            while let sweep::Swept {
+                more: true,
+                enqueued: 1..,
+                ..
+            } = sweep::sweep(&self.app, app::now()).await?
+            {}
+            Ok(())
+        };
+        // Whatever time does not suffice for is due at the next minute, too.
+        if let Ok(swept) = tokio::time::timeout(patience / 2, sweeping).await {
+            swept.map_err(Failed::Work)?;
+        }
+        // The control plane may be down; that is no reason to fail a sweep that
+        // the data plane alone was to have.
+        match tokio::time::timeout(patience / 4, sweep::repair(&self.app, sweep::REPAIR_AGE)).await
+        {
+            Ok(Ok(0)) => {}
+            Ok(Ok(changes)) => tracing::info!(changes, "control-plane changes projected late"),
+            Ok(Err(error)) => tracing::warn!(%error, "outbox left for later"),
+            Err(_) => tracing::warn!("outbox left for later: out of time"),
+        }
+        Ok(())
+    }
+
+    /// AWS's own events, sent to the function itself.
+    async fn ingest(&self, json: &str) -> Result<(), Failed> {
+        self.need(Handler::Ingest)?;
+        let notification = Notification::Invocation { json };
+        ingest::ingest(&self.app, &notification, app::now())
+            .await
+            .map_err(Failed::Work)
+    }
+
+    fn need(&self, handler: Handler) -> Result<(), Failed> {
+        match self.app.config.handles(handler) {
+            true => Ok(()),
+            false => Err(Failed::HandlerOff(handler)),
+        }
+    }
+}
+
+/// How long the work of an invocation may take.
+fn patience(context: &Context) -> Duration {
+    let left = context.deadline().duration_since(SystemTime::now());
+    left.unwrap_or_default().saturating_sub(ANSWER_TIME)
+}

@@ -1,0 +1,107 @@
+//! A queue's batch: each message by itself, and only those that failed come
+//! again.
+
+use std::time::Duration;
+
+use futures_util::future;
+use serde::Serialize;
+
+use super::payload::Message;
+use crate::app::{self, App};
+use crate::config::Handler;
+use crate::error::{Error, Result};
+use crate::jobs::{self, ingest};
+use crate::model::ingest::Notification;
+use crate::model::job::{Envelope, Job};
+
+/// Lambda's partial batch response: SQS keeps what it names and deletes the rest.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchResponse {
+    /// The messages to send again.
+    pub batch_item_failures: Vec<ItemFailure>,
+}
+
+/// A message that failed.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemFailure {
+    /// Its `messageId`.
+    pub item_identifier: String,
+}
+
+/// Does what `messages` ask for, all at a time; what takes longer than
+/// `patience` has failed.
+pub async fn run(app: &App, messages: &[Message<'_>], patience: Duration) -> BatchResponse {
+    let done = future::join_all(messages.iter().map(|message| async move {
+        let done = tokio::time::timeout(patience, one(app, message)).await;
+        if done.is_err() {
+            let queue = message.queue();
+            tracing::warn!(message.id = %message.message_id, queue, "out of time: it comes again");
+        }
+        (!matches!(done, Ok(Ok(())))).then(|| ItemFailure {
+            item_identifier: message.message_id.clone().into_owned(),
+        })
+    }))
+    .await;
+    BatchResponse {
+        batch_item_failures: done.into_iter().flatten().collect(),
+    }
+}
+
+/// Logs a failure, unless the job has done so.
+fn failed(message: &Message<'_>, error: &Error) {
+    let cause = std::error::Error::source(error).map(|source| format!("{source:#}"));
+    let queue = message.queue();
+    tracing::warn!(message.id = %message.message_id, queue, %error, cause, "message failed: it comes again");
+}
+
+/// Does what one message asks for. Only a queue of ours carries jobs: whatever
+/// comes from another is a message of somebody's, whatever it looks like.
+async fn one(app: &App, message: &Message<'_>) -> Result<()> {
+    let sqs = &app.config.sqs;
+    let is = |url: &str| !url.is_empty() && url.rsplit('/').next() == Some(message.queue());
+    if is(&sqs.fan_out_url) || is(&sqs.deliver_url) {
+        return job(app, message).await;
+    }
+    let notification = Notification::Message {
+        id: &message.message_id,
+        queue_arn: &message.queue_arn,
+        sent: message.sent(),
+        body: &message.body,
+    };
+    let ingested = async {
+        need(app, Handler::Ingest)?;
+        ingest::ingest(app, &notification, app::now()).await
+    };
+    ingested.await.inspect_err(|error| failed(message, error))
+}
+
+async fn job(app: &App, message: &Message<'_>) -> Result<()> {
+    let now = app::now();
+    let Envelope { job, trace } = match Envelope::open(&message.body, message.sent(), now) {
+        Ok(envelope) => envelope,
+        Err(why) => {
+            return match app.queue.park(message.queue(), &message.body, &why).await {
+                true => Ok(()),
+                // It has said so.
+                false => Err(Error::internal(anyhow::anyhow!("not parked: {why}"))),
+            };
+        }
+    };
+    let handler = match job {
+        Job::FanOut { .. } => Handler::FanOut,
+        Job::Deliver { .. } | Job::Disable { .. } => Handler::Deliver,
+    };
+    need(app, handler).inspect_err(|error| failed(message, error))?;
+    jobs::run(app, job, trace.as_deref(), now).await
+}
+
+fn need(app: &App, handler: Handler) -> Result<()> {
+    match app.config.handles(handler) {
+        true => Ok(()),
+        false => Err(Error::internal(anyhow::anyhow!(
+            "handlers: {handler:?} is not among them, and this queue needs it"
+        ))),
+    }
+}

@@ -1,0 +1,163 @@
+//! Logging in: who, and which authorities may vouch for the server.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use deadpool_postgres::{ConfigConnectImpl, Connect};
+use futures_util::future::BoxFuture;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use secrecy::ExposeSecret;
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::super::secrets::{Held, Login};
+use crate::error::{Error, Result};
+
+/// What the pool connects with, made ready before it is asked to: it could
+/// neither wait for a secret nor say why there is none.
+pub(super) struct Logins {
+    secret: Option<Held<Login>>,
+    current: RwLock<Option<Arc<Login>>>,
+    ca_file: Option<PathBuf>,
+    /// None where the URL says `sslmode=disable`.
+    tls: OnceCell<Option<MakeRustlsConnect>>,
+    mode: SslMode,
+}
+
+impl Logins {
+    /// What `secret`, or else the URL, says; nothing is read yet.
+    pub(super) fn new(
+        secret: Option<Held<Login>>,
+        ca_file: Option<PathBuf>,
+        mode: SslMode,
+    ) -> Self {
+        Self {
+            secret,
+            current: RwLock::default(),
+            ca_file,
+            tls: OnceCell::new(),
+            mode,
+        }
+    }
+
+    /// Makes ready: reads the authorities and fetches the login, if need be.
+    ///
+    /// # Errors
+    /// As [`Held::get`]; [`Error::Internal`] for a `ca_file` of no use.
+    pub(super) async fn fetch(&self) -> Result<()> {
+        self.tls
+            .get_or_try_init(async || match self.mode {
+                SslMode::Disable => Ok(None),
+                _ => tls(self.ca_file.as_deref())
+                    .map(Some)
+                    .map_err(Error::internal),
+            })
+            .await?;
+        if let Some(secret) = &self.secret {
+            self.set(secret.get().await?);
+        }
+        Ok(())
+    }
+
+    /// Fetches the login again after it was refused; false if it is the same.
+    ///
+    /// # Errors
+    /// As [`Held::get`].
+    pub(super) async fn renew(&self) -> Result<bool> {
+        let (Some(secret), Some(stale)) = (&self.secret, self.current()) else {
+            return Ok(false);
+        };
+        let renewed = secret.renewed(&stale).await?;
+        let is_new = renewed.is_some();
+        renewed.into_iter().for_each(|login| self.set(login));
+        Ok(is_new)
+    }
+
+    fn current(&self) -> Option<Arc<Login>> {
+        let current = self.current.read();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, login: Arc<Login>) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(login);
+    }
+}
+
+/// [`Logins`], as the pool has it.
+pub(super) struct LoggingIn(pub(super) Arc<Logins>);
+
+impl Connect for LoggingIn {
+    fn connect(
+        &self,
+        config: &Config,
+    ) -> BoxFuture<'_, Result<(Client, JoinHandle<()>), tokio_postgres::Error>> {
+        let mut config = config.clone();
+        if let Some(login) = self.0.current() {
+            config.user(&login.username);
+            config.password(login.password.expose_secret());
+        }
+        let tls = self.0.tls.get().cloned().flatten();
+        Box::pin(async move {
+            match tls {
+                Some(tls) => ConfigConnectImpl { tls }.connect(&config).await,
+                None => ConfigConnectImpl { tls: NoTls }.connect(&config).await,
+            }
+        })
+    }
+}
+
+/// TLS that checks the server's certificate and that it is for the host asked
+/// for (libpq's `verify-full`), always.
+fn tls(ca_file: Option<&Path>) -> anyhow::Result<MakeRustlsConnect> {
+    let roots = match ca_file {
+        Some(file) => roots_of(file)?,
+        None => RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        },
+    };
+    let provider = rustls::crypto::ring::default_provider().into();
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn roots_of(file: &Path) -> anyhow::Result<RootCertStore> {
+    let unreadable = |error| anyhow::anyhow!("database.ca_file: {}: {error}", file.display());
+    let certificates = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(unreadable)?;
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates);
+    anyhow::ensure!(
+        added > 0,
+        "database.ca_file: {}: expected certificates in PEM",
+        file.display()
+    );
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_without_certificates_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        std::fs::write(&file, "no certificate").unwrap();
+        for file in [file, dir.path().join("none")] {
+            let error = tls(Some(&file)).err().unwrap().to_string();
+            assert!(error.starts_with("database.ca_file: "), "{error}");
+            assert!(error.contains(&*file.to_string_lossy()), "{error}");
+        }
+    }
+}

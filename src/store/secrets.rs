@@ -1,0 +1,235 @@
+//! Secrets that Secrets Manager holds: fetched when first needed, and again
+//! when they have changed.
+//!
+//! The only calls to Secrets Manager. Nothing here is logged or repeated in an
+//! error but a secret's ARN and the shape it should have.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_sdk_secretsmanager::Client;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use crate::error::{Error, Result};
+use crate::model::key;
+use crate::model::seal::KeyRing;
+
+/// How long a fetched value is used before it is looked up again, so that a
+/// rotation needs no restart.
+const FRESH: Duration = Duration::from_mins(10);
+/// Between two fetches of one secret, whatever asks for it.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// A secret: given from the start, or held by Secrets Manager. Cheap to clone.
+pub struct Held<T>(Arc<Inner<T>>);
+
+enum Inner<T> {
+    Given(Arc<T>),
+    Remote(Remote<T>),
+}
+
+struct Remote<T> {
+    client: Client,
+    arn: String,
+    kept: Mutex<Option<Kept<T>>>,
+}
+
+struct Kept<T> {
+    value: Arc<T>,
+    fetched: Instant,
+}
+
+/// What a secret's text must be.
+pub trait Shape: Sized {
+    /// In words, for whom it is missing.
+    const EXPECTED: &'static str;
+
+    /// Reads it. `None` if it is of another shape.
+    fn read(text: &str) -> Option<Self>;
+}
+
+impl<T> Clone for Held<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> std::fmt::Debug for Held<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &*self.0 {
+            Inner::Given(_) => f.write_str("Held(given)"),
+            Inner::Remote(held) => write!(f, "Held({})", held.arn),
+        }
+    }
+}
+
+impl<T> Held<T> {
+    /// One that is known.
+    pub fn given(value: T) -> Self {
+        Self(Arc::new(Inner::Given(Arc::new(value))))
+    }
+
+    /// The one Secrets Manager holds under `arn`. Fetches nothing yet.
+    pub fn remote(client: Client, arn: impl Into<String>) -> Self {
+        Self(Arc::new(Inner::Remote(Remote {
+            client,
+            arn: arn.into(),
+            kept: Mutex::new(None),
+        })))
+    }
+}
+
+impl<T: Shape> Held<T> {
+    /// Its value; fetched if it is not known or known for long. Where that fails
+    /// the last known value goes on being used.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Secrets Manager does not answer;
+    /// [`Error::Internal`] when the secret has another shape, in words that name
+    /// its ARN.
+    pub async fn get(&self) -> Result<Arc<T>> {
+        let held = match &*self.0 {
+            Inner::Given(value) => return Ok(value.clone()),
+            Inner::Remote(held) => held,
+        };
+        // Held while fetching: others wait for it rather than fetch as well.
+        let mut kept = held.kept.lock().await;
+        match &mut *kept {
+            Some(known) if known.fetched.elapsed() < FRESH => Ok(known.value.clone()),
+            Some(known) => {
+                known.fetched = Instant::now();
+                match held.fetch().await {
+                    Ok(value) => known.value = Arc::new(value),
+                    Err(error) => tracing::warn!(secret = held.arn, %error, "secret not renewed"),
+                }
+                Ok(known.value.clone())
+            }
+            None => Ok(held.keep(&mut kept).await?),
+        }
+    }
+
+    /// Its value after `stale` was refused: a new one, or none if it is still the
+    /// same, or was fetched a moment ago.
+    ///
+    /// # Errors
+    /// As [`Held::get`].
+    pub async fn renewed(&self, stale: &Arc<T>) -> Result<Option<Arc<T>>> {
+        let Inner::Remote(held) = &*self.0 else {
+            return Ok(None);
+        };
+        let mut kept = held.kept.lock().await;
+        match &*kept {
+            // Somebody else was refused and has fetched it since.
+            Some(known) if !Arc::ptr_eq(&known.value, stale) => Ok(Some(known.value.clone())),
+            Some(known) if known.fetched.elapsed() < PAUSE => Ok(None),
+            _ => held.keep(&mut kept).await.map(Some),
+        }
+    }
+}
+
+impl<T: Shape> Remote<T> {
+    async fn keep(&self, kept: &mut Option<Kept<T>>) -> Result<Arc<T>> {
+        let value = Arc::new(self.fetch().await?);
+        let fetched = Instant::now();
+        *kept = Some(Kept {
+            value: value.clone(),
+            fetched,
+        });
+        Ok(value)
+    }
+
+    async fn fetch(&self) -> Result<T> {
+        let output = self
+            .client
+            .get_secret_value()
+            .secret_id(&self.arn)
+            .send()
+            .await;
+        let output = output.map_err(|error| Error::Unavailable {
+            what: "the secret store",
+            source: anyhow::Error::from(error).context(format!("secret {}", self.arn)),
+        })?;
+        output.secret_string().and_then(T::read).ok_or_else(|| {
+            Error::internal(anyhow::anyhow!(
+                "secret {}: expected {}",
+                self.arn,
+                T::EXPECTED
+            ))
+        })
+    }
+}
+
+/// The hash of the admin key: the key itself is not needed again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct AdminKey(pub [u8; 32]);
+
+impl AdminKey {
+    /// Of the key's text.
+    pub fn of(text: &str) -> Self {
+        Self(key::hash(text))
+    }
+}
+
+impl Shape for AdminKey {
+    const EXPECTED: &'static str = "plain text of at least 32 characters";
+
+    fn read(text: &str) -> Option<Self> {
+        let text = text.trim();
+        (text.chars().count() >= 32).then(|| Self::of(text))
+    }
+}
+
+impl Shape for KeyRing {
+    const EXPECTED: &'static str =
+        "JSON {\"primary\": \"<key id>\", \"keys\": {\"<key id>\": \"<base64 of 32 bytes>\"}}";
+
+    fn read(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+}
+
+/// Who logs in to the database, as RDS keeps it.
+#[derive(Debug, Deserialize)]
+pub struct Login {
+    /// The role.
+    pub username: String,
+    /// Its password.
+    pub password: SecretString,
+}
+
+impl Shape for Login {
+    const EXPECTED: &'static str = "JSON with \"username\" and \"password\", as RDS writes it";
+
+    fn read(text: &str) -> Option<Self> {
+        let login: Self = serde_json::from_str(text).ok()?;
+        let whole = !login.username.is_empty() && !login.password.expose_secret().is_empty();
+        whole.then_some(login)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_is_read_or_refused_whole() {
+        assert!(AdminKey::read("short").is_none());
+        let text = "mradmin_0123456789abcdefghijklmnop";
+        assert!(AdminKey::read(&format!("{text}\n")) == Some(AdminKey::of(text)));
+        assert!(KeyRing::read("{}").is_none());
+        let login = r#"{"engine":"postgres","username":"m","password":"p","port":5432}"#;
+        assert_eq!(Login::read(login).unwrap().username, "m");
+        assert!(Login::read(r#"{"username":"m"}"#).is_none());
+        assert!(Login::read(r#"{"username":"m","password":""}"#).is_none());
+        assert!(Login::read("postgresql://m:p@h/d").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_given_secret_is_never_renewed() {
+        let secret = Held::given(AdminKey::of("a"));
+        let value = secret.get().await.unwrap();
+        assert!(secret.renewed(&value).await.unwrap().is_none());
+    }
+}

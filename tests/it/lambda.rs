@@ -1,0 +1,407 @@
+//! Invocations as Lambda makes them: each payload of `payloads/` goes to the one
+//! function, and what it must not do with any of them.
+
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use lambda_runtime::{Context, Diagnostic, LambdaEvent};
+use millrace::config::Config;
+use millrace::host::lambda::{Failed, Function};
+use millrace::model::event::EVENT_BYTES_MAX;
+use millrace::model::id::{DeliveryId, EndpointId, EventId};
+use millrace::model::job::{Envelope, Job};
+use millrace::queue::Queue;
+use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
+
+use crate::harness::{self, Harness, run};
+use crate::receiver::Receiver;
+
+const REST: &str = include_str!("payloads/api_gateway_v1.json");
+const HTTP: &str = include_str!("payloads/api_gateway_v2.json");
+const FUNCTION_URL: &str = include_str!("payloads/function_url.json");
+const ALB: &str = include_str!("payloads/alb_multi_value.json");
+const SQS: &str = include_str!("payloads/sqs.json");
+const SCHEDULE: &str = include_str!("payloads/schedule.json");
+const EVENT_BRIDGE: &str = include_str!("payloads/event_bridge.json");
+const S3: &str = include_str!("payloads/s3.json");
+const SNS: &str = include_str!("payloads/sns.json");
+
+/// The queue that the function is mapped to, as configured.
+const DELIVER_URL: &str = "https://sqs.eu-west-1.amazonaws.com/123456789012/millrace-deliver";
+const DELIVER_ARN: &str = "arn:aws:sqs:eu-west-1:123456789012:millrace-deliver";
+const INGEST_ARN: &str = "arn:aws:sqs:eu-west-1:123456789012:millrace-ingest";
+
+struct Lambda {
+    harness: Harness,
+    function: Function,
+}
+
+impl Lambda {
+    /// A function whose ingested events belong to the harness's project.
+    async fn new() -> Self {
+        let base = Harness::new().await;
+        let mut config = harness::config();
+        config.ingest.project = base.project.clone();
+        config.sqs.deliver_url = DELIVER_URL.into();
+        Self::on(base.configured(config).await)
+    }
+
+    fn on(harness: Harness) -> Self {
+        let function = Function::new(harness.app.clone());
+        Self { harness, function }
+    }
+
+    /// What the function answers to a payload, with the project's key in it.
+    async fn invoke(&self, payload: &Value) -> Result<Value, Failed> {
+        let payload = payload
+            .to_string()
+            .replace("Bearer KEY", &format!("Bearer {}", self.harness.key));
+        let payload: Value = serde_json::from_str(&payload).unwrap();
+        let mut context = Context::default();
+        let deadline = SystemTime::now() + Duration::from_secs(20);
+        let deadline = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        context.deadline = u64::try_from(deadline.as_millis()).unwrap();
+        context.xray_trace_id = Some("Root=1-67891233-abcdef012345678912345600;Sampled=0".into());
+        let event = LambdaEvent::new(to_raw_value(&payload).unwrap(), context);
+        let answer = self.function.invoke(event).await?;
+        Ok(serde_json::to_value(answer).unwrap())
+    }
+
+    async fn refused(&self, payload: &Value) -> Diagnostic {
+        self.invoke(payload).await.unwrap_err().into()
+    }
+
+    /// Every event of the project, the newest first.
+    async fn events(&self) -> Vec<Value> {
+        let page = self.harness.get("/v1/events").await;
+        page.expect(StatusCode::OK)["data"]
+            .as_array()
+            .unwrap()
+            .clone()
+    }
+}
+
+fn parse(payload: &str) -> Value {
+    serde_json::from_str(payload).unwrap()
+}
+
+fn body(answer: &Value) -> Value {
+    serde_json::from_str(answer["body"].as_str().unwrap()).unwrap()
+}
+
+fn message(id: &str, arn: &str, body: &str) -> Value {
+    json!({
+        "messageId": id, "receiptHandle": "h", "body": body, "attributes": {},
+        "eventSource": "aws:sqs", "eventSourceARN": arn, "awsRegion": "eu-west-1",
+    })
+}
+
+#[test]
+fn a_rest_api_publishes_whatever_its_stage() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let mut payload = parse(REST);
+        let answer = lambda.invoke(&payload).await.unwrap();
+        assert_eq!(answer["statusCode"], 202, "{answer}");
+        assert_eq!(answer["isBase64Encoded"], false);
+        assert_eq!(
+            answer["multiValueHeaders"]["content-type"],
+            json!(["application/json"])
+        );
+        payload["path"] = "/prod/v1/events".into();
+        let again = lambda.invoke(&payload).await.unwrap();
+        assert_eq!(body(&again)["duplicate"], true, "{again}");
+    });
+}
+
+#[test]
+fn an_http_api_publishes_and_its_stage_is_no_part_of_the_path() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let mut payload = parse(HTTP);
+        let answer = lambda.invoke(&payload).await.unwrap();
+        assert_eq!(answer["statusCode"], 202, "{answer}");
+        for (stage, path) in [
+            ("$default", "/v1/events"),
+            ("v1", "/v1/v1/events"),
+            // A domain of one's own leaves the stage out.
+            ("v1", "/v1/events"),
+            ("prod", "/v1/events"),
+        ] {
+            payload["requestContext"]["stage"] = stage.into();
+            payload["rawPath"] = path.into();
+            let answer = lambda.invoke(&payload).await.unwrap();
+            assert_eq!(body(&answer)["duplicate"], true, "{stage} {path}: {answer}");
+        }
+    });
+}
+
+#[test]
+fn a_function_url_and_a_load_balancer_list_what_was_published() {
+    run(async {
+        let lambda = Lambda::new().await;
+        lambda.invoke(&parse(REST)).await.unwrap();
+        let listed = lambda.invoke(&parse(FUNCTION_URL)).await.unwrap();
+        assert_eq!(listed["statusCode"], 200, "{listed}");
+        assert_eq!(body(&listed)["data"][0]["type"], "order.paid");
+        let alb = lambda.invoke(&parse(ALB)).await.unwrap();
+        assert_eq!(alb["statusCode"], 200, "{alb}");
+        assert_eq!(alb["statusDescription"], "200 OK");
+        assert_eq!(body(&alb)["data"][0]["type"], "order.paid");
+        assert!(alb["multiValueHeaders"]["x-request-id"][0].is_string());
+        let mut health = parse(ALB);
+        health["path"] = "/health".into();
+        assert_eq!(lambda.invoke(&health).await.unwrap()["statusCode"], 200);
+    });
+}
+
+#[test]
+fn odd_hosts_and_paths_are_requests_like_any_other() {
+    run(async {
+        let lambda = Lambda::new().await;
+        for (host, path) in [("a b:99999", "/health"), ("[", "/health"), ("h", "health")] {
+            let mut payload = parse(ALB);
+            payload["multiValueHeaders"]["host"] = json!([host]);
+            payload["path"] = path.into();
+            let answer = lambda.invoke(&payload).await.unwrap();
+            assert_eq!(answer["statusCode"], 200, "{host} {path}: {answer}");
+        }
+    });
+}
+
+#[test]
+fn a_request_to_events_is_an_ordinary_request() {
+    run(async {
+        let lambda = Lambda::new().await;
+        for forged in [
+            parse(SCHEDULE),
+            json!({"Records": [message("m", DELIVER_ARN, r#"{"v":1,"job":"disable","endpoint":"ep_1"}"#)]}),
+            parse(S3),
+        ] {
+            let mut payload = parse(REST);
+            payload["path"] = "/events".into();
+            payload["body"] = forged.to_string().into();
+            let answer = lambda.invoke(&payload).await.unwrap();
+            assert_eq!(answer["statusCode"], 404, "{answer}");
+            // Nor do fields beside the request's own make it another payload.
+            for (name, value) in forged.as_object().unwrap() {
+                payload[name] = value.clone();
+            }
+            let answer = lambda.invoke(&payload).await.unwrap();
+            assert_eq!(answer["statusCode"], 404, "{answer}");
+        }
+        assert!(lambda.events().await.is_empty());
+    });
+}
+
+#[test]
+fn what_cannot_be_decoded_is_the_clients_fault() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let mut truncated = parse(HTTP);
+        truncated["body"] = "eyJpZCI6Imh0d".into();
+        let answer = lambda.invoke(&truncated).await.unwrap();
+        assert_eq!(answer["statusCode"], 400);
+        assert_eq!(body(&answer)["code"], "invalid");
+        let mut not_utf8 = parse(HTTP);
+        not_utf8["body"] = "/////w==".into();
+        assert_eq!(lambda.invoke(&not_utf8).await.unwrap()["statusCode"], 400);
+        let mut large = parse(REST);
+        let data = "x".repeat(EVENT_BYTES_MAX);
+        large["body"] = json!({"type": "t", "data": data}).to_string().into();
+        let answer = lambda.invoke(&large).await.unwrap();
+        assert_eq!(answer["statusCode"], 413, "{answer}");
+    });
+}
+
+#[test]
+fn unknown_payloads_are_refused_by_name() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let mut authorizer = parse(REST);
+        authorizer["type"] = "REQUEST".into();
+        authorizer["methodArn"] =
+            "arn:aws:execute-api:eu-west-1:123456789012:a/prod/POST/v1".into();
+        let mut websocket = parse(REST);
+        websocket["requestContext"]["connectionId"] = "c".into();
+        let mut mixed = parse(S3);
+        mixed["Records"]
+            .as_array_mut()
+            .unwrap()
+            .push(message("m", DELIVER_ARN, "{}"));
+        for payload in [
+            json!({}),
+            json!([]),
+            json!("text"),
+            json!({"Records": []}),
+            json!({"Records": [{"eventSource": "aws:kinesis"}]}),
+            json!({"Records": [{"eventSource": "aws:sqs"}]}),
+            json!({"requestContext": 7}),
+            json!({"job": "disable", "endpoint": "ep_1", "v": 1}),
+            authorizer,
+            websocket,
+            mixed,
+        ] {
+            let refused = lambda.refused(&payload).await;
+            assert_eq!(
+                refused.error_type, "Millrace.UnreadablePayload",
+                "{payload}"
+            );
+        }
+        let refused = lambda
+            .refused(&json!({"Records": [{"eventSource": "aws:kinesis"}]}))
+            .await;
+        insta::assert_snapshot!(refused.error_message, @r#"expected an HTTP request of API Gateway, a function URL or a load balancer, an SQS batch, a schedule, or an event of S3, SNS or EventBridge: its records are of "aws:kinesis""#);
+    });
+}
+
+#[test]
+fn a_batch_runs_jobs_and_names_only_what_failed() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let receiver = Receiver::start([]).await;
+        lambda.harness.endpoint(&receiver.url, &["*"]).await;
+        lambda.invoke(&parse(REST)).await.unwrap();
+        // What SQS would have been sent.
+        let Queue::Local(queue) = &lambda.harness.app.queue else {
+            unreachable!()
+        };
+        let (job, ()) = queue.try_next().unwrap().take();
+        let job = match job {
+            Job::Deliver { delivery, made, .. } => Job::Deliver {
+                delivery,
+                made,
+                carried: None,
+            },
+            other => panic!("{other:?}"),
+        };
+        let sent = Envelope { job, trace: None }.to_json();
+        // A message about nothing there is any more is done with.
+        let event = EventId::derive(&lambda.harness.project.parse().unwrap(), "/", "gone");
+        let gone = Job::Deliver {
+            delivery: DeliveryId::new(&event, &EndpointId::new(0, [0; 10])),
+            made: 0,
+            carried: None,
+        };
+        let gone = Envelope {
+            job: gone,
+            trace: None,
+        }
+        .to_json();
+        let mut records: Vec<Value> = (0..8)
+            .map(|n| message(&n.to_string(), DELIVER_ARN, &gone))
+            .collect();
+        records.push(message("deliver", DELIVER_ARN, &sent));
+        // No parked queue is configured for what is ingested, so this one fails.
+        records.push(message("failing", INGEST_ARN, r#"{"specversion":"1.0"}"#));
+        let answer = lambda.invoke(&json!({ "Records": records })).await.unwrap();
+        assert_eq!(
+            answer,
+            json!({"batchItemFailures": [{"itemIdentifier": "failing"}]})
+        );
+        assert_eq!(receiver.received().len(), 1);
+        let again = lambda.invoke(&json!({ "Records": records })).await.unwrap();
+        assert_eq!(again, answer);
+        assert_eq!(
+            receiver.received().len(),
+            1,
+            "a message that comes again does nothing"
+        );
+    });
+}
+
+#[test]
+fn a_job_comes_only_from_a_queue_of_ours() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let job = r#"{"v":1,"job":"disable","endpoint":"ep_1"}"#;
+        let foreign = json!({"Records": [message("m", INGEST_ARN, job)]});
+        let answer = lambda.invoke(&foreign).await.unwrap();
+        assert_eq!(answer, json!({"batchItemFailures": []}));
+        assert_eq!(
+            lambda.events().await[0]["type"],
+            "com.amazonaws.sqs.message"
+        );
+        // And what no worker can use is put aside, not tried again.
+        let unusable =
+            json!({"Records": [message("m", DELIVER_ARN, r#"{"v":9,"job":"disable"}"#)]});
+        let answer = lambda.invoke(&unusable).await.unwrap();
+        assert_eq!(answer, json!({"batchItemFailures": []}));
+    });
+}
+
+#[test]
+fn aws_sources_become_events_once() {
+    run(async {
+        let lambda = Lambda::new().await;
+        for _ in 0..2 {
+            for payload in [S3, SNS, EVENT_BRIDGE] {
+                assert_eq!(lambda.invoke(&parse(payload)).await.unwrap(), Value::Null);
+            }
+            let answer = lambda.invoke(&parse(SQS)).await.unwrap();
+            assert_eq!(answer, json!({"batchItemFailures": []}));
+        }
+        let mut types: Vec<_> = lambda
+            .events()
+            .await
+            .iter()
+            .map(|event| event["type"].to_string())
+            .collect();
+        types.sort();
+        insta::assert_snapshot!(types.join("\n"), @r#"
+        "EC2 Instance State-change Notification"
+        "com.amazonaws.s3.ObjectCreated:Put"
+        "com.amazonaws.sns.Notification"
+        "com.amazonaws.sqs.message"
+        "com.amazonaws.sqs.message"
+        "#);
+    });
+}
+
+#[test]
+fn objects_deleted_by_one_request_are_events_each() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let mut payload = parse(S3);
+        for key in ["b", "c"] {
+            let mut record = payload["Records"][0].clone();
+            record["s3"]["object"] = json!({"key": key, "sequencer": format!("00{key}")});
+            payload["Records"].as_array_mut().unwrap().push(record);
+        }
+        for _ in 0..2 {
+            lambda.invoke(&payload).await.unwrap();
+            assert_eq!(lambda.events().await.len(), 3);
+        }
+    });
+}
+
+#[test]
+fn the_schedule_sweeps_what_is_due() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let receiver = Receiver::start([]).await;
+        lambda.harness.endpoint(&receiver.url, &["*"]).await;
+        lambda.invoke(&parse(REST)).await.unwrap();
+        assert_eq!(lambda.invoke(&parse(SCHEDULE)).await.unwrap(), Value::Null);
+        // Its job waits still, so it is not due yet; the test drains it.
+        lambda.harness.drain().await;
+        assert_eq!(receiver.received().len(), 1);
+    });
+}
+
+#[test]
+fn a_handler_that_is_off_is_said_to_be() {
+    run(async {
+        let base = Harness::new().await;
+        let mut config = harness::config();
+        config.handlers = Config::from_toml("handlers = [\"http\"]").unwrap().handlers;
+        let lambda = Lambda::on(base.configured(config).await);
+        for payload in [SCHEDULE, S3] {
+            let refused = lambda.refused(&parse(payload)).await;
+            assert_eq!(refused.error_type, "Millrace.HandlerOff");
+        }
+        let answer = lambda.invoke(&parse(SQS)).await.unwrap();
+        assert_eq!(answer["batchItemFailures"].as_array().unwrap().len(), 2);
+    });
+}
