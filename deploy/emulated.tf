@@ -21,5 +21,17 @@ locals {
     # then not opened (nothing filters packets there), and CloudFront's list is
     # replaced by ingress_cidrs.
     prefix_lists = !var.emulated
+    # No managed password of a DB instance (of a cluster there is one): a plain
+    # secret stands in for it, which the test fills.
+    managed_secret = !var.emulated || var.aurora
   }
+}
+
+resource "aws_secretsmanager_secret" "database_stand_in" {
+  #checkov:skip=CKV2_AWS_57:exists only on an emulator
+  count                   = local.on_aws.managed_secret ? 0 : 1
+  name                    = "${local.prefix}/database"
+  description             = "Stands in for the database's managed secret"
+  kms_key_id              = aws_kms_key.data.arn
+  recovery_window_in_days = 0
 }

@@ -7,9 +7,13 @@ locals {
   database_family = "postgres${split(".", var.postgres_version)[0]}"
 
   # Whichever of the two there is.
-  database_host       = one(concat(aws_db_instance.main[*].address, aws_rds_cluster.main[*].endpoint))
-  database_secret_arn = one(concat(aws_db_instance.main[*].master_user_secret[0].secret_arn, aws_rds_cluster.main[*].master_user_secret[0].secret_arn))
-  database_arn        = one(concat(aws_db_instance.main[*].arn, aws_rds_cluster.main[*].arn))
+  database_host = one(concat(aws_db_instance.main[*].address, aws_rds_cluster.main[*].endpoint))
+  database_secret_arn = one(concat(
+    [for instance in aws_db_instance.main : instance.master_user_secret[0].secret_arn if local.on_aws.managed_secret],
+    [for cluster in aws_rds_cluster.main : cluster.master_user_secret[0].secret_arn],
+    aws_secretsmanager_secret.database_stand_in[*].arn,
+  ))
+  database_arn = one(concat(aws_db_instance.main[*].arn, aws_rds_cluster.main[*].arn))
 
   database_parameters = {
     "rds.force_ssl"              = "1"
