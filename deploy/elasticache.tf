@@ -62,6 +62,7 @@ resource "aws_elasticache_user_group" "main" {
 }
 
 resource "aws_elasticache_replication_group" "main" {
+  #checkov:skip=CKV2_AWS_50:var.multi_az, which is false in dev.tfvars only
   #checkov:skip=CKV_AWS_31:clients log in with IAM through the user group, which excludes a shared token
   count                = var.elasticache ? 1 : 0
   replication_group_id = local.prefix

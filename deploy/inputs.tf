@@ -14,10 +14,6 @@ locals {
 resource "terraform_data" "inputs" {
   lifecycle {
     precondition {
-      condition     = length("${var.name}-${var.environment}") <= 24
-      error_message = "name and environment may have 23 characters together, or a target group's name would be longer than AWS allows: set a shorter name or environment."
-    }
-    precondition {
       condition     = length(data.aws_availability_zones.available.names) >= var.availability_zones
       error_message = "${var.region} offers ${length(data.aws_availability_zones.available.names)} availability zones to this account: set availability_zones to that or less, or another region."
     }

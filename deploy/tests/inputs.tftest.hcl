@@ -511,16 +511,6 @@ run "github_provider_of_another" {
 
 # --- Several together ------------------------------------------------------
 
-run "names_too_long_together" {
-  command         = plan
-  expect_failures = [terraform_data.inputs]
-
-  variables {
-    name        = "millrace-of-acme"
-    environment = "sandbox2"
-  }
-}
-
 run "prod_without_certificate" {
   command         = plan
   expect_failures = [terraform_data.inputs]

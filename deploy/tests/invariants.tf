@@ -209,3 +209,14 @@ check "names" {
     error_message = "A name is longer than AWS allows."
   }
 }
+
+check "prod" {
+  assert {
+    condition     = var.environment != "prod" || (aws_lb.main.enable_deletion_protection && alltrue([for database in concat(aws_db_instance.main[*].deletion_protection, aws_rds_cluster.main[*].deletion_protection) : database]) && alltrue(aws_dynamodb_table.main[*].deletion_protection_enabled))
+    error_message = "Prod must be protected from deletion."
+  }
+  assert {
+    condition     = var.environment != "prod" || (alltrue([for group in aws_cloudwatch_log_group.app : group.retention_in_days >= 365]) && alltrue(aws_db_instance.main[*].multi_az) && (!var.aurora || length(aws_rds_cluster_instance.main) == 2))
+    error_message = "Prod must keep its logs for a year and have a standby of the database."
+  }
+}
