@@ -12,7 +12,7 @@ locals {
 }
 
 resource "aws_route53_record" "main" {
-  for_each = toset(var.route53_zone_id == null ? [] : var.cloudfront ? ["A", "AAAA"] : ["A"])
+  for_each = toset(var.route53_zone_id == null || var.domain_name == null ? [] : var.cloudfront ? ["A", "AAAA"] : ["A"])
   zone_id  = var.route53_zone_id
   name     = var.domain_name
   type     = each.key

@@ -126,7 +126,7 @@ check "security_groups" {
 
 check "compute" {
   assert {
-    condition     = toset(keys(aws_ecs_service.main)) == toset(var.hosting == "lambda" ? [] : ["api", "worker"]) && length(aws_lambda_function.main) == (var.hosting == "fargate" ? 0 : 1)
+    condition     = join(" ", keys(aws_ecs_service.main)) == (var.hosting == "lambda" ? "" : "api worker") && length(aws_lambda_function.main) == (var.hosting == "fargate" ? 0 : 1)
     error_message = "hosting must decide what runs."
   }
   assert {
@@ -142,7 +142,7 @@ check "compute" {
     error_message = "A task must be given time to drain, and asked whether it is ready."
   }
   assert {
-    condition     = toset(keys(aws_lambda_event_source_mapping.queue)) == toset(var.hosting == "fargate" ? [] : ["fan_out", "deliver", "ingest"]) && alltrue([for mapping in aws_lambda_event_source_mapping.queue : contains(mapping.function_response_types, "ReportBatchItemFailures") && one(mapping.scaling_config).maximum_concurrency >= 2])
+    condition     = join(" ", keys(aws_lambda_event_source_mapping.queue)) == (var.hosting == "fargate" ? "" : "deliver fan_out ingest") && alltrue([for mapping in aws_lambda_event_source_mapping.queue : contains(mapping.function_response_types, "ReportBatchItemFailures") && one(mapping.scaling_config).maximum_concurrency >= 2])
     error_message = "The function must take every queue in partial batches with a limit."
   }
   assert {
