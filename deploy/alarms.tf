@@ -347,9 +347,9 @@ resource "aws_cloudwatch_metric_alarm" "delivery_stalled" {
   }
 
   metric_query {
-    id     = "attempts"
-    period = 300
-    # Attempts are made by deleting the message that asked for one.
+    id = "attempts"
+
+    # However a job ends, its message is deleted.
     metric {
       namespace   = "AWS/SQS"
       metric_name = "NumberOfMessagesDeleted"

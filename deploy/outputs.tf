@@ -23,6 +23,16 @@ output "create_first_project" {
   EOT
 }
 
+output "migrate_command" {
+  description = "Command that runs the migrations as a one-off task."
+  value = join(" ", [
+    "aws ecs run-task --region ${var.region} --cluster ${aws_ecs_cluster.main.name} --launch-type FARGATE",
+    "--task-definition ${aws_ecs_task_definition.migrate.family}",
+    "--network-configuration 'awsvpcConfiguration={subnets=[${join(",", local.tasks_subnet_ids)}],securityGroups=[${aws_security_group.tasks["migrate"].id}],assignPublicIp=DISABLED}'",
+    "--query 'tasks[0].taskArn' --output text",
+  ])
+}
+
 output "region" {
   description = "Region of the stack."
   value       = var.region
