@@ -99,7 +99,7 @@ resource "aws_ecs_task_definition" "service" {
   task_role_arn            = aws_iam_role.task[each.key].arn
 
   # Rolling back needs the older revisions.
-  skip_destroy = !var.emulated
+  skip_destroy = local.on_aws.keep_revisions
 
   runtime_platform {
     operating_system_family = "LINUX"
@@ -137,7 +137,7 @@ resource "aws_ecs_task_definition" "migrate" {
   memory                   = 512
   execution_role_arn       = aws_iam_role.execution.arn
   task_role_arn            = aws_iam_role.task["migrate"].arn
-  skip_destroy             = !var.emulated
+  skip_destroy             = local.on_aws.keep_revisions
 
   runtime_platform {
     operating_system_family = "LINUX"

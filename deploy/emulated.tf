@@ -3,6 +3,7 @@
 # The flag is for applying this stack to an AWS emulator in tests. Each entry
 # is an API the emulator does not have, or has so that Terraform cannot use it;
 # everything else is created there exactly as on AWS. tests/run applies with it.
+# Beside this, versions.tf makes the provider give up sooner and address S3 by path.
 
 locals {
   on_aws = {
@@ -21,6 +22,9 @@ locals {
     # then not opened (nothing filters packets there), and CloudFront's list is
     # replaced by ingress_cidrs.
     prefix_lists = !var.emulated
+    # Revisions of task definitions stay after a destroy, for rolling back: not in
+    # a test, whose destroy is to leave nothing.
+    keep_revisions = !var.emulated
     # No managed password of a DB instance (of a cluster there is one): a plain
     # secret stands in for it, which the test fills.
     managed_secret = !var.emulated || var.aurora

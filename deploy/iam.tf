@@ -135,8 +135,8 @@ resource "aws_iam_role_policy" "lambda" {
         Resource = ["*"]
       },
       {
-        # Lambda checks that the role could do this in its VPC before it lets a
-        # function have it, with no interface to name yet.
+        # Lambda checks, before there is an interface to name, that the role could
+        # do this; its documentation asks for this form of resource.
         Sid    = "NetworkInterfaces"
         Effect = "Allow"
         Action = [
@@ -145,11 +145,7 @@ resource "aws_iam_role_policy" "lambda" {
           "ec2:DeleteNetworkInterface",
           "ec2:UnassignPrivateIpAddresses",
         ]
-        Resource = [
-          "arn:${local.partition}:ec2:${var.region}:${local.account_id}:network-interface/*",
-          "arn:${local.partition}:ec2:${var.region}:${local.account_id}:security-group/${aws_security_group.tasks["lambda"].id}",
-          "arn:${local.partition}:ec2:${var.region}:${local.account_id}:subnet/*",
-        ]
+        Resource = ["arn:${local.partition}:ec2:${var.region}:${local.account_id}:*/*"]
       },
       {
         # Lambda may, the code inside the function may not.

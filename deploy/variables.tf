@@ -551,14 +551,14 @@ variable "elasticache_node_type" {
 # --- Backup and the second region ------------------------------------------
 
 variable "backup_days" {
-  description = "Days AWS Backup keeps a daily backup; a monthly one is kept for twelve months. At least 1."
+  description = "Days AWS Backup keeps a daily backup; a monthly one is kept for twelve months. 1 to 366."
   type        = number
   default     = 35
   nullable    = false
 
   validation {
-    condition     = var.backup_days >= 1
-    error_message = "backup_days must be at least 1: set how many days a daily backup is kept."
+    condition     = var.backup_days >= 1 && var.backup_days <= 366
+    error_message = "backup_days must be from 1 to 366, which the vault's lock allows: set how many days a daily backup is kept."
   }
 }
 

@@ -5,6 +5,7 @@ them, and the table description the code reads. Talks to whatever AWS_ENDPOINT_U
 names. Exits at the first thing that is not as it must be.
 """
 
+import base64
 import json
 import sys
 
@@ -88,6 +89,16 @@ def check_secrets():
     secrets = client("secretsmanager")
     for name, arn in outputs["secrets"].items():
         same(f"secret {name}", secrets.describe_secret(SecretId=arn)["ARN"], arn)
+
+    def value(name):
+        return secrets.get_secret_value(SecretId=outputs["secrets"][name])["SecretString"]
+
+    ring = json.loads(value("key_ring"))
+    assert ring["primary"] in ring["keys"], "the ring's primary is none of its keys"
+    # One by `scripts/secrets init`, one by its rotation.
+    same("keys in the ring", len(ring["keys"]), 2)
+    same("bytes of a key", {len(base64.b64decode(key, validate=True)) for key in ring["keys"].values()}, {32})
+    assert len(value("admin_key")) >= 32, "the admin key is too short"
 
 
 def check_lambda():
