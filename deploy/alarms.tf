@@ -61,12 +61,6 @@ locals {
         metric = "AWS/ApplicationELB/RejectedConnectionCount", dimensions = { LoadBalancer = aws_lb.main.arn_suffix }
         stat   = "Sum", period_s = 300, of = [1, 1], above = 0, below = null
       }
-      nat-ports = {
-        wanted = true
-        text   = "A NAT gateway cannot open more connections to one destination: webhooks fail."
-        metric = "AWS/NATGateway/ErrorPortAllocation", dimensions = { NatGatewayId = aws_nat_gateway.main[local.nat_zones[0]].id }
-        stat   = "Sum", period_s = 300, of = [1, 1], above = 0, below = null
-      }
       lambda-errors = {
         wanted = local.lambda
         text   = "Invocations of the function fail."
@@ -99,9 +93,9 @@ locals {
       }
       database-memory = {
         wanted = true
-        text   = "The database has less than 128 MiB of memory to spare."
+        text   = "The database has less than 64 MiB of memory to spare."
         metric = "AWS/RDS/FreeableMemory", dimensions = local.database_dimensions
-        stat   = "Minimum", period_s = 300, of = [3, 3], above = null, below = 128 * 1024 * 1024
+        stat   = "Minimum", period_s = 300, of = [3, 3], above = null, below = 64 * 1024 * 1024
       }
       database-storage = {
         wanted = !var.aurora
@@ -241,22 +235,42 @@ resource "aws_cloudwatch_metric_alarm" "alb_5xx" {
   }
 }
 
+# Sums over several things of a kind: `of` maps an id to a metric of one.
 locals {
-  table_throttles = merge([
-    for index in concat([null], [for index in local.table.indexes : index.name]) : {
-      for kind in ["Read", "Write"] : "${lower(kind)}_${index == null ? "table" : replace(index, "/[^a-z0-9]/", "_")}" => {
-        metric     = "${kind}ThrottleEvents"
-        dimensions = merge({ TableName = local.table_name }, index == null ? {} : { GlobalSecondaryIndexName = index })
+  sum_alarms = {
+    table-throttles = {
+      text      = "DynamoDB throttles the table or an index."
+      namespace = "AWS/DynamoDB"
+      above     = 10
+      of = merge([
+        for index in concat([null], [for index in local.table.indexes : index.name]) : {
+          for kind in ["Read", "Write"] : "${lower(kind)}_${index == null ? "table" : replace(index, "/[^a-z0-9]/", "_")}" => {
+            metric     = "${kind}ThrottleEvents"
+            dimensions = merge({ TableName = local.table_name }, index == null ? {} : { GlobalSecondaryIndexName = index })
+          }
+        }
+      ]...)
+    }
+    nat-ports = {
+      text      = "A NAT gateway cannot open more connections to one address: webhooks fail."
+      namespace = "AWS/NATGateway"
+      above     = 0
+      of = {
+        for index, zone in local.nat_zones : "gateway_${index}" => {
+          metric     = "ErrorPortAllocation"
+          dimensions = { NatGatewayId = aws_nat_gateway.main[zone].id }
+        }
       }
     }
-  ]...)
+  }
 }
 
-resource "aws_cloudwatch_metric_alarm" "table_throttles" {
-  alarm_name          = "${local.prefix}-table-throttles"
-  alarm_description   = "DynamoDB throttles the table or an index. Runbook: deploy/README.md, table-throttles."
+resource "aws_cloudwatch_metric_alarm" "sum" {
+  for_each            = local.sum_alarms
+  alarm_name          = "${local.prefix}-${each.key}"
+  alarm_description   = "${each.value.text} Runbook: deploy/README.md, ${each.key}."
   comparison_operator = "GreaterThanThreshold"
-  threshold           = 10
+  threshold           = each.value.above
   datapoints_to_alarm = 3
   evaluation_periods  = 5
   treat_missing_data  = "notBreaching"
@@ -264,19 +278,19 @@ resource "aws_cloudwatch_metric_alarm" "table_throttles" {
   ok_actions          = [aws_sns_topic.alarms.arn]
 
   metric_query {
-    id          = "throttles"
-    label       = "Throttled reads and writes"
-    expression  = join(" + ", [for id in keys(local.table_throttles) : "FILL(${id}, 0)"])
+    id          = "total"
+    label       = each.key
+    expression  = join(" + ", [for id in keys(each.value.of) : "FILL(${id}, 0)"])
     return_data = true
   }
 
   dynamic "metric_query" {
-    for_each = local.table_throttles
+    for_each = each.value.of
     content {
       id = metric_query.key
 
       metric {
-        namespace   = "AWS/DynamoDB"
+        namespace   = each.value.namespace
         metric_name = metric_query.value.metric
         dimensions  = metric_query.value.dimensions
         stat        = "Sum"

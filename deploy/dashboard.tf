@@ -4,7 +4,8 @@ locals {
   alarm_arns = concat(
     [for alarm in aws_cloudwatch_metric_alarm.metric : alarm.arn],
     [for alarm in aws_cloudwatch_metric_alarm.app : alarm.arn],
-    [aws_cloudwatch_metric_alarm.alb_5xx.arn, aws_cloudwatch_metric_alarm.table_throttles.arn, aws_cloudwatch_metric_alarm.delivery_stalled.arn],
+    [for alarm in aws_cloudwatch_metric_alarm.sum : alarm.arn],
+    [aws_cloudwatch_metric_alarm.alb_5xx.arn, aws_cloudwatch_metric_alarm.delivery_stalled.arn],
   )
 
   # Title → metrics, in the order they are shown, three to a row.

@@ -1,6 +1,7 @@
 # A Valkey cluster, by variable. Millrace itself has no use for a cache server;
 # this is for the services a startup runs beside it, in the same tasks' groups.
-# Clients log in with IAM: there is no password to keep.
+# Clients log in with IAM: there is no password to keep, and a role needs
+# elasticache:Connect on the cluster and the user. Millrace's own roles lack it.
 
 resource "aws_security_group" "cache" {
   count       = var.elasticache ? 1 : 0

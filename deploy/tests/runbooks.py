@@ -21,7 +21,7 @@ def block(name):
 
 names = set(re.findall(r"Runbook: deploy/README.md, ([a-z0-9-]+)", source))
 names |= set(re.findall(r"^      ([a-z-]+) = \{\n        wanted", block("metric_alarms"), re.M))
-names |= set(re.findall(r"^    ([a-z-]+) = \{$", block("app_alarms") + block("event_alarms"), re.M))
+names |= set(re.findall(r"^    ([a-z-]+) = \{$", block("sum_alarms") + block("app_alarms") + block("event_alarms"), re.M))
 for prefix in re.findall(r'"([a-z-]+)-\$\{replace\(name', block("metric_alarms")):
     names |= {f"{prefix}-{queue}" for queue in ("fan-out", "deliver", "ingest")}
 for suffix in re.findall(r'"\$\{name\}-([a-z]+)" = \{', block("metric_alarms")):
