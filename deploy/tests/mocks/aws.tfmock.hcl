@@ -1,5 +1,6 @@
 # What the mocked provider answers where a random string would not do: ARNs, which
-# the provider's validation reads, and what data sources find.
+# the provider's validation reads, names that must not begin with a digit, and what data sources
+# find.
 
 mock_data "aws_availability_zones" {
   defaults = { names = ["eu-west-1a", "eu-west-1b", "eu-west-1c", "eu-west-1d"] }
@@ -44,8 +45,13 @@ mock_resource "aws_db_instance" {
   }
 }
 
+mock_resource "aws_db_proxy_default_target_group" {
+  defaults = { name = "default" }
+}
+
 mock_resource "aws_rds_cluster" {
   defaults = {
+    id                 = "mock"
     arn                = "arn:aws:rds:eu-west-1:123456789012:cluster:mock"
     master_user_secret = [{ secret_arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:database", secret_status = "active", kms_key_id = "mock" }]
   }
