@@ -21,10 +21,8 @@ provider "aws" {
   region = var.region
 
   # Calls an emulator does not know answer with a server error, which the
-  # provider would otherwise repeat for minutes. And where a connection breaks, a
-  # repeated create leaves a second thing there that nobody knows of: tests/run
-  # rather starts over.
-  max_retries       = var.emulated ? 1 : 25
+  # provider would otherwise repeat for minutes.
+  max_retries       = var.emulated ? 2 : 25
   s3_use_path_style = var.emulated
 
   default_tags {
@@ -37,7 +35,7 @@ provider "aws" {
   alias  = "replica"
   region = coalesce(var.replica_region, var.region)
 
-  max_retries       = var.emulated ? 1 : 25
+  max_retries       = var.emulated ? 2 : 25
   s3_use_path_style = var.emulated
 
   default_tags {
@@ -50,7 +48,7 @@ provider "aws" {
   alias  = "us_east_1"
   region = "us-east-1"
 
-  max_retries       = var.emulated ? 1 : 25
+  max_retries       = var.emulated ? 2 : 25
   s3_use_path_style = var.emulated
 
   default_tags {
