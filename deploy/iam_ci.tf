@@ -1,0 +1,152 @@
+# The pipeline's role, by GitHub's OIDC: no stored credentials. It deploys
+# images; it cannot change the infrastructure.
+
+locals {
+  github      = var.github_repository != null
+  github_host = "token.actions.githubusercontent.com"
+  github_oidc_provider_arn = local.github ? coalesce(
+    var.github_oidc_provider_arn,
+    one(aws_iam_openid_connect_provider.github[*].arn),
+  ) : null
+
+  ecs_arn    = "arn:${local.partition}:ecs:${var.region}:${local.account_id}"
+  lambda_arn = "arn:${local.partition}:lambda:${var.region}:${local.account_id}:function:${local.prefix}"
+  # Families whose revisions the pipeline registers.
+  ci_families = concat(["migrate"], keys(local.fargate_services))
+}
+
+resource "aws_iam_openid_connect_provider" "github" {
+  count          = local.github && var.github_oidc_provider_arn == null ? 1 : 0
+  url            = "https://${local.github_host}"
+  client_id_list = ["sts.${local.dns_suffix}"]
+
+  # AWS checks GitHub's certificate against its own list of authorities and
+  # fills this in; there is nothing to pin.
+  lifecycle {
+    ignore_changes = [thumbprint_list]
+  }
+}
+
+resource "aws_iam_role" "ci" {
+  count                = local.github ? 1 : 0
+  name                 = "${local.prefix}-ci-${var.region}"
+  description          = "Workflows of ${var.github_repository} in the GitHub environment ${var.environment}"
+  max_session_duration = 3600
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRoleWithWebIdentity"
+      Principal = { Federated = local.github_oidc_provider_arn }
+      Condition = {
+        StringEquals = {
+          "${local.github_host}:aud" = "sts.${local.dns_suffix}"
+          # The environment's protection rules (approval, branches) thereby
+          # guard the role.
+          "${local.github_host}:sub" = "repo:${var.github_repository}:environment:${var.environment}"
+        }
+      }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "ci" {
+  count = local.github ? 1 : 0
+  name  = "deploy"
+  role  = aws_iam_role.ci[0].id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          # AWS forces the resource of all four.
+          Sid    = "NoResourceToName"
+          Effect = "Allow"
+          Action = [
+            "ecr:GetAuthorizationToken",
+            "ecs:DescribeTaskDefinition",
+            "elasticloadbalancing:DescribeLoadBalancers",
+            "elasticloadbalancing:DescribeTargetHealth",
+          ]
+          Resource = ["*"]
+        },
+        {
+          Sid    = "PushImage"
+          Effect = "Allow"
+          Action = [
+            "ecr:BatchCheckLayerAvailability",
+            "ecr:BatchGetImage",
+            "ecr:CompleteLayerUpload",
+            "ecr:DescribeImages",
+            "ecr:GetDownloadUrlForLayer",
+            "ecr:InitiateLayerUpload",
+            "ecr:PutImage",
+            "ecr:UploadLayerPart",
+          ]
+          Resource = [aws_ecr_repository.main.arn]
+        },
+        {
+          Sid      = "RegisterRevisions"
+          Effect   = "Allow"
+          Action   = ["ecs:RegisterTaskDefinition", "ecs:TagResource"]
+          Resource = [for family in local.ci_families : "${local.ecs_arn}:task-definition/${local.prefix}-${family}:*"]
+        },
+        {
+          Sid       = "Migrate"
+          Effect    = "Allow"
+          Action    = ["ecs:RunTask"]
+          Resource  = ["${local.ecs_arn}:task-definition/${local.prefix}-migrate:*"]
+          Condition = { ArnEquals = { "ecs:cluster" = aws_ecs_cluster.main.arn } }
+        },
+        {
+          Sid      = "WatchMigration"
+          Effect   = "Allow"
+          Action   = ["ecs:DescribeTasks"]
+          Resource = ["${local.ecs_arn}:task/${local.prefix}/*"]
+        },
+        {
+          Sid      = "ReadMigrationLog"
+          Effect   = "Allow"
+          Action   = ["logs:GetLogEvents"]
+          Resource = ["${aws_cloudwatch_log_group.app["migrate"].arn}:log-stream:*"]
+        },
+        {
+          # Nothing can be run as a role but what these tasks run as already.
+          Sid    = "PassRolesToTasks"
+          Effect = "Allow"
+          Action = ["iam:PassRole"]
+          Resource = concat(
+            [aws_iam_role.execution.arn],
+            [for name, role in aws_iam_role.task : role.arn if name != "lambda"],
+          )
+          Condition = { StringEquals = { "iam:PassedToService" = "ecs-tasks.${local.dns_suffix}" } }
+        },
+      ],
+      [
+        for statement in [{
+          Sid      = "Roll"
+          Effect   = "Allow"
+          Action   = ["ecs:DescribeServices", "ecs:UpdateService"]
+          Resource = [for name in keys(local.services) : "${local.ecs_arn}:service/${local.prefix}/${name}"]
+        }] : statement if local.fargate
+      ],
+      [
+        for statement in [{
+          Sid    = "MoveAlias"
+          Effect = "Allow"
+          Action = [
+            "lambda:GetAlias",
+            "lambda:GetFunction",
+            "lambda:GetFunctionConfiguration",
+            "lambda:PublishVersion",
+            "lambda:UpdateAlias",
+            "lambda:UpdateFunctionCode",
+          ]
+          Resource = [local.lambda_arn, "${local.lambda_arn}:*"]
+        }] : statement if local.lambda
+      ],
+    )
+  })
+}

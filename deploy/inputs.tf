@@ -1,0 +1,69 @@
+# What the inputs must satisfy together.
+
+locals {
+  # Memory, in MiB, that Fargate offers for each size of CPU.
+  fargate_memory_mib = {
+    256  = [512, 1024, 2048]
+    512  = [for gib in range(1, 5) : gib * 1024]
+    1024 = [for gib in range(2, 9) : gib * 1024]
+    2048 = [for gib in range(4, 17) : gib * 1024]
+    4096 = [for gib in range(8, 31) : gib * 1024]
+  }
+}
+
+resource "terraform_data" "inputs" {
+  lifecycle {
+    precondition {
+      condition     = length(data.aws_availability_zones.available.names) >= var.availability_zones
+      error_message = "${var.region} offers ${length(data.aws_availability_zones.available.names)} availability zones to this account: set availability_zones to that or less, or another region."
+    }
+    precondition {
+      condition     = var.environment != "prod" || var.certificate_arn != null
+      error_message = "prod must not serve plain HTTP: set certificate_arn to an ACM certificate in ${var.region}."
+    }
+    precondition {
+      condition     = var.environment != "prod" || var.multi_az
+      error_message = "prod must survive the loss of a zone: set multi_az = true."
+    }
+    precondition {
+      condition     = !local.fargate || contains(local.fargate_memory_mib[var.api_cpu_units], var.api_memory_mib)
+      error_message = "Fargate has no task of ${var.api_cpu_units} CPU units and ${var.api_memory_mib} MiB: set api_memory_mib to one of ${join(", ", local.fargate_memory_mib[var.api_cpu_units])}."
+    }
+    precondition {
+      condition     = !local.fargate || contains(local.fargate_memory_mib[var.worker_cpu_units], var.worker_memory_mib)
+      error_message = "Fargate has no task of ${var.worker_cpu_units} CPU units and ${var.worker_memory_mib} MiB: set worker_memory_mib to one of ${join(", ", local.fargate_memory_mib[var.worker_cpu_units])}."
+    }
+    precondition {
+      condition     = !local.lambda || var.lambda_reserved_concurrency == -1 || var.lambda_reserved_concurrency >= sum(values(var.lambda_queue_concurrency)) + 5
+      error_message = "The queues may take ${sum(values(var.lambda_queue_concurrency))} invocations at once and leave fewer than 5 for HTTP: set lambda_reserved_concurrency to at least ${sum(values(var.lambda_queue_concurrency)) + 5}, or lower lambda_queue_concurrency."
+    }
+    precondition {
+      condition     = !var.cloudfront || (var.certificate_arn != null && var.domain_name != null && var.cloudfront_certificate_arn != null)
+      error_message = "cloudfront speaks TLS to clients and to the load balancer under one name: set domain_name, certificate_arn (in ${var.region}) and cloudfront_certificate_arn (in us-east-1)."
+    }
+    precondition {
+      condition     = var.route53_zone_id == null || var.domain_name != null
+      error_message = "route53_zone_id is set but there is no name to create in it: set domain_name."
+    }
+    precondition {
+      condition     = var.failover_role == null || (var.route53_zone_id != null && var.domain_name != null && var.certificate_arn != null)
+      error_message = "failover works through a Route 53 record: set route53_zone_id, domain_name and certificate_arn."
+    }
+    precondition {
+      condition     = var.failover_role == null || !var.cloudfront
+      error_message = "A name cannot both fail over between two load balancers and point to CloudFront: set cloudfront = false, or failover_role = null."
+    }
+    precondition {
+      condition     = var.failover_role != "primary" || var.replica_region != null
+      error_message = "The primary replicates the table to the secondary's region: set replica_region."
+    }
+    precondition {
+      condition     = var.failover_role != "secondary" || var.replica_region == null
+      error_message = "The secondary uses what the primary replicated to its region: set replica_region in the primary only."
+    }
+    precondition {
+      condition     = var.replica_region == null || var.replica_region != var.region
+      error_message = "replica_region is the stack's own region: set replica_region to another one."
+    }
+  }
+}

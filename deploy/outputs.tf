@@ -1,0 +1,128 @@
+# What a person, the pipeline and the tests need next.
+
+output "url" {
+  description = "Base URL of the API."
+  value       = "${var.certificate_arn == null ? "http" : "https"}://${coalesce(var.domain_name, aws_lb.main.dns_name)}"
+}
+
+output "alb_dns_name" {
+  description = "Name of the load balancer: point domain_name to it, unless route53_zone_id did."
+  value       = aws_lb.main.dns_name
+}
+
+output "cloudfront_domain_name" {
+  description = "Name of the CloudFront distribution, if any."
+  value       = one(aws_cloudfront_distribution.main[*].domain_name)
+}
+
+output "create_first_project" {
+  description = "Commands that create the first project and print its id."
+  value       = <<-EOT
+    ADMIN_KEY=$(aws secretsmanager get-secret-value --region ${var.region} --secret-id ${local.admin_key_secret_arn} --query SecretString --output text)
+    curl -sS -X POST -H "Authorization: Bearer $ADMIN_KEY" -H "Content-Type: application/json" -d '{"name":"${var.environment}"}' ${var.certificate_arn == null ? "http" : "https"}://${coalesce(var.domain_name, aws_lb.main.dns_name)}/v1/projects
+  EOT
+}
+
+output "migrate_command" {
+  description = "Command that runs the migrations as a one-off task."
+  value = join(" ", [
+    "aws ecs run-task --region ${var.region} --cluster ${aws_ecs_cluster.main.name} --launch-type FARGATE",
+    "--task-definition ${aws_ecs_task_definition.migrate.family}",
+    "--network-configuration 'awsvpcConfiguration={subnets=[${join(",", local.tasks_subnet_ids)}],securityGroups=[${aws_security_group.tasks["migrate"].id}],assignPublicIp=DISABLED}'",
+    "--query 'tasks[0].taskArn' --output text",
+  ])
+}
+
+output "region" {
+  description = "Region of the stack."
+  value       = var.region
+}
+
+output "ecr_repository_url" {
+  description = "Where the image is pushed."
+  value       = aws_ecr_repository.main.repository_url
+}
+
+output "ecs" {
+  description = "What a deployment on Fargate needs: cluster, services with their task families, and how the migrate task is run."
+  value = {
+    cluster  = aws_ecs_cluster.main.name
+    services = { for name, service in aws_ecs_service.main : name => aws_ecs_task_definition.service[name].family }
+    migrate = {
+      family          = aws_ecs_task_definition.migrate.family
+      subnets         = local.tasks_subnet_ids
+      security_groups = [aws_security_group.tasks["migrate"].id]
+      log_group       = aws_cloudwatch_log_group.app["migrate"].name
+    }
+  }
+}
+
+output "lambda" {
+  description = "What a deployment on Lambda needs: function and alias. Null without Lambda."
+  value       = one([for alias in aws_lambda_alias.live : { function = alias.function_name, alias = alias.name, arn = alias.arn }])
+}
+
+output "target_group_arn" {
+  description = "Target group of the api tasks, for waiting until they are healthy."
+  value       = one(aws_lb_target_group.api[*].arn)
+}
+
+output "table" {
+  description = "Name of the DynamoDB table."
+  value       = local.table_name
+}
+
+output "queues" {
+  description = "URLs of the queues and of their dead-letter queues."
+  value = {
+    for name in keys(local.queues) : name => { url = aws_sqs_queue.main[name].url, dead_letter_url = aws_sqs_queue.dead[name].url }
+  }
+}
+
+output "ingest_queue_arn" {
+  description = "Target for S3 notifications, SNS subscriptions and EventBridge rules."
+  value       = aws_sqs_queue.main["ingest"].arn
+}
+
+output "secrets" {
+  description = "ARNs of the secrets; scripts/secrets fills key_ring and admin_key."
+  value = {
+    key_ring  = local.key_ring_secret_arn
+    admin_key = local.admin_key_secret_arn
+    database  = local.database_secret_arn
+  }
+}
+
+output "database_host" {
+  description = "Host of the database."
+  value       = local.database_host
+}
+
+output "environment_of_tasks" {
+  description = "Environment variables of each kind of process, as the task definitions and the function have them."
+  value = merge(
+    { for name, service in local.fargate_services : name => merge(local.task_environment, { MILLRACE_HANDLERS = jsonencode(service.handlers) }) },
+    { migrate = merge(local.database_environment, { AWS_REGION = var.region }) },
+    { for function in aws_lambda_function.main : "lambda" => function.environment[0].variables },
+  )
+}
+
+output "ci_role_arn" {
+  description = "Role that the workflow assumes: the variable AWS_ROLE_ARN of the GitHub environment."
+  value       = one(aws_iam_role.ci[*].arn)
+}
+
+output "alarm_topic_arn" {
+  description = "SNS topic of the alarms."
+  value       = aws_sns_topic.alarms.arn
+}
+
+output "dashboard_url" {
+  description = "The dashboard in the console."
+  value       = "https://${var.region}.console.aws.amazon.com/cloudwatch/home?region=${var.region}#dashboards/dashboard/${aws_cloudwatch_dashboard.main.dashboard_name}"
+}
+
+output "cache_endpoint" {
+  description = "Primary endpoint of the Valkey cluster, if any."
+  value       = one(aws_elasticache_replication_group.main[*].primary_endpoint_address)
+}

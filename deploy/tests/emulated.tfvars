@@ -1,0 +1,12 @@
+# What tests/run applies to the emulator, over prod.tfvars. The certificates and
+# the zone are made by the script before.
+
+emulated    = true
+environment = "prod"
+region      = "eu-west-1"
+image_tag   = "test"
+
+deletion_protection = false
+
+github_repository = "acme/millrace"
+alarm_emails      = ["oncall@example.com"]

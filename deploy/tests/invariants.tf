@@ -1,0 +1,222 @@
+# What holds in every variant. tests/run copies this file beside the stack, so
+# that each run of terraform test, whatever its variables, checks all of it.
+
+check "database" {
+  assert {
+    condition     = alltrue([for database in aws_db_instance.main : !database.publicly_accessible && database.storage_encrypted && database.kms_key_id == aws_kms_key.data.arn && database.manage_master_user_password])
+    error_message = "The instance must be private, encrypted with the stack's key and have a managed password."
+  }
+  assert {
+    condition     = alltrue([for cluster in aws_rds_cluster.main : cluster.storage_encrypted && cluster.kms_key_id == aws_kms_key.data.arn && cluster.manage_master_user_password])
+    error_message = "The cluster must be encrypted with the stack's key and have a managed password."
+  }
+  assert {
+    condition     = alltrue([for database in aws_rds_cluster_instance.main : !database.publicly_accessible])
+    error_message = "No instance of the cluster may be public."
+  }
+  assert {
+    condition = alltrue([
+      for group in concat(aws_db_parameter_group.main[*].parameter, aws_rds_cluster_parameter_group.main[*].parameter) :
+      contains([for parameter in group : parameter.value if parameter.name == "rds.force_ssl"], "1")
+    ])
+    error_message = "The database must refuse connections without TLS."
+  }
+  assert {
+    condition     = length(aws_db_instance.main) + length(aws_rds_cluster.main) == 1
+    error_message = "There must be one database."
+  }
+  assert {
+    condition     = toset(aws_db_subnet_group.main.subnet_ids) == toset([for subnet in aws_subnet.data : subnet.id])
+    error_message = "The database must be in the data subnets."
+  }
+  assert {
+    condition     = alltrue([for proxy in aws_db_proxy.main : proxy.require_tls])
+    error_message = "The proxy must demand TLS."
+  }
+}
+
+check "encryption" {
+  assert {
+    condition     = alltrue([for table in aws_dynamodb_table.main : one(table.server_side_encryption).enabled && one(table.server_side_encryption).kms_key_arn == aws_kms_key.data.arn])
+    error_message = "The table must be encrypted with the stack's key."
+  }
+  assert {
+    condition     = alltrue([for queue in concat(values(aws_sqs_queue.main), values(aws_sqs_queue.dead)) : queue.kms_master_key_id == aws_kms_key.data.arn])
+    error_message = "Every queue must be encrypted with the stack's key."
+  }
+  assert {
+    condition     = alltrue([for secret in aws_secretsmanager_secret.main : secret.kms_key_id == aws_kms_key.data.arn])
+    error_message = "Every secret must be encrypted with the stack's key."
+  }
+  assert {
+    condition     = alltrue([for group in concat(values(aws_cloudwatch_log_group.app), values(aws_cloudwatch_log_group.database), [aws_cloudwatch_log_group.flow, aws_cloudwatch_log_group.container_insights]) : group.kms_key_id == aws_kms_key.logs.arn && group.retention_in_days > 0])
+    error_message = "Every log group must have the key of the logs and a retention."
+  }
+  assert {
+    condition     = alltrue([for cache in aws_elasticache_replication_group.main : cache.at_rest_encryption_enabled == "true" && cache.transit_encryption_enabled])
+    error_message = "The cache must be encrypted at rest and in transit."
+  }
+  assert {
+    condition     = alltrue([for key in concat([aws_kms_key.data, aws_kms_key.logs], aws_kms_key.replica) : key.enable_key_rotation])
+    error_message = "Every key must rotate."
+  }
+  assert {
+    condition     = aws_sns_topic.alarms.kms_master_key_id != null && aws_backup_vault.main.kms_key_arn == aws_kms_key.data.arn && one(aws_ecr_repository.main.encryption_configuration).encryption_type == "KMS"
+    error_message = "Topic, vault and repository must be encrypted with the stack's keys."
+  }
+}
+
+check "edge" {
+  assert {
+    condition     = alltrue([for listener in aws_lb_listener.https : startswith(listener.ssl_policy, "ELBSecurityPolicy-TLS13-1-2") && listener.protocol == "HTTPS"])
+    error_message = "The listener must speak TLS 1.2 at least."
+  }
+  assert {
+    condition     = length(aws_lb_listener.https) == length(aws_lb_listener.redirect) && alltrue([for listener in aws_lb_listener.redirect : one(listener.default_action).type == "redirect" && one(one(listener.default_action).redirect).protocol == "HTTPS"])
+    error_message = "Where there is HTTPS, HTTP must redirect to it."
+  }
+  assert {
+    condition     = var.environment != "prod" || length(aws_lb_listener.http) == 0
+    error_message = "Prod must not serve plain HTTP."
+  }
+  assert {
+    condition     = aws_lb.main.drop_invalid_header_fields && one(aws_lb.main.access_logs).enabled
+    error_message = "The load balancer must drop invalid headers and log."
+  }
+  assert {
+    condition     = length(aws_wafv2_web_acl.regional) + length(aws_wafv2_web_acl.cloudfront) == (var.waf ? 1 : 0)
+    error_message = "There must be one web ACL with waf = true, and none without."
+  }
+  assert {
+    condition     = alltrue([for distribution in aws_cloudfront_distribution.main : (distribution.web_acl_id != null) == var.waf && one(distribution.viewer_certificate).minimum_protocol_version == "TLSv1.2_2021" && one(distribution.default_cache_behavior).viewer_protocol_policy == "https-only" && one(one(distribution.origin).custom_origin_config).origin_protocol_policy == "https-only"])
+    error_message = "CloudFront must speak TLS on both sides and have the web ACL."
+  }
+  assert {
+    condition     = !var.cloudfront || length(aws_vpc_security_group_ingress_rule.alb) == 0
+    error_message = "With CloudFront, nothing else may reach the load balancer."
+  }
+  assert {
+    condition     = sum([for target in local.targets : target.weight]) == 100
+    error_message = "The listener's targets must share all requests."
+  }
+}
+
+check "security_groups" {
+  assert {
+    condition     = alltrue([for rule in concat(values(aws_vpc_security_group_ingress_rule.database_tasks), aws_vpc_security_group_ingress_rule.database_proxy, aws_vpc_security_group_ingress_rule.proxy_lambda, aws_vpc_security_group_ingress_rule.api_alb, values(aws_vpc_security_group_ingress_rule.endpoints_tasks), values(aws_vpc_security_group_ingress_rule.cache_tasks)) : rule.referenced_security_group_id != null && rule.cidr_ipv4 == null && rule.from_port == rule.to_port])
+    error_message = "Behind the load balancer, a rule must let in one group on one port, not addresses."
+  }
+  assert {
+    condition     = alltrue([for rule in values(aws_vpc_security_group_egress_rule.tasks_internet) : rule.from_port == rule.to_port && rule.ip_protocol == "tcp"])
+    error_message = "Tasks may reach the internet on single ports only."
+  }
+  assert {
+    condition     = length(var.interface_endpoints) == 0 || alltrue([for name, rule in aws_vpc_security_group_egress_rule.tasks_internet : !startswith(name, "api-") && !startswith(name, "migrate-")])
+    error_message = "With interface endpoints, api and migrate tasks must not reach the internet."
+  }
+  assert {
+    condition     = length(aws_default_security_group.default.ingress) == 0 && length(aws_default_security_group.default.egress) == 0
+    error_message = "The default group must have no rules."
+  }
+  assert {
+    condition     = alltrue([for service in aws_ecs_service.main : !one(service.network_configuration).assign_public_ip && toset(one(service.network_configuration).subnets) == toset([for subnet in aws_subnet.private : subnet.id])])
+    error_message = "Tasks must be in private subnets without a public address."
+  }
+}
+
+check "compute" {
+  assert {
+    condition     = join(" ", keys(aws_ecs_service.main)) == (var.hosting == "lambda" ? "" : "api worker") && length(aws_lambda_function.main) == (var.hosting == "fargate" ? 0 : 1)
+    error_message = "hosting must decide what runs."
+  }
+  assert {
+    condition     = alltrue([for service in aws_ecs_service.main : one(service.deployment_circuit_breaker).enable && one(service.deployment_circuit_breaker).rollback])
+    error_message = "A failed deployment must roll back."
+  }
+  assert {
+    condition     = alltrue([for definition in concat(values(aws_ecs_task_definition.service), [aws_ecs_task_definition.migrate]) : alltrue([for container in jsondecode(definition.container_definitions) : container.readonlyRootFilesystem && try(container.privileged, false) == false])])
+    error_message = "Containers must be unprivileged with a read-only root."
+  }
+  assert {
+    condition     = alltrue([for definition in values(aws_ecs_task_definition.service) : jsondecode(definition.container_definitions)[0].stopTimeout > 30]) && alltrue([for group in aws_lb_target_group.api : tonumber(group.deregistration_delay) == 20 && one(group.health_check).path == "/health/ready"])
+    error_message = "A task must be given time to drain, and asked whether it is ready."
+  }
+  assert {
+    condition     = join(" ", keys(aws_lambda_event_source_mapping.queue)) == (var.hosting == "fargate" ? "" : "deliver fan_out ingest") && alltrue([for mapping in aws_lambda_event_source_mapping.queue : contains(mapping.function_response_types, "ReportBatchItemFailures") && one(mapping.scaling_config).maximum_concurrency >= 2])
+    error_message = "The function must take every queue in partial batches with a limit."
+  }
+  assert {
+    condition     = alltrue([for queue in aws_sqs_queue.main : queue.visibility_timeout_seconds >= 6 * var.lambda_timeout_s])
+    error_message = "A queue must hide a message for six times the function's timeout."
+  }
+  assert {
+    condition     = alltrue(flatten([for kind, variables in { app = local.app_environment, tasks = local.task_environment, database = local.database_environment } : [for name, value in variables : !can(regex("(?i)password|secret_value", name))]]))
+    error_message = "No secret may be in the environment, only ARNs."
+  }
+}
+
+check "trust" {
+  assert {
+    condition = alltrue([
+      for kind, role in aws_iam_role.task :
+      jsondecode(role.assume_role_policy).Statement[0].Principal == { Service = kind == "lambda" ? "lambda.amazonaws.com" : "ecs-tasks.amazonaws.com" }
+    ])
+    error_message = "A task's role must be assumed by ECS alone, the function's by Lambda alone."
+  }
+  assert {
+    condition = alltrue([
+      for role in concat([for kind, role in aws_iam_role.task : role if kind != "lambda"], [aws_iam_role.execution, aws_iam_role.flow, aws_iam_role.backup, aws_iam_role.database_monitoring]) :
+      jsondecode(role.assume_role_policy).Statement[0].Condition.StringEquals["aws:SourceAccount"] == local.account_id
+    ])
+    error_message = "A service must assume a role for this account only."
+  }
+  assert {
+    condition = alltrue([
+      for role in aws_iam_role.ci :
+      jsondecode(role.assume_role_policy).Statement[0].Condition.StringEquals["token.actions.githubusercontent.com:sub"] == "repo:${var.github_repository}:environment:${var.environment}"
+    ])
+    error_message = "The pipeline's role must be for one environment of one repository."
+  }
+}
+
+check "least_privilege" {
+  assert {
+    condition = alltrue(flatten([
+      for kind, policy in aws_iam_role_policy.task : [
+        for statement in jsondecode(policy.policy).Statement : [
+          for resource in statement.Resource : resource != "*" || alltrue([for action in statement.Action : startswith(action, "xray:")])
+        ]
+      ]
+    ]))
+    error_message = "A task may use * only for X-Ray, which has no resources."
+  }
+  assert {
+    condition = alltrue([
+      for kind, policy in aws_iam_role_policy.task :
+      toset(flatten([for statement in jsondecode(policy.policy).Statement : statement.Action if statement.Sid != "KeysThroughServices"])) == toset(local.actions[kind])
+    ])
+    error_message = "A task's role must have the actions that actions.json lists, and no other."
+  }
+  assert {
+    condition     = alltrue(flatten([for kind, policy in aws_iam_role_policy.task : [for statement in jsondecode(policy.policy).Statement : contains(keys(statement), "Condition") if anytrue([for action in statement.Action : startswith(action, "kms:")])]]))
+    error_message = "A key may be used through a service only."
+  }
+}
+
+check "names" {
+  assert {
+    condition     = alltrue([for name in concat([aws_lb.main.name], aws_lb_target_group.api[*].name, aws_lb_target_group.lambda[*].name) : length(name) <= 32]) && alltrue([for role in concat(values(aws_iam_role.task), [aws_iam_role.execution, aws_iam_role.database_monitoring]) : length(role.name) <= 64]) && length(aws_s3_bucket.access_logs.bucket) <= 63 && alltrue([for cache in aws_elasticache_replication_group.main : length(cache.replication_group_id) <= 40])
+    error_message = "A name is longer than AWS allows."
+  }
+}
+
+check "prod" {
+  assert {
+    condition     = var.environment != "prod" || (aws_lb.main.enable_deletion_protection && alltrue([for database in concat(aws_db_instance.main[*].deletion_protection, aws_rds_cluster.main[*].deletion_protection) : database]) && alltrue(aws_dynamodb_table.main[*].deletion_protection_enabled))
+    error_message = "Prod must be protected from deletion."
+  }
+  assert {
+    condition     = var.environment != "prod" || (alltrue([for group in aws_cloudwatch_log_group.app : group.retention_in_days >= 365]) && alltrue(aws_db_instance.main[*].multi_az) && (!var.aurora || length(aws_rds_cluster_instance.main) == 2))
+    error_message = "Prod must keep its logs for a year and have a standby of the database."
+  }
+}

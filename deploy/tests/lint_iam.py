@@ -1,0 +1,146 @@
+"""Lints every IAM document of an applied stack.
+
+Usage: lint_iam.py STATE.json — `terraform show -json` of the applied state, where
+all ARNs are known. Every policy of a role goes through parliament (is it
+grammatical, do actions, resources and conditions fit each other) and
+cloudsplaining (escalation, exfiltration, infrastructure modification); every
+document, resource policies and trusts included, through the rules below. Exits 1
+with a line for each finding.
+
+An exception is listed in EXCEPTIONS with its reason, and one that no longer
+occurs is a finding too.
+"""
+
+import json
+import logging
+import sys
+
+import parliament
+from cloudsplaining.scan.policy_document import PolicyDocument
+
+logging.disable(logging.WARNING)
+
+# (role, tool, finding): reason
+EXCEPTIONS = {
+    ("ci", "cloudsplaining", "CredentialsExposure"): "docker push needs a registry login, which AWS gives for the whole registry",
+    ("execution", "cloudsplaining", "CredentialsExposure"): "pulling an image needs a registry login, which AWS gives for the whole registry",
+    ("lambda", "parliament", "RESOURCE_MISMATCH"): "Lambda's documentation asks for network interfaces as */*: it checks before it has one to name",
+    ("lambda", "parliament", "UNKNOWN_CONDITION_FOR_ACTION"): "lambda:SourceFunctionArn is in every call a function's code makes, to any service",
+}
+
+DOCUMENTS = {
+    # resource type: attributes that hold a policy
+    "aws_iam_role": ["assume_role_policy"],
+    "aws_iam_role_policy": ["policy"],
+    "aws_iam_policy": ["policy"],
+    "aws_kms_key": ["policy"],
+    "aws_s3_bucket_policy": ["policy"],
+    "aws_sqs_queue_policy": ["policy"],
+    "aws_sns_topic_policy": ["policy"],
+    "aws_ecr_repository_policy": ["policy"],
+    "aws_vpc_endpoint": ["policy"],
+    "aws_cloudwatch_log_resource_policy": ["policy_document"],
+}
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def resources(module):
+    yield from module.get("resources", [])
+    for child in module.get("child_modules", []):
+        yield from resources(child)
+
+
+def resource_required(action):
+    """Whether AWS lets a policy name the resource of this action."""
+    service, name = action.split(":")
+    for entry in parliament.iam_definition:
+        if entry["prefix"] == service:
+            for privilege in entry["privileges"]:
+                if privilege["privilege"] == name:
+                    return any(kind["resource_type"] for kind in privilege["resource_types"])
+    raise SystemExit(f"{action} is no action that AWS knows")
+
+
+def lint_role_policy(role, document):
+    """Yields (tool, finding, detail) for a policy that a role has."""
+    analyzed = parliament.analyze_policy_string(json.dumps(document))
+    for finding in analyzed.findings:
+        yield "parliament", finding.issue, finding.detail
+    scanned = PolicyDocument(document)
+    for statement in document["Statement"]:
+        if statement["Effect"] != "Allow":
+            continue
+        for action in listed(statement["Action"]):
+            if "*" in action:
+                yield "rule", "ActionWildcard", action
+            elif "*" in listed(statement["Resource"]) and resource_required(action):
+                yield "rule", "ResourceWildcard", action
+    for name, found in [
+        ("PrivilegeEscalation", scanned.allows_privilege_escalation),
+        ("ResourceExposure", scanned.permissions_management_without_constraints),
+        ("DataExfiltration", scanned.allows_data_exfiltration_actions),
+        ("ServiceWildcard", scanned.service_wildcard),
+        ("CredentialsExposure", scanned.credentials_exposure),
+        ("InfrastructureModification", scanned.infrastructure_modification),
+    ]:
+        # What is named by ARN is not unconstrained: cloudsplaining looks at `*` only.
+        for item in found:
+            yield "cloudsplaining", name, json.dumps(item)
+
+
+def lint_trust(document):
+    for statement in document["Statement"]:
+        if statement["Principal"] == "*" or "AWS" in statement["Principal"]:
+            yield "rule", "OpenTrust", json.dumps(statement["Principal"])
+        if "Federated" in statement["Principal"]:
+            equals = statement.get("Condition", {}).get("StringEquals", {})
+            if not any(key.endswith(":sub") and "*" not in value for key, value in equals.items()):
+                yield "rule", "FederatedWithoutSubject", json.dumps(statement)
+
+
+def lint_resource_policy(document):
+    for statement in document["Statement"]:
+        if statement["Effect"] == "Allow" and statement["Principal"] == "*" and "Condition" not in statement and listed(statement["Resource"]) == ["*"]:
+            yield "rule", "Public", json.dumps(statement)
+        service = statement["Principal"].get("Service") if isinstance(statement["Principal"], dict) else None
+        # Without a condition, a service could be made to act for someone else.
+        if service and not any(str(one).startswith("logs.") for one in listed(service)):
+            keys = {key for test in statement.get("Condition", {}).values() for key in test}
+            if not keys & {"aws:SourceArn", "aws:SourceAccount"}:
+                yield "rule", "ConfusedDeputy", json.dumps(statement)
+
+
+def main():
+    state = json.load(open(sys.argv[1]))
+    prefix = state["values"]["outputs"]["ecs"]["value"]["cluster"]
+    region = state["values"]["outputs"]["region"]["value"]
+    documents, used, wrong = 0, set(), []
+    for resource in resources(state["values"]["root_module"]):
+        for attribute in DOCUMENTS.get(resource["type"], []):
+            text = resource["values"].get(attribute)
+            if not text:
+                continue
+            documents += 1
+            document = json.loads(text)
+            owner = resource["values"].get("role") or resource["address"]
+            owner = owner.removeprefix(f"{prefix}-").removesuffix(f"-{region}")
+            if attribute == "assume_role_policy":
+                findings = lint_trust(document)
+            elif resource["type"] in ("aws_iam_role_policy", "aws_iam_policy"):
+                findings = lint_role_policy(owner, document)
+            else:
+                findings = lint_resource_policy(document)
+            for tool, finding, detail in findings:
+                if (owner, tool, finding) in EXCEPTIONS:
+                    used.add((owner, tool, finding))
+                else:
+                    wrong.append(f"{resource['address']}: {tool}: {finding}: {detail}")
+    wrong += [f"exception no longer needed: {key}" for key in EXCEPTIONS.keys() - used]
+    print("\n".join(wrong) or f"iam: {documents} documents without a finding, {len(used)} exceptions")
+    sys.exit(bool(wrong))
+
+
+main()

@@ -1,0 +1,199 @@
+# What single variants have that others have not. Applied against a mocked provider,
+# so that everything is known; nothing leaves this machine.
+
+mock_provider "aws" {
+  source = "./tests/mocks"
+}
+
+mock_provider "aws" {
+  alias  = "replica"
+  source = "./tests/mocks"
+}
+
+mock_provider "aws" {
+  alias  = "us_east_1"
+  source = "./tests/mocks"
+}
+
+variables {
+  environment     = "prod"
+  region          = "eu-west-1"
+  image_tag       = "0123abc"
+  certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/mock"
+}
+
+# Queues told apart, to see who may write to which.
+override_resource {
+  target = aws_sqs_queue.main["fan_out"]
+  values = { arn = "arn:aws:sqs:eu-west-1:123456789012:fan-out", url = "https://queues/fan-out" }
+}
+
+override_resource {
+  target = aws_sqs_queue.main["deliver"]
+  values = { arn = "arn:aws:sqs:eu-west-1:123456789012:deliver", url = "https://queues/deliver" }
+}
+
+override_resource {
+  target = aws_sqs_queue.main["ingest"]
+  values = { arn = "arn:aws:sqs:eu-west-1:123456789012:ingest", url = "https://queues/ingest" }
+}
+
+run "fargate" {
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.task["api"].policy).Statement : statement.Resource if contains(statement.Action, "sqs:SendMessage")
+    ] == [["arn:aws:sqs:eu-west-1:123456789012:fan-out", "arn:aws:sqs:eu-west-1:123456789012:deliver"]]
+    error_message = "The api must send to fan_out and deliver only."
+  }
+  assert {
+    condition     = !contains(flatten([for statement in jsondecode(aws_iam_role_policy.task["api"].policy).Statement : statement.Action]), "sqs:ReceiveMessage")
+    error_message = "The api must not receive."
+  }
+  assert {
+    condition     = [for statement in jsondecode(aws_iam_role_policy.task["migrate"].policy).Statement : statement.Resource if statement.Sid == "Secrets"] == [["arn:aws:secretsmanager:eu-west-1:123456789012:secret:database"]]
+    error_message = "The migration must read the database's secret only."
+  }
+  assert {
+    condition     = { for pair in jsondecode(aws_ecs_task_definition.service["api"].container_definitions)[0].environment : pair.name => pair.value }["MILLRACE_HANDLERS"] == "[\"http\"]"
+    error_message = "The api must run the handler http."
+  }
+  assert {
+    condition     = { for pair in jsondecode(aws_ecs_task_definition.service["worker"].container_definitions)[0].environment : pair.name => pair.value }["MILLRACE_HANDLERS"] == "[\"fan_out\",\"deliver\",\"ingest\",\"sweep\",\"meter\"]"
+    error_message = "The worker must run every handler but http."
+  }
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.migrate.container_definitions)[0].command == ["migrate"]
+    error_message = "The migration must run the command migrate."
+  }
+  assert {
+    condition     = aws_db_instance.main[0].multi_az && aws_db_instance.main[0].deletion_protection && !aws_db_instance.main[0].skip_final_snapshot && aws_dynamodb_table.main[0].deletion_protection_enabled && aws_lb.main.enable_deletion_protection
+    error_message = "Prod must be protected."
+  }
+  assert {
+    condition     = length(aws_appautoscaling_policy.cpu) == 2 && length(aws_appautoscaling_policy.memory) == 2 && length(aws_appautoscaling_policy.requests) == 1 && length(aws_appautoscaling_policy.backlog) == 1
+    error_message = "Services must scale on CPU, memory, requests and backlog."
+  }
+  assert {
+    condition     = length(aws_nat_gateway.main) == 2 && length(aws_subnet.public) == 2 && length(aws_subnet.private) == 2 && length(aws_subnet.data) == 2
+    error_message = "Each zone must have its subnets and its NAT gateway."
+  }
+  assert {
+    condition     = length(aws_iam_role.ci) == 0
+    error_message = "Without a repository there must be no role for it."
+  }
+  assert {
+    condition     = toset([for attribute in aws_dynamodb_table.main[0].attribute : attribute.name]) == toset(concat([for key in local.table.key_schema : key.name], flatten([for index in local.table.indexes : [for key in index.keys : key.name]])))
+    error_message = "The table must have the keys that table.json describes, and no other attribute."
+  }
+  assert {
+    condition     = !aws_dynamodb_table.main[0].stream_enabled && one(aws_dynamodb_table.main[0].point_in_time_recovery).enabled && one(aws_dynamodb_table.main[0].ttl).enabled
+    error_message = "The table must have TTL and point-in-time recovery, and no stream."
+  }
+}
+
+run "both" {
+  variables {
+    hosting                = "both"
+    lambda_traffic_percent = 25
+    github_repository      = "acme/millrace"
+  }
+
+  assert {
+    condition     = [for target in one(one(aws_lb_listener.https[0].default_action).forward).target_group : target.weight] == [25, 75] || [for target in one(one(aws_lb_listener.https[0].default_action).forward).target_group : target.weight] == [75, 25]
+    error_message = "Requests must be shared as lambda_traffic_percent says."
+  }
+  assert {
+    condition     = aws_lambda_function.main[0].environment[0].variables["MILLRACE_DATABASE__HOST"] == aws_db_proxy.main[0].endpoint
+    error_message = "The function must reach the database through the proxy."
+  }
+  assert {
+    condition     = !contains(keys(aws_lambda_function.main[0].environment[0].variables), "AWS_REGION")
+    error_message = "AWS_REGION is reserved in a function."
+  }
+  assert {
+    condition     = !contains(keys(aws_vpc_security_group_ingress_rule.database_tasks), "lambda")
+    error_message = "The function must not reach the database itself."
+  }
+  assert {
+    condition = alltrue(flatten([
+      for statement in jsondecode(aws_iam_role_policy.ci[0].policy).Statement : statement.Sid == "NoResourceToName" || !contains(statement.Resource, "*")
+    ]))
+    error_message = "The pipeline must not act on anything but this stack."
+  }
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.ci[0].policy).Statement : statement.Condition.StringEquals["iam:PassedToService"] if statement.Action == ["iam:PassRole"]
+    ] == ["ecs-tasks.amazonaws.com"]
+    error_message = "The pipeline must pass roles to tasks only."
+  }
+}
+
+run "dev" {
+  variables {
+    environment         = "dev"
+    certificate_arn     = null
+    nat_per_zone        = false
+    interface_endpoints = []
+    multi_az            = false
+    worker_spot         = true
+    deletion_protection = false
+  }
+
+  assert {
+    condition     = length(aws_nat_gateway.main) == 1 && length(aws_vpc_endpoint.interface) == 0
+    error_message = "Dev must do with one NAT gateway and no interface endpoint."
+  }
+  assert {
+    condition     = one(aws_ecs_service.main["worker"].capacity_provider_strategy).capacity_provider == "FARGATE_SPOT" && one(aws_ecs_service.main["api"].capacity_provider_strategy).capacity_provider == "FARGATE"
+    error_message = "Spot is for workers."
+  }
+  assert {
+    condition     = length(aws_lb_listener.http) == 1
+    error_message = "Without a certificate, dev must serve HTTP."
+  }
+}
+
+run "primary" {
+  variables {
+    failover_role   = "primary"
+    replica_region  = "eu-central-1"
+    route53_zone_id = "Z0123456789"
+    domain_name     = "events.example.com"
+  }
+
+  assert {
+    condition     = one(aws_dynamodb_table.main[0].replica).region_name == "eu-central-1" && one(aws_dynamodb_table.main[0].replica).point_in_time_recovery && one(aws_dynamodb_table.main[0].replica).kms_key_arn == aws_kms_key.replica[0].arn
+    error_message = "The replica must be in the other region, under a key there, with point-in-time recovery."
+  }
+  assert {
+    condition     = one(aws_route53_record.main["A"].failover_routing_policy).type == "PRIMARY" && aws_route53_record.main["A"].health_check_id == aws_route53_health_check.main[0].id
+    error_message = "The record must fail over by its health check."
+  }
+  assert {
+    condition     = alltrue([for secret in aws_secretsmanager_secret.main : one(secret.replica).region == "eu-central-1"]) && length(aws_db_instance_automated_backups_replication.main) == 1
+    error_message = "Secrets and the database's backups must be in the other region too."
+  }
+}
+
+run "secondary" {
+  variables {
+    region          = "eu-central-1"
+    certificate_arn = "arn:aws:acm:eu-central-1:123456789012:certificate/mock"
+    failover_role   = "secondary"
+    route53_zone_id = "Z0123456789"
+    domain_name     = "events.example.com"
+  }
+
+  assert {
+    condition     = length(aws_dynamodb_table.main) == 0 && length(aws_secretsmanager_secret.main) == 0
+    error_message = "The secondary must not make what the primary replicates."
+  }
+  assert {
+    condition     = contains(flatten([for statement in jsondecode(aws_iam_role_policy.task["api"].policy).Statement : statement.Resource]), "arn:aws:dynamodb:eu-central-1:123456789012:table/millrace-prod")
+    error_message = "The secondary must use the table's replica in its own region."
+  }
+  assert {
+    condition     = contains(flatten([for statement in jsondecode(aws_iam_role_policy.task["api"].policy).Statement : statement.Resource if statement.Sid == "KeysThroughServices"]), "arn:aws:kms:eu-west-1:123456789012:key/replica")
+    error_message = "The secondary must have the replica's key."
+  }
+}
