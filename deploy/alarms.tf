@@ -120,7 +120,7 @@ locals {
     {
       for name, queue in aws_sqs_queue.dead : "dead-letters-${replace(name, "_", "-")}" => {
         wanted = true
-        text   = "A job failed ${var.dead_letter_after} times and is in the dead-letter queue of ${name}."
+        text   = name == "parked" ? "A message that no worker can use was parked." : "A job failed ${var.dead_letter_after} times and is in the dead-letter queue of ${name}."
         metric = "AWS/SQS/ApproximateNumberOfMessagesVisible", dimensions = { QueueName = queue.name }
         stat   = "Maximum", period_s = 60, of = [1, 1], above = 0, below = null
       }

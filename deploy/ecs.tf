@@ -36,20 +36,22 @@ locals {
   # Everything but MILLRACE_HANDLERS, the same for every kind of process. The
   # values are names and ARNs: secrets themselves are read at run time.
   app_environment = merge(local.database_environment, {
-    MILLRACE_KEY_RING__SECRET_ARN  = local.key_ring_secret_arn
-    MILLRACE_ADMIN_KEY__SECRET_ARN = local.admin_key_secret_arn
-    MILLRACE_DYNAMODB__TABLE       = local.table_name
-    MILLRACE_SQS__FAN_OUT_URL      = aws_sqs_queue.main["fan_out"].url
-    MILLRACE_SQS__DELIVER_URL      = aws_sqs_queue.main["deliver"].url
-    MILLRACE_SQS__INGEST_URL       = aws_sqs_queue.main["ingest"].url
-    MILLRACE_RETENTION_DAYS        = tostring(var.retention_days)
-    MILLRACE_TELEMETRY__TRACES     = var.tracing && local.on_aws.xray ? "xray" : "off"
+    MILLRACE_KEY_RING__SECRET_ARN = local.key_ring_secret_arn
+    MILLRACE_ADMIN_KEY_SECRET_ARN = local.admin_key_secret_arn
+    MILLRACE_DYNAMODB__TABLE      = local.table_name
+    MILLRACE_SQS__FAN_OUT_URL     = aws_sqs_queue.main["fan_out"].url
+    MILLRACE_SQS__DELIVER_URL     = aws_sqs_queue.main["deliver"].url
+    MILLRACE_SQS__INGEST_URL      = aws_sqs_queue.main["ingest"].url
+    MILLRACE_SQS__PARKED_URL      = aws_sqs_queue.dead["parked"].url
+    MILLRACE_INGEST__PROJECT      = var.ingest_project
+    MILLRACE_RETENTION_DAYS       = tostring(var.retention_days)
+    MILLRACE_TELEMETRY__TRACES    = var.tracing && local.on_aws.xray ? "xray" : "off"
   })
 
   task_environment = merge(local.app_environment, {
-    AWS_REGION                      = var.region
-    MILLRACE_HTTP__LISTEN           = "0.0.0.0:8080"
-    MILLRACE_HTTP__HEADER_TIMEOUT_S = tostring(local.http_keep_alive_s)
+    AWS_REGION                    = var.region
+    MILLRACE_HTTP__LISTEN         = "0.0.0.0:8080"
+    MILLRACE_HTTP__IDLE_TIMEOUT_S = tostring(local.http_keep_alive_s)
   })
 
   services = {

@@ -25,22 +25,22 @@ locals {
     TableAndIndexes = [local.table_arn, "${local.table_arn}/index/*"]
     Queues          = [for name in keys(local.queues) : aws_sqs_queue.main[name].arn]
     # Ingest is written to by AWS's services, not by the code.
-    JobQueues = [aws_sqs_queue.main["fan_out"].arn, aws_sqs_queue.main["deliver"].arn]
+    JobQueues = [aws_sqs_queue.main["fan_out"].arn, aws_sqs_queue.main["deliver"].arn, aws_sqs_queue.dead["parked"].arn]
     Secrets   = [local.database_secret_arn, local.key_ring_secret_arn, local.admin_key_secret_arn]
     # X-Ray has no resources to name.
     Traces = ["*"]
   }
 
-  # The migration reads one secret and nothing else.
+  # The migration reads one secret and looks at the table.
   scopes_of_role = {
-    for role in keys(local.task_groups) : role => role == "migrate" ? { Secrets = [local.database_secret_arn] } : local.scopes
+    for role in keys(local.task_groups) : role => role == "migrate" ? { Secrets = [local.database_secret_arn], Table = [local.table_arn] } : local.scopes
   }
 
   # Services through which a role may use the data key. The code never calls
   # KMS: these services do, with the role's permissions.
   key_services = {
     for role in keys(local.task_groups) : role => [
-      for service in(role == "migrate" ? ["secretsmanager"] : ["dynamodb", "secretsmanager", "sqs"]) :
+      for service in(role == "migrate" ? ["dynamodb", "secretsmanager"] : ["dynamodb", "secretsmanager", "sqs"]) :
       "${service}.${var.region}.${local.dns_suffix}"
     ]
   }

@@ -8,6 +8,10 @@ locals {
     ingest  = "What S3, EventBridge, SNS and other AWS sources send"
   }
 
+  # Where messages end: a queue's own dead letters, and what no worker can use
+  # (sqs.parked_url).
+  dead_queues = merge({ for name in keys(local.queues) : name => "${name}-dead" }, { parked = "parked" })
+
   # AWS's advice for a queue that a function reads. Workers on Fargate renew
   # or shorten it message by message.
   visibility_timeout_s = 6 * var.lambda_timeout_s
@@ -33,8 +37,8 @@ resource "aws_sqs_queue" "main" {
 }
 
 resource "aws_sqs_queue" "dead" {
-  for_each = local.queues
-  name     = "${local.prefix}-${replace(each.key, "_", "-")}-dead"
+  for_each = local.dead_queues
+  name     = "${local.prefix}-${replace(each.value, "_", "-")}"
 
   message_retention_seconds = 14 * 86400
   receive_wait_time_seconds = 20
@@ -45,8 +49,8 @@ resource "aws_sqs_queue" "dead" {
 
 # Only its own queue may send to a dead-letter queue, and be redriven to.
 resource "aws_sqs_queue_redrive_allow_policy" "dead" {
-  for_each  = aws_sqs_queue.dead
-  queue_url = each.value.url
+  for_each  = local.queues
+  queue_url = aws_sqs_queue.dead[each.key].url
   redrive_allow_policy = jsonencode({
     redrivePermission = "byQueue"
     sourceQueueArns   = [aws_sqs_queue.main[each.key].arn]

@@ -506,14 +506,26 @@ variable "database_backup_days" {
 }
 
 variable "retention_days" {
-  description = "Days events and deliveries are kept, 1 to 3650 (MILLRACE_RETENTION_DAYS)."
+  description = "Days events and deliveries are kept, 4 to 3650: longer than their retries take (MILLRACE_RETENTION_DAYS)."
   type        = number
   default     = 30
   nullable    = false
 
   validation {
-    condition     = var.retention_days >= 1 && var.retention_days <= 3650
-    error_message = "retention_days must be from 1 to 3650: set how many days events are kept."
+    condition     = var.retention_days >= 4 && var.retention_days <= 3650
+    error_message = "retention_days must be from 4 to 3650: set how many days events are kept."
+  }
+}
+
+variable "ingest_project" {
+  description = "Project that events from AWS sources belong to, prj_…; empty while there is none (MILLRACE_INGEST__PROJECT)."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = var.ingest_project == "" || can(regex("^prj_[0-9a-z]{26}$", var.ingest_project))
+    error_message = "ingest_project must be a project's id: set what POST /v1/projects answered, prj_ and 26 characters."
   }
 }
 

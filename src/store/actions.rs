@@ -99,11 +99,32 @@ pub const SQS: &[Call] = &[
     ),
 ];
 
+/// What sending traces to X-Ray's OTLP endpoint needs: a plain request, signed,
+/// and no SDK's call.
+pub const XRAY: &[&str] = &[
+    "xray:PutSpans",
+    "xray:PutSpansForIndexing",
+    "xray:PutTraceSegments",
+];
+
+/// What Lambda itself does, with the function's role, for a queue it is mapped to.
+pub const SQS_MAPPING: &[&str] = &[
+    "sqs:ChangeMessageVisibility",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:ReceiveMessage",
+];
+
 /// The IAM actions that `role` needs.
 pub fn of(role: Role) -> BTreeSet<&'static str> {
     let calls = DYNAMODB.iter().chain(SQS).chain(SECRETS_MANAGER);
     let made = calls.filter(|call| call.roles.contains(&role));
-    made.flat_map(|call| call.actions).copied().collect()
+    let traces = match role {
+        Api | Worker => XRAY,
+        Migrate | Laptop => &[],
+    };
+    let actions = made.flat_map(|call| call.actions).chain(traces);
+    actions.copied().collect()
 }
 
 #[cfg(test)]

@@ -173,3 +173,25 @@ fn every_call_of_aws_is_listed_for_policies() {
     let listed: BTreeSet<String> = listed.map(|call| call.method.to_owned()).collect();
     assert_eq!(called, listed);
 }
+
+/// What the roles of `deploy/` may call is what the code calls, no more and no
+/// less.
+#[test]
+fn every_role_may_do_what_it_does() {
+    use actions::Role;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/actions.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    let written: BTreeMap<String, BTreeSet<&str>> = serde_json::from_str(&text).unwrap();
+    let mut function = actions::of(Role::Api);
+    function.extend(actions::of(Role::Worker));
+    function.extend(actions::SQS_MAPPING);
+    let called = [
+        ("api".to_owned(), actions::of(Role::Api)),
+        ("worker".to_owned(), actions::of(Role::Worker)),
+        ("migrate".to_owned(), actions::of(Role::Migrate)),
+        ("lambda".to_owned(), function),
+    ];
+    assert_eq!(written, BTreeMap::from(called));
+}
