@@ -246,8 +246,11 @@ fn a_listen_address_that_is_none_is_answered_with_one() {
 #[test]
 fn metrics_are_written_where_cloudwatch_reads_them() {
     let emits = |metrics: &str, env: &[(&str, &str)]| {
-        let key = ("MILLRACE_ADMIN_KEY", "0123456789abcdef0123456789abcdef");
-        let env: Vec<_> = env.iter().copied().chain([key]).collect();
+        let secrets = [
+            ("MILLRACE_ADMIN_KEY", "0123456789abcdef0123456789abcdef"),
+            ("MILLRACE_KEY_RING__SECRET_ARN", "arn:aws:secretsmanager:x"),
+        ];
+        let env: Vec<_> = env.iter().copied().chain(secrets).collect();
         let toml = format!("{STORE}\n[telemetry]\nmetrics = {metrics:?}");
         load(&toml, &env).unwrap().emits_metrics()
     };
