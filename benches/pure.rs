@@ -65,7 +65,7 @@ fn endpoint(n: u16) -> EndpointId {
 fn targets() -> Targets {
     let target = |n: u16| {
         let (types, tenant) = match n % 10 {
-            0 if n % 20 == 0 => (vec!["invoice.*"], None),
+            0 if n.is_multiple_of(20) => (vec!["invoice.*"], None),
             0 => (vec!["invoice.paid"], Some("acme")),
             1..5 => (vec!["invoice.*"], Some("other")),
             _ => (vec!["order.placed", "order.shipped", "customer.*"], None),
