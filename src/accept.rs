@@ -13,12 +13,10 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::delivery::Progress;
 use crate::model::event::Event;
+use crate::model::filter::RESERVED_PREFIX;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::{Carried, Job};
 use crate::store::events::{self, Accepted, INLINE_DELIVERIES_MAX, NewEvent, Plan};
-
-/// Event types that Millrace itself publishes begin with this.
-pub const RESERVED_PREFIX: &str = "millrace.";
 
 /// What the publisher is told.
 #[derive(Debug, Clone)]
@@ -51,20 +49,40 @@ pub async fn accept(
             "the prefix \"millrace.\" is reserved",
         ));
     }
-    let endpoints = match app.plane.view(project).await {
+    let endpoints = matching(app, project, event).await;
+    keep(app, project, event, endpoints.as_deref(), now).await
+}
+
+/// Keeps an event that Millrace itself publishes, for every endpoint whose filter
+/// names its type: `*` alone does not.
+///
+/// # Errors
+/// As [`accept`], but for the reserved type.
+pub async fn accept_own(
+    app: &App,
+    project: &ProjectId,
+    event: &Event,
+    now: Timestamp,
+) -> Result<Receipt> {
+    let endpoints = matching(app, project, event).await;
+    keep(app, project, event, endpoints.as_deref(), now).await
+}
+
+/// The endpoints the event is for, unless that cannot be known now.
+async fn matching(app: &App, project: &ProjectId, event: &Event) -> Option<Vec<EndpointId>> {
+    match app.plane.view(project).await {
         // What cannot be read may match: the fan-out waits until it can be.
         Ok(view) if !view.targets.unreadable().is_empty() => None,
         Ok(view) => {
             let matching = view.targets.matching(event.event_type(), event.tenant());
-            Some(matching.map(|target| target.id.clone()).collect::<Vec<_>>())
+            Some(matching.map(|target| target.id.clone()).collect())
         }
         // The event can be kept without knowing whom it is for.
         Err(error) => {
             tracing::warn!(%error, "endpoints unknown at accept: left to the fan-out");
             None
         }
-    };
-    keep(app, project, event, endpoints.as_deref(), now).await
+    }
 }
 
 /// Keeps an event of Millrace's own that is for one endpoint, whatever its

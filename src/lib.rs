@@ -12,6 +12,7 @@ pub mod host;
 pub mod http;
 pub mod jobs;
 pub mod model;
+pub mod notices;
 pub mod queue;
 pub mod sender;
 pub mod store;

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Invalid;
 
+/// Event types that Millrace itself publishes begin with this.
+pub const RESERVED_PREFIX: &str = "millrace.";
+
 /// How many patterns an endpoint may have.
 const PATTERNS_MAX: usize = 50;
 /// How long a pattern or a tenant may be, in characters.
@@ -127,9 +130,12 @@ impl TypePattern {
     }
 
     /// Whether `event_type` is one of those it stands for.
+    ///
+    /// `*` stands for all that publishers send: what Millrace itself has to say
+    /// (`millrace.…`) is for whoever asks for it by that name.
     pub fn matches(&self, event_type: &str) -> bool {
         match &self.0 {
-            Pattern::All => true,
+            Pattern::All => !event_type.starts_with(RESERVED_PREFIX),
             Pattern::Prefix(prefix) => {
                 event_type.len() > prefix.len() && event_type.starts_with(&**prefix)
             }
@@ -207,8 +213,18 @@ mod tests {
     }
 
     #[test]
-    fn a_star_matches_everything() {
-        assert!(filter(&["*"], None).matches("order.paid", None));
+    fn a_star_matches_all_that_publishers_send() {
+        let filter = filter(&["*"], None);
+        assert!(filter.matches("order.paid", None));
+        assert!(filter.matches("millracer", None));
+        assert!(!filter.matches("millrace.key.created", None));
+    }
+
+    #[test]
+    fn what_millrace_says_is_asked_for_by_name() {
+        for pattern in ["millrace.*", "millrace.key.created"] {
+            assert!(filter(&[pattern], None).matches("millrace.key.created", None));
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn all() -> Vec<(String, String)> {
 }
 
 /// The layers, the lowest first: each may import itself and those before it.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "error",
     "config",
     "model",
@@ -52,6 +52,7 @@ const LAYERS: [&str; 11] = [
     "queue",
     "app",
     "accept",
+    "notices",
     "http",
     "host",
 ];
