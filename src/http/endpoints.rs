@@ -132,7 +132,7 @@ pub async fn create(
     Json(new): Json<NewEndpoint>,
 ) -> Result<(StatusCode, Json<Created>)> {
     let now = app::now();
-    let row = Row {
+    let mut row = Row {
         id: EndpointId::new(now.as_millisecond(), app.random()),
         project: caller.project,
         url: new.url,
@@ -144,7 +144,7 @@ pub async fn create(
         updated_at: now,
         version: 1,
     };
-    check(&app, &row)?;
+    check(&app, &mut row)?;
     let secret = make_secret(&app, new.scheme, new.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
@@ -157,10 +157,13 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-fn check(app: &App, row: &Row) -> Result<()> {
+/// Refuses what an endpoint must not be; its URL becomes the one that was checked,
+/// without what a parser leaves out of it.
+fn check(app: &App, row: &mut Row) -> Result<()> {
     let url = url::Url::parse(&row.url)
         .map_err(|error| Invalid::new("url", format!("expected an absolute URL: {error}")))?;
     sender::check_url(&url, app.config.allow_private_targets())?;
+    row.url = url.into();
     Filter::new(&row.event_types, row.tenant.as_deref())?;
     if row.description.chars().count() > DESCRIPTION_LEN_MAX || row.description.contains('\0') {
         let detail = format!("expected up to {DESCRIPTION_LEN_MAX} characters, none of them NUL");
@@ -390,7 +393,8 @@ pub struct Rotation {
 
 /// Give an endpoint a new signing secret.
 ///
-/// For 24 hours webhooks carry signatures of the old one too.
+/// For 24 hours webhooks carry signatures of the old one too; five secrets at a
+/// time sign at most.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints",
     params(("id" = String, Path, description = "ep_…")),
     request_body = Rotation,

@@ -61,6 +61,10 @@ impl Endpoint {
     }
 }
 
+/// Secrets of one endpoint that sign at a time: each is a part of every webhook's
+/// header and of the projection.
+pub const SECRETS_MAX: i64 = 5;
+
 /// A sealed secret and until when it signs.
 #[derive(Debug, Clone)]
 pub struct SealedSecret {
@@ -244,13 +248,16 @@ const EXPIRE_SECRETS: &str = "\
 const FORGET_SECRETS: &str =
     "delete from endpoint_secrets where endpoint_id = $1 and expires_at <= $2";
 
+const COUNT_SECRETS: &str = "select count(*) from endpoint_secrets where endpoint_id = $1";
+
 const BUMP: &str = "update endpoints set updated_at = $2, version = version + 1 where id = $1";
 
 /// Makes `sealed` the current secret; those before it sign until `overlap_ends`.
 /// The change still has to be projected.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
+/// [`Error::NotFound`]; [`Error::Conflict`] when [`SECRETS_MAX`] sign already,
+/// for none may stop before it was said to; [`Error::Unavailable`] when the database does not answer.
 pub async fn rotate_secret(
     postgres: &Postgres,
     project: &ProjectId,
@@ -269,6 +276,13 @@ pub async fn rotate_secret(
     tx.execute(FORGET_SECRETS, &[&id.as_str(), &now])
         .await
         .map_err(classify)?;
+    let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await;
+    if signing.map_err(classify)?.get::<_, i64>(0) >= SECRETS_MAX {
+        let detail = format!(
+            "the endpoint has {SECRETS_MAX} secrets that sign; a rotated one does for a day"
+        );
+        return Err(Error::Conflict(detail.into()));
+    }
     tx.execute(EXPIRE_SECRETS, &[&id.as_str(), &overlap_ends])
         .await
         .map_err(classify)?;
@@ -376,6 +390,7 @@ pub const STATEMENTS: &[&str] = &[
     DELETE_SECRETS,
     EXPIRE_SECRETS,
     FORGET_SECRETS,
+    COUNT_SECRETS,
     BUMP,
     GONE,
     GET_ANY,

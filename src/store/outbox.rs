@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Transaction;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Transaction};
 
 use super::data_plane::DataPlane;
 use super::postgres::{Postgres, classify};
@@ -19,11 +20,17 @@ pub enum Kind {
 }
 
 impl Kind {
+    const ALL: [Self; 2] = [Self::Endpoint, Self::ApiKey];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Endpoint => "endpoint",
             Self::ApiKey => "api_key",
         }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -53,35 +60,44 @@ pub(super) async fn add(tx: &Transaction<'_>, kind: Kind, subject: &str) -> Resu
 
 const PENDING: &str = "\
     select id, kind, subject_id from outbox \
-    where created_at <= now() - make_interval(secs => $1) order by id limit $2";
+    where created_at <= now() - make_interval(secs => $1) and id > $2 and kind = any($4) \
+    order by id limit $3";
 
-/// Up to `limit` changes that have waited for `age` or longer.
+/// Up to `limit` changes that have waited for `age` or longer, the oldest first,
+/// those after `after` only. What kinds a newer version adds are left to it.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn pending(postgres: &Postgres, age: Duration, limit: i64) -> Result<Vec<Change>> {
+pub async fn pending(
+    postgres: &Postgres,
+    age: Duration,
+    after: Option<&Change>,
+    limit: i64,
+) -> Result<Vec<Change>> {
+    let kinds = Kind::ALL.map(Kind::as_str);
+    let after = after.map_or(0, |change| change.id);
+    let values: &[&(dyn ToSql + Sync)] = &[&age.as_secs_f64(), &after, &limit, &kinds.as_slice()];
     let client = postgres.get().await?;
-    let rows = client
-        .query(PENDING, &[&age.as_secs_f64(), &limit])
-        .await
-        .map_err(classify)?;
-    rows.iter()
-        .map(|row| {
-            let kind = match row.get("kind") {
-                "endpoint" => Kind::Endpoint,
-                "api_key" => Kind::ApiKey,
-                other => return Err(Error::internal(anyhow::anyhow!("outbox kind {other:?}"))),
-            };
-            Ok(Change {
-                id: row.get("id"),
-                kind,
-                subject: row.get("subject_id"),
-            })
+    let rows = client.query(PENDING, values).await.map_err(classify)?;
+    let read = |row: &Row| {
+        let kind = Kind::named(row.get("kind"));
+        Ok(Change {
+            id: row.get("id"),
+            kind: kind.ok_or_else(|| Error::internal(anyhow::anyhow!("unknown outbox kind")))?,
+            subject: row.get("subject_id"),
         })
-        .collect()
+    };
+    rows.iter().map(read).collect()
 }
 
 const DONE: &str = "delete from outbox where id = $1";
+
+impl Change {
+    /// What changed, as logs have it.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+}
 
 /// Projects a change: reads what is true now, writes it to the data plane unless
 /// something newer is there, and takes it off the outbox. Doing it again changes

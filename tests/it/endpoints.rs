@@ -96,6 +96,50 @@ fn a_test_event_reaches_an_endpoint_whatever_its_filter() {
 }
 
 #[test]
+fn a_url_is_kept_as_it_was_checked() {
+    run(async {
+        let harness = Harness::new().await;
+        let url = format!("http://127.0.0.1:9/a{}b\0", "\t".repeat(100_000));
+        let created = harness.endpoint(&url, &["*"]).await;
+        assert_eq!(created["url"], "http://127.0.0.1:9/ab");
+        let path = format!("/v1/endpoints/{}", created["id"].as_str().unwrap());
+        let url = format!("http://127.0.0.1:9/{}", "\n".repeat(100_000));
+        let changed = harness.patch(&path, json!({ "url": url })).await;
+        assert_eq!(changed.expect(StatusCode::OK)["url"], "http://127.0.0.1:9/");
+    });
+}
+
+#[test]
+fn no_more_secrets_sign_than_a_header_and_an_item_have_room_for() {
+    run(async {
+        let harness = Harness::new().await;
+        let endpoint = harness.endpoint("http://127.0.0.1:9/", &["*"]).await;
+        let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
+        let rotate = async || {
+            let path = format!("{path}/rotate-secret");
+            harness.post(&path, json!({})).await
+        };
+        for _ in 1..5 {
+            rotate().await.expect(StatusCode::OK);
+        }
+        assert_snapshot!(
+            rotate().await.problem(409),
+            @"conflict: the endpoint has 5 secrets that sign; a rotated one does for a day"
+        );
+        let id = endpoint["id"].as_str().unwrap();
+        // A day later.
+        let expired = format!(
+            "update endpoint_secrets set expires_at = now() where endpoint_id = '{id}' \
+             and expires_at is not null"
+        );
+        let client = harness.app.postgres.get().await.unwrap();
+        client.batch_execute(&expired).await.unwrap();
+        drop(client);
+        rotate().await.expect(StatusCode::OK);
+    });
+}
+
+#[test]
 fn tenants_see_their_own_events_only() {
     run(async {
         let harness = Harness::new().await;
