@@ -4,6 +4,7 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
+use super::data_plane::Gone;
 use super::outbox::{self, Change, Kind};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
@@ -295,27 +296,22 @@ pub async fn rotate_secret(
 }
 
 const GONE: &str = "\
-    update endpoints set state = 'gone', updated_at = $2, version = version + 1 \
-    where id = $1 and state = 'enabled' and updated_at <= $2";
+    update endpoints set state = 'gone', updated_at = greatest(updated_at, $3), \
+        version = version + 1 \
+    where id = $1 and state = 'enabled' and version = $2";
 
-/// Notes that an endpoint answered 410 at `at`, unless a person has changed it
-/// since. None if there was nothing to change.
+/// Notes that an endpoint answered 410, unless it has been changed since. None if
+/// there was nothing to change: a later version is projected by itself.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn mark_gone(
-    postgres: &Postgres,
-    id: &EndpointId,
-    at: Timestamp,
-) -> Result<Option<Change>> {
+pub async fn mark_gone(postgres: &Postgres, id: &EndpointId, gone: Gone) -> Result<Option<Change>> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    if tx
-        .execute(GONE, &[&id.as_str(), &at])
-        .await
-        .map_err(classify)?
-        == 0
-    {
+    let marked = tx
+        .execute(GONE, &[&id.as_str(), &gone.version, &gone.at])
+        .await;
+    if marked.map_err(classify)? == 0 {
         return Ok(None);
     }
     commit(tx, id).await.map(Some)

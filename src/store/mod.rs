@@ -22,3 +22,4 @@ pub mod projects;
 pub mod secrets;
 pub mod table;
 pub mod timeline;
+mod transact;

@@ -16,6 +16,7 @@ mod outage;
 #[cfg(feature = "embedded")]
 mod process;
 mod projects;
+mod races;
 mod receiver;
 mod schema;
 mod sqs;

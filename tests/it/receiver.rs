@@ -12,6 +12,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+/// Longest that a request may be waited for.
+const REACHED_MAX: Duration = Duration::from_secs(10);
 
 /// What to do with a request.
 #[derive(Debug, Clone)]
@@ -22,6 +26,8 @@ pub enum Reply {
     With(u16, &'static str, &'static str, String),
     /// Answer 200 after this long.
     Slow(Duration),
+    /// Answer with a status once told to.
+    When(Arc<Notify>, u16),
     /// Close the connection without an answer.
     Close,
 }
@@ -91,6 +97,15 @@ impl Receiver {
         self.state.lock().unwrap().acknowledged.clone()
     }
 
+    /// Waits until `requests` have come.
+    pub async fn reached(&self, requests: usize) {
+        let begun = std::time::Instant::now();
+        while self.received().len() < requests {
+            assert!(begun.elapsed() < REACHED_MAX, "{:?}", self.received());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// The only request so far.
     pub fn only(&self) -> Received {
         let mut received = self.received();
@@ -140,6 +155,10 @@ impl Receiver {
                 *response.body_mut() = Full::new(body.into());
             }
             Reply::Slow(time) => tokio::time::sleep(time).await,
+            Reply::When(told, status) => {
+                told.notified().await;
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            }
             Reply::Close => return Err("closed as told"),
         }
         if response.status() == StatusCode::OK {
