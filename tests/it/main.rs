@@ -22,4 +22,5 @@ mod schema;
 mod sqs;
 mod stores;
 mod telemetry;
+mod transitions;
 mod webhooks;
