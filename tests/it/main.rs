@@ -19,6 +19,8 @@ mod projects;
 mod races;
 mod receiver;
 mod schema;
+#[cfg(feature = "embedded")]
+mod security;
 mod sqs;
 mod stores;
 mod telemetry;
