@@ -26,7 +26,12 @@ enum Command {
     /// Run everything the configuration names (the default).
     Serve,
     /// Bring the database and the table up to date.
-    Migrate,
+    Migrate {
+        /// Write all keys and endpoints to the table again, as after restoring it
+        /// from a backup.
+        #[arg(long)]
+        reproject: bool,
+    },
     /// Print the effective configuration, secrets masked.
     Config,
     /// Print the OpenAPI 3.1 document.
@@ -69,9 +74,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 lambda::run(config).await.map(|()| ExitCode::SUCCESS)
             }
             Command::Serve => serve::serve(config).await.map(|()| ExitCode::SUCCESS),
-            Command::Migrate => {
+            Command::Migrate { reproject } => {
                 let started = start::assemble(config).await?;
                 start::migrate(&started.app).await?;
+                if reproject {
+                    start::reproject(&started.app).await?;
+                }
                 started.stop().await;
                 print("both stores are up to date")
             }

@@ -1,6 +1,7 @@
 //! Start-up: from a configuration to a running [`App`], with slow steps told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use aws_config::SdkConfig;
@@ -11,16 +12,17 @@ use super::data_dir::{DataDir, open_data_dir};
 use crate::app::{self, App, Parts};
 use crate::config::Config;
 use crate::http::projects::make_key;
+use crate::jobs::sweep;
 use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
 use crate::queue::{Local, Queue, sqs};
-use crate::store::connect;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
 use crate::store::secrets::{AdminKey, Held};
 use crate::store::table;
+use crate::store::{api_keys, connect, outbox};
 
 /// The name of the project a laptop begins with.
 const DEFAULT_PROJECT: &str = "default";
@@ -250,7 +252,8 @@ fn random_text() -> String {
     crate::model::id::base32(&random::<32>())
 }
 
-/// Brings both stores up to date: migrations and the table.
+/// Brings both stores up to date: migrations and the table, which is given what
+/// people have configured if it is made here.
 ///
 /// # Errors
 /// A store is out of reach or refuses; the message names the key to look at.
@@ -276,7 +279,23 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
         })?;
     if created {
         tracing::info!(table = app.dynamo.table, "created the DynamoDB table");
+        reproject(app).await?;
     }
+    Ok(())
+}
+
+/// Projects all keys and endpoints to the event store again, as when its table is
+/// made anew or restored from a backup: accepting and delivering know no others.
+/// Takes a few calls for each.
+///
+/// # Errors
+/// When a store is out of reach; the sweeper goes on with what is left.
+pub async fn reproject(app: &App) -> anyhow::Result<()> {
+    if outbox::add_all(&app.postgres).await? == 0 {
+        return Ok(());
+    }
+    let projected = sweep::repair(app, Duration::ZERO).await?;
+    tracing::info!(projected, "keys and endpoints projected to the event store");
     Ok(())
 }
 
@@ -289,31 +308,35 @@ pub struct FirstKey {
     pub key: String,
 }
 
-/// Creates the project `default` and a key for it, if there is no project yet.
+/// Creates the project `default`, if there is no project yet, and a key for it, if
+/// it never had one: a start may have been cut short between the two.
 ///
 /// # Errors
 /// When a store is out of reach.
 pub async fn first_project(app: &App) -> anyhow::Result<Option<FirstKey>> {
-    if !projects::list(&app.postgres, "", 1).await?.is_empty() {
+    let project = match projects::list(&app.postgres, "", 1).await?.pop() {
+        None => create_default(app).await?,
+        Some(first) if first.name != DEFAULT_PROJECT => return Ok(None),
+        Some(first) => first.id,
+    };
+    if !api_keys::list(&app.postgres, &project, "", 1)
+        .await?
+        .is_empty()
+    {
         return Ok(None);
     }
+    let name = "first key".to_owned();
+    let (_, key) = make_key(app, project.clone(), name, Scope::ALL.into()).await?;
+    Ok(Some(FirstKey { project, key }))
+}
+
+async fn create_default(app: &App) -> anyhow::Result<ProjectId> {
     let now = app::now();
-    let id = ProjectId::new(now.as_millisecond(), app.random());
     let project = Project {
-        id,
+        id: ProjectId::new(now.as_millisecond(), app.random()),
         name: DEFAULT_PROJECT.into(),
         created_at: now,
     };
     projects::create(&app.postgres, &project).await?;
-    let made = make_key(
-        app,
-        project.id.clone(),
-        "first key".into(),
-        Scope::ALL.into(),
-    )
-    .await?;
-    Ok(Some(FirstKey {
-        project: project.id,
-        key: made.1,
-    }))
+    Ok(project.id)
 }

@@ -58,6 +58,21 @@ pub(super) async fn add(tx: &Transaction<'_>, kind: Kind, subject: &str) -> Resu
     })
 }
 
+const ADD_ALL: &str = "\
+    insert into outbox (kind, subject_id) \
+    select 'endpoint', id from endpoints union all select 'api_key', id from api_keys";
+
+/// Notes everything there is as changed, for an event store that has lost what
+/// was projected, or some of it: what was deleted and revoked too, as it may be
+/// back. How many changes that makes.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn add_all(postgres: &Postgres) -> Result<u64> {
+    let client = postgres.get().await?;
+    client.execute(ADD_ALL, &[]).await.map_err(classify)
+}
+
 const PENDING: &str = "\
     select id, kind, subject_id from outbox \
     where created_at <= now() - make_interval(secs => $1) and id > $2 and kind = any($4) \
@@ -137,4 +152,4 @@ pub async fn apply(postgres: &Postgres, plane: &DataPlane, change: Change) {
 }
 
 /// Every statement above, for the test that prepares them.
-pub const STATEMENTS: &[&str] = &[ADD, PENDING, DONE];
+pub const STATEMENTS: &[&str] = &[ADD, ADD_ALL, PENDING, DONE];

@@ -18,6 +18,8 @@ mod process;
 mod projects;
 mod races;
 mod receiver;
+#[cfg(feature = "embedded")]
+mod restore;
 mod schema;
 mod sqs;
 mod stores;

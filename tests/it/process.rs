@@ -26,7 +26,7 @@ const PUBLISHERS: usize = 16;
 const DELIVERED_MAX: Duration = Duration::from_secs(60);
 
 /// The key in the greeting of a first start.
-fn key(greeting: &str) -> Option<String> {
+pub fn first_key(greeting: &str) -> Option<String> {
     let (_, after) = greeting.split_once("export MILLRACE_KEY=")?;
     Some(after.lines().next()?.to_owned())
 }
@@ -110,7 +110,7 @@ async fn publish_all(
     all
 }
 
-async fn create_endpoint(served: &Served, key: &str, url: &str) -> String {
+pub async fn create_endpoint(served: &Served, key: &str, url: &str) -> String {
     let created = served.request(Method::POST, "/v1/endpoints", key, json!({ "url": url }));
     let (status, endpoint) = created.await.unwrap();
     assert_eq!(status, StatusCode::CREATED, "{endpoint}");
@@ -162,7 +162,7 @@ async fn settle(
 /// An installation whose receiver is slow and fails every other time.
 async fn troubled(data: &Path) -> (Served, String, Receiver, String) {
     let served = Served::start(data, IMPATIENT);
-    let key = key(&served.greeting).unwrap();
+    let key = first_key(&served.greeting).unwrap();
     let receiver = Receiver::start([]).await;
     let endpoint = create_endpoint(&served, &key, &receiver.url).await;
     (served, key, receiver, endpoint)
@@ -214,7 +214,7 @@ fn killed_at_any_moment_it_delivers_all_it_accepted() {
 
             receiver.script([]);
             served = Served::start(data.path(), IMPATIENT);
-            assert_eq!(self::key(&served.greeting), None, "a key is shown once");
+            assert_eq!(first_key(&served.greeting), None, "a key is shown once");
             for name in &published.in_doubt {
                 let first = publish(&served, &key, name).await.unwrap();
                 let again = publish(&served, &key, name).await.unwrap();
@@ -303,7 +303,7 @@ fn a_first_start_says_all_once_and_data_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         let mut served = Served::start(&data, &[]);
-        let key = key(&served.greeting).unwrap();
+        let key = first_key(&served.greeting).unwrap();
         let (_, project) = served.greeting.split_once("(prj_").unwrap();
         let project = format!("prj_{}", project.split_once(')').unwrap().0);
         let shown = served
@@ -361,7 +361,7 @@ fn a_first_start_says_all_once_and_data_is_kept() {
         let begun = Instant::now();
         let served = Served::start(&data, &[]);
         println!("with existing data it starts in {:?}", begun.elapsed());
-        assert_eq!(self::key(&served.greeting), None, "a key is shown once");
+        assert_eq!(first_key(&served.greeting), None, "a key is shown once");
         let path = format!("/v1/events/{id}");
         let kept = served.request(Method::GET, &path, &key, Value::Null).await;
         let (status, kept) = kept.unwrap();

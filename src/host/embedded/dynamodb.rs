@@ -14,7 +14,7 @@ use super::engine::Engine;
 use super::in_process::InProcess;
 use crate::host::data_dir::unreadable;
 
-const FILE: &str = "dynamodb.sqlite";
+pub(super) const FILE: &str = "dynamodb.sqlite";
 
 /// A DynamoDB in this process; clones are the same one.
 #[derive(Debug, Clone)]
