@@ -242,7 +242,8 @@ pub async fn get(
 pub enum Switch {
     /// Takes events again; pending deliveries go on within 15 minutes.
     Enabled,
-    /// New events pass it by; pending deliveries wait.
+    /// New events pass it by; pending deliveries wait until it is enabled, or
+    /// until they are forgotten with their events.
     Disabled,
 }
 

@@ -10,6 +10,9 @@
 //!                                         └───────────┘
 //! ```
 //!
+//! While its endpoint is disabled or gone a pending delivery waits: until that is
+//! enabled, or until it is forgotten with its event when its retention is over.
+//!
 //! While pending a delivery has a due time; no other state has one. Only a
 //! person's retry or replay leaves a final state, and begins a new round of the
 //! schedule.
