@@ -1,15 +1,13 @@
 //! The loops that drive jobs inside a long-lived process.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{ingest, panicked, poll, run, sweep};
+use super::{STORES_MAX, guarded, ingest, poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
@@ -84,7 +82,7 @@ async fn sweep_often(app: Arc<App>, stop: CancellationToken) {
             false => interval,
         })
     };
-    repeat(&stop, "due", interval, step).await;
+    repeat(&stop, "due", (interval, STORES_MAX), step).await;
 }
 
 async fn repair_often(app: Arc<App>, stop: CancellationToken) {
@@ -95,21 +93,21 @@ async fn repair_often(app: Arc<App>, stop: CancellationToken) {
         }
         Ok(REPAIR_INTERVAL)
     };
-    repeat(&stop, "outbox", REPAIR_INTERVAL, step).await;
+    repeat(&stop, "outbox", (REPAIR_INTERVAL, STORES_MAX), step).await;
 }
 
 /// Takes one `step` after the other until `stop` is cancelled, each followed by
 /// the pause it answers. One that fails is logged and followed by `interval`, and
-/// so is one that panics: what the loop is there for goes on.
+/// so is one that panics or takes longer than `longest`: what the loop is there
+/// for goes on.
 async fn repeat<F: Future<Output = Result<Duration>>>(
     stop: &CancellationToken,
     name: &str,
-    interval: Duration,
+    (interval, longest): (Duration, Duration),
     step: impl Fn() -> F,
 ) {
     loop {
-        let done = AssertUnwindSafe(step()).catch_unwind().await;
-        let done = done.unwrap_or_else(|panic| Err(panicked(panic)));
+        let done = guarded(longest, step()).await;
         let pause = done.unwrap_or_else(|error| {
             report("sweep", name, &error);
             interval
@@ -126,7 +124,7 @@ pub(super) fn report(what: &str, name: &str, error: &Error) {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     let cause = causes.map(ToString::to_string).collect::<Vec<_>>();
     let cause = (!cause.is_empty()).then(|| cause.join(": "));
-    if sweep::is_outage(error) {
+    if error.is_outage() {
         tracing::warn!(what, name, %error, cause, "left for later");
     } else {
         tracing::error!(what, name, %error, cause, "job failed");
@@ -140,19 +138,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_loop_outlives_a_step_that_fails_or_panics() {
+    async fn a_loop_outlives_a_step_that_fails_or_panics_or_hangs() {
         let (stop, steps) = (CancellationToken::new(), AtomicU32::new(0));
         let step = || async {
             match steps.fetch_add(1, Ordering::Relaxed) {
                 0 => panic!("as it may happen"),
                 1 => Err(Error::NotFound("anything".into())),
+                2 => std::future::pending().await,
                 _ => {
                     stop.cancel();
                     Ok(Duration::ZERO)
                 }
             }
         };
-        repeat(&stop, "test", Duration::ZERO, step).await;
-        assert_eq!(steps.load(Ordering::Relaxed), 3);
+        let times = (Duration::ZERO, Duration::from_millis(20));
+        repeat(&stop, "test", times, step).await;
+        assert_eq!(steps.load(Ordering::Relaxed), 4);
     }
 }
