@@ -78,7 +78,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 let started = start::assemble(config).await?;
                 start::migrate(&started.app).await?;
                 if reproject {
-                    start::reproject(&started.app).await?;
+                    start::reproject(&started.app.postgres, &started.app.plane).await?;
                 }
                 started.stop().await;
                 print("both stores are up to date")

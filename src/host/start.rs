@@ -1,7 +1,8 @@
 //! Start-up: from a configuration to a running [`App`], with slow steps told.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use aws_config::SdkConfig;
@@ -12,11 +13,11 @@ use super::data_dir::{DataDir, open_data_dir};
 use crate::app::{self, App, Parts};
 use crate::config::Config;
 use crate::http::projects::make_key;
-use crate::jobs::sweep;
 use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
 use crate::queue::{Local, Queue, sqs};
+use crate::store::data_plane::DataPlane;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
@@ -28,6 +29,8 @@ use crate::store::{api_keys, connect, outbox};
 const DEFAULT_PROJECT: &str = "default";
 /// The name in a key ring of a key made here.
 const LOCAL_KEY_ID: &str = "local";
+/// Between two words that a step of the start goes on.
+const TOLD_EVERY: Duration = Duration::from_secs(2);
 const KEY_RING_FILE: &str = "key_ring.json";
 
 /// An application and what must outlive it.
@@ -110,14 +113,14 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
 
 /// Whether anything is kept on this disk. On AWS nothing is: its disk is not
 /// there to stay.
-fn needs_dir(config: &Config) -> bool {
+pub(super) fn needs_dir(config: &Config) -> bool {
     config.embedded_postgres()
         || config.embedded_dynamodb()
         || config.key_ring.secret_arn.is_empty()
         || (makes_admin_key(config) && !config.surroundings.aws())
 }
 
-fn makes_admin_key(config: &Config) -> bool {
+pub(super) fn makes_admin_key(config: &Config) -> bool {
     config.admin_key.expose_secret().is_empty() && config.admin_key_secret_arn.is_empty()
 }
 
@@ -199,8 +202,9 @@ async fn open_stores(
             stores,
         ));
     };
-    tracing::info!("starting the embedded PostgreSQL; the first time takes some seconds");
-    let stores = super::embedded::start(config, dir).await?;
+    let stores = super::embedded::start(config, dir);
+    let step = "the embedded stores, which the first time takes some seconds";
+    let stores = told(step, stores).await?;
     let dynamo = match &stores.dynamodb {
         Some(embedded) => connect::embedded_dynamo(config, embedded.http_client()),
         None => connect::dynamo(config, aws),
@@ -252,13 +256,28 @@ fn random_text() -> String {
     crate::model::id::base32(&random::<32>())
 }
 
+/// Says what is begun, and while it takes long that it goes on: a start that hangs
+/// is not silent.
+async fn told<T>(step: &str, work: impl Future<Output = T>) -> T {
+    tracing::info!(step, "starting");
+    let (mut work, begun) = (pin!(work), Instant::now());
+    loop {
+        if let Ok(done) = tokio::time::timeout(TOLD_EVERY, &mut work).await {
+            return done;
+        }
+        let waited_s = begun.elapsed().as_secs();
+        tracing::warn!(step, waited_s, "still starting");
+    }
+}
+
 /// Brings both stores up to date: migrations and the table, which is given what
 /// people have configured if it is made here.
 ///
 /// # Errors
 /// A store is out of reach or refuses; the message names the key to look at.
 pub async fn migrate(app: &App) -> anyhow::Result<()> {
-    let applied = app.postgres.migrate().await.context(
+    let applied = told("the control-plane database", app.postgres.migrate());
+    let applied = applied.await.context(
         "database.url: the control-plane database cannot be migrated; \
          check MILLRACE_DATABASE__URL and that it is running",
     )?;
@@ -268,7 +287,7 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
             "migrated the control-plane database"
         );
     }
-    let created = table::create_if_missing(&app.dynamo)
+    let created = told("the event store", table::create_if_missing(&app.dynamo))
         .await
         .with_context(|| {
             format!(
@@ -279,7 +298,7 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
         })?;
     if created {
         tracing::info!(table = app.dynamo.table, "created the DynamoDB table");
-        reproject(app).await?;
+        reproject(&app.postgres, &app.plane).await?;
     }
     Ok(())
 }
@@ -290,11 +309,11 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When a store is out of reach; the sweeper goes on with what is left.
-pub async fn reproject(app: &App) -> anyhow::Result<()> {
-    if outbox::add_all(&app.postgres).await? == 0 {
+pub async fn reproject(postgres: &Postgres, plane: &DataPlane) -> anyhow::Result<()> {
+    if outbox::add_all(postgres).await? == 0 {
         return Ok(());
     }
-    let projected = sweep::repair(app, Duration::ZERO).await?;
+    let projected = outbox::project_all(postgres, plane, Duration::ZERO).await?;
     tracing::info!(projected, "keys and endpoints projected to the event store");
     Ok(())
 }

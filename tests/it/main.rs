@@ -19,6 +19,8 @@ mod projects;
 mod races;
 mod receiver;
 #[cfg(feature = "embedded")]
+mod remote;
+#[cfg(feature = "embedded")]
 mod restore;
 mod schema;
 mod sqs;

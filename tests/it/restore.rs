@@ -1,20 +1,23 @@
 //! An installation of which a part is missing: lost, moved away, or never made.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use http::{Method, StatusCode};
 use insta::assert_snapshot;
 use millrace::app;
 use millrace::config::Config;
+use millrace::host::embedded::start_dynamodb;
 use millrace::host::start;
 use millrace::model::id::ProjectId;
 use millrace::model::key;
+use millrace::store::connect;
 use millrace::store::projects::{self, Project};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::binary::{Served, run_to_end};
-use crate::harness::run;
+use crate::harness::{config, run};
 use crate::process::{create_endpoint, first_key};
 use crate::receiver::Receiver;
 
@@ -73,6 +76,47 @@ fn keys_and_endpoints_outlive_the_event_store() {
         lose_events(&data);
         let served = Served::start(&data, &[]);
         assert_ne!(first_key(&served.greeting), Some(key));
+    });
+}
+
+#[test]
+fn what_has_expired_is_gone_soon_after_a_start() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let served = Served::start(&data, &[]);
+        let key = first_key(&served.greeting).unwrap();
+        let event = json!({ "type": "a" });
+        let published = served
+            .request(Method::POST, "/v1/events", &key, event)
+            .await;
+        let id = published.unwrap().1["id"].as_str().unwrap().to_owned();
+        stop(served);
+
+        // Kept for longer than it was to be.
+        let engine = start_dynamodb(&data).unwrap();
+        let dynamo = connect::embedded_dynamo(&config(), engine.http_client());
+        let update = dynamo.client.update_item().table_name(&dynamo.table);
+        let update = update
+            .key("pk", AttributeValue::S(id.clone()))
+            .key("sk", AttributeValue::S("event".into()))
+            .update_expression("set #ttl = :past")
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":past", AttributeValue::N("1".into()));
+        update.send().await.unwrap();
+        drop((engine, dynamo));
+
+        let served = Served::start(&data, &[]);
+        let path = format!("/v1/events/{id}");
+        let begun = Instant::now();
+        loop {
+            let shown = served.request(Method::GET, &path, &key, Value::Null).await;
+            if shown.unwrap().0 == StatusCode::NOT_FOUND {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "it is there yet");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     });
 }
 

@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpClient};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::shared::IntoShared;
 use dynoxide::Database;
 use dynoxide::storage::Storage;
@@ -79,6 +80,13 @@ impl EmbeddedDynamo {
         swept
             .await?
             .context("the embedded DynamoDB cannot remove what has expired")
+    }
+}
+
+/// Answers a request of the DynamoDB API, whoever brings it.
+impl HttpConnector for EmbeddedDynamo {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        self.engine.call(request)
     }
 }
 
