@@ -36,7 +36,7 @@ enum Command {
     Config,
     /// Print the OpenAPI 3.1 document.
     Openapi,
-    /// Check stores, table, migrations and clock, and say how to mend them.
+    /// Check stores, table, migrations, projection and clock, and say how to mend them.
     Doctor,
 }
 

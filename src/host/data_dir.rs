@@ -42,6 +42,42 @@ pub fn open_data_dir(path: &Path) -> anyhow::Result<DataDir> {
     Ok(dir)
 }
 
+/// A data directory as others see it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It is not there, or nothing is in it.
+    Nothing,
+    /// The process of this id has it.
+    InUse(String),
+    /// Nobody has it.
+    Free,
+}
+
+/// Looks at a data directory and leaves it as it is.
+///
+/// # Errors
+/// It cannot be read.
+pub fn look(path: &Path) -> anyhow::Result<Seen> {
+    let mut lock = match File::open(path.join(LOCK_FILE)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Seen::Nothing),
+        Err(error) => return Err(error).with_context(|| unreadable(path)),
+    };
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Ok(Seen::InUse(holder(&mut lock)?)),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| unreadable(path)),
+        Ok(()) => Ok(Seen::Free),
+    }
+}
+
+/// The id that the holder of a lock left in it.
+fn holder(lock: &mut File) -> std::io::Result<String> {
+    let mut pid = String::new();
+    lock.rewind()?;
+    lock.read_to_string(&mut pid)?;
+    Ok(pid.trim().to_owned())
+}
+
 impl DataDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
@@ -123,13 +159,11 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            file.rewind()?;
-            file.read_to_string(&mut pid)?;
+            let pid = holder(&mut file)?;
             bail!(
                 "data_dir: {shown} is in use by another Millrace (pid {}); \
                  stop it or set MILLRACE_DATA_DIR",
-                pid.trim(),
+                pid,
             )
         }
         Err(TryLockError::Error(error)) => {

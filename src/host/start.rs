@@ -229,6 +229,18 @@ async fn open_stores(
     ))
 }
 
+/// The stores that `config` names, for who needs no more than them. Connects to
+/// nothing and reads no secret of Millrace's own.
+///
+/// # Errors
+/// A certificate file or the database's URL cannot be read.
+pub(super) async fn remote_stores(config: &Config) -> anyhow::Result<(Dynamo, Postgres)> {
+    let client = connect::http_client(connect::file(&config.aws.ca_file))?;
+    let aws = connect::aws(config, client).await;
+    let postgres = postgres(config, &aws, config.database_url())?;
+    Ok((connect::dynamo(config, &aws), postgres))
+}
+
 fn postgres(config: &Config, aws: &SdkConfig, url: SecretString) -> anyhow::Result<Postgres> {
     let database = &config.database;
     let held = !config.embedded_postgres() && !database.secret_arn.is_empty();

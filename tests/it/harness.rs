@@ -264,7 +264,9 @@ impl Harness {
 
     /// Sends a request as it is.
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = Box::pin(self.router.clone().oneshot(request)).await.unwrap();
+        let response = Box::pin(self.router.clone().oneshot(request))
+            .await
+            .unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);

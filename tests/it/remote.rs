@@ -283,6 +283,118 @@ fn it_serves_on_stores_of_other_machines() {
 }
 
 #[test]
+fn doctor_says_what_migrate_is_to_mend() {
+    run(async {
+        let remote = RemotePostgres::start().await;
+        let (database, dynamodb) = (remote.url(), remote_dynamodb().await);
+        let env = |table: &'static str| {
+            let aws = [
+                ("AWS_ACCESS_KEY_ID", "test"),
+                ("AWS_SECRET_ACCESS_KEY", "test"),
+            ];
+            let common = [
+                ("MILLRACE_DATABASE__URL", database.clone()),
+                ("MILLRACE_DATABASE__POOL_SIZE", "1".into()),
+                ("MILLRACE_AWS__ENDPOINT_URL", dynamodb.clone()),
+                ("MILLRACE_DYNAMODB__TABLE", table.into()),
+                ("MILLRACE_LOG__LEVEL", "off".into()),
+            ];
+            common
+                .into_iter()
+                .chain(aws.map(|(name, value)| (name, value.into())))
+        };
+        let dir = remote.dir.path().to_owned();
+        let millrace = async |args: &'static [&str], table| {
+            let (dir, env): (_, Vec<(&str, String)>) = (dir.clone(), env(table).collect());
+            let ended = tokio::task::spawn_blocking(move || {
+                let env: Vec<_> = env.iter().map(|(name, value)| (*name, &**value)).collect();
+                run_to_end(&dir, args, &env)
+            });
+            let ended = ended.await.unwrap();
+            let mut lines: Vec<_> = ended.stdout.lines().map(str::to_owned).collect();
+            // There are ever more of them.
+            let pending = |line: &str| line.ends_with(" is not applied");
+            lines.dedup_by(|next, line| pending(next) && pending(line));
+            format!(
+                "exit code {}\n{}{}",
+                ended.code.unwrap(),
+                lines.join("\n"),
+                ended.stderr
+            )
+        };
+        assert_snapshot!(millrace(&["doctor"], "one").await, @r#"
+        exit code 1
+        ok    configuration: 6 handlers
+        ok    control-plane database
+        WRONG migrations: V1__control_plane is not applied
+              mend: run `millrace migrate`
+        ok    event store
+        WRONG table: there is no table "one"
+              mend: run `millrace migrate` if it is missing; else create it as deploy/ does
+        ?     keys and endpoints in the event store: not checked, because of the above
+        ok    clock
+        "#);
+        assert!(!dir.join("data").exists(), "it makes nothing");
+        assert_snapshot!(millrace(&["migrate"], "one").await, @"
+        exit code 0
+        both stores are up to date
+        ");
+        assert_snapshot!(millrace(&["doctor"], "one").await, @"
+        exit code 0
+        ok    configuration: 6 handlers
+        ok    control-plane database
+        ok    migrations
+        ok    event store
+        ok    table
+        ok    keys and endpoints in the event store
+        ok    clock
+        ");
+
+        let pool = remote.pool().await;
+        let client = pool.get().await.unwrap();
+        let configured = "\
+            insert into projects values ('prj_00000000000000000000000000', 'p', now()); \
+            insert into endpoints (id, project_id, url, event_types, state, created_at, updated_at) \
+            values ('ep_00000000000000000000000000', 'prj_00000000000000000000000000', \
+                'https://example.com/', '{*}', 'enabled', now(), now()); \
+            insert into outbox (kind, subject_id, created_at) \
+            values ('endpoint', 'ep_00000000000000000000000001', now() - interval '1 day')";
+        client.batch_execute(configured).await.unwrap();
+        drop(client);
+        drop(pool);
+        let shown = millrace(&["doctor"], "one").await;
+        let waited = shown.find(" s\n").unwrap();
+        let waits = shown[..waited].rfind(' ').unwrap() + 1;
+        assert_snapshot!(shown.replace(&shown[waits..waited], "<waited>"), @"
+        exit code 1
+        ok    configuration: 6 handlers
+        ok    control-plane database
+        ok    migrations
+        ok    event store
+        ok    table
+        WRONG keys and endpoints in the event store: 1 on the way, the first for <waited> s
+        WRONG keys and endpoints in the event store: 1 of the latest missing or old: ep_00000000000000000000000000
+              mend: see that a process with the handler `sweep` runs; if it does, run `millrace migrate --reproject`
+        ok    clock
+        ");
+        assert_snapshot!(millrace(&["migrate", "--reproject"], "one").await, @"
+        exit code 0
+        both stores are up to date
+        ");
+        assert_snapshot!(millrace(&["doctor"], "one").await, @"
+        exit code 0
+        ok    configuration: 6 handlers
+        ok    control-plane database
+        ok    migrations
+        ok    event store
+        ok    table
+        ok    keys and endpoints in the event store
+        ok    clock
+        ");
+    });
+}
+
+#[test]
 fn a_start_on_an_event_store_that_is_not_there_ends_with_the_way_out() {
     let dir = tempfile::tempdir().unwrap();
     let env = [
