@@ -5,6 +5,7 @@
 
 #[cfg(feature = "embedded")]
 mod binary;
+mod conformance;
 mod contract;
 mod deliveries;
 mod endpoints;
