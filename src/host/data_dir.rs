@@ -15,11 +15,14 @@ use secrecy::SecretString;
 const FORMAT: &str = "1";
 const FORMAT_FILE: &str = "format";
 const LOCK_FILE: &str = "lock";
+/// There while a process has the stores open, and after one that was cut short.
+const OPEN_FILE: &str = "open";
 
 /// A data directory held by this process for as long as this lives.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    was_cut_short: bool,
     _lock: File,
 }
 
@@ -34,11 +37,14 @@ pub fn open_data_dir(path: &Path) -> anyhow::Result<DataDir> {
         format!("data_dir: cannot create {shown}; set MILLRACE_DATA_DIR to a writable place")
     })?;
     let lock = lock(path)?;
+    let open = path.join(OPEN_FILE);
     let dir = DataDir {
         path: path.to_owned(),
+        was_cut_short: open.exists(),
         _lock: lock,
     };
     dir.check_format()?;
+    write_whole(&open, "").with_context(|| format!("data_dir: cannot write {}", open.display()))?;
     Ok(dir)
 }
 
@@ -82,6 +88,18 @@ impl DataDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the last process that had it did not end in good order: was killed,
+    /// or lost its power.
+    pub fn was_cut_short(&self) -> bool {
+        self.was_cut_short
+    }
+
+    /// Gives it back, its stores closed.
+    pub fn close(self) {
+        // What is left behind costs the next start a look at its stores.
+        let _ = fs::remove_file(self.path.join(OPEN_FILE));
     }
 
     /// The secret in file `name`, which is written from `make` (mode 0600) if it

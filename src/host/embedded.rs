@@ -35,9 +35,13 @@ pub struct Embedded {
 /// # Errors
 /// A store cannot be read or written; the message names it and the way out.
 pub async fn start(config: &Config, dir: &DataDir) -> anyhow::Result<Embedded> {
+    let was_cut_short = dir.was_cut_short();
     let dir = dir.path();
     if config.embedded_dynamodb() {
         check_both(dir)?;
+    }
+    if config.embedded_dynamodb() && was_cut_short {
+        dynamodb::check_whole(dir).await?;
     }
     // First, so that a start cut short leaves no event store by itself.
     let postgres = match config.embedded_postgres() {

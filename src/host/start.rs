@@ -40,7 +40,7 @@ pub struct Started {
     pub app: Arc<App>,
     #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "it is ()"))]
     stores: Stores,
-    _dir: Option<DataDir>,
+    dir: Option<DataDir>,
 }
 
 #[cfg(feature = "embedded")]
@@ -67,6 +67,9 @@ impl Started {
         #[cfg(feature = "embedded")]
         if let Some(postgres) = self.stores.postgres {
             postgres.stop().await;
+        }
+        if let Some(dir) = self.dir {
+            dir.close();
         }
     }
 }
@@ -104,11 +107,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
             key_ring,
         },
     )?;
-    Ok(Started {
-        app,
-        stores,
-        _dir: dir,
-    })
+    Ok(Started { app, stores, dir })
 }
 
 /// Whether anything is kept on this disk. On AWS nothing is: its disk is not

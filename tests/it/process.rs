@@ -281,7 +281,7 @@ fn refusal(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> String {
 /// Every file below `dir` with its length, but for those of a running process
 /// and those that opening the event store may tidy up.
 fn listing(dir: &Path) -> BTreeMap<PathBuf, u64> {
-    const CHANGING: [&str; 4] = ["lock", "postmaster.pid", "shm", "dynamodb.sqlite"];
+    const CHANGING: [&str; 5] = ["lock", "open", "postmaster.pid", "shm", "dynamodb.sqlite"];
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
@@ -295,7 +295,7 @@ fn listing(dir: &Path) -> BTreeMap<PathBuf, u64> {
     found
 }
 
-const ANY_PORT: (&str, &str) = ("MILLRACE_HTTP__LISTEN", "127.0.0.1:0");
+pub const ANY_PORT: (&str, &str) = ("MILLRACE_HTTP__LISTEN", "127.0.0.1:0");
 
 #[test]
 fn a_first_start_says_all_once_and_data_is_kept() {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::binary::{Served, run_to_end};
 use crate::harness::{config, run};
-use crate::process::{create_endpoint, first_key};
+use crate::process::{ANY_PORT, create_endpoint, first_key};
 use crate::receiver::Receiver;
 
 /// Publishes an event with `key` and waits until `receiver` has been sent `sent`
@@ -66,7 +66,7 @@ fn keys_and_endpoints_outlive_the_event_store() {
         stop(served);
 
         std::fs::remove_dir_all(data.join("postgres")).unwrap();
-        let refused = run_to_end(dir.path(), &["serve"], &[]);
+        let refused = run_to_end(dir.path(), &["serve"], &[ANY_PORT]);
         let said = refused
             .stderr
             .replace(&dir.path().display().to_string(), "<dir>");
@@ -117,6 +117,56 @@ fn what_has_expired_is_gone_soon_after_a_start() {
             assert!(begun.elapsed() < Duration::from_secs(30), "it is there yet");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    });
+}
+
+#[test]
+fn damage_is_found_after_a_crash() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let served = Served::start(&data, &[]);
+        let key = first_key(&served.greeting).unwrap();
+        for _ in 0..200 {
+            let event = json!({ "type": "a", "data": "x".repeat(2000) });
+            let published = served
+                .request(Method::POST, "/v1/events", &key, event)
+                .await;
+            assert_eq!(published.unwrap().0, StatusCode::ACCEPTED);
+        }
+        stop(served);
+        let served = Served::start(&data, &[]);
+        assert!(
+            !served.greeting.contains("cut short"),
+            "{}",
+            served.greeting
+        );
+        served.signal("KILL");
+        drop(served);
+
+        let file = data.join("dynamodb.sqlite");
+        // What is in the log beside it would cover the damage.
+        let conn = rusqlite::Connection::open(&file).unwrap();
+        let logged = conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()));
+        logged.unwrap();
+        drop(conn);
+        let whole = std::fs::read(&file).unwrap();
+        assert!(whole.len() > 200 * 2000, "{}", whole.len());
+        let mut damaged = whole.clone();
+        let page = damaged.len() / 2 / 4096 * 4096;
+        damaged[page..page + 4 * 4096].fill(0xff);
+        std::fs::write(&file, damaged).unwrap();
+        let refused = run_to_end(dir.path(), &["serve"], &[ANY_PORT]);
+        let begins = format!(
+            "millrace: data_dir: cannot read {}; restore it",
+            file.display()
+        );
+        assert!(refused.stderr.starts_with(&begins), "{}", refused.stderr);
+        assert_eq!(refused.code, Some(1));
+
+        std::fs::write(&file, whole).unwrap();
+        let served = Served::start(&data, &[]);
+        assert!(served.greeting.contains("cut short"), "{}", served.greeting);
     });
 }
 
