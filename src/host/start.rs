@@ -77,11 +77,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         true => Some(open_data_dir(&config.data_dir)?),
         false => None,
     };
-    let aws = connect::aws(
-        &config,
-        connect::http_client(connect::file(&config.aws.ca_file))?,
-    )
-    .await;
+    let aws = aws(&config).await?;
     let queue = match config.uses_sqs() {
         true => Queue::Sqs(sqs::connect(&config, &aws)),
         false => Queue::Local(Local::new((&config).into())),
@@ -104,6 +100,11 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         stores,
         _dir: dir,
     })
+}
+
+async fn aws(config: &Config) -> anyhow::Result<SdkConfig> {
+    let client = connect::http_client(connect::file(&config.aws.ca_file))?;
+    Ok(connect::aws(config, client).await)
 }
 
 /// Whether anything is kept on this disk. On AWS nothing is: its disk is not
@@ -254,8 +255,8 @@ fn random_text() -> String {
 ///
 /// # Errors
 /// A store is out of reach or refuses; the message names the key to look at.
-pub async fn migrate(app: &App) -> anyhow::Result<()> {
-    let applied = app.postgres.migrate().await.context(
+pub async fn migrate(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
+    let applied = postgres.migrate().await.context(
         "database.url: the control-plane database cannot be migrated; \
          check MILLRACE_DATABASE__URL and that it is running",
     )?;
@@ -265,19 +266,35 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
             "migrated the control-plane database"
         );
     }
-    let created = table::create_if_missing(&app.dynamo)
-        .await
-        .with_context(|| {
-            format!(
-                "dynamodb.table: the table {:?} cannot be created or read; check \
+    let created = table::create_if_missing(dynamo).await.with_context(|| {
+        format!(
+            "dynamodb.table: the table {:?} cannot be created or read; check \
              MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials",
-                app.dynamo.table
-            )
-        })?;
+            dynamo.table
+        )
+    })?;
     if created {
-        tracing::info!(table = app.dynamo.table, "created the DynamoDB table");
+        tracing::info!(table = dynamo.table, "created the DynamoDB table");
     }
     Ok(())
+}
+
+/// The same, with nothing else of the application: where the stores are others',
+/// it needs who logs in to them and no secret of Millrace's own.
+///
+/// # Errors
+/// As [`assemble`] and [`migrate`].
+pub async fn migrate_alone(config: Config) -> anyhow::Result<()> {
+    // The embedded stores are a data directory's, which is made as a whole.
+    if config.embedded_postgres() {
+        let started = assemble(config).await?;
+        migrate(&started.app.postgres, &started.app.dynamo).await?;
+        started.stop().await;
+        return Ok(());
+    }
+    let aws = aws(&config).await?;
+    let postgres = postgres(&config, &aws, config.database_url())?;
+    migrate(&postgres, &connect::dynamo(&config, &aws)).await
 }
 
 /// The project a new installation begins with, and the text of its key.

@@ -6,6 +6,7 @@
 #[cfg(feature = "embedded")]
 mod binary;
 mod contract;
+mod database;
 mod deliveries;
 mod endpoints;
 mod events;
