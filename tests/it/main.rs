@@ -10,6 +10,8 @@ mod database;
 mod deliveries;
 mod endpoints;
 mod events;
+#[cfg(feature = "embedded")]
+mod function;
 mod harness;
 mod lambda;
 mod layers;
