@@ -13,6 +13,7 @@ mod events;
 #[cfg(feature = "embedded")]
 mod function;
 mod harness;
+mod ingest;
 mod lambda;
 mod layers;
 mod outage;
