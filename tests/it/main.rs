@@ -8,6 +8,7 @@ mod binary;
 mod contract;
 mod database;
 mod deliveries;
+mod docker;
 mod endpoints;
 mod events;
 #[cfg(feature = "embedded")]
