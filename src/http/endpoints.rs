@@ -165,6 +165,7 @@ fn check(app: &App, row: &mut Row) -> Result<()> {
     sender::check_url(&url, app.config.allow_private_targets())?;
     row.url = url.into();
     Filter::new(&row.event_types, row.tenant.as_deref())?;
+    row.tenant.as_deref().map_or(Ok(()), event::check_tenant)?;
     if row.description.chars().count() > DESCRIPTION_LEN_MAX || row.description.contains('\0') {
         let detail = format!("expected up to {DESCRIPTION_LEN_MAX} characters, none of them NUL");
         return Err(Error::invalid("description", detail));
@@ -205,6 +206,7 @@ pub async fn list(
     let limit = page::limit(query.limit)?;
     let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
     let tenant = query.tenant.as_deref();
+    tenant.map_or(Ok(()), event::check_tenant)?;
     let rows = endpoints::list(
         &app.postgres,
         &caller.project,
@@ -240,7 +242,8 @@ pub async fn get(
 pub enum Switch {
     /// Takes events again; pending deliveries go on within 15 minutes.
     Enabled,
-    /// New events pass it by; pending deliveries wait.
+    /// New events pass it by; pending deliveries wait until it is enabled, or
+    /// until they are forgotten with their events.
     Disabled,
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use jiff::Timestamp;
 
-use super::worker;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::store::due::{self, Due};
@@ -17,11 +16,6 @@ use crate::store::{keys, outbox};
 
 /// Conditional writes at a time.
 const WINS_MAX: usize = 16;
-/// Outbox rows read at a time.
-const REPAIRS_PAGE: i64 = 100;
-/// Projections in a row for which a store was out of reach before a repair gives
-/// up: it is no fault of theirs.
-const UNAVAILABLE_MAX: u32 = 3;
 /// How old an outbox row is before its writer is presumed dead.
 pub const REPAIR_AGE: Duration = Duration::from_secs(2);
 
@@ -119,37 +113,10 @@ async fn enqueue(app: &App, due: Vec<&Due>, now: Timestamp) -> Result<usize> {
 }
 
 /// Projects the control-plane changes of `age` or older, whose writers did not
-/// live to do it; how many those were. One that cannot be projected is logged,
-/// stays in the outbox and holds up no other.
+/// live to do it; how many those were.
 ///
 /// # Errors
-/// When either store is out of reach; the changes stay in the outbox.
+/// As [`outbox::project_all`].
 pub async fn repair(app: &App, age: Duration) -> Result<usize> {
-    let (mut repaired, mut unavailable) = (0, 0);
-    let mut last = None;
-    loop {
-        let page = outbox::pending(&app.postgres, age, last.as_ref(), REPAIRS_PAGE).await?;
-        for change in &page {
-            match outbox::project(&app.postgres, &app.plane, change).await {
-                Ok(()) => (repaired, unavailable) = (repaired + 1, 0),
-                Err(error) if is_outage(&error) && unavailable + 1 == UNAVAILABLE_MAX => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    unavailable += u32::from(is_outage(&error));
-                    worker::report("projection", change.subject(), &error);
-                }
-            }
-        }
-        let is_last = page.len() < usize::try_from(REPAIRS_PAGE).unwrap_or(usize::MAX);
-        last = page.into_iter().next_back();
-        if is_last {
-            return Ok(repaired);
-        }
-    }
-}
-
-/// Whether `error` only says that a store is out of reach.
-pub(super) fn is_outage(error: &Error) -> bool {
-    matches!(error, Error::Unavailable { .. })
+    outbox::project_all(&app.postgres, &app.plane, age).await
 }

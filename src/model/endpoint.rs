@@ -17,7 +17,8 @@ use super::signature::Secret;
 pub enum State {
     /// It does.
     Enabled,
-    /// Paused by a person: new events pass it by; pending deliveries wait.
+    /// Paused by a person: new events pass it by; pending deliveries wait, and are
+    /// forgotten with their events.
     Disabled,
     /// It answered 410: as disabled, until a person enables it.
     Gone,

@@ -18,6 +18,7 @@ pub mod events;
 pub mod keys;
 pub mod outbox;
 pub mod postgres;
+pub mod projection;
 pub mod projects;
 pub mod secrets;
 pub mod table;

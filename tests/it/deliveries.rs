@@ -17,8 +17,7 @@ use serde_json::{Value, json};
 use crate::harness::{Harness, run};
 use crate::receiver::{Receiver, Reply};
 
-/// Projects `count` endpoints as the outbox would: a thousand through the API
-/// would test the embedded PostgreSQL's patience.
+/// Projects `count` endpoints as the outbox would.
 pub async fn project_endpoints(harness: &Harness, url: &str, count: usize) {
     for _ in 0..count {
         let id = EndpointId::new(app::now().as_millisecond(), harness.app.random());

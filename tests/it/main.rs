@@ -5,11 +5,17 @@
 
 #[cfg(feature = "embedded")]
 mod binary;
+mod conformance;
 mod contract;
+mod database;
 mod deliveries;
+mod docker;
 mod endpoints;
 mod events;
+#[cfg(feature = "embedded")]
+mod function;
 mod harness;
+mod ingest;
 mod lambda;
 mod layers;
 mod outage;
@@ -18,6 +24,10 @@ mod process;
 mod projects;
 mod races;
 mod receiver;
+#[cfg(feature = "embedded")]
+mod remote;
+#[cfg(feature = "embedded")]
+mod restore;
 mod schema;
 #[cfg(feature = "embedded")]
 mod security;

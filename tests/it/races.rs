@@ -15,7 +15,7 @@ use millrace::{accept, app};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::deliveries::{forget_queue, project_endpoint};
+use crate::deliveries::{forget_queue, project_endpoint, project_endpoints};
 use crate::harness::{Harness, config, run};
 use crate::receiver::{Receiver, Reply};
 
@@ -175,6 +175,31 @@ fn the_wait_before_a_retry_begins_when_the_attempt_ends() {
         let waited = time(&delivery["next_attempt_at"]).duration_since(time(&attempt["at"]));
         // Two seconds, and then five, or a tenth less.
         assert!(waited.as_millis() >= 6_500, "{waited}");
+    });
+}
+
+#[test]
+fn each_wait_is_as_configured_the_first_too() {
+    run(async {
+        let mut config = config();
+        config.delivery.retry_schedule = [60, 100].map(Duration::from_secs).into();
+        config.delivery.retry_jitter = 0.0;
+        let harness = Harness::with(config).await;
+        let receiver = Receiver::start([Reply::Status(500)]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        harness.publish("a").await;
+        harness.drain().await;
+        for (later_s, attempts) in [(58, 0), (61, 1), (160, 1), (163, 2)] {
+            harness.sweep_after(Duration::from_secs(later_s)).await;
+            assert_eq!(receiver.received().len(), attempts, "after {later_s} s");
+        }
+        // Nor does a fan-out go ahead of it.
+        project_endpoints(&harness, &receiver.url, 30).await;
+        harness.publish("b").await;
+        harness.drain().await;
+        assert_eq!(receiver.received().len(), 2);
+        harness.sweep_after(Duration::from_secs(61)).await;
+        assert_eq!(receiver.received().len(), 2 + 31);
     });
 }
 

@@ -24,6 +24,8 @@ pub enum Reply {
     Status(u16),
     /// Answer with a status, a header and a body.
     With(u16, &'static str, &'static str, String),
+    /// Answer 302 with this location.
+    Redirect(String),
     /// Answer 200 after this long.
     Slow(Duration),
     /// Answer with a status once told to.
@@ -153,6 +155,12 @@ impl Receiver {
                 *response.status_mut() = StatusCode::from_u16(status).unwrap();
                 response.headers_mut().insert(name, value.parse().unwrap());
                 *response.body_mut() = Full::new(body.into());
+            }
+            Reply::Redirect(location) => {
+                *response.status_mut() = StatusCode::FOUND;
+                response
+                    .headers_mut()
+                    .insert("location", location.parse().unwrap());
             }
             Reply::Slow(time) => tokio::time::sleep(time).await,
             Reply::When(told, status) => {
