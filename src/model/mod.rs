@@ -15,4 +15,5 @@ pub mod retry;
 pub mod seal;
 pub mod signature;
 pub mod time;
+pub mod transition;
 pub mod view;

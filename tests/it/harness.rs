@@ -164,6 +164,25 @@ impl Harness {
         self.beside(app(config, queue, &self.dynamo, shared_postgres().await))
     }
 
+    /// The same with a queue of its own.
+    pub async fn configured_with(&self, config: Config, queue: Queue) -> Self {
+        self.beside(app(config, queue, &self.dynamo, shared_postgres().await))
+    }
+
+    /// The same, which reaches the event store by another client.
+    pub async fn configured_on(
+        &self,
+        client: aws_sdk_dynamodb::Config,
+        config: Config,
+        queue: Queue,
+    ) -> Self {
+        let dynamo = Dynamo {
+            client: aws_sdk_dynamodb::Client::from_conf(client),
+            table: self.dynamo.table.clone(),
+        };
+        self.beside(app(config, queue, &dynamo, shared_postgres().await))
+    }
+
     /// Another instance on the same stores, whose key ring holds another key.
     pub async fn with_key_ring(&self, key: [u8; 32]) -> Self {
         let config = config();

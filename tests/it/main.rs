@@ -7,10 +7,15 @@
 mod binary;
 mod conformance;
 mod contract;
+mod database;
 mod deliveries;
+mod docker;
 mod endpoints;
 mod events;
+#[cfg(feature = "embedded")]
+mod function;
 mod harness;
+mod ingest;
 mod lambda;
 mod layers;
 mod outage;
@@ -24,7 +29,10 @@ mod remote;
 #[cfg(feature = "embedded")]
 mod restore;
 mod schema;
+#[cfg(feature = "embedded")]
+mod security;
 mod sqs;
 mod stores;
 mod telemetry;
+mod transitions;
 mod webhooks;
