@@ -309,7 +309,7 @@ mod tests {
     /// As `jobs::deliver` ends.
     fn attempt(w: &mut World, worker: usize, before: Progress, outcome: Outcome) {
         w.workers[worker] = None;
-        let schedule = Schedule::new(vec![Duration::ZERO; ATTEMPTS as usize]).unwrap();
+        let schedule = Schedule::new(vec![Duration::ZERO; ATTEMPTS as usize], 0.0).unwrap();
         let verdict = judge(before, outcome, &schedule, 0.5);
         let state = verdict.state();
         let due = (state == State::Pending).then_some(0);
