@@ -26,12 +26,17 @@ enum Command {
     /// Run everything the configuration names (the default).
     Serve,
     /// Bring the database and the table up to date.
-    Migrate,
+    Migrate {
+        /// Write all keys and endpoints to the table again, as after restoring it
+        /// from a backup.
+        #[arg(long)]
+        reproject: bool,
+    },
     /// Print the effective configuration, secrets masked.
     Config,
     /// Print the OpenAPI 3.1 document.
     Openapi,
-    /// Check stores, table, migrations and clock, and say how to mend them.
+    /// Check stores, table, migrations, projection and clock, and say how to mend them.
     Doctor,
 }
 
@@ -52,7 +57,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return print(&http::openapi().to_pretty_json()?);
     }
     let purpose = match command {
-        Command::Migrate => Purpose::Migrate,
+        Command::Migrate { .. } => Purpose::Migrate,
         _ => Purpose::Serve,
     };
     let config = Config::load(arguments.config.as_deref(), purpose)?;
@@ -73,8 +78,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 lambda::run(config).await.map(|()| ExitCode::SUCCESS)
             }
             Command::Serve => serve::serve(config).await.map(|()| ExitCode::SUCCESS),
-            Command::Migrate => {
-                start::migrate_alone(config).await?;
+            Command::Migrate { reproject } => {
+                start::migrate_alone(config, reproject).await?;
                 print("both stores are up to date")
             }
             Command::Doctor => match doctor::doctor(config).await? {

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "embedded")]
 mod binary;
+mod conformance;
 mod contract;
 mod database;
 mod deliveries;
@@ -21,7 +22,12 @@ mod outage;
 #[cfg(feature = "embedded")]
 mod process;
 mod projects;
+mod races;
 mod receiver;
+#[cfg(feature = "embedded")]
+mod remote;
+#[cfg(feature = "embedded")]
+mod restore;
 mod schema;
 mod sqs;
 mod stores;
