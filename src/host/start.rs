@@ -17,6 +17,7 @@ use crate::model::seal::KeyRing;
 use crate::queue::{Local, Queue, sqs};
 use crate::store::connect;
 use crate::store::dynamo::Dynamo;
+use crate::store::objects::Objects;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
 use crate::store::secrets::{AdminKey, Held};
@@ -88,6 +89,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
     };
     let admin_key = admin_key(&config, &aws, dir.as_ref())?;
     let key_ring = key_ring(&config, &aws, dir.as_ref())?;
+    let archive = Objects::connect(&config).context("archive.endpoint_url")?;
     let (dynamo, postgres, stores) = open_stores(&config, &aws, dir.as_ref()).await?;
     let app = App::new(
         config,
@@ -97,6 +99,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
             queue,
             admin_key,
             key_ring,
+            archive,
         },
     )?;
     Ok(Started {

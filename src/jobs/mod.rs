@@ -4,11 +4,13 @@
 //! attempt at delivery alone may reach its endpoint twice. Each takes `now` as a
 //! parameter. An error means that the work stays due and is taken up again.
 
+pub mod archive;
 pub mod deliver;
 pub mod disable;
 pub mod fan_out;
 pub mod ingest;
 mod poll;
+pub mod recover;
 pub mod sweep;
 pub mod worker;
 
@@ -30,7 +32,7 @@ use crate::telemetry::scope::Scope;
 pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Result<()> {
     let mut span = app.telemetry.traces.job(&job, trace);
     let scope = Scope::job(&job, &span);
-    let name = job.name().to_owned();
+    let name = job.name().into_owned();
     let logged = async {
         let done = AssertUnwindSafe(dispatch(app, job, now)).catch_unwind();
         let done = done.await.unwrap_or_else(|panic| Err(panicked(panic)));
@@ -59,5 +61,6 @@ async fn dispatch(app: &App, job: Job, now: Timestamp) -> Result<()> {
             carried,
         } => deliver::deliver(app, &delivery, made, carried, now).await,
         Job::Disable { endpoint } => disable::disable(app, &endpoint).await,
+        Job::Recover { recovery, page } => recover::recover(app, &recovery, page, now).await,
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{ingest, poll, run, sweep};
+use super::{archive, ingest, poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::Error;
@@ -15,6 +15,9 @@ use crate::queue::Queue;
 
 /// Between two repairs of the outbox.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Between two looks whether there is a day to archive.
+const ARCHIVE_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Starts the workers and the sweeper that `handlers` names. They end when
 /// `stop` is cancelled, each when its job in hand is done.
@@ -37,6 +40,9 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     if config.handles(Handler::Sweep) {
         tasks.spawn(sweep_often(app.clone(), stop.clone()));
         tasks.spawn(repair_often(app.clone(), stop.clone()));
+        if app.archive.is_some() {
+            tasks.spawn(archive_often(app.clone(), stop.clone()));
+        }
     }
     tasks
 }
@@ -107,6 +113,20 @@ async fn repair_often(app: Arc<App>, stop: CancellationToken) {
             Ok(0) => {}
             Ok(changes) => tracing::info!(changes, "control-plane changes projected late"),
             Err(error) => report("sweep", "outbox", &error),
+        }
+    }
+}
+
+async fn archive_often(app: Arc<App>, stop: CancellationToken) {
+    loop {
+        match archive::plan(&app, app::now()).await {
+            Ok(0) => {}
+            Ok(days) => tracing::info!(days, "days to archive"),
+            Err(error) => report("archive", "plan", &error),
+        }
+        let pause = tokio::time::sleep(ARCHIVE_INTERVAL);
+        if stop.run_until_cancelled(pause).await.is_none() {
+            return;
         }
     }
 }

@@ -14,6 +14,8 @@ use crate::model::job::Job;
 
 /// Fan-outs at a time: each is wide by itself.
 const FAN_OUTS_MAX: usize = 4;
+/// Recoveries at a time: each goes on for long, and none may hold up fan-outs.
+const RECOVERIES_MAX: usize = 2;
 /// The largest part of the lanes one endpoint may fill, so that a slow one
 /// leaves room for the others.
 const LANE_SHARE: usize = 8;
@@ -62,6 +64,7 @@ enum Lane {
     FanOut,
     Endpoint(EndpointId),
     Control,
+    Recovery,
 }
 
 impl Lane {
@@ -70,6 +73,7 @@ impl Lane {
             Job::FanOut { .. } => Self::FanOut,
             Job::Deliver { delivery, .. } => Self::Endpoint(delivery.endpoint()),
             Job::Disable { .. } => Self::Control,
+            Job::Recover { .. } => Self::Recovery,
         }
     }
 
@@ -78,6 +82,7 @@ impl Lane {
             Self::FanOut => FAN_OUTS_MAX,
             Self::Endpoint(_) => options.endpoint_concurrency,
             Self::Control => 1,
+            Self::Recovery => RECOVERIES_MAX,
         }
     }
 }
@@ -112,7 +117,7 @@ impl<T> Lanes<T> {
         if state.waiting >= self.options.jobs_max
             || state.bytes + job.carried_bytes() > self.options.bytes_max
             || in_lane >= lane_max
-            || !state.names.insert(job.name().into())
+            || !state.names.insert(job.name().into_owned().into())
         {
             return Err(along);
         }
@@ -157,7 +162,7 @@ impl<T> Lanes<T> {
         drop(state);
         self.taken.notify_waiters();
         Some(Taken {
-            name: job.name().into(),
+            name: job.name().into_owned().into(),
             job: Some((job, along)),
             lane,
             lanes: self,
@@ -172,7 +177,7 @@ impl<T> Lanes<T> {
         for waiting in lanes.values_mut() {
             waiting.is_ready = false;
             for (job, along) in waiting.jobs.drain(..) {
-                names.remove(job.name());
+                names.remove(&*job.name());
                 out.push(along);
             }
         }
@@ -286,7 +291,7 @@ impl<T> Drop for Taken<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::id::{DeliveryId, EventId, ProjectId};
+    use crate::model::id::{DeliveryId, EventId, ProjectId, RecoveryId};
 
     fn lanes(endpoint_concurrency: usize, jobs_max: usize) -> Lanes<()> {
         Lanes::new(LaneOptions {
@@ -318,7 +323,7 @@ mod tests {
         }
         assert!(lanes.push(job(0, 2), ()).is_ok());
         let expected = [job(0, 1), job(0, 2), job(1, 1), job(2, 1)];
-        assert_eq!(names(&lanes), expected.map(|job| job.name().to_owned()));
+        assert_eq!(names(&lanes), expected.map(|job| job.name().into_owned()));
         assert!(lanes.lock().lanes.is_empty(), "an empty lane is forgotten");
     }
 
@@ -343,6 +348,23 @@ mod tests {
         assert!(lanes.push(job(0, 1), ()).is_err(), "it is running");
         drop(taken);
         assert!(lanes.push(job(0, 1), ()).is_ok());
+    }
+
+    #[test]
+    fn recoveries_run_two_at_a_time_and_hold_up_nobody() {
+        let lanes = lanes(1, 100);
+        let page = |recovery: u8, page| Job::Recover {
+            recovery: RecoveryId::new(0, [recovery; 10]),
+            page,
+        };
+        for recovery in 0..3 {
+            assert!(lanes.push(page(recovery, 0), ()).is_ok());
+        }
+        assert!(lanes.push(job(0, 1), ()).is_ok());
+        let taken: Vec<_> = std::iter::from_fn(|| lanes.try_next()).collect();
+        assert_eq!(taken.len(), 3, "two recoveries and the delivery");
+        assert!(lanes.push(page(0, 0), ()).is_err(), "it is running");
+        assert!(lanes.push(page(0, 1), ()).is_ok(), "the next page may wait");
     }
 
     #[test]

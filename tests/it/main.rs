@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archive;
 #[cfg(feature = "embedded")]
 mod binary;
 mod contract;
@@ -17,6 +18,7 @@ mod outage;
 mod process;
 mod projects;
 mod receiver;
+mod recoveries;
 mod schema;
 mod sqs;
 mod stores;
