@@ -6,19 +6,30 @@
 mod archive;
 #[cfg(feature = "embedded")]
 mod binary;
+mod conformance;
 mod contract;
+mod database;
 mod deliveries;
+mod docker;
 mod endpoints;
 mod events;
+#[cfg(feature = "embedded")]
+mod function;
 mod harness;
+mod ingest;
 mod lambda;
 mod layers;
 mod outage;
 #[cfg(feature = "embedded")]
 mod process;
 mod projects;
+mod races;
 mod receiver;
 mod recoveries;
+#[cfg(feature = "embedded")]
+mod remote;
+#[cfg(feature = "embedded")]
+mod restore;
 mod schema;
 mod sqs;
 mod stores;
