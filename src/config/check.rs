@@ -38,6 +38,11 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("delivery.concurrency", 1.0..=100_000.0, "attempts"),
     ("delivery.endpoint_concurrency", 1.0..=100_000.0, "attempts"),
     ("delivery.retry_jitter", 0.0..=1.0, "of the wait"),
+    (
+        "recovery.per_second_max",
+        1.0..=10_000.0,
+        "deliveries a second",
+    ),
     ("sweep.interval_ms", 10.0..=3_600_000.0, "milliseconds"),
     ("sweep.batch", 1.0..=10_000.0, "items"),
     ("sweep.lease_s", 1.0..=3600.0, "seconds"),
@@ -78,6 +83,7 @@ pub fn problems(config: &Config, purpose: Purpose) -> Vec<String> {
     }
     found.extend(queues(config));
     found.extend(deliveries(config));
+    found.extend(archive(config));
     found.extend(telemetry(config));
     found
 }
@@ -244,6 +250,7 @@ fn queues(config: &Config) -> Vec<String> {
     let urls = [
         ("aws.endpoint_url", &config.aws.endpoint_url),
         ("dynamodb.endpoint_url", &config.dynamodb.endpoint_url),
+        ("archive.endpoint_url", &config.archive.endpoint_url),
         ("sqs.endpoint_url", &sqs.endpoint_url),
         ("sqs.fan_out_url", &sqs.fan_out_url),
         ("sqs.deliver_url", &sqs.deliver_url),
@@ -319,6 +326,33 @@ fn deliveries(config: &Config) -> Vec<String> {
         );
         let key = "delivery.connect_timeout_s";
         found.push(given(key, delivery.connect_timeout.as_secs(), &expected));
+    }
+    found
+}
+
+fn archive(config: &Config) -> Vec<String> {
+    let archive = &config.archive;
+    let mut found = Vec::new();
+    // Without full stops, for which AWS's certificate would not be valid.
+    let name_char = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let bucket = &archive.bucket;
+    if !bucket.is_empty() && (!(3..=63).contains(&bucket.len()) || !bucket.chars().all(name_char)) {
+        let expected = "3 to 63 lower-case letters, digits or '-'";
+        found.push(quoted("archive.bucket", bucket, expected));
+    }
+    let path_char = |c: char| c.is_ascii_alphanumeric() || "_-./=".contains(c);
+    let is_path = !archive
+        .prefix
+        .split('/')
+        .any(|part| part == "." || part == "..");
+    if archive.prefix.len() > 512 || !archive.prefix.chars().all(path_char) || !is_path {
+        let expected = "up to 512 letters, digits, '_', '-', '.', '=' or '/'";
+        found.push(quoted("archive.prefix", &archive.prefix, expected));
+    }
+    // A day must be over before any of it expires.
+    if !bucket.is_empty() && config.retention_days < 3 {
+        let expected = "at least 3 days, as archive.bucket is set";
+        found.push(given("retention_days", config.retention_days, expected));
     }
     found
 }

@@ -4,11 +4,13 @@
 //! attempt at delivery alone may reach its endpoint twice. Each takes `now` as a
 //! parameter. An error means that the work stays due and is taken up again.
 
+pub mod archive;
 pub mod deliver;
 pub mod disable;
 pub mod fan_out;
 pub mod ingest;
 mod poll;
+pub mod recover;
 pub mod sweep;
 pub mod worker;
 
@@ -80,5 +82,6 @@ async fn dispatch(app: &App, job: Job, now: Timestamp) -> Result<()> {
             carried,
         } => deliver::deliver(app, &delivery, made, carried, now).await,
         Job::Disable { endpoint } => disable::disable(app, &endpoint).await,
+        Job::Recover { recovery, page } => recover::recover(app, &recovery, page, now).await,
     }
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archive;
 #[cfg(feature = "embedded")]
 mod binary;
 mod conformance;
@@ -24,6 +25,7 @@ mod process;
 mod projects;
 mod races;
 mod receiver;
+mod recoveries;
 #[cfg(feature = "embedded")]
 mod remote;
 #[cfg(feature = "embedded")]

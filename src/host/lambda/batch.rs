@@ -91,7 +91,7 @@ async fn job(app: &App, message: &Message<'_>) -> Result<()> {
         }
     };
     let handler = match job {
-        Job::FanOut { .. } => Handler::FanOut,
+        Job::FanOut { .. } | Job::Recover { .. } => Handler::FanOut,
         Job::Deliver { .. } | Job::Disable { .. } => Handler::Deliver,
     };
     need(app, handler).inspect_err(|error| failed(message, error))?;
