@@ -61,6 +61,11 @@ impl Schedule {
         self.delays.len()
     }
 
+    /// How long a round takes, if every attempt fails at once.
+    pub fn total(&self) -> Duration {
+        self.delays.iter().sum()
+    }
+
     /// How long to wait after `attempts_in_round` attempts, all failed; `None` when
     /// that was the last.
     ///

@@ -1,28 +1,31 @@
 //! What the data plane knows of the configuration: API keys and endpoints, in
 //! DynamoDB and for a moment in memory.
 //!
-//! Written by the outbox after each change, and by the delivery that is answered
-//! 410; read by every request and job. Reads are cached for `cache.ttl_s`, which
+//! Written by the outbox after each change, and by deliveries that show how an
+//! endpoint does; read by every request and job. Reads are cached for `cache.ttl_s`, which
 //! bounds how long another instance acts on what has changed; a write through
 //! this instance is seen by it at once.
+
+pub mod care;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
 use secrecy::ExposeSecret;
 
 use super::api_keys::ApiKey;
 use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable};
-use super::endpoints::SealedEndpoint;
+use super::endpoints::{Endpoint, SealedEndpoint};
 use super::keys;
 use super::secrets::Held;
 use crate::error::{Error, Result};
-use crate::model::endpoint::{Signer, State, Target, Targets};
+use crate::model::endpoint::{BodyFormat, Care, Signer, State, Target, Targets};
+use crate::model::extras::Extras;
 use crate::model::filter::Filter;
 use crate::model::id::{EndpointId, KeyId, ProjectId};
 use crate::model::key::Scope;
@@ -136,6 +139,7 @@ impl DataPlane {
         let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
         let items = self.read_partition(&keys::project(project)).await?;
         let key_ring = self.key_ring_for(&items).await;
+        let failing: HashMap<_, _> = items.iter().filter_map(care::read_failing).collect();
         for item in items {
             // What a newer version keeps here is none of this one's business.
             let Some(id) = item.str("sk")?.strip_prefix("endpoint#") else {
@@ -143,7 +147,10 @@ impl DataPlane {
             };
             let id: EndpointId = id.parse().map_err(Error::internal)?;
             match read_target(key_ring.as_deref(), &id, &item) {
-                Ok(target) => targets.push(target),
+                Ok(mut target) => {
+                    target.failing = failing.get(&id).copied();
+                    targets.push(target);
+                }
                 // One unreadable endpoint must not silence the others.
                 Err(error) => {
                     let error = format!("{:#}", anyhow::Error::from(error));
@@ -236,9 +243,9 @@ impl DataPlane {
         if endpoint.state == State::Deleted {
             item.insert("ttl".into(), n(tombstone_ends(endpoint.updated_at)));
         }
+        put_care(&mut item, endpoint);
         self.put_newer(item, endpoint.version).await?;
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        self.views.invalidate(&endpoint.project).await;
+        self.changed(&endpoint.project).await;
         Ok(())
     }
 
@@ -282,79 +289,10 @@ impl DataPlane {
         }
     }
 
-    /// Stops deliveries to an endpoint that answered 410, at once and without the
-    /// control plane, and leaves word for it that is due at `due`. False if it
-    /// was not enabled.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn disable_gone(
-        &self,
-        project: &ProjectId,
-        id: &EndpointId,
-        at: Timestamp,
-        due: Timestamp,
-    ) -> Result<bool> {
-        let update = Update::builder()
-            .table_name(&self.dynamo.table)
-            .key("pk", s(keys::project(project)))
-            .key("sk", s(keys::endpoint(id)))
-            .update_expression("set #state = :gone")
-            .condition_expression("#state = :enabled")
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":gone", s(State::Gone.as_str()))
-            .expression_attribute_values(":enabled", s(State::Enabled.as_str()))
-            .build()
-            .map_err(Error::internal)?;
-        let word = Put::builder()
-            .table_name(&self.dynamo.table)
-            .item("pk", s(id.as_str()))
-            .item("sk", s(keys::DISABLE))
-            .item("at", ms(at))
-            .item("due_pk", s(keys::due(0)))
-            .item("due_sk", s(keys::due_sort(due, id.as_str())))
-            .build()
-            .map_err(Error::internal)?;
-        let result = self
-            .dynamo
-            .client
-            .transact_write_items()
-            .transact_items(TransactWriteItem::builder().update(update).build())
-            .transact_items(TransactWriteItem::builder().put(word).build())
-            .send()
-            .await;
+    /// What is cached of `project` is not what it was.
+    async fn changed(&self, project: &ProjectId) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.views.invalidate(project).await;
-        match result {
-            Ok(_) => Ok(true),
-            Err(error) if is_canceled(&error) => Ok(false),
-            Err(error) => Err(unavailable(error)),
-        }
-    }
-
-    /// When the endpoint whose disabling is due answered 410; none once it is
-    /// done.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn gone_at(&self, id: &EndpointId) -> Result<Option<Timestamp>> {
-        let item = self.dynamo.get(id.as_str(), keys::DISABLE).await?;
-        item.map(|item| item.time("at")).transpose()
-    }
-
-    /// Takes back the word for the control plane: it has it.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn forget_gone(&self, id: &EndpointId) -> Result<()> {
-        let delete = self
-            .dynamo
-            .client
-            .delete_item()
-            .table_name(&self.dynamo.table);
-        let delete = delete.key("pk", s(id.as_str())).key("sk", s(keys::DISABLE));
-        delete.send().await.map_err(unavailable)?;
-        Ok(())
     }
 }
 
@@ -380,6 +318,51 @@ pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Se
     )
 }
 
+/// How the endpoint is called, as its item has it: what is not said is as ever.
+fn put_care(item: &mut Item, endpoint: &Endpoint) {
+    let numbers = [
+        ("rate_limit", endpoint.care.rate_limit),
+        ("max_concurrency", endpoint.care.max_concurrency),
+    ];
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            item.insert(name.into(), n(number));
+        }
+    }
+    if endpoint.care.body_format != BodyFormat::default() {
+        item.insert("body_format".into(), s(endpoint.care.body_format.as_str()));
+    }
+    if let Some(sealed) = &endpoint.extras_sealed {
+        item.insert("extras".into(), b(sealed.clone()));
+    }
+    item.insert("enabled".into(), ms(endpoint.enabled_at));
+}
+
+fn read_care(item: &Item) -> Result<Care> {
+    let number = |name| item.num_opt(name).map(u32::try_from).transpose();
+    Ok(Care {
+        rate_limit: number("rate_limit").map_err(Error::internal)?,
+        max_concurrency: number("max_concurrency").map_err(Error::internal)?,
+        body_format: match item.str_opt("body_format") {
+            Some(_) => item.parse("body_format")?,
+            None => BodyFormat::default(),
+        },
+    })
+}
+
+/// What its requests carry beside the signature; none if that cannot be opened,
+/// and deliveries wait.
+fn read_extras(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Option<Extras> {
+    let Some(sealed) = item.bytes_opt("extras") else {
+        return Some(Extras::default());
+    };
+    Extras::open(key_ring?, id, sealed)
+        .inspect_err(|error| {
+            tracing::error!(endpoint.id = %id, %error, "headers and credentials cannot be opened");
+        })
+        .ok()
+}
+
 fn read_target(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Result<Target> {
     let event_types: Vec<_> = texts(item, "event_types").collect();
     let secrets = match item.get("secrets") {
@@ -403,6 +386,14 @@ fn read_target(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Resu
                 }
             })
             .collect(),
+        care: read_care(item)?,
+        extras: read_extras(key_ring, id, item),
+        enabled_at: match item.num_opt("enabled") {
+            Some(_) => item.time("enabled")?,
+            // Written by an older version, which knew of no failures either.
+            None => Timestamp::UNIX_EPOCH,
+        },
+        failing: None,
     })
 }
 

@@ -131,6 +131,8 @@ pub struct StoredDelivery {
     pub created: Timestamp,
     /// When the next attempt is due; while one is queued, a little later.
     pub due: Option<Timestamp>,
+    /// When its endpoint's rate limit has a place for it, if it was given one.
+    pub slot: Option<Timestamp>,
 }
 
 impl StoredDelivery {
@@ -152,6 +154,9 @@ impl StoredDelivery {
             attempts: read_attempts(item)?,
             created: item.time("created")?,
             due: item.str_opt("due_sk").and_then(keys::time_of_sort),
+            slot: item
+                .num_opt("slot")
+                .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
         })
     }
 }
@@ -303,15 +308,15 @@ pub async fn record(dynamo: &Dynamo, recorded: &Recorded<'_>) -> Result<bool> {
         .expression_attribute_values(":attempts", AttributeValue::L(attempts));
     won(match recorded.due {
         Some(due) => update
-            .update_expression(format!("{set}, due_sk = :due remove swept"))
+            .update_expression(format!("{set}, due_sk = :due remove swept, slot"))
             .expression_attribute_values(":due", s(keys::due_sort(due, recorded.id.as_str()))),
-        None => update.update_expression(format!("{set} remove due_pk, due_sk, swept")),
+        None => update.update_expression(format!("{set} remove due_pk, due_sk, swept, slot")),
     })
     .await
 }
 
 /// Moves a pending delivery's due time without an attempt: its endpoint is
-/// disabled for now.
+/// disabled for now, or left alone for a while.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -319,6 +324,25 @@ pub async fn hold(dynamo: &Dynamo, id: &DeliveryId, made: u32, until: Timestamp)
     won(guarded(dynamo, id, made)
         .update_expression("set due_sk = :due remove swept")
         .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))))
+    .await
+}
+
+/// As [`hold`], for a delivery that its endpoint's rate limit has a place for at
+/// `slot`: whoever takes it up then need not ask for one.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn hold_for_slot(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+    made: u32,
+    until: Timestamp,
+    slot: Timestamp,
+) -> Result<bool> {
+    won(guarded(dynamo, id, made)
+        .update_expression("set due_sk = :due, slot = :slot remove swept")
+        .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str())))
+        .expression_attribute_values(":slot", ms(slot)))
     .await
 }
 

@@ -17,6 +17,7 @@ pub mod endpoints;
 pub mod events;
 pub mod keys;
 pub mod outbox;
+pub mod paces;
 pub mod postgres;
 pub mod projects;
 pub mod secrets;

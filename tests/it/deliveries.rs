@@ -34,6 +34,10 @@ pub async fn project_endpoints(harness: &Harness, url: &str, count: usize) {
             event_types: vec!["*".into()],
             tenant: None,
             state: State::Enabled,
+            care: Default::default(),
+            extras_sealed: None,
+            extras_shown: Default::default(),
+            enabled_at: now,
             created_at: now,
             updated_at: now,
             version: 1,
@@ -55,7 +59,7 @@ fn forget_queue(harness: &Harness) {
     let Queue::Local(queue) = &harness.app.queue else {
         return;
     };
-    while let Some(mut taken) = queue.try_next() {
+    while let Some(mut taken) = queue.try_next(app::now()) {
         drop(taken.take());
     }
 }

@@ -84,11 +84,23 @@ pub fn config() -> Config {
     Config::from_toml(&format!("{delivery}{database}")).unwrap()
 }
 
+/// Puts an application together that is not to reach any store.
+pub fn unstarted(config: Config) -> anyhow::Result<Arc<App>> {
+    let parts = Parts {
+        dynamo: stores::dynamo(),
+        postgres: postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable", 1),
+        queue: local(&config),
+        admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
+        key_ring: Held::given(KeyRing::generate("test", [7; 32]).unwrap()),
+    };
+    App::new(config, parts)
+}
+
 /// Runs a test on the shared runtime, if there are stores to run it on.
 pub fn run(test: impl Future<Output = ()>) {
     static SKIPPED: Once = Once::new();
     match stores::lacking() {
-        None => RUNTIME.block_on(test),
+        None => RUNTIME.block_on(Box::pin(test)),
         Some(name) => SKIPPED.call_once(|| {
             // Past the test runner's capture: it must be seen.
             let why = format!("skipped: all tests on stores, as {name} is not set");
@@ -292,7 +304,8 @@ impl Harness {
     }
 
     pub async fn drain_at(&self, now: Timestamp) {
-        let failed = worker::drain(&self.app, now).await;
+        // Boxed: a test's own future is large without it.
+        let failed = Box::pin(worker::drain(&self.app, now)).await;
         assert!(failed.is_empty(), "{failed:?}");
     }
 

@@ -267,7 +267,7 @@ fn a_batch_runs_jobs_and_names_only_what_failed() {
         let Queue::Local(queue) = &lambda.harness.app.queue else {
             unreachable!()
         };
-        let (job, _) = queue.try_next().unwrap().take();
+        let (job, _) = queue.try_next(millrace::app::now()).unwrap().take();
         let job = match job {
             Job::Deliver { delivery, made, .. } => Job::Deliver {
                 delivery,

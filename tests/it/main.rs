@@ -5,6 +5,7 @@
 
 #[cfg(feature = "embedded")]
 mod binary;
+mod care;
 mod contract;
 mod deliveries;
 mod endpoints;
@@ -21,4 +22,5 @@ mod schema;
 mod sqs;
 mod stores;
 mod telemetry;
+mod tls;
 mod webhooks;
