@@ -4,6 +4,7 @@ mod exhausted;
 mod health;
 mod request;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use crate::model::job::{Carried, Job};
 use crate::model::retry::parse_retry_after;
 use crate::queue::lanes::Wait;
 use crate::sender::Attempted;
+use crate::store::data_plane::TOMBSTONE_KEPT;
 use crate::store::deliveries::{self, Recorded};
 use crate::store::events;
 use crate::telemetry::metrics::Metrics;
@@ -32,11 +34,15 @@ use crate::telemetry::trace::{Span, TRACEPARENT};
 const SLOT_EARLY: Duration = Duration::from_secs(1);
 const SLOT_LATE: Duration = Duration::from_mins(15);
 
+/// How long a delivery waits for its endpoint's projection.
+const UNPROJECTED_HOLD: Duration = Duration::from_secs(30);
+
 /// A delivery and all that an attempt needs to know of it.
 struct Ready {
     project: ProjectId,
     body: Bytes,
     received: Timestamp,
+    created: Timestamp,
     progress: Progress,
     kept: Vec<Attempt>,
     /// When its endpoint's rate limit has a place for it, if it has one already.
@@ -70,9 +76,9 @@ pub async fn deliver(
             None => return Ok(Done::Finished),
         },
     };
-    let view = app.plane.view(&ready.project).await?;
-    let targets = &view.targets;
     let endpoint = id.endpoint();
+    let view = app.plane.view_with(&ready.project, &endpoint).await?;
+    let targets = &view.targets;
     if targets.unreadable().contains(&endpoint) {
         return Err(Error::internal(anyhow::anyhow!(
             "{endpoint} cannot be read"
@@ -80,8 +86,16 @@ pub async fn deliver(
     }
     let target = targets.get(&endpoint);
     match target.map(|target| (target, target.state)) {
-        None | Some((_, endpoint::State::Deleted)) => {
+        Some((_, endpoint::State::Deleted)) => {
             deliveries::end(&app.dynamo, id, made, State::Canceled).await?;
+        }
+        // Not even a tombstone is left: it was deleted long ago.
+        None if now.duration_since(ready.created) > TOMBSTONE_KEPT => {
+            deliveries::end(&app.dynamo, id, made, State::Canceled).await?;
+        }
+        None => {
+            tracing::warn!(delivery.id = %id, "delivery waits: its endpoint is not projected yet");
+            deliveries::hold(&app.dynamo, id, made, now + UNPROJECTED_HOLD).await?;
         }
         Some((target, endpoint::State::Enabled)) => {
             return in_turn(app, id, ready, target, now).await;
@@ -99,6 +113,8 @@ impl Ready {
             project: carried.project,
             body: carried.body,
             received: carried.received,
+            // It is carried by what made it.
+            created: carried.received,
             progress: carried.progress,
             kept: vec![],
             slot: None,
@@ -155,6 +171,7 @@ async fn load(app: &App, id: &DeliveryId, made: u32) -> Result<Option<Ready>> {
         project: delivery.project,
         body: event.body,
         received: event.received,
+        created: delivery.created,
         progress: delivery.progress,
         kept: delivery.attempts,
         slot: delivery.slot,
@@ -239,10 +256,8 @@ async fn attempt(
     continue_trace(&span, &mut headers);
     let extras = target.extras.as_ref();
     let certificate = extras.and_then(|extras| extras.client_certificate());
-    let attempted = app
-        .sender
-        .post(&target.url, headers, body, certificate)
-        .await;
+    let post = app.sender.post(&target.url, headers, body, certificate);
+    let attempted = in_hand(app, id, ready.progress.made, post).await;
     end(span, &attempted);
     let ended = now + attempted.latency;
     let outcome = outcome(&attempted, sent);
@@ -261,7 +276,8 @@ async fn attempt(
             kept: &ready.kept,
             attempt: &entry,
             state: verdict.state(),
-            due: delay.map(|delay| app.queue.due(now, delay)),
+            // From its end: a slow attempt must not use up the wait after it.
+            due: delay.map(|delay| app.queue.due(now + attempted.latency, delay)),
         },
     )
     .await?;
@@ -292,6 +308,28 @@ async fn attempt(
         _ => {}
     }
     Ok(())
+}
+
+/// Waits for an attempt. A slow one has its delivery's lease renewed, once and for
+/// as long as it can take, so that no other process takes it for lost.
+async fn in_hand(
+    app: &App,
+    id: &DeliveryId,
+    made: u32,
+    post: impl Future<Output = Attempted>,
+) -> Attempted {
+    let mut post = pin!(post);
+    let lease = app.queue.lease();
+    if let Ok(attempted) = tokio::time::timeout(lease / 2, &mut post).await {
+        return attempted;
+    }
+    let until = app::now() + app.config.delivery.timeout + lease;
+    let renewed = deliveries::renew(&app.dynamo, id, made, until);
+    let (attempted, renewed) = tokio::join!(post, renewed);
+    if let Err(error) = renewed {
+        tracing::warn!(delivery.id = %id, %error, "slow attempt's lease not renewed");
+    }
+    attempted
 }
 
 /// Lets the endpoint go on with the trace.

@@ -26,13 +26,13 @@ pub async fn disable(app: &App, id: &EndpointId, now: Timestamp) -> Result<()> {
         // Before PostgreSQL, which this need not wait for.
         publish(app, project, id, &word, now).await?;
     }
-    let marked = endpoints::mark_disabled(&app.postgres, id, word.state, word.at).await?;
+    let marked = endpoints::mark_disabled(&app.postgres, id, &word).await?;
     if let Some(change) = marked {
         outbox::project(&app.postgres, &app.plane, &change).await?;
         let state = word.state.as_str();
         tracing::warn!(endpoint.id = %id, state, "endpoint disabled");
     }
-    app.plane.forget_word(id).await
+    app.plane.forget_word(id, &word).await
 }
 
 async fn publish(

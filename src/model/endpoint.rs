@@ -20,7 +20,8 @@ use crate::error::Invalid;
 pub enum State {
     /// It does.
     Enabled,
-    /// Paused by a person: new events pass it by; pending deliveries wait.
+    /// Paused by a person: new events pass it by; pending deliveries wait, and are
+    /// forgotten with their events.
     Disabled,
     /// It answered 410: as disabled, until a person enables it.
     Gone,
@@ -139,6 +140,8 @@ impl Care {
 pub struct Target {
     /// The endpoint.
     pub id: EndpointId,
+    /// Which of its versions this is.
+    pub version: i64,
     /// Where to POST.
     pub url: Url,
     /// Which events it takes.
@@ -223,6 +226,11 @@ impl Targets {
     /// The endpoints that are there but cannot be read.
     pub fn unreadable(&self) -> &[EndpointId] {
         &self.unreadable
+    }
+
+    /// Whether the endpoint called `id` is there, readable or not.
+    pub fn knows(&self, id: &EndpointId) -> bool {
+        self.by_id.contains_key(id) || self.unreadable.contains(id)
     }
 
     /// The endpoint called `id`, whatever its state.

@@ -61,7 +61,7 @@ pub enum Wait {
 }
 
 /// Jobs in fair lanes, each with a `T` that came along. A job is in them once,
-/// by name.
+/// by name and attempt.
 #[derive(Debug)]
 pub struct Lanes<T> {
     options: LaneOptions,
@@ -86,7 +86,7 @@ struct State<T> {
     /// Jobs running of lanes that were not known to be quick.
     running_slow: usize,
     /// What waits or runs.
-    names: HashSet<Box<str>>,
+    names: HashSet<Name>,
     waiting: usize,
     bytes: usize,
 }
@@ -112,6 +112,18 @@ struct Waiting<T> {
     paused_until: Option<Timestamp>,
     /// Its own bound on what runs, and until when it holds.
     limit: Option<(usize, Timestamp)>,
+}
+
+/// A job's name and which attempt it is about: the next one may be pushed while
+/// this one ends.
+type Name = (Box<str>, u32);
+
+fn name_of(job: &Job) -> Name {
+    let attempt = match job {
+        Job::Deliver { made, .. } => *made,
+        Job::FanOut { .. } | Job::Disable { .. } => 0,
+    };
+    (job.name().into(), attempt)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -208,7 +220,7 @@ impl<T> Lanes<T> {
         let lane = Lane::of(&job);
         let bytes = job.carried_bytes();
         let mut state = self.lock();
-        if !state.has_room(&lane, bytes, &self.options) || !state.names.insert(job.name().into()) {
+        if !state.has_room(&lane, bytes, &self.options) || !state.names.insert(name_of(&job)) {
             return Err(along);
         }
         state.waiting_in(&lane).jobs.push_back((job, along));
@@ -261,7 +273,7 @@ impl<T> Lanes<T> {
         }
         self.taken.notify_waiters();
         Some(Taken {
-            name: job.name().into(),
+            name: name_of(&job),
             job: Some((job, along)),
             back: None,
             lane,
@@ -279,7 +291,7 @@ impl<T> Lanes<T> {
         for waiting in lanes.values_mut() {
             (waiting.is_ready, waiting.paused_until, waiting.bytes) = (false, None, 0);
             for (job, along) in waiting.jobs.drain(..) {
-                names.remove(job.name());
+                names.remove(&name_of(&job));
                 out.push(along);
             }
         }
@@ -323,7 +335,7 @@ impl<T> Lanes<T> {
     }
 
     /// A job of `lane` ended after `took`.
-    fn done(&self, lane: &Lane, name: &str, is_slow: bool, took: Duration) {
+    fn done(&self, lane: &Lane, name: &Name, is_slow: bool, took: Duration) {
         let mut state = self.lock();
         state.names.remove(name);
         state.learn(lane, took < QUICK);
@@ -537,7 +549,7 @@ impl<T> Drop for Watch<'_, T> {
 pub struct Taken<'a, T> {
     job: Option<(Job, T)>,
     back: Option<(Job, T, Wait)>,
-    name: Box<str>,
+    name: Name,
     lane: Lane,
     is_slow: bool,
     began: Instant,
@@ -555,7 +567,7 @@ impl<T> Taken<'_, T> {
 
     /// The job's name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.name.0
     }
 
     /// Puts what was taken back to where it was: its turn comes after `wait`.

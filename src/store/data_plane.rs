@@ -35,7 +35,7 @@ use crate::model::view::View;
 
 /// How long a tombstone outlives what it stands for: longer than any projection
 /// can be late.
-const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
+pub const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// Reads of what keeps changing under them, before the last is taken as it is.
 const CURRENT_TRIES_MAX: u32 = 4;
@@ -133,6 +133,32 @@ impl DataPlane {
             .try_get_with_by_ref(project, read)
             .await
             .map_err(shared)
+    }
+
+    /// The configuration of `project`, read again if it lacks `endpoint` and that
+    /// is there: another instance may have made it a moment ago. Costs one read
+    /// more for an endpoint that is not known.
+    ///
+    /// # Errors
+    /// As [`DataPlane::view`].
+    pub async fn view_with(&self, project: &ProjectId, endpoint: &EndpointId) -> Result<Arc<View>> {
+        let view = self.view(project).await?;
+        if view.targets.knows(endpoint) {
+            return Ok(view);
+        }
+        // Its item alone: a stranger's id must not cost a whole project's.
+        let (pk, sk) = (keys::project(project), keys::endpoint(endpoint));
+        if self.dynamo.get(pk, sk).await?.is_none() {
+            return Ok(view);
+        }
+        self.forget(project).await;
+        self.view(project).await
+    }
+
+    /// Has the configuration of `project` read again when it is next asked for.
+    async fn forget(&self, project: &ProjectId) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.views.invalidate(project).await;
     }
 
     async fn read_view(&self, project: &ProjectId) -> Result<Arc<View>> {
@@ -245,7 +271,7 @@ impl DataPlane {
         }
         put_care(&mut item, endpoint);
         self.put_newer(item, endpoint.version).await?;
-        self.changed(&endpoint.project).await;
+        self.forget(&endpoint.project).await;
         Ok(())
     }
 
@@ -287,12 +313,6 @@ impl DataPlane {
             Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
             _ => Ok(()),
         }
-    }
-
-    /// What is cached of `project` is not what it was.
-    async fn changed(&self, project: &ProjectId) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        self.views.invalidate(project).await;
     }
 }
 
@@ -372,6 +392,7 @@ fn read_target(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Resu
     let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
     Ok(Target {
         id: id.clone(),
+        version: item.num("version")?,
         url: item.parse("url")?,
         filter: Filter::new(&event_types, item.str_opt("tenant"))?,
         state: item.parse("state")?,
@@ -406,17 +427,6 @@ fn open(key_ring: &KeyRing, id: &EndpointId, secret: &Item) -> Result<Signer> {
         secret: open_secret(key_ring, id, sealed)?,
         expires_at: expires_at.transpose().map_err(Error::internal)?,
     })
-}
-
-fn is_canceled<R>(
-    error: &aws_sdk_dynamodb::error::SdkError<
-        aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError,
-        R,
-    >,
-) -> bool {
-    error
-        .as_service_error()
-        .is_some_and(|e| e.is_transaction_canceled_exception())
 }
 
 fn texts<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = &'a str> {

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Row;
 
+use super::data_plane::care::Word;
 use super::outbox::{self, Change, Kind};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
@@ -89,6 +90,10 @@ impl Endpoint {
         })
     }
 }
+
+/// Secrets of one endpoint that sign at a time: each is a part of every webhook's
+/// header and of the projection.
+pub const SECRETS_MAX: i64 = 5;
 
 /// A sealed secret and until when it signs.
 #[derive(Debug, Clone)]
@@ -311,13 +316,16 @@ const EXPIRE_SECRETS: &str = "\
 const FORGET_SECRETS: &str =
     "delete from endpoint_secrets where endpoint_id = $1 and expires_at <= $2";
 
+const COUNT_SECRETS: &str = "select count(*) from endpoint_secrets where endpoint_id = $1";
+
 const BUMP: &str = "update endpoints set updated_at = $2, version = version + 1 where id = $1";
 
 /// Makes `sealed` the current secret; those before it sign until `overlap_ends`.
 /// The change still has to be projected.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
+/// [`Error::NotFound`]; [`Error::Conflict`] when [`SECRETS_MAX`] sign already,
+/// for none may stop before it was said to; [`Error::Unavailable`] when the database does not answer.
 pub async fn rotate_secret(
     postgres: &Postgres,
     project: &ProjectId,
@@ -336,6 +344,13 @@ pub async fn rotate_secret(
     tx.execute(FORGET_SECRETS, &[&id.as_str(), &now])
         .await
         .map_err(classify)?;
+    let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await;
+    if signing.map_err(classify)?.get::<_, i64>(0) >= SECRETS_MAX {
+        let detail = format!(
+            "the endpoint has {SECRETS_MAX} secrets that sign; a rotated one does for a day"
+        );
+        return Err(Error::Conflict(detail.into()));
+    }
     tx.execute(EXPIRE_SECRETS, &[&id.as_str(), &overlap_ends])
         .await
         .map_err(classify)?;
@@ -348,25 +363,25 @@ pub async fn rotate_secret(
 }
 
 const DISABLE: &str = "\
-    update endpoints set state = $3, updated_at = $2, version = version + 1 \
-    where id = $1 and state = 'enabled' and updated_at <= $2";
+    update endpoints set state = $4, updated_at = greatest(updated_at, $3), \
+        version = version + 1 \
+    where id = $1 and state = 'enabled' and version = $2";
 
-/// Notes that the data plane disabled an endpoint at `at`, unless a person has
-/// changed it since; `state` is gone or failed. None if there was nothing to
-/// change.
+/// Notes that the data plane disabled an endpoint, unless it has been changed
+/// since. None if there was nothing to change: a later version is projected by
+/// itself.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn mark_disabled(
     postgres: &Postgres,
     id: &EndpointId,
-    state: State,
-    at: Timestamp,
+    word: &Word,
 ) -> Result<Option<Change>> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-        &[&id.as_str(), &at, &state.as_str()];
+        &[&id.as_str(), &word.version, &word.at, &word.state.as_str()];
     if tx.execute(DISABLE, values).await.map_err(classify)? == 0 {
         return Ok(None);
     }
@@ -442,6 +457,7 @@ pub const STATEMENTS: &[&str] = &[
     DELETE_SECRETS,
     EXPIRE_SECRETS,
     FORGET_SECRETS,
+    COUNT_SECRETS,
     BUMP,
     DISABLE,
     GET_ANY,

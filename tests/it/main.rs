@@ -6,6 +6,7 @@
 #[cfg(feature = "embedded")]
 mod binary;
 mod care;
+mod conformance;
 mod contract;
 mod deliveries;
 mod endpoints;
@@ -17,7 +18,12 @@ mod outage;
 #[cfg(feature = "embedded")]
 mod process;
 mod projects;
+mod races;
 mod receiver;
+#[cfg(feature = "embedded")]
+mod remote;
+#[cfg(feature = "embedded")]
+mod restore;
 mod schema;
 mod sqs;
 mod stores;

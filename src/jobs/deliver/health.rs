@@ -167,10 +167,10 @@ async fn disable(
     now: Timestamp,
 ) -> Result<()> {
     let due = app.queue.due(now, Duration::ZERO);
-    let id = &target.id;
-    if app.plane.disable(project, id, reason, now, due).await? {
+    let called = (&target.id, target.version);
+    if app.plane.disable(project, called, reason, now, due).await? {
         let job = Job::Disable {
-            endpoint: id.clone(),
+            endpoint: target.id.clone(),
         };
         app.queue.send(vec![job], Duration::ZERO).await;
     }

@@ -64,6 +64,21 @@ fn a_job_is_in_it_once_until_it_is_done() {
 }
 
 #[test]
+fn the_next_attempt_may_wait_while_one_runs() {
+    let lanes = lanes(1, 100);
+    assert!(lanes.push(job(0, 1), ()).is_ok());
+    let taken = lanes.try_next(now());
+    let mut next = job(0, 1);
+    if let Job::Deliver { made, .. } = &mut next {
+        *made += 1;
+    }
+    assert!(lanes.push(next.clone(), ()).is_ok());
+    assert!(lanes.push(next, ()).is_err(), "it waits");
+    drop(taken);
+    assert!(lanes.try_next(now()).is_some());
+}
+
+#[test]
 fn one_endpoint_cannot_fill_it() {
     let lanes = lanes(1, 80);
     let taken = (0..80)

@@ -4,9 +4,10 @@
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::dynamo::{Item, Read, ms, n, s, unavailable, won};
+use super::super::dynamo::{Item, Kind, Read, kind, ms, n, s, unavailable, won};
 use super::super::keys;
-use super::{DataPlane, is_canceled};
+use super::super::transact::{self, Transacted};
+use super::DataPlane;
 use crate::error::{Error, Result};
 use crate::model::endpoint::{Failing, State};
 use crate::model::id::{EndpointId, ProjectId};
@@ -15,8 +16,11 @@ use crate::model::id::{EndpointId, ProjectId};
 const KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
 
 /// Word for the control plane that an endpoint was disabled.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
+    /// The version that attempts were made with. Later ones are not meant: a clock
+    /// could not tell them apart, as each machine has its own.
+    pub version: i64,
     /// When.
     pub at: Timestamp,
     /// What it is now: gone or failed.
@@ -76,8 +80,13 @@ impl DataPlane {
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
     pub async fn forget_failing(&self, project: &ProjectId, endpoint: &EndpointId) -> Result<()> {
-        self.delete(keys::project(project), keys::care(endpoint))
-            .await
+        let delete = self.dynamo.client.delete_item();
+        let delete = delete.table_name(&self.dynamo.table);
+        let delete = delete
+            .key("pk", s(keys::project(project)))
+            .key("sk", s(keys::care(endpoint)));
+        delete.send().await.map_err(unavailable)?;
+        Ok(())
     }
 
     /// Notes that the owner of `endpoint` was warned of the failures since `since`.
@@ -101,15 +110,16 @@ impl DataPlane {
     }
 
     /// Stops deliveries to an endpoint, at once and without the control plane, and
-    /// leaves word for it that is due at `due`. False if it was not enabled, or
-    /// has not failed since then after all.
+    /// leaves word for it that is due at `due`. False if it was not enabled, is
+    /// another version than the one that was called, or has not failed since then
+    /// after all.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
     pub async fn disable(
         &self,
         project: &ProjectId,
-        id: &EndpointId,
+        (id, version): (&EndpointId, i64),
         reason: Reason,
         at: Timestamp,
         due: Timestamp,
@@ -120,26 +130,24 @@ impl DataPlane {
             .key("pk", s(keys::project(project)))
             .key("sk", s(keys::endpoint(id)))
             .update_expression("set #state = :state")
-            .condition_expression("#state = :enabled")
+            .condition_expression("#state = :enabled and version = :version")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":state", s(reason.state().as_str()))
             .expression_attribute_values(":enabled", s(State::Enabled.as_str()))
+            .expression_attribute_values(":version", n(version))
             .build()
             .map_err(Error::internal)?;
         let mut word = Put::builder()
             .table_name(table)
             .item("pk", s(id.as_str()))
             .item("sk", s(keys::DISABLE))
+            .item("version", n(version))
             .item("at", ms(at))
             .item("state", s(reason.state().as_str()))
             .item("project", s(project.as_str()))
             .item("due_pk", s(keys::due(0)))
             .item("due_sk", s(keys::due_sort(due, id.as_str())));
-        let mut transaction = self
-            .dynamo
-            .client
-            .transact_write_items()
-            .transact_items(TransactWriteItem::builder().update(update).build());
+        let mut writes = vec![TransactWriteItem::builder().update(update).build()];
         if let Reason::Failing(since) = reason {
             word = word.item("failing_since", ms(since));
             // Another process may have seen it work since this one looked.
@@ -151,19 +159,13 @@ impl DataPlane {
                 .expression_attribute_values(":since", ms(since))
                 .build()
                 .map_err(Error::internal)?;
-            transaction =
-                transaction.transact_items(TransactWriteItem::builder().delete(failures).build());
+            writes.push(TransactWriteItem::builder().delete(failures).build());
         }
         let word = word.build().map_err(Error::internal)?;
-        let transaction =
-            transaction.transact_items(TransactWriteItem::builder().put(word).build());
-        let result = transaction.send().await;
-        self.changed(project).await;
-        match result {
-            Ok(_) => Ok(true),
-            Err(error) if is_canceled(&error) => Ok(false),
-            Err(error) => Err(unavailable(error)),
-        }
+        writes.push(TransactWriteItem::builder().put(word).build());
+        let transacted = transact::transact(&self.dynamo, writes).await;
+        self.forget(project).await;
+        Ok(matches!(transacted?, Transacted::Done))
     }
 
     /// The word that an endpoint was disabled; none once it is heard.
@@ -175,26 +177,29 @@ impl DataPlane {
         item.as_ref().map(read_word).transpose()
     }
 
-    /// Takes back the word for the control plane: it has it.
+    /// Takes back the word for the control plane, which has it, unless another has
+    /// taken its place.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn forget_word(&self, id: &EndpointId) -> Result<()> {
-        self.delete(id.as_str().to_owned(), keys::DISABLE.to_owned())
-            .await
-    }
-
-    async fn delete(&self, pk: String, sk: String) -> Result<()> {
+    pub async fn forget_word(&self, id: &EndpointId, word: &Word) -> Result<()> {
         let delete = self.dynamo.client.delete_item();
         let delete = delete.table_name(&self.dynamo.table);
-        let delete = delete.key("pk", s(pk)).key("sk", s(sk));
-        delete.send().await.map_err(unavailable)?;
-        Ok(())
+        let delete = delete
+            .key("pk", s(id.as_str()))
+            .key("sk", s(keys::DISABLE))
+            .condition_expression("version = :version")
+            .expression_attribute_values(":version", n(word.version));
+        match delete.send().await {
+            Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
+            _ => Ok(()),
+        }
     }
 }
 
 fn read_word(item: &Item) -> Result<Word> {
     Ok(Word {
+        version: item.num("version")?,
         at: item.time("at")?,
         state: match item.str_opt("state") {
             Some(_) => item.parse("state")?,
