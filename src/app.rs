@@ -3,14 +3,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::HeaderValue;
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use subtle::ConstantTimeEq;
 
+use crate::care::Care;
 use crate::config::Config;
 use crate::error::Result;
+use crate::model::breaker::Policy;
 use crate::model::retry::Schedule;
 use crate::model::seal::KeyRing;
 use crate::queue::Queue;
@@ -34,6 +39,8 @@ pub struct App {
     pub plane: DataPlane,
     /// Where jobs wait.
     pub queue: Queue,
+    /// How each endpoint does, as this process knows it.
+    pub care: Care,
     /// Outbound HTTP.
     pub sender: Sender,
     /// Where events go before they expire, if anywhere.
@@ -70,7 +77,7 @@ impl App {
     /// Puts the parts together.
     ///
     /// # Errors
-    /// When the retry schedule is not one.
+    /// When the retry schedule is not one, or `delivery.ca_file` cannot be read.
     pub fn new(config: Config, parts: Parts) -> anyhow::Result<Arc<Self>> {
         let delivery = &config.delivery;
         let schedule = Schedule::new(delivery.retry_schedule.clone(), delivery.retry_jitter)
@@ -85,6 +92,7 @@ impl App {
                 cache.projects_max,
             ),
             queue: parts.queue,
+            care: Care::new(breaker_policy(&config)),
             sender: Sender::new(SenderConfig {
                 allow_private_targets: config.allow_private_targets(),
                 connect_timeout: config.delivery.connect_timeout,
@@ -93,6 +101,7 @@ impl App {
                 response_kept_bytes: RESPONSE_KEPT_BYTES,
                 user_agent: USER_AGENT,
                 idle_per_host_max: config.delivery.endpoint_concurrency,
+                own_roots: own_roots(&config)?,
             }),
             archive: parts.archive,
             dynamo: parts.dynamo,
@@ -152,6 +161,31 @@ impl std::fmt::Debug for App {
 /// What webhooks say they are from.
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("Millrace/", env!("CARGO_PKG_VERSION")));
+
+/// The certificate authorities of `delivery.ca_file`.
+fn own_roots(config: &Config) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let file = &config.delivery.ca_file;
+    if file.as_os_str().is_empty() {
+        return Ok(vec![]);
+    }
+    let roots: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(file).and_then(|found| found.collect());
+    match roots {
+        Ok(roots) if !roots.is_empty() => Ok(roots),
+        Ok(_) => anyhow::bail!("delivery.ca_file: no certificate in {}", file.display()),
+        Err(error) => anyhow::bail!("delivery.ca_file: {}: {error}", file.display()),
+    }
+}
+
+fn breaker_policy(config: &Config) -> Policy {
+    Policy {
+        failures: config.delivery.breaker_failures,
+        open: config.delivery.breaker_open,
+        open_max: config.delivery.breaker_open_max,
+        // And some time to record what it came to.
+        probe: config.delivery.timeout + Duration::from_secs(5),
+    }
+}
 
 /// Bytes of an answer that an attempt keeps.
 const RESPONSE_KEPT_BYTES: usize = 256;

@@ -198,6 +198,13 @@ pub struct Delivery {
     pub response_bytes_max: usize,
     pub concurrency: usize,
     pub endpoint_concurrency: usize,
+    pub ca_file: PathBuf,
+    pub breaker_failures: u32,
+    #[serde(rename = "breaker_open_s", with = "seconds")]
+    pub breaker_open: Duration,
+    #[serde(rename = "breaker_open_max_s", with = "seconds")]
+    pub breaker_open_max: Duration,
+    pub disable_after_days: u32,
     #[serde(rename = "retry_schedule_s", with = "seconds_list")]
     pub retry_schedule: Vec<Duration>,
     pub retry_jitter: f64,
@@ -504,6 +511,14 @@ impl Config {
     pub fn allow_private_targets(&self) -> bool {
         let laptop = self.embedded_postgres() && self.embedded_dynamodb();
         self.delivery.allow_private_targets.unwrap_or(laptop)
+    }
+
+    /// How long an endpoint may do nothing but fail; none if that has no end.
+    pub fn disable_after(&self) -> Option<Duration> {
+        match self.delivery.disable_after_days {
+            0 => None,
+            days => Some(Duration::from_hours(24 * u64::from(days))),
+        }
     }
 
     /// Whether metrics are written.

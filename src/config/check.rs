@@ -37,6 +37,10 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("delivery.response_bytes_max", 0.0..=1_048_576.0, "bytes"),
     ("delivery.concurrency", 1.0..=100_000.0, "attempts"),
     ("delivery.endpoint_concurrency", 1.0..=100_000.0, "attempts"),
+    ("delivery.breaker_failures", 0.0..=10_000.0, "failures"),
+    ("delivery.breaker_open_s", 1.0..=86_400.0, "seconds"),
+    ("delivery.breaker_open_max_s", 1.0..=86_400.0, "seconds"),
+    ("delivery.disable_after_days", 0.0..=365.0, "days"),
     ("delivery.retry_jitter", 0.0..=1.0, "of the wait"),
     (
         "recovery.per_second_max",
@@ -318,6 +322,14 @@ fn deliveries(config: &Config) -> Vec<String> {
         );
         let key = "delivery.endpoint_concurrency";
         found.push(given(key, delivery.endpoint_concurrency, &expected));
+    }
+    if delivery.breaker_open > delivery.breaker_open_max {
+        let expected = format!(
+            "at most delivery.breaker_open_max_s, which is {}",
+            delivery.breaker_open_max.as_secs()
+        );
+        let key = "delivery.breaker_open_s";
+        found.push(given(key, delivery.breaker_open.as_secs(), &expected));
     }
     if delivery.connect_timeout > delivery.timeout {
         let expected = format!(

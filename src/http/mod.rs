@@ -52,6 +52,7 @@ fn table() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(endpoints::test))
         .routes(routes!(endpoints::secret))
         .routes(routes!(endpoints::rotate_secret))
+        .routes(routes!(endpoints::stats::stats))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
         .routes(routes!(deliveries::retry))

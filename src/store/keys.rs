@@ -8,7 +8,9 @@
 //! | archived day | `archive` | `day#<date>` | – | – | – | a retention later | archive | archive |
 //! | endpoint | `project#prj_…` | `endpoint#ep_…` | – | – | – | a day after deletion | projection, deliver (410) | accept, fan out, deliver |
 //! | API key | `key#<sha-256>` | `key` | – | – | – | a day after revocation | projection | every request |
-//! | disabling | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410) | sweep |
+//! | failures | `project#prj_…` | `care#ep_…` | – | – | – | a year | deliver (a run of failures begins, ends) | accept, deliver, stats |
+//! | disabling | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410, days of failure) | sweep |
+//! | pace | `ep_…` | `pace` | – | – | – | a day after its last slot | deliver (with a rate limit) | deliver |
 //!
 //! Times in sort keys are milliseconds since 1970 in 13 digits, so that text
 //! sorts as time does. An event's key is a hash, so no partition runs hot; the
@@ -38,6 +40,8 @@ pub const EVENT: &str = "event";
 pub const KEY: &str = "key";
 /// Sort key of an endpoint that Postgres has yet to be told is disabled.
 pub const DISABLE: &str = "disable";
+/// Sort key of when an endpoint's next attempt may be made.
+pub const PACE: &str = "pace";
 
 /// Sort key of a recovery.
 pub const RECOVERY: &str = "recovery";
@@ -94,6 +98,11 @@ pub fn project(project: &ProjectId) -> String {
 /// Sort key of an endpoint in its project's partition.
 pub fn endpoint(endpoint: &EndpointId) -> String {
     format!("endpoint#{endpoint}")
+}
+
+/// Sort key of an endpoint's run of failures, in its project's partition.
+pub fn care(endpoint: &EndpointId) -> String {
+    format!("care#{endpoint}")
 }
 
 /// Partition of an API key by the SHA-256 of its text.

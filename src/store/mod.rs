@@ -18,6 +18,7 @@ pub mod events;
 pub mod keys;
 pub mod objects;
 pub mod outbox;
+pub mod paces;
 pub mod postgres;
 pub mod projection;
 pub mod projects;

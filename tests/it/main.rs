@@ -6,6 +6,7 @@
 mod archive;
 #[cfg(feature = "embedded")]
 mod binary;
+mod care;
 mod conformance;
 mod contract;
 mod database;
@@ -36,5 +37,6 @@ mod security;
 mod sqs;
 mod stores;
 mod telemetry;
+mod tls;
 mod transitions;
 mod webhooks;

@@ -116,7 +116,7 @@ async fn write(harness: &Harness, id: &DeliveryId, change: Change) -> bool {
             .unwrap()
             .is_some(),
         Change::Replay { at: when, due } => {
-            let replayed = deliveries::replay(dynamo, id, at(when), at(due)).await;
+            let replayed = deliveries::replay(dynamo, id, None, at(when), at(due)).await;
             matches!(replayed.unwrap(), Replayed::Again(_))
         }
     }
