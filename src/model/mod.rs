@@ -11,6 +11,7 @@ pub mod id;
 pub mod ingest;
 pub mod job;
 pub mod key;
+pub mod rate;
 pub mod retry;
 pub mod seal;
 pub mod signature;
