@@ -10,7 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::data_dir::{DataDir, open_data_dir};
 use crate::app::{self, App, Parts};
 use crate::config::Config;
-use crate::http::projects::make_key;
+use crate::http::projects::{KeySpec, make_key};
+use crate::model::audit::{Actor, By};
 use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
@@ -304,14 +305,18 @@ pub async fn first_project(app: &App) -> anyhow::Result<Option<FirstKey>> {
         name: DEFAULT_PROJECT.into(),
         created_at: now,
     };
-    projects::create(&app.postgres, &project).await?;
-    let made = make_key(
-        app,
-        project.id.clone(),
-        "first key".into(),
-        Scope::ALL.into(),
-    )
-    .await?;
+    projects::create(&app.postgres, Actor::Millrace, &project).await?;
+    let by = By {
+        project: project.id.clone(),
+        actor: Actor::Millrace,
+        at: now,
+    };
+    let spec = KeySpec {
+        name: "first key".into(),
+        scopes: Scope::ALL.into(),
+        rate_limit: None,
+    };
+    let made = make_key(app, &by, spec).await?;
     Ok(Some(FirstKey {
         project: project.id,
         key: made.1,

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use jiff::Timestamp;
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::model::audit::{Actor, By};
 use crate::model::id::{KeyId, ProjectId};
 use crate::model::key::{self, Scope};
 
@@ -23,6 +25,17 @@ pub struct Allowed<S> {
     /// The key.
     pub key: KeyId,
     scope: PhantomData<S>,
+}
+
+impl<S> Allowed<S> {
+    /// The caller, as who changes something of the project at `now`.
+    pub fn by(&self, now: Timestamp) -> By {
+        By {
+            project: self.project.clone(),
+            actor: Actor::Key(self.key.clone()),
+            at: now,
+        }
+    }
 }
 
 /// A scope, as a type.
@@ -70,6 +83,17 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
 /// The caller has the admin key.
 #[derive(Debug)]
 pub struct Admin;
+
+impl Admin {
+    /// The caller, as who changes something of `project` at `now`.
+    pub fn by(&self, project: ProjectId, now: Timestamp) -> By {
+        By {
+            project,
+            actor: Actor::Admin,
+            at: now,
+        }
+    }
+}
 
 impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = Error;

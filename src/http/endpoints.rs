@@ -131,10 +131,11 @@ pub async fn create(
     caller: Allowed<EndpointsWrite>,
     Json(new): Json<NewEndpoint>,
 ) -> Result<(StatusCode, Json<Created>)> {
-    let now = app::now();
+    let by = caller.by(app::now());
+    let now = by.at;
     let row = Row {
         id: EndpointId::new(now.as_millisecond(), app.random()),
-        project: caller.project,
+        project: by.project.clone(),
         url: new.url,
         description: new.description,
         event_types: new.event_types.unwrap_or_else(|| vec!["*".into()]),
@@ -148,7 +149,7 @@ pub async fn create(
     let secret = make_secret(&app, new.scheme, new.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
-    let change = endpoints::create(&app.postgres, &row, &sealed).await?;
+    let change = endpoints::create(&app.postgres, &by, &row, &sealed).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     let created = Created {
         endpoint: row.into(),
@@ -293,8 +294,8 @@ pub async fn update(
         }
         check(&app, row)
     };
-    let (row, change) =
-        endpoints::update(&app.postgres, &caller.project, &id, app::now(), apply).await?;
+    let by = caller.by(app::now());
+    let (row, change) = endpoints::update(&app.postgres, &by, &id, apply).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok(Json(row.into()))
 }
@@ -309,7 +310,8 @@ pub async fn delete(
     caller: Allowed<EndpointsWrite>,
     Path(id): Path<EndpointId>,
 ) -> Result<StatusCode> {
-    let change = endpoints::delete(&app.postgres, &caller.project, &id, app::now()).await?;
+    let by = caller.by(app::now());
+    let change = endpoints::delete(&app.postgres, &by, &id).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -402,13 +404,12 @@ pub async fn rotate_secret(
     Path(id): Path<EndpointId>,
     Json(rotation): Json<Rotation>,
 ) -> Result<Json<SigningSecret>> {
-    let now = app::now();
+    let by = caller.by(app::now());
     let secret = make_secret(&app, rotation.scheme, rotation.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &id, &secret);
-    let ends = now.saturating_add(OVERLAP).map_err(Error::internal)?;
-    let change =
-        endpoints::rotate_secret(&app.postgres, &caller.project, &id, &sealed, now, ends).await?;
+    let ends = by.at.saturating_add(OVERLAP).map_err(Error::internal)?;
+    let change = endpoints::rotate_secret(&app.postgres, &by, &id, &sealed, ends).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok(Json((&secret).into()))
 }

@@ -5,6 +5,7 @@
 //! and no store calls of their own making, and end in one of
 //! [`error::Error`](crate::error::Error)'s variants.
 
+pub mod audit_log;
 pub mod auth;
 pub mod deliveries;
 pub mod docs;
@@ -58,6 +59,8 @@ fn table() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(projects::get))
         .routes(routes!(projects::create_key, projects::list_keys))
         .routes(routes!(projects::revoke_key))
+        .routes(routes!(audit_log::list))
+        .routes(routes!(audit_log::list_of_project))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(docs::openapi))
@@ -78,6 +81,7 @@ fn table() -> OpenApiRouter<Arc<App>> {
         (name = "endpoints", description = "Where webhooks go"),
         (name = "deliveries", description = "What became of each event at each endpoint"),
         (name = "projects", description = "Projects and their API keys; needs the admin key"),
+        (name = "audit", description = "Who changed what of the configuration, and when"),
         (name = "health", description = "Whether it is alive and ready"),
         (name = "docs", description = "This description, for machines and for people"),
     ),

@@ -3,6 +3,7 @@
 //! Called by every other layer; imports nothing of them. Where a rule needs the
 //! time or randomness, it takes them as parameters.
 
+pub mod audit;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
@@ -11,6 +12,7 @@ pub mod id;
 pub mod ingest;
 pub mod job;
 pub mod key;
+pub mod notice;
 pub mod rate;
 pub mod retry;
 pub mod seal;

@@ -2,13 +2,17 @@
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio_postgres::Row;
 
+use super::audit_log;
 use super::outbox::{self, Change, Kind};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
+use crate::model::audit::{Actor, By};
 use crate::model::endpoint::State;
 use crate::model::id::{EndpointId, ProjectId};
+use crate::model::time::Time;
 
 /// An endpoint as people configured it.
 #[derive(Debug, Clone)]
@@ -59,6 +63,17 @@ impl Endpoint {
             version: row.get("version"),
         })
     }
+
+    /// What the audit log says of it.
+    fn audited(&self) -> Value {
+        json!({
+            "url": self.url,
+            "description": self.description,
+            "event_types": self.event_types,
+            "tenant": self.tenant,
+            "state": self.state.as_str(),
+        })
+    }
 }
 
 /// A sealed secret and until when it signs.
@@ -94,7 +109,12 @@ const ADD_SECRET: &str = "\
 /// # Errors
 /// [`Error::NotFound`] when there is no such project; [`Error::Unavailable`] when
 /// the database does not answer.
-pub async fn create(postgres: &Postgres, endpoint: &Endpoint, sealed: &[u8]) -> Result<Change> {
+pub async fn create(
+    postgres: &Postgres,
+    by: &By,
+    endpoint: &Endpoint,
+    sealed: &[u8],
+) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
@@ -111,6 +131,8 @@ pub async fn create(postgres: &Postgres, endpoint: &Endpoint, sealed: &[u8]) -> 
     let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
         &[&endpoint.id.as_str(), &sealed, &endpoint.created_at];
     tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
+    let (id, after) = (endpoint.id.as_str(), endpoint.audited());
+    audit_log::add(&tx, by, "endpoint.create", id, None, Some(after)).await?;
     commit(tx, &endpoint.id).await
 }
 
@@ -178,20 +200,16 @@ const UPDATE: &str = "\
 /// when the database does not answer.
 pub async fn update(
     postgres: &Postgres,
-    project: &ProjectId,
+    by: &By,
     id: &EndpointId,
-    now: Timestamp,
     change: impl FnOnce(&mut Endpoint) -> Result<()>,
 ) -> Result<(Endpoint, Change)> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let row = tx
-        .query_opt(LOCK, &[&id.as_str(), &project.as_str()])
-        .await
-        .map_err(classify)?;
-    let mut endpoint = Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)?;
+    let mut endpoint = lock(&tx, by, id).await?;
+    let before = endpoint.audited();
     change(&mut endpoint)?;
-    endpoint.updated_at = now;
+    endpoint.updated_at = by.at;
     endpoint.version += 1;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &id.as_str(),
@@ -200,16 +218,27 @@ pub async fn update(
         &endpoint.event_types,
         &endpoint.tenant,
         &endpoint.state.as_str(),
-        &now,
+        &by.at,
     ];
     tx.execute(UPDATE, values).await.map_err(classify)?;
+    let (before, after) = (Some(before), Some(endpoint.audited()));
+    audit_log::add(&tx, by, "endpoint.update", id.as_str(), before, after).await?;
     let change = commit(tx, id).await?;
     Ok((endpoint, change))
 }
 
+/// The endpoint, to be changed by this transaction alone.
+async fn lock(tx: &Transaction<'_>, by: &By, id: &EndpointId) -> Result<Endpoint> {
+    let row = tx
+        .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
+        .await
+        .map_err(classify)?;
+    Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)
+}
+
 const DELETE: &str = "\
-    update endpoints set state = 'deleted', updated_at = $3, version = version + 1 \
-    where id = $1 and project_id = $2 and state <> 'deleted'";
+    update endpoints set state = 'deleted', updated_at = $2, version = version + 1 \
+    where id = $1";
 
 const DELETE_SECRETS: &str = "delete from endpoint_secrets where endpoint_id = $1";
 
@@ -218,23 +247,17 @@ const DELETE_SECRETS: &str = "delete from endpoint_secrets where endpoint_id = $
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn delete(
-    postgres: &Postgres,
-    project: &ProjectId,
-    id: &EndpointId,
-    now: Timestamp,
-) -> Result<Change> {
+pub async fn delete(postgres: &Postgres, by: &By, id: &EndpointId) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let deleted = tx
-        .execute(DELETE, &[&id.as_str(), &project.as_str(), &now])
-        .await;
-    if deleted.map_err(classify)? == 0 {
-        return Err(Error::not_found("endpoint", id));
-    }
+    let before = lock(&tx, by, id).await?.audited();
+    tx.execute(DELETE, &[&id.as_str(), &by.at])
+        .await
+        .map_err(classify)?;
     tx.execute(DELETE_SECRETS, &[&id.as_str()])
         .await
         .map_err(classify)?;
+    audit_log::add(&tx, by, "endpoint.delete", id.as_str(), Some(before), None).await?;
     commit(tx, id).await
 }
 
@@ -253,36 +276,35 @@ const BUMP: &str = "update endpoints set updated_at = $2, version = version + 1 
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
 pub async fn rotate_secret(
     postgres: &Postgres,
-    project: &ProjectId,
+    by: &By,
     id: &EndpointId,
     sealed: &[u8],
-    now: Timestamp,
     overlap_ends: Timestamp,
 ) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let row = tx
-        .query_opt(LOCK, &[&id.as_str(), &project.as_str()])
-        .await
-        .map_err(classify)?;
-    row.ok_or_else(|| Error::not_found("endpoint", id))?;
-    tx.execute(FORGET_SECRETS, &[&id.as_str(), &now])
+    lock(&tx, by, id).await?;
+    tx.execute(FORGET_SECRETS, &[&id.as_str(), &by.at])
         .await
         .map_err(classify)?;
     tx.execute(EXPIRE_SECRETS, &[&id.as_str(), &overlap_ends])
         .await
         .map_err(classify)?;
-    let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id.as_str(), &sealed, &now];
+    let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id.as_str(), &sealed, &by.at];
     tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
-    tx.execute(BUMP, &[&id.as_str(), &now])
+    tx.execute(BUMP, &[&id.as_str(), &by.at])
         .await
         .map_err(classify)?;
+    let after = json!({ "former_signs_until": Time(overlap_ends) });
+    let action = "endpoint.rotate_secret";
+    audit_log::add(&tx, by, action, id.as_str(), None, Some(after)).await?;
     commit(tx, id).await
 }
 
 const GONE: &str = "\
     update endpoints set state = 'gone', updated_at = $2, version = version + 1 \
-    where id = $1 and state = 'enabled' and updated_at <= $2";
+    where id = $1 and state = 'enabled' and updated_at <= $2 \
+    returning *";
 
 /// Notes that an endpoint answered 410 at `at`, unless a person has changed it
 /// since. None if there was nothing to change.
@@ -296,14 +318,21 @@ pub async fn mark_gone(
 ) -> Result<Option<Change>> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    if tx
-        .execute(GONE, &[&id.as_str(), &at])
+    let row = tx
+        .query_opt(GONE, &[&id.as_str(), &at])
         .await
-        .map_err(classify)?
-        == 0
-    {
+        .map_err(classify)?;
+    let Some(row) = row else {
         return Ok(None);
-    }
+    };
+    let by = By {
+        project: Endpoint::read(&row)?.project,
+        actor: Actor::Millrace,
+        at,
+    };
+    let state = |state: State| Some(json!({ "state": state.as_str() }));
+    let (before, after) = (state(State::Enabled), state(State::Gone));
+    audit_log::add(&tx, &by, "endpoint.disable", id.as_str(), before, after).await?;
     commit(tx, id).await.map(Some)
 }
 

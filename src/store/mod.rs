@@ -8,6 +8,7 @@
 
 pub mod actions;
 pub mod api_keys;
+pub mod audit_log;
 pub mod connect;
 pub mod data_plane;
 pub mod deliveries;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod audit_log;
 #[cfg(feature = "embedded")]
 mod binary;
 mod contract;

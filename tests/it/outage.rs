@@ -2,6 +2,8 @@
 
 use http::StatusCode;
 use millrace::jobs::sweep;
+use millrace::model::audit::{Actor, By};
+use millrace::model::id::ProjectId;
 use serde_json::json;
 
 use crate::harness::{Harness, run};
@@ -82,18 +84,18 @@ fn a_change_whose_writer_died_is_projected_by_the_sweeper() {
         let receiver = Receiver::start([]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let id = endpoint["id"].as_str().unwrap().parse().unwrap();
-        let project = harness.project.parse().unwrap();
+        let project: ProjectId = harness.project.parse().unwrap();
         // The change is committed and its writer goes no further.
-        let change = millrace::store::endpoints::update(
-            &harness.app.postgres,
-            &project,
-            &id,
-            millrace::app::now(),
-            |endpoint| {
+        let by = By {
+            project: project.clone(),
+            actor: Actor::Admin,
+            at: millrace::app::now(),
+        };
+        let change =
+            millrace::store::endpoints::update(&harness.app.postgres, &by, &id, |endpoint| {
                 endpoint.event_types = vec!["only.this".into()];
                 Ok(())
-            },
-        );
+            });
         drop(change.await.unwrap());
         let matching = async || {
             let view = harness.app.plane.view(&project).await.unwrap();
