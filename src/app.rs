@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 
 use crate::config::Config;
 use crate::error::Result;
+use crate::limits::Limits;
 use crate::model::retry::Schedule;
 use crate::model::seal::KeyRing;
 use crate::queue::Queue;
@@ -31,6 +32,8 @@ pub struct App {
     pub postgres: Postgres,
     /// Configuration as the data plane sees it.
     pub plane: DataPlane,
+    /// What each API key has used of its rate.
+    pub limits: Limits,
     /// Where jobs wait.
     pub queue: Queue,
     /// Outbound HTTP.
@@ -78,6 +81,7 @@ impl App {
                 cache.keys_max,
                 cache.projects_max,
             ),
+            limits: Limits::new(cache.keys_max),
             queue: parts.queue,
             sender: Sender::new(SenderConfig {
                 allow_private_targets: config.allow_private_targets(),

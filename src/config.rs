@@ -102,6 +102,7 @@ pub struct Http {
     #[serde(rename = "idle_timeout_s", with = "seconds")]
     pub idle_timeout: Duration,
     pub connections_max: usize,
+    pub events_per_second_max: u32,
     #[serde(rename = "drain_timeout_s", with = "seconds")]
     pub drain_timeout: Duration,
 }

@@ -23,6 +23,7 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("http.header_timeout_s", 1.0..=300.0, "seconds"),
     ("http.idle_timeout_s", 1.0..=3600.0, "seconds"),
     ("http.connections_max", 1.0..=1_000_000.0, "connections"),
+    ("http.events_per_second_max", 0.0..=1_000_000.0, "events"),
     ("http.drain_timeout_s", 0.0..=900.0, "seconds"),
     ("database.port", 1.0..=65_535.0, "as a port"),
     ("database.pool_size", 1.0..=1000.0, "connections"),

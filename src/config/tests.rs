@@ -329,6 +329,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     header_timeout_s = 10
     idle_timeout_s = 75
     connections_max = 10000
+    events_per_second_max = 0
     drain_timeout_s = 25
 
     [database]

@@ -4,6 +4,7 @@
 //! check: `caller: Allowed<EventsWrite>`. Checked before the body is read.
 
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -24,6 +25,8 @@ pub struct Allowed<S> {
     pub project: ProjectId,
     /// The key.
     pub key: KeyId,
+    /// Events a second it may publish; the configured default if none.
+    pub rate_limit: Option<NonZeroU32>,
     scope: PhantomData<S>,
 }
 
@@ -75,6 +78,7 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
         Ok(Self {
             project: grant.project,
             key: grant.key,
+            rate_limit: grant.rate_limit,
             scope: PhantomData,
         })
     }

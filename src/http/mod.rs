@@ -16,6 +16,7 @@ pub mod health;
 pub mod page;
 pub mod problem;
 pub mod projects;
+pub mod rate_limit;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -187,16 +188,23 @@ async fn framed(app: &App, id: &str, request: Request, next: Next) -> Response {
     response
 }
 
+/// What a problem has of the response it takes the place of.
+const KEPT_HEADERS: [HeaderName; 3] = [
+    http::header::ALLOW,
+    rate_limit::RATELIMIT_POLICY,
+    rate_limit::RATELIMIT,
+];
+
 fn problem_response(error: &Error, bare: &Response, id: &str) -> Response {
     let mut problem = problem::Problem::of(error);
     problem.status = bare.status().as_u16();
     problem.request_id = Some(id.to_owned());
     let mut response = problem.into_response();
     problem::add_headers(error, response.headers_mut());
-    if let Some(allow) = bare.headers().get(http::header::ALLOW) {
-        response
-            .headers_mut()
-            .insert(http::header::ALLOW, allow.clone());
+    for name in KEPT_HEADERS {
+        if let Some(value) = bare.headers().get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
     }
     response
 }

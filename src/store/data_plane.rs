@@ -7,6 +7,7 @@
 //! this instance is seen by it at once.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Grant {
     pub project: ProjectId,
     /// What it may do there.
     pub scopes: Arc<[Scope]>,
+    /// Events a second it may publish; the configured default if none.
+    pub rate_limit: Option<NonZeroU32>,
 }
 
 /// The data plane's view, cached.
@@ -114,6 +117,9 @@ impl DataPlane {
             key: item.parse("key")?,
             project: item.parse("project")?,
             scopes,
+            rate_limit: item
+                .num_opt("rate")
+                .and_then(|rate| NonZeroU32::new(u32::try_from(rate).ok()?)),
         }))
     }
 
@@ -255,6 +261,9 @@ impl DataPlane {
         item.insert("project".into(), s(key.project.as_str()));
         let scopes = key.scopes.iter().map(|scope| s(scope.as_str())).collect();
         item.insert("scopes".into(), AttributeValue::L(scopes));
+        if let Some(limit) = key.rate_limit {
+            item.insert("rate".into(), n(limit.get()));
+        }
         if let Some(at) = key.revoked_at {
             item.insert("revoked".into(), ms(at));
             item.insert("ttl".into(), n(tombstone_ends(at)));

@@ -42,10 +42,11 @@ fn all() -> Vec<(String, String)> {
 }
 
 /// The layers, the lowest first: each may import itself and those before it.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "error",
     "config",
     "model",
+    "limits",
     "sender",
     "store",
     "telemetry",

@@ -17,6 +17,7 @@ mod outage;
 #[cfg(feature = "embedded")]
 mod process;
 mod projects;
+mod rate_limit;
 mod receiver;
 mod schema;
 mod sqs;
