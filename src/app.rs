@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::HeaderValue;
 use jiff::Timestamp;
+use moka::future::Cache;
 use ring::rand::{SecureRandom, SystemRandom};
 use subtle::ConstantTimeEq;
 
@@ -32,6 +34,8 @@ pub struct App {
     pub postgres: Postgres,
     /// Configuration as the data plane sees it.
     pub plane: DataPlane,
+    /// Occasions this process has told of lately, so as not to tell again.
+    pub told: Cache<String, ()>,
     /// What each API key has used of its rate.
     pub limits: Limits,
     /// Where jobs wait.
@@ -81,6 +85,10 @@ impl App {
                 cache.keys_max,
                 cache.projects_max,
             ),
+            told: Cache::builder()
+                .max_capacity(TOLD_MAX)
+                .time_to_live(TOLD_KEPT)
+                .build(),
             limits: Limits::new(cache.keys_max),
             queue: parts.queue,
             sender: Sender::new(SenderConfig {
@@ -149,6 +157,11 @@ impl std::fmt::Debug for App {
 /// What webhooks say they are from.
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("Millrace/", env!("CARGO_PKG_VERSION")));
+
+/// Occasions remembered as told, and for how long: forgetting one costs a write that
+/// changes nothing.
+const TOLD_MAX: u64 = 10_000;
+const TOLD_KEPT: Duration = Duration::from_secs(3600);
 
 /// Bytes of an answer that an attempt keeps.
 const RESPONSE_KEPT_BYTES: usize = 256;

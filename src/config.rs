@@ -48,6 +48,7 @@ pub struct Config {
     pub sqs: Sqs,
     pub queue: Queue,
     pub delivery: Delivery,
+    pub event_types: EventTypes,
     pub ingest: Ingest,
     pub sweep: Sweep,
     pub cache: Cache,
@@ -196,6 +197,15 @@ pub struct Delivery {
     #[serde(rename = "retry_schedule_s", with = "seconds_list")]
     pub retry_schedule: Vec<Duration>,
     pub retry_jitter: f64,
+}
+
+/// `[event_types]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct EventTypes {
+    pub per_project_max: usize,
+    pub schema_bytes_per_project_max: usize,
 }
 
 /// `[ingest]`.

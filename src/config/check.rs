@@ -37,6 +37,12 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("delivery.concurrency", 1.0..=100_000.0, "attempts"),
     ("delivery.endpoint_concurrency", 1.0..=100_000.0, "attempts"),
     ("delivery.retry_jitter", 0.0..=1.0, "of the wait"),
+    ("event_types.per_project_max", 0.0..=10_000.0, "types"),
+    (
+        "event_types.schema_bytes_per_project_max",
+        0.0..=16_777_216.0,
+        "bytes",
+    ),
     ("sweep.interval_ms", 10.0..=3_600_000.0, "milliseconds"),
     ("sweep.batch", 1.0..=10_000.0, "items"),
     ("sweep.lease_s", 1.0..=3600.0, "seconds"),

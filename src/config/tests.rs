@@ -376,6 +376,10 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     retry_schedule_s = [0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
     retry_jitter = 0.1
 
+    [event_types]
+    per_project_max = 1000
+    schema_bytes_per_project_max = 1048576
+
     [ingest]
     project = ""
 

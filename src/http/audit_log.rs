@@ -96,12 +96,7 @@ pub async fn list_of_project(
 
 async fn read(app: &App, project: &ProjectId, query: ListAudited) -> Result<Json<Page<Audited>>> {
     let limit = page::limit(query.limit)?;
-    let before = match page::position(query.cursor.as_deref())? {
-        None => i64::MAX,
-        Some(text) => text
-            .parse()
-            .map_err(|_| Error::invalid("cursor", "expected the next_cursor of a former page"))?,
-    };
+    let before = page::number(query.cursor.as_deref())?.unwrap_or(i64::MAX);
     let subject = query.subject.as_deref().filter(|text| !text.contains('\0'));
     if query.subject.is_some() && subject.is_none() {
         return Err(Error::invalid(

@@ -10,6 +10,7 @@ pub mod auth;
 pub mod deliveries;
 pub mod docs;
 pub mod endpoints;
+pub mod event_types;
 pub mod events;
 pub mod extract;
 pub mod health;
@@ -53,6 +54,13 @@ fn table() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(endpoints::test))
         .routes(routes!(endpoints::secret))
         .routes(routes!(endpoints::rotate_secret))
+        .routes(routes!(event_types::create, event_types::list))
+        .routes(routes!(
+            event_types::get,
+            event_types::update,
+            event_types::delete
+        ))
+        .routes(routes!(event_types::versions))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
         .routes(routes!(deliveries::retry))
@@ -81,6 +89,7 @@ fn table() -> OpenApiRouter<Arc<App>> {
         (name = "events", description = "Publish events and look at them"),
         (name = "endpoints", description = "Where webhooks go"),
         (name = "deliveries", description = "What became of each event at each endpoint"),
+        (name = "event types", description = "What kinds of events there are, and what their data must satisfy"),
         (name = "projects", description = "Projects and their API keys; needs the admin key"),
         (name = "audit", description = "Who changed what of the configuration, and when"),
         (name = "health", description = "Whether it is alive and ready"),

@@ -70,6 +70,11 @@ impl Schema {
         }
     }
 
+    /// The schema as it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// How `data`, the JSON text of an event's data, fails to satisfy the schema.
     /// None if it does satisfy it.
     ///

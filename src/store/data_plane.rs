@@ -1,10 +1,12 @@
-//! What the data plane knows of the configuration: API keys and endpoints, in
-//! DynamoDB and for a moment in memory.
+//! What the data plane knows of the configuration: API keys, endpoints and event
+//! types, in DynamoDB and for a moment in memory.
 //!
 //! Written by the outbox after each change, and by the delivery that is answered
 //! 410; read by every request and job. Reads are cached for `cache.ttl_s`, which
 //! bounds how long another instance acts on what has changed; a write through
 //! this instance is seen by it at once.
+
+mod event_types;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -58,6 +60,7 @@ pub struct DataPlane {
     key_ring: Held<KeyRing>,
     grants: Cache<[u8; 32], Option<Grant>>,
     views: Cache<ProjectId, Arc<View>>,
+    schemas: event_types::Schemas,
     /// Counts invalidations, so that a read begun before one is not kept after.
     generation: Arc<AtomicU64>,
 }
@@ -91,6 +94,7 @@ impl DataPlane {
             key_ring,
             grants,
             views,
+            schemas: event_types::schemas(),
             generation: Arc::default(),
         }
     }
@@ -140,11 +144,24 @@ impl DataPlane {
 
     async fn read_view(&self, project: &ProjectId) -> Result<Arc<View>> {
         let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
+        let mut types = Vec::new();
         let items = self.read_partition(&keys::project(project)).await?;
         let key_ring = self.key_ring_for(&items).await;
         for item in items {
+            let sort = item.str("sk")?;
+            if let Some(name) = keys::event_type_of_sort(sort) {
+                match self.read_event_type(&item).await {
+                    Ok(checked) => types.extend(checked.map(|checked| (name.into(), checked))),
+                    // Its events are accepted as they come.
+                    Err(error) => {
+                        let error = format!("{:#}", anyhow::Error::from(error));
+                        tracing::error!(event.r#type = name, error, "event type cannot be read");
+                    }
+                }
+                continue;
+            }
             // What a newer version keeps here is none of this one's business.
-            let Some(id) = item.str("sk")?.strip_prefix("endpoint#") else {
+            let Some(id) = sort.strip_prefix("endpoint#") else {
                 continue;
             };
             let id: EndpointId = id.parse().map_err(Error::internal)?;
@@ -159,7 +176,8 @@ impl DataPlane {
             }
         }
         let targets = Targets::new(targets, unreadable);
-        Ok(Arc::new(View { targets }))
+        let types = types.into_iter().collect();
+        Ok(Arc::new(View { targets, types }))
     }
 
     /// What opens secrets, if there are any to open and it is to be had.

@@ -5,6 +5,7 @@
 //! | event | `evt_…` | `event` | `prj_…#<shard>` / `<received>#evt_…` | while a fan-out or replay is left | retention | accept, replay | deliver, fan out, events API |
 //! | delivery | `evt_…` | `delivery#ep_…` | `ep_…#<shard>` / `<created>#evt_…` | while pending | with its event | accept, fan out, deliver, retry | deliver, deliveries API |
 //! | endpoint | `project#prj_…` | `endpoint#ep_…` | – | – | a day after deletion | projection, deliver (410) | accept, fan out, deliver |
+//! | event type | `project#prj_…` | `type#<name>` | – | – | a day after deletion | projection | accept |
 //! | API key | `key#<sha-256>` | `key` | – | – | a day after revocation | projection | every request |
 //! | disabling | `ep_…` | `disable` | – | until Postgres knows | – | deliver (410) | sweep |
 //!
@@ -22,6 +23,8 @@ use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 pub const TIMELINE_SHARDS: u8 = 4;
 /// Partitions of the due index. A sweep reads every one of them.
 pub const DUE_SHARDS: u8 = 8;
+
+const TYPE_PREFIX: &str = "type#";
 
 /// Sort key of an event.
 pub const EVENT: &str = "event";
@@ -43,6 +46,16 @@ pub fn project(project: &ProjectId) -> String {
 /// Sort key of an endpoint in its project's partition.
 pub fn endpoint(endpoint: &EndpointId) -> String {
     format!("endpoint#{endpoint}")
+}
+
+/// Sort key of an event type in its project's partition.
+pub fn event_type(name: &str) -> String {
+    format!("{TYPE_PREFIX}{name}")
+}
+
+/// The event type that a sort key in a project's partition names, if it names one.
+pub fn event_type_of_sort(sort: &str) -> Option<&str> {
+    sort.strip_prefix(TYPE_PREFIX)
 }
 
 /// Partition of an API key by the SHA-256 of its text.

@@ -15,6 +15,7 @@ pub mod deliveries;
 pub mod due;
 pub mod dynamo;
 pub mod endpoints;
+pub mod event_types;
 pub mod events;
 pub mod keys;
 pub mod outbox;

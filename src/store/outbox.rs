@@ -6,7 +6,7 @@ use tokio_postgres::Transaction;
 
 use super::data_plane::DataPlane;
 use super::postgres::{Postgres, classify};
-use super::{api_keys, endpoints};
+use super::{api_keys, endpoints, event_types};
 use crate::error::{Error, Result};
 
 /// What kind of thing changed.
@@ -16,14 +16,23 @@ pub enum Kind {
     Endpoint,
     /// An API key.
     ApiKey,
+    /// An event type or its schema; the subject is `prj_…/<name>`.
+    EventType,
 }
 
 impl Kind {
+    const ALL: [Self; 3] = [Self::Endpoint, Self::ApiKey, Self::EventType];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Endpoint => "endpoint",
             Self::ApiKey => "api_key",
+            Self::EventType => "event_type",
         }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -53,28 +62,28 @@ pub(super) async fn add(tx: &Transaction<'_>, kind: Kind, subject: &str) -> Resu
 
 const PENDING: &str = "\
     select id, kind, subject_id from outbox \
-    where created_at <= now() - make_interval(secs => $1) order by id limit $2";
+    where created_at <= now() - make_interval(secs => $1) and kind = any($3) \
+    order by id limit $2";
 
-/// Up to `limit` changes that have waited for `age` or longer.
+/// Up to `limit` changes that have waited for `age` or longer. Those of a kind that
+/// only a newer version knows are left to it.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn pending(postgres: &Postgres, age: Duration, limit: i64) -> Result<Vec<Change>> {
     let client = postgres.get().await?;
+    let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
     let rows = client
-        .query(PENDING, &[&age.as_secs_f64(), &limit])
+        .query(PENDING, &[&age.as_secs_f64(), &limit, &kinds])
         .await
         .map_err(classify)?;
     rows.iter()
         .map(|row| {
-            let kind = match row.get("kind") {
-                "endpoint" => Kind::Endpoint,
-                "api_key" => Kind::ApiKey,
-                other => return Err(Error::internal(anyhow::anyhow!("outbox kind {other:?}"))),
-            };
+            let kind: &str = row.get("kind");
+            let unknown = || Error::internal(anyhow::anyhow!("outbox kind {kind:?}"));
             Ok(Change {
                 id: row.get("id"),
-                kind,
+                kind: Kind::named(kind).ok_or_else(unknown)?,
                 subject: row.get("subject_id"),
             })
         })
@@ -100,6 +109,11 @@ pub async fn project(postgres: &Postgres, plane: &DataPlane, change: &Change) ->
         Kind::ApiKey => {
             if let Some(key) = api_keys::get(postgres, &change.subject).await? {
                 plane.put_key(&key).await?;
+            }
+        }
+        Kind::EventType => {
+            if let Some(event_type) = event_types::get_any(postgres, &change.subject).await? {
+                plane.put_event_type(&event_type).await?;
             }
         }
     }

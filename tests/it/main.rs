@@ -9,6 +9,7 @@ mod binary;
 mod contract;
 mod deliveries;
 mod endpoints;
+mod event_types;
 mod events;
 mod harness;
 mod lambda;

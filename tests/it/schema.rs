@@ -1,7 +1,7 @@
 //! The stores' shapes: every statement against the migrated schema, the table
 //! against its description.
 
-use millrace::store::{api_keys, audit_log, endpoints, outbox, projects, table};
+use millrace::store::{api_keys, audit_log, endpoints, event_types, outbox, projects, table};
 
 use crate::harness::{Harness, run};
 
@@ -14,6 +14,7 @@ fn every_statement_prepares_against_the_migrated_schema() {
             projects::STATEMENTS,
             api_keys::STATEMENTS,
             endpoints::STATEMENTS,
+            event_types::STATEMENTS,
             outbox::STATEMENTS,
             audit_log::STATEMENTS,
         ];
