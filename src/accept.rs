@@ -141,15 +141,21 @@ async fn keep(
         received: now,
         expires,
     };
-    let due = app.queue.due(now, Duration::ZERO);
-    let plan = match endpoints {
-        Some(endpoints) if endpoints.len() <= INLINE_DELIVERIES_MAX => Plan::Inline(endpoints, due),
-        _ => Plan::FanOut(due),
+    // A fan-out is not an attempt, and goes ahead.
+    let (plan, delay) = match endpoints {
+        Some(endpoints) if endpoints.len() <= INLINE_DELIVERIES_MAX => {
+            let delay = app.schedule.first_delay();
+            (Plan::Inline(endpoints, app.queue.due(now, delay)), delay)
+        }
+        _ => {
+            let due = app.queue.due(now, Duration::ZERO);
+            (Plan::FanOut(due), Duration::ZERO)
+        }
     };
     let duplicate = match events::accept(&app.dynamo, &new, &plan).await? {
         Accepted::New => {
             app.telemetry.metrics.accepted.add_one();
-            app.queue.send(jobs(app, &new, &plan), Duration::ZERO).await;
+            app.queue.send(jobs(app, &new, &plan), delay).await;
             false
         }
         Accepted::Duplicate => {
@@ -163,6 +169,7 @@ async fn keep(
             ));
         }
     };
+    tracing::debug!(event.id = %id, project.id = %project, duplicate, "event accepted");
     Ok(Receipt { id, duplicate })
 }
 

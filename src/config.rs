@@ -6,6 +6,7 @@
 //! on; nothing below reads a file or a variable by itself.
 
 mod check;
+mod database_url;
 mod mask;
 mod source;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+pub use database_url::with_tls;
 use source::Source;
 use units::{auto_bool, millis, seconds, seconds_list};
 
@@ -106,6 +108,8 @@ pub struct Http {
     pub events_per_second_max: u32,
     #[serde(rename = "drain_timeout_s", with = "seconds")]
     pub drain_timeout: Duration,
+    #[serde(rename = "drain_grace_s", with = "seconds")]
+    pub drain_grace: Duration,
 }
 
 /// `[database]`.
@@ -313,6 +317,9 @@ pub struct Surroundings {
     pub ecs: bool,
     /// `AWS_REGION`, or `AWS_DEFAULT_REGION`.
     pub region: Option<String>,
+    /// `AWS_LAMBDA_MAX_CONCURRENCY`, where it is more than one: invocations that
+    /// one process of Lambda Managed Instances is given at a time.
+    pub lambda_concurrency: Option<usize>,
 }
 
 impl Surroundings {
@@ -323,6 +330,9 @@ impl Surroundings {
             lambda: set("AWS_LAMBDA_RUNTIME_API").is_some(),
             ecs: set("ECS_CONTAINER_METADATA_URI_V4").is_some(),
             region: set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")),
+            lambda_concurrency: set("AWS_LAMBDA_MAX_CONCURRENCY")
+                .and_then(|text| text.parse().ok())
+                .filter(|concurrency| *concurrency > 1),
         }
     }
 
@@ -332,17 +342,28 @@ impl Surroundings {
     }
 }
 
+/// What a configuration has to be enough for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Everything its `handlers` name.
+    Serve,
+    /// The stores alone, as a task has that brings them up to date: it is given
+    /// no admin key and no key ring.
+    Migrate,
+}
+
 impl Config {
     /// Reads `file` (or [`DEFAULT_FILE`] if that is there), then the environment.
     ///
     /// # Errors
     /// The file cannot be read or is not TOML, or any key is unknown, of the
-    /// wrong type or out of its range: all such keys at once, each by name.
-    pub fn load(file: Option<&Path>) -> Result<Self, Invalid> {
+    /// wrong type or out of its range, or lacks what `purpose` takes: all such
+    /// keys at once, each by name.
+    pub fn load(file: Option<&Path>, purpose: Purpose) -> Result<Self, Invalid> {
         let env: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self::layered(source::file(file)?, &env)
+        Self::layered(source::file(file)?, &env, purpose)
     }
 
     /// The defaults with `toml` laid over them, and no environment.
@@ -350,10 +371,15 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn from_toml(toml: &str) -> Result<Self, Invalid> {
-        Self::layered(Some(Source::toml("this text", toml)?), &[])
+        let file = Source::toml("this text", toml)?;
+        Self::layered(Some(file), &[], Purpose::Serve)
     }
 
-    fn layered(file: Option<Source>, env: &[(String, String)]) -> Result<Self, Invalid> {
+    fn layered(
+        file: Option<Source>,
+        env: &[(String, String)],
+        purpose: Purpose,
+    ) -> Result<Self, Invalid> {
         let sources = [
             Some(Source::toml("config.toml", DEFAULTS)?),
             file,
@@ -364,16 +390,17 @@ impl Config {
             let found = env.iter().find(|(key, _)| key == name);
             found.map(|(_, value)| value.clone())
         });
-        config.validate()?;
+        config.validate(purpose)?;
         Ok(config)
     }
 
-    /// Checks every value, alone and against the others.
+    /// Checks every value, alone and against the others, and that `purpose` has
+    /// all it takes.
     ///
     /// # Errors
     /// Every problem there is, not only the first.
-    pub fn validate(&self) -> Result<(), Invalid> {
-        Invalid::unless_empty(check::problems(self))
+    pub fn validate(&self, purpose: Purpose) -> Result<(), Invalid> {
+        Invalid::unless_empty(check::problems(self, purpose))
     }
 
     /// What is in force, as TOML in the order of `config.toml`, secrets masked.
@@ -406,11 +433,13 @@ impl Config {
 
     /// Connections to PostgreSQL: the embedded one has a single backend.
     pub fn pool_size(&self) -> usize {
-        // A function answers one request at a time, and many of them share what
-        // RDS Proxy has.
-        match self.embedded_postgres() || self.on_lambda() {
-            true => 1,
-            false => self.database.pool_size,
+        let configured = self.database.pool_size;
+        match (self.embedded_postgres(), self.on_lambda()) {
+            (true, _) => 1,
+            // A function has one for each request that it answers at a time: many
+            // of them share what RDS Proxy has.
+            (_, true) => configured.min(self.surroundings.lambda_concurrency.unwrap_or(1)),
+            (false, false) => configured,
         }
     }
 
@@ -440,7 +469,7 @@ impl Config {
             return database.url.clone();
         }
         let (host, port, name) = (&database.host, database.port, &database.name);
-        format!("postgresql://{host}:{port}/{name}?sslmode=require").into()
+        format!("postgresql://{host}:{port}/{name}?sslmode=verify-full").into()
     }
 
     /// Where SQS is, unless it is the region's own.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use millrace::config::Config;
+use millrace::config::{Config, Purpose};
 use millrace::host::{Host, doctor, lambda, serve, start};
 use millrace::{http, telemetry};
 
@@ -26,12 +26,17 @@ enum Command {
     /// Run everything the configuration names (the default).
     Serve,
     /// Bring the database and the table up to date.
-    Migrate,
+    Migrate {
+        /// Write all keys and endpoints to the table again, as after restoring it
+        /// from a backup.
+        #[arg(long)]
+        reproject: bool,
+    },
     /// Print the effective configuration, secrets masked.
     Config,
     /// Print the OpenAPI 3.1 document.
     Openapi,
-    /// Check stores, table, migrations and clock, and say how to mend them.
+    /// Check stores, table, migrations, projection and clock, and say how to mend them.
     Doctor,
 }
 
@@ -51,7 +56,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Command::Openapi = command {
         return print(&http::openapi().to_pretty_json()?);
     }
-    let config = Config::load(arguments.config.as_deref())?;
+    let purpose = match command {
+        Command::Migrate { .. } => Purpose::Migrate,
+        _ => Purpose::Serve,
+    };
+    let config = Config::load(arguments.config.as_deref(), purpose)?;
     if let Command::Config = command {
         return print(&config.masked_toml());
     }
@@ -69,10 +78,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 lambda::run(config).await.map(|()| ExitCode::SUCCESS)
             }
             Command::Serve => serve::serve(config).await.map(|()| ExitCode::SUCCESS),
-            Command::Migrate => {
-                let started = start::assemble(config).await?;
-                start::migrate(&started.app).await?;
-                started.stop().await;
+            Command::Migrate { reproject } => {
+                start::migrate_alone(config, reproject).await?;
                 print("both stores are up to date")
             }
             Command::Doctor => match doctor::doctor(config).await? {

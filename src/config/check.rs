@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Config, Handler, TracesChoice};
+use super::{Config, Handler, Purpose, TracesChoice, with_tls};
 
 const DAY_S: u64 = 86_400;
 const GIB: f64 = 1_073_741_824.0;
@@ -25,6 +26,7 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("http.connections_max", 1.0..=1_000_000.0, "connections"),
     ("http.events_per_second_max", 0.0..=1_000_000.0, "events"),
     ("http.drain_timeout_s", 0.0..=900.0, "seconds"),
+    ("http.drain_grace_s", 0.0..=900.0, "seconds"),
     ("database.port", 1.0..=65_535.0, "as a port"),
     ("database.pool_size", 1.0..=1000.0, "connections"),
     ("database.connect_timeout_s", 1.0..=300.0, "seconds"),
@@ -73,11 +75,14 @@ pub fn problem(key: &str, given: Option<&str>, expected: &str) -> String {
     }
 }
 
-/// Everything that is wrong with `config`.
-pub fn problems(config: &Config) -> Vec<String> {
+/// Everything that is wrong with `config`, for `purpose`.
+pub fn problems(config: &Config, purpose: Purpose) -> Vec<String> {
     let mut found = ranges(config);
     found.extend(general(config));
     found.extend(stores(config));
+    if purpose == Purpose::Serve {
+        found.extend(serving(config));
+    }
     found.extend(queues(config));
     found.extend(deliveries(config));
     found.extend(telemetry(config));
@@ -121,7 +126,18 @@ fn general(config: &Config) -> Vec<String> {
         let expected = "a level or directives, such as info,millrace::jobs=debug";
         found.push(quoted("log.level", &config.log.level, expected));
     }
-    found.extend(admin_key(config));
+    let (grace, timeout) = (config.http.drain_grace, config.http.drain_timeout);
+    if grace > timeout {
+        let expected = format!(
+            "at most http.drain_timeout_s, which is {}",
+            timeout.as_secs()
+        );
+        found.push(given("http.drain_grace_s", grace.as_secs(), &expected));
+    }
+    if (1..32).contains(&config.admin_key.expose_secret().chars().count()) {
+        let expected = "a secret of at least 32 characters";
+        found.push(problem("admin_key", None, expected));
+    }
     found
 }
 
@@ -137,25 +153,30 @@ fn listen_expected(given: &str) -> String {
     }
 }
 
-fn admin_key(config: &Config) -> Option<String> {
-    match config.admin_key.expose_secret().chars().count() {
-        0 if config.surroundings.aws()
-            && config.handles(Handler::Http)
-            && config.admin_key_secret_arn.is_empty() =>
-        {
-            Some(problem(
-                "admin_key",
-                None,
-                "a secret of at least 32 characters on ECS and Lambda, or admin_key_secret_arn",
-            ))
-        }
-        0 | 32.. => None,
-        _ => Some(problem(
-            "admin_key",
-            None,
-            "a secret of at least 32 characters",
-        )),
+/// What the API and the jobs cannot do without, and a migration can.
+fn serving(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    let aws = config.surroundings.aws();
+    let has_admin_key =
+        !config.admin_key.expose_secret().is_empty() || !config.admin_key_secret_arn.is_empty();
+    if aws && config.handles(Handler::Http) && !has_admin_key {
+        let expected = "a secret of at least 32 characters on ECS and Lambda, \
+             or admin_key_secret_arn";
+        found.push(problem("admin_key", None, expected));
     }
+    // A key ring on a disk that goes away takes all endpoint secrets with it.
+    if aws && config.key_ring.secret_arn.is_empty() {
+        let expected = "the ARN of a secret on ECS and Lambda";
+        found.push(problem("key_ring.secret_arn", None, expected));
+    }
+    // All but counting sends jobs, and in a function nobody takes them from a
+    // queue in process.
+    let sends_jobs = config.handlers.iter().any(|h| *h != Handler::Meter);
+    if config.on_lambda() && sends_jobs && !config.uses_sqs() {
+        let expected = "the URL of a queue on Lambda, which runs nothing between invocations";
+        found.push(problem("sqs.deliver_url", None, expected));
+    }
+    found
 }
 
 fn stores(config: &Config) -> Vec<String> {
@@ -209,11 +230,6 @@ fn secrets(config: &Config) -> Vec<String> {
         let expected = "the ARN of a secret, as database.host is set and names no login";
         found.push(problem("database.secret_arn", None, expected));
     }
-    // A key ring on a disk that goes away takes all endpoint secrets with it.
-    if config.surroundings.aws() && config.key_ring.secret_arn.is_empty() {
-        let expected = "the ARN of a secret on ECS and Lambda";
-        found.push(problem("key_ring.secret_arn", None, expected));
-    }
     if !config.ingest.project.is_empty() && !config.ingest.project.starts_with("prj_") {
         found.push(quoted(
             "ingest.project",
@@ -227,7 +243,7 @@ fn secrets(config: &Config) -> Vec<String> {
 fn is_postgres_url(text: &str) -> bool {
     let scheme =
         Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql"));
-    scheme && text.parse::<tokio_postgres::Config>().is_ok()
+    scheme && with_tls(text).parse::<tokio_postgres::Config>().is_ok()
 }
 
 fn queues(config: &Config) -> Vec<String> {
@@ -283,12 +299,14 @@ fn deliveries(config: &Config) -> Vec<String> {
         .map(|wait| wait.as_secs())
         .collect();
     let mut found = Vec::new();
-    if !(1..=32).contains(&waits.len()) || waits.iter().any(|wait| *wait > 7 * DAY_S) {
-        let expected = "1 to 32 waits of at most 604800 seconds";
+    if !(1..=20).contains(&waits.len()) || waits.iter().any(|wait| *wait > DAY_S) {
+        let expected = "1 to 20 waits of at most 86400 seconds";
         found.push(quoted("delivery.retry_schedule_s", &waits, expected));
     }
     // What the store's expiry removes is retried no more: it would be lost in silence.
-    let days = waits.iter().sum::<u64>().div_ceil(DAY_S);
+    let longest = delivery.retry_schedule.iter().sum::<Duration>();
+    let longest = longest.mul_f64(1.0 + delivery.retry_jitter.clamp(0.0, 1.0));
+    let days = longest.as_secs().div_ceil(DAY_S);
     if u64::from(config.retention_days) < days {
         let expected = format!("at least {days} days, as delivery.retry_schedule_s takes longer");
         found.push(given("retention_days", config.retention_days, &expected));

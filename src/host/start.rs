@@ -1,6 +1,8 @@
 //! Start-up: from a configuration to a running [`App`], with slow steps told.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use aws_config::SdkConfig;
@@ -16,17 +18,20 @@ use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
 use crate::queue::{Local, Queue, sqs};
-use crate::store::connect;
+use crate::store::data_plane::DataPlane;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
 use crate::store::secrets::{AdminKey, Held};
 use crate::store::table;
+use crate::store::{api_keys, connect, outbox};
 
 /// The name of the project a laptop begins with.
 const DEFAULT_PROJECT: &str = "default";
 /// The name in a key ring of a key made here.
 const LOCAL_KEY_ID: &str = "local";
+/// Between two words that a step of the start goes on.
+const TOLD_EVERY: Duration = Duration::from_secs(2);
 const KEY_RING_FILE: &str = "key_ring.json";
 
 /// An application and what must outlive it.
@@ -36,7 +41,7 @@ pub struct Started {
     pub app: Arc<App>,
     #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "it is ()"))]
     stores: Stores,
-    _dir: Option<DataDir>,
+    dir: Option<DataDir>,
 }
 
 #[cfg(feature = "embedded")]
@@ -64,6 +69,9 @@ impl Started {
         if let Some(postgres) = self.stores.postgres {
             postgres.stop().await;
         }
+        if let Some(dir) = self.dir {
+            dir.close();
+        }
     }
 }
 
@@ -78,11 +86,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         true => Some(open_data_dir(&config.data_dir)?),
         false => None,
     };
-    let aws = connect::aws(
-        &config,
-        connect::http_client(connect::file(&config.aws.ca_file))?,
-    )
-    .await;
+    let aws = aws(&config).await?;
     let queue = match config.uses_sqs() {
         true => Queue::Sqs(sqs::connect(&config, &aws)),
         false => Queue::Local(Local::new((&config).into())),
@@ -100,23 +104,24 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
             key_ring,
         },
     )?;
-    Ok(Started {
-        app,
-        stores,
-        _dir: dir,
-    })
+    Ok(Started { app, stores, dir })
+}
+
+async fn aws(config: &Config) -> anyhow::Result<SdkConfig> {
+    let client = connect::http_client(connect::file(&config.aws.ca_file))?;
+    Ok(connect::aws(config, client).await)
 }
 
 /// Whether anything is kept on this disk. On AWS nothing is: its disk is not
 /// there to stay.
-fn needs_dir(config: &Config) -> bool {
+pub(super) fn needs_dir(config: &Config) -> bool {
     config.embedded_postgres()
         || config.embedded_dynamodb()
         || config.key_ring.secret_arn.is_empty()
         || (makes_admin_key(config) && !config.surroundings.aws())
 }
 
-fn makes_admin_key(config: &Config) -> bool {
+pub(super) fn makes_admin_key(config: &Config) -> bool {
     config.admin_key.expose_secret().is_empty() && config.admin_key_secret_arn.is_empty()
 }
 
@@ -198,8 +203,9 @@ async fn open_stores(
             stores,
         ));
     };
-    tracing::info!("starting the embedded PostgreSQL; the first time takes some seconds");
-    let stores = super::embedded::start(config, dir).await?;
+    let stores = super::embedded::start(config, dir);
+    let step = "the embedded stores, which the first time takes some seconds";
+    let stores = told(step, stores).await?;
     let dynamo = match &stores.dynamodb {
         Some(embedded) => connect::embedded_dynamo(config, embedded.http_client()),
         None => connect::dynamo(config, aws),
@@ -222,6 +228,17 @@ async fn open_stores(
         postgres(config, aws, config.database_url())?,
         (),
     ))
+}
+
+/// The stores that `config` names, for who needs no more than them. Connects to
+/// nothing and reads no secret of Millrace's own.
+///
+/// # Errors
+/// A certificate file or the database's URL cannot be read.
+pub(super) async fn remote_stores(config: &Config) -> anyhow::Result<(Dynamo, Postgres)> {
+    let aws = aws(config).await?;
+    let postgres = postgres(config, &aws, config.database_url())?;
+    Ok((connect::dynamo(config, &aws), postgres))
 }
 
 fn postgres(config: &Config, aws: &SdkConfig, url: SecretString) -> anyhow::Result<Postgres> {
@@ -251,12 +268,28 @@ fn random_text() -> String {
     crate::model::id::base32(&random::<32>())
 }
 
-/// Brings both stores up to date: migrations and the table.
+/// Says what is begun, and while it takes long that it goes on: a start that hangs
+/// is not silent.
+async fn told<T>(step: &str, work: impl Future<Output = T>) -> T {
+    tracing::info!(step, "starting");
+    let (mut work, begun) = (pin!(work), Instant::now());
+    loop {
+        if let Ok(done) = tokio::time::timeout(TOLD_EVERY, &mut work).await {
+            return done;
+        }
+        let waited_s = begun.elapsed().as_secs();
+        tracing::warn!(step, waited_s, "still starting");
+    }
+}
+
+/// Brings both stores up to date: migrations and the table, which is given what
+/// the database knows if it is made anew.
 ///
 /// # Errors
 /// A store is out of reach or refuses; the message names the key to look at.
-pub async fn migrate(app: &App) -> anyhow::Result<()> {
-    let applied = app.postgres.migrate().await.context(
+pub async fn migrate(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
+    let applied = told("the control-plane database", postgres.migrate());
+    let applied = applied.await.context(
         "database.url: the control-plane database cannot be migrated; \
          check MILLRACE_DATABASE__URL and that it is running",
     )?;
@@ -266,17 +299,64 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
             "migrated the control-plane database"
         );
     }
-    let created = table::create_if_missing(&app.dynamo)
+    let created = told("the event store", table::create_if_missing(dynamo))
         .await
         .with_context(|| {
             format!(
                 "dynamodb.table: the table {:?} cannot be created or read; check \
              MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials",
-                app.dynamo.table
+                dynamo.table
             )
         })?;
     if created {
-        tracing::info!(table = app.dynamo.table, "created the DynamoDB table");
+        tracing::info!(table = dynamo.table, "created the DynamoDB table");
+        reproject(postgres, dynamo).await?;
+    }
+    Ok(())
+}
+
+/// Projects all keys and endpoints to the event store again, as when its table is
+/// made anew or restored from a backup: accepting and delivering know no others.
+/// Takes a few calls for each.
+///
+/// # Errors
+/// When a store is out of reach; the sweeper goes on with what is left.
+async fn reproject(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
+    if outbox::add_all(postgres).await? == 0 {
+        return Ok(());
+    }
+    let plane = DataPlane::writer(dynamo.clone());
+    let projected = outbox::project_all(postgres, &plane, Duration::ZERO).await?;
+    tracing::info!(projected, "keys and endpoints projected to the event store");
+    Ok(())
+}
+
+/// [`migrate`] with nothing else of the application: where the stores are others',
+/// it needs who logs in to them and no secret of Millrace's own. Projects all keys
+/// and endpoints again if that is asked for; on AWS, where migrating may not write
+/// items, it leaves that to the sweepers.
+///
+/// # Errors
+/// As [`assemble`] and [`migrate`].
+pub async fn migrate_alone(config: Config, again: bool) -> anyhow::Result<()> {
+    // The embedded stores are a data directory's, which is made as a whole.
+    if config.embedded_postgres() {
+        let started = assemble(config).await?;
+        let app = &started.app;
+        migrate(&app.postgres, &app.dynamo).await?;
+        if again {
+            reproject(&app.postgres, &app.dynamo).await?;
+        }
+        started.stop().await;
+        return Ok(());
+    }
+    let (dynamo, postgres) = remote_stores(&config).await?;
+    migrate(&postgres, &dynamo).await?;
+    if again && config.surroundings.aws() {
+        let left = outbox::add_all(&postgres).await?;
+        tracing::info!(left, "keys and endpoints left to the sweepers to project");
+    } else if again {
+        reproject(&postgres, &dynamo).await?;
     }
     Ok(())
 }
@@ -290,35 +370,44 @@ pub struct FirstKey {
     pub key: String,
 }
 
-/// Creates the project `default` and a key for it, if there is no project yet.
+/// Creates the project `default`, if there is no project yet, and a key for it, if
+/// it never had one: a start may have been cut short between the two.
 ///
 /// # Errors
 /// When a store is out of reach.
 pub async fn first_project(app: &App) -> anyhow::Result<Option<FirstKey>> {
-    if !projects::list(&app.postgres, "", 1).await?.is_empty() {
+    let project = match projects::list(&app.postgres, "", 1).await?.pop() {
+        None => create_default(app).await?,
+        Some(first) if first.name != DEFAULT_PROJECT => return Ok(None),
+        Some(first) => first.id,
+    };
+    if !api_keys::list(&app.postgres, &project, "", 1)
+        .await?
+        .is_empty()
+    {
         return Ok(None);
     }
-    let now = app::now();
-    let id = ProjectId::new(now.as_millisecond(), app.random());
-    let project = Project {
-        id,
-        name: DEFAULT_PROJECT.into(),
-        created_at: now,
-    };
-    projects::create(&app.postgres, Actor::Millrace, &project).await?;
     let by = By {
-        project: project.id.clone(),
+        project: project.clone(),
         actor: Actor::Millrace,
-        at: now,
+        at: app::now(),
     };
     let spec = KeySpec {
         name: "first key".into(),
         scopes: Scope::ALL.into(),
         rate_limit: None,
     };
-    let made = make_key(app, &by, spec).await?;
-    Ok(Some(FirstKey {
-        project: project.id,
-        key: made.1,
-    }))
+    let (_, key) = make_key(app, &by, spec).await?;
+    Ok(Some(FirstKey { project, key }))
+}
+
+async fn create_default(app: &App) -> anyhow::Result<ProjectId> {
+    let now = app::now();
+    let project = Project {
+        id: ProjectId::new(now.as_millisecond(), app.random()),
+        name: DEFAULT_PROJECT.into(),
+        created_at: now,
+    };
+    projects::create(&app.postgres, Actor::Millrace, &project).await?;
+    Ok(project.id)
 }

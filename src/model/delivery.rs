@@ -10,6 +10,9 @@
 //!                                         └───────────┘
 //! ```
 //!
+//! While its endpoint is disabled or gone a pending delivery waits: until that is
+//! enabled, or until it is forgotten with its event when its retention is over.
+//!
 //! While pending a delivery has a due time; no other state has one. Only a
 //! person's retry or replay leaves a final state, and begins a new round of the
 //! schedule.
@@ -22,7 +25,7 @@ use super::retry::Schedule;
 use super::time::Time;
 
 /// Where a delivery stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = DeliveryState)]
 pub enum State {
@@ -89,7 +92,7 @@ pub struct Attempt {
 pub const ATTEMPTS_KEPT_MAX: usize = 12;
 
 /// How far a delivery is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Progress {
     /// Attempts made in all: also which attempt a queued message is about.
     pub made: u32,
@@ -129,8 +132,8 @@ pub enum Verdict {
 /// producers"): 2xx is success, 410 disables the endpoint, `Retry-After` counts
 /// on 429 and 503 only, and all else is tried again while the schedule lasts.
 ///
-/// `progress` is as it was before the attempt; `jitter` is random in `0..1`.
-pub fn judge(progress: Progress, outcome: Outcome, schedule: &Schedule, jitter: f64) -> Verdict {
+/// `progress` is as it was before the attempt; `random` is so, in `0..1`.
+pub fn judge(progress: Progress, outcome: Outcome, schedule: &Schedule, random: f64) -> Verdict {
     let retry_after = match outcome {
         Outcome::Answered {
             status: 200..=299, ..
@@ -143,7 +146,7 @@ pub fn judge(progress: Progress, outcome: Outcome, schedule: &Schedule, jitter: 
         _ => None,
     };
     let made_in_round = progress.made.saturating_sub(progress.round_start) + 1;
-    match schedule.delay_after(made_in_round, retry_after, jitter) {
+    match schedule.delay_after(made_in_round, retry_after, random) {
         Some(delay) => Verdict::Retry(delay),
         None => Verdict::Exhausted,
     }

@@ -20,4 +20,5 @@ pub mod schema;
 pub mod seal;
 pub mod signature;
 pub mod time;
+pub mod transition;
 pub mod view;

@@ -63,6 +63,11 @@ impl Scope {
         }
     }
 
+    /// The taking in of what an AWS source sent, within what is around it.
+    pub fn ingest(span: &Span) -> Self {
+        Self::inner(span)
+    }
+
     fn inner(span: &Span) -> Self {
         let mut scope = SCOPE.try_with(Clone::clone).unwrap_or_default();
         scope.trace = span.context().or(scope.trace);

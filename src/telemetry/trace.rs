@@ -130,6 +130,20 @@ impl Traces {
         span
     }
 
+    /// The span of taking in what an AWS source sent: `from` names its queue, or
+    /// says that the function was invoked with it. Its parent is the Lambda
+    /// invocation around it, if any.
+    pub fn ingest(&self, from: &str) -> Span {
+        let Some(on) = &self.0 else {
+            return Span(None);
+        };
+        let parent = scope::trace();
+        let mut span = on.begin(parent, true, SpanKind::Consumer, || "ingest".into());
+        span.set("messaging.operation.type", || "process");
+        span.set("messaging.destination.name", || from.to_owned());
+        span
+    }
+
     /// An attempt's span, within the job in hand. Of the URL it keeps where it
     /// leads, not its path and query, where secrets may be.
     pub fn attempt(&self, url: &Url) -> Span {

@@ -11,6 +11,7 @@ use millrace::store::event_types::{self, Quota};
 use serde_json::{Value, json};
 
 use crate::harness::{ALL_SCOPES, Answer, Harness, config, run};
+use crate::outage::OUTBOX;
 use crate::receiver::Receiver;
 
 /// What `invoice.paid` must satisfy in most tests.
@@ -438,6 +439,7 @@ fn events_are_held_against_their_schemas_without_postgres() {
 #[test]
 fn a_registration_whose_writer_died_is_projected_by_the_sweeper() {
     run(async {
+        let _turn = OUTBOX.lock().await;
         let harness = Harness::new().await;
         register(&harness, "invoice.paid", json!({})).await;
         publish(&harness, "invoice.paid", bad()).await.problem(400);

@@ -1,7 +1,9 @@
 //! The stores' shapes: every statement against the migrated schema, the table
 //! against its description.
 
-use millrace::store::{api_keys, audit_log, endpoints, event_types, outbox, projects, table};
+use millrace::store::{
+    api_keys, audit_log, endpoints, event_types, outbox, projection, projects, table,
+};
 
 use crate::harness::{Harness, run};
 
@@ -17,6 +19,7 @@ fn every_statement_prepares_against_the_migrated_schema() {
             event_types::STATEMENTS,
             outbox::STATEMENTS,
             audit_log::STATEMENTS,
+            projection::STATEMENTS,
         ];
         for statement in modules.concat() {
             if let Err(error) = client.prepare(statement).await {

@@ -1,6 +1,7 @@
-"""template.yaml against what the code says of its table."""
+"""template.yaml against what the code says of its table and of the build."""
 import json
 import pathlib
+import tomllib
 
 from samcli.yamlhelper import yaml_parse
 
@@ -36,6 +37,25 @@ def main():
     types = {key["name"]: key["type"] for part in parts for key in part}
     assert {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]} == types
     print("ok   template.yaml has the table of src/store/table.json")
+    build(template)
+
+
+def build(template):
+    """`sam build` knows --release alone, and has to make `dist` of it."""
+    profiles = tomllib.loads((ROOT / "Cargo.toml").read_text())["profile"]
+    assert profiles["dist"].pop("inherits") == "release"
+    flags = template["Resources"]["Function"]["Metadata"]["BuildProperties"]["Flags"]
+    given = [flag.removeprefix("--config=") for flag in flags if flag.startswith("--config=")]
+    given = tomllib.loads("\n".join(given))["profile"]["release"]
+    assert given == profiles["dist"], (given, profiles["dist"])
+    # Or cargo-lambda's own settings would come after these.
+    assert "--disable-optimizations" in flags and "--no-default-features" in flags
+    print("ok   template.yaml builds the profile dist")
+    variables = template["Resources"]["Function"]["Properties"]["Environment"]["Variables"]
+    shown = (ROOT / "docs/deploy.md").read_text().split("```json\n")[1].split("```")[0]
+    unknown = set(json.loads(shown)["Function"]) - set(variables)
+    assert not unknown, f"`sam local` does not set what template.yaml does not name: {unknown}"
+    print("ok   docs/deploy.md sets what template.yaml names")
 
 
 main()
