@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use jiff::Timestamp;
+use moka::future::Cache;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -15,6 +16,7 @@ use subtle::ConstantTimeEq;
 use crate::care::Care;
 use crate::config::Config;
 use crate::error::Result;
+use crate::limits::Limits;
 use crate::model::breaker::Policy;
 use crate::model::retry::Schedule;
 use crate::model::seal::KeyRing;
@@ -37,6 +39,10 @@ pub struct App {
     pub postgres: Postgres,
     /// Configuration as the data plane sees it.
     pub plane: DataPlane,
+    /// Occasions this process has told of lately, so as not to tell again.
+    pub told: Cache<String, ()>,
+    /// What each API key has used of its rate.
+    pub limits: Limits,
     /// Where jobs wait.
     pub queue: Queue,
     /// How each endpoint does, as this process knows it.
@@ -91,6 +97,11 @@ impl App {
                 cache.keys_max,
                 cache.projects_max,
             ),
+            told: Cache::builder()
+                .max_capacity(TOLD_MAX)
+                .time_to_live(TOLD_KEPT)
+                .build(),
+            limits: Limits::new(cache.keys_max),
             queue: parts.queue,
             care: Care::new(breaker_policy(&config)),
             sender: Sender::new(SenderConfig {
@@ -186,6 +197,11 @@ fn breaker_policy(config: &Config) -> Policy {
         probe: config.delivery.timeout + Duration::from_secs(5),
     }
 }
+
+/// Occasions remembered as told, and for how long: forgetting one costs a write that
+/// changes nothing.
+const TOLD_MAX: u64 = 10_000;
+const TOLD_KEPT: Duration = Duration::from_secs(3600);
 
 /// Bytes of an answer that an attempt keeps.
 const RESPONSE_KEPT_BYTES: usize = 256;

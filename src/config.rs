@@ -52,6 +52,7 @@ pub struct Config {
     pub delivery: Delivery,
     pub recovery: Recovery,
     pub archive: Archive,
+    pub event_types: EventTypes,
     pub ingest: Ingest,
     pub sweep: Sweep,
     pub cache: Cache,
@@ -106,6 +107,7 @@ pub struct Http {
     #[serde(rename = "idle_timeout_s", with = "seconds")]
     pub idle_timeout: Duration,
     pub connections_max: usize,
+    pub events_per_second_max: u32,
     #[serde(rename = "drain_timeout_s", with = "seconds")]
     pub drain_timeout: Duration,
     #[serde(rename = "drain_grace_s", with = "seconds")]
@@ -227,6 +229,15 @@ pub struct Archive {
     pub prefix: String,
     /// As configured; [`Config::archive_url`] is what to use.
     pub endpoint_url: String,
+}
+
+/// `[event_types]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct EventTypes {
+    pub per_project_max: usize,
+    pub schema_bytes_per_project_max: usize,
 }
 
 /// `[ingest]`.

@@ -448,6 +448,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     header_timeout_s = 10
     idle_timeout_s = 75
     connections_max = 10000
+    events_per_second_max = 0
     drain_timeout_s = 25
     drain_grace_s = 0
 
@@ -507,6 +508,10 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     bucket = ""
     prefix = "events"
     endpoint_url = ""
+
+    [event_types]
+    per_project_max = 1000
+    schema_bytes_per_project_max = 1048576
 
     [ingest]
     project = ""

@@ -7,6 +7,7 @@
 //! | recovery | `rec_…` | `recovery` | `prj_…#recoveries` / `<created>#rec_…` | – | while running | retention | recoveries API, archive | recover, recoveries API |
 //! | archived day | `archive` | `day#<date>` | – | – | – | a retention later | archive | archive |
 //! | endpoint | `project#prj_…` | `endpoint#ep_…` | – | – | – | a day after deletion | projection, deliver (410) | accept, fan out, deliver |
+//! | event type | `project#prj_…` | `type#<name>` | – | – | – | a day after deletion | projection | accept |
 //! | API key | `key#<sha-256>` | `key` | – | – | – | a day after revocation | projection | every request |
 //! | failures | `project#prj_…` | `care#ep_…` | – | – | – | a year | deliver (a run of failures begins, ends) | accept, deliver, stats |
 //! | disabling | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410, days of failure) | sweep |
@@ -33,6 +34,8 @@ use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId, RecoveryId, b
 pub const TIMELINE_SHARDS: u8 = 4;
 /// Partitions of the due index. A sweep reads every one of them.
 pub const DUE_SHARDS: u8 = 8;
+
+const TYPE_PREFIX: &str = "type#";
 
 /// Sort key of an event.
 pub const EVENT: &str = "event";
@@ -103,6 +106,16 @@ pub fn endpoint(endpoint: &EndpointId) -> String {
 /// Sort key of an endpoint's run of failures, in its project's partition.
 pub fn care(endpoint: &EndpointId) -> String {
     format!("care#{endpoint}")
+}
+
+/// Sort key of an event type in its project's partition.
+pub fn event_type(name: &str) -> String {
+    format!("{TYPE_PREFIX}{name}")
+}
+
+/// The event type that a sort key in a project's partition names, if it names one.
+pub fn event_type_of_sort(sort: &str) -> Option<&str> {
+    sort.strip_prefix(TYPE_PREFIX)
 }
 
 /// Partition of an API key by the SHA-256 of its text.

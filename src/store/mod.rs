@@ -8,12 +8,14 @@
 
 pub mod actions;
 pub mod api_keys;
+pub mod audit_log;
 pub mod connect;
 pub mod data_plane;
 pub mod deliveries;
 pub mod due;
 pub mod dynamo;
 pub mod endpoints;
+pub mod event_types;
 pub mod events;
 pub mod keys;
 pub mod objects;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod archive;
+mod audit_log;
 #[cfg(feature = "embedded")]
 mod binary;
 mod care;
@@ -13,6 +14,7 @@ mod database;
 mod deliveries;
 mod docker;
 mod endpoints;
+mod event_types;
 mod events;
 #[cfg(feature = "embedded")]
 mod function;
@@ -25,6 +27,7 @@ mod outage;
 mod process;
 mod projects;
 mod races;
+mod rate_limit;
 mod receiver;
 mod recoveries;
 #[cfg(feature = "embedded")]
