@@ -121,7 +121,23 @@ def invoke(function, event, request_id):
     return {"body": {"statusCode": 503 if bad else 200, "multiValueHeaders": {}, "body": "{}"}}
 
 
+def name_task(task):
+    """ECS names in a service's events the tasks it stops; the emulator does not."""
+    kind = task["group"].removeprefix("service:")
+    cluster = task["clusterArn"].split("/")[-1]
+    service = ecs._services.get(f"{cluster}/{kind}")
+    if service and task["group"] != kind:
+        message = f"(service {kind}) has stopped 1 running tasks: (task {task['taskArn'].split('/')[-1]})."
+        service["events"].insert(0, {"id": f"event-{next(numbers)}", "createdAt": ecs._iso(), "message": message})
+
+
 def install():
-    docker = Docker()
+    docker, record_failure = Docker(), ecs._record_service_task_failure
+
+    def record_named_failure(task, *arguments, **named):
+        name_task(task)
+        return record_failure(task, *arguments, **named)
+
+    ecs._record_service_task_failure = record_named_failure
     ecs._get_docker = lambda: docker
     lambda_svc._execute_function_docker = invoke
