@@ -117,7 +117,7 @@ output "environment_of_tasks" {
 }
 
 output "ci_role_arn" {
-  description = "Role that the workflow assumes: the variable AWS_ROLE_ARN of the GitHub environment."
+  description = "Role that the pipeline assumes. Null without github_repository."
   value       = one(aws_iam_role.ci[*].arn)
 }
 

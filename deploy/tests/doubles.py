@@ -7,6 +7,7 @@ how a container of an image behaves. The image's tag says it:
     crash-…      as a service exits with 1 at once
     conflict-…   as a migration exits with 3, after a line in its log
     missing-…    cannot be pulled
+    slow-…       takes half a minute to be pulled
     unready-…    as a function answers 503
     broken-…     as a function fails
     fickle-…     as a function answers 200 the first time, and 503 from then on
@@ -15,6 +16,7 @@ how a container of an image behaves. The image's tag says it:
 
 import hashlib
 import itertools
+import time
 
 from ministack.services import ecs, lambda_svc
 
@@ -83,6 +85,8 @@ class Images:
     def pull(self, image, **_):
         if tag_of(image).startswith("missing-"):
             raise RuntimeError(f"{image}: not found")
+        if tag_of(image).startswith("slow-"):
+            time.sleep(30)
         return Image(image)
 
     def get(self, image):

@@ -301,9 +301,9 @@ def test_services_deploy_fails_when_somebody_else_deploys():
 
 def test_services_deploy_gives_up_when_it_takes_too_long():
     stack = Stack(services=("api",), function=False)
-    stack.image("v2")
-    with fails("not after 0 s"):
-        stack.run("services", "deploy", "v2", WAIT_S="0")
+    stack.image("slow-2")
+    with fails("api: stable on", "not after 1 s"):
+        stack.run("services", "deploy", "slow-2", WAIT_S="1")
 
 
 def test_services_rollback_goes_to_the_revision_asked_for():
