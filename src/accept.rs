@@ -4,6 +4,9 @@
 //! Touches DynamoDB and the queue only. When it returns, the event and all that
 //! is left to do for it are durable.
 
+mod schema;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +19,7 @@ use crate::model::event::Event;
 use crate::model::filter::RESERVED_PREFIX;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::{Carried, Job};
+use crate::model::view::View;
 use crate::store::events::{self, Accepted, INLINE_DELIVERIES_MAX, NewEvent, Plan};
 
 /// What the publisher is told.
@@ -27,13 +31,16 @@ pub struct Receipt {
     pub duplicate: bool,
 }
 
-/// Keeps a publisher's event and enqueues its deliveries.
+/// Keeps a publisher's event and enqueues its deliveries, if its data satisfies the
+/// schema of its type.
 ///
-/// Again with the same content it changes nothing and says so. Cost: one write,
-/// or one transaction with the deliveries of up to 25 matching endpoints.
+/// Again with the same content it changes nothing and says so, whatever the schema
+/// says by now. Cost: one write, or one transaction with the deliveries of up to 25
+/// matching endpoints.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a reserved type; [`Error::Conflict`] when the event is
+/// [`Error::Invalid`] for a reserved type, and for data that the schema does not
+/// allow, naming where in it; [`Error::Conflict`] when the event is
 /// there with other content; [`Error::Unavailable`] when DynamoDB does not
 /// answer, in which case it may be kept all the same and publishing it again
 /// tells.
@@ -49,7 +56,14 @@ pub async fn accept(
             "the prefix \"millrace.\" is reserved",
         ));
     }
-    let endpoints = matching(app, project, event).await;
+    let view = view(app, project).await;
+    if let Some(mismatch) = view.as_ref().and_then(|view| schema::mismatch(view, event)) {
+        schema::count(app, project, event, &mismatch, now).await;
+        if mismatch.refused {
+            return schema::refuse(app, project, event, mismatch).await;
+        }
+    }
+    let endpoints = view.and_then(|view| matching(&view, event));
     keep(app, project, event, endpoints.as_deref(), now).await
 }
 
@@ -64,25 +78,29 @@ pub async fn accept_own(
     event: &Event,
     now: Timestamp,
 ) -> Result<Receipt> {
-    let endpoints = matching(app, project, event).await;
+    let view = view(app, project).await;
+    let endpoints = view.and_then(|view| matching(&view, event));
     keep(app, project, event, endpoints.as_deref(), now).await
 }
 
+/// The project's configuration, unless it is not to be had now: the event can be
+/// kept without.
+async fn view(app: &App, project: &ProjectId) -> Option<Arc<View>> {
+    let view = app.plane.view(project).await;
+    view.inspect_err(|error| {
+        tracing::warn!(%error, "configuration unknown at accept: left to the fan-out");
+    })
+    .ok()
+}
+
 /// The endpoints the event is for, unless that cannot be known now.
-async fn matching(app: &App, project: &ProjectId, event: &Event) -> Option<Vec<EndpointId>> {
-    match app.plane.view(project).await {
-        // What cannot be read may match: the fan-out waits until it can be.
-        Ok(view) if !view.targets.unreadable().is_empty() => None,
-        Ok(view) => {
-            let matching = view.targets.matching(event.event_type(), event.tenant());
-            Some(matching.map(|target| target.id.clone()).collect())
-        }
-        // The event can be kept without knowing whom it is for.
-        Err(error) => {
-            tracing::warn!(%error, "endpoints unknown at accept: left to the fan-out");
-            None
-        }
+fn matching(view: &View, event: &Event) -> Option<Vec<EndpointId>> {
+    // What cannot be read may match: the fan-out waits until it can be.
+    if !view.targets.unreadable().is_empty() {
+        return None;
     }
+    let matching = view.targets.matching(event.event_type(), event.tenant());
+    Some(matching.map(|target| target.id.clone()).collect())
 }
 
 /// Keeps an event of Millrace's own that is for one endpoint, whatever its
@@ -151,6 +169,7 @@ async fn keep(
             ));
         }
     };
+    tracing::debug!(event.id = %id, project.id = %project, duplicate, "event accepted");
     Ok(Receipt { id, duplicate })
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use jiff::Timestamp;
+use moka::future::Cache;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -15,6 +16,7 @@ use subtle::ConstantTimeEq;
 use crate::care::Care;
 use crate::config::Config;
 use crate::error::Result;
+use crate::limits::Limits;
 use crate::model::breaker::Policy;
 use crate::model::retry::Schedule;
 use crate::model::seal::KeyRing;
@@ -22,6 +24,7 @@ use crate::queue::Queue;
 use crate::sender::{Sender, SenderConfig};
 use crate::store::data_plane::DataPlane;
 use crate::store::dynamo::Dynamo;
+use crate::store::objects::Objects;
 use crate::store::postgres::Postgres;
 use crate::store::secrets::{AdminKey, Held};
 use crate::telemetry::Telemetry;
@@ -36,12 +39,18 @@ pub struct App {
     pub postgres: Postgres,
     /// Configuration as the data plane sees it.
     pub plane: DataPlane,
+    /// Occasions this process has told of lately, so as not to tell again.
+    pub told: Cache<String, ()>,
+    /// What each API key has used of its rate.
+    pub limits: Limits,
     /// Where jobs wait.
     pub queue: Queue,
     /// How each endpoint does, as this process knows it.
     pub care: Care,
     /// Outbound HTTP.
     pub sender: Sender,
+    /// Where events go before they expire, if anywhere.
+    pub archive: Option<Objects>,
     /// Seals signing secrets.
     pub key_ring: Held<KeyRing>,
     /// What is counted and traced.
@@ -66,6 +75,8 @@ pub struct Parts {
     pub admin_key: Held<AdminKey>,
     /// Seals signing secrets.
     pub key_ring: Held<KeyRing>,
+    /// Where events go before they expire, if anywhere.
+    pub archive: Option<Objects>,
 }
 
 impl App {
@@ -86,6 +97,11 @@ impl App {
                 cache.keys_max,
                 cache.projects_max,
             ),
+            told: Cache::builder()
+                .max_capacity(TOLD_MAX)
+                .time_to_live(TOLD_KEPT)
+                .build(),
+            limits: Limits::new(cache.keys_max),
             queue: parts.queue,
             care: Care::new(breaker_policy(&config)),
             sender: Sender::new(SenderConfig {
@@ -98,6 +114,7 @@ impl App {
                 idle_per_host_max: config.delivery.endpoint_concurrency,
                 own_roots: own_roots(&config)?,
             }),
+            archive: parts.archive,
             dynamo: parts.dynamo,
             postgres: parts.postgres,
             admin_key: parts.admin_key,
@@ -180,6 +197,11 @@ fn breaker_policy(config: &Config) -> Policy {
         probe: config.delivery.timeout + Duration::from_secs(5),
     }
 }
+
+/// Occasions remembered as told, and for how long: forgetting one costs a write that
+/// changes nothing.
+const TOLD_MAX: u64 = 10_000;
+const TOLD_KEPT: Duration = Duration::from_secs(3600);
 
 /// Bytes of an answer that an attempt keeps.
 const RESPONSE_KEPT_BYTES: usize = 256;

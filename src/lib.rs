@@ -12,6 +12,7 @@ pub mod error;
 pub mod host;
 pub mod http;
 pub mod jobs;
+pub mod limits;
 pub mod model;
 pub mod notices;
 pub mod queue;

@@ -159,9 +159,23 @@ impl Sender {
         body: Bytes,
         certificate: Option<&ClientCertificate>,
     ) -> Attempted {
+        self.send(Method::POST, url, headers, body, certificate)
+            .await
+    }
+
+    /// As [`Sender::post`], with another method.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+        certificate: Option<&ClientCertificate>,
+    ) -> Attempted {
         let started = Instant::now();
         let after = self.inner.config.timeout;
-        let outcome = tokio::time::timeout(after, self.exchange(url, headers, body, certificate))
+        let exchange = self.exchange(method, url, headers, body, certificate);
+        let outcome = tokio::time::timeout(after, exchange)
             .await
             .unwrap_or(Err(SendError::Timeout { after }));
         Attempted {
@@ -172,6 +186,7 @@ impl Sender {
 
     async fn exchange(
         &self,
+        method: Method,
         url: &Url,
         headers: HeaderMap,
         body: Bytes,
@@ -179,7 +194,7 @@ impl Sender {
     ) -> Result<Response, SendError> {
         let config = &self.inner.config;
         let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method;
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|_| SendError::InvalidUrl)?;
         *request.headers_mut() = headers;
         request
@@ -204,6 +219,12 @@ impl Sender {
                 .map(str::to_owned),
             body_head: read_head(response.into_body(), config).await?,
         })
+    }
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
     }
 }
 

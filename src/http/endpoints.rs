@@ -187,7 +187,8 @@ pub async fn create(
     caller: Allowed<EndpointsWrite>,
     Json(new): Json<NewEndpoint>,
 ) -> Result<(StatusCode, Json<Created>)> {
-    let now = app::now();
+    let by = caller.by(app::now());
+    let now = by.at;
     let mut row = Row {
         care: Care {
             rate_limit: new.rate_limit,
@@ -198,7 +199,7 @@ pub async fn create(
         extras_shown: Shown::default(),
         enabled_at: now,
         id: EndpointId::new(now.as_millisecond(), app.random()),
-        project: caller.project,
+        project: by.project.clone(),
         url: new.url,
         description: new.description,
         event_types: new.event_types.unwrap_or_else(|| vec!["*".into()]),
@@ -220,7 +221,7 @@ pub async fn create(
     let secret = make_secret(&app, new.scheme, new.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
-    let change = endpoints::create(&app.postgres, &row, &sealed).await?;
+    let change = endpoints::create(&app.postgres, &by, &row, &sealed).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     let created = Created {
         endpoint: row.into(),
@@ -381,7 +382,8 @@ pub async fn update(
     Path(id): Path<EndpointId>,
     Json(changes): Json<Changes>,
 ) -> Result<Json<Endpoint>> {
-    let now = app::now();
+    let by = caller.by(app::now());
+    let now = by.at;
     let extras = ExtrasChange {
         headers: changes.headers,
         auth: changes.auth,
@@ -410,7 +412,7 @@ pub async fn update(
         check(&app, row)?;
         sealing.map_or(Ok(()), |sealing| sealing.apply(row))
     };
-    let (row, change) = endpoints::update(&app.postgres, &caller.project, &id, now, apply).await?;
+    let (row, change) = endpoints::update(&app.postgres, &by, &id, apply).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     if row.enabled_at == now {
         resume(&app, &id, now).await;
@@ -446,7 +448,8 @@ pub async fn delete(
     caller: Allowed<EndpointsWrite>,
     Path(id): Path<EndpointId>,
 ) -> Result<StatusCode> {
-    let change = endpoints::delete(&app.postgres, &caller.project, &id, app::now()).await?;
+    let by = caller.by(app::now());
+    let change = endpoints::delete(&app.postgres, &by, &id).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -540,13 +543,12 @@ pub async fn rotate_secret(
     Path(id): Path<EndpointId>,
     Json(rotation): Json<Rotation>,
 ) -> Result<Json<SigningSecret>> {
-    let now = app::now();
+    let by = caller.by(app::now());
     let secret = make_secret(&app, rotation.scheme, rotation.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &id, &secret);
-    let ends = now.saturating_add(OVERLAP).map_err(Error::internal)?;
-    let change =
-        endpoints::rotate_secret(&app.postgres, &caller.project, &id, &sealed, now, ends).await?;
+    let ends = by.at.saturating_add(OVERLAP).map_err(Error::internal)?;
+    let change = endpoints::rotate_secret(&app.postgres, &by, &id, &sealed, ends).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok(Json((&secret).into()))
 }

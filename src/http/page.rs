@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::store::keys;
 use crate::store::timeline::Range;
 
 /// Rows in a page when none is asked for.
@@ -13,7 +14,7 @@ const LIMIT_DEFAULT: usize = 50;
 /// Rows in a page at most.
 pub const LIMIT_MAX: usize = 100;
 /// No position a list gives is longer.
-const POSITION_LEN_MAX: usize = 128;
+const POSITION_LEN_MAX: usize = 255;
 
 /// A page of a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -47,6 +48,19 @@ impl<T> Page<T> {
         rows.truncate(limit);
         let position = rows.last().filter(|_| more).map(position);
         Self::new(rows.into_iter().map(row).collect(), position)
+    }
+}
+
+impl<T, E> Page<Result<T, E>> {
+    /// The page, unless one of its rows is an error.
+    ///
+    /// # Errors
+    /// The first row's that is one.
+    pub fn transpose(self) -> Result<Page<T>, E> {
+        Ok(Page {
+            data: self.data.into_iter().collect::<Result<_, E>>()?,
+            next_cursor: self.next_cursor,
+        })
     }
 }
 
@@ -86,7 +100,18 @@ pub fn position(cursor: Option<&str>) -> Result<Option<String>> {
     }
 }
 
-/// The range of a list by time.
+/// Reads `cursor` of a list by number.
+///
+/// # Errors
+/// [`Error::Invalid`] when no page gave it.
+pub fn number(cursor: Option<&str>) -> Result<Option<i64>> {
+    let number = position(cursor)?.map(|text| text.parse());
+    number
+        .transpose()
+        .map_err(|_| Error::invalid("cursor", "expected the next_cursor of a former page"))
+}
+
+/// The range of a list of events or deliveries by time.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming `limit`, `cursor` or `since`.
@@ -96,16 +121,28 @@ pub fn range(
     limit_asked: Option<usize>,
     cursor: Option<&str>,
 ) -> Result<Range> {
+    let is_ours = |after: &str| keys::event_of_timeline_sort(after).is_some();
+    range_of(since, until, limit_asked, cursor, is_ours)
+}
+
+/// The range of a list by time whose positions are those that `is_ours` knows.
+///
+/// # Errors
+/// As [`range`].
+pub fn range_of(
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    limit_asked: Option<usize>,
+    cursor: Option<&str>,
+    is_ours: impl Fn(&str) -> bool,
+) -> Result<Range> {
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
         return Err(Error::invalid("since", "expected a time before until"));
     }
     let after = position(cursor)?;
-    if after
-        .as_ref()
-        .is_some_and(|after| crate::store::keys::event_of_timeline_sort(after).is_none())
-    {
+    if after.as_ref().is_some_and(|after| !is_ours(after)) {
         return Err(Error::invalid(
             "cursor",
             "expected the next_cursor of a former page",

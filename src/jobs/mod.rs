@@ -4,12 +4,14 @@
 //! attempt at delivery alone may reach its endpoint twice. Each takes `now` as a
 //! parameter. An error means that the work stays due and is taken up again.
 
+pub mod archive;
 pub mod deliver;
 pub mod disable;
 pub mod fan_out;
 pub mod ingest;
 mod poll;
 pub mod postpone;
+pub mod recover;
 pub mod sweep;
 pub mod worker;
 
@@ -101,6 +103,9 @@ async fn dispatch(app: &App, job: Job, now: Timestamp) -> Result<Done> {
             carried,
         } => return deliver::deliver(app, &delivery, made, carried, now).await,
         Job::Disable { endpoint } => Box::pin(disable::disable(app, &endpoint, now)).await?,
+        Job::Recover { recovery, page } => {
+            Box::pin(recover::recover(app, &recovery, page, now)).await?;
+        }
     }
     Ok(Done::Finished)
 }

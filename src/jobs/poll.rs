@@ -318,7 +318,7 @@ async fn work(hand: Arc<Hand>, settle: Settle, stop: CancellationToken) {
 fn not_before(app: &App, job: &Job, now: Timestamp) -> Option<Timestamp> {
     match job {
         Job::Deliver { delivery, .. } => app.care.not_before(&delivery.endpoint(), now),
-        Job::FanOut { .. } | Job::Disable { .. } => None,
+        Job::FanOut { .. } | Job::Disable { .. } | Job::Recover { .. } => None,
     }
 }
 

@@ -3,19 +3,26 @@
 //! Called by every other layer; imports nothing of them. Where a rule needs the
 //! time or randomness, it takes them as parameters.
 
+pub mod audit;
 pub mod breaker;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
+pub mod event_type;
 pub mod extras;
 pub mod filter;
 pub mod id;
 pub mod ingest;
 pub mod job;
 pub mod key;
+pub mod notice;
 pub mod pace;
+pub mod rate;
+pub mod recovery;
 pub mod retry;
+pub mod schema;
 pub mod seal;
 pub mod signature;
 pub mod time;
+pub mod transition;
 pub mod view;

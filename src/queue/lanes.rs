@@ -24,6 +24,8 @@ use crate::model::job::Job;
 
 /// Fan-outs at a time: each is wide by itself.
 const FAN_OUTS_MAX: usize = 4;
+/// Recoveries at a time: each goes on for long, and none may hold up fan-outs.
+const RECOVERIES_MAX: usize = 2;
 /// The largest part of the lanes one endpoint may fill, however empty they are; as
 /// much is kept for lanes of few jobs.
 const LANE_SHARE: usize = 8;
@@ -114,13 +116,15 @@ struct Waiting<T> {
     limit: Option<(usize, Timestamp)>,
 }
 
-/// A job's name and which attempt it is about: the next one may be pushed while
+/// A job's name and which attempt or page it is about: the next one may be pushed while
 /// this one ends.
 type Name = (Box<str>, u32);
 
 fn name_of(job: &Job) -> Name {
     let attempt = match job {
         Job::Deliver { made, .. } => *made,
+        // A page enqueues the next one while it still runs.
+        Job::Recover { page, .. } => *page,
         Job::FanOut { .. } | Job::Disable { .. } => 0,
     };
     (job.name().into(), attempt)
@@ -131,6 +135,7 @@ enum Lane {
     FanOut,
     Endpoint(EndpointId),
     Control,
+    Recovery,
 }
 
 impl Lane {
@@ -139,6 +144,7 @@ impl Lane {
             Job::FanOut { .. } => Self::FanOut,
             Job::Deliver { delivery, .. } => Self::Endpoint(delivery.endpoint()),
             Job::Disable { .. } => Self::Control,
+            Job::Recover { .. } => Self::Recovery,
         }
     }
 
@@ -147,6 +153,7 @@ impl Lane {
             Self::FanOut => FAN_OUTS_MAX,
             Self::Endpoint(_) => options.endpoint_concurrency,
             Self::Control => 1,
+            Self::Recovery => RECOVERIES_MAX,
         }
     }
 }
@@ -422,6 +429,8 @@ impl<T> State<T> {
             is_quick: match lane {
                 Lane::Endpoint(endpoint) => quick.get(endpoint).copied(),
                 Lane::FanOut | Lane::Control => Some(true),
+                // A page takes its time.
+                Lane::Recovery => Some(false),
             },
             paused_until: None,
             limit: None,

@@ -1,5 +1,5 @@
-//! What the data plane knows of the configuration: API keys and endpoints, in
-//! DynamoDB and for a moment in memory.
+//! What the data plane knows of the configuration: API keys, endpoints and event
+//! types, in DynamoDB and for a moment in memory.
 //!
 //! Written by the outbox after each change, and by deliveries that show how an
 //! endpoint does; read by every request and job. Reads are cached for `cache.ttl_s`, which
@@ -7,8 +7,10 @@
 //! this instance is seen by it at once.
 
 pub mod care;
+mod event_types;
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -49,15 +51,18 @@ pub struct Grant {
     pub project: ProjectId,
     /// What it may do there.
     pub scopes: Arc<[Scope]>,
+    /// Events a second it may publish; the configured default if none.
+    pub rate_limit: Option<NonZeroU32>,
 }
 
 /// The data plane's view, cached.
 #[derive(Clone)]
 pub struct DataPlane {
     dynamo: Dynamo,
-    key_ring: Held<KeyRing>,
+    key_ring: Option<Held<KeyRing>>,
     grants: Cache<[u8; 32], Option<Grant>>,
     views: Cache<ProjectId, Arc<View>>,
+    schemas: event_types::Schemas,
     /// Counts invalidations, so that a read begun before one is not kept after.
     generation: Arc<AtomicU64>,
 }
@@ -88,9 +93,22 @@ impl DataPlane {
             .build();
         Self {
             dynamo,
-            key_ring,
+            key_ring: Some(key_ring),
             grants,
             views,
+            schemas: event_types::schemas(),
+            generation: Arc::default(),
+        }
+    }
+
+    /// One that only projects: it opens no secret and keeps nothing.
+    pub fn writer(dynamo: Dynamo) -> Self {
+        Self {
+            dynamo,
+            key_ring: None,
+            grants: Cache::new(0),
+            views: Cache::new(0),
+            schemas: Cache::new(0),
             generation: Arc::default(),
         }
     }
@@ -117,6 +135,9 @@ impl DataPlane {
             key: item.parse("key")?,
             project: item.parse("project")?,
             scopes,
+            rate_limit: item
+                .num_opt("rate")
+                .and_then(|rate| NonZeroU32::new(u32::try_from(rate).ok()?)),
         }))
     }
 
@@ -163,12 +184,25 @@ impl DataPlane {
 
     async fn read_view(&self, project: &ProjectId) -> Result<Arc<View>> {
         let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
+        let mut types = Vec::new();
         let items = self.read_partition(&keys::project(project)).await?;
         let key_ring = self.key_ring_for(&items).await;
         let failing: HashMap<_, _> = items.iter().filter_map(care::read_failing).collect();
         for item in items {
+            let sort = item.str("sk")?;
+            if let Some(name) = keys::event_type_of_sort(sort) {
+                match self.read_event_type(&item).await {
+                    Ok(checked) => types.extend(checked.map(|checked| (name.into(), checked))),
+                    // Its events are accepted as they come.
+                    Err(error) => {
+                        let error = format!("{:#}", anyhow::Error::from(error));
+                        tracing::error!(event.r#type = name, error, "event type cannot be read");
+                    }
+                }
+                continue;
+            }
             // What a newer version keeps here is none of this one's business.
-            let Some(id) = item.str("sk")?.strip_prefix("endpoint#") else {
+            let Some(id) = sort.strip_prefix("endpoint#") else {
                 continue;
             };
             let id: EndpointId = id.parse().map_err(Error::internal)?;
@@ -186,7 +220,8 @@ impl DataPlane {
             }
         }
         let targets = Targets::new(targets, unreadable);
-        Ok(Arc::new(View { targets }))
+        let types = types.into_iter().collect();
+        Ok(Arc::new(View { targets, types }))
     }
 
     /// What opens secrets, if there are any to open and it is to be had.
@@ -194,7 +229,7 @@ impl DataPlane {
         if !items.iter().any(|item| item.contains_key("secrets")) {
             return None;
         }
-        let key_ring = self.key_ring.get().await;
+        let key_ring = self.key_ring.as_ref()?.get().await;
         key_ring
             .inspect_err(|error| {
                 let cause = std::error::Error::source(error).map(|cause| format!("{cause:#}"));
@@ -288,6 +323,9 @@ impl DataPlane {
         item.insert("project".into(), s(key.project.as_str()));
         let scopes = key.scopes.iter().map(|scope| s(scope.as_str())).collect();
         item.insert("scopes".into(), AttributeValue::L(scopes));
+        if let Some(limit) = key.rate_limit {
+            item.insert("rate".into(), n(limit.get()));
+        }
         if let Some(at) = key.revoked_at {
             item.insert("revoked".into(), ms(at));
             item.insert("ttl".into(), n(tombstone_ends(at)));

@@ -2,16 +2,19 @@
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_postgres::Row;
 
+use super::audit_log;
 use super::data_plane::care::Word;
 use super::outbox::{self, Change, Kind};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
+use crate::model::audit::{Actor, By};
 use crate::model::endpoint::{Care, State};
 use crate::model::extras::Shown;
 use crate::model::id::{EndpointId, ProjectId};
+use crate::model::time::Time;
 
 /// An endpoint as people configured it.
 #[derive(Debug, Clone)]
@@ -89,6 +92,22 @@ impl Endpoint {
             version: row.get("version"),
         })
     }
+
+    /// What the audit log says of it.
+    fn audited(&self) -> Value {
+        json!({
+            "url": self.url,
+            "description": self.description,
+            "event_types": self.event_types,
+            "tenant": self.tenant,
+            "state": self.state.as_str(),
+            "rate_limit": self.care.rate_limit,
+            "max_concurrency": self.care.max_concurrency,
+            "body_format": self.care.body_format.as_str(),
+            // Names alone: no value of a header, no credential.
+            "extras": self.extras_shown,
+        })
+    }
 }
 
 /// Secrets of one endpoint that sign at a time: each is a part of every webhook's
@@ -129,7 +148,12 @@ const ADD_SECRET: &str = "\
 /// # Errors
 /// [`Error::NotFound`] when there is no such project; [`Error::Unavailable`] when
 /// the database does not answer.
-pub async fn create(postgres: &Postgres, endpoint: &Endpoint, sealed: &[u8]) -> Result<Change> {
+pub async fn create(
+    postgres: &Postgres,
+    by: &By,
+    endpoint: &Endpoint,
+    sealed: &[u8],
+) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     let care = CareColumns::of(endpoint)?;
@@ -153,6 +177,8 @@ pub async fn create(postgres: &Postgres, endpoint: &Endpoint, sealed: &[u8]) -> 
     let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
         &[&endpoint.id.as_str(), &sealed, &endpoint.created_at];
     tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
+    let (id, after) = (endpoint.id.as_str(), endpoint.audited());
+    audit_log::add(&tx, by, "endpoint.create", id, None, Some(after)).await?;
     commit(tx, &endpoint.id).await
 }
 
@@ -221,23 +247,18 @@ const UPDATE: &str = "\
 /// when the database does not answer.
 pub async fn update(
     postgres: &Postgres,
-    project: &ProjectId,
+    by: &By,
     id: &EndpointId,
-    now: Timestamp,
     change: impl FnOnce(&mut Endpoint) -> Result<()>,
 ) -> Result<(Endpoint, Change)> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let row = tx
-        .query_opt(LOCK, &[&id.as_str(), &project.as_str()])
-        .await
-        .map_err(classify)?;
-    let mut endpoint = Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)?;
-    let before = endpoint.state;
+    let mut endpoint = lock(&tx, by, id).await?;
+    let (before, audited) = (endpoint.state, endpoint.audited());
     change(&mut endpoint)?;
-    endpoint.updated_at = now;
+    endpoint.updated_at = by.at;
     if endpoint.state == State::Enabled && before != State::Enabled {
-        endpoint.enabled_at = now;
+        endpoint.enabled_at = by.at;
     }
     endpoint.version += 1;
     let care = CareColumns::of(&endpoint)?;
@@ -248,7 +269,7 @@ pub async fn update(
         &endpoint.event_types,
         &endpoint.tenant,
         &endpoint.state.as_str(),
-        &now,
+        &by.at,
         &care.rate_limit,
         &care.max_concurrency,
         &endpoint.care.body_format.as_str(),
@@ -257,6 +278,8 @@ pub async fn update(
         &endpoint.enabled_at,
     ];
     tx.execute(UPDATE, values).await.map_err(classify)?;
+    let (before, after) = (Some(audited), Some(endpoint.audited()));
+    audit_log::add(&tx, by, "endpoint.update", id.as_str(), before, after).await?;
     let change = commit(tx, id).await?;
     Ok((endpoint, change))
 }
@@ -279,9 +302,18 @@ impl CareColumns {
     }
 }
 
+/// The endpoint, to be changed by this transaction alone.
+async fn lock(tx: &Transaction<'_>, by: &By, id: &EndpointId) -> Result<Endpoint> {
+    let row = tx
+        .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
+        .await
+        .map_err(classify)?;
+    Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)
+}
+
 const DELETE: &str = "\
-    update endpoints set state = 'deleted', updated_at = $3, version = version + 1 \
-    where id = $1 and project_id = $2 and state <> 'deleted'";
+    update endpoints set state = 'deleted', updated_at = $2, version = version + 1 \
+    where id = $1";
 
 const DELETE_SECRETS: &str = "delete from endpoint_secrets where endpoint_id = $1";
 
@@ -290,23 +322,17 @@ const DELETE_SECRETS: &str = "delete from endpoint_secrets where endpoint_id = $
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn delete(
-    postgres: &Postgres,
-    project: &ProjectId,
-    id: &EndpointId,
-    now: Timestamp,
-) -> Result<Change> {
+pub async fn delete(postgres: &Postgres, by: &By, id: &EndpointId) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let deleted = tx
-        .execute(DELETE, &[&id.as_str(), &project.as_str(), &now])
-        .await;
-    if deleted.map_err(classify)? == 0 {
-        return Err(Error::not_found("endpoint", id));
-    }
+    let before = lock(&tx, by, id).await?.audited();
+    tx.execute(DELETE, &[&id.as_str(), &by.at])
+        .await
+        .map_err(classify)?;
     tx.execute(DELETE_SECRETS, &[&id.as_str()])
         .await
         .map_err(classify)?;
+    audit_log::add(&tx, by, "endpoint.delete", id.as_str(), Some(before), None).await?;
     commit(tx, id).await
 }
 
@@ -328,20 +354,15 @@ const BUMP: &str = "update endpoints set updated_at = $2, version = version + 1 
 /// for none may stop before it was said to; [`Error::Unavailable`] when the database does not answer.
 pub async fn rotate_secret(
     postgres: &Postgres,
-    project: &ProjectId,
+    by: &By,
     id: &EndpointId,
     sealed: &[u8],
-    now: Timestamp,
     overlap_ends: Timestamp,
 ) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let row = tx
-        .query_opt(LOCK, &[&id.as_str(), &project.as_str()])
-        .await
-        .map_err(classify)?;
-    row.ok_or_else(|| Error::not_found("endpoint", id))?;
-    tx.execute(FORGET_SECRETS, &[&id.as_str(), &now])
+    lock(&tx, by, id).await?;
+    tx.execute(FORGET_SECRETS, &[&id.as_str(), &by.at])
         .await
         .map_err(classify)?;
     let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await;
@@ -354,18 +375,22 @@ pub async fn rotate_secret(
     tx.execute(EXPIRE_SECRETS, &[&id.as_str(), &overlap_ends])
         .await
         .map_err(classify)?;
-    let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id.as_str(), &sealed, &now];
+    let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id.as_str(), &sealed, &by.at];
     tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
-    tx.execute(BUMP, &[&id.as_str(), &now])
+    tx.execute(BUMP, &[&id.as_str(), &by.at])
         .await
         .map_err(classify)?;
+    let after = json!({ "former_signs_until": Time(overlap_ends) });
+    let action = "endpoint.rotate_secret";
+    audit_log::add(&tx, by, action, id.as_str(), None, Some(after)).await?;
     commit(tx, id).await
 }
 
 const DISABLE: &str = "\
     update endpoints set state = $4, updated_at = greatest(updated_at, $3), \
         version = version + 1 \
-    where id = $1 and state = 'enabled' and version = $2";
+    where id = $1 and state = 'enabled' and version = $2 \
+    returning *";
 
 /// Notes that the data plane disabled an endpoint, unless it has been changed
 /// since. None if there was nothing to change: a later version is projected by
@@ -382,9 +407,18 @@ pub async fn mark_disabled(
     let tx = client.transaction().await.map_err(classify)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
         &[&id.as_str(), &word.version, &word.at, &word.state.as_str()];
-    if tx.execute(DISABLE, values).await.map_err(classify)? == 0 {
+    let row = tx.query_opt(DISABLE, values).await.map_err(classify)?;
+    let Some(row) = row else {
         return Ok(None);
-    }
+    };
+    let by = By {
+        project: Endpoint::read(&row)?.project,
+        actor: Actor::Millrace,
+        at: word.at,
+    };
+    let state = |state: State| Some(json!({ "state": state.as_str() }));
+    let (before, after) = (state(State::Enabled), state(word.state));
+    audit_log::add(&tx, &by, "endpoint.disable", id.as_str(), before, after).await?;
     commit(tx, id).await.map(Some)
 }
 

@@ -8,20 +8,25 @@
 
 pub mod actions;
 pub mod api_keys;
+pub mod audit_log;
 pub mod connect;
 pub mod data_plane;
 pub mod deliveries;
 pub mod due;
 pub mod dynamo;
 pub mod endpoints;
+pub mod event_types;
 pub mod events;
 pub mod keys;
+pub mod objects;
 pub mod outbox;
 pub mod paces;
 pub mod postgres;
 pub mod projection;
 pub mod projects;
+pub mod recoveries;
 pub mod secrets;
+pub mod signing;
 pub mod table;
 pub mod timeline;
 mod transact;

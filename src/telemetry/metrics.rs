@@ -29,6 +29,8 @@ pub struct Metrics {
     pub accepted: Counter,
     /// Events that were here already, with the same content.
     pub duplicates: Counter,
+    /// Events whose data did not satisfy the schema of their type, refused or not.
+    pub schema_rejected: Counter,
     /// Deliveries an endpoint answered with 2xx.
     pub delivered: Counter,
     /// Deliveries given up: the schedule exhausted, or 410.
@@ -56,6 +58,7 @@ impl Metrics {
         Self {
             accepted: Counter::default(),
             duplicates: Counter::default(),
+            schema_rejected: Counter::default(),
             delivered: Counter::default(),
             failed: Counter::default(),
             held: Counter::default(),
@@ -87,6 +90,7 @@ impl Metrics {
         let mut document = Document::new(&self.service, now);
         document.count("accepted", self.accepted.take());
         document.count("duplicates", self.duplicates.take());
+        document.count("schema_rejected", self.schema_rejected.take());
         document.count("delivered", self.delivered.take());
         document.count("failed", self.failed.take());
         document.count("held", self.held.take());

@@ -3,15 +3,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archive;
+mod audit_log;
 #[cfg(feature = "embedded")]
 mod binary;
 mod care;
 mod conformance;
 mod contract;
+mod database;
 mod deliveries;
+mod docker;
 mod endpoints;
+mod event_types;
 mod events;
+#[cfg(feature = "embedded")]
+mod function;
 mod harness;
+mod ingest;
 mod lambda;
 mod layers;
 mod outage;
@@ -19,14 +27,19 @@ mod outage;
 mod process;
 mod projects;
 mod races;
+mod rate_limit;
 mod receiver;
+mod recoveries;
 #[cfg(feature = "embedded")]
 mod remote;
 #[cfg(feature = "embedded")]
 mod restore;
 mod schema;
+#[cfg(feature = "embedded")]
+mod security;
 mod sqs;
 mod stores;
 mod telemetry;
 mod tls;
+mod transitions;
 mod webhooks;

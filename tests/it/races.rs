@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use millrace::jobs::sweep;
+use millrace::model::audit::{Actor, By};
 use millrace::model::endpoint::State;
 use millrace::model::event;
 use millrace::model::id::{EndpointId, ProjectId};
@@ -124,10 +125,13 @@ fn gone_is_told_whatever_the_clocks_say() {
         let receiver = Receiver::start([Reply::Status(410)]).await;
         let endpoint = id(&harness.endpoint(&receiver.url, &["*"]).await);
         // By the clock of whoever changed it, that was in an hour.
-        let project = harness.project.parse().unwrap();
-        let later = app::now() + Duration::from_secs(3600);
+        let by = By {
+            project: harness.project.parse().unwrap(),
+            actor: Actor::Admin,
+            at: app::now() + Duration::from_secs(3600),
+        };
         let postgres = &harness.app.postgres;
-        let changed = endpoints::update(postgres, &project, &endpoint, later, |_| Ok(())).await;
+        let changed = endpoints::update(postgres, &by, &endpoint, |_| Ok(())).await;
         outbox::apply(postgres, &harness.app.plane, changed.unwrap().1).await;
 
         harness.publish("a").await;

@@ -15,7 +15,7 @@ use crate::model::delivery::State as DeliveryState;
 use crate::model::endpoint::{State as EndpointState, Target};
 use crate::model::id::EndpointId;
 use crate::model::time::Time;
-use crate::store::deliveries::{self, StoredDelivery};
+use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
 use crate::store::timeline::Range;
 
 /// Deliveries looked at.
@@ -94,7 +94,14 @@ pub async fn stats(
         after: None,
         limit: LATEST,
     };
-    let (rows, _) = deliveries::list(&app.dynamo, &id, None, &range).await?;
+    let filter = DeliveryFilter {
+        endpoint: &id,
+        state: None,
+        tenant: None,
+        // Of any age: the state is not asked for.
+        fresh: app::now(),
+    };
+    let (rows, _) = deliveries::list(&app.dynamo, &filter, &range).await?;
     Ok(Json(stats_of(&app, target, &rows)))
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::id::{DeliveryId, EventId, ProjectId};
+use crate::model::id::{DeliveryId, EventId, ProjectId, RecoveryId};
 
 fn lanes(endpoint_concurrency: usize, jobs_max: usize) -> Lanes<()> {
     Lanes::new(LaneOptions {
@@ -76,6 +76,23 @@ fn the_next_attempt_may_wait_while_one_runs() {
     assert!(lanes.push(next, ()).is_err(), "it waits");
     drop(taken);
     assert!(lanes.try_next(now()).is_some());
+}
+
+#[test]
+fn recoveries_run_two_at_a_time_and_hold_up_nobody() {
+    let lanes = lanes(1, 100);
+    let page = |recovery: u8, page| Job::Recover {
+        recovery: RecoveryId::new(0, [recovery; 10]),
+        page,
+    };
+    for recovery in 0..3 {
+        assert!(lanes.push(page(recovery, 0), ()).is_ok());
+    }
+    assert!(lanes.push(job(0, 1), ()).is_ok());
+    let taken: Vec<_> = std::iter::from_fn(|| lanes.try_next(now())).collect();
+    assert_eq!(taken.len(), 3, "two recoveries and the delivery");
+    assert!(lanes.push(page(0, 0), ()).is_err(), "it is running");
+    assert!(lanes.push(page(0, 1), ()).is_ok(), "the next page may wait");
 }
 
 #[test]

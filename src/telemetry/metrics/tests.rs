@@ -103,6 +103,7 @@ fn a_line_of_everything_fits_the_format() {
     for counter in [
         &metrics.accepted,
         &metrics.duplicates,
+        &metrics.schema_rejected,
         &metrics.delivered,
         &metrics.failed,
         &metrics.held,
@@ -127,7 +128,7 @@ fn a_line_of_everything_fits_the_format() {
         .iter()
         .map(|metric| metric["Name"].as_str().unwrap())
         .collect();
-    assert_eq!(names.len(), 10);
+    assert_eq!(names.len(), 11);
     assert_eq!(document["backlog"], 7);
     let lag = &document["delivery_lag_ms"];
     assert_eq!(lag["Values"].as_array().unwrap().len(), BUCKETS);
