@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 pub use self::local::{Local, LocalOptions};
 pub use self::sqs::{Sqs, SqsOptions};
+use crate::model::id::EndpointId;
 use crate::model::job::{Job, Park};
 
 /// The queue.
@@ -59,6 +60,14 @@ impl Queue {
         match self {
             Self::Local(local) => local.len(),
             Self::Sqs(_) => 0,
+        }
+    }
+
+    /// Whether many jobs of `endpoint` wait here, as far as this process knows.
+    pub fn is_behind(&self, endpoint: &EndpointId) -> bool {
+        match self {
+            Self::Local(local) => local.is_behind(endpoint),
+            Self::Sqs(_) => false,
         }
     }
 

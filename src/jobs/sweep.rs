@@ -14,8 +14,14 @@ use crate::error::{Error, Result};
 use crate::store::due::{self, Due};
 use crate::store::{keys, outbox};
 
-/// Conditional writes at a time.
+/// Conditional writes at a time, of each due partition.
 const WINS_MAX: usize = 16;
+/// The same for what waits behind a backlog of its own endpoint's: nobody waits for
+/// it, and what is being accepted and delivered must not wait behind it.
+const BEHIND_WINS_MAX: usize = 1;
+/// Doublings of the lease that it starts with: taking it up again and again would
+/// cost the others.
+const AHEAD: u32 = 3;
 /// How old an outbox row is before its writer is presumed dead.
 pub const REPAIR_AGE: Duration = Duration::from_secs(2);
 
@@ -99,15 +105,32 @@ async fn all_shards(
     Ok(Swept::of(&future::try_join_all(shards).await?))
 }
 
-/// Wins each of `due` and enqueues what was won.
+/// Wins each of `due` and enqueues what was won; last, and without haste, what waits
+/// behind a backlog of its own endpoint's.
 async fn enqueue(app: &App, due: Vec<&Due>, now: Timestamp) -> Result<usize> {
+    let is_behind = |due: &&Due| due.endpoint().is_some_and(|id| app.queue.is_behind(&id));
+    let (behind, others): (Vec<_>, Vec<_>) = due.into_iter().partition(is_behind);
+    let mut enqueued = 0;
+    for (due, ahead, wins_max) in [(others, 0, WINS_MAX), (behind, AHEAD, BEHIND_WINS_MAX)] {
+        enqueued += win_and_send(app, due, now, ahead, wins_max).await?;
+    }
+    Ok(enqueued)
+}
+
+async fn win_and_send(
+    app: &App,
+    due: Vec<&Due>,
+    now: Timestamp,
+    ahead: u32,
+    wins_max: usize,
+) -> Result<usize> {
     let lease = app.queue.lease();
     let wins: Vec<_> = due
         .into_iter()
-        .map(|due| due::win(&app.dynamo, due, now, lease))
+        .map(|due| due::win(&app.dynamo, due, now, (lease, ahead)))
         .collect();
     let jobs: Vec<_> = stream::iter(wins)
-        .buffer_unordered(WINS_MAX)
+        .buffer_unordered(wins_max)
         .try_filter_map(future::ok)
         .try_collect()
         .await?;

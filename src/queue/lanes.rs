@@ -326,6 +326,13 @@ impl<T> Lanes<T> {
         self.lock().waiting
     }
 
+    /// Jobs of `endpoint` waiting.
+    pub fn waiting_for(&self, endpoint: &EndpointId) -> usize {
+        let lane = Lane::Endpoint(endpoint.clone());
+        let state = self.lock();
+        state.lanes.get(&lane).map_or(0, |lane| lane.jobs.len())
+    }
+
     /// Whether no job waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::lanes::{LaneOptions, Lanes, Taken};
 use crate::config::Config;
+use crate::model::id::EndpointId;
 use crate::model::job::Job;
 use crate::telemetry::scope;
 
@@ -35,6 +36,9 @@ impl From<&Config> for LocalOptions {
         }
     }
 }
+
+/// Jobs of one endpoint that wait when it is behind.
+const BEHIND_MIN: usize = 100;
 
 /// The trace that a job continues, a W3C `traceparent`.
 type Trace = Option<Box<str>>;
@@ -76,6 +80,11 @@ impl Local {
     /// The next job whose lane may run one at `now`, if there is one.
     pub fn try_next(&self, now: Timestamp) -> Option<Taken<'_, Trace>> {
         self.lanes.try_next(now)
+    }
+
+    /// Whether more jobs of `endpoint` wait than soon come to their turn.
+    pub fn is_behind(&self, endpoint: &EndpointId) -> bool {
+        self.lanes.waiting_for(endpoint) >= BEHIND_MIN
     }
 
     /// How many more jobs it takes.

@@ -39,6 +39,11 @@ impl Due {
         self.swept
     }
 
+    /// The endpoint, if it is a delivery.
+    pub fn endpoint(&self) -> Option<EndpointId> {
+        self.sk.strip_prefix("delivery#")?.parse().ok()
+    }
+
     fn read(item: &Item) -> Result<Self> {
         Ok(Self {
             pk: item.str("pk")?.to_owned(),
@@ -51,9 +56,10 @@ impl Due {
         })
     }
 
-    /// Its lease when it is taken now.
-    fn lease(&self, base: Duration) -> Duration {
-        base.saturating_mul(1 << self.swept.min(DOUBLINGS_MAX))
+    /// Its lease when it is taken now, as if it had been taken `ahead` times more.
+    fn lease(&self, base: Duration, ahead: u32) -> Duration {
+        let doublings = self.swept.saturating_add(ahead).min(DOUBLINGS_MAX);
+        base.saturating_mul(1 << doublings)
     }
 }
 
@@ -98,7 +104,7 @@ fn page(dynamo: &Dynamo, shard: u8, until: Timestamp, limit: usize) -> QueryFlue
 }
 
 /// Takes `due` from `now` for the lease `base`, doubled each time it is taken
-/// again; none if it is done or another sweeper has taken it. One conditional
+/// again and `ahead` times more; none if it is done or another sweeper has taken it. One conditional
 /// write.
 ///
 /// # Errors
@@ -108,7 +114,7 @@ pub async fn win(
     dynamo: &Dynamo,
     due: &Due,
     now: Timestamp,
-    base: Duration,
+    (base, ahead): (Duration, u32),
 ) -> Result<Option<Job>> {
     let what = due.due_sk.get(14..).unwrap_or_default();
     let set = "set due_sk = :next, swept = if_not_exists(swept, :zero) + :one";
@@ -123,7 +129,10 @@ pub async fn win(
     let update = update
         .condition_expression("due_sk = :old")
         .expression_attribute_values(":old", s(&due.due_sk))
-        .expression_attribute_values(":next", s(keys::due_sort(now + due.lease(base), what)))
+        .expression_attribute_values(
+            ":next",
+            s(keys::due_sort(now + due.lease(base, ahead), what)),
+        )
         .expression_attribute_values(":zero", n(0))
         .expression_attribute_values(":one", n(1))
         .return_values(ReturnValue::AllNew);

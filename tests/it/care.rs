@@ -121,6 +121,29 @@ fn what_waits_for_its_turn_holds_up_nobody_else() {
 }
 
 #[test]
+fn what_waits_behind_its_own_backlog_is_swept_ever_more_rarely() {
+    run(async {
+        let mut harness = Harness::with(config()).await;
+        harness.leaves_jobs = true;
+        create(
+            &harness,
+            json!({ "url": "http://127.0.0.1:9/", "rate_limit": 1 }),
+        )
+        .await;
+        let mut events = vec![];
+        for _ in 0..110 {
+            events.push(harness.publish("a").await);
+        }
+        let now = app::now() + Duration::from_secs(6);
+        let swept = jobs::sweep::sweep(&harness.app, now).await.unwrap();
+        assert_eq!((swept.found, swept.enqueued), (110, 110));
+        let due = delivery(&harness, &events[100]).await["next_attempt_at"].clone();
+        let due: Timestamp = due.as_str().unwrap().parse().unwrap();
+        assert_eq!(due, now + Duration::from_secs(40), "eight leases");
+    });
+}
+
+#[test]
 fn where_no_lane_waits_a_delivery_takes_its_slot_along() {
     run(async {
         let mut harness = Harness::with(config()).await;
