@@ -438,7 +438,9 @@ fn a_start_on_stores_that_hang_says_what_it_waits_for_and_ends() {
             (&database, "the control-plane database"),
         ] {
             assert_eq!(ended.code, Some(1));
-            let waits = steps(&ended.stdout, "still starting");
+            let mut waits = steps(&ended.stdout, "still starting");
+            // The other store is embedded, and on a busy machine slow to start.
+            waits.retain(|waited| !waited.starts_with("the embedded stores"));
             assert!(waits.len() >= 2, "{}", ended.stdout);
             assert!(waits.iter().all(|waited| waited == step), "{waits:?}");
         }
