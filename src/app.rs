@@ -3,20 +3,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::HeaderValue;
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use subtle::ConstantTimeEq;
 
+use crate::care::Care;
 use crate::config::Config;
 use crate::error::Result;
+use crate::model::breaker::Policy;
 use crate::model::retry::Schedule;
 use crate::model::seal::KeyRing;
 use crate::queue::Queue;
 use crate::sender::{Sender, SenderConfig};
 use crate::store::data_plane::DataPlane;
 use crate::store::dynamo::Dynamo;
+use crate::store::objects::Objects;
 use crate::store::postgres::Postgres;
 use crate::store::secrets::{AdminKey, Held};
 use crate::telemetry::Telemetry;
@@ -33,8 +39,12 @@ pub struct App {
     pub plane: DataPlane,
     /// Where jobs wait.
     pub queue: Queue,
+    /// How each endpoint does, as this process knows it.
+    pub care: Care,
     /// Outbound HTTP.
     pub sender: Sender,
+    /// Where events go before they expire, if anywhere.
+    pub archive: Option<Objects>,
     /// Seals signing secrets.
     pub key_ring: Held<KeyRing>,
     /// What is counted and traced.
@@ -59,13 +69,15 @@ pub struct Parts {
     pub admin_key: Held<AdminKey>,
     /// Seals signing secrets.
     pub key_ring: Held<KeyRing>,
+    /// Where events go before they expire, if anywhere.
+    pub archive: Option<Objects>,
 }
 
 impl App {
     /// Puts the parts together.
     ///
     /// # Errors
-    /// When the retry schedule is not one.
+    /// When the retry schedule is not one, or `delivery.ca_file` cannot be read.
     pub fn new(config: Config, parts: Parts) -> anyhow::Result<Arc<Self>> {
         let delivery = &config.delivery;
         let schedule = Schedule::new(delivery.retry_schedule.clone(), delivery.retry_jitter)
@@ -80,6 +92,7 @@ impl App {
                 cache.projects_max,
             ),
             queue: parts.queue,
+            care: Care::new(breaker_policy(&config)),
             sender: Sender::new(SenderConfig {
                 allow_private_targets: config.allow_private_targets(),
                 connect_timeout: config.delivery.connect_timeout,
@@ -88,7 +101,9 @@ impl App {
                 response_kept_bytes: RESPONSE_KEPT_BYTES,
                 user_agent: USER_AGENT,
                 idle_per_host_max: config.delivery.endpoint_concurrency,
+                own_roots: own_roots(&config)?,
             }),
+            archive: parts.archive,
             dynamo: parts.dynamo,
             postgres: parts.postgres,
             admin_key: parts.admin_key,
@@ -146,6 +161,31 @@ impl std::fmt::Debug for App {
 /// What webhooks say they are from.
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("Millrace/", env!("CARGO_PKG_VERSION")));
+
+/// The certificate authorities of `delivery.ca_file`.
+fn own_roots(config: &Config) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let file = &config.delivery.ca_file;
+    if file.as_os_str().is_empty() {
+        return Ok(vec![]);
+    }
+    let roots: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(file).and_then(|found| found.collect());
+    match roots {
+        Ok(roots) if !roots.is_empty() => Ok(roots),
+        Ok(_) => anyhow::bail!("delivery.ca_file: no certificate in {}", file.display()),
+        Err(error) => anyhow::bail!("delivery.ca_file: {}: {error}", file.display()),
+    }
+}
+
+fn breaker_policy(config: &Config) -> Policy {
+    Policy {
+        failures: config.delivery.breaker_failures,
+        open: config.delivery.breaker_open,
+        open_max: config.delivery.breaker_open_max,
+        // And some time to record what it came to.
+        probe: config.delivery.timeout + Duration::from_secs(5),
+    }
+}
 
 /// Bytes of an answer that an attempt keeps.
 const RESPONSE_KEPT_BYTES: usize = 256;

@@ -50,6 +50,8 @@ pub struct Config {
     pub sqs: Sqs,
     pub queue: Queue,
     pub delivery: Delivery,
+    pub recovery: Recovery,
+    pub archive: Archive,
     pub ingest: Ingest,
     pub sweep: Sweep,
     pub cache: Cache,
@@ -196,9 +198,35 @@ pub struct Delivery {
     pub response_bytes_max: usize,
     pub concurrency: usize,
     pub endpoint_concurrency: usize,
+    pub ca_file: PathBuf,
+    pub breaker_failures: u32,
+    #[serde(rename = "breaker_open_s", with = "seconds")]
+    pub breaker_open: Duration,
+    #[serde(rename = "breaker_open_max_s", with = "seconds")]
+    pub breaker_open_max: Duration,
+    pub disable_after_days: u32,
     #[serde(rename = "retry_schedule_s", with = "seconds_list")]
     pub retry_schedule: Vec<Duration>,
     pub retry_jitter: f64,
+}
+
+/// `[recovery]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recovery {
+    /// Deliveries that one recovery begins in a second, at most.
+    pub per_second_max: u32,
+}
+
+/// `[archive]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Archive {
+    pub bucket: String,
+    pub prefix: String,
+    /// As configured; [`Config::archive_url`] is what to use.
+    pub endpoint_url: String,
 }
 
 /// `[ingest]`.
@@ -485,6 +513,14 @@ impl Config {
         self.delivery.allow_private_targets.unwrap_or(laptop)
     }
 
+    /// How long an endpoint may do nothing but fail; none if that has no end.
+    pub fn disable_after(&self) -> Option<Duration> {
+        match self.delivery.disable_after_days {
+            0 => None,
+            days => Some(Duration::from_hours(24 * u64::from(days))),
+        }
+    }
+
     /// Whether metrics are written.
     pub fn emits_metrics(&self) -> bool {
         match self.telemetry.metrics {
@@ -496,15 +532,29 @@ impl Config {
 
     /// Where traces are posted to.
     pub fn traces_url(&self) -> String {
-        let region = self.region();
-        let suffix = match region.starts_with("cn-") {
-            true => ".cn",
-            false => "",
-        };
         match (&*self.telemetry.otlp_url, &*self.aws.endpoint_url) {
-            ("", "") => format!("https://xray.{region}.amazonaws.com{suffix}/v1/traces"),
+            ("", "") => format!("https://xray.{}/v1/traces", self.aws_suffix()),
             ("", aws) => format!("{}/v1/traces", aws.trim_end_matches('/')),
             (url, _) => url.to_owned(),
+        }
+    }
+
+    /// Where the archive's bucket is, with a slash at the end: below an endpoint by
+    /// path, at AWS by host.
+    pub fn archive_url(&self) -> String {
+        let bucket = &self.archive.bucket;
+        match first_set(&[&self.archive.endpoint_url, &self.aws.endpoint_url]) {
+            Some(endpoint) => format!("{}/{bucket}/", endpoint.trim_end_matches('/')),
+            None => format!("https://{bucket}.s3.{}/", self.aws_suffix()),
+        }
+    }
+
+    /// What the names of the region's services end with.
+    fn aws_suffix(&self) -> String {
+        let region = self.region();
+        match region.starts_with("cn-") {
+            true => format!("{region}.amazonaws.com.cn"),
+            false => format!("{region}.amazonaws.com"),
         }
     }
 

@@ -37,7 +37,16 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("delivery.response_bytes_max", 0.0..=1_048_576.0, "bytes"),
     ("delivery.concurrency", 1.0..=100_000.0, "attempts"),
     ("delivery.endpoint_concurrency", 1.0..=100_000.0, "attempts"),
+    ("delivery.breaker_failures", 0.0..=10_000.0, "failures"),
+    ("delivery.breaker_open_s", 1.0..=86_400.0, "seconds"),
+    ("delivery.breaker_open_max_s", 1.0..=86_400.0, "seconds"),
+    ("delivery.disable_after_days", 0.0..=365.0, "days"),
     ("delivery.retry_jitter", 0.0..=1.0, "of the wait"),
+    (
+        "recovery.per_second_max",
+        1.0..=10_000.0,
+        "deliveries a second",
+    ),
     ("sweep.interval_ms", 10.0..=3_600_000.0, "milliseconds"),
     ("sweep.batch", 1.0..=10_000.0, "items"),
     ("sweep.lease_s", 1.0..=3600.0, "seconds"),
@@ -78,6 +87,7 @@ pub fn problems(config: &Config, purpose: Purpose) -> Vec<String> {
     }
     found.extend(queues(config));
     found.extend(deliveries(config));
+    found.extend(archive(config));
     found.extend(telemetry(config));
     found
 }
@@ -244,6 +254,7 @@ fn queues(config: &Config) -> Vec<String> {
     let urls = [
         ("aws.endpoint_url", &config.aws.endpoint_url),
         ("dynamodb.endpoint_url", &config.dynamodb.endpoint_url),
+        ("archive.endpoint_url", &config.archive.endpoint_url),
         ("sqs.endpoint_url", &sqs.endpoint_url),
         ("sqs.fan_out_url", &sqs.fan_out_url),
         ("sqs.deliver_url", &sqs.deliver_url),
@@ -312,6 +323,14 @@ fn deliveries(config: &Config) -> Vec<String> {
         let key = "delivery.endpoint_concurrency";
         found.push(given(key, delivery.endpoint_concurrency, &expected));
     }
+    if delivery.breaker_open > delivery.breaker_open_max {
+        let expected = format!(
+            "at most delivery.breaker_open_max_s, which is {}",
+            delivery.breaker_open_max.as_secs()
+        );
+        let key = "delivery.breaker_open_s";
+        found.push(given(key, delivery.breaker_open.as_secs(), &expected));
+    }
     if delivery.connect_timeout > delivery.timeout {
         let expected = format!(
             "at most delivery.timeout_s, which is {}",
@@ -319,6 +338,33 @@ fn deliveries(config: &Config) -> Vec<String> {
         );
         let key = "delivery.connect_timeout_s";
         found.push(given(key, delivery.connect_timeout.as_secs(), &expected));
+    }
+    found
+}
+
+fn archive(config: &Config) -> Vec<String> {
+    let archive = &config.archive;
+    let mut found = Vec::new();
+    // Without full stops, for which AWS's certificate would not be valid.
+    let name_char = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let bucket = &archive.bucket;
+    if !bucket.is_empty() && (!(3..=63).contains(&bucket.len()) || !bucket.chars().all(name_char)) {
+        let expected = "3 to 63 lower-case letters, digits or '-'";
+        found.push(quoted("archive.bucket", bucket, expected));
+    }
+    let path_char = |c: char| c.is_ascii_alphanumeric() || "_-./=".contains(c);
+    let is_path = !archive
+        .prefix
+        .split('/')
+        .any(|part| part == "." || part == "..");
+    if archive.prefix.len() > 512 || !archive.prefix.chars().all(path_char) || !is_path {
+        let expected = "up to 512 letters, digits, '_', '-', '.', '=' or '/'";
+        found.push(quoted("archive.prefix", &archive.prefix, expected));
+    }
+    // A day must be over before any of it expires.
+    if !bucket.is_empty() && config.retention_days < 3 {
+        let expected = "at least 3 days, as archive.bucket is set";
+        found.push(given("retention_days", config.retention_days, expected));
     }
     found
 }

@@ -346,6 +346,39 @@ fn metrics_are_written_where_cloudwatch_reads_them() {
 }
 
 #[test]
+fn the_archive_is_a_bucket_by_host_or_below_an_endpoint_by_path() {
+    let url = |keys: &str| {
+        let toml = format!("{STORE}\n[archive]\nbucket = \"b-1\"\n{keys}");
+        load(&toml, &[]).unwrap().archive_url()
+    };
+    let in_region = |region: &str| url(&format!("[aws]\nregion = {region:?}"));
+    assert_eq!(
+        in_region("eu-west-1"),
+        "https://b-1.s3.eu-west-1.amazonaws.com/"
+    );
+    assert_eq!(
+        in_region("cn-north-1"),
+        "https://b-1.s3.cn-north-1.amazonaws.com.cn/"
+    );
+    let own = "endpoint_url = \"http://s3:1/\"\n[aws]\nendpoint_url = \"http://aws:1\"";
+    assert_eq!(url(own), "http://s3:1/b-1/");
+    assert_eq!(
+        url("[aws]\nendpoint_url = \"http://aws:1\""),
+        "http://aws:1/b-1/"
+    );
+    let wrong = "[delivery]\nretry_schedule_s = [0]\n\
+         [archive]\nbucket = \"B.c\"\nprefix = \"a/../b\"\nendpoint_url = \"s3\"";
+    let wrong = format!("retention_days = 2\n{STORE}\n{wrong}");
+    assert_snapshot!(complaint(&wrong, &[]), @r#"
+    configuration:
+      archive.endpoint_url (MILLRACE_ARCHIVE__ENDPOINT_URL): "s3" given, expected an http or https URL
+      archive.bucket (MILLRACE_ARCHIVE__BUCKET): "B.c" given, expected 3 to 63 lower-case letters, digits or '-'
+      archive.prefix (MILLRACE_ARCHIVE__PREFIX): "a/../b" given, expected up to 512 letters, digits, '_', '-', '.', '=' or '/'
+      retention_days (MILLRACE_RETENTION_DAYS): 2 given, expected at least 3 days, as archive.bucket is set
+    "#);
+}
+
+#[test]
 fn traces_go_to_the_regions_x_ray_unless_told_otherwise() {
     let url = |keys: &str| {
         let toml = format!("{STORE}\n[aws]\nregion = \"eu-west-1\"\n{keys}");
@@ -459,8 +492,21 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     response_bytes_max = 65536
     concurrency = 256
     endpoint_concurrency = 32
+    ca_file = ""
+    breaker_failures = 10
+    breaker_open_s = 30
+    breaker_open_max_s = 900
+    disable_after_days = 5
     retry_schedule_s = [0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
     retry_jitter = 0.1
+
+    [recovery]
+    per_second_max = 50
+
+    [archive]
+    bucket = ""
+    prefix = "events"
+    endpoint_url = ""
 
     [ingest]
     project = ""

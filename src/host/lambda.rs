@@ -28,7 +28,7 @@ use crate::app::{self, App};
 use crate::config::{Config, Handler};
 use crate::error::Error;
 use crate::http;
-use crate::jobs::{ingest, sweep};
+use crate::jobs::{archive, ingest, sweep};
 use crate::model::ingest::Notification;
 use crate::telemetry::scope::Scope;
 
@@ -233,6 +233,13 @@ impl Function {
             Ok(Ok(changes)) => tracing::info!(changes, "control-plane changes projected late"),
             Ok(Err(error)) => tracing::warn!(%error, "outbox left for later"),
             Err(_) => tracing::warn!("outbox left for later: out of time"),
+        }
+        let planned = archive::plan(&self.app, app::now());
+        match tokio::time::timeout(patience / 8, planned).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(days)) => tracing::info!(days, "days to archive"),
+            Ok(Err(error)) => tracing::warn!(%error, "archive left for later"),
+            Err(_) => tracing::warn!("archive left for later: out of time"),
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use crate::model::seal::KeyRing;
 use crate::queue::{Local, Queue, sqs};
 use crate::store::data_plane::DataPlane;
 use crate::store::dynamo::Dynamo;
+use crate::store::objects::Objects;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
 use crate::store::secrets::{AdminKey, Held};
@@ -92,6 +93,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
     };
     let admin_key = admin_key(&config, &aws, dir.as_ref())?;
     let key_ring = key_ring(&config, &aws, dir.as_ref())?;
+    let archive = Objects::connect(&config).context("archive.endpoint_url")?;
     let (dynamo, postgres, stores) = open_stores(&config, &aws, dir.as_ref()).await?;
     let app = App::new(
         config,
@@ -101,6 +103,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
             queue,
             admin_key,
             key_ring,
+            archive,
         },
     )?;
     Ok(Started { app, stores, dir })

@@ -15,6 +15,7 @@ pub mod health;
 pub mod page;
 pub mod problem;
 pub mod projects;
+pub mod recoveries;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -51,9 +52,16 @@ fn table() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(endpoints::test))
         .routes(routes!(endpoints::secret))
         .routes(routes!(endpoints::rotate_secret))
+        .routes(routes!(endpoints::stats::stats))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
         .routes(routes!(deliveries::retry))
+        .routes(routes!(recoveries::recover))
+        .routes(routes!(recoveries::replay_missing))
+        .routes(routes!(recoveries::retry))
+        .routes(routes!(recoveries::list))
+        .routes(routes!(recoveries::get))
+        .routes(routes!(recoveries::cancel))
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(projects::get))
         .routes(routes!(projects::create_key, projects::list_keys))
@@ -77,6 +85,7 @@ fn table() -> OpenApiRouter<Arc<App>> {
         (name = "events", description = "Publish events and look at them"),
         (name = "endpoints", description = "Where webhooks go"),
         (name = "deliveries", description = "What became of each event at each endpoint"),
+        (name = "recoveries", description = "Sending again, in bulk, what failed or never went"),
         (name = "projects", description = "Projects and their API keys; needs the admin key"),
         (name = "health", description = "Whether it is alive and ready"),
         (name = "docs", description = "This description, for machines and for people"),

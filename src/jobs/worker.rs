@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{STORES_MAX, guarded, ingest, poll, run, sweep};
+use super::{Done, STORES_MAX, archive, guarded, ingest, poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
@@ -15,6 +15,9 @@ use crate::queue::Queue;
 
 /// Between two repairs of the outbox.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Between two looks whether there is a day to archive.
+const ARCHIVE_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Starts the workers and the sweeper that `handlers` names. They end when
 /// `stop` is cancelled, each when its job in hand is done.
@@ -37,21 +40,28 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     if config.handles(Handler::Sweep) {
         tasks.spawn(sweep_often(app.clone(), stop.clone()));
         tasks.spawn(repair_often(app.clone(), stop.clone()));
+        if app.archive.is_some() {
+            tasks.spawn(archive_often(app.clone(), stop.clone()));
+        }
     }
     tasks
 }
 
-/// Runs what the queue holds, and what that enqueues, until it is empty; the
-/// jobs that failed. For tests and for a process about to end.
+/// Runs what the queue holds, and what that enqueues, until nothing of it may run
+/// at `now`; the jobs that failed. For tests and for a process about to end.
 pub async fn drain(app: &App, now: Timestamp) -> Vec<Error> {
     let queue = match &app.queue {
         Queue::Local(queue) => queue,
         Queue::Sqs(sqs) => return poll::drain(app, sqs, now).await,
     };
     let mut failed = Vec::new();
-    while let Some(mut taken) = queue.try_next() {
+    while let Some(mut taken) = queue.try_next(now) {
         let (job, trace) = taken.take();
-        failed.extend(run(app, job, trace.as_deref(), now).await.err());
+        match run(app, job, trace.as_deref(), now).await {
+            Ok(Done::Finished) => {}
+            Ok(Done::Later(later)) => taken.put_back(later.job, trace, later.wait),
+            Err(error) => failed.push(error),
+        }
     }
     failed
 }
@@ -63,7 +73,9 @@ async fn work(app: Arc<App>, stop: CancellationToken) {
     while let Some(mut taken) = stop.run_until_cancelled(queue.next()).await {
         let (job, trace) = taken.take();
         // A failure has been logged, and its work stays due.
-        let _ = run(&app, job, trace.as_deref(), app::now()).await;
+        if let Ok(Done::Later(later)) = run(&app, job, trace.as_deref(), app::now()).await {
+            taken.put_back(later.job, trace, later.wait);
+        }
     }
 }
 
@@ -117,6 +129,17 @@ async fn repeat<F: Future<Output = Result<Duration>>>(
             return;
         }
     }
+}
+
+async fn archive_often(app: Arc<App>, stop: CancellationToken) {
+    let step = || async {
+        match archive::plan(&app, app::now()).await? {
+            0 => {}
+            days => tracing::info!(days, "days to archive"),
+        }
+        Ok(ARCHIVE_INTERVAL)
+    };
+    repeat(&stop, "archive", (ARCHIVE_INTERVAL, STORES_MAX), step).await;
 }
 
 /// Logs a failure once, here where it is handled: the work stays due.

@@ -25,7 +25,7 @@ use super::retry::Schedule;
 use super::time::Time;
 
 /// Where a delivery stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = DeliveryState)]
 pub enum State {
@@ -91,8 +91,11 @@ pub struct Attempt {
 /// Attempts kept in a delivery; older ones are dropped, their count is kept.
 pub const ATTEMPTS_KEPT_MAX: usize = 12;
 
+/// How long a delivery to a disabled endpoint waits before it looks again.
+pub const DISABLED_HOLD: Duration = Duration::from_mins(15);
+
 /// How far a delivery is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Progress {
     /// Attempts made in all: also which attempt a queued message is about.
     pub made: u32,

@@ -3,16 +3,21 @@
 //! Called by every other layer; imports nothing of them. Where a rule needs the
 //! time or randomness, it takes them as parameters.
 
+pub mod breaker;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
+pub mod extras;
 pub mod filter;
 pub mod id;
 pub mod ingest;
 pub mod job;
 pub mod key;
+pub mod pace;
+pub mod recovery;
 pub mod retry;
 pub mod seal;
 pub mod signature;
 pub mod time;
+pub mod transition;
 pub mod view;

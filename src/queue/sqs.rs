@@ -56,7 +56,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// One of the queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
-    /// Jobs that find an event's endpoints.
+    /// Jobs that find an event's endpoints, and recoveries.
     FanOut,
     /// Jobs about one endpoint.
     Deliver,
@@ -71,7 +71,7 @@ impl Name {
     /// Where `job` goes.
     pub fn of(job: &Job) -> Self {
         match job {
-            Job::FanOut { .. } => Self::FanOut,
+            Job::FanOut { .. } | Job::Recover { .. } => Self::FanOut,
             Job::Deliver { .. } | Job::Disable { .. } => Self::Deliver,
         }
     }

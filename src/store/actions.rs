@@ -55,7 +55,7 @@ pub const SECRETS_MANAGER: &[Call] = &[call(
 /// Calls of DynamoDB, on the table; queries are made of its indexes too.
 pub const DYNAMODB: &[Call] = &[
     call("get_item", &["dynamodb:GetItem"], &[Api, Worker]),
-    call("batch_get_item", &["dynamodb:BatchGetItem"], &[Api]),
+    call("batch_get_item", &["dynamodb:BatchGetItem"], &[Api, Worker]),
     call("query", &["dynamodb:Query"], &[Api, Worker]),
     call("put_item", &["dynamodb:PutItem"], &[Api, Worker]),
     call("update_item", &["dynamodb:UpdateItem"], &[Api, Worker]),
@@ -107,6 +107,9 @@ pub const XRAY: &[&str] = &[
     "xray:PutTraceSegments",
 ];
 
+/// What writing the archive needs, on its bucket: a plain request, signed.
+pub const S3: &[&str] = &["s3:PutObject"];
+
 /// What Lambda itself does, with the function's role, for a queue it is mapped to.
 pub const SQS_MAPPING: &[&str] = &[
     "sqs:ChangeMessageVisibility",
@@ -123,7 +126,12 @@ pub fn of(role: Role) -> BTreeSet<&'static str> {
         Api | Worker => XRAY,
         Migrate | Laptop => &[],
     };
-    let actions = made.flat_map(|call| call.actions).chain(traces);
+    let archive = match role {
+        Worker => S3,
+        Api | Migrate | Laptop => &[],
+    };
+    let signed = traces.iter().chain(archive);
+    let actions = made.flat_map(|call| call.actions).chain(signed);
     actions.copied().collect()
 }
 

@@ -2,13 +2,15 @@
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio_postgres::Row;
 
-use super::data_plane::Gone;
+use super::data_plane::care::Word;
 use super::outbox::{self, Change, Kind};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
-use crate::model::endpoint::State;
+use crate::model::endpoint::{Care, State};
+use crate::model::extras::Shown;
 use crate::model::id::{EndpointId, ProjectId};
 
 /// An endpoint as people configured it.
@@ -28,6 +30,14 @@ pub struct Endpoint {
     pub tenant: Option<String>,
     /// Whether it takes events.
     pub state: State,
+    /// How it is called.
+    pub care: Care,
+    /// What its requests carry beside the signature: sealed, bound to its id.
+    pub extras_sealed: Option<Vec<u8>>,
+    /// What people may see of that.
+    pub extras_shown: Shown,
+    /// When it was last turned on.
+    pub enabled_at: Timestamp,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -38,7 +48,26 @@ pub struct Endpoint {
 
 impl Endpoint {
     fn read(row: &Row) -> Result<Self> {
+        let created_at = row.get("created_at");
+        let number = |name| {
+            let number: Option<i32> = row.get(name);
+            number.map(u32::try_from).transpose()
+        };
+        let shown: Value = row.get("extras_shown");
         Ok(Self {
+            care: Care {
+                rate_limit: number("rate_limit").map_err(Error::internal)?,
+                max_concurrency: number("max_concurrency").map_err(Error::internal)?,
+                body_format: row
+                    .get::<_, &str>("body_format")
+                    .parse()
+                    .map_err(Error::internal)?,
+            },
+            extras_sealed: row.get("extras_sealed"),
+            extras_shown: serde_json::from_value(shown).map_err(Error::internal)?,
+            enabled_at: row
+                .get::<_, Option<Timestamp>>("enabled_at")
+                .unwrap_or(created_at),
             id: row
                 .get::<_, String>("id")
                 .parse()
@@ -55,7 +84,7 @@ impl Endpoint {
                 .get::<_, &str>("state")
                 .parse()
                 .map_err(Error::internal)?,
-            created_at: row.get("created_at"),
+            created_at,
             updated_at: row.get("updated_at"),
             version: row.get("version"),
         })
@@ -86,8 +115,9 @@ pub struct SealedEndpoint {
 
 const CREATE: &str = "\
     insert into endpoints \
-        (id, project_id, url, description, event_types, tenant, state, created_at, updated_at) \
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $8)";
+        (id, project_id, url, description, event_types, tenant, state, created_at, updated_at, \
+        rate_limit, max_concurrency, body_format, extras_sealed, extras_shown, enabled_at) \
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, $13, $14)";
 
 const ADD_SECRET: &str = "\
     insert into endpoint_secrets (endpoint_id, number, sealed, created_at) \
@@ -102,6 +132,7 @@ const ADD_SECRET: &str = "\
 pub async fn create(postgres: &Postgres, endpoint: &Endpoint, sealed: &[u8]) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
+    let care = CareColumns::of(endpoint)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &endpoint.id.as_str(),
         &endpoint.project.as_str(),
@@ -111,6 +142,12 @@ pub async fn create(postgres: &Postgres, endpoint: &Endpoint, sealed: &[u8]) -> 
         &endpoint.tenant,
         &endpoint.state.as_str(),
         &endpoint.created_at,
+        &care.rate_limit,
+        &care.max_concurrency,
+        &endpoint.care.body_format.as_str(),
+        &endpoint.extras_sealed,
+        &care.shown,
+        &endpoint.enabled_at,
     ];
     tx.execute(CREATE, values).await.map_err(classify)?;
     let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
@@ -172,7 +209,8 @@ const LOCK: &str = "\
 
 const UPDATE: &str = "\
     update endpoints set url = $2, description = $3, event_types = $4, tenant = $5, state = $6, \
-        updated_at = $7, version = version + 1 \
+        updated_at = $7, version = version + 1, rate_limit = $8, max_concurrency = $9, \
+        body_format = $10, extras_sealed = $11, extras_shown = $12, enabled_at = $13 \
     where id = $1";
 
 /// Changes an endpoint as `change` says, one writer at a time; the change still
@@ -195,9 +233,14 @@ pub async fn update(
         .await
         .map_err(classify)?;
     let mut endpoint = Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)?;
+    let before = endpoint.state;
     change(&mut endpoint)?;
     endpoint.updated_at = now;
+    if endpoint.state == State::Enabled && before != State::Enabled {
+        endpoint.enabled_at = now;
+    }
     endpoint.version += 1;
+    let care = CareColumns::of(&endpoint)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &id.as_str(),
         &endpoint.url,
@@ -206,10 +249,34 @@ pub async fn update(
         &endpoint.tenant,
         &endpoint.state.as_str(),
         &now,
+        &care.rate_limit,
+        &care.max_concurrency,
+        &endpoint.care.body_format.as_str(),
+        &endpoint.extras_sealed,
+        &care.shown,
+        &endpoint.enabled_at,
     ];
     tx.execute(UPDATE, values).await.map_err(classify)?;
     let change = commit(tx, id).await?;
     Ok((endpoint, change))
+}
+
+/// What is of another type in PostgreSQL.
+struct CareColumns {
+    rate_limit: Option<i32>,
+    max_concurrency: Option<i32>,
+    shown: Value,
+}
+
+impl CareColumns {
+    fn of(endpoint: &Endpoint) -> Result<Self> {
+        let number = |number: Option<u32>| number.map(i32::try_from).transpose();
+        Ok(Self {
+            rate_limit: number(endpoint.care.rate_limit).map_err(Error::internal)?,
+            max_concurrency: number(endpoint.care.max_concurrency).map_err(Error::internal)?,
+            shown: serde_json::to_value(&endpoint.extras_shown).map_err(Error::internal)?,
+        })
+    }
 }
 
 const DELETE: &str = "\
@@ -295,23 +362,27 @@ pub async fn rotate_secret(
     commit(tx, id).await
 }
 
-const GONE: &str = "\
-    update endpoints set state = 'gone', updated_at = greatest(updated_at, $3), \
+const DISABLE: &str = "\
+    update endpoints set state = $4, updated_at = greatest(updated_at, $3), \
         version = version + 1 \
     where id = $1 and state = 'enabled' and version = $2";
 
-/// Notes that an endpoint answered 410, unless it has been changed since. None if
-/// there was nothing to change: a later version is projected by itself.
+/// Notes that the data plane disabled an endpoint, unless it has been changed
+/// since. None if there was nothing to change: a later version is projected by
+/// itself.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn mark_gone(postgres: &Postgres, id: &EndpointId, gone: Gone) -> Result<Option<Change>> {
+pub async fn mark_disabled(
+    postgres: &Postgres,
+    id: &EndpointId,
+    word: &Word,
+) -> Result<Option<Change>> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let marked = tx
-        .execute(GONE, &[&id.as_str(), &gone.version, &gone.at])
-        .await;
-    if marked.map_err(classify)? == 0 {
+    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+        &[&id.as_str(), &word.version, &word.at, &word.state.as_str()];
+    if tx.execute(DISABLE, values).await.map_err(classify)? == 0 {
         return Ok(None);
     }
     commit(tx, id).await.map(Some)
@@ -388,7 +459,7 @@ pub const STATEMENTS: &[&str] = &[
     FORGET_SECRETS,
     COUNT_SECRETS,
     BUMP,
-    GONE,
+    DISABLE,
     GET_ANY,
     SECRETS,
     CURRENT_SECRET,

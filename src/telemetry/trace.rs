@@ -113,6 +113,7 @@ impl Traces {
             Job::FanOut { .. } => "fan_out",
             Job::Deliver { .. } => "deliver",
             Job::Disable { .. } => "disable",
+            Job::Recover { .. } => "recover",
         };
         let mut span = on.begin(parent, true, SpanKind::Consumer, || kind.into());
         span.set("messaging.system", || on.messaging);
@@ -120,6 +121,10 @@ impl Traces {
         match job {
             Job::FanOut { event } => span.set("event.id", || event.to_string()),
             Job::Disable { endpoint } => span.set("endpoint.id", || endpoint.to_string()),
+            Job::Recover { recovery, page } => {
+                span.set("recovery.id", || recovery.to_string());
+                span.set("recovery.page", || i64::from(*page));
+            }
             Job::Deliver { delivery, made, .. } => {
                 span.set("event.id", || delivery.event().to_string());
                 span.set("delivery.id", || delivery.to_string());

@@ -20,6 +20,7 @@ use millrace::jobs::{sweep, worker};
 use millrace::model::seal::KeyRing;
 use millrace::queue::{Local, Queue};
 use millrace::store::dynamo::Dynamo;
+use millrace::store::objects::Objects;
 use millrace::store::postgres::Postgres;
 use millrace::store::secrets::{AdminKey, Held};
 use millrace::store::table;
@@ -58,18 +59,28 @@ fn app_with_key(
     postgres: Postgres,
     key: [u8; 32],
 ) -> Arc<App> {
-    let key_ring = KeyRing::generate("test", key).unwrap();
-    App::new(
-        config,
-        Parts {
-            dynamo: dynamo.clone(),
-            postgres,
-            queue,
-            admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
-            key_ring: Held::given(key_ring),
-        },
-    )
-    .unwrap()
+    App::new(config, parts(queue, dynamo, postgres, key)).unwrap()
+}
+
+fn parts(queue: Queue, dynamo: &Dynamo, postgres: Postgres, key: [u8; 32]) -> Parts {
+    Parts {
+        dynamo: dynamo.clone(),
+        postgres,
+        queue,
+        admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
+        key_ring: Held::given(KeyRing::generate("test", key).unwrap()),
+        archive: None,
+    }
+}
+
+fn app_with_archive(
+    config: Config,
+    dynamo: &Dynamo,
+    postgres: Postgres,
+    archive: Option<Objects>,
+) -> Arc<App> {
+    let parts = parts(local(&config), dynamo, postgres, [7; 32]);
+    App::new(config, Parts { archive, ..parts }).unwrap()
 }
 
 /// The defaults, with short outbound timeouts, and endpoints on loopback allowed
@@ -84,11 +95,30 @@ pub fn config() -> Config {
     Config::from_toml(&format!("{delivery}{database}")).unwrap()
 }
 
+/// A PostgreSQL that does not answer.
+fn nowhere() -> Postgres {
+    // Port 1 is reserved and refuses at once.
+    postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable", 1)
+}
+
+/// Puts an application together that is not to reach any store.
+pub fn unstarted(config: Config) -> anyhow::Result<Arc<App>> {
+    let parts = Parts {
+        dynamo: stores::dynamo(),
+        postgres: nowhere(),
+        queue: local(&config),
+        archive: None,
+        admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
+        key_ring: Held::given(KeyRing::generate("test", [7; 32]).unwrap()),
+    };
+    App::new(config, parts)
+}
+
 /// Runs a test on the shared runtime, if there are stores to run it on.
 pub fn run(test: impl Future<Output = ()>) {
     static SKIPPED: Once = Once::new();
     match stores::lacking() {
-        None => RUNTIME.block_on(test),
+        None => RUNTIME.block_on(Box::pin(test)),
         Some(name) => SKIPPED.call_once(|| {
             // Past the test runner's capture: it must be seen.
             let why = format!("skipped: all tests on stores, as {name} is not set");
@@ -131,6 +161,17 @@ impl Harness {
         postgres: Postgres,
     ) -> Self {
         let app = app(config, queue, &dynamo, postgres);
+        Self::begin(app, dynamo).await
+    }
+
+    /// One that archives what is about to expire.
+    pub async fn archiving(config: Config, archive: Option<Objects>) -> Self {
+        let dynamo = stores::dynamo();
+        let app = app_with_archive(config, &dynamo, shared_postgres().await, archive);
+        Self::begin(app, dynamo).await
+    }
+
+    async fn begin(app: Arc<App>, dynamo: Dynamo) -> Self {
         table::create_if_missing(&app.dynamo).await.unwrap();
         let mut harness = Self::on(app, dynamo);
         (harness.project, harness.key) = harness.new_project(&ALL_SCOPES).await;
@@ -203,9 +244,11 @@ impl Harness {
     }
 
     pub fn without_postgres_on(&self, queue: Queue) -> Self {
-        // Port 1 is reserved and refuses at once.
-        let nowhere = postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable", 1);
-        self.beside(app(config(), queue, &self.dynamo, nowhere))
+        self.beside(app(config(), queue, &self.dynamo, nowhere()))
+    }
+
+    pub fn without_postgres_and_with(&self, config: Config, archive: Option<Objects>) -> Self {
+        self.beside(app_with_archive(config, &self.dynamo, nowhere(), archive))
     }
 
     fn beside(&self, app: Arc<App>) -> Self {

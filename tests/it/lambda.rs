@@ -279,7 +279,7 @@ fn a_batch_runs_jobs_and_names_only_what_failed() {
         let Queue::Local(queue) = &lambda.harness.app.queue else {
             unreachable!()
         };
-        let (job, _) = queue.try_next().unwrap().take();
+        let (job, _) = queue.try_next(millrace::app::now()).unwrap().take();
         let job = match job {
             Job::Deliver { delivery, made, .. } => Job::Deliver {
                 delivery,
@@ -319,6 +319,37 @@ fn a_batch_runs_jobs_and_names_only_what_failed() {
             receiver.received().len(),
             1,
             "a message that comes again does nothing"
+        );
+    });
+}
+
+#[test]
+fn a_batch_runs_a_page_of_a_recovery() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let harness = &lambda.harness;
+        let receiver = Receiver::start([]).await;
+        harness.publish("a").await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
+        let since = json!({ "since": "2020-01-01T00:00:00Z" });
+        let answer = harness.post(&format!("{path}/replay-missing"), since).await;
+        let recovery = answer.expect(StatusCode::ACCEPTED);
+        let Queue::Local(queue) = &harness.app.queue else {
+            unreachable!()
+        };
+        let (job, _) = queue.try_next(millrace::app::now()).unwrap().take();
+        let sent = Envelope { job, trace: None }.to_json();
+        let records = json!({"Records": [message("m", DELIVER_ARN, &sent)]});
+        let answer = lambda.invoke(&records).await.unwrap();
+        assert_eq!(answer, json!({"batchItemFailures": []}));
+        harness.drain().await;
+        assert_eq!(receiver.received().len(), 1);
+        let path = format!("/v1/recoveries/{}", recovery["id"].as_str().unwrap());
+        let shown = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(
+            (&shown["state"], &shown["resent"]),
+            (&json!("done"), &json!(1))
         );
     });
 }

@@ -42,7 +42,7 @@ fn all() -> Vec<(String, String)> {
 }
 
 /// The layers, the lowest first: each may import itself and those before it.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "error",
     "config",
     "model",
@@ -50,6 +50,7 @@ const LAYERS: [&str; 12] = [
     "store",
     "telemetry",
     "queue",
+    "care",
     "app",
     "accept",
     "notices",

@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archive;
 #[cfg(feature = "embedded")]
 mod binary;
+mod care;
 mod conformance;
 mod contract;
 mod database;
@@ -24,12 +26,17 @@ mod process;
 mod projects;
 mod races;
 mod receiver;
+mod recoveries;
 #[cfg(feature = "embedded")]
 mod remote;
 #[cfg(feature = "embedded")]
 mod restore;
 mod schema;
+#[cfg(feature = "embedded")]
+mod security;
 mod sqs;
 mod stores;
 mod telemetry;
+mod tls;
+mod transitions;
 mod webhooks;

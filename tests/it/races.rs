@@ -9,7 +9,7 @@ use millrace::jobs::sweep;
 use millrace::model::endpoint::State;
 use millrace::model::event;
 use millrace::model::id::{EndpointId, ProjectId};
-use millrace::store::data_plane::Gone;
+use millrace::store::data_plane::care::{Reason, Word};
 use millrace::store::{endpoints, outbox};
 use millrace::{accept, app};
 use serde_json::{Value, json};
@@ -147,16 +147,24 @@ fn a_word_is_not_taken_back_for_an_older_one() {
         let project = harness.project.parse().unwrap();
         let plane = &harness.app.plane;
         let (at, version) = (app::now(), 1);
-        let gone = Gone { version, at };
-        let disabled = plane.disable_gone(&project, &endpoint, gone, at).await;
+        let called = (&endpoint, version);
+        let disabled = plane.disable(&project, called, Reason::Gone, at, at).await;
         assert!(disabled.unwrap());
-        plane
-            .forget_gone(&endpoint, Gone { version: 0, at })
-            .await
-            .unwrap();
-        assert_eq!(plane.gone(&endpoint).await.unwrap(), Some(gone));
-        plane.forget_gone(&endpoint, gone).await.unwrap();
-        assert_eq!(plane.gone(&endpoint).await.unwrap(), None);
+        let gone = Word {
+            version,
+            at,
+            state: State::Gone,
+            project: Some(project),
+            failing_since: None,
+        };
+        let older = Word {
+            version: 0,
+            ..gone.clone()
+        };
+        plane.forget_word(&endpoint, &older).await.unwrap();
+        assert_eq!(plane.word(&endpoint).await.unwrap(), Some(gone.clone()));
+        plane.forget_word(&endpoint, &gone).await.unwrap();
+        assert_eq!(plane.word(&endpoint).await.unwrap(), None);
     });
 }
 

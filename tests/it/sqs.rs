@@ -272,6 +272,38 @@ fn a_trace_goes_on_through_both_queues() {
 }
 
 #[test]
+fn a_recovery_goes_through_the_queue_page_by_page() {
+    run(async {
+        let Some(queues) = Queues::new().await else {
+            return;
+        };
+        let mut config = config();
+        config.delivery.retry_schedule = vec![Duration::ZERO];
+        config.recovery.per_second_max = 2;
+        let harness = Harness::with_queue(config, queues.queue()).await;
+        let receiver = Receiver::start(vec![Reply::Status(500); 5]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        for _ in 0..5 {
+            harness.publish("a").await;
+        }
+        harness.drain().await;
+        let path = format!("/v1/endpoints/{}/recover", endpoint["id"].as_str().unwrap());
+        let body = json!({ "since": "2020-01-01T00:00:00Z" });
+        let recovery = harness.post(&path, body).await.expect(StatusCode::ACCEPTED);
+        let path = format!("/v1/recoveries/{}", recovery["id"].as_str().unwrap());
+        let begun = Instant::now();
+        work(&harness, "the recovery is done", async || {
+            let shown = harness.get(&path).await.expect(StatusCode::OK);
+            shown["state"] == "done" && receiver.received().len() == 10
+        })
+        .await;
+        assert!(begun.elapsed() > 2 * SOON, "no faster than two a second");
+        assert_eq!(harness.get(&path).await.json["resent"], 5);
+        until("the queues are empty", async || queues.is_empty().await).await;
+    });
+}
+
+#[test]
 fn a_wide_event_fans_out_in_batches() {
     run(async {
         let Some(queues) = Queues::new().await else {

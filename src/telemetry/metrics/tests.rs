@@ -105,6 +105,8 @@ fn a_line_of_everything_fits_the_format() {
         &metrics.duplicates,
         &metrics.delivered,
         &metrics.failed,
+        &metrics.held,
+        &metrics.breakers_opened,
     ] {
         counter.add_one();
     }
@@ -117,6 +119,7 @@ fn a_line_of_everything_fits_the_format() {
     }
     metrics.backlog.see(7);
     metrics.backlog.see(3);
+    metrics.breakers_open.see(2);
     let document = checked(&line(&metrics).unwrap());
     let names: Vec<&str> = document["_aws"]["CloudWatchMetrics"][0]["Metrics"]
         .as_array()
@@ -124,7 +127,7 @@ fn a_line_of_everything_fits_the_format() {
         .iter()
         .map(|metric| metric["Name"].as_str().unwrap())
         .collect();
-    assert_eq!(names.len(), 7);
+    assert_eq!(names.len(), 10);
     assert_eq!(document["backlog"], 7);
     let lag = &document["delivery_lag_ms"];
     assert_eq!(lag["Values"].as_array().unwrap().len(), BUCKETS);
