@@ -237,19 +237,25 @@ resource "aws_cloudwatch_metric_alarm" "alb_5xx" {
 
 # Sums over several things of a kind: `of` maps an id to a metric of one.
 locals {
+  # The table's name is in all of them, an index's in its own.
+  throttled = merge(
+    { table = { TableName = local.table_name } },
+    { for index in local.table.indexes : replace(index.name, "/[^a-z0-9]/", "_") => { TableName = local.table_name, GlobalSecondaryIndexName = index.name } },
+  )
+
+  # Apart, for an alarm may look at ten metrics.
   sum_alarms = {
-    table-throttles = {
-      text      = "DynamoDB throttles the table or an index."
+    table-read-throttles = {
+      text      = "DynamoDB throttles reads of the table or an index."
       namespace = "AWS/DynamoDB"
       above     = 10
-      of = merge([
-        for index in concat([null], [for index in local.table.indexes : index.name]) : {
-          for kind in ["Read", "Write"] : "${lower(kind)}_${index == null ? "table" : replace(index, "/[^a-z0-9]/", "_")}" => {
-            metric     = "${kind}ThrottleEvents"
-            dimensions = merge({ TableName = local.table_name }, index == null ? {} : { GlobalSecondaryIndexName = index })
-          }
-        }
-      ]...)
+      of        = { for id, dimensions in local.throttled : id => { metric = "ReadThrottleEvents", dimensions = dimensions } }
+    }
+    table-write-throttles = {
+      text      = "DynamoDB throttles writes of the table or an index."
+      namespace = "AWS/DynamoDB"
+      above     = 10
+      of        = { for id, dimensions in local.throttled : id => { metric = "WriteThrottleEvents", dimensions = dimensions } }
     }
     nat-ports = {
       text      = "A NAT gateway cannot open more connections to one address: webhooks fail."

@@ -84,6 +84,10 @@ locals {
     [for group in aws_lb_target_group.api : { arn = group.arn, weight = local.lambda ? 100 - var.lambda_traffic_percent : 100 }],
     [for group in aws_lb_target_group.lambda : { arn = group.arn, weight = local.fargate ? var.lambda_traffic_percent : 100 }],
   )
+
+  # One is named as such; of several each gets its share.
+  shared_targets = length(local.targets) > 1 && local.on_aws.weighted_targets
+  only_target    = local.shared_targets ? null : local.targets[0].arn
 }
 
 resource "aws_lb_listener" "https" {
@@ -94,15 +98,31 @@ resource "aws_lb_listener" "https" {
   ssl_policy        = "ELBSecurityPolicy-TLS13-1-2-2021-06"
   certificate_arn   = var.certificate_arn
 
+  # With CloudFront, cloudfront.tf has the rule for what comes from it; the rest is
+  # refused.
   default_action {
-    type = "forward"
+    type = var.cloudfront ? "fixed-response" : "forward"
 
-    forward {
-      dynamic "target_group" {
-        for_each = local.targets
-        content {
-          arn    = target_group.value.arn
-          weight = target_group.value.weight
+    dynamic "fixed_response" {
+      for_each = var.cloudfront ? [1] : []
+      content {
+        status_code  = "403"
+        content_type = "text/plain"
+        message_body = "Not by this way."
+      }
+    }
+
+    target_group_arn = var.cloudfront ? null : local.only_target
+
+    dynamic "forward" {
+      for_each = !var.cloudfront && local.shared_targets ? [1] : []
+      content {
+        dynamic "target_group" {
+          for_each = local.targets
+          content {
+            arn    = target_group.value.arn
+            weight = target_group.value.weight
+          }
         }
       }
     }
@@ -136,14 +156,18 @@ resource "aws_lb_listener" "http" {
   protocol          = "HTTP"
 
   default_action {
-    type = "forward"
+    type             = "forward"
+    target_group_arn = local.only_target
 
-    forward {
-      dynamic "target_group" {
-        for_each = local.targets
-        content {
-          arn    = target_group.value.arn
-          weight = target_group.value.weight
+    dynamic "forward" {
+      for_each = local.shared_targets ? [1] : []
+      content {
+        dynamic "target_group" {
+          for_each = local.targets
+          content {
+            arn    = target_group.value.arn
+            weight = target_group.value.weight
+          }
         }
       }
     }
@@ -157,7 +181,8 @@ resource "aws_s3_bucket" "access_logs" {
   #checkov:skip=CKV_AWS_18:this is the bucket of access logs; logging its own access would go round in a circle
   #checkov:skip=CKV_AWS_144:access logs are not worth a copy in another region
   #checkov:skip=CKV2_AWS_62:nothing acts on the arrival of an access log
-  bucket        = "${local.prefix}-access-logs-${local.account_id}-${var.region}"
+  # At most 24 + 6 + 12 + 1 characters and the region's, of 63.
+  bucket        = "${local.prefix}-logs-${local.account_id}-${var.region}"
   force_destroy = !var.deletion_protection
 }
 

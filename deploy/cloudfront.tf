@@ -15,6 +15,67 @@ data "aws_cloudfront_response_headers_policy" "security" {
   name  = "Managed-SecurityHeadersPolicy"
 }
 
+# --- How the load balancer knows this distribution -------------------------
+
+# CloudFront's addresses are everybody's: any distribution could have this load
+# balancer as its origin, and with it get round the web ACL. So this one sends a
+# secret header and the listener refuses what comes without it. AWS makes the
+# secret; only the first answer is kept. It is in the state, as is everything that
+# CloudFront is told; it opens nothing but this way.
+data "aws_secretsmanager_random_password" "origin" {
+  for_each            = var.cloudfront ? toset(var.cloudfront_origin_secrets) : []
+  password_length     = 48
+  exclude_punctuation = true
+}
+
+resource "terraform_data" "origin_secret" {
+  for_each = var.cloudfront ? toset(var.cloudfront_origin_secrets) : []
+  input    = data.aws_secretsmanager_random_password.origin[each.key].random_password
+
+  lifecycle {
+    ignore_changes = [input]
+  }
+}
+
+locals {
+  origin_header  = "X-Millrace-Origin"
+  origin_secrets = [for name in var.cloudfront_origin_secrets : sensitive(terraform_data.origin_secret[name].output) if var.cloudfront]
+}
+
+# The one way in: what the default action would be without CloudFront.
+resource "aws_lb_listener_rule" "cloudfront" {
+  count        = var.cloudfront && var.certificate_arn != null ? 1 : 0
+  listener_arn = aws_lb_listener.https[0].arn
+  priority     = 1
+
+  condition {
+    http_header {
+      http_header_name = local.origin_header
+      values           = local.origin_secrets
+    }
+  }
+
+  action {
+    type             = "forward"
+    target_group_arn = local.only_target
+
+    dynamic "forward" {
+      for_each = local.shared_targets ? [1] : []
+      content {
+        dynamic "target_group" {
+          for_each = local.targets
+          content {
+            arn    = target_group.value.arn
+            weight = target_group.value.weight
+          }
+        }
+      }
+    }
+  }
+}
+
+# --- The distribution ------------------------------------------------------
+
 resource "aws_cloudfront_distribution" "main" {
   #checkov:skip=CKV_AWS_86:the load balancer behind it logs every request, and nothing is cached
   #checkov:skip=CKV_AWS_305:an API has no default document
@@ -33,6 +94,11 @@ resource "aws_cloudfront_distribution" "main" {
   origin {
     origin_id   = "alb"
     domain_name = aws_lb.main.dns_name
+
+    custom_header {
+      name  = local.origin_header
+      value = local.origin_secrets[0]
+    }
 
     # The Host header is passed on, so the load balancer's certificate is
     # checked against domain_name.

@@ -47,13 +47,25 @@ locals {
     MILLRACE_RETENTION_DAYS       = tostring(var.retention_days)
     MILLRACE_ARCHIVE__BUCKET      = join("", aws_s3_bucket.archive[*].bucket)
     MILLRACE_TELEMETRY__TRACES    = var.tracing && local.on_aws.xray ? "xray" : "off"
+
+    # Of the traces begun here. X-Ray's sampling rules are for its own SDKs.
+    MILLRACE_TELEMETRY__SAMPLE_RATIO = tostring(var.trace_sampling_percent / 100)
   })
 
   task_environment = merge(local.app_environment, {
     AWS_REGION                    = var.region
     MILLRACE_HTTP__LISTEN         = "0.0.0.0:8080"
     MILLRACE_HTTP__IDLE_TIMEOUT_S = tostring(local.http_keep_alive_s)
-  })
+  }, local.emulated_environment)
+
+  # What `millrace migrate` checks before it starts: it looks at the table, and the
+  # key ring is only named.
+  migrate_environment = merge(local.database_environment, {
+    AWS_REGION                    = var.region
+    MILLRACE_HANDLERS             = jsonencode(["sweep"])
+    MILLRACE_DYNAMODB__TABLE      = local.table_name
+    MILLRACE_KEY_RING__SECRET_ARN = local.key_ring_secret_arn
+  }, local.emulated_environment)
 
   services = {
     api = {
@@ -151,7 +163,7 @@ resource "aws_ecs_task_definition" "migrate" {
     command      = ["migrate"]
     portMappings = []
     environment = [
-      for key, value in merge(local.database_environment, { AWS_REGION = var.region }) :
+      for key, value in local.migrate_environment :
       { name = key, value = value }
     ]
     logConfiguration = {
@@ -230,5 +242,6 @@ resource "aws_ecs_service" "main" {
     aws_iam_role_policy.execution,
     aws_lb_listener.https,
     aws_lb_listener.http,
+    aws_lb_listener_rule.cloudfront,
   ]
 }

@@ -15,7 +15,7 @@ locals {
     backup_vault_lock = !var.emulated
     # No saved queries in CloudWatch Logs.
     query_definitions = !var.emulated
-    # No X-Ray API: no group, no sampling rule, and tasks run with traces off.
+    # No X-Ray API: no group, and tasks run with traces off.
     xray = !var.emulated
     # Security group rules that name an AWS prefix list come back without it, so
     # that every later plan wants to replace them. Traffic to S3 and DynamoDB is
@@ -28,7 +28,18 @@ locals {
     # No managed password of a DB instance (of a cluster there is one): a plain
     # secret stands in for it, which the test fills.
     managed_secret = !var.emulated || var.aurora
+    # A function made of an image runs only in a container, which the emulator would
+    # need Docker for; a zip runs as a process. The function is the same otherwise:
+    # role, environment, queues, schedule, alias.
+    image_functions = !var.emulated
+    # A listener forwards to one target group, without weights: with both ways of
+    # hosting that is the api tasks', whatever lambda_traffic_percent says.
+    weighted_targets = !var.emulated
   }
+
+  # Where the emulator and the PostgreSQL beside it are, which only the test knows;
+  # and that webhooks may go to loopback, where the test receives them.
+  emulated_environment = var.emulated ? var.emulated_environment : {}
 }
 
 resource "aws_secretsmanager_secret" "database_stand_in" {

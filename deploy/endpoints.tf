@@ -56,6 +56,35 @@ resource "aws_vpc_endpoint" "s3" {
   })
 }
 
+# What goes through each interface endpoint: the code's own calls, and ECS's when it
+# starts a task. Wildcards end names that begin with this stack's.
+locals {
+  pull_actions = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+  code_actions = distinct(flatten([for role in keys(local.task_groups) : local.actions[role]]))
+
+  endpoint_actions = {
+    "ecr.api"      = concat(["ecr:GetAuthorizationToken"], local.pull_actions)
+    "ecr.dkr"      = concat(["ecr:GetAuthorizationToken"], local.pull_actions)
+    logs           = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    secretsmanager = [for action in local.code_actions : action if startswith(action, "secretsmanager:")]
+    sqs            = [for action in local.code_actions : action if startswith(action, "sqs:")]
+    xray           = [for action in local.code_actions : action if startswith(action, "xray:")]
+  }
+
+  own_arn = { for service in ["logs", "secretsmanager", "sqs"] : service => "arn:${local.partition}:${service}:${var.region}:${local.account_id}" }
+  endpoint_resources = {
+    # A login is for the whole registry.
+    "ecr.api" = ["*"]
+    "ecr.dkr" = ["*"]
+    logs      = [for group in aws_cloudwatch_log_group.app : "${group.arn}:*"]
+    # RDS chooses the name of the database's.
+    secretsmanager = ["${local.own_arn.secretsmanager}:secret:${local.prefix}/*", "${local.own_arn.secretsmanager}:secret:rds!*"]
+    sqs            = ["${local.own_arn.sqs}:${local.prefix}-*"]
+    # X-Ray has no resources to name.
+    xray = ["*"]
+  }
+}
+
 resource "aws_vpc_endpoint" "interface" {
   for_each            = var.interface_endpoints
   vpc_id              = aws_vpc.main.id
@@ -73,8 +102,8 @@ resource "aws_vpc_endpoint" "interface" {
       Sid       = "ThisAccount"
       Effect    = "Allow"
       Principal = "*"
-      Action    = "*"
-      Resource  = "*"
+      Action    = local.endpoint_actions[each.key]
+      Resource  = local.endpoint_resources[each.key]
       Condition = { StringEquals = { "aws:PrincipalAccount" = local.account_id } }
     }]
   })

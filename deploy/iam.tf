@@ -26,16 +26,24 @@ locals {
     TableAndIndexes = [local.table_arn, "${local.table_arn}/index/*"]
     Queues          = [for name in keys(local.queues) : aws_sqs_queue.main[name].arn]
     # Ingest is written to by AWS's services, not by the code.
-    JobQueues = [aws_sqs_queue.main["fan_out"].arn, aws_sqs_queue.main["deliver"].arn, aws_sqs_queue.dead["parked"].arn]
+    JobQueues = [aws_sqs_queue.main["fan_out"].arn, aws_sqs_queue.main["deliver"].arn]
     Secrets   = [local.database_secret_arn, local.key_ring_secret_arn, local.admin_key_secret_arn]
     # X-Ray has no resources to name.
     Traces  = ["*"]
     Archive = local.archive_object_arns
   }
 
-  # The migration reads one secret and looks at the table.
+  # Where a role's differ: what takes jobs also parks what it cannot use, what has
+  # no HTTP needs no admin key, and the migration reads one secret and looks at the
+  # table.
+  parking_queues = concat(local.scopes.JobQueues, [aws_sqs_queue.dead["parked"].arn])
   scopes_of_role = {
-    for role in keys(local.task_groups) : role => role == "migrate" ? { Secrets = [local.database_secret_arn], Table = [local.table_arn] } : local.scopes
+    for role, scopes in {
+      api     = local.scopes
+      worker  = merge(local.scopes, { JobQueues = local.parking_queues, Secrets = [local.database_secret_arn, local.key_ring_secret_arn] })
+      lambda  = merge(local.scopes, { JobQueues = local.parking_queues })
+      migrate = { Secrets = [local.database_secret_arn], Table = [local.table_arn] }
+    } : role => scopes if contains(keys(local.task_groups), role)
   }
 
   # Services through which a role may use the data key. The code never calls
@@ -67,8 +75,7 @@ resource "aws_iam_role" "task" {
         Action    = "sts:AssumeRole"
         Principal = { Service = "${each.key == "lambda" ? "lambda" : "ecs-tasks"}.${local.dns_suffix}" }
       },
-      # Lambda does not say on whose behalf it assumes a role.
-      each.key == "lambda" ? {} : local.ecs_confused_deputy,
+      each.key == "lambda" ? local.own_account_if_told : local.ecs_confused_deputy,
     )]
   })
 }
@@ -115,6 +122,12 @@ locals {
       StringEquals = { "aws:SourceAccount" = local.account_id }
       ArnLike      = { "aws:SourceArn" = "arn:${local.partition}:ecs:${var.region}:${local.account_id}:*" }
     }
+  }
+
+  # AWS does not document that Lambda and RDS Proxy say on whose behalf they assume
+  # a role: where they do, it must be this account.
+  own_account_if_told = {
+    Condition = { StringEqualsIfExists = { "aws:SourceAccount" = local.account_id } }
   }
 }
 
@@ -228,11 +241,11 @@ resource "aws_iam_role" "proxy" {
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
+    Statement = [merge({
       Effect    = "Allow"
       Action    = "sts:AssumeRole"
       Principal = { Service = "rds.${local.dns_suffix}" }
-    }]
+    }, local.own_account_if_told)]
   })
 }
 
@@ -354,7 +367,8 @@ resource "aws_iam_role" "backup" {
 }
 
 # AWS's own lists for its own service: they change as AWS Backup does, and a
-# copy kept here would one day fail a restore.
+# copy kept here would one day fail a restore. tests/lint_iam.py lists them as the
+# only managed policies.
 resource "aws_iam_role_policy_attachment" "backup" {
   for_each   = toset(["AWSBackupServiceRolePolicyForBackup", "AWSBackupServiceRolePolicyForRestores"])
   role       = aws_iam_role.backup.name

@@ -8,13 +8,18 @@ resource "aws_lambda_function" "main" {
   function_name = local.prefix
   description   = "Millrace: HTTP, queues and the sweep"
   role          = aws_iam_role.task["lambda"].arn
-  package_type  = "Image"
-  image_uri     = local.image
+  package_type  = local.on_aws.image_functions ? "Image" : "Zip"
+  image_uri     = local.on_aws.image_functions ? local.image : null
   architectures = [var.cpu_architecture == "ARM64" ? "arm64" : "x86_64"]
   memory_size   = var.lambda_memory_mib
   timeout       = var.lambda_timeout_s
   publish       = true
   kms_key_arn   = aws_kms_key.data.arn
+
+  # On an emulator only, as emulated.tf says.
+  filename = local.on_aws.image_functions ? null : "${path.module}/function.zip"
+  runtime  = local.on_aws.image_functions ? null : "provided.al2023"
+  handler  = local.on_aws.image_functions ? null : "bootstrap"
 
   reserved_concurrent_executions = var.lambda_reserved_concurrency
 
@@ -22,7 +27,10 @@ resource "aws_lambda_function" "main" {
     variables = merge(local.app_environment, {
       MILLRACE_HANDLERS       = jsonencode(["http", "fan_out", "deliver", "ingest", "sweep", "meter"])
       MILLRACE_DATABASE__HOST = aws_db_proxy.main[0].endpoint
-    })
+      # The proxy's certificate is of Amazon's public authorities, not of RDS's own:
+      # empty means the public ones.
+      MILLRACE_DATABASE__CA_FILE = ""
+    }, local.emulated_environment)
   }
 
   vpc_config {

@@ -111,7 +111,7 @@ output "environment_of_tasks" {
   description = "Environment variables of each kind of process, as the task definitions and the function have them."
   value = merge(
     { for name, service in local.fargate_services : name => merge(local.task_environment, { MILLRACE_HANDLERS = jsonencode(service.handlers) }) },
-    { migrate = merge(local.database_environment, { AWS_REGION = var.region }) },
+    { migrate = local.migrate_environment },
     { for function in aws_lambda_function.main : "lambda" => function.environment[0].variables },
   )
 }

@@ -97,6 +97,18 @@ variable "emulated" {
   nullable    = false
 }
 
+variable "emulated_environment" {
+  description = "With emulated = true: what tasks and function are told beside, such as the emulator's URL."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.emulated_environment) : startswith(name, "MILLRACE_")])
+    error_message = "emulated_environment may hold the application's own variables: set only names that begin with MILLRACE_."
+  }
+}
+
 variable "deletion_protection" {
   description = "Protect the table, the database and the load balancer from deletion, and take a last snapshot of the database. Set it to false and apply before a destroy."
   type        = bool
@@ -159,8 +171,8 @@ variable "interface_endpoints" {
   nullable    = false
 
   validation {
-    condition     = length(setsubtract(var.interface_endpoints, ["ecr.api", "ecr.dkr", "kms", "lambda", "logs", "monitoring", "secretsmanager", "sqs", "sts", "xray"])) == 0
-    error_message = "interface_endpoints may hold ecr.api, ecr.dkr, kms, lambda, logs, monitoring, secretsmanager, sqs, sts and xray: set only these."
+    condition     = length(setsubtract(var.interface_endpoints, ["ecr.api", "ecr.dkr", "logs", "secretsmanager", "sqs", "xray"])) == 0
+    error_message = "interface_endpoints may hold ecr.api, ecr.dkr, logs, secretsmanager, sqs and xray, the services that tasks call: set only these."
   }
 }
 
@@ -247,6 +259,18 @@ variable "cloudfront" {
   type        = bool
   default     = false
   nullable    = false
+}
+
+variable "cloudfront_origin_secrets" {
+  description = "Names of the secrets by which the load balancer knows this CloudFront distribution. All are accepted, the first is sent; README.md has their rotation."
+  type        = list(string)
+  default     = ["1"]
+  nullable    = false
+
+  validation {
+    condition     = length(var.cloudfront_origin_secrets) >= 1 && length(var.cloudfront_origin_secrets) <= 2 && length(distinct(var.cloudfront_origin_secrets)) == length(var.cloudfront_origin_secrets)
+    error_message = "cloudfront_origin_secrets must be one name, or two while rotating: set something like [\"1\"], then [\"1\", \"2\"], then [\"2\", \"1\"], then [\"2\"]."
+  }
 }
 
 variable "cloudfront_certificate_arn" {
@@ -648,7 +672,7 @@ variable "tracing" {
 }
 
 variable "trace_sampling_percent" {
-  description = "Share of requests that are traced, 0 to 100, beside the first one of each second."
+  description = "Share of the traces begun in Millrace that are kept, 0 to 100 (MILLRACE_TELEMETRY__SAMPLE_RATIO). A request that brings a trace keeps that one's decision; on Lambda, AWS decides: the first one of each second and 5 %."
   type        = number
   default     = 5
   nullable    = false

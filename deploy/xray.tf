@@ -1,22 +1,9 @@
-# X-Ray: what is traced, and a group to look at this stack's traces alone.
+# X-Ray: a group to look at this stack's traces alone. How many are kept is the
+# application's own decision (MILLRACE_TELEMETRY__SAMPLE_RATIO in ecs.tf): it sends
+# OTLP and asks for no sampling rule, hence there is none here.
 #
 # Traces arrive over OTLP, which an account has to allow once (Transaction
 # Search): README.md has the command. The policy it needs is here.
-
-resource "aws_xray_sampling_rule" "main" {
-  count          = var.tracing && local.on_aws.xray ? 1 : 0
-  rule_name      = local.prefix
-  priority       = 1000
-  version        = 1
-  reservoir_size = 1
-  fixed_rate     = var.trace_sampling_percent / 100
-  service_name   = "millrace*"
-  service_type   = "*"
-  host           = "*"
-  http_method    = "*"
-  url_path       = "*"
-  resource_arn   = "*"
-}
 
 resource "aws_xray_group" "main" {
   count             = var.tracing && local.on_aws.xray ? 1 : 0

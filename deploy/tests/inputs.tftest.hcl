@@ -383,6 +383,33 @@ run "retention_none" {
   }
 }
 
+run "ingest_project_by_name" {
+  command         = plan
+  expect_failures = [var.ingest_project]
+
+  variables {
+    ingest_project = "prod"
+  }
+}
+
+run "cloudfront_origin_secrets_three" {
+  command         = plan
+  expect_failures = [var.cloudfront_origin_secrets]
+
+  variables {
+    cloudfront_origin_secrets = ["1", "2", "3"]
+  }
+}
+
+run "emulated_environment_of_another" {
+  command         = plan
+  expect_failures = [var.emulated_environment]
+
+  variables {
+    emulated_environment = { PATH = "/tmp" }
+  }
+}
+
 run "dead_letter_at_once" {
   command         = plan
   expect_failures = [var.dead_letter_after]

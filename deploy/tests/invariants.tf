@@ -92,6 +92,18 @@ check "edge" {
     error_message = "CloudFront must speak TLS on both sides and have the web ACL."
   }
   assert {
+    condition     = alltrue([for listener in aws_lb_listener.https : one(listener.default_action).type == (var.cloudfront ? "fixed-response" : "forward")]) && alltrue([for listener in aws_lb_listener.https : one(one(listener.default_action).fixed_response).status_code == "403" if var.cloudfront])
+    error_message = "With CloudFront, the load balancer must refuse what no rule lets in."
+  }
+  assert {
+    condition     = length(aws_lb_listener_rule.cloudfront) == (var.cloudfront ? 1 : 0) && alltrue([for rule in aws_lb_listener_rule.cloudfront : one(one(rule.condition).http_header).http_header_name == local.origin_header && toset(one(one(rule.condition).http_header).values) == toset(local.origin_secrets)])
+    error_message = "With CloudFront, the one rule must ask for the secret header."
+  }
+  assert {
+    condition     = alltrue([for distribution in aws_cloudfront_distribution.main : [for header in one(distribution.origin).custom_header : header.name] == [local.origin_header] && [for header in one(distribution.origin).custom_header : header.value] == [local.origin_secrets[0]]])
+    error_message = "CloudFront must send the secret header."
+  }
+  assert {
     condition     = !var.cloudfront || length(aws_vpc_security_group_ingress_rule.alb) == 0
     error_message = "With CloudFront, nothing else may reach the load balancer."
   }
@@ -150,32 +162,145 @@ check "compute" {
     error_message = "A queue must hide a message for six times the function's timeout."
   }
   assert {
-    condition     = alltrue(flatten([for kind, variables in { app = local.app_environment, tasks = local.task_environment, database = local.database_environment } : [for name, value in variables : !can(regex("(?i)password|secret_value", name))]]))
+    condition     = alltrue([for function in aws_lambda_function.main : one(function.environment).variables["MILLRACE_DATABASE__HOST"] == aws_db_proxy.main[0].endpoint && one(function.environment).variables["MILLRACE_DATABASE__CA_FILE"] == ""])
+    error_message = "The function must reach the database through the proxy, whose certificate is of a public authority."
+  }
+  assert {
+    condition = alltrue([
+      for name, value in { MILLRACE_DYNAMODB__TABLE = local.table_name, MILLRACE_KEY_RING__SECRET_ARN = local.key_ring_secret_arn, MILLRACE_DATABASE__SECRET_ARN = local.database_secret_arn } :
+      { for pair in jsondecode(aws_ecs_task_definition.migrate.container_definitions)[0].environment : pair.name => pair.value }[name] == value
+    ])
+    error_message = "The migration must be told what the configuration demands of it."
+  }
+  assert {
+    condition     = tonumber(local.app_environment["MILLRACE_TELEMETRY__SAMPLE_RATIO"]) == var.trace_sampling_percent / 100
+    error_message = "trace_sampling_percent must reach the application."
+  }
+  assert {
+    condition     = alltrue(flatten([for kind, variables in { app = local.app_environment, tasks = local.task_environment, migrate = local.migrate_environment } : [for name, value in variables : !can(regex("(?i)password|secret_value", name))]]))
     error_message = "No secret may be in the environment, only ARNs."
   }
 }
 
+# Each role's trust as a whole, so that nothing can be added to it unseen.
 check "trust" {
   assert {
     condition = alltrue([
-      for kind, role in aws_iam_role.task :
-      jsondecode(role.assume_role_policy).Statement[0].Principal == { Service = kind == "lambda" ? "lambda.amazonaws.com" : "ecs-tasks.amazonaws.com" }
+      for kind, role in aws_iam_role.task : jsondecode(role.assume_role_policy) == {
+        Version = "2012-10-17"
+        Statement = [{
+          Effect    = "Allow"
+          Action    = "sts:AssumeRole"
+          Principal = { Service = "ecs-tasks.amazonaws.com" }
+          Condition = {
+            StringEquals = { "aws:SourceAccount" = "123456789012" }
+            ArnLike      = { "aws:SourceArn" = "arn:aws:ecs:${var.region}:123456789012:*" }
+          }
+        }]
+      } if kind != "lambda"
     ])
-    error_message = "A task's role must be assumed by ECS alone, the function's by Lambda alone."
+    error_message = "A task's role must be assumed by this account's ECS alone."
   }
   assert {
     condition = alltrue([
-      for role in concat([for kind, role in aws_iam_role.task : role if kind != "lambda"], [aws_iam_role.execution, aws_iam_role.flow, aws_iam_role.backup, aws_iam_role.database_monitoring]) :
-      jsondecode(role.assume_role_policy).Statement[0].Condition.StringEquals["aws:SourceAccount"] == local.account_id
+      for kind, role in aws_iam_role.task : jsondecode(role.assume_role_policy) == {
+        Version = "2012-10-17"
+        Statement = [{
+          Effect    = "Allow"
+          Action    = "sts:AssumeRole"
+          Principal = { Service = "lambda.amazonaws.com" }
+          Condition = { StringEqualsIfExists = { "aws:SourceAccount" = "123456789012" } }
+        }]
+      } if kind == "lambda"
     ])
-    error_message = "A service must assume a role for this account only."
+    error_message = "The function's role must be assumed by Lambda alone."
+  }
+  assert {
+    condition = jsondecode(aws_iam_role.execution.assume_role_policy) == {
+      Version = "2012-10-17"
+      Statement = [{
+        Effect    = "Allow"
+        Action    = "sts:AssumeRole"
+        Principal = { Service = "ecs-tasks.amazonaws.com" }
+        Condition = {
+          StringEquals = { "aws:SourceAccount" = "123456789012" }
+          ArnLike      = { "aws:SourceArn" = "arn:aws:ecs:${var.region}:123456789012:*" }
+        }
+      }]
+    }
+    error_message = "The execution role must be assumed by this account's ECS alone."
   }
   assert {
     condition = alltrue([
-      for role in aws_iam_role.ci :
-      jsondecode(role.assume_role_policy).Statement[0].Condition.StringEquals["token.actions.githubusercontent.com:sub"] == "repo:${var.github_repository}:environment:${var.environment}"
+      for role in aws_iam_role.proxy : jsondecode(role.assume_role_policy) == {
+        Version = "2012-10-17"
+        Statement = [{
+          Effect    = "Allow"
+          Action    = "sts:AssumeRole"
+          Principal = { Service = "rds.amazonaws.com" }
+          Condition = { StringEqualsIfExists = { "aws:SourceAccount" = "123456789012" } }
+        }]
+      }
     ])
-    error_message = "The pipeline's role must be for one environment of one repository."
+    error_message = "The proxy's role must be assumed by RDS alone."
+  }
+  assert {
+    condition = jsondecode(aws_iam_role.database_monitoring.assume_role_policy) == {
+      Version = "2012-10-17"
+      Statement = [{
+        Effect    = "Allow"
+        Action    = "sts:AssumeRole"
+        Principal = { Service = "monitoring.rds.amazonaws.com" }
+        Condition = { StringEquals = { "aws:SourceAccount" = "123456789012" } }
+      }]
+    }
+    error_message = "The monitoring role must be assumed by RDS's monitoring of this account alone."
+  }
+  assert {
+    condition = jsondecode(aws_iam_role.flow.assume_role_policy) == {
+      Version = "2012-10-17"
+      Statement = [{
+        Effect    = "Allow"
+        Action    = "sts:AssumeRole"
+        Principal = { Service = "vpc-flow-logs.amazonaws.com" }
+        Condition = {
+          StringEquals = { "aws:SourceAccount" = "123456789012" }
+          ArnLike      = { "aws:SourceArn" = "arn:aws:ec2:${var.region}:123456789012:vpc-flow-log/*" }
+        }
+      }]
+    }
+    error_message = "The flow logs' role must be assumed by this account's VPC flow logs alone."
+  }
+  assert {
+    condition = jsondecode(aws_iam_role.backup.assume_role_policy) == {
+      Version = "2012-10-17"
+      Statement = [{
+        Effect    = "Allow"
+        Action    = "sts:AssumeRole"
+        Principal = { Service = "backup.amazonaws.com" }
+        Condition = { StringEquals = { "aws:SourceAccount" = "123456789012" } }
+      }]
+    }
+    error_message = "The backup role must be assumed by this account's AWS Backup alone."
+  }
+  assert {
+    condition = alltrue([
+      for role in aws_iam_role.ci : jsondecode(role.assume_role_policy) == {
+        Version = "2012-10-17"
+        Statement = [{
+          Effect    = "Allow"
+          Action    = "sts:AssumeRoleWithWebIdentity"
+          Principal = { Federated = "arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com" }
+          Condition = {
+            StringEquals = {
+              "token.actions.githubusercontent.com:aud" = "sts.amazonaws.com"
+              "token.actions.githubusercontent.com:sub" = "repo:${var.github_repository}:environment:${var.environment}"
+            }
+          }
+        }]
+      }
+    ])
+    error_message = "The pipeline's role must be for one environment of one repository, and for STS."
   }
 }
 
@@ -198,14 +323,25 @@ check "least_privilege" {
     error_message = "A task's role must have the actions that actions.json lists, but for the archive's without one, and no other."
   }
   assert {
+    condition     = alltrue([for endpoint in concat([aws_vpc_endpoint.dynamodb, aws_vpc_endpoint.s3], values(aws_vpc_endpoint.interface)) : alltrue([for statement in jsondecode(endpoint.policy).Statement : alltrue([for action in statement.Action : !strcontains(action, "*")])])])
+    error_message = "An endpoint must let through the actions that are used, not all."
+  }
+  assert {
     condition     = alltrue(flatten([for kind, policy in aws_iam_role_policy.task : [for statement in jsondecode(policy.policy).Statement : contains(keys(statement), "Condition") if anytrue([for action in statement.Action : startswith(action, "kms:")])]]))
     error_message = "A key may be used through a service only."
   }
 }
 
+check "alarms" {
+  assert {
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.sum : length([for query in alarm.metric_query : query if length(query.metric) > 0]) <= 10])
+    error_message = "An alarm may look at ten metrics, as CloudWatch allows."
+  }
+}
+
 check "names" {
   assert {
-    condition     = alltrue([for name in concat([aws_lb.main.name], aws_lb_target_group.api[*].name, aws_lb_target_group.lambda[*].name) : length(name) <= 32]) && alltrue([for role in concat(values(aws_iam_role.task), [aws_iam_role.execution, aws_iam_role.database_monitoring]) : length(role.name) <= 64]) && length(aws_s3_bucket.access_logs.bucket) <= 63 && alltrue([for cache in aws_elasticache_replication_group.main : length(cache.replication_group_id) <= 40])
+    condition     = alltrue([for name in concat([aws_lb.main.name], aws_lb_target_group.api[*].name, aws_lb_target_group.lambda[*].name) : length(name) <= 32]) && alltrue([for role in concat(values(aws_iam_role.task), aws_iam_role.proxy, aws_iam_role.ci, [aws_iam_role.execution, aws_iam_role.database_monitoring, aws_iam_role.flow, aws_iam_role.backup]) : length(role.name) <= 64]) && length(aws_s3_bucket.access_logs.bucket) <= 63 && alltrue([for cache in aws_elasticache_replication_group.main : length(cache.replication_group_id) <= 40])
     error_message = "A name is longer than AWS allows."
   }
 }

@@ -1,11 +1,12 @@
 """Lints every IAM document of an applied stack.
 
-Usage: lint_iam.py STATE.json — `terraform show -json` of the applied state, where
-all ARNs are known. Every policy of a role goes through parliament (is it
+Usage: lint_iam.py STATE.json ACTIONS.json — `terraform show -json` of the applied
+state, where all ARNs are known, and the actions that the code calls. Every policy of a role goes through parliament (is it
 grammatical, do actions, resources and conditions fit each other) and
 cloudsplaining (escalation, exfiltration, infrastructure modification); every
-document, resource policies and trusts included, through the rules below. Exits 1
-with a line for each finding.
+document, resource policies and trusts included, through the rules below. What the
+roles of tasks and function may do is held against what the code calls, both ways.
+Exits 1 with a line for each finding.
 
 An exception is listed in EXCEPTIONS with its reason, and one that no longer
 occurs is a finding too.
@@ -26,6 +27,12 @@ EXCEPTIONS = {
     ("execution", "cloudsplaining", "CredentialsExposure"): "pulling an image needs a registry login, which AWS gives for the whole registry",
     ("lambda", "parliament", "RESOURCE_MISMATCH"): "Lambda's documentation asks for network interfaces as */*: it checks before it has one to name",
     ("lambda", "parliament", "UNKNOWN_CONDITION_FOR_ACTION"): "lambda:SourceFunctionArn is in every call a function's code makes, to any service",
+}
+
+# (role, managed policy): reason. No other managed policy may be attached.
+ATTACHED = {
+    ("backup", "AWSBackupServiceRolePolicyForBackup"): "AWS's own list for its own service: it grows with AWS Backup, and a copy of it would one day fail a backup",
+    ("backup", "AWSBackupServiceRolePolicyForRestores"): "likewise, for a restore",
 }
 
 DOCUMENTS = {
@@ -113,12 +120,49 @@ def lint_resource_policy(document):
                 yield "rule", "ConfusedDeputy", json.dumps(statement)
 
 
+def lint_attachment(role, arn):
+    """A managed policy is somebody else's list of actions."""
+    if (role, arn.split("/")[-1]) not in ATTACHED or not arn.startswith("arn:aws:iam::aws:policy/service-role/"):
+        yield "rule", "ManagedPolicy", arn
+
+
+def lint_calls(role, document, wanted):
+    """The policy of a task or the function has what the code calls, and no more."""
+    given = set()
+    for statement in document["Statement"]:
+        if statement["Sid"] == "KeysThroughServices":
+            # Not the code's calls: those of services on its behalf.
+            if set(statement["Action"]) != {"kms:Decrypt", "kms:GenerateDataKey"} or set(statement["Condition"]) != {"StringEquals"}:
+                yield "rule", "Keys", json.dumps(statement)
+            continue
+        given |= set(listed(statement["Action"]))
+        for arn in listed(statement["Resource"]):
+            service = "xray" if arn == "*" else arn.split(":")[2]
+            if any(action.split(":")[0] != service for action in listed(statement["Action"])):
+                yield "rule", "OtherService", json.dumps(statement)
+    for action in sorted(wanted - given):
+        yield "rule", "MissingAction", action
+    for action in sorted(given - wanted):
+        yield "rule", "UnusedAction", action
+
+
 def main():
-    state = json.load(open(sys.argv[1]))
+    state, actions = json.load(open(sys.argv[1])), json.load(open(sys.argv[2]))
+    # Without the archive's bucket there is nothing to name for this one.
+    archive = any(resource["type"] == "aws_s3_bucket" and resource["name"] == "archive" for resource in resources(state["values"]["root_module"]))
+    of_archive = set() if archive else {"s3:PutObject"}
     prefix = state["values"]["outputs"]["ecs"]["value"]["cluster"]
     region = state["values"]["outputs"]["region"]["value"]
-    documents, used, wrong = 0, set(), []
+    documents, used, attached, wrong, called = 0, set(), set(), [], set()
+
+    def named(name):
+        return name.removeprefix(f"{prefix}-").removesuffix(f"-{region}")
+
     for resource in resources(state["values"]["root_module"]):
+        if resource["type"] in ("aws_iam_role_policy_attachment", "aws_iam_policy_attachment", "aws_iam_user_policy_attachment"):
+            role, arn = named(resource["values"].get("role") or ""), resource["values"]["policy_arn"]
+            attached.add((role, arn.split("/")[-1]))
+            wrong += [f"{resource['address']}: {tool}: {finding}: {detail}" for tool, finding, detail in lint_attachment(role, arn)]
         for attribute in DOCUMENTS.get(resource["type"], []):
             text = resource["values"].get(attribute)
             if not text:
@@ -126,11 +170,14 @@ def main():
             documents += 1
             document = json.loads(text)
             owner = resource["values"].get("role") or resource["address"]
-            owner = owner.removeprefix(f"{prefix}-").removesuffix(f"-{region}")
+            owner = named(owner)
             if attribute == "assume_role_policy":
                 findings = lint_trust(document)
             elif resource["type"] in ("aws_iam_role_policy", "aws_iam_policy"):
-                findings = lint_role_policy(owner, document)
+                findings = list(lint_role_policy(owner, document))
+                if resource["address"].startswith("aws_iam_role_policy.task["):
+                    called.add(owner)
+                    findings += lint_calls(owner, document, set(actions[owner]) - of_archive)
             else:
                 findings = lint_resource_policy(document)
             for tool, finding, detail in findings:
@@ -138,8 +185,13 @@ def main():
                     used.add((owner, tool, finding))
                 else:
                     wrong.append(f"{resource['address']}: {tool}: {finding}: {detail}")
-    wrong += [f"exception no longer needed: {key}" for key in EXCEPTIONS.keys() - used]
-    print("\n".join(wrong) or f"iam: {documents} documents without a finding, {len(used)} exceptions")
+    # A variant without the function has none of its role's findings.
+    there = {key for key in EXCEPTIONS if key[0] in called | {"ci", "execution"}}
+    wrong += [f"exception no longer needed: {key}" for key in there - used]
+    wrong += [f"managed policy no longer attached: {key}" for key in ATTACHED.keys() - attached]
+    if not called >= {"migrate"}:
+        wrong.append("no policy of a task was found")
+    print("\n".join(wrong) or f"iam: {documents} documents without a finding, {len(used)} exceptions; {', '.join(sorted(called))} as the code calls")
     sys.exit(bool(wrong))
 
 

@@ -38,12 +38,33 @@ override_resource {
   values = { arn = "arn:aws:sqs:eu-west-1:123456789012:ingest", url = "https://queues/ingest" }
 }
 
+override_resource {
+  target = aws_sqs_queue.dead["parked"]
+  values = { arn = "arn:aws:sqs:eu-west-1:123456789012:parked", url = "https://queues/parked" }
+}
+
 run "fargate" {
+  # Told apart, to see who may read which.
+  override_resource {
+    target = aws_secretsmanager_secret.main["admin_key"]
+    values = { arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:admin-key" }
+  }
+
   assert {
     condition = [
       for statement in jsondecode(aws_iam_role_policy.task["api"].policy).Statement : statement.Resource if contains(statement.Action, "sqs:SendMessage")
     ] == [["arn:aws:sqs:eu-west-1:123456789012:fan-out", "arn:aws:sqs:eu-west-1:123456789012:deliver"]]
     error_message = "The api must send to fan_out and deliver only."
+  }
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.task["worker"].policy).Statement : statement.Resource if contains(statement.Action, "sqs:SendMessage")
+    ] == [["arn:aws:sqs:eu-west-1:123456789012:fan-out", "arn:aws:sqs:eu-west-1:123456789012:deliver", "arn:aws:sqs:eu-west-1:123456789012:parked"]]
+    error_message = "The worker must send to fan_out, deliver and parked only."
+  }
+  assert {
+    condition     = { for role in ["api", "worker"] : role => contains(flatten([for statement in jsondecode(aws_iam_role_policy.task[role].policy).Statement : statement.Resource if statement.Sid == "Secrets"]), "arn:aws:secretsmanager:eu-west-1:123456789012:secret:admin-key") } == { api = true, worker = false }
+    error_message = "Of the two, only the api may read the admin key."
   }
   assert {
     condition     = !contains(flatten([for statement in jsondecode(aws_iam_role_policy.task["api"].policy).Statement : statement.Action]), "sqs:ReceiveMessage")
@@ -105,6 +126,16 @@ run "both" {
   assert {
     condition     = aws_lambda_function.main[0].environment[0].variables["MILLRACE_DATABASE__HOST"] == aws_db_proxy.main[0].endpoint
     error_message = "The function must reach the database through the proxy."
+  }
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.task["lambda"].policy).Statement : statement.Resource if contains(statement.Action, "sqs:SendMessage")
+    ] == [["arn:aws:sqs:eu-west-1:123456789012:fan-out", "arn:aws:sqs:eu-west-1:123456789012:deliver", "arn:aws:sqs:eu-west-1:123456789012:parked"]]
+    error_message = "The function must send to fan_out, deliver and parked only."
+  }
+  assert {
+    condition     = aws_lambda_function.main[0].package_type == "Image" && aws_lambda_function.main[0].filename == null
+    error_message = "Outside an emulator the function must be made of the image."
   }
   assert {
     condition     = !contains(keys(aws_lambda_function.main[0].environment[0].variables), "AWS_REGION")
@@ -204,6 +235,24 @@ run "dev" {
   assert {
     condition     = length(aws_lb_listener.http) == 1
     error_message = "Without a certificate, dev must serve HTTP."
+  }
+}
+
+# The longest name, environment and region there are: invariants.tf has the limits.
+run "longest_names" {
+  variables {
+    name              = "abcdefghijklmnop"
+    environment       = "staging"
+    region            = "ap-southeast-1"
+    certificate_arn   = "arn:aws:acm:ap-southeast-1:123456789012:certificate/mock"
+    hosting           = "both"
+    elasticache       = true
+    github_repository = "acme/millrace"
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket.access_logs.bucket) <= 63 && length(aws_s3_bucket.access_logs.bucket) >= 57
+    error_message = "The bucket's name must fit, and this run must try the longest."
   }
 }
 

@@ -1,4 +1,4 @@
-"""template.yaml against what the code says of its table and of the build."""
+"""template.yaml against what the code says of its table, its calls and the build."""
 import json
 import pathlib
 import tomllib
@@ -37,7 +37,34 @@ def main():
     types = {key["name"]: key["type"] for part in parts for key in part}
     assert {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]} == types
     print("ok   template.yaml has the table of src/store/table.json")
+    calls(template)
     build(template)
+
+
+# What SAM lets a function do that is mapped to a queue.
+OF_MAPPED_QUEUES = {"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
+
+
+def calls(template):
+    """The function's statements are what the code calls: no more, no less, and
+    only tracing is not of things that are named."""
+    wanted = set(json.loads((ROOT / "deploy/actions.json").read_text())["lambda"])
+    assert OF_MAPPED_QUEUES <= wanted
+    (policy,) = template["Resources"]["Function"]["Properties"]["Policies"]
+    given = []
+    for statement in policy["Statement"]:
+        # One that depends on a parameter is looked at as if it applied.
+        statement = statement.get("Fn::If", [None, statement])[1]
+        assert statement["Effect"] == "Allow" and "NotAction" not in statement and "NotResource" not in statement, statement
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        given += actions
+        services = {action.split(":")[0] for action in actions}
+        assert len(services) == 1, f"one statement for several services: {services}"
+        assert (statement["Resource"] == "*") == (services == {"xray"}), statement
+    assert len(given) == len(set(given)), sorted(given)
+    missing, unused = wanted - OF_MAPPED_QUEUES - set(given), set(given) - (wanted - OF_MAPPED_QUEUES)
+    assert not missing and not unused, f"template.yaml lacks {missing}, and the code does not call {unused}"
+    print("ok   template.yaml allows what deploy/actions.json lists")
 
 
 def build(template):

@@ -1,0 +1,3 @@
+# As dev.tfvars has it: no certificate, one NAT gateway, no interface endpoint.
+
+environment = "dev"
