@@ -105,7 +105,9 @@ impl Endpoint {
             "max_concurrency": self.care.max_concurrency,
             "body_format": self.care.body_format.as_str(),
             // Names alone: no value of a header, no credential.
-            "extras": self.extras_shown,
+            "header_names": self.extras_shown.headers,
+            "auth_type": self.extras_shown.auth,
+            "client_certificate_sha256": self.extras_shown.certificate_sha256,
         })
     }
 }

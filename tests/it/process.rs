@@ -287,7 +287,7 @@ fn handlers_say_what_a_process_does_and_a_drain_says_that_it_ends() {
         let data = tempfile::tempdir().unwrap();
         let receiver = Receiver::start([]).await;
         // A process that only takes events in delivers none.
-        let grace = ("MILLRACE_HTTP__DRAIN_GRACE_S", "3");
+        let grace = ("MILLRACE_HTTP__DRAIN_GRACE_S", "8");
         let mut api = Served::start(data.path(), &[("MILLRACE_HANDLERS", "http"), grace]);
         let key = first_key(&api.greeting).unwrap();
         create_endpoint(&api, &key, &receiver.url).await;
@@ -306,7 +306,7 @@ fn handlers_say_what_a_process_does_and_a_drain_says_that_it_ends() {
         assert_eq!(draining["status"], "draining", "{draining}");
         // Whoever has not heard of it is served.
         publish(&api, &key, "second").await.unwrap();
-        assert_eq!(api.wait(Duration::from_secs(20)), Some(0));
+        assert_eq!(api.wait(Duration::from_secs(40)), Some(0));
         assert!(receiver.received().is_empty(), "nobody was to deliver");
 
         // And one that works serves its health alone.
