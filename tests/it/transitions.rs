@@ -135,7 +135,7 @@ async fn win(harness: &Harness, id: &DeliveryId, seen: i64, until: i64) -> bool 
     };
     // A lease that is not doubled, so that it ends at `until` exactly.
     let now = at(until) - std::time::Duration::from_secs(1) * (1 << found.swept().min(6));
-    let job = due::win(dynamo, found, now, std::time::Duration::from_secs(1)).await;
+    let job = due::win(dynamo, found, now, (std::time::Duration::from_secs(1), 0)).await;
     job.unwrap().is_some()
 }
 
