@@ -117,8 +117,12 @@ fn an_endpoint_is_called_with_its_own_certificate_and_no_other() {
         assert_eq!(attempt(&harness, &event, &with).await["status"], 200);
         for refused in [&without, &other] {
             let attempt = attempt(&harness, &event, refused).await;
+            assert_eq!(attempt["status"], Value::Null);
             let error = attempt["error"].as_str().unwrap();
-            assert!(error.starts_with("TLS failed: "), "{error}");
+            // In TLS 1.3 the receiver refuses when the handshake is over on this side;
+            // its reason may be lost with the connection.
+            let expected = error.starts_with("TLS failed: ") || error.contains("closed");
+            assert!(expected, "{error}");
         }
 
         // What is shown is no secret, and taking the certificate away is enough.
