@@ -27,6 +27,14 @@ test-stores:
 test-python *arguments:
     tests/python/run {{ arguments }}
 
+# Every fault of the fault suite, or those named
+chaos *arguments:
+    tests/chaos/run {{ arguments }}
+
+# schemathesis on the served OpenAPI document
+explore *arguments:
+    tests/python/explore {{ arguments }}
+
 # Write the inline snapshots anew (needs cargo-insta); review the difference
 snapshots:
     cargo insta test --accept
