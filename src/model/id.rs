@@ -103,6 +103,10 @@ id!(
     KeyId, "key_", RANDOM_LEN
 );
 id!(
+    /// A meter: one way to count events.
+    MeterId, "mtr_", RANDOM_LEN
+);
+id!(
     /// One event to one endpoint: `dlv_`, the event's suffix, the endpoint's suffix.
     DeliveryId, "dlv_", EVENT_LEN + RANDOM_LEN
 );
@@ -117,7 +121,7 @@ macro_rules! random {
         }
     )*};
 }
-random!(ProjectId, EndpointId, KeyId);
+random!(ProjectId, EndpointId, KeyId, MeterId);
 
 impl EventId {
     /// The id of the event that `project` publishes as `id` from `source`.

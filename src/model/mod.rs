@@ -3,6 +3,7 @@
 //! Called by every other layer; imports nothing of them. Where a rule needs the
 //! time or randomness, it takes them as parameters.
 
+pub mod decimal;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
@@ -11,8 +12,12 @@ pub mod id;
 pub mod ingest;
 pub mod job;
 pub mod key;
+pub mod meter;
+pub mod pointer;
 pub mod retry;
+pub mod scalar;
 pub mod seal;
 pub mod signature;
 pub mod time;
 pub mod view;
+pub mod window;
