@@ -16,6 +16,8 @@ use crate::model::event::Event;
 use crate::model::filter::RESERVED_PREFIX;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::{Carried, Job};
+use crate::model::meter::{self, Metered};
+use crate::model::view::View;
 use crate::store::events::{self, Accepted, INLINE_DELIVERIES_MAX, NewEvent, Plan};
 
 /// What the publisher is told.
@@ -30,7 +32,8 @@ pub struct Receipt {
 /// Keeps a publisher's event and enqueues its deliveries.
 ///
 /// Again with the same content it changes nothing and says so. Cost: one write,
-/// or one transaction with the deliveries of up to 25 matching endpoints.
+/// or one transaction with what meters read of it and the deliveries of up to 25
+/// matching endpoints.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a reserved type; [`Error::Conflict`] when the event is
@@ -49,8 +52,8 @@ pub async fn accept(
             "the prefix \"millrace.\" is reserved",
         ));
     }
-    let endpoints = matching(app, project, event).await;
-    keep(app, project, event, endpoints.as_deref(), now).await
+    let found = found(app, project, event, now).await;
+    keep(app, project, event, found, now).await
 }
 
 /// Keeps an event that Millrace itself publishes, for every endpoint whose filter
@@ -64,29 +67,51 @@ pub async fn accept_own(
     event: &Event,
     now: Timestamp,
 ) -> Result<Receipt> {
-    let endpoints = matching(app, project, event).await;
-    keep(app, project, event, endpoints.as_deref(), now).await
+    let found = found(app, project, event, now).await;
+    keep(app, project, event, found, now).await
 }
 
-/// The endpoints the event is for, unless that cannot be known now.
-async fn matching(app: &App, project: &ProjectId, event: &Event) -> Option<Vec<EndpointId>> {
-    match app.plane.view(project).await {
-        // What cannot be read may match: the fan-out waits until it can be.
-        Ok(view) if !view.targets.unreadable().is_empty() => None,
-        Ok(view) => {
-            let matching = view.targets.matching(event.event_type(), event.tenant());
-            Some(matching.map(|target| target.id.clone()).collect())
-        }
+/// What a project's configuration makes of an event.
+#[derive(Default)]
+struct Found {
+    /// The endpoints it is for, unless that cannot be known now.
+    endpoints: Option<Vec<EndpointId>>,
+    /// What meters read of it, unless that cannot be known now.
+    metered: Option<Metered>,
+}
+
+async fn found(app: &App, project: &ProjectId, event: &Event, now: Timestamp) -> Found {
+    let view = match app.plane.view(project).await {
+        Ok(view) => view,
         // The event can be kept without knowing whom it is for.
         Err(error) => {
             tracing::warn!(%error, "endpoints unknown at accept: left to the fan-out");
-            None
+            return Found::default();
         }
+    };
+    let targets = &view.targets;
+    let matching = targets.matching(event.event_type(), event.tenant());
+    Found {
+        // What cannot be read may match: the fan-out waits until it can be.
+        endpoints: targets
+            .unreadable()
+            .is_empty()
+            .then(|| matching.map(|target| target.id.clone()).collect()),
+        metered: Some(metered(app, &view, event, now)),
+    }
+}
+
+/// What the meters of `view` read of an event that arrived at `received`.
+pub fn metered(app: &App, view: &View, event: &Event, received: Timestamp) -> Metered {
+    let late_max = app.config.meters.late_max();
+    Metered {
+        at: meter::counted_at(event.time(), received, late_max),
+        readings: view.readings(event),
     }
 }
 
 /// Keeps an event of Millrace's own that is for one endpoint, whatever its
-/// filter says.
+/// filter says. No meter counts it.
 ///
 /// # Errors
 /// As [`accept`].
@@ -97,21 +122,21 @@ pub async fn accept_for(
     endpoint: &EndpointId,
     now: Timestamp,
 ) -> Result<Receipt> {
-    keep(
-        app,
-        project,
-        event,
-        Some(std::slice::from_ref(endpoint)),
-        now,
-    )
-    .await
+    let found = Found {
+        endpoints: Some(vec![endpoint.clone()]),
+        metered: Some(Metered {
+            at: now,
+            readings: vec![],
+        }),
+    };
+    keep(app, project, event, found, now).await
 }
 
 async fn keep(
     app: &App,
     project: &ProjectId,
     event: &Event,
-    endpoints: Option<&[EndpointId]>,
+    found: Found,
     now: Timestamp,
 ) -> Result<Receipt> {
     let id = EventId::derive(project, event.source(), event.id());
@@ -122,9 +147,10 @@ async fn keep(
         event,
         received: now,
         expires,
+        metered: found.metered,
     };
     let due = app.queue.due(now, Duration::ZERO);
-    let plan = match endpoints {
+    let plan = match found.endpoints.as_deref() {
         Some(endpoints) if endpoints.len() <= INLINE_DELIVERIES_MAX => Plan::Inline(endpoints, due),
         _ => Plan::FanOut(due),
     };

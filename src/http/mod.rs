@@ -12,6 +12,7 @@ pub mod endpoints;
 pub mod events;
 pub mod extract;
 pub mod health;
+pub mod meters;
 pub mod page;
 pub mod problem;
 pub mod projects;
@@ -54,6 +55,10 @@ fn table() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
         .routes(routes!(deliveries::retry))
+        .routes(routes!(meters::create, meters::list))
+        .routes(routes!(meters::get, meters::update, meters::delete))
+        .routes(routes!(meters::usage::usage))
+        .routes(routes!(meters::backfill::start, meters::backfill::progress))
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(projects::get))
         .routes(routes!(projects::create_key, projects::list_keys))
@@ -77,6 +82,7 @@ fn table() -> OpenApiRouter<Arc<App>> {
         (name = "events", description = "Publish events and look at them"),
         (name = "endpoints", description = "Where webhooks go"),
         (name = "deliveries", description = "What became of each event at each endpoint"),
+        (name = "meters", description = "What is counted for billing and metrics"),
         (name = "projects", description = "Projects and their API keys; needs the admin key"),
         (name = "health", description = "Whether it is alive and ready"),
         (name = "docs", description = "This description, for machines and for people"),

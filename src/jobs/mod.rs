@@ -4,10 +4,12 @@
 //! attempt at delivery alone may reach its endpoint twice. Each takes `now` as a
 //! parameter. An error means that the work stays due and is taken up again.
 
+pub mod backfill;
 pub mod deliver;
 pub mod disable;
 pub mod fan_out;
 pub mod ingest;
+pub mod meter;
 mod poll;
 pub mod sweep;
 pub mod worker;

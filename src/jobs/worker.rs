@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{ingest, poll, run, sweep};
+use super::{ingest, meter, poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::Error;
 use crate::queue::Queue;
 
+/// Between two looks for usage that is no longer needed.
+const TIDY_INTERVAL: Duration = Duration::from_hours(1);
 /// Between two repairs of the outbox.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,10 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     if config.handles(Handler::Sweep) {
         tasks.spawn(sweep_often(app.clone(), stop.clone()));
         tasks.spawn(repair_often(app.clone(), stop.clone()));
+    }
+    if config.handles(Handler::Meter) {
+        tasks.spawn(meter_often(app.clone(), stop.clone()));
+        tasks.spawn(tidy_often(app.clone(), stop.clone()));
     }
     tasks
 }
@@ -107,6 +113,36 @@ async fn repair_often(app: Arc<App>, stop: CancellationToken) {
             Ok(0) => {}
             Ok(changes) => tracing::info!(changes, "control-plane changes projected late"),
             Err(error) => report("sweep", "outbox", &error),
+        }
+    }
+}
+
+async fn meter_often(app: Arc<App>, stop: CancellationToken) {
+    loop {
+        let more = match meter::meter(&app, app::now()).await {
+            Ok(looked) => looked.more && looked.found > 0,
+            Err(error) => {
+                report("meter", "due", &error);
+                false
+            }
+        };
+        let pause = if more {
+            Duration::from_millis(10)
+        } else {
+            app.config.meters.interval
+        };
+        let paused = stop.run_until_cancelled(tokio::time::sleep(pause));
+        if paused.await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn tidy_often(app: Arc<App>, stop: CancellationToken) {
+    let pause = || stop.run_until_cancelled(tokio::time::sleep(TIDY_INTERVAL));
+    while pause().await.is_some() {
+        if let Err(error) = meter::tidy(&app, app::now()).await {
+            report("meter", "tidy", &error);
         }
     }
 }

@@ -1,10 +1,12 @@
-//! What the data plane knows of the configuration: API keys and endpoints, in
-//! DynamoDB and for a moment in memory.
+//! What the data plane knows of the configuration: API keys, endpoints and meters,
+//! in DynamoDB and for a moment in memory.
 //!
 //! Written by the outbox after each change, and by the delivery that is answered
 //! 410; read by every request and job. Reads are cached for `cache.ttl_s`, which
 //! bounds how long another instance acts on what has changed; a write through
 //! this instance is seen by it at once.
+
+mod meters;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -134,11 +136,17 @@ impl DataPlane {
 
     async fn read_view(&self, project: &ProjectId) -> Result<Arc<View>> {
         let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
+        let mut meters = Vec::new();
         let items = self.read_partition(&keys::project(project)).await?;
         let key_ring = self.key_ring_for(&items).await;
         for item in items {
+            let sk = item.str("sk")?;
+            if let Some(id) = sk.strip_prefix("meter#") {
+                meters.extend(meters::read(id, &item));
+                continue;
+            }
             // What a newer version keeps here is none of this one's business.
-            let Some(id) = item.str("sk")?.strip_prefix("endpoint#") else {
+            let Some(id) = sk.strip_prefix("endpoint#") else {
                 continue;
             };
             let id: EndpointId = id.parse().map_err(Error::internal)?;
@@ -153,7 +161,7 @@ impl DataPlane {
             }
         }
         let targets = Targets::new(targets, unreadable);
-        Ok(Arc::new(View { targets }))
+        Ok(Arc::new(View { targets, meters }))
     }
 
     /// What opens secrets, if there are any to open and it is to be had.

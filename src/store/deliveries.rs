@@ -4,11 +4,10 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{
-    AttributeValue, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure,
-};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use jiff::Timestamp;
 
+use super::batch;
 use super::dynamo::{Dynamo, Item, Kind, Read, kind, ms, n, s, unavailable, won};
 use super::events::{NewEvent, StoredEvent};
 use super::keys;
@@ -16,11 +15,6 @@ use super::timeline::{self, Range};
 use crate::error::{Error, Result};
 use crate::model::delivery::{ATTEMPTS_KEPT_MAX, Attempt, Progress, State};
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
-
-/// Keys of one BatchGetItem.
-const BATCH_GET_MAX: usize = 100;
-/// Rounds of BatchGetItem for what DynamoDB left unprocessed.
-const BATCH_ROUNDS_MAX: u32 = 5;
 
 /// A delivery about to be written.
 #[derive(Debug)]
@@ -464,50 +458,13 @@ pub async fn list(
 /// The whole items of index rows, in the rows' order; rows gone since are left
 /// out.
 async fn batch_get(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>> {
+    let wanted = rows
+        .iter()
+        .filter_map(|row| Some((row.str_opt("pk")?, row.str_opt("sk")?)));
     let mut found = HashMap::with_capacity(rows.len());
-    for chunk in rows.chunks(BATCH_GET_MAX) {
-        let mut keys: Vec<Item> = chunk
-            .iter()
-            .map(|row| {
-                ["pk", "sk"]
-                    .iter()
-                    .filter_map(|k| Some(((*k).into(), row.get(*k)?.clone())))
-                    .collect()
-            })
-            .collect();
-        for round in 0..BATCH_ROUNDS_MAX {
-            if round > 0 {
-                tokio::time::sleep(std::time::Duration::from_millis(20 << round)).await;
-            }
-            let wanted = KeysAndAttributes::builder().set_keys(Some(keys)).build();
-            let output = dynamo
-                .client
-                .batch_get_item()
-                .request_items(&dynamo.table, wanted.map_err(Error::internal)?)
-                .send()
-                .await
-                .map_err(unavailable)?;
-            for item in output.responses.unwrap_or_default().into_values().flatten() {
-                let row = StoredDelivery::read(&item)?;
-                found.insert(row.id.clone(), row);
-            }
-            let left = output
-                .unprocessed_keys
-                .unwrap_or_default()
-                .into_values()
-                .next();
-            keys = left.map(|left| left.keys).unwrap_or_default();
-            if keys.is_empty() {
-                break;
-            }
-        }
-        if !keys.is_empty() {
-            let source = anyhow::anyhow!("BatchGetItem left {} keys unprocessed", keys.len());
-            return Err(Error::Unavailable {
-                what: "the event store",
-                source,
-            });
-        }
+    for item in batch::get(dynamo, wanted).await? {
+        let row = StoredDelivery::read(&item)?;
+        found.insert(row.id.clone(), row);
     }
     let id = |row: &Item| {
         let event: EventId = row.parse("pk").ok()?;

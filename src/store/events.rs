@@ -1,17 +1,22 @@
 //! Events in DynamoDB: written once, under a condition; read back whole or as a
 //! page of a timeline.
 
-use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
+use super::batch;
 use super::deliveries;
 use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable, won};
 use super::keys;
+use super::readings;
 use super::timeline::{self, Range};
 use crate::error::{Error, Result};
 use crate::model::event::Event;
 use crate::model::id::{EndpointId, EventId, ProjectId};
+use crate::model::meter::Metered;
 
 /// Endpoints up to which an event and its deliveries are written in one
 /// transaction; beyond, a fan-out job writes them. DynamoDB would allow 99, at
@@ -34,6 +39,8 @@ pub struct NewEvent<'a> {
     pub received: Timestamp,
     /// When it may be forgotten.
     pub expires: Timestamp,
+    /// What meters read of it; none while it is not known which there are.
+    pub metered: Option<Metered>,
 }
 
 /// What becomes of an event's deliveries at accept.
@@ -56,27 +63,41 @@ pub enum Accepted {
     Different,
 }
 
-/// Keeps an event and plans its deliveries: one call, all or nothing.
+/// Keeps an event, what meters read of it, and its planned deliveries: one call,
+/// all or nothing.
 ///
 /// Idempotent by the event's id: a second call changes nothing and says whether
-/// the content is the same. Cost: 1 write unit a KB with no deliveries; twice
-/// that for the event and each delivery otherwise, plus one each for the
-/// indexes.
+/// the content is the same. Cost: 1 write unit a KB with neither deliveries nor
+/// readings; twice that for the event, the readings and each delivery otherwise,
+/// plus one each for the indexes.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer, refuses or throttles;
 /// the event may then be kept all the same, and publishing it again tells.
 pub async fn accept(dynamo: &Dynamo, new: &NewEvent<'_>, plan: &Plan<'_>) -> Result<Accepted> {
+    let mut event = item(new);
+    let mut others = Vec::new();
     match plan {
-        Plan::Inline([], _) => put(dynamo, new, item(new)).await,
         Plan::FanOut(due) => {
-            let mut item = item(new);
-            item.insert("fan".into(), s(Fan::New.to_text()));
-            item.insert("due_pk".into(), s(keys::due_of_event(new.id)));
-            item.insert("due_sk".into(), s(keys::due_sort(*due, new.id.as_str())));
-            put(dynamo, new, item).await
+            event.insert("fan".into(), s(Fan::New.to_text()));
+            event.insert("due_pk".into(), s(keys::due_of_event(new.id)));
+            event.insert("due_sk".into(), s(keys::due_sort(*due, new.id.as_str())));
+            if new.metered.is_some() {
+                event.insert("metered".into(), AttributeValue::Bool(true));
+            }
         }
-        Plan::Inline(endpoints, due) => transact(dynamo, new, endpoints, *due).await,
+        Plan::Inline(endpoints, due) => {
+            let rows = endpoints.iter();
+            let rows = rows.map(|endpoint| deliveries::NewDelivery::of(new, endpoint, *due));
+            others.extend(rows.map(|row| deliveries::new_item(&row)));
+        }
+    }
+    if let Some(metered) = &new.metered {
+        others.extend(readings::item(&readings::NewReadings::of(new, metered)));
+    }
+    match others.is_empty() {
+        true => put(dynamo, new, event).await,
+        false => transact(dynamo, new, event, others).await,
     }
 }
 
@@ -108,21 +129,19 @@ async fn put(dynamo: &Dynamo, new: &NewEvent<'_>, item: Item) -> Result<Accepted
 async fn transact(
     dynamo: &Dynamo,
     new: &NewEvent<'_>,
-    endpoints: &[EndpointId],
-    due: Timestamp,
+    event: Item,
+    others: Vec<Item>,
 ) -> Result<Accepted> {
-    let mut puts = Vec::with_capacity(endpoints.len() + 1);
+    let mut puts = Vec::with_capacity(others.len() + 1);
     let put = Put::builder()
         .table_name(&dynamo.table)
-        .set_item(Some(item(new)))
+        .set_item(Some(event))
         .condition_expression("attribute_not_exists(pk)")
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
     puts.push(transact_put(put)?);
-    for endpoint in endpoints {
-        let row = deliveries::new_item(&deliveries::NewDelivery::of(new, endpoint, due));
-        puts.push(transact_put(
-            Put::builder().table_name(&dynamo.table).set_item(Some(row)),
-        )?);
+    for item in others {
+        let put = Put::builder().table_name(&dynamo.table);
+        puts.push(transact_put(put.set_item(Some(item)))?);
     }
     for tries in 1.. {
         let request = dynamo
@@ -241,6 +260,9 @@ pub struct StoredEvent {
     pub body: Bytes,
     /// The fan-out that is left to do.
     pub fan: Option<Fan>,
+    /// Meters have read it, or none counts it.
+    pub metered: bool,
+    fingerprint: [u8; 32],
 }
 
 impl StoredEvent {
@@ -254,7 +276,20 @@ impl StoredEvent {
             expires: Timestamp::from_second(item.num("ttl")?).map_err(Error::internal)?,
             body: Bytes::copy_from_slice(item.str("body")?.as_bytes()),
             fan: item.str_opt("fan").map(Fan::from_text).transpose()?,
+            metered: item.contains_key("metered"),
+            fingerprint: item
+                .bytes_opt("fp")
+                .and_then(|bytes| bytes.try_into().ok())
+                .ok_or_else(|| Error::internal(anyhow::anyhow!("an event without fp")))?,
         })
+    }
+
+    /// The CloudEvent.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it cannot be read, which is a defect.
+    pub fn event(&self) -> Result<Event> {
+        Event::from_stored(self.body.clone(), self.fingerprint)
     }
 }
 
@@ -314,6 +349,17 @@ impl Fan {
 pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
     let item = dynamo.get(id.as_str(), keys::EVENT).await?;
     item.as_ref().map(StoredEvent::read).transpose()
+}
+
+/// The events of `ids` that are there, in no order. One consistent read for each
+/// hundred.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get_many(dynamo: &Dynamo, ids: &[EventId]) -> Result<Vec<StoredEvent>> {
+    let wanted = ids.iter().map(|id| (id.as_str(), keys::EVENT));
+    let items = batch::get_consistent(dynamo, wanted).await?;
+    items.iter().map(StoredEvent::read).collect()
 }
 
 /// Clears the fan-out `fan` of an event, unless another has taken its place.

@@ -6,16 +6,20 @@
 //! | delivery | `evt_…` | `delivery#ep_…` | `ep_…#<shard>` / `<created>#evt_…` | while pending | with its event | accept, fan out, deliver, retry | deliver, deliveries API |
 //! | endpoint | `project#prj_…` | `endpoint#ep_…` | – | – | a day after deletion | projection, deliver (410) | accept, fan out, deliver |
 //! | API key | `key#<sha-256>` | `key` | – | – | a day after revocation | projection | every request |
+//! | meter | `project#prj_…` | `meter#mtr_…` | – | – | a day after deletion | projection | accept, fan out |
+//! | readings | `evt_…` | `meter` | – | `meter#<shard>` / `<received>#evt_…`, until counted | with its event | accept, fan out | meter |
+//! | back-fill | `mtr_…` | `backfill` | – | `meter#0` / `<due>#mtr_…`, while it runs | a retention after its end | meters API, meter | meter, meters API |
 //! | disabling | `ep_…` | `disable` | – | until Postgres knows | – | deliver (410) | sweep |
 //!
 //! Times in sort keys are milliseconds since 1970 in 13 digits, so that text
 //! sorts as time does. An event's key is a hash, so no partition runs hot; the
 //! two indexes are spread over the shards below, of which DynamoDB gives each
-//! 1,000 writes a second.
+//! 1,000 writes a second. What is to be counted has due partitions of its own,
+//! which the sweeper does not see: nothing is enqueued for it.
 
 use jiff::Timestamp;
 
-use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
+use crate::model::id::{DeliveryId, EndpointId, EventId, MeterId, ProjectId};
 
 /// Partitions a project's or an endpoint's timeline is spread over. A page of a
 /// listing reads every one of them.
@@ -23,12 +27,20 @@ pub const TIMELINE_SHARDS: u8 = 4;
 /// Partitions of the due index. A sweep reads every one of them.
 pub const DUE_SHARDS: u8 = 8;
 
+/// Partitions of the due index that hold what is to be counted.
+pub const METER_SHARDS: u8 = 8;
+
 /// Sort key of an event.
 pub const EVENT: &str = "event";
 /// Sort key of an API key.
 pub const KEY: &str = "key";
 /// Sort key of an endpoint that Postgres has yet to be told is disabled.
 pub const DISABLE: &str = "disable";
+
+/// Sort key of what meters read of an event, below it.
+pub const READINGS: &str = "meter";
+/// Sort key of a meter's back-fill.
+pub const BACKFILL: &str = "backfill";
 
 /// Sort key of the delivery to `endpoint`, below its event.
 pub fn delivery(endpoint: &EndpointId) -> String {
@@ -43,6 +55,11 @@ pub fn project(project: &ProjectId) -> String {
 /// Sort key of an endpoint in its project's partition.
 pub fn endpoint(endpoint: &EndpointId) -> String {
     format!("endpoint#{endpoint}")
+}
+
+/// Sort key of a meter in its project's partition.
+pub fn meter(meter: &MeterId) -> String {
+    format!("meter#{meter}")
 }
 
 /// Partition of an API key by the SHA-256 of its text.
@@ -100,6 +117,21 @@ pub fn due_of_event(event: &EventId) -> String {
 pub fn due_of_delivery(delivery: &DeliveryId) -> String {
     let event = last_digit(delivery.event().suffix());
     due(event.wrapping_add(last_digit(delivery.endpoint().suffix())) % DUE_SHARDS)
+}
+
+/// Due partition `shard` of what is to be counted.
+pub fn due_to_meter(shard: u8) -> String {
+    format!("meter#{shard}")
+}
+
+/// The due partition of what meters read of an event.
+pub fn due_of_readings(event: &EventId) -> String {
+    due_to_meter(last_digit(event.suffix()) % METER_SHARDS)
+}
+
+/// The due partition of back-fills: there are few.
+pub fn due_of_backfill() -> String {
+    due_to_meter(0)
 }
 
 /// Due sort key: time, then what is due.

@@ -8,6 +8,8 @@
 
 pub mod actions;
 pub mod api_keys;
+pub mod backfills;
+mod batch;
 pub mod connect;
 pub mod data_plane;
 pub mod deliveries;
@@ -16,9 +18,12 @@ pub mod dynamo;
 pub mod endpoints;
 pub mod events;
 pub mod keys;
+pub mod meters;
 pub mod outbox;
 pub mod postgres;
 pub mod projects;
+pub mod readings;
 pub mod secrets;
 pub mod table;
 pub mod timeline;
+pub mod usage;

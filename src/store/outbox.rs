@@ -6,7 +6,7 @@ use tokio_postgres::Transaction;
 
 use super::data_plane::DataPlane;
 use super::postgres::{Postgres, classify};
-use super::{api_keys, endpoints};
+use super::{api_keys, endpoints, meters};
 use crate::error::{Error, Result};
 
 /// What kind of thing changed.
@@ -16,6 +16,8 @@ pub enum Kind {
     Endpoint,
     /// An API key.
     ApiKey,
+    /// A meter.
+    Meter,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
         match self {
             Self::Endpoint => "endpoint",
             Self::ApiKey => "api_key",
+            Self::Meter => "meter",
         }
     }
 }
@@ -70,6 +73,7 @@ pub async fn pending(postgres: &Postgres, age: Duration, limit: i64) -> Result<V
             let kind = match row.get("kind") {
                 "endpoint" => Kind::Endpoint,
                 "api_key" => Kind::ApiKey,
+                "meter" => Kind::Meter,
                 other => return Err(Error::internal(anyhow::anyhow!("outbox kind {other:?}"))),
             };
             Ok(Change {
@@ -100,6 +104,11 @@ pub async fn project(postgres: &Postgres, plane: &DataPlane, change: &Change) ->
         Kind::ApiKey => {
             if let Some(key) = api_keys::get(postgres, &change.subject).await? {
                 plane.put_key(&key).await?;
+            }
+        }
+        Kind::Meter => {
+            if let Some(meter) = meters::get_any(postgres, &change.subject).await? {
+                plane.put_meter(&meter).await?;
             }
         }
     }

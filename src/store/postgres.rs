@@ -239,6 +239,9 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
         Some("projects_name_unique") => {
             Error::Conflict("name: a project of that name exists already".into())
         }
+        Some("meters_name_unique") => {
+            Error::Conflict("name: a meter of that name exists already".into())
+        }
         Some("api_keys_project_id_fkey" | "endpoints_project_id_fkey") => {
             Error::NotFound("project".into())
         }

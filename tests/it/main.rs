@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backfills;
 #[cfg(feature = "embedded")]
 mod binary;
 mod contract;
@@ -12,6 +13,7 @@ mod events;
 mod harness;
 mod lambda;
 mod layers;
+mod meters;
 mod outage;
 #[cfg(feature = "embedded")]
 mod process;
@@ -21,4 +23,5 @@ mod schema;
 mod sqs;
 mod stores;
 mod telemetry;
+mod usage;
 mod webhooks;

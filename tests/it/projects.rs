@@ -138,6 +138,8 @@ fn another_projects_things_are_not_there() {
             .await
             .expect(StatusCode::OK);
         let delivery = shown["deliveries"][0]["id"].as_str().unwrap();
+        let meter = json!({ "name": "a", "event_type": "a", "aggregation": "count" });
+        let meter = harness.new_meter(meter).await;
 
         let (_, stranger) = harness.new_project(&ALL_SCOPES).await;
         for (method, path, security) in operations() {
@@ -148,8 +150,13 @@ fn another_projects_things_are_not_there() {
                 p if p.starts_with("/v1/events/") => p.replace("{id}", &event),
                 p if p.starts_with("/v1/endpoints/") => p.replace("{id}", endpoint),
                 p if p.starts_with("/v1/deliveries/") => p.replace("{id}", delivery),
+                p if p.starts_with("/v1/meters/") => p.replace("{id}", &meter),
                 "/v1/deliveries" => format!("/v1/deliveries?endpoint_id={endpoint}"),
                 _ => continue,
+            };
+            let path = match path.ends_with("/usage") {
+                true => format!("{path}?from=2026-01-01T00:00:00Z&window=month"),
+                false => path,
             };
             let answer = harness
                 .request(method.clone(), &path, &stranger, json!({}))

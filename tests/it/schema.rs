@@ -1,7 +1,7 @@
 //! The stores' shapes: every statement against the migrated schema, the table
 //! against its description.
 
-use millrace::store::{api_keys, endpoints, outbox, projects, table};
+use millrace::store::{api_keys, endpoints, meters, outbox, projects, table, usage};
 
 use crate::harness::{Harness, run};
 
@@ -15,6 +15,8 @@ fn every_statement_prepares_against_the_migrated_schema() {
             api_keys::STATEMENTS,
             endpoints::STATEMENTS,
             outbox::STATEMENTS,
+            meters::STATEMENTS,
+            &usage::STATEMENTS.concat(),
         ];
         for statement in modules.concat() {
             if let Err(error) = client.prepare(statement).await {
