@@ -72,6 +72,7 @@ fn targets() -> Targets {
         };
         Target {
             id: endpoint(n),
+            version: 1,
             url: format!("https://example.com/{n}").parse().unwrap(),
             filter: Filter::new(&types, tenant).unwrap(),
             state: State::Enabled,

@@ -149,15 +149,21 @@ async fn keep(
         expires,
         metered: found.metered,
     };
-    let due = app.queue.due(now, Duration::ZERO);
-    let plan = match found.endpoints.as_deref() {
-        Some(endpoints) if endpoints.len() <= INLINE_DELIVERIES_MAX => Plan::Inline(endpoints, due),
-        _ => Plan::FanOut(due),
+    // A fan-out is not an attempt, and goes ahead.
+    let (plan, delay) = match found.endpoints.as_deref() {
+        Some(endpoints) if endpoints.len() <= INLINE_DELIVERIES_MAX => {
+            let delay = app.schedule.first_delay();
+            (Plan::Inline(endpoints, app.queue.due(now, delay)), delay)
+        }
+        _ => {
+            let due = app.queue.due(now, Duration::ZERO);
+            (Plan::FanOut(due), Duration::ZERO)
+        }
     };
     let duplicate = match events::accept(&app.dynamo, &new, &plan).await? {
         Accepted::New => {
             app.telemetry.metrics.accepted.add_one();
-            app.queue.send(jobs(app, &new, &plan), Duration::ZERO).await;
+            app.queue.send(jobs(app, &new, &plan), delay).await;
             false
         }
         Accepted::Duplicate => {

@@ -67,7 +67,8 @@ impl App {
     /// # Errors
     /// When the retry schedule is not one.
     pub fn new(config: Config, parts: Parts) -> anyhow::Result<Arc<Self>> {
-        let schedule = Schedule::new(config.delivery.retry_schedule.clone())
+        let delivery = &config.delivery;
+        let schedule = Schedule::new(delivery.retry_schedule.clone(), delivery.retry_jitter)
             .map_err(|invalid| anyhow::anyhow!("{invalid}"))?;
         let cache = &config.cache;
         Ok(Arc::new(Self {

@@ -51,6 +51,13 @@ pub enum Error {
     Internal(#[source] anyhow::Error),
 }
 
+impl Error {
+    /// Whether it only says that a store is out of reach.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}
+
 /// `Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -26,12 +26,17 @@ enum Command {
     /// Run everything the configuration names (the default).
     Serve,
     /// Bring the database and the table up to date.
-    Migrate,
+    Migrate {
+        /// Write all keys and endpoints to the table again, as after restoring it
+        /// from a backup.
+        #[arg(long)]
+        reproject: bool,
+    },
     /// Print the effective configuration, secrets masked.
     Config,
     /// Print the OpenAPI 3.1 document.
     Openapi,
-    /// Check stores, table, migrations and clock, and say how to mend them.
+    /// Check stores, table, migrations, projection and clock, and say how to mend them.
     Doctor,
 }
 
@@ -69,9 +74,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 lambda::run(config).await.map(|()| ExitCode::SUCCESS)
             }
             Command::Serve => serve::serve(config).await.map(|()| ExitCode::SUCCESS),
-            Command::Migrate => {
+            Command::Migrate { reproject } => {
                 let started = start::assemble(config).await?;
                 start::migrate(&started.app).await?;
+                if reproject {
+                    start::reproject(&started.app.postgres, &started.app.plane).await?;
+                }
                 started.stop().await;
                 print("both stores are up to date")
             }

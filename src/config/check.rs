@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -281,12 +282,14 @@ fn deliveries(config: &Config) -> Vec<String> {
         .map(|wait| wait.as_secs())
         .collect();
     let mut found = Vec::new();
-    if !(1..=32).contains(&waits.len()) || waits.iter().any(|wait| *wait > 7 * DAY_S) {
-        let expected = "1 to 32 waits of at most 604800 seconds";
+    if !(1..=20).contains(&waits.len()) || waits.iter().any(|wait| *wait > DAY_S) {
+        let expected = "1 to 20 waits of at most 86400 seconds";
         found.push(quoted("delivery.retry_schedule_s", &waits, expected));
     }
     // What the store's expiry removes is retried no more: it would be lost in silence.
-    let days = waits.iter().sum::<u64>().div_ceil(DAY_S);
+    let longest = delivery.retry_schedule.iter().sum::<Duration>();
+    let longest = longest.mul_f64(1.0 + delivery.retry_jitter.clamp(0.0, 1.0));
+    let days = longest.as_secs().div_ceil(DAY_S);
     if u64::from(config.retention_days) < days {
         let expected = format!("at least {days} days, as delivery.retry_schedule_s takes longer");
         found.push(given("retention_days", config.retention_days, &expected));

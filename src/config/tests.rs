@@ -225,10 +225,27 @@ fn every_value_out_of_range_is_reported_at_once() {
       aws.region (MILLRACE_AWS__REGION): "eu west" given, expected a region such as eu-west-1
       aws.endpoint_url (MILLRACE_AWS__ENDPOINT_URL): "localhost:4566" given, expected an http or https URL
       sqs.fan_out_url (MILLRACE_SQS__FAN_OUT_URL): expected a URL, as sqs.deliver_url has one
-      retention_days (MILLRACE_RETENTION_DAYS): 1 given, expected at least 4 days, as delivery.retry_schedule_s takes longer
+      retention_days (MILLRACE_RETENTION_DAYS): 1 given, expected at least 7 days, as delivery.retry_schedule_s takes longer
       delivery.endpoint_concurrency (MILLRACE_DELIVERY__ENDPOINT_CONCURRENCY): 300 given, expected at most delivery.concurrency, which is 256
       delivery.connect_timeout_s (MILLRACE_DELIVERY__CONNECT_TIMEOUT_S): 31 given, expected at most delivery.timeout_s, which is 30
     "#);
+}
+
+#[test]
+fn every_schedule_it_takes_is_one() {
+    use crate::model::retry::Schedule;
+    for (attempts, wait_s) in [(0, 0), (1, 0), (20, 86_400), (21, 0), (1, 86_401)] {
+        let waits = vec![wait_s.to_string(); attempts].join(", ");
+        let toml = format!("{STORE}\n[delivery]\nretry_schedule_s = [{waits}]");
+        let schedule = Schedule::new(vec![Duration::from_secs(wait_s); attempts], 0.1);
+        match (load(&toml, &[]), schedule) {
+            (Ok(_), Ok(_)) => {}
+            (Err(refused), Err(_)) => {
+                assert!(refused.to_string().contains("delivery.retry_schedule_s"));
+            }
+            (config, schedule) => panic!("{attempts} × {wait_s}: {config:?}, {schedule:?}"),
+        }
+    }
 }
 
 #[test]

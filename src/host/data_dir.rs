@@ -15,11 +15,14 @@ use secrecy::SecretString;
 const FORMAT: &str = "1";
 const FORMAT_FILE: &str = "format";
 const LOCK_FILE: &str = "lock";
+/// There while a process has the stores open, and after one that was cut short.
+const OPEN_FILE: &str = "open";
 
 /// A data directory held by this process for as long as this lives.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    was_cut_short: bool,
     _lock: File,
 }
 
@@ -34,18 +37,69 @@ pub fn open_data_dir(path: &Path) -> anyhow::Result<DataDir> {
         format!("data_dir: cannot create {shown}; set MILLRACE_DATA_DIR to a writable place")
     })?;
     let lock = lock(path)?;
+    let open = path.join(OPEN_FILE);
     let dir = DataDir {
         path: path.to_owned(),
+        was_cut_short: open.exists(),
         _lock: lock,
     };
     dir.check_format()?;
+    write_whole(&open, "").with_context(|| format!("data_dir: cannot write {}", open.display()))?;
     Ok(dir)
+}
+
+/// A data directory as others see it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It is not there, or nothing is in it.
+    Nothing,
+    /// The process of this id has it.
+    InUse(String),
+    /// Nobody has it.
+    Free,
+}
+
+/// Looks at a data directory and leaves it as it is.
+///
+/// # Errors
+/// It cannot be read.
+pub fn look(path: &Path) -> anyhow::Result<Seen> {
+    let mut lock = match File::open(path.join(LOCK_FILE)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Seen::Nothing),
+        Err(error) => return Err(error).with_context(|| unreadable(path)),
+    };
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Ok(Seen::InUse(holder(&mut lock)?)),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| unreadable(path)),
+        Ok(()) => Ok(Seen::Free),
+    }
+}
+
+/// The id that the holder of a lock left in it.
+fn holder(lock: &mut File) -> std::io::Result<String> {
+    let mut pid = String::new();
+    lock.rewind()?;
+    lock.read_to_string(&mut pid)?;
+    Ok(pid.trim().to_owned())
 }
 
 impl DataDir {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the last process that had it did not end in good order: was killed,
+    /// or lost its power.
+    pub fn was_cut_short(&self) -> bool {
+        self.was_cut_short
+    }
+
+    /// Gives it back, its stores closed.
+    pub fn close(self) {
+        // What is left behind costs the next start a look at its stores.
+        let _ = fs::remove_file(self.path.join(OPEN_FILE));
     }
 
     /// The secret in file `name`, which is written from `make` (mode 0600) if it
@@ -123,13 +177,11 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
             Ok(file)
         }
         Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            file.rewind()?;
-            file.read_to_string(&mut pid)?;
+            let pid = holder(&mut file)?;
             bail!(
                 "data_dir: {shown} is in use by another Millrace (pid {}); \
                  stop it or set MILLRACE_DATA_DIR",
-                pid.trim(),
+                pid,
             )
         }
         Err(TryLockError::Error(error)) => {

@@ -1,16 +1,34 @@
 //! `millrace doctor`: checks what Millrace stands on, and says what is wrong and
-//! how to mend it.
+//! how to mend it. It changes nothing: what is not there yet it does not make,
+//! and what another process has open it asks that one about.
 
 use std::io::Write;
+use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use super::data_dir::{self, Seen};
 use super::start;
-use crate::app::{self, App};
+use crate::app;
 use crate::config::Config;
-use crate::store::table;
+use crate::store::dynamo::Dynamo;
+use crate::store::postgres::Postgres;
+use crate::store::{projection, table};
 
 /// Clocks further apart than this break webhook signatures, whose receivers
 /// allow five minutes, and AWS's request signatures.
 const CLOCK_SKEW_MAX_S: i64 = 60;
+/// How long a change may be on its way to the event store: a few repairs.
+const PROJECTED_MAX_S: i64 = 60;
+/// Ids that are shown of many.
+const SHOWN_MAX: usize = 3;
+/// How long another process may take to say how it is: its stores have two
+/// seconds of that.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// One check: what was looked at, and what is wrong with it.
 struct Check {
@@ -23,64 +41,143 @@ struct Check {
 enum Found {
     /// All that is wrong; nothing, if it is empty.
     Wrong(Vec<String>),
+    /// Nothing wrong, and more to say of it.
+    Well(String),
     /// It could not look, because of what is told elsewhere.
     Unknown(&'static str),
 }
 
-/// Checks stores, table, migrations and clock; true if all is well.
+impl Check {
+    fn new(what: &'static str, found: Found, mend: &'static str) -> Self {
+        Self { what, found, mend }
+    }
+}
+
+/// Checks stores, table, migrations, projection and clock; true if all is well.
 ///
 /// # Errors
 /// When the data directory or an embedded store cannot be opened at all.
 pub async fn doctor(config: Config) -> anyhow::Result<bool> {
     let mut out = std::io::stdout();
-    writeln!(
-        out,
-        "ok    configuration: {} handlers",
-        config.handlers.len()
+    let handlers = format!("{} handlers", config.handlers.len());
+    tell(
+        &mut out,
+        &Check::new("configuration", Found::Well(handlers), ""),
     )?;
-    let started = start::assemble(config).await?;
-    writeln!(out, "ok    data directory and secrets")?;
     let mut well = true;
-    for check in checks(&started.app).await {
+    for check in checks(config).await? {
         well &= tell(&mut out, &check)?;
     }
-    started.stop().await;
     Ok(well)
 }
 
-async fn checks(app: &App) -> Vec<Check> {
-    let (database, migrations) = split(app.postgres.pending_migrations().await, |names| {
+async fn checks(config: Config) -> anyhow::Result<Vec<Check>> {
+    if !config.embedded_postgres() {
+        let (dynamo, postgres) = start::remote_stores(&config).await?;
+        return Ok(store_checks(&postgres, &dynamo, true).await);
+    }
+    let directory = |found| Check::new("data directory", Found::Well(found), "");
+    match data_dir::look(&config.data_dir)? {
+        Seen::Nothing => {
+            let found = "not there yet; the first start makes it and the stores in it";
+            Ok(vec![directory(found.into())])
+        }
+        Seen::InUse(pid) => {
+            let found = format!("in use by another Millrace (pid {pid})");
+            Ok(vec![directory(found), ask(&config).await])
+        }
+        Seen::Free => {
+            let started = start::assemble(config).await?;
+            let app = &started.app;
+            let mut checks = vec![Check::new(
+                "data directory and secrets",
+                Found::Wrong(vec![]),
+                "",
+            )];
+            // Its clock is this one.
+            checks.extend(store_checks(&app.postgres, &app.dynamo, false).await);
+            started.stop().await;
+            Ok(checks)
+        }
+    }
+}
+
+/// Asks the process that has the stores open how they are.
+async fn ask(config: &Config) -> Check {
+    let found = match readiness(&config.http.listen).await {
+        Ok(said) if said["status"] == "ready" => Found::Well("ready, says that one".into()),
+        Ok(said) => Found::Wrong(vec![format!("that one says {said}")]),
+        Err(error) => {
+            let listen = &config.http.listen;
+            Found::Wrong(vec![format!(
+                "that one does not answer at {listen}: {error:#}"
+            )])
+        }
+    };
+    let mend = "see its log; set MILLRACE_HTTP__LISTEN as for that one";
+    Check::new("stores", found, mend)
+}
+
+async fn readiness(listen: &str) -> anyhow::Result<Value> {
+    // Every interface is this machine's too.
+    let address = listen.replace("0.0.0.0", "127.0.0.1");
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let answer = client.get(format!("http://{address}/health/ready").parse()?);
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await??;
+    let body = answer.into_body().collect();
+    let body = tokio::time::timeout(ANSWER_TIMEOUT, body).await??;
+    Ok(serde_json::from_slice(&body.to_bytes())?)
+}
+
+async fn store_checks(postgres: &Postgres, dynamo: &Dynamo, remote: bool) -> Vec<Check> {
+    let (database, migrations) = split(postgres.pending_migrations().await, |names| {
         let pending = names.iter().map(|name| format!("{name} is not applied"));
         Found::Wrong(pending.collect())
     });
-    let (event_store, table) = split(table::differences(&app.dynamo).await, Found::Wrong);
-    vec![
-        Check {
-            what: "control-plane database",
-            found: database,
-            mend: "check MILLRACE_DATABASE__URL and that the database is running",
-        },
-        Check {
-            what: "migrations",
-            found: migrations,
-            mend: "run `millrace migrate`",
-        },
-        Check {
-            what: "event store",
-            found: event_store,
-            mend: "check MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials",
-        },
-        Check {
-            what: "table",
-            found: table,
-            mend: "run `millrace migrate` if it is missing; else create it as deploy/ does",
-        },
-        Check {
-            what: "clock",
-            found: clock_skew(app).await,
-            mend: "set the clock, or run a time synchronisation service",
-        },
-    ]
+    let (event_store, table) = split(table::differences(dynamo).await, Found::Wrong);
+    let projection = match [&database, &migrations, &event_store, &table] {
+        all if all.iter().all(|found| found.is_well()) => projected(postgres, dynamo).await,
+        _ => Found::Unknown("not checked, because of the above"),
+    };
+    let mut checks = vec![
+        Check::new(
+            "control-plane database",
+            database,
+            "check MILLRACE_DATABASE__URL and that the database is running",
+        ),
+        Check::new("migrations", migrations, "run `millrace migrate`"),
+        Check::new(
+            "event store",
+            event_store,
+            "check MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials",
+        ),
+        Check::new(
+            "table",
+            table,
+            "run `millrace migrate` if it is missing; else create it as deploy/ does",
+        ),
+        Check::new(
+            "keys and endpoints in the event store",
+            projection,
+            "see that a process with the handler `sweep` runs; if it does, run \
+             `millrace migrate --reproject`",
+        ),
+    ];
+    if remote {
+        let mend = "set the clock, or run a time synchronisation service";
+        checks.push(Check::new("clock", clock_skew(postgres).await, mend));
+    }
+    checks
+}
+
+impl Found {
+    fn is_well(&self) -> bool {
+        match self {
+            Self::Wrong(wrong) => wrong.is_empty(),
+            Self::Well(_) => true,
+            Self::Unknown(_) => false,
+        }
+    }
 }
 
 /// Whether a store answered, and what its answer says.
@@ -98,10 +195,8 @@ fn split<T>(answer: anyhow::Result<T>, read: impl FnOnce(T) -> Found) -> (Found,
 fn tell(out: &mut impl Write, check: &Check) -> std::io::Result<bool> {
     match &check.found {
         Found::Unknown(why) => writeln!(out, "?     {}: {why}", check.what)?,
-        Found::Wrong(wrong) if wrong.is_empty() => {
-            writeln!(out, "ok    {}", check.what)?;
-            return Ok(true);
-        }
+        Found::Well(more) => writeln!(out, "ok    {}: {more}", check.what)?,
+        Found::Wrong(wrong) if wrong.is_empty() => writeln!(out, "ok    {}", check.what)?,
         Found::Wrong(wrong) => {
             for wrong in wrong {
                 writeln!(out, "WRONG {}: {wrong}", check.what)?;
@@ -109,12 +204,35 @@ fn tell(out: &mut impl Write, check: &Check) -> std::io::Result<bool> {
             writeln!(out, "      mend: {}", check.mend)?;
         }
     }
-    Ok(false)
+    Ok(check.found.is_well())
+}
+
+/// Whether accepting and delivering know what people configured.
+async fn projected(postgres: &Postgres, dynamo: &Dynamo) -> Found {
+    let waiting = projection::waiting(postgres).await;
+    let lacking = projection::lacking(postgres, dynamo).await;
+    let (Ok((waiting, since)), Ok(lacking)) = (waiting, lacking) else {
+        return Found::Unknown("not checked, as a store does not answer any more");
+    };
+    let mut wrong = Vec::new();
+    let waited_s = since.map_or(0, |since| app::now().as_second() - since.as_second());
+    if waited_s > PROJECTED_MAX_S {
+        wrong.push(format!("{waiting} on the way, the first for {waited_s} s"));
+    }
+    if !lacking.is_empty() {
+        let shown: Vec<_> = lacking.iter().take(SHOWN_MAX).map(String::as_str).collect();
+        let count = lacking.len();
+        wrong.push(format!(
+            "{count} of the latest missing or old: {}",
+            shown.join(", ")
+        ));
+    }
+    Found::Wrong(wrong)
 }
 
 /// How far this clock is from the database's, if too far.
-async fn clock_skew(app: &App) -> Found {
-    let Ok(theirs) = app.postgres.clock().await else {
+async fn clock_skew(postgres: &Postgres) -> Found {
+    let Ok(theirs) = postgres.clock().await else {
         return Found::Unknown("not checked, as the database does not answer");
     };
     let skew_s = theirs.as_second() - app::now().as_second();

@@ -11,6 +11,10 @@ pub mod postgres;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
+use anyhow::bail;
+
 use crate::config::Config;
 use crate::host::data_dir::DataDir;
 
@@ -31,13 +35,37 @@ pub struct Embedded {
 /// # Errors
 /// A store cannot be read or written; the message names it and the way out.
 pub async fn start(config: &Config, dir: &DataDir) -> anyhow::Result<Embedded> {
-    let dynamodb = match config.embedded_dynamodb() {
-        true => Some(start_dynamodb(dir.path())?),
+    let was_cut_short = dir.was_cut_short();
+    let dir = dir.path();
+    if config.embedded_dynamodb() {
+        check_both(dir)?;
+    }
+    if config.embedded_dynamodb() && was_cut_short {
+        dynamodb::check_whole(dir).await?;
+    }
+    // First, so that a start cut short leaves no event store by itself.
+    let postgres = match config.embedded_postgres() {
+        true => Some(start_postgres(dir).await?),
         false => None,
     };
-    let postgres = match config.embedded_postgres() {
-        true => Some(start_postgres(dir.path()).await?),
+    let dynamodb = match config.embedded_dynamodb() {
+        true => Some(start_dynamodb(dir)?),
         false => None,
     };
     Ok(Embedded { postgres, dynamodb })
+}
+
+/// An event store beside a new control plane would go on with keys that nobody
+/// can revoke and endpoints that nobody can change.
+fn check_both(dir: &Path) -> anyhow::Result<()> {
+    let (postgres, dynamodb) = (dir.join(postgres::DIRECTORY), dir.join(dynamodb::FILE));
+    if dynamodb.exists() && !postgres.exists() {
+        bail!(
+            "data_dir: {} is missing, and the keys and endpoints in {} are managed by no other; \
+             restore it from a backup or move both away to begin anew",
+            postgres.display(),
+            dynamodb::FILE
+        );
+    }
+    Ok(())
 }

@@ -13,8 +13,9 @@ use crate::http;
 use crate::jobs::worker;
 use crate::telemetry;
 
-/// Between two looks for what has expired in the embedded store.
-const EXPIRE_INTERVAL: Duration = Duration::from_hours(1);
+/// Between two looks for what has expired in the embedded store, and before the
+/// first: a laptop may never run for an hour.
+const EXPIRE_INTERVALS: (Duration, Duration) = (Duration::from_hours(1), Duration::from_secs(5));
 
 /// Runs Millrace on a TCP listener until SIGTERM or SIGINT, then drains.
 ///
@@ -90,11 +91,13 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 /// Removes what has expired from the embedded store now and then; gives back
 /// what it was lent when told to stop.
 async fn expire_often(started: Started, stop: CancellationToken) -> Started {
+    let (interval, mut pause) = EXPIRE_INTERVALS;
     while stop
-        .run_until_cancelled(tokio::time::sleep(EXPIRE_INTERVAL))
+        .run_until_cancelled(tokio::time::sleep(pause))
         .await
         .is_some()
     {
+        pause = interval;
         if let Err(error) = started.expire().await {
             tracing::error!(error = format!("{error:#}"), "expired items not removed");
         }
@@ -110,7 +113,13 @@ fn announce(config: &Config, url: &str, first: Option<&FirstKey>) -> std::io::Re
         out,
         "\nMillrace is up at {url}  (API documentation: {url}/docs)"
     )?;
-    writeln!(out, "Data lies in {}", data_dir.display())?;
+    match config.embedded_postgres() || config.embedded_dynamodb() {
+        true => writeln!(out, "Data lies in {}", data_dir.display())?,
+        false if start::needs_dir(config) => {
+            writeln!(out, "Secrets lie in {}", data_dir.display())?;
+        }
+        false => {}
+    }
     if let Some(FirstKey { project, key }) = first {
         writeln!(
             out,
@@ -119,10 +128,13 @@ fn announce(config: &Config, url: &str, first: Option<&FirstKey>) -> std::io::Re
              Publish an event:\n\n  \
              curl {url}/v1/events -H \"Authorization: Bearer {key}\" \\\n    \
              -H 'Content-Type: application/json' \\\n    \
-             -d '{{\"type\": \"hello.world\", \"data\": {{\"name\": \"Ada\"}}}}'\n\n\
-             The admin key, which creates projects and keys, is in {}",
-            data_dir.join("admin_key").display()
+             -d '{{\"type\": \"hello.world\", \"data\": {{\"name\": \"Ada\"}}}}'"
         )?;
+        if start::makes_admin_key(config) {
+            let file = data_dir.join("admin_key");
+            let what = "The admin key, which creates projects and keys, is in";
+            writeln!(out, "\n{what} {}", file.display())?;
+        }
     }
     writeln!(out)?;
     out.flush()

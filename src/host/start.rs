@@ -1,6 +1,8 @@
 //! Start-up: from a configuration to a running [`App`], with slow steps told.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use aws_config::SdkConfig;
@@ -15,17 +17,20 @@ use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
 use crate::queue::{Local, Queue, sqs};
-use crate::store::connect;
+use crate::store::data_plane::DataPlane;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
 use crate::store::secrets::{AdminKey, Held};
 use crate::store::table;
+use crate::store::{api_keys, connect, outbox};
 
 /// The name of the project a laptop begins with.
 const DEFAULT_PROJECT: &str = "default";
 /// The name in a key ring of a key made here.
 const LOCAL_KEY_ID: &str = "local";
+/// Between two words that a step of the start goes on.
+const TOLD_EVERY: Duration = Duration::from_secs(2);
 const KEY_RING_FILE: &str = "key_ring.json";
 
 /// An application and what must outlive it.
@@ -35,7 +40,7 @@ pub struct Started {
     pub app: Arc<App>,
     #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "it is ()"))]
     stores: Stores,
-    _dir: Option<DataDir>,
+    dir: Option<DataDir>,
 }
 
 #[cfg(feature = "embedded")]
@@ -62,6 +67,9 @@ impl Started {
         #[cfg(feature = "embedded")]
         if let Some(postgres) = self.stores.postgres {
             postgres.stop().await;
+        }
+        if let Some(dir) = self.dir {
+            dir.close();
         }
     }
 }
@@ -99,23 +107,19 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
             key_ring,
         },
     )?;
-    Ok(Started {
-        app,
-        stores,
-        _dir: dir,
-    })
+    Ok(Started { app, stores, dir })
 }
 
 /// Whether anything is kept on this disk. On AWS nothing is: its disk is not
 /// there to stay.
-fn needs_dir(config: &Config) -> bool {
+pub(super) fn needs_dir(config: &Config) -> bool {
     config.embedded_postgres()
         || config.embedded_dynamodb()
         || config.key_ring.secret_arn.is_empty()
         || (makes_admin_key(config) && !config.surroundings.aws())
 }
 
-fn makes_admin_key(config: &Config) -> bool {
+pub(super) fn makes_admin_key(config: &Config) -> bool {
     config.admin_key.expose_secret().is_empty() && config.admin_key_secret_arn.is_empty()
 }
 
@@ -197,8 +201,9 @@ async fn open_stores(
             stores,
         ));
     };
-    tracing::info!("starting the embedded PostgreSQL; the first time takes some seconds");
-    let stores = super::embedded::start(config, dir).await?;
+    let stores = super::embedded::start(config, dir);
+    let step = "the embedded stores, which the first time takes some seconds";
+    let stores = told(step, stores).await?;
     let dynamo = match &stores.dynamodb {
         Some(embedded) => connect::embedded_dynamo(config, embedded.http_client()),
         None => connect::dynamo(config, aws),
@@ -221,6 +226,18 @@ async fn open_stores(
         postgres(config, aws, config.database_url())?,
         (),
     ))
+}
+
+/// The stores that `config` names, for who needs no more than them. Connects to
+/// nothing and reads no secret of Millrace's own.
+///
+/// # Errors
+/// A certificate file or the database's URL cannot be read.
+pub(super) async fn remote_stores(config: &Config) -> anyhow::Result<(Dynamo, Postgres)> {
+    let client = connect::http_client(connect::file(&config.aws.ca_file))?;
+    let aws = connect::aws(config, client).await;
+    let postgres = postgres(config, &aws, config.database_url())?;
+    Ok((connect::dynamo(config, &aws), postgres))
 }
 
 fn postgres(config: &Config, aws: &SdkConfig, url: SecretString) -> anyhow::Result<Postgres> {
@@ -250,12 +267,28 @@ fn random_text() -> String {
     crate::model::id::base32(&random::<32>())
 }
 
-/// Brings both stores up to date: migrations and the table.
+/// Says what is begun, and while it takes long that it goes on: a start that hangs
+/// is not silent.
+async fn told<T>(step: &str, work: impl Future<Output = T>) -> T {
+    tracing::info!(step, "starting");
+    let (mut work, begun) = (pin!(work), Instant::now());
+    loop {
+        if let Ok(done) = tokio::time::timeout(TOLD_EVERY, &mut work).await {
+            return done;
+        }
+        let waited_s = begun.elapsed().as_secs();
+        tracing::warn!(step, waited_s, "still starting");
+    }
+}
+
+/// Brings both stores up to date: migrations and the table, which is given what
+/// people have configured if it is made here.
 ///
 /// # Errors
 /// A store is out of reach or refuses; the message names the key to look at.
 pub async fn migrate(app: &App) -> anyhow::Result<()> {
-    let applied = app.postgres.migrate().await.context(
+    let applied = told("the control-plane database", app.postgres.migrate());
+    let applied = applied.await.context(
         "database.url: the control-plane database cannot be migrated; \
          check MILLRACE_DATABASE__URL and that it is running",
     )?;
@@ -265,7 +298,7 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
             "migrated the control-plane database"
         );
     }
-    let created = table::create_if_missing(&app.dynamo)
+    let created = told("the event store", table::create_if_missing(&app.dynamo))
         .await
         .with_context(|| {
             format!(
@@ -276,7 +309,23 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
         })?;
     if created {
         tracing::info!(table = app.dynamo.table, "created the DynamoDB table");
+        reproject(&app.postgres, &app.plane).await?;
     }
+    Ok(())
+}
+
+/// Projects all keys and endpoints to the event store again, as when its table is
+/// made anew or restored from a backup: accepting and delivering know no others.
+/// Takes a few calls for each.
+///
+/// # Errors
+/// When a store is out of reach; the sweeper goes on with what is left.
+pub async fn reproject(postgres: &Postgres, plane: &DataPlane) -> anyhow::Result<()> {
+    if outbox::add_all(postgres).await? == 0 {
+        return Ok(());
+    }
+    let projected = outbox::project_all(postgres, plane, Duration::ZERO).await?;
+    tracing::info!(projected, "keys and endpoints projected to the event store");
     Ok(())
 }
 
@@ -289,31 +338,35 @@ pub struct FirstKey {
     pub key: String,
 }
 
-/// Creates the project `default` and a key for it, if there is no project yet.
+/// Creates the project `default`, if there is no project yet, and a key for it, if
+/// it never had one: a start may have been cut short between the two.
 ///
 /// # Errors
 /// When a store is out of reach.
 pub async fn first_project(app: &App) -> anyhow::Result<Option<FirstKey>> {
-    if !projects::list(&app.postgres, "", 1).await?.is_empty() {
+    let project = match projects::list(&app.postgres, "", 1).await?.pop() {
+        None => create_default(app).await?,
+        Some(first) if first.name != DEFAULT_PROJECT => return Ok(None),
+        Some(first) => first.id,
+    };
+    if !api_keys::list(&app.postgres, &project, "", 1)
+        .await?
+        .is_empty()
+    {
         return Ok(None);
     }
+    let name = "first key".to_owned();
+    let (_, key) = make_key(app, project.clone(), name, Scope::ALL.into()).await?;
+    Ok(Some(FirstKey { project, key }))
+}
+
+async fn create_default(app: &App) -> anyhow::Result<ProjectId> {
     let now = app::now();
-    let id = ProjectId::new(now.as_millisecond(), app.random());
     let project = Project {
-        id,
+        id: ProjectId::new(now.as_millisecond(), app.random()),
         name: DEFAULT_PROJECT.into(),
         created_at: now,
     };
     projects::create(&app.postgres, &project).await?;
-    let made = make_key(
-        app,
-        project.id.clone(),
-        "first key".into(),
-        Scope::ALL.into(),
-    )
-    .await?;
-    Ok(Some(FirstKey {
-        project: project.id,
-        key: made.1,
-    }))
+    Ok(project.id)
 }

@@ -158,7 +158,7 @@ async fn of_event(
 /// Refuses an endpoint that is not the project's, as the data plane knows it:
 /// looking at deliveries works without the control plane.
 pub(super) async fn find_target(app: &App, project: &ProjectId, id: &EndpointId) -> Result<()> {
-    let view = app.plane.view(project).await?;
+    let view = app.plane.view_with(project, id).await?;
     match view.targets.get(id) {
         Some(target) if target.state != EndpointState::Deleted => Ok(()),
         _ => Err(Error::not_found("endpoint", id)),

@@ -132,7 +132,7 @@ pub async fn create(
     Json(new): Json<NewEndpoint>,
 ) -> Result<(StatusCode, Json<Created>)> {
     let now = app::now();
-    let row = Row {
+    let mut row = Row {
         id: EndpointId::new(now.as_millisecond(), app.random()),
         project: caller.project,
         url: new.url,
@@ -144,7 +144,7 @@ pub async fn create(
         updated_at: now,
         version: 1,
     };
-    check(&app, &row)?;
+    check(&app, &mut row)?;
     let secret = make_secret(&app, new.scheme, new.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
@@ -157,11 +157,15 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-fn check(app: &App, row: &Row) -> Result<()> {
+/// Refuses what an endpoint must not be; its URL becomes the one that was checked,
+/// without what a parser leaves out of it.
+fn check(app: &App, row: &mut Row) -> Result<()> {
     let url = url::Url::parse(&row.url)
         .map_err(|error| Invalid::new("url", format!("expected an absolute URL: {error}")))?;
     sender::check_url(&url, app.config.allow_private_targets())?;
+    row.url = url.into();
     Filter::new(&row.event_types, row.tenant.as_deref())?;
+    row.tenant.as_deref().map_or(Ok(()), event::check_tenant)?;
     if row.description.chars().count() > DESCRIPTION_LEN_MAX || row.description.contains('\0') {
         let detail = format!("expected up to {DESCRIPTION_LEN_MAX} characters, none of them NUL");
         return Err(Error::invalid("description", detail));
@@ -202,6 +206,7 @@ pub async fn list(
     let limit = page::limit(query.limit)?;
     let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
     let tenant = query.tenant.as_deref();
+    tenant.map_or(Ok(()), event::check_tenant)?;
     let rows = endpoints::list(
         &app.postgres,
         &caller.project,
@@ -237,7 +242,8 @@ pub async fn get(
 pub enum Switch {
     /// Takes events again; pending deliveries go on within 15 minutes.
     Enabled,
-    /// New events pass it by; pending deliveries wait.
+    /// New events pass it by; pending deliveries wait until it is enabled, or
+    /// until they are forgotten with their events.
     Disabled,
 }
 
@@ -390,7 +396,8 @@ pub struct Rotation {
 
 /// Give an endpoint a new signing secret.
 ///
-/// For 24 hours webhooks carry signatures of the old one too.
+/// For 24 hours webhooks carry signatures of the old one too; five secrets at a
+/// time sign at most.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints",
     params(("id" = String, Path, description = "ep_…")),
     request_body = Rotation,

@@ -109,6 +109,12 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// All routes with the frame around them.
 pub fn router(app: Arc<App>) -> Router {
     let (routes, _) = table().split_for_parts();
+    with_frame(routes, app)
+}
+
+/// `routes` with the frame around them: ids, problems, a bound on the time, and
+/// an answer to whatever else is asked.
+pub fn with_frame(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     routes
         .fallback(|request: Request| async move {
             Error::NotFound(format!("{} {}", request.method(), request.uri().path()))

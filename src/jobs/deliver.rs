@@ -1,5 +1,6 @@
 //! One attempt to deliver one event to one endpoint.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use crate::model::job::{Carried, Job};
 use crate::model::retry::parse_retry_after;
 use crate::model::signature::signature_header;
 use crate::sender::Attempted;
+use crate::store::data_plane::{Gone, TOMBSTONE_KEPT};
 use crate::store::deliveries::{self, Recorded};
 use crate::store::events;
 use crate::telemetry::metrics::Metrics;
@@ -24,11 +26,15 @@ use crate::telemetry::trace::{Span, TRACEPARENT};
 /// How long a delivery to a disabled endpoint waits before it looks again.
 const HOLD: Duration = Duration::from_mins(15);
 
+/// How long a delivery waits for its endpoint's projection.
+const UNPROJECTED_HOLD: Duration = Duration::from_secs(30);
+
 /// A delivery and all that an attempt needs to know of it.
 struct Ready {
     project: ProjectId,
     body: Bytes,
     received: Timestamp,
+    created: Timestamp,
     progress: Progress,
     kept: Vec<Attempt>,
 }
@@ -54,6 +60,8 @@ pub async fn deliver(
             project: carried.project,
             body: carried.body,
             received: carried.received,
+            // It is carried by what made it.
+            created: carried.received,
             progress: carried.progress,
             kept: vec![],
         },
@@ -62,9 +70,9 @@ pub async fn deliver(
             None => return Ok(()),
         },
     };
-    let view = app.plane.view(&ready.project).await?;
-    let targets = &view.targets;
     let endpoint = id.endpoint();
+    let view = app.plane.view_with(&ready.project, &endpoint).await?;
+    let targets = &view.targets;
     if targets.unreadable().contains(&endpoint) {
         return Err(Error::internal(anyhow::anyhow!(
             "{endpoint} cannot be read"
@@ -72,8 +80,16 @@ pub async fn deliver(
     }
     let target = targets.get(&endpoint);
     match target.map(|target| (target, target.state)) {
-        None | Some((_, endpoint::State::Deleted)) => {
+        Some((_, endpoint::State::Deleted)) => {
             deliveries::end(&app.dynamo, id, made, State::Canceled).await?;
+        }
+        // Not even a tombstone is left: it was deleted long ago.
+        None if now.duration_since(ready.created) > TOMBSTONE_KEPT => {
+            deliveries::end(&app.dynamo, id, made, State::Canceled).await?;
+        }
+        None => {
+            tracing::warn!(delivery.id = %id, "delivery waits: its endpoint is not projected yet");
+            deliveries::hold(&app.dynamo, id, made, now + UNPROJECTED_HOLD).await?;
         }
         Some((_, endpoint::State::Disabled | endpoint::State::Gone)) => {
             deliveries::hold(&app.dynamo, id, made, now + HOLD).await?;
@@ -107,6 +123,7 @@ async fn load(app: &App, id: &DeliveryId, made: u32) -> Result<Option<Ready>> {
         project: delivery.project,
         body: event.body,
         received: event.received,
+        created: delivery.created,
         progress: delivery.progress,
         kept: delivery.attempts,
     }))
@@ -130,10 +147,8 @@ async fn attempt(
     let mut headers = headers(id, target, &ready.body, sent);
     let span = app.telemetry.traces.attempt(&target.url);
     continue_trace(&span, &mut headers);
-    let attempted = app
-        .sender
-        .post(&target.url, headers, ready.body.clone())
-        .await;
+    let post = app.sender.post(&target.url, headers, ready.body.clone());
+    let attempted = in_hand(app, id, ready.progress.made, post).await;
     end(span, &attempted);
     let outcome = outcome(&attempted, sent);
     let verdict = delivery::judge(ready.progress, outcome, &app.schedule, app.jitter());
@@ -149,7 +164,8 @@ async fn attempt(
             kept: &ready.kept,
             attempt: &entry(&attempted, sent),
             state: verdict.state(),
-            due: delay.map(|delay| app.queue.due(now, delay)),
+            // From its end: a slow attempt must not use up the wait after it.
+            due: delay.map(|delay| app.queue.due(now + attempted.latency, delay)),
         },
     )
     .await?;
@@ -157,13 +173,19 @@ async fn attempt(
     count(&app.telemetry.metrics, ready, &attempted, verdict, recorded);
     if verdict == Verdict::Gone {
         let due = app.queue.due(now, Duration::ZERO);
-        app.plane
-            .disable_gone(&ready.project, &target.id, sent, due)
-            .await?;
-        let job = Job::Disable {
-            endpoint: target.id.clone(),
+        let gone = Gone {
+            version: target.version,
+            at: sent,
         };
-        app.queue.send(vec![job], Duration::ZERO).await;
+        let disabled = app
+            .plane
+            .disable_gone(&ready.project, &target.id, gone, due);
+        if disabled.await? {
+            let endpoint = target.id.clone();
+            app.queue
+                .send(vec![Job::Disable { endpoint }], Duration::ZERO)
+                .await;
+        }
     }
     if let (true, Some(delay)) = (recorded, delay) {
         let made = ready.progress.made + 1;
@@ -175,6 +197,28 @@ async fn attempt(
         app.queue.send(vec![job], delay).await;
     }
     Ok(())
+}
+
+/// Waits for an attempt. A slow one has its delivery's lease renewed, once and for
+/// as long as it can take, so that no other process takes it for lost.
+async fn in_hand(
+    app: &App,
+    id: &DeliveryId,
+    made: u32,
+    post: impl Future<Output = Attempted>,
+) -> Attempted {
+    let mut post = pin!(post);
+    let lease = app.queue.lease();
+    if let Ok(attempted) = tokio::time::timeout(lease / 2, &mut post).await {
+        return attempted;
+    }
+    let until = app::now() + app.config.delivery.timeout + lease;
+    let renewed = deliveries::renew(&app.dynamo, id, made, until);
+    let (attempted, renewed) = tokio::join!(post, renewed);
+    if let Err(error) = renewed {
+        tracing::warn!(delivery.id = %id, %error, "slow attempt's lease not renewed");
+    }
+    attempted
 }
 
 fn headers(id: &DeliveryId, target: &Target, body: &[u8], sent: Timestamp) -> HeaderMap {

@@ -11,12 +11,12 @@ use crate::store::{endpoints, outbox};
 /// # Errors
 /// When a store is out of reach; the word stays and is due again.
 pub async fn disable(app: &App, id: &EndpointId) -> Result<()> {
-    let Some(at) = app.plane.gone_at(id).await? else {
+    let Some(gone) = app.plane.gone(id).await? else {
         return Ok(());
     };
-    if let Some(change) = endpoints::mark_gone(&app.postgres, id, at).await? {
+    if let Some(change) = endpoints::mark_gone(&app.postgres, id, gone).await? {
         outbox::project(&app.postgres, &app.plane, &change).await?;
         tracing::warn!(endpoint.id = %id, "endpoint disabled: it answered 410");
     }
-    app.plane.forget_gone(id).await
+    app.plane.forget_gone(id, gone).await
 }

@@ -50,9 +50,15 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
         Some(endpoint) => vec![endpoint.clone()],
         None => matching.map(|target| target.id.clone()).collect(),
     };
+    let delay = match fan {
+        Fan::New => app.schedule.first_delay(),
+        // A person asked for it.
+        Fan::Replay { .. } => Duration::ZERO,
+    };
+    let due = app.queue.due(now, delay);
     let writes: Vec<_> = endpoints
         .iter()
-        .map(|endpoint| write(app, &event, &fan, endpoint, now))
+        .map(|endpoint| write(app, &event, &fan, endpoint, (now, due)))
         .collect();
     let mut written = stream::iter(writes)
         .buffer_unordered(WRITES_MAX)
@@ -67,7 +73,7 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
             }
         }
         // What is written is sent, even if not all is.
-        app.queue.send(jobs, Duration::ZERO).await;
+        app.queue.send(jobs, delay).await;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -87,9 +93,8 @@ async fn write(
     event: &StoredEvent,
     fan: &Fan,
     endpoint: &EndpointId,
-    now: Timestamp,
+    (now, due): (Timestamp, Timestamp),
 ) -> Result<Option<Job>> {
-    let due = app.queue.due(now, Duration::ZERO);
     let id = DeliveryId::new(&event.id, endpoint);
     let replayed = match fan {
         Fan::New => Replayed::Missing,

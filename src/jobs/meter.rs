@@ -8,7 +8,7 @@
 use futures_util::future;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{backfill, sweep, worker};
+use super::{backfill, worker};
 use crate::app::App;
 use crate::error::Result;
 use crate::store::keys;
@@ -96,7 +96,7 @@ async fn count_due(app: &App, due: &[Due], now: Timestamp) -> Result<u64> {
                 fresh += counted.fresh;
                 delete(app, part).await?;
             }
-            Err(error) if sweep::is_outage(&error) => return Err(error),
+            Err(error) if error.is_outage() => return Err(error),
             // The one that cannot be counted must not keep the others from it.
             Err(error) => match part {
                 [one] => {

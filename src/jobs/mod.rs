@@ -16,6 +16,7 @@ pub mod worker;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -24,6 +25,9 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::job::Job;
 use crate::telemetry::scope::Scope;
+
+/// Longest that all calls of a job or a sweep to the stores may take.
+const STORES_MAX: Duration = Duration::from_mins(5);
 
 /// Runs one job as part of the trace its message carried, a W3C `traceparent`.
 ///
@@ -34,8 +38,9 @@ pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Re
     let scope = Scope::job(&job, &span);
     let name = job.name().to_owned();
     let logged = async {
-        let done = AssertUnwindSafe(dispatch(app, job, now)).catch_unwind();
-        let done = done.await.unwrap_or_else(|panic| Err(panicked(panic)));
+        // Its attempt has a bound of its own, of which this is none.
+        let longest = app.config.delivery.timeout + STORES_MAX;
+        let done = guarded(longest, dispatch(app, job, now)).await;
         done.inspect_err(|error| worker::report("job", &name, error))
     };
     let done = scope.around(logged).await;
@@ -45,7 +50,23 @@ pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Re
     done
 }
 
-/// A job that panics has failed, and takes no worker along.
+/// Waits for `work`: one that panics has failed, and so has one that takes longer
+/// than `longest`, as on a connection whose other end is gone. Neither takes the
+/// worker along.
+async fn guarded<T>(longest: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    // A job's future is large: it is moved once.
+    let work = AssertUnwindSafe(Box::pin(work)).catch_unwind();
+    let done = tokio::time::timeout(longest, work);
+    match done.await {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => Err(panicked(panic)),
+        Err(_) => Err(Error::Unavailable {
+            what: "an answer in time",
+            source: anyhow::anyhow!("given up after {} s", longest.as_secs_f64()),
+        }),
+    }
+}
+
 fn panicked(panic: Box<dyn Any + Send>) -> Error {
     let panic = panic.downcast::<&str>().map(|text| text.to_string());
     let panic = panic.or_else(|other| other.downcast::<String>().map(|text| *text));

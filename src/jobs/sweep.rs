@@ -16,8 +16,6 @@ use crate::store::{keys, outbox};
 
 /// Conditional writes at a time.
 const WINS_MAX: usize = 16;
-/// Projections that failed and are repaired in one sweep.
-const REPAIRS_MAX: i64 = 100;
 /// How old an outbox row is before its writer is presumed dead.
 pub const REPAIR_AGE: Duration = Duration::from_secs(2);
 
@@ -118,16 +116,7 @@ async fn enqueue(app: &App, due: Vec<&Due>, now: Timestamp) -> Result<usize> {
 /// live to do it; how many those were.
 ///
 /// # Errors
-/// When either store is out of reach; the changes stay in the outbox.
+/// As [`outbox::project_all`].
 pub async fn repair(app: &App, age: Duration) -> Result<usize> {
-    let pending = outbox::pending(&app.postgres, age, REPAIRS_MAX).await?;
-    for change in &pending {
-        outbox::project(&app.postgres, &app.plane, change).await?;
-    }
-    Ok(pending.len())
-}
-
-/// Whether `error` only says that a store is out of reach.
-pub(super) fn is_outage(error: &Error) -> bool {
-    matches!(error, Error::Unavailable { .. })
+    outbox::project_all(&app.postgres, &app.plane, age).await
 }

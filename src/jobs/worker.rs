@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{ingest, meter, poll, run, sweep};
+use super::{STORES_MAX, guarded, ingest, meter, poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::queue::Queue;
 
 /// Between two looks for usage that is no longer needed.
@@ -79,70 +79,70 @@ async fn sweep_often(app: Arc<App>, stop: CancellationToken) {
     {
         report("sweep", "recover", &error);
     }
-    loop {
-        let more = match sweep::sweep(&app, app::now()).await {
-            Ok(swept) => swept.more && swept.enqueued > 0,
-            Err(error) => {
-                report("sweep", "due", &error);
-                false
-            }
-        };
+    let interval = app.config.sweep.interval;
+    let step = || async {
+        let swept = sweep::sweep(&app, app::now()).await?;
         // A full batch means that more is due already.
-        let pause = if more {
-            Duration::from_millis(10)
-        } else {
-            app.config.sweep.interval
-        };
-        if stop
-            .run_until_cancelled(tokio::time::sleep(pause))
-            .await
-            .is_none()
-        {
-            return;
-        }
-    }
+        Ok(match swept.more && swept.enqueued > 0 {
+            true => Duration::from_millis(10),
+            false => interval,
+        })
+    };
+    repeat(&stop, ("sweep", "due"), (interval, STORES_MAX), step).await;
 }
 
 async fn repair_often(app: Arc<App>, stop: CancellationToken) {
-    while stop
-        .run_until_cancelled(tokio::time::sleep(REPAIR_INTERVAL))
-        .await
-        .is_some()
-    {
-        match sweep::repair(&app, sweep::REPAIR_AGE).await {
-            Ok(0) => {}
-            Ok(changes) => tracing::info!(changes, "control-plane changes projected late"),
-            Err(error) => report("sweep", "outbox", &error),
+    let step = || async {
+        match sweep::repair(&app, sweep::REPAIR_AGE).await? {
+            0 => {}
+            changes => tracing::info!(changes, "control-plane changes projected late"),
         }
-    }
+        Ok(REPAIR_INTERVAL)
+    };
+    let times = (REPAIR_INTERVAL, STORES_MAX);
+    repeat(&stop, ("sweep", "outbox"), times, step).await;
 }
 
 async fn meter_often(app: Arc<App>, stop: CancellationToken) {
-    loop {
-        let more = match meter::meter(&app, app::now()).await {
-            Ok(looked) => looked.more && looked.found > 0,
-            Err(error) => {
-                report("meter", "due", &error);
-                false
-            }
-        };
-        let pause = if more {
-            Duration::from_millis(10)
-        } else {
-            app.config.meters.interval
-        };
-        let paused = stop.run_until_cancelled(tokio::time::sleep(pause));
-        if paused.await.is_none() {
-            return;
-        }
-    }
+    let interval = app.config.meters.interval;
+    let step = || async {
+        let looked = meter::meter(&app, app::now()).await?;
+        Ok(match looked.more && looked.found > 0 {
+            true => Duration::from_millis(10),
+            false => interval,
+        })
+    };
+    repeat(&stop, ("meter", "due"), (interval, STORES_MAX), step).await;
 }
 
 async fn tidy_often(app: Arc<App>, stop: CancellationToken) {
-    let pause = || stop.run_until_cancelled(tokio::time::sleep(TIDY_INTERVAL));
-    while pause().await.is_some() {
-        if let Err(error) = meter::tidy(&app, app::now()).await {
-            report("meter", "tidy", &error);
+    let step = || async {
+        meter::tidy(&app, app::now()).await?;
+        Ok(TIDY_INTERVAL)
+    };
+    let times = (TIDY_INTERVAL, STORES_MAX);
+    repeat(&stop, ("meter", "tidy"), times, step).await;
+}
+
+/// Takes one `step` after the other until `stop` is cancelled, each followed by
+/// the pause it answers. One that fails is logged and followed by `interval`, and
+/// so is one that panics or takes longer than `longest`: what the loop is there
+/// for goes on.
+async fn repeat<F: Future<Output = Result<Duration>>>(
+    stop: &CancellationToken,
+    (what, name): (&str, &str),
+    (interval, longest): (Duration, Duration),
+    step: impl Fn() -> F,
+) {
+    loop {
+        let done = guarded(longest, step()).await;
+        let pause = done.unwrap_or_else(|error| {
+            report(what, name, &error);
+            interval
+        });
+        let slept = stop.run_until_cancelled(tokio::time::sleep(pause));
+        if slept.await.is_none() {
+            return;
         }
     }
 }
@@ -152,9 +152,35 @@ pub(super) fn report(what: &str, name: &str, error: &Error) {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     let cause = causes.map(ToString::to_string).collect::<Vec<_>>();
     let cause = (!cause.is_empty()).then(|| cause.join(": "));
-    if sweep::is_outage(error) {
+    if error.is_outage() {
         tracing::warn!(what, name, %error, cause, "left for later");
     } else {
         tracing::error!(what, name, %error, cause, "job failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_outlives_a_step_that_fails_or_panics_or_hangs() {
+        let (stop, steps) = (CancellationToken::new(), AtomicU32::new(0));
+        let step = || async {
+            match steps.fetch_add(1, Ordering::Relaxed) {
+                0 => panic!("as it may happen"),
+                1 => Err(Error::NotFound("anything".into())),
+                2 => std::future::pending().await,
+                _ => {
+                    stop.cancel();
+                    Ok(Duration::ZERO)
+                }
+            }
+        };
+        let times = (Duration::ZERO, Duration::from_millis(20));
+        repeat(&stop, ("test", "test"), times, step).await;
+        assert_eq!(steps.load(Ordering::Relaxed), 4);
     }
 }

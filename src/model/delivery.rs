@@ -10,6 +10,9 @@
 //!                                         └───────────┘
 //! ```
 //!
+//! While its endpoint is disabled or gone a pending delivery waits: until that is
+//! enabled, or until it is forgotten with its event when its retention is over.
+//!
 //! While pending a delivery has a due time; no other state has one. Only a
 //! person's retry or replay leaves a final state, and begins a new round of the
 //! schedule.
@@ -129,8 +132,8 @@ pub enum Verdict {
 /// producers"): 2xx is success, 410 disables the endpoint, `Retry-After` counts
 /// on 429 and 503 only, and all else is tried again while the schedule lasts.
 ///
-/// `progress` is as it was before the attempt; `jitter` is random in `0..1`.
-pub fn judge(progress: Progress, outcome: Outcome, schedule: &Schedule, jitter: f64) -> Verdict {
+/// `progress` is as it was before the attempt; `random` is so, in `0..1`.
+pub fn judge(progress: Progress, outcome: Outcome, schedule: &Schedule, random: f64) -> Verdict {
     let retry_after = match outcome {
         Outcome::Answered {
             status: 200..=299, ..
@@ -143,7 +146,7 @@ pub fn judge(progress: Progress, outcome: Outcome, schedule: &Schedule, jitter: 
         _ => None,
     };
     let made_in_round = progress.made.saturating_sub(progress.round_start) + 1;
-    match schedule.delay_after(made_in_round, retry_after, jitter) {
+    match schedule.delay_after(made_in_round, retry_after, random) {
         Some(delay) => Verdict::Retry(delay),
         None => Verdict::Exhausted,
     }

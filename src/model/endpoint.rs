@@ -17,7 +17,8 @@ use super::signature::Secret;
 pub enum State {
     /// It does.
     Enabled,
-    /// Paused by a person: new events pass it by; pending deliveries wait.
+    /// Paused by a person: new events pass it by; pending deliveries wait, and are
+    /// forgotten with their events.
     Disabled,
     /// It answered 410: as disabled, until a person enables it.
     Gone,
@@ -61,6 +62,8 @@ pub struct UnknownState;
 pub struct Target {
     /// The endpoint.
     pub id: EndpointId,
+    /// Which of its versions this is.
+    pub version: i64,
     /// Where to POST.
     pub url: Url,
     /// Which events it takes.
@@ -122,6 +125,11 @@ impl Targets {
     /// The endpoints that are there but cannot be read.
     pub fn unreadable(&self) -> &[EndpointId] {
         &self.unreadable
+    }
+
+    /// Whether the endpoint called `id` is there, readable or not.
+    pub fn knows(&self, id: &EndpointId) -> bool {
+        self.by_id.contains_key(id) || self.unreadable.contains(id)
     }
 
     /// The endpoint called `id`, whatever its state.

@@ -41,6 +41,15 @@ pub const ATTRIBUTE_BYTES_MAX: usize = 16_384;
 /// The most events in one batch.
 pub const BATCH_EVENTS_MAX: usize = 100;
 
+/// Checks what an event's `tenant` may be, for whatever is to match one.
+///
+/// # Errors
+/// [`Invalid`], which names `tenant`: empty, longer than 128 characters, or with
+/// characters that no attribute may have.
+pub fn check_tenant(text: &str) -> Result<(), Invalid> {
+    rules::check("tenant", &Scalar::String(text.into()))
+}
+
 /// A valid CloudEvent in canonical form.
 ///
 /// Its body is compact structured-mode JSON: `specversion`, `id`, `source`,

@@ -15,7 +15,7 @@ pub const RESERVED_PREFIX: &str = "millrace.";
 
 /// How many patterns an endpoint may have.
 const PATTERNS_MAX: usize = 50;
-/// How long a pattern or a tenant may be, in characters.
+/// How long a pattern may be, in characters.
 const CHARS_MAX: usize = 255;
 
 /// The events an endpoint receives: those of a type and, perhaps, of one tenant.
@@ -31,9 +31,9 @@ impl Filter {
     /// The filter of an endpoint that asks for `event_types` and belongs to `tenant`.
     ///
     /// # Errors
-    /// [`Invalid`], which names `event_types`, one of them, or `tenant`: no
-    /// pattern or more than 50, a malformed one (see [`TypePattern::parse`]), or a
-    /// tenant that is empty or longer than 255 characters.
+    /// [`Invalid`], which names `event_types` or one of them: no pattern or more
+    /// than 50, or a malformed one (see [`TypePattern::parse`]). What a tenant may
+    /// be is the events' rule, [`check_tenant`](super::event::check_tenant).
     pub fn new<T: AsRef<str>>(event_types: &[T], tenant: Option<&str>) -> Result<Self, Invalid> {
         if !(1..=PATTERNS_MAX).contains(&event_types.len()) {
             return Err(Invalid::new(
@@ -49,12 +49,6 @@ impl Filter {
                     .map_err(|invalid| Invalid::new(format!("event_types[{at}]"), invalid.detail))
             })
             .collect::<Result<_, _>>()?;
-        if tenant.is_some_and(|tenant| !is_sized(tenant)) {
-            return Err(Invalid::new(
-                "tenant",
-                format!("expected null or 1 to {CHARS_MAX} characters"),
-            ));
-        }
         Ok(Self {
             event_types,
             tenant: tenant.map(Into::into),
@@ -258,8 +252,6 @@ mod tests {
         assert!(refusal(&["a\u{7}b"]).contains("no control characters"));
         assert!(Filter::new(&["é".repeat(255)], None).is_ok());
         assert!(Filter::new(&["a"; 50], None).is_ok());
-        let empty = Filter::new(&["*"], Some("")).unwrap_err();
-        assert_eq!(empty.field.as_deref(), Some("tenant"));
     }
 
     #[test]

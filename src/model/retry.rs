@@ -6,16 +6,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::Deserialize;
-
 use crate::error::Invalid;
 
 /// The longest entry of a schedule, and the longest `Retry-After` honoured.
 pub const DELAY_MAX: Duration = Duration::from_hours(24);
 /// How many attempts a schedule may have.
 const ATTEMPTS_MAX: usize = 20;
-/// How far jitter moves a delay, either way.
-const JITTER: f64 = 0.1;
+/// The default part of a delay by which jitter moves it, either way.
+const DEFAULT_JITTER: f64 = 0.1;
 /// The default: at once, 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h.
 const DEFAULT_S: [u64; 10] = [
     0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400,
@@ -23,30 +21,33 @@ const DEFAULT_S: [u64; 10] = [
 
 /// The delays before each attempt of a round.
 ///
-/// A round is the attempts that follow the event, or a manual retry. In
-/// configuration it is a list of whole seconds.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Vec<u64>")]
+/// A round is the attempts that follow the event, or a manual retry.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     delays: Vec<Duration>,
+    jitter: f64,
 }
 
 impl Schedule {
-    /// The schedule whose `n`th attempt is made `delays[n - 1]` after the one before.
+    /// The schedule whose `n`th attempt is made `delays[n - 1]` after the one before,
+    /// or as much earlier or later as `jitter` is of that, from 0 to 1.
     ///
     /// # Errors
     /// [`Invalid`] unless there are 1 to 20 delays, each of at most 24 h.
-    pub fn new(delays: Vec<Duration>) -> Result<Self, Invalid> {
+    pub fn new(delays: Vec<Duration>, jitter: f64) -> Result<Self, Invalid> {
         if !(1..=ATTEMPTS_MAX).contains(&delays.len()) {
             return Err(Invalid::new(
-                "retry_schedule_s",
+                "delivery.retry_schedule_s",
                 format!("expected 1 to {ATTEMPTS_MAX} delays, got {}", delays.len()),
             ));
         }
         match delays.iter().position(|delay| *delay > DELAY_MAX) {
-            None => Ok(Self { delays }),
+            None => Ok(Self {
+                delays,
+                jitter: jitter.clamp(0.0, 1.0),
+            }),
             Some(at) => Err(Invalid::new(
-                format!("retry_schedule_s[{at}]"),
+                format!("delivery.retry_schedule_s[{at}]"),
                 format!(
                     "expected at most {} seconds, got {}",
                     DELAY_MAX.as_secs(),
@@ -61,21 +62,26 @@ impl Schedule {
         self.delays.len()
     }
 
+    /// How long to wait before the first attempt at a new event.
+    pub fn first_delay(&self) -> Duration {
+        self.delays[0]
+    }
+
     /// How long to wait after `attempts_in_round` attempts, all failed; `None` when
     /// that was the last.
     ///
-    /// `jitter`, from 0 to 1, spreads the scheduled delay evenly over 90 % to
-    /// 110 % of itself, so that what failed together does not come back together.
-    /// A `retry_after` that is longer wins, up to [`DELAY_MAX`]; a shorter one
+    /// `random`, from 0 to 1, says where in the span that jitter leaves it the delay
+    /// lies, so that what failed together does not come back together. A
+    /// `retry_after` that is longer wins, up to [`DELAY_MAX`]; a shorter one
     /// changes nothing.
     pub fn delay_after(
         &self,
         attempts_in_round: u32,
         retry_after: Option<Duration>,
-        jitter: f64,
+        random: f64,
     ) -> Option<Duration> {
         let scheduled = self.delays.get(usize::try_from(attempts_in_round).ok()?)?;
-        let spread = scheduled.mul_f64(1.0 + JITTER * (2.0 * jitter.clamp(0.0, 1.0) - 1.0));
+        let spread = scheduled.mul_f64(1.0 + self.jitter * (2.0 * random.clamp(0.0, 1.0) - 1.0));
         let asked = retry_after.unwrap_or_default().min(DELAY_MAX);
         Some(spread.max(asked))
     }
@@ -85,15 +91,8 @@ impl Default for Schedule {
     fn default() -> Self {
         Self {
             delays: DEFAULT_S.map(Duration::from_secs).into(),
+            jitter: DEFAULT_JITTER,
         }
-    }
-}
-
-impl TryFrom<Vec<u64>> for Schedule {
-    type Error = Invalid;
-
-    fn try_from(seconds: Vec<u64>) -> Result<Self, Invalid> {
-        Self::new(seconds.into_iter().map(Duration::from_secs).collect())
     }
 }
 
@@ -130,8 +129,13 @@ mod tests {
         "1994-11-06T08:49:00Z".parse().unwrap()
     }
 
+    fn schedule(seconds: Vec<u64>) -> Result<Schedule, Invalid> {
+        let delays = seconds.into_iter().map(Duration::from_secs);
+        Schedule::new(delays.collect(), DEFAULT_JITTER)
+    }
+
     fn refusal(seconds: Vec<u64>) -> String {
-        Schedule::try_from(seconds).unwrap_err().to_string()
+        schedule(seconds).unwrap_err().to_string()
     }
 
     #[test]
@@ -143,22 +147,20 @@ mod tests {
             .collect();
         assert_eq!(delays, DEFAULT_S);
         assert_eq!(schedule.attempts_max(), 10);
-        assert_eq!(Schedule::new(schedule.delays.clone()), Ok(schedule));
+        assert_eq!(Schedule::new(schedule.delays.clone(), 0.1), Ok(schedule));
     }
 
     #[test]
-    fn jitter_moves_a_delay_by_a_tenth() {
-        let schedule = Schedule::try_from(vec![0, 100]).unwrap();
-        let after = |n, jitter| schedule.delay_after(n, None, jitter);
-        assert_eq!(after(1, 0.0), Some(secs(90)));
-        assert_eq!(after(1, 1.0), Some(secs(110)));
-        assert_eq!(after(0, 1.0), Some(Duration::ZERO));
-        assert_eq!(after(2, MIDDLE), None);
+    fn a_wait_follows_each_attempt_but_the_last() {
+        let schedule = schedule(vec![7, 100]).unwrap();
+        let after = |n| schedule.delay_after(n, None, MIDDLE);
+        assert_eq!(schedule.first_delay(), secs(7));
+        assert_eq!((after(1), after(2)), (Some(secs(100)), None));
     }
 
     #[test]
     fn a_longer_retry_after_wins_up_to_a_day() {
-        let schedule = Schedule::try_from(vec![0, 100]).unwrap();
+        let schedule = schedule(vec![0, 100]).unwrap();
         let after = |retry_after| schedule.delay_after(1, Some(retry_after), MIDDLE);
         assert_eq!(after(secs(101)), Some(secs(101)));
         assert_eq!(after(secs(99)), Some(secs(100)));
@@ -170,25 +172,28 @@ mod tests {
     fn a_schedule_out_of_bounds_is_refused() {
         assert_eq!(
             refusal(vec![]),
-            "retry_schedule_s: expected 1 to 20 delays, got 0"
+            "delivery.retry_schedule_s: expected 1 to 20 delays, got 0"
         );
         assert_eq!(
             refusal(vec![0; 21]),
-            "retry_schedule_s: expected 1 to 20 delays, got 21"
+            "delivery.retry_schedule_s: expected 1 to 20 delays, got 21"
         );
         assert_eq!(
             refusal(vec![0, 86_401]),
-            "retry_schedule_s[1]: expected at most 86400 seconds, got 86401"
+            "delivery.retry_schedule_s[1]: expected at most 86400 seconds, got 86401"
         );
-        assert!(Schedule::try_from(vec![86_400; 20]).is_ok());
+        assert!(schedule(vec![86_400; 20]).is_ok());
     }
 
     #[test]
-    fn configuration_is_a_list_of_seconds() {
-        let schedule: Schedule = serde_json::from_str("[0, 5]").unwrap();
-        assert_eq!(schedule.delay_after(1, None, MIDDLE), Some(secs(5)));
-        let error = serde_json::from_str::<Schedule>("[]").unwrap_err();
-        assert!(error.to_string().contains("expected 1 to 20 delays"));
+    fn jitter_is_as_configured() {
+        let spread = |jitter| {
+            let schedule = Schedule::new(vec![Duration::ZERO, secs(100)], jitter).unwrap();
+            [0.0, 1.0].map(|random| schedule.delay_after(1, None, random).unwrap().as_secs())
+        };
+        assert_eq!(spread(0.0), [100, 100]);
+        assert_eq!(spread(0.1), [90, 110]);
+        assert_eq!(spread(1.0), [0, 200]);
     }
 
     #[test]
@@ -212,7 +217,7 @@ mod tests {
 
     prop_compose! {
         fn any_schedule()(seconds in prop::collection::vec(0..=86_400u64, 1..=20)) -> Schedule {
-            Schedule::try_from(seconds).unwrap()
+            schedule(seconds).unwrap()
         }
     }
 

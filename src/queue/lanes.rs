@@ -30,7 +30,7 @@ pub struct LaneOptions {
 }
 
 /// Jobs in fair lanes, each with a `T` that came along. A job is in them once,
-/// by name.
+/// by name and attempt.
 #[derive(Debug)]
 pub struct Lanes<T> {
     options: LaneOptions,
@@ -45,7 +45,7 @@ struct State<T> {
     /// Lanes with a job that may run, in turn.
     ready: VecDeque<Lane>,
     /// What waits or runs.
-    names: HashSet<Box<str>>,
+    names: HashSet<Name>,
     waiting: usize,
     bytes: usize,
 }
@@ -55,6 +55,18 @@ struct Waiting<T> {
     jobs: VecDeque<(Job, T)>,
     running: usize,
     is_ready: bool,
+}
+
+/// A job's name and which attempt it is about: the next one may be pushed while
+/// this one ends.
+type Name = (Box<str>, u32);
+
+fn name_of(job: &Job) -> Name {
+    let attempt = match job {
+        Job::Deliver { made, .. } => *made,
+        Job::FanOut { .. } | Job::Disable { .. } => 0,
+    };
+    (job.name().into(), attempt)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -112,7 +124,7 @@ impl<T> Lanes<T> {
         if state.waiting >= self.options.jobs_max
             || state.bytes + job.carried_bytes() > self.options.bytes_max
             || in_lane >= lane_max
-            || !state.names.insert(job.name().into())
+            || !state.names.insert(name_of(&job))
         {
             return Err(along);
         }
@@ -157,7 +169,7 @@ impl<T> Lanes<T> {
         drop(state);
         self.taken.notify_waiters();
         Some(Taken {
-            name: job.name().into(),
+            name: name_of(&job),
             job: Some((job, along)),
             lane,
             lanes: self,
@@ -172,7 +184,7 @@ impl<T> Lanes<T> {
         for waiting in lanes.values_mut() {
             waiting.is_ready = false;
             for (job, along) in waiting.jobs.drain(..) {
-                names.remove(job.name());
+                names.remove(&name_of(&job));
                 out.push(along);
             }
         }
@@ -204,7 +216,7 @@ impl<T> Lanes<T> {
         self.len() == 0
     }
 
-    fn done(&self, lane: &Lane, name: &str) {
+    fn done(&self, lane: &Lane, name: &Name) {
         let mut state = self.lock();
         state.names.remove(name);
         let waiting = state
@@ -257,7 +269,7 @@ impl<T> Default for Waiting<T> {
 #[derive(Debug)]
 pub struct Taken<'a, T> {
     job: Option<(Job, T)>,
-    name: Box<str>,
+    name: Name,
     lane: Lane,
     lanes: &'a Lanes<T>,
 }
@@ -273,7 +285,7 @@ impl<T> Taken<'_, T> {
 
     /// The job's name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.name.0
     }
 }
 
@@ -343,6 +355,21 @@ mod tests {
         assert!(lanes.push(job(0, 1), ()).is_err(), "it is running");
         drop(taken);
         assert!(lanes.push(job(0, 1), ()).is_ok());
+    }
+
+    #[test]
+    fn the_next_attempt_may_wait_while_one_runs() {
+        let lanes = lanes(1, 100);
+        assert!(lanes.push(job(0, 1), ()).is_ok());
+        let taken = lanes.try_next();
+        let mut next = job(0, 1);
+        if let Job::Deliver { made, .. } = &mut next {
+            *made += 1;
+        }
+        assert!(lanes.push(next.clone(), ()).is_ok());
+        assert!(lanes.push(next, ()).is_err(), "it waits");
+        drop(taken);
+        assert!(lanes.try_next().is_some());
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable};
 use super::endpoints::SealedEndpoint;
 use super::keys;
 use super::secrets::Held;
+use super::transact::{self, Transacted};
 use crate::error::{Error, Result};
 use crate::model::endpoint::{Signer, State, Target, Targets};
 use crate::model::filter::Filter;
@@ -34,7 +35,7 @@ use crate::model::view::View;
 
 /// How long a tombstone outlives what it stands for: longer than any projection
 /// can be late.
-const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
+pub const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// Reads of what keeps changing under them, before the last is taken as it is.
 const CURRENT_TRIES_MAX: u32 = 4;
@@ -48,6 +49,16 @@ pub struct Grant {
     pub project: ProjectId,
     /// What it may do there.
     pub scopes: Arc<[Scope]>,
+}
+
+/// Which version of an endpoint answered 410, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone {
+    /// The version that the attempt was made with. Later ones are not meant: a
+    /// clock could not tell them apart, as each machine has its own.
+    pub version: i64,
+    /// When the attempt was made.
+    pub at: Timestamp,
 }
 
 /// The data plane's view, cached.
@@ -132,6 +143,32 @@ impl DataPlane {
             .try_get_with_by_ref(project, read)
             .await
             .map_err(shared)
+    }
+
+    /// The configuration of `project`, read again if it lacks `endpoint` and that
+    /// is there: another instance may have made it a moment ago. Costs one read
+    /// more for an endpoint that is not known.
+    ///
+    /// # Errors
+    /// As [`DataPlane::view`].
+    pub async fn view_with(&self, project: &ProjectId, endpoint: &EndpointId) -> Result<Arc<View>> {
+        let view = self.view(project).await?;
+        if view.targets.knows(endpoint) {
+            return Ok(view);
+        }
+        // Its item alone: a stranger's id must not cost a whole project's.
+        let (pk, sk) = (keys::project(project), keys::endpoint(endpoint));
+        if self.dynamo.get(pk, sk).await?.is_none() {
+            return Ok(view);
+        }
+        self.forget(project).await;
+        self.view(project).await
+    }
+
+    /// Has the configuration of `project` read again when it is next asked for.
+    async fn forget(&self, project: &ProjectId) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.views.invalidate(project).await;
     }
 
     async fn read_view(&self, project: &ProjectId) -> Result<Arc<View>> {
@@ -245,8 +282,7 @@ impl DataPlane {
             item.insert("ttl".into(), n(tombstone_ends(endpoint.updated_at)));
         }
         self.put_newer(item, endpoint.version).await?;
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        self.views.invalidate(&endpoint.project).await;
+        self.forget(&endpoint.project).await;
         Ok(())
     }
 
@@ -292,7 +328,7 @@ impl DataPlane {
 
     /// Stops deliveries to an endpoint that answered 410, at once and without the
     /// control plane, and leaves word for it that is due at `due`. False if it
-    /// was not enabled.
+    /// was not enabled, or is another version than the one that answered.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -300,7 +336,7 @@ impl DataPlane {
         &self,
         project: &ProjectId,
         id: &EndpointId,
-        at: Timestamp,
+        gone: Gone,
         due: Timestamp,
     ) -> Result<bool> {
         let update = Update::builder()
@@ -308,61 +344,66 @@ impl DataPlane {
             .key("pk", s(keys::project(project)))
             .key("sk", s(keys::endpoint(id)))
             .update_expression("set #state = :gone")
-            .condition_expression("#state = :enabled")
+            .condition_expression("#state = :enabled and version = :version")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":gone", s(State::Gone.as_str()))
             .expression_attribute_values(":enabled", s(State::Enabled.as_str()))
+            .expression_attribute_values(":version", n(gone.version))
             .build()
             .map_err(Error::internal)?;
         let word = Put::builder()
             .table_name(&self.dynamo.table)
             .item("pk", s(id.as_str()))
             .item("sk", s(keys::DISABLE))
-            .item("at", ms(at))
+            .item("version", n(gone.version))
+            .item("at", ms(gone.at))
             .item("due_pk", s(keys::due(0)))
             .item("due_sk", s(keys::due_sort(due, id.as_str())))
             .build()
             .map_err(Error::internal)?;
-        let result = self
-            .dynamo
-            .client
-            .transact_write_items()
-            .transact_items(TransactWriteItem::builder().update(update).build())
-            .transact_items(TransactWriteItem::builder().put(word).build())
-            .send()
-            .await;
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        self.views.invalidate(project).await;
-        match result {
-            Ok(_) => Ok(true),
-            Err(error) if is_canceled(&error) => Ok(false),
-            Err(error) => Err(unavailable(error)),
-        }
+        let writes = vec![
+            TransactWriteItem::builder().update(update).build(),
+            TransactWriteItem::builder().put(word).build(),
+        ];
+        let transacted = transact::transact(&self.dynamo, writes).await;
+        self.forget(project).await;
+        Ok(matches!(transacted?, Transacted::Done))
     }
 
-    /// When the endpoint whose disabling is due answered 410; none once it is
-    /// done.
+    /// What an endpoint's disabling that is due is about; none once it is done.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn gone_at(&self, id: &EndpointId) -> Result<Option<Timestamp>> {
+    pub async fn gone(&self, id: &EndpointId) -> Result<Option<Gone>> {
         let item = self.dynamo.get(id.as_str(), keys::DISABLE).await?;
-        item.map(|item| item.time("at")).transpose()
+        let read = |item: Item| {
+            Ok(Gone {
+                version: item.num("version")?,
+                at: item.time("at")?,
+            })
+        };
+        item.map(read).transpose()
     }
 
-    /// Takes back the word for the control plane: it has it.
+    /// Takes back the word for the control plane, which has it, unless another
+    /// has taken its place.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn forget_gone(&self, id: &EndpointId) -> Result<()> {
+    pub async fn forget_gone(&self, id: &EndpointId, gone: Gone) -> Result<()> {
         let delete = self
             .dynamo
             .client
             .delete_item()
             .table_name(&self.dynamo.table);
         let delete = delete.key("pk", s(id.as_str())).key("sk", s(keys::DISABLE));
-        delete.send().await.map_err(unavailable)?;
-        Ok(())
+        let delete = delete
+            .condition_expression("version = :version")
+            .expression_attribute_values(":version", n(gone.version));
+        match delete.send().await {
+            Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -397,6 +438,7 @@ fn read_target(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Resu
     let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
     Ok(Target {
         id: id.clone(),
+        version: item.num("version")?,
         url: item.parse("url")?,
         filter: Filter::new(&event_types, item.str_opt("tenant"))?,
         state: item.parse("state")?,
@@ -423,17 +465,6 @@ fn open(key_ring: &KeyRing, id: &EndpointId, secret: &Item) -> Result<Signer> {
         secret: open_secret(key_ring, id, sealed)?,
         expires_at: expires_at.transpose().map_err(Error::internal)?,
     })
-}
-
-fn is_canceled<R>(
-    error: &aws_sdk_dynamodb::error::SdkError<
-        aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError,
-        R,
-    >,
-) -> bool {
-    error
-        .as_service_error()
-        .is_some_and(|e| e.is_transaction_canceled_exception())
 }
 
 fn texts<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = &'a str> {

@@ -282,7 +282,8 @@ pub struct Recorded<'a> {
 }
 
 /// Records an attempt, the state and the next due time in one conditional write;
-/// false if another worker has recorded the same attempt.
+/// false if another worker has recorded the same attempt, or a person has asked
+/// for a new round meanwhile, which then begins with that attempt made again.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -292,6 +293,8 @@ pub async fn record(dynamo: &Dynamo, recorded: &Recorded<'_>) -> Result<bool> {
     let attempts = attempts.map(write_attempt).collect();
     let set = "set #state = :state, made = :next, attempts = :attempts";
     let update = guarded(dynamo, recorded.id, recorded.before.made)
+        .condition_expression(format!("{GUARD} and round_start = :round_start"))
+        .expression_attribute_values(":round_start", n(recorded.before.round_start))
         .expression_attribute_values(":state", s(recorded.state.as_str()))
         .expression_attribute_values(":next", n(recorded.before.made + 1))
         .expression_attribute_values(":attempts", AttributeValue::L(attempts));
@@ -316,6 +319,19 @@ pub async fn hold(dynamo: &Dynamo, id: &DeliveryId, made: u32, until: Timestamp)
     .await
 }
 
+/// Moves a pending delivery's due time because its attempt is under way, and
+/// leaves a mark that a queue holds it, for a process that comes after a crash.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn renew(dynamo: &Dynamo, id: &DeliveryId, made: u32, until: Timestamp) -> Result<bool> {
+    won(guarded(dynamo, id, made)
+        .update_expression("set due_sk = :due, swept = if_not_exists(swept, :one)")
+        .expression_attribute_values(":one", n(1))
+        .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))))
+    .await
+}
+
 /// Ends a pending delivery without an attempt, in `state`.
 ///
 /// # Errors
@@ -327,12 +343,14 @@ pub async fn end(dynamo: &Dynamo, id: &DeliveryId, made: u32, state: State) -> R
     .await
 }
 
+const GUARD: &str = "#state = :pending and made = :made";
+
 /// An update that takes place only while the delivery is pending and attempt
 /// `made` is its next.
 fn guarded(dynamo: &Dynamo, id: &DeliveryId, made: u32) -> UpdateItemFluentBuilder {
     dynamo
         .update(id.event().as_str(), keys::delivery(&id.endpoint()))
-        .condition_expression("#state = :pending and made = :made")
+        .condition_expression(GUARD)
         .expression_attribute_names("#state", "state")
         .expression_attribute_values(":pending", s(State::Pending.as_str()))
         .expression_attribute_values(":made", n(made))

@@ -61,6 +61,8 @@ pub(crate) enum Kind {
     Contention,
     /// The table is not there.
     NoTable,
+    /// Such a request is never taken.
+    Invalid,
     /// Everything else: throttled, refused, out of reach.
     Other,
 }
@@ -74,17 +76,22 @@ pub(crate) fn kind<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Kind {
         Some("ConditionalCheckFailedException") => Kind::Condition,
         Some("TransactionConflictException" | "TransactionInProgressException") => Kind::Contention,
         Some("ResourceNotFoundException") => Kind::NoTable,
+        Some("ValidationException") => Kind::Invalid,
         _ => Kind::Other,
     }
 }
 
 /// `error` as what a request or job answers with: nobody can act on the
 /// difference between a throttled and an unreachable table but by coming back.
+/// What DynamoDB will never take, such as an item too large, is a defect of ours.
 pub(crate) fn unavailable<E, R>(error: SdkError<E, R>) -> Error
 where
-    E: std::error::Error + Send + Sync + 'static,
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     R: std::fmt::Debug + Send + Sync + 'static,
 {
+    if kind(&error) == Kind::Invalid {
+        return Error::internal(error);
+    }
     Error::Unavailable {
         what: "the event store",
         source: error.into(),

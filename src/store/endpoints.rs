@@ -4,6 +4,7 @@ use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
+use super::data_plane::Gone;
 use super::outbox::{self, Change, Kind};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
@@ -60,6 +61,10 @@ impl Endpoint {
         })
     }
 }
+
+/// Secrets of one endpoint that sign at a time: each is a part of every webhook's
+/// header and of the projection.
+pub const SECRETS_MAX: i64 = 5;
 
 /// A sealed secret and until when it signs.
 #[derive(Debug, Clone)]
@@ -244,13 +249,16 @@ const EXPIRE_SECRETS: &str = "\
 const FORGET_SECRETS: &str =
     "delete from endpoint_secrets where endpoint_id = $1 and expires_at <= $2";
 
+const COUNT_SECRETS: &str = "select count(*) from endpoint_secrets where endpoint_id = $1";
+
 const BUMP: &str = "update endpoints set updated_at = $2, version = version + 1 where id = $1";
 
 /// Makes `sealed` the current secret; those before it sign until `overlap_ends`.
 /// The change still has to be projected.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
+/// [`Error::NotFound`]; [`Error::Conflict`] when [`SECRETS_MAX`] sign already,
+/// for none may stop before it was said to; [`Error::Unavailable`] when the database does not answer.
 pub async fn rotate_secret(
     postgres: &Postgres,
     project: &ProjectId,
@@ -269,6 +277,13 @@ pub async fn rotate_secret(
     tx.execute(FORGET_SECRETS, &[&id.as_str(), &now])
         .await
         .map_err(classify)?;
+    let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await;
+    if signing.map_err(classify)?.get::<_, i64>(0) >= SECRETS_MAX {
+        let detail = format!(
+            "the endpoint has {SECRETS_MAX} secrets that sign; a rotated one does for a day"
+        );
+        return Err(Error::Conflict(detail.into()));
+    }
     tx.execute(EXPIRE_SECRETS, &[&id.as_str(), &overlap_ends])
         .await
         .map_err(classify)?;
@@ -281,27 +296,22 @@ pub async fn rotate_secret(
 }
 
 const GONE: &str = "\
-    update endpoints set state = 'gone', updated_at = $2, version = version + 1 \
-    where id = $1 and state = 'enabled' and updated_at <= $2";
+    update endpoints set state = 'gone', updated_at = greatest(updated_at, $3), \
+        version = version + 1 \
+    where id = $1 and state = 'enabled' and version = $2";
 
-/// Notes that an endpoint answered 410 at `at`, unless a person has changed it
-/// since. None if there was nothing to change.
+/// Notes that an endpoint answered 410, unless it has been changed since. None if
+/// there was nothing to change: a later version is projected by itself.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn mark_gone(
-    postgres: &Postgres,
-    id: &EndpointId,
-    at: Timestamp,
-) -> Result<Option<Change>> {
+pub async fn mark_gone(postgres: &Postgres, id: &EndpointId, gone: Gone) -> Result<Option<Change>> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    if tx
-        .execute(GONE, &[&id.as_str(), &at])
-        .await
-        .map_err(classify)?
-        == 0
-    {
+    let marked = tx
+        .execute(GONE, &[&id.as_str(), &gone.version, &gone.at])
+        .await;
+    if marked.map_err(classify)? == 0 {
         return Ok(None);
     }
     commit(tx, id).await.map(Some)
@@ -376,6 +386,7 @@ pub const STATEMENTS: &[&str] = &[
     DELETE_SECRETS,
     EXPIRE_SECRETS,
     FORGET_SECRETS,
+    COUNT_SECRETS,
     BUMP,
     GONE,
     GET_ANY,

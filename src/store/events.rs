@@ -13,6 +13,7 @@ use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable, wo
 use super::keys;
 use super::readings;
 use super::timeline::{self, Range};
+use super::transact::{self, Transacted};
 use crate::error::{Error, Result};
 use crate::model::event::Event;
 use crate::model::id::{EndpointId, EventId, ProjectId};
@@ -22,9 +23,6 @@ use crate::model::meter::Metered;
 /// transaction; beyond, a fan-out job writes them. DynamoDB would allow 99, at
 /// twice the write units of single puts.
 pub const INLINE_DELIVERIES_MAX: usize = 25;
-
-/// Tries of a transaction that meets another one on the same event.
-const CONTENTION_TRIES_MAX: u32 = 5;
 
 /// An event about to be kept.
 #[derive(Debug)]
@@ -97,7 +95,7 @@ pub async fn accept(dynamo: &Dynamo, new: &NewEvent<'_>, plan: &Plan<'_>) -> Res
     }
     match others.is_empty() {
         true => put(dynamo, new, event).await,
-        false => transact(dynamo, new, event, others).await,
+        false => put_with(dynamo, new, event, others).await,
     }
 }
 
@@ -126,7 +124,7 @@ async fn put(dynamo: &Dynamo, new: &NewEvent<'_>, item: Item) -> Result<Accepted
     }
 }
 
-async fn transact(
+async fn put_with(
     dynamo: &Dynamo,
     new: &NewEvent<'_>,
     event: Item,
@@ -143,57 +141,15 @@ async fn transact(
         let put = Put::builder().table_name(&dynamo.table);
         puts.push(transact_put(put.set_item(Some(item)))?);
     }
-    for tries in 1.. {
-        let request = dynamo
-            .client
-            .transact_write_items()
-            .set_transact_items(Some(puts.clone()))
-            .send();
-        let Err(error) = request.await else {
-            return Ok(Accepted::New);
-        };
-        match canceled(&error) {
-            Some(Canceled::Condition(old)) => return compare(old.as_ref(), new),
-            Some(Canceled::Contention) if tries < CONTENTION_TRIES_MAX => {
-                tokio::time::sleep(std::time::Duration::from_millis(10 << tries)).await;
-            }
-            _ => return Err(unavailable(error)),
-        }
+    match transact::transact(dynamo, puts).await? {
+        Transacted::Done => Ok(Accepted::New),
+        Transacted::Refused(old) => compare(old.as_ref(), new),
     }
-    unreachable!("the last try returns")
 }
 
 fn transact_put(put: aws_sdk_dynamodb::types::builders::PutBuilder) -> Result<TransactWriteItem> {
     let put = put.build().map_err(Error::internal)?;
     Ok(TransactWriteItem::builder().put(put).build())
-}
-
-enum Canceled {
-    Condition(Option<Item>),
-    Contention,
-}
-
-type TransactError = aws_sdk_dynamodb::error::SdkError<
-    aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError,
->;
-
-/// Why the transaction did not take place, when it was the event's condition or
-/// another transaction on the same items.
-fn canceled(error: &TransactError) -> Option<Canceled> {
-    use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError as Failed;
-    let canceled = match error.as_service_error()? {
-        Failed::TransactionCanceledException(canceled) => canceled,
-        _ => return (kind(error) == Kind::Contention).then_some(Canceled::Contention),
-    };
-    let reasons = canceled.cancellation_reasons();
-    let first = reasons.first()?;
-    if first.code() == Some("ConditionalCheckFailed") {
-        return Some(Canceled::Condition(first.item().cloned()));
-    }
-    let conflict = reasons
-        .iter()
-        .any(|reason| reason.code() == Some("TransactionConflict"));
-    conflict.then_some(Canceled::Contention)
 }
 
 fn compare(old: Option<&Item>, new: &NewEvent<'_>) -> Result<Accepted> {

@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Transaction;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Transaction};
 
 use super::data_plane::DataPlane;
 use super::postgres::{Postgres, classify};
 use super::{api_keys, endpoints, meters};
 use crate::error::{Error, Result};
+
+/// Rows read at a time.
+const PAGE: i64 = 100;
+/// Changes in a row for which a store was out of reach before no more are tried:
+/// it is no fault of theirs.
+const OUTAGES_MAX: u32 = 3;
 
 /// What kind of thing changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +28,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    const ALL: [Self; 3] = [Self::Endpoint, Self::ApiKey, Self::Meter];
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Endpoint => "endpoint",
             Self::ApiKey => "api_key",
             Self::Meter => "meter",
         }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -54,35 +67,49 @@ pub(super) async fn add(tx: &Transaction<'_>, kind: Kind, subject: &str) -> Resu
     })
 }
 
-const PENDING: &str = "\
-    select id, kind, subject_id from outbox \
-    where created_at <= now() - make_interval(secs => $1) order by id limit $2";
+const ADD_ALL: &str = "\
+    insert into outbox (kind, subject_id) \
+    select 'endpoint', id from endpoints union all select 'api_key', id from api_keys \
+    union all select 'meter', id from meters";
 
-/// Up to `limit` changes that have waited for `age` or longer.
+/// Notes everything there is as changed, for an event store that has lost what
+/// was projected, or some of it: what was deleted and revoked too, as it may be
+/// back. How many changes that makes.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn pending(postgres: &Postgres, age: Duration, limit: i64) -> Result<Vec<Change>> {
+pub async fn add_all(postgres: &Postgres) -> Result<u64> {
     let client = postgres.get().await?;
-    let rows = client
-        .query(PENDING, &[&age.as_secs_f64(), &limit])
-        .await
-        .map_err(classify)?;
-    rows.iter()
-        .map(|row| {
-            let kind = match row.get("kind") {
-                "endpoint" => Kind::Endpoint,
-                "api_key" => Kind::ApiKey,
-                "meter" => Kind::Meter,
-                other => return Err(Error::internal(anyhow::anyhow!("outbox kind {other:?}"))),
-            };
-            Ok(Change {
-                id: row.get("id"),
-                kind,
-                subject: row.get("subject_id"),
-            })
+    client.execute(ADD_ALL, &[]).await.map_err(classify)
+}
+
+const PENDING: &str = "\
+    select id, kind, subject_id from outbox \
+    where created_at <= now() - make_interval(secs => $1) and id > $2 and kind = any($4) \
+    order by id limit $3";
+
+/// Up to `limit` changes that have waited for `age` or longer, the oldest first,
+/// those after `after` only. What kinds a newer version adds are left to it.
+async fn pending(
+    postgres: &Postgres,
+    age: Duration,
+    after: Option<&Change>,
+    limit: i64,
+) -> Result<Vec<Change>> {
+    let kinds = Kind::ALL.map(Kind::as_str);
+    let after = after.map_or(0, |change| change.id);
+    let values: &[&(dyn ToSql + Sync)] = &[&age.as_secs_f64(), &after, &limit, &kinds.as_slice()];
+    let client = postgres.get().await?;
+    let rows = client.query(PENDING, values).await.map_err(classify)?;
+    let read = |row: &Row| {
+        let kind = Kind::named(row.get("kind"));
+        Ok(Change {
+            id: row.get("id"),
+            kind: kind.ok_or_else(|| Error::internal(anyhow::anyhow!("unknown outbox kind")))?,
+            subject: row.get("subject_id"),
         })
-        .collect()
+    };
+    rows.iter().map(read).collect()
 }
 
 const DONE: &str = "delete from outbox where id = $1";
@@ -120,14 +147,51 @@ pub async fn project(postgres: &Postgres, plane: &DataPlane, change: &Change) ->
     Ok(())
 }
 
+/// Projects the changes that have waited for `age` or longer; how many those were.
+/// One that cannot be projected is logged, stays in the outbox and holds up no
+/// other. Takes a few calls for each.
+///
+/// # Errors
+/// [`Error::Unavailable`] when either store does not answer; the changes then stay
+/// in the outbox.
+pub async fn project_all(postgres: &Postgres, plane: &DataPlane, age: Duration) -> Result<usize> {
+    let (mut projected, mut outages) = (0, 0);
+    let mut last = None;
+    loop {
+        let page = pending(postgres, age, last.as_ref(), PAGE).await?;
+        for change in &page {
+            match project(postgres, plane, change).await {
+                Ok(()) => (projected, outages) = (projected + 1, 0),
+                Err(error) => {
+                    outages += u32::from(error.is_outage());
+                    if outages == OUTAGES_MAX {
+                        return Err(error);
+                    }
+                    not_projected(change, &error);
+                }
+            }
+        }
+        let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+        last = page.into_iter().next_back();
+        if is_last {
+            return Ok(projected);
+        }
+    }
+}
+
+fn not_projected(change: &Change, error: &Error) {
+    let cause = std::error::Error::source(error).map(|source| format!("{source:#}"));
+    let subject = &change.subject;
+    tracing::warn!(subject, %error, cause, "change not projected yet");
+}
+
 /// Projects a change that has just been committed. A failure is logged, not
 /// returned: the change is made, and the sweeper projects it.
 pub async fn apply(postgres: &Postgres, plane: &DataPlane, change: Change) {
     if let Err(error) = project(postgres, plane, &change).await {
-        let cause = std::error::Error::source(&error).map(|source| format!("{source:#}"));
-        tracing::warn!(subject = change.subject, %error, cause, "change not projected yet");
+        not_projected(&change, &error);
     }
 }
 
 /// Every statement above, for the test that prepares them.
-pub const STATEMENTS: &[&str] = &[ADD, PENDING, DONE];
+pub const STATEMENTS: &[&str] = &[ADD, ADD_ALL, PENDING, DONE];

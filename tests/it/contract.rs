@@ -29,6 +29,22 @@ fn errors_are_problems_with_the_requests_id() {
 }
 
 #[test]
+fn a_panic_is_an_answer_that_says_nothing_of_it() {
+    run(async {
+        let mut harness = Harness::new().await;
+        async fn panics() -> StatusCode {
+            panic!("a secret of ours")
+        }
+        let routes = axum::Router::new().route("/panics", axum::routing::get(panics));
+        harness.router = millrace::http::with_frame(routes, harness.app.clone());
+        let answer = harness.get("/panics").await;
+        assert!(answer.headers.contains_key("x-request-id"));
+        assert!(!String::from_utf8_lossy(&answer.bytes).contains("secret"));
+        assert_eq!(answer.problem(500), "internal: internal error");
+    });
+}
+
+#[test]
 fn a_request_without_a_body_where_one_is_needed_says_what_is_missing() {
     run(async {
         let harness = Harness::new().await;

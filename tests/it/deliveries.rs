@@ -17,41 +17,41 @@ use serde_json::{Value, json};
 use crate::harness::{Harness, run};
 use crate::receiver::{Receiver, Reply};
 
-/// Projects `count` endpoints as the outbox would: a thousand through the API
-/// would test the embedded PostgreSQL's patience.
+/// Projects `count` endpoints as the outbox would.
 pub async fn project_endpoints(harness: &Harness, url: &str, count: usize) {
-    let now = app::now();
     for _ in 0..count {
-        let id = EndpointId::new(now.as_millisecond(), harness.app.random());
-        let secret = Secret::generate(Scheme::V1, harness.app.random());
-        let key_ring = harness.app.key_ring.get().await.unwrap();
-        let sealed = seal_secret(&key_ring, harness.app.random(), &id, &secret);
-        let endpoint = Endpoint {
-            id,
-            project: harness.project.parse().unwrap(),
-            url: url.to_owned(),
-            description: String::new(),
-            event_types: vec!["*".into()],
-            tenant: None,
-            state: State::Enabled,
-            created_at: now,
-            updated_at: now,
-            version: 1,
-        };
-        let secrets = vec![SealedSecret {
-            sealed,
-            expires_at: None,
-        }];
-        harness
-            .app
-            .plane
-            .put_endpoint(&SealedEndpoint { endpoint, secrets })
-            .await
-            .unwrap();
+        let id = EndpointId::new(app::now().as_millisecond(), harness.app.random());
+        project_endpoint(harness, id, url).await;
     }
 }
 
-fn forget_queue(harness: &Harness) {
+/// Projects the endpoint `id` as the outbox would.
+pub async fn project_endpoint(harness: &Harness, id: EndpointId, url: &str) {
+    let now = app::now();
+    let secret = Secret::generate(Scheme::V1, harness.app.random());
+    let key_ring = harness.app.key_ring.get().await.unwrap();
+    let sealed = seal_secret(&key_ring, harness.app.random(), &id, &secret);
+    let endpoint = Endpoint {
+        id,
+        project: harness.project.parse().unwrap(),
+        url: url.to_owned(),
+        description: String::new(),
+        event_types: vec!["*".into()],
+        tenant: None,
+        state: State::Enabled,
+        created_at: now,
+        updated_at: now,
+        version: 1,
+    };
+    let secrets = vec![SealedSecret {
+        sealed,
+        expires_at: None,
+    }];
+    let sealed = SealedEndpoint { endpoint, secrets };
+    harness.app.plane.put_endpoint(&sealed).await.unwrap();
+}
+
+pub fn forget_queue(harness: &Harness) {
     let Queue::Local(queue) = &harness.app.queue else {
         return;
     };

@@ -4,6 +4,7 @@ use http::StatusCode;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
+use crate::deliveries::forget_queue;
 use crate::harness::{Harness, run};
 use crate::receiver::Receiver;
 
@@ -96,6 +97,72 @@ fn a_test_event_reaches_an_endpoint_whatever_its_filter() {
 }
 
 #[test]
+fn a_url_is_kept_as_it_was_checked() {
+    run(async {
+        let harness = Harness::new().await;
+        let url = format!("http://127.0.0.1:9/a{}b\0", "\t".repeat(100_000));
+        let created = harness.endpoint(&url, &["*"]).await;
+        assert_eq!(created["url"], "http://127.0.0.1:9/ab");
+        let path = format!("/v1/endpoints/{}", created["id"].as_str().unwrap());
+        let url = format!("http://127.0.0.1:9/{}", "\n".repeat(100_000));
+        let changed = harness.patch(&path, json!({ "url": url })).await;
+        assert_eq!(changed.expect(StatusCode::OK)["url"], "http://127.0.0.1:9/");
+    });
+}
+
+#[test]
+fn an_endpoints_tenant_is_what_an_events_may_be() {
+    run(async {
+        let harness = Harness::new().await;
+        for (tenant, is_one) in [("é".repeat(128), true), ("é".repeat(129), false)] {
+            let body = json!({ "url": "http://127.0.0.1:9/", "tenant": tenant });
+            let created = harness.post("/v1/endpoints", body).await.status;
+            let event = json!({ "type": "a", "tenant": tenant });
+            let published = harness.post("/v1/events", event).await.status;
+            assert_eq!(
+                (created.is_success(), published.is_success()),
+                (is_one, is_one)
+            );
+        }
+        let body = json!({ "url": "http://127.0.0.1:9/", "tenant": "a\0b" });
+        harness.post("/v1/endpoints", body).await.problem(400);
+        let listed = harness.get("/v1/endpoints?tenant=%00").await.problem(400);
+        assert_snapshot!(listed, @r#"invalid: tenant: expected no control characters and no Unicode noncharacters (CloudEvents 1.0 §2, String), got "\0""#);
+        forget_queue(&harness);
+    });
+}
+
+#[test]
+fn no_more_secrets_sign_than_a_header_and_an_item_have_room_for() {
+    run(async {
+        let harness = Harness::new().await;
+        let endpoint = harness.endpoint("http://127.0.0.1:9/", &["*"]).await;
+        let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
+        let rotate = async || {
+            let path = format!("{path}/rotate-secret");
+            harness.post(&path, json!({})).await
+        };
+        for _ in 1..5 {
+            rotate().await.expect(StatusCode::OK);
+        }
+        assert_snapshot!(
+            rotate().await.problem(409),
+            @"conflict: the endpoint has 5 secrets that sign; a rotated one does for a day"
+        );
+        let id = endpoint["id"].as_str().unwrap();
+        // A day later.
+        let expired = format!(
+            "update endpoint_secrets set expires_at = now() - interval '1 s' where endpoint_id = '{id}' \
+             and expires_at is not null"
+        );
+        let client = harness.app.postgres.get().await.unwrap();
+        client.batch_execute(&expired).await.unwrap();
+        drop(client);
+        rotate().await.expect(StatusCode::OK);
+    });
+}
+
+#[test]
 fn tenants_see_their_own_events_only() {
     run(async {
         let harness = Harness::new().await;
@@ -151,7 +218,7 @@ fn a_malformed_endpoint_is_refused_by_name() {
         invalid: event_types: expected 1 to 50 event types; ["*"] is all of them
         invalid: event_types[0]: expected an event type, a prefix that ends in ".*", or "*"
         invalid: event_types: invalid type: string "a", expected a sequence
-        invalid: tenant: expected null or 1 to 255 characters
+        invalid: tenant: expected a string of 1 to 128 characters, got ""
         invalid: scheme: unknown variant `v2`, expected `v1` or `v1a`
         invalid: secret: expected "whsec_" and the base64 of 24 to 64 bytes
         invalid: colour: unknown field `colour`, expected one of `url`, `description`, `event_types`, `tenant`, `scheme`, `secret`

@@ -43,7 +43,7 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
 
 /// The in-process queue of `config`.
-fn local(config: &Config) -> Queue {
+pub fn local(config: &Config) -> Queue {
     Queue::Local(Local::new(config.into()))
 }
 
@@ -121,8 +121,16 @@ impl Harness {
     }
 
     pub async fn with_queue(config: Config, queue: Queue) -> Self {
-        let dynamo = stores::dynamo();
-        let app = app(config, queue, &dynamo, shared_postgres().await);
+        Self::on_stores(config, queue, stores::dynamo(), shared_postgres().await).await
+    }
+
+    pub async fn on_stores(
+        config: Config,
+        queue: Queue,
+        dynamo: Dynamo,
+        postgres: Postgres,
+    ) -> Self {
+        let app = app(config, queue, &dynamo, postgres);
         table::create_if_missing(&app.dynamo).await.unwrap();
         let mut harness = Self::on(app, dynamo);
         (harness.project, harness.key) = harness.new_project(&ALL_SCOPES).await;
@@ -256,7 +264,9 @@ impl Harness {
 
     /// Sends a request as it is.
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = Box::pin(self.router.clone().oneshot(request))
+            .await
+            .unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -292,7 +302,8 @@ impl Harness {
     }
 
     pub async fn drain_at(&self, now: Timestamp) {
-        let failed = worker::drain(&self.app, now).await;
+        // Frames of a debug build are large, and a test's thread has two megabytes.
+        let failed = Box::pin(worker::drain(&self.app, now)).await;
         assert!(failed.is_empty(), "{failed:?}");
     }
 

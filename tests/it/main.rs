@@ -6,6 +6,7 @@
 mod backfills;
 #[cfg(feature = "embedded")]
 mod binary;
+mod conformance;
 mod contract;
 mod deliveries;
 mod endpoints;
@@ -18,7 +19,12 @@ mod outage;
 #[cfg(feature = "embedded")]
 mod process;
 mod projects;
+mod races;
 mod receiver;
+#[cfg(feature = "embedded")]
+mod remote;
+#[cfg(feature = "embedded")]
+mod restore;
 mod schema;
 mod sqs;
 mod stores;

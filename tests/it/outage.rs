@@ -1,8 +1,12 @@
 //! With the control plane's database out of reach.
 
+use std::time::Duration;
+
 use http::StatusCode;
+use millrace::app;
 use millrace::jobs::sweep;
-use serde_json::json;
+use millrace::store::endpoints;
+use serde_json::{Value, json};
 
 use crate::harness::{Harness, run};
 use crate::receiver::{Receiver, Reply};
@@ -57,7 +61,7 @@ fn gone_is_obeyed_at_once_and_told_later() {
 
         let cut_off = harness.without_postgres();
         cut_off.publish("a").await;
-        let failed = millrace::jobs::worker::drain(&cut_off.app, millrace::app::now()).await;
+        let failed = millrace::jobs::worker::drain(&cut_off.app, app::now()).await;
         assert_eq!(
             failed.len(),
             1,
@@ -69,7 +73,7 @@ fn gone_is_obeyed_at_once_and_told_later() {
 
         let shown = harness.get(&path).await.expect(StatusCode::OK);
         assert_eq!(shown["state"], "enabled", "nobody has told it yet");
-        harness.sweep_after(std::time::Duration::from_secs(6)).await;
+        harness.sweep_after(Duration::from_secs(6)).await;
         let shown = harness.get(&path).await.expect(StatusCode::OK);
         assert_eq!(shown["state"], "gone");
     });
@@ -78,30 +82,66 @@ fn gone_is_obeyed_at_once_and_told_later() {
 #[test]
 fn a_change_whose_writer_died_is_projected_by_the_sweeper() {
     run(async {
+        let _turn = OUTBOX.lock().await;
         let harness = Harness::new().await;
-        let receiver = Receiver::start([]).await;
-        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
-        let id = endpoint["id"].as_str().unwrap().parse().unwrap();
-        let project = harness.project.parse().unwrap();
-        // The change is committed and its writer goes no further.
-        let change = millrace::store::endpoints::update(
-            &harness.app.postgres,
-            &project,
-            &id,
-            millrace::app::now(),
-            |endpoint| {
-                endpoint.event_types = vec!["only.this".into()];
-                Ok(())
-            },
-        );
-        drop(change.await.unwrap());
-        let matching = async || {
-            let view = harness.app.plane.view(&project).await.unwrap();
-            view.targets.matching("a", None).count()
-        };
-        assert_eq!(matching().await, 1);
-        let repaired = async || sweep::repair(&harness.app, std::time::Duration::ZERO).await;
-        while repaired().await.unwrap() > 0 {}
-        assert_eq!(matching().await, 0);
+        let endpoint = harness.endpoint("http://127.0.0.1:9/", &["*"]).await;
+        narrow_and_die(&harness, &endpoint).await;
+        assert_eq!(matching(&harness).await, 1);
+        sweep::repair(&harness.app, Duration::ZERO).await.unwrap();
+        assert_eq!(matching(&harness).await, 0);
     });
+}
+
+#[test]
+fn a_change_that_cannot_be_projected_holds_up_no_other() {
+    run(async {
+        let _turn = OUTBOX.lock().await;
+        let harness = Harness::new().await;
+        let too_large = harness.endpoint("http://127.0.0.1:9/", &["large"]).await;
+        let endpoint = harness.endpoint("http://127.0.0.1:9/", &["*"]).await;
+        let id = too_large["id"].as_str().unwrap();
+        let sql = async |statement: &str| {
+            let client = harness.app.postgres.get().await.unwrap();
+            client.batch_execute(statement).await.unwrap();
+        };
+        sql(&format!(
+            "insert into outbox (kind, subject_id) values ('of_a_newer_version', '{id}'); \
+             update endpoints set url = repeat('x', 500000), version = 2 where id = '{id}'; \
+             insert into outbox (kind, subject_id) values ('endpoint', '{id}')"
+        ))
+        .await;
+        narrow_and_die(&harness, &endpoint).await;
+        let repaired = sweep::repair(&harness.app, Duration::ZERO).await;
+        sql(&format!("delete from outbox where subject_id = '{id}'")).await;
+        assert!(repaired.unwrap() > 0);
+        assert_eq!(matching(&harness).await, 0);
+    });
+}
+
+/// The outbox is one for all tests, and whoever repairs it does so into the
+/// tables of one test.
+static OUTBOX: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// Commits a change of an endpoint's filter and goes no further.
+async fn narrow_and_die(harness: &Harness, endpoint: &Value) {
+    let id = endpoint["id"].as_str().unwrap().parse().unwrap();
+    let project = harness.project.parse().unwrap();
+    let change = endpoints::update(
+        &harness.app.postgres,
+        &project,
+        &id,
+        app::now(),
+        |endpoint| {
+            endpoint.event_types = vec!["only.this".into()];
+            Ok(())
+        },
+    );
+    drop(change.await.unwrap());
+}
+
+/// How many endpoints an event of type `a` would go to.
+async fn matching(harness: &Harness) -> usize {
+    let project = harness.project.parse().unwrap();
+    let view = harness.app.plane.view(&project).await.unwrap();
+    view.targets.matching("a", None).count()
 }

@@ -12,6 +12,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+/// Longest that a request may be waited for.
+const REACHED_MAX: Duration = Duration::from_secs(10);
 
 /// What to do with a request.
 #[derive(Debug, Clone)]
@@ -20,8 +24,12 @@ pub enum Reply {
     Status(u16),
     /// Answer with a status, a header and a body.
     With(u16, &'static str, &'static str, String),
+    /// Answer 302 with this location.
+    Redirect(String),
     /// Answer 200 after this long.
     Slow(Duration),
+    /// Answer with a status once told to.
+    When(Arc<Notify>, u16),
     /// Close the connection without an answer.
     Close,
 }
@@ -91,6 +99,15 @@ impl Receiver {
         self.state.lock().unwrap().acknowledged.clone()
     }
 
+    /// Waits until `requests` have come.
+    pub async fn reached(&self, requests: usize) {
+        let begun = std::time::Instant::now();
+        while self.received().len() < requests {
+            assert!(begun.elapsed() < REACHED_MAX, "{:?}", self.received());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// The only request so far.
     pub fn only(&self) -> Received {
         let mut received = self.received();
@@ -139,7 +156,17 @@ impl Receiver {
                 response.headers_mut().insert(name, value.parse().unwrap());
                 *response.body_mut() = Full::new(body.into());
             }
+            Reply::Redirect(location) => {
+                *response.status_mut() = StatusCode::FOUND;
+                response
+                    .headers_mut()
+                    .insert("location", location.parse().unwrap());
+            }
             Reply::Slow(time) => tokio::time::sleep(time).await,
+            Reply::When(told, status) => {
+                told.notified().await;
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            }
             Reply::Close => return Err("closed as told"),
         }
         if response.status() == StatusCode::OK {

@@ -1,7 +1,7 @@
 //! The stores' shapes: every statement against the migrated schema, the table
 //! against its description.
 
-use millrace::store::{api_keys, endpoints, meters, outbox, projects, table, usage};
+use millrace::store::{api_keys, endpoints, meters, outbox, projection, projects, table, usage};
 
 use crate::harness::{Harness, run};
 
@@ -17,6 +17,7 @@ fn every_statement_prepares_against_the_migrated_schema() {
             outbox::STATEMENTS,
             meters::STATEMENTS,
             &usage::STATEMENTS.concat(),
+            projection::STATEMENTS,
         ];
         for statement in modules.concat() {
             if let Err(error) = client.prepare(statement).await {

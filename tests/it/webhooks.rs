@@ -71,49 +71,6 @@ impl TryFromJson for cloudevents::event::Event {
 }
 
 #[test]
-fn an_ed25519_endpoint_is_verified_with_its_public_key() {
-    run(async {
-        let harness = Harness::new().await;
-        let receiver = Receiver::start([]).await;
-        let body = json!({ "url": receiver.url, "scheme": "v1a" });
-        let endpoint = harness
-            .post("/v1/endpoints", body)
-            .await
-            .expect(StatusCode::CREATED);
-        harness.publish("a").await;
-        harness.drain().await;
-
-        let received = receiver.only();
-        let (id, time) = (
-            received.header("webhook-id"),
-            received.header("webhook-timestamp"),
-        );
-        let mut signed = format!("{id}.{time}.").into_bytes();
-        signed.extend_from_slice(&received.body);
-        let decode = |text: &str| {
-            use base64::Engine;
-            base64::engine::general_purpose::STANDARD
-                .decode(text)
-                .unwrap()
-        };
-        let public = decode(
-            endpoint["secret"]
-                .as_str()
-                .unwrap()
-                .strip_prefix("whpk_")
-                .unwrap(),
-        );
-        let signature = received
-            .header("webhook-signature")
-            .strip_prefix("v1a,")
-            .unwrap();
-        ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, public)
-            .verify(&signed, &decode(signature))
-            .unwrap();
-    });
-}
-
-#[test]
 fn a_rotated_secret_signs_beside_the_new_one_for_a_day() {
     run(async {
         let harness = Harness::new().await;
@@ -247,7 +204,7 @@ fn redirects_are_not_followed_and_large_answers_are_cut() {
         let harness = Harness::new().await;
         let elsewhere = Receiver::start([]).await;
         let script = [
-            Reply::With(302, "location", "", String::new()),
+            Reply::Redirect(elsewhere.url.clone()),
             Reply::With(500, "x-a", "b", "no ".repeat(1_000_000)),
         ];
         let receiver = Receiver::start(script).await;
@@ -309,7 +266,9 @@ fn an_event_fans_out_to_a_thousand_endpoints_once() {
         let harness = Harness::new().await;
         let receiver = Receiver::start([]).await;
         let project = harness.project.parse().unwrap();
-        crate::deliveries::project_endpoints(&harness, &receiver.url, 1000).await;
+        for _ in 0..1000 {
+            harness.endpoint(&receiver.url, &["*"]).await;
+        }
         let view = harness.app.plane.view(&project).await.unwrap();
         assert_eq!(view.targets.matching("a", None).count(), 1000);
 

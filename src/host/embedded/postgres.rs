@@ -21,7 +21,7 @@ use pglite_oxide::{DataDirArchiveFormat, Pglite, PgliteProxy};
 
 use crate::host::data_dir::unreadable;
 
-const DIRECTORY: &str = "postgres";
+pub(super) const DIRECTORY: &str = "postgres";
 /// PostgreSQL's own naming, which clients derive from directory and port.
 const SOCKET: &str = ".s.PGSQL.5432";
 /// What a socket's path may have on every Unix, with the zero at its end.

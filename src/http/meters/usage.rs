@@ -43,6 +43,7 @@ pub struct AskUsage {
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Timestamp>,
     /// How wide windows are: a day, if absent. At most 1,500 of them.
+    #[param(inline)]
     window: Option<Width>,
     /// Only usage of this tenant; empty for that of no tenant.
     tenant: Option<String>,

@@ -1,7 +1,5 @@
 //! Meters in the data plane's view.
 
-use std::sync::atomic::Ordering;
-
 use super::{DataPlane, tombstone_ends};
 use crate::error::{Error, Result};
 use crate::model::id::MeterId;
@@ -27,8 +25,7 @@ impl DataPlane {
             item.insert("ttl".into(), n(tombstone_ends(at)));
         }
         self.put_newer(item, meter.version).await?;
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        self.views.invalidate(&meter.project).await;
+        self.forget(&meter.project).await;
         Ok(())
     }
 }

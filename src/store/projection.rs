@@ -1,0 +1,97 @@
+//! Whether the event store has what people configured, for `doctor`.
+//!
+//! What is in the outbox is on its way and counted; of what is not, the latest is
+//! looked up in DynamoDB.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::dynamo::{Dynamo, Read};
+use super::keys;
+use super::postgres::{Postgres, classify};
+use crate::error::{Error, Result};
+
+/// Endpoints, keys, and meters that are looked up.
+const SAMPLE_MAX: i64 = 50;
+
+const WAITING: &str = "select count(*), min(created_at) from outbox";
+
+/// How many changes are not projected yet, and since when the first of them waits.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn waiting(postgres: &Postgres) -> Result<(i64, Option<Timestamp>)> {
+    let client = postgres.get().await?;
+    let row = client.query_one(WAITING, &[]).await.map_err(classify)?;
+    Ok((row.get(0), row.get(1)))
+}
+
+const ENDPOINTS: &str = "\
+    select id, project_id, version from endpoints e \
+    where state <> 'deleted' and not exists \
+        (select from outbox o where o.kind = 'endpoint' and o.subject_id = e.id) \
+    order by updated_at desc limit $1";
+
+const KEYS: &str = "\
+    select id, hash, version from api_keys k \
+    where revoked_at is null and not exists \
+        (select from outbox o where o.kind = 'api_key' and o.subject_id = k.id) \
+    order by created_at desc limit $1";
+
+const METERS: &str = "\
+    select id, project_id, version from meters m \
+    where deleted_at is null and not exists \
+        (select from outbox o where o.kind = 'meter' and o.subject_id = m.id) \
+    order by updated_at desc limit $1";
+
+/// The ids of those among the latest endpoints, keys and meters that the event
+/// store lacks or has an older version of. One read for each that is looked up.
+///
+/// # Errors
+/// [`Error::Unavailable`] when either store does not answer.
+pub async fn lacking(postgres: &Postgres, dynamo: &Dynamo) -> Result<Vec<String>> {
+    let client = postgres.get().await?;
+    let endpoints = client.query(ENDPOINTS, &[&SAMPLE_MAX]).await;
+    let keys = client.query(KEYS, &[&SAMPLE_MAX]).await;
+    let meters = client.query(METERS, &[&SAMPLE_MAX]).await;
+    // The embedded pool has no other.
+    drop(client);
+    let mut found = Vec::new();
+    for row in endpoints.map_err(classify)? {
+        let project = row.get::<_, &str>("project_id").parse();
+        let id: &str = row.get("id");
+        let pk = keys::project(&project.map_err(Error::internal)?);
+        let sk = keys::endpoint(&id.parse().map_err(Error::internal)?);
+        check(dynamo, (pk, sk), &row, &mut found).await?;
+    }
+    for row in keys.map_err(classify)? {
+        let hash = <[u8; 32]>::try_from(row.get::<_, &[u8]>("hash")).map_err(Error::internal)?;
+        let key = (keys::key(&hash), keys::KEY.to_owned());
+        check(dynamo, key, &row, &mut found).await?;
+    }
+    for row in meters.map_err(classify)? {
+        let project = row.get::<_, &str>("project_id").parse();
+        let id: &str = row.get("id");
+        let pk = keys::project(&project.map_err(Error::internal)?);
+        let sk = keys::meter(&id.parse().map_err(Error::internal)?);
+        check(dynamo, (pk, sk), &row, &mut found).await?;
+    }
+    Ok(found)
+}
+
+async fn check(
+    dynamo: &Dynamo,
+    (pk, sk): (String, String),
+    row: &Row,
+    lacking: &mut Vec<String>,
+) -> Result<()> {
+    let item = dynamo.get(pk, sk).await?;
+    let version = item.as_ref().and_then(|item| item.num_opt("version"));
+    if version.is_none_or(|version| version < row.get::<_, i64>("version")) {
+        lacking.push(row.get("id"));
+    }
+    Ok(())
+}
+
+/// Every statement above, for the test that prepares them.
+pub const STATEMENTS: &[&str] = &[WAITING, ENDPOINTS, KEYS, METERS];

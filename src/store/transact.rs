@@ -1,0 +1,100 @@
+//! Transactions of DynamoDB, tried again when they meet one another.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::TransactWriteItem;
+
+use super::dynamo::{Dynamo, Item, Kind, kind, unavailable};
+use crate::error::Result;
+
+/// Tries of a transaction that meets another one on the same items.
+const TRIES_MAX: u32 = 5;
+
+/// How a transaction ended.
+#[derive(Debug)]
+pub(super) enum Transacted {
+    /// It took place.
+    Done,
+    /// The condition of its first item did not hold; what is there, if that was
+    /// asked for.
+    Refused(Option<Item>),
+}
+
+/// Writes `items` together or not at all. Only the first may have a condition.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
+/// not answer, throttles, or other transactions on the same items go on.
+pub(super) async fn transact(dynamo: &Dynamo, items: Vec<TransactWriteItem>) -> Result<Transacted> {
+    for tries in 1.. {
+        let request = dynamo
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(items.clone()))
+            .send();
+        let Err(error) = request.await else {
+            return Ok(Transacted::Done);
+        };
+        match canceled(&error) {
+            Some(Canceled::Condition(old)) => return Ok(Transacted::Refused(old)),
+            Some(Canceled::Contention) if tries < TRIES_MAX => {
+                tokio::time::sleep(Duration::from_millis(10 << tries)).await;
+            }
+            _ => return Err(unavailable(error)),
+        }
+    }
+    unreachable!("the last try returns")
+}
+
+#[derive(Debug, PartialEq)]
+enum Canceled {
+    Condition(Option<Item>),
+    Contention,
+}
+
+/// Why a transaction did not take place, when that was the first item's condition
+/// or another transaction on the same items.
+fn canceled<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<Canceled> {
+    let canceled = match error.as_service_error()? {
+        TransactWriteItemsError::TransactionCanceledException(canceled) => canceled,
+        _ => return (kind(error) == Kind::Contention).then_some(Canceled::Contention),
+    };
+    let reasons = canceled.cancellation_reasons();
+    let first = reasons.first()?;
+    if first.code() == Some("ConditionalCheckFailed") {
+        return Some(Canceled::Condition(first.item().cloned()));
+    }
+    let conflict = reasons
+        .iter()
+        .any(|reason| reason.code() == Some("TransactionConflict"));
+    conflict.then_some(Canceled::Contention)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::CancellationReason;
+    use aws_sdk_dynamodb::types::error::TransactionCanceledException;
+
+    use super::*;
+
+    fn canceled_by(codes: [&str; 2]) -> Option<Canceled> {
+        let reason = |code| CancellationReason::builder().code(code).build();
+        let error = TransactionCanceledException::builder()
+            .set_cancellation_reasons(Some(codes.map(reason).into()))
+            .build();
+        let error = TransactWriteItemsError::TransactionCanceledException(error);
+        canceled(&SdkError::service_error(error, ()))
+    }
+
+    #[test]
+    fn only_a_failed_condition_is_an_answer() {
+        let condition = Some(Canceled::Condition(None));
+        assert_eq!(canceled_by(["ConditionalCheckFailed", "None"]), condition);
+        let contention = Some(Canceled::Contention);
+        assert_eq!(canceled_by(["TransactionConflict", "None"]), contention);
+        assert_eq!(canceled_by(["None", "TransactionConflict"]), contention);
+        assert_eq!(canceled_by(["ThrottlingError", "None"]), None);
+    }
+}

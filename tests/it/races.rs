@@ -1,0 +1,286 @@
+//! What happens elsewhere, or meanwhile: other instances with an older view,
+//! people who act while an attempt is under way.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use millrace::jobs::sweep;
+use millrace::model::endpoint::State;
+use millrace::model::event;
+use millrace::model::id::{EndpointId, ProjectId};
+use millrace::store::data_plane::Gone;
+use millrace::store::{endpoints, outbox};
+use millrace::{accept, app};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use crate::deliveries::{forget_queue, project_endpoint, project_endpoints};
+use crate::harness::{Harness, config, run};
+use crate::receiver::{Receiver, Reply};
+
+async fn delivery(harness: &Harness, event: &str) -> Value {
+    let shown = harness.get(&format!("/v1/events/{event}")).await;
+    let shown = shown.expect(StatusCode::OK);
+    assert_eq!(shown["deliveries"].as_array().unwrap().len(), 1, "{shown}");
+    shown["deliveries"][0].clone()
+}
+
+/// What the data plane makes of an endpoint.
+async fn projected(harness: &Harness, id: &EndpointId) -> State {
+    let project = harness.project.parse().unwrap();
+    let view = harness.app.plane.view(&project).await.unwrap();
+    view.targets.get(id).unwrap().state
+}
+
+fn id(endpoint: &Value) -> EndpointId {
+    endpoint["id"].as_str().unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_endpoint_made_elsewhere_a_moment_ago_gets_what_is_for_it() {
+    run(async {
+        let harness = Harness::new().await;
+        let other = harness.another().await;
+        let project: ProjectId = harness.project.parse().unwrap();
+        let view = other.app.plane.view(&project).await.unwrap();
+        assert_eq!(view.targets.matching("a", None).count(), 0);
+
+        let receiver = Receiver::start([]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let published = harness.publish("a").await;
+        forget_queue(&harness);
+        other.sweep_after(Duration::from_secs(6)).await;
+        assert_eq!(receiver.only().header("webhook-id"), published);
+        assert_eq!(delivery(&harness, &published).await["state"], "delivered");
+
+        // Nor is it unknown to a third one's API.
+        let third = harness.another().await;
+        third.app.plane.view(&project).await.unwrap();
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await["id"].clone();
+        let list = format!("/v1/deliveries?endpoint_id={}", endpoint.as_str().unwrap());
+        third.get(&list).await.expect(StatusCode::OK);
+    });
+}
+
+#[test]
+fn a_delivery_waits_for_its_endpoints_projection_and_ends_without_one() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let project = harness.project.parse().unwrap();
+        let send = async |endpoint: &EndpointId| {
+            let event = json!({
+                "specversion": "1.0", "type": "a", "source": "/", "id": endpoint.as_str(),
+            });
+            let event = event::parse_structured(event.to_string().as_bytes()).unwrap();
+            let now = app::now();
+            let sent = accept::accept_for(&harness.app, &project, &event, endpoint, now).await;
+            harness.drain().await;
+            sent.unwrap().id.to_string()
+        };
+        let late = EndpointId::new(0, harness.app.random());
+        let sent = send(&late).await;
+        assert_eq!(delivery(&harness, &sent).await["state"], "pending");
+        project_endpoint(&harness, late, &receiver.url).await;
+        harness.sweep_after(Duration::from_secs(31)).await;
+        assert_eq!(receiver.only().header("webhook-id"), sent);
+
+        let never = EndpointId::new(0, harness.app.random());
+        let sent = send(&never).await;
+        harness.sweep_after(Duration::from_secs(25 * 3600)).await;
+        assert_eq!(delivery(&harness, &sent).await["state"], "canceled");
+    });
+}
+
+#[test]
+fn an_endpoint_changed_while_it_answers_410_stays_enabled_everywhere() {
+    run(async {
+        let harness = Harness::new().await;
+        let told = Arc::new(Notify::new());
+        let receiver = Receiver::start([Reply::When(told.clone(), 410)]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let path = format!("/v1/endpoints/{}", id(&endpoint));
+        harness.publish("a").await;
+        tokio::join!(harness.drain(), async {
+            receiver.reached(1).await;
+            let changed = harness.patch(&path, json!({ "description": "moved" }));
+            changed.await.expect(StatusCode::OK);
+            told.notify_one();
+        });
+        let shown = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(shown["state"], "enabled");
+        assert_eq!(projected(&harness, &id(&endpoint)).await, State::Enabled);
+        harness.publish("b").await;
+        harness.drain().await;
+        assert_eq!(receiver.received().len(), 2);
+    });
+}
+
+#[test]
+fn gone_is_told_whatever_the_clocks_say() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([Reply::Status(410)]).await;
+        let endpoint = id(&harness.endpoint(&receiver.url, &["*"]).await);
+        // By the clock of whoever changed it, that was in an hour.
+        let project = harness.project.parse().unwrap();
+        let later = app::now() + Duration::from_secs(3600);
+        let postgres = &harness.app.postgres;
+        let changed = endpoints::update(postgres, &project, &endpoint, later, |_| Ok(())).await;
+        outbox::apply(postgres, &harness.app.plane, changed.unwrap().1).await;
+
+        harness.publish("a").await;
+        harness.drain().await;
+        let path = format!("/v1/endpoints/{endpoint}");
+        let shown = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(shown["state"], "gone");
+        assert_eq!(projected(&harness, &endpoint).await, State::Gone);
+    });
+}
+
+#[test]
+fn a_word_is_not_taken_back_for_an_older_one() {
+    run(async {
+        let harness = Harness::new().await;
+        let endpoint = id(&harness.endpoint("http://127.0.0.1:9/", &["*"]).await);
+        let project = harness.project.parse().unwrap();
+        let plane = &harness.app.plane;
+        let (at, version) = (app::now(), 1);
+        let gone = Gone { version, at };
+        let disabled = plane.disable_gone(&project, &endpoint, gone, at).await;
+        assert!(disabled.unwrap());
+        plane
+            .forget_gone(&endpoint, Gone { version: 0, at })
+            .await
+            .unwrap();
+        assert_eq!(plane.gone(&endpoint).await.unwrap(), Some(gone));
+        plane.forget_gone(&endpoint, gone).await.unwrap();
+        assert_eq!(plane.gone(&endpoint).await.unwrap(), None);
+    });
+}
+
+#[test]
+fn the_wait_before_a_retry_begins_when_the_attempt_ends() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([Reply::Slow(Duration::from_secs(30))]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let event = harness.publish("a").await;
+        harness.drain().await;
+        let delivery = delivery(&harness, &event).await;
+        let attempt = &delivery["attempts"][0];
+        assert_eq!(attempt["error"], "timed out after 2 s");
+        let time = |at: &Value| at.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        let waited = time(&delivery["next_attempt_at"]).duration_since(time(&attempt["at"]));
+        // Two seconds, and then five, or a tenth less.
+        assert!(waited.as_millis() >= 6_500, "{waited}");
+    });
+}
+
+#[test]
+fn each_wait_is_as_configured_the_first_too() {
+    run(async {
+        let mut config = config();
+        config.delivery.retry_schedule = [60, 100].map(Duration::from_secs).into();
+        config.delivery.retry_jitter = 0.0;
+        let harness = Harness::with(config).await;
+        let receiver = Receiver::start([Reply::Status(500)]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        harness.publish("a").await;
+        harness.drain().await;
+        for (later_s, attempts) in [(58, 0), (61, 1), (160, 1), (163, 2)] {
+            harness.sweep_after(Duration::from_secs(later_s)).await;
+            assert_eq!(receiver.received().len(), attempts, "after {later_s} s");
+        }
+        // Nor does a fan-out go ahead of it.
+        project_endpoints(&harness, &receiver.url, 30).await;
+        harness.publish("b").await;
+        harness.drain().await;
+        assert_eq!(receiver.received().len(), 2);
+        harness.sweep_after(Duration::from_secs(61)).await;
+        assert_eq!(receiver.received().len(), 2 + 31);
+    });
+}
+
+#[test]
+fn a_retry_without_a_wait_is_made_at_once() {
+    run(async {
+        let mut config = config();
+        config.delivery.retry_schedule = vec![Duration::ZERO; 3];
+        let harness = Harness::with(config).await;
+        let receiver = Receiver::start([Reply::Status(500), Reply::Status(500)]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let event = harness.publish("a").await;
+        harness.drain().await;
+        assert_eq!(receiver.received().len(), 3);
+        assert_eq!(delivery(&harness, &event).await["state"], "delivered");
+    });
+}
+
+#[test]
+fn a_retry_asked_for_during_the_last_attempt_is_made() {
+    run(async {
+        let mut config = config();
+        config.delivery.retry_schedule = vec![Duration::ZERO; 2];
+        config.delivery.timeout = Duration::from_secs(10);
+        let harness = Harness::with(config).await;
+        let told = Arc::new(Notify::new());
+        let script = [Reply::Status(500), Reply::When(told.clone(), 500)];
+        let receiver = Receiver::start(script).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let event = harness.publish("a").await;
+        let pending = delivery(&harness, &event).await;
+        let path = format!("/v1/deliveries/{}/retry", pending["id"].as_str().unwrap());
+        tokio::join!(harness.drain(), async {
+            receiver.reached(2).await;
+            let asked = harness.post(&path, Value::Null).await;
+            asked.expect(StatusCode::ACCEPTED);
+            told.notify_one();
+        });
+        assert_eq!(delivery(&harness, &event).await["state"], "pending");
+        harness.sweep_after(Duration::from_secs(6)).await;
+        assert_eq!(receiver.received().len(), 3);
+        assert_eq!(delivery(&harness, &event).await["state"], "delivered");
+    });
+}
+
+#[test]
+fn a_slow_attempt_is_not_made_elsewhere_too() {
+    run(async {
+        let mut config = config();
+        config.delivery.timeout = Duration::from_secs(30);
+        config.sweep.lease = Duration::from_secs(1);
+        let harness = Harness::with(config).await;
+        let other = harness.another().await;
+        let told = Arc::new(Notify::new());
+        let receiver = Receiver::start([Reply::When(told.clone(), 200)]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let event = harness.publish("a").await;
+        let due = |delivery: &Value| -> jiff::Timestamp {
+            delivery["next_attempt_at"]
+                .as_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        };
+        let first = due(&delivery(&harness, &event).await);
+        tokio::join!(harness.drain(), async {
+            receiver.reached(1).await;
+            let begun = Instant::now();
+            while due(&delivery(&harness, &event).await) == first {
+                assert!(begun.elapsed() < Duration::from_secs(10), "not renewed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let later = first + Duration::from_secs(20);
+            let swept = sweep::sweep(&other.app, later).await.unwrap();
+            assert_eq!(swept.enqueued, 0, "it is in hand");
+            // After a crash it is: whoever comes next knows that it was held.
+            let swept = sweep::recover(&other.app, later).await.unwrap();
+            assert_eq!(swept.enqueued, 1);
+            forget_queue(&other);
+            told.notify_one();
+        });
+        assert_eq!(delivery(&harness, &event).await["state"], "delivered");
+    });
+}
