@@ -50,6 +50,10 @@ bench *arguments:
 load *arguments:
     cargo bench --bench load -- {{ arguments }}
 
+# What a page of a list reads, at ten thousand, a hundred thousand and a million events
+listing *arguments:
+    cargo bench --bench listing -- {{ arguments }}
+
 # Licences, banned crates and sources of dependencies
 deny:
     .ci/run dependencies

@@ -45,6 +45,7 @@ locals {
     MILLRACE_SQS__PARKED_URL      = aws_sqs_queue.dead["parked"].url
     MILLRACE_INGEST__PROJECT      = var.ingest_project
     MILLRACE_RETENTION_DAYS       = tostring(var.retention_days)
+    MILLRACE_ARCHIVE__BUCKET      = join("", aws_s3_bucket.archive[*].bucket)
     MILLRACE_TELEMETRY__TRACES    = var.tracing && local.on_aws.xray ? "xray" : "off"
   })
 

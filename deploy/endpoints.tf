@@ -27,7 +27,7 @@ resource "aws_vpc_endpoint" "dynamodb" {
   })
 }
 
-# For ECR, which keeps the layers of images in S3.
+# For ECR, which keeps the layers of images in S3, and for the archive.
 resource "aws_vpc_endpoint" "s3" {
   vpc_id            = aws_vpc.main.id
   service_name      = "com.amazonaws.${var.region}.s3"
@@ -37,13 +37,22 @@ resource "aws_vpc_endpoint" "s3" {
 
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
-      Sid       = "ImageLayers"
-      Effect    = "Allow"
-      Principal = "*"
-      Action    = ["s3:GetObject"]
-      Resource  = ["arn:${local.partition}:s3:::prod-${var.region}-starport-layer-bucket/*"]
-    }]
+    Statement = concat(
+      [{
+        Sid       = "ImageLayers"
+        Effect    = "Allow"
+        Principal = "*"
+        Action    = ["s3:GetObject"]
+        Resource  = ["arn:${local.partition}:s3:::prod-${var.region}-starport-layer-bucket/*"]
+      }],
+      length(local.archive_object_arns) == 0 ? [] : [{
+        Sid       = "Archive"
+        Effect    = "Allow"
+        Principal = "*"
+        Action    = ["s3:PutObject"]
+        Resource  = local.archive_object_arns
+      }],
+    )
   })
 }
 

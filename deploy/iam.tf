@@ -15,6 +15,7 @@ locals {
   }
   scope_of_service = {
     dynamodb       = "Table"
+    s3             = "Archive"
     secretsmanager = "Secrets"
     sqs            = "Queues"
     xray           = "Traces"
@@ -28,7 +29,8 @@ locals {
     JobQueues = [aws_sqs_queue.main["fan_out"].arn, aws_sqs_queue.main["deliver"].arn, aws_sqs_queue.dead["parked"].arn]
     Secrets   = [local.database_secret_arn, local.key_ring_secret_arn, local.admin_key_secret_arn]
     # X-Ray has no resources to name.
-    Traces = ["*"]
+    Traces  = ["*"]
+    Archive = local.archive_object_arns
   }
 
   # The migration reads one secret and looks at the table.
@@ -40,7 +42,11 @@ locals {
   # KMS: these services do, with the role's permissions.
   key_services = {
     for role in keys(local.task_groups) : role => [
-      for service in(role == "migrate" ? ["dynamodb", "secretsmanager"] : ["dynamodb", "secretsmanager", "sqs"]) :
+      for service in concat(
+        ["dynamodb", "secretsmanager"],
+        role == "migrate" ? [] : ["sqs"],
+        length(local.archive_object_arns) > 0 && contains(local.actions[role], "s3:PutObject") ? ["s3"] : [],
+      ) :
       "${service}.${var.region}.${local.dns_suffix}"
     ]
   }
@@ -81,7 +87,7 @@ resource "aws_iam_role_policy" "task" {
           Effect   = "Allow"
           Action   = local.actions_of_scope["${each.key}/${scope}"]
           Resource = arns
-        } if contains(keys(local.actions_of_scope), "${each.key}/${scope}")
+        } if length(arns) > 0 && contains(keys(local.actions_of_scope), "${each.key}/${scope}")
       ],
       [{
         Sid       = "KeysThroughServices"

@@ -517,6 +517,17 @@ variable "retention_days" {
   }
 }
 
+variable "archive_bucket" {
+  description = "Bucket to create, into which each day's events are written two days before they expire (MILLRACE_ARCHIVE__BUCKET). Null: they expire without."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.archive_bucket == null || can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.archive_bucket))
+    error_message = "archive_bucket must be a bucket's name without full stops: set 3 to 63 lower-case letters, digits and hyphens, such as \"acme-millrace-archive\"."
+  }
+}
+
 variable "ingest_project" {
   description = "Project that events from AWS sources belong to, prj_…; empty while there is none (MILLRACE_INGEST__PROJECT)."
   type        = string

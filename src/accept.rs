@@ -177,6 +177,7 @@ async fn keep(
             ));
         }
     };
+    tracing::debug!(event.id = %id, project.id = %project, duplicate, "event accepted");
     Ok(Receipt { id, duplicate })
 }
 

@@ -17,6 +17,7 @@ use crate::queue::Queue;
 use crate::sender::{Sender, SenderConfig};
 use crate::store::data_plane::DataPlane;
 use crate::store::dynamo::Dynamo;
+use crate::store::objects::Objects;
 use crate::store::postgres::Postgres;
 use crate::store::secrets::{AdminKey, Held};
 use crate::telemetry::Telemetry;
@@ -35,6 +36,8 @@ pub struct App {
     pub queue: Queue,
     /// Outbound HTTP.
     pub sender: Sender,
+    /// Where events go before they expire, if anywhere.
+    pub archive: Option<Objects>,
     /// Seals signing secrets.
     pub key_ring: Held<KeyRing>,
     /// What is counted and traced.
@@ -59,6 +62,8 @@ pub struct Parts {
     pub admin_key: Held<AdminKey>,
     /// Seals signing secrets.
     pub key_ring: Held<KeyRing>,
+    /// Where events go before they expire, if anywhere.
+    pub archive: Option<Objects>,
 }
 
 impl App {
@@ -89,6 +94,7 @@ impl App {
                 user_agent: USER_AGENT,
                 idle_per_host_max: config.delivery.endpoint_concurrency,
             }),
+            archive: parts.archive,
             dynamo: parts.dynamo,
             postgres: parts.postgres,
             admin_key: parts.admin_key,

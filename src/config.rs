@@ -6,6 +6,7 @@
 //! on; nothing below reads a file or a variable by itself.
 
 mod check;
+mod database_url;
 mod mask;
 mod source;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+pub use database_url::with_tls;
 use source::Source;
 use units::{auto_bool, millis, seconds, seconds_list};
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub sqs: Sqs,
     pub queue: Queue,
     pub delivery: Delivery,
+    pub recovery: Recovery,
+    pub archive: Archive,
     pub ingest: Ingest,
     pub sweep: Sweep,
     pub meters: Meters,
@@ -106,6 +110,8 @@ pub struct Http {
     pub connections_max: usize,
     #[serde(rename = "drain_timeout_s", with = "seconds")]
     pub drain_timeout: Duration,
+    #[serde(rename = "drain_grace_s", with = "seconds")]
+    pub drain_grace: Duration,
 }
 
 /// `[database]`.
@@ -197,6 +203,25 @@ pub struct Delivery {
     #[serde(rename = "retry_schedule_s", with = "seconds_list")]
     pub retry_schedule: Vec<Duration>,
     pub retry_jitter: f64,
+}
+
+/// `[recovery]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recovery {
+    /// Deliveries that one recovery begins in a second, at most.
+    pub per_second_max: u32,
+}
+
+/// `[archive]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Archive {
+    pub bucket: String,
+    pub prefix: String,
+    /// As configured; [`Config::archive_url`] is what to use.
+    pub endpoint_url: String,
 }
 
 /// `[ingest]`.
@@ -324,6 +349,9 @@ pub struct Surroundings {
     pub ecs: bool,
     /// `AWS_REGION`, or `AWS_DEFAULT_REGION`.
     pub region: Option<String>,
+    /// `AWS_LAMBDA_MAX_CONCURRENCY`, where it is more than one: invocations that
+    /// one process of Lambda Managed Instances is given at a time.
+    pub lambda_concurrency: Option<usize>,
 }
 
 impl Surroundings {
@@ -334,6 +362,9 @@ impl Surroundings {
             lambda: set("AWS_LAMBDA_RUNTIME_API").is_some(),
             ecs: set("ECS_CONTAINER_METADATA_URI_V4").is_some(),
             region: set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")),
+            lambda_concurrency: set("AWS_LAMBDA_MAX_CONCURRENCY")
+                .and_then(|text| text.parse().ok())
+                .filter(|concurrency| *concurrency > 1),
         }
     }
 
@@ -343,17 +374,28 @@ impl Surroundings {
     }
 }
 
+/// What a configuration has to be enough for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Everything its `handlers` name.
+    Serve,
+    /// The stores alone, as a task has that brings them up to date: it is given
+    /// no admin key and no key ring.
+    Migrate,
+}
+
 impl Config {
     /// Reads `file` (or [`DEFAULT_FILE`] if that is there), then the environment.
     ///
     /// # Errors
     /// The file cannot be read or is not TOML, or any key is unknown, of the
-    /// wrong type or out of its range: all such keys at once, each by name.
-    pub fn load(file: Option<&Path>) -> Result<Self, Invalid> {
+    /// wrong type or out of its range, or lacks what `purpose` takes: all such
+    /// keys at once, each by name.
+    pub fn load(file: Option<&Path>, purpose: Purpose) -> Result<Self, Invalid> {
         let env: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Self::layered(source::file(file)?, &env)
+        Self::layered(source::file(file)?, &env, purpose)
     }
 
     /// The defaults with `toml` laid over them, and no environment.
@@ -361,10 +403,15 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn from_toml(toml: &str) -> Result<Self, Invalid> {
-        Self::layered(Some(Source::toml("this text", toml)?), &[])
+        let file = Source::toml("this text", toml)?;
+        Self::layered(Some(file), &[], Purpose::Serve)
     }
 
-    fn layered(file: Option<Source>, env: &[(String, String)]) -> Result<Self, Invalid> {
+    fn layered(
+        file: Option<Source>,
+        env: &[(String, String)],
+        purpose: Purpose,
+    ) -> Result<Self, Invalid> {
         let sources = [
             Some(Source::toml("config.toml", DEFAULTS)?),
             file,
@@ -375,16 +422,17 @@ impl Config {
             let found = env.iter().find(|(key, _)| key == name);
             found.map(|(_, value)| value.clone())
         });
-        config.validate()?;
+        config.validate(purpose)?;
         Ok(config)
     }
 
-    /// Checks every value, alone and against the others.
+    /// Checks every value, alone and against the others, and that `purpose` has
+    /// all it takes.
     ///
     /// # Errors
     /// Every problem there is, not only the first.
-    pub fn validate(&self) -> Result<(), Invalid> {
-        Invalid::unless_empty(check::problems(self))
+    pub fn validate(&self, purpose: Purpose) -> Result<(), Invalid> {
+        Invalid::unless_empty(check::problems(self, purpose))
     }
 
     /// What is in force, as TOML in the order of `config.toml`, secrets masked.
@@ -417,11 +465,13 @@ impl Config {
 
     /// Connections to PostgreSQL: the embedded one has a single backend.
     pub fn pool_size(&self) -> usize {
-        // A function answers one request at a time, and many of them share what
-        // RDS Proxy has.
-        match self.embedded_postgres() || self.on_lambda() {
-            true => 1,
-            false => self.database.pool_size,
+        let configured = self.database.pool_size;
+        match (self.embedded_postgres(), self.on_lambda()) {
+            (true, _) => 1,
+            // A function has one for each request that it answers at a time: many
+            // of them share what RDS Proxy has.
+            (_, true) => configured.min(self.surroundings.lambda_concurrency.unwrap_or(1)),
+            (false, false) => configured,
         }
     }
 
@@ -451,7 +501,7 @@ impl Config {
             return database.url.clone();
         }
         let (host, port, name) = (&database.host, database.port, &database.name);
-        format!("postgresql://{host}:{port}/{name}?sslmode=require").into()
+        format!("postgresql://{host}:{port}/{name}?sslmode=verify-full").into()
     }
 
     /// Where SQS is, unless it is the region's own.
@@ -489,15 +539,29 @@ impl Config {
 
     /// Where traces are posted to.
     pub fn traces_url(&self) -> String {
-        let region = self.region();
-        let suffix = match region.starts_with("cn-") {
-            true => ".cn",
-            false => "",
-        };
         match (&*self.telemetry.otlp_url, &*self.aws.endpoint_url) {
-            ("", "") => format!("https://xray.{region}.amazonaws.com{suffix}/v1/traces"),
+            ("", "") => format!("https://xray.{}/v1/traces", self.aws_suffix()),
             ("", aws) => format!("{}/v1/traces", aws.trim_end_matches('/')),
             (url, _) => url.to_owned(),
+        }
+    }
+
+    /// Where the archive's bucket is, with a slash at the end: below an endpoint by
+    /// path, at AWS by host.
+    pub fn archive_url(&self) -> String {
+        let bucket = &self.archive.bucket;
+        match first_set(&[&self.archive.endpoint_url, &self.aws.endpoint_url]) {
+            Some(endpoint) => format!("{}/{bucket}/", endpoint.trim_end_matches('/')),
+            None => format!("https://{bucket}.s3.{}/", self.aws_suffix()),
+        }
+    }
+
+    /// What the names of the region's services end with.
+    fn aws_suffix(&self) -> String {
+        let region = self.region();
+        match region.starts_with("cn-") {
+            true => format!("{region}.amazonaws.com.cn"),
+            false => format!("{region}.amazonaws.com"),
         }
     }
 

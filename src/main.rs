@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use millrace::config::Config;
+use millrace::config::{Config, Purpose};
 use millrace::host::{Host, doctor, lambda, serve, start};
 use millrace::{http, telemetry};
 
@@ -56,7 +56,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Command::Openapi = command {
         return print(&http::openapi().to_pretty_json()?);
     }
-    let config = Config::load(arguments.config.as_deref())?;
+    let purpose = match command {
+        Command::Migrate { .. } => Purpose::Migrate,
+        _ => Purpose::Serve,
+    };
+    let config = Config::load(arguments.config.as_deref(), purpose)?;
     if let Command::Config = command {
         return print(&config.masked_toml());
     }
@@ -75,12 +79,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }
             Command::Serve => serve::serve(config).await.map(|()| ExitCode::SUCCESS),
             Command::Migrate { reproject } => {
-                let started = start::assemble(config).await?;
-                start::migrate(&started.app).await?;
-                if reproject {
-                    start::reproject(&started.app.postgres, &started.app.plane).await?;
-                }
-                started.stop().await;
+                start::migrate_alone(config, reproject).await?;
                 print("both stores are up to date")
             }
             Command::Doctor => match doctor::doctor(config).await? {

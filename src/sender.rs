@@ -139,9 +139,20 @@ impl Sender {
     /// is sent again only when it was lost before it left, on a pooled connection
     /// that the receiver had closed.
     pub async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Attempted {
+        self.send(Method::POST, url, headers, body).await
+    }
+
+    /// As [`Sender::post`], with another method.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Attempted {
         let started = Instant::now();
         let after = self.inner.config.timeout;
-        let outcome = tokio::time::timeout(after, self.exchange(url, headers, body))
+        let outcome = tokio::time::timeout(after, self.exchange(method, url, headers, body))
             .await
             .unwrap_or(Err(SendError::Timeout { after }));
         Attempted {
@@ -152,13 +163,14 @@ impl Sender {
 
     async fn exchange(
         &self,
+        method: Method,
         url: &Url,
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response, SendError> {
         let config = &self.inner.config;
         let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method;
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|_| SendError::InvalidUrl)?;
         *request.headers_mut() = headers;
         request
@@ -179,6 +191,12 @@ impl Sender {
                 .map(str::to_owned),
             body_head: read_head(response.into_body(), config).await?,
         })
+    }
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").finish_non_exhaustive()
     }
 }
 

@@ -437,6 +437,15 @@ run "log_retention_not_offered" {
   }
 }
 
+run "archive_bucket_not_a_name" {
+  command         = plan
+  expect_failures = [var.archive_bucket]
+
+  variables {
+    archive_bucket = "Events.example.com"
+  }
+}
+
 run "access_logs_too_short" {
   command         = plan
   expect_failures = [var.access_log_days]

@@ -128,6 +128,34 @@ run "both" {
   }
 }
 
+run "archive" {
+  variables {
+    hosting        = "both"
+    archive_bucket = "acme-archive"
+  }
+
+  assert {
+    condition = {
+      for role in keys(aws_iam_role_policy.task) : role => [
+        for statement in jsondecode(aws_iam_role_policy.task[role].policy).Statement : statement.Resource if contains(statement.Action, "s3:PutObject")
+      ]
+    } == { api = [], migrate = [], worker = [["${aws_s3_bucket.archive[0].arn}/*"]], lambda = [["${aws_s3_bucket.archive[0].arn}/*"]] }
+    error_message = "The worker and the function, and nobody else, must put objects into the archive's bucket only."
+  }
+  assert {
+    condition     = { for pair in jsondecode(aws_ecs_task_definition.service["worker"].container_definitions)[0].environment : pair.name => pair.value }["MILLRACE_ARCHIVE__BUCKET"] == "acme-archive" && aws_lambda_function.main[0].environment[0].variables["MILLRACE_ARCHIVE__BUCKET"] == "acme-archive"
+    error_message = "Tasks and function must be told the archive's bucket."
+  }
+  assert {
+    condition     = alltrue([for block in aws_s3_bucket_public_access_block.archive : block.block_public_acls && block.block_public_policy && block.ignore_public_acls && block.restrict_public_buckets]) && length(aws_s3_bucket_policy.archive) == 1 && length(aws_s3_bucket_lifecycle_configuration.archive) == 1
+    error_message = "The archive must be private, taken over TLS only, and have a lifecycle."
+  }
+  assert {
+    condition     = one(one(aws_s3_bucket_server_side_encryption_configuration.archive[0].rule).apply_server_side_encryption_by_default).kms_master_key_id == aws_kms_key.data.arn && contains([for statement in jsondecode(aws_iam_role_policy.task["worker"].policy).Statement : contains(statement.Condition.StringEquals["kms:ViaService"], "s3.eu-west-1.amazonaws.com") if statement.Sid == "KeysThroughServices"], true)
+    error_message = "The archive must be under the stack's key, which the worker may use through S3."
+  }
+}
+
 run "dev" {
   variables {
     environment         = "dev"

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Config, Handler, TracesChoice};
+use super::{Config, Handler, Purpose, TracesChoice, with_tls};
 
 const DAY_S: u64 = 86_400;
 const GIB: f64 = 1_073_741_824.0;
@@ -25,6 +25,7 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("http.idle_timeout_s", 1.0..=3600.0, "seconds"),
     ("http.connections_max", 1.0..=1_000_000.0, "connections"),
     ("http.drain_timeout_s", 0.0..=900.0, "seconds"),
+    ("http.drain_grace_s", 0.0..=900.0, "seconds"),
     ("database.port", 1.0..=65_535.0, "as a port"),
     ("database.pool_size", 1.0..=1000.0, "connections"),
     ("database.connect_timeout_s", 1.0..=300.0, "seconds"),
@@ -37,6 +38,11 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("delivery.concurrency", 1.0..=100_000.0, "attempts"),
     ("delivery.endpoint_concurrency", 1.0..=100_000.0, "attempts"),
     ("delivery.retry_jitter", 0.0..=1.0, "of the wait"),
+    (
+        "recovery.per_second_max",
+        1.0..=10_000.0,
+        "deliveries a second",
+    ),
     ("sweep.interval_ms", 10.0..=3_600_000.0, "milliseconds"),
     ("sweep.batch", 1.0..=10_000.0, "items"),
     ("sweep.lease_s", 1.0..=3600.0, "seconds"),
@@ -72,13 +78,17 @@ pub fn problem(key: &str, given: Option<&str>, expected: &str) -> String {
     }
 }
 
-/// Everything that is wrong with `config`.
-pub fn problems(config: &Config) -> Vec<String> {
+/// Everything that is wrong with `config`, for `purpose`.
+pub fn problems(config: &Config, purpose: Purpose) -> Vec<String> {
     let mut found = ranges(config);
     found.extend(general(config));
     found.extend(stores(config));
+    if purpose == Purpose::Serve {
+        found.extend(serving(config));
+    }
     found.extend(queues(config));
     found.extend(deliveries(config));
+    found.extend(archive(config));
     found.extend(telemetry(config));
     found
 }
@@ -120,7 +130,18 @@ fn general(config: &Config) -> Vec<String> {
         let expected = "a level or directives, such as info,millrace::jobs=debug";
         found.push(quoted("log.level", &config.log.level, expected));
     }
-    found.extend(admin_key(config));
+    let (grace, timeout) = (config.http.drain_grace, config.http.drain_timeout);
+    if grace > timeout {
+        let expected = format!(
+            "at most http.drain_timeout_s, which is {}",
+            timeout.as_secs()
+        );
+        found.push(given("http.drain_grace_s", grace.as_secs(), &expected));
+    }
+    if (1..32).contains(&config.admin_key.expose_secret().chars().count()) {
+        let expected = "a secret of at least 32 characters";
+        found.push(problem("admin_key", None, expected));
+    }
     found
 }
 
@@ -136,25 +157,30 @@ fn listen_expected(given: &str) -> String {
     }
 }
 
-fn admin_key(config: &Config) -> Option<String> {
-    match config.admin_key.expose_secret().chars().count() {
-        0 if config.surroundings.aws()
-            && config.handles(Handler::Http)
-            && config.admin_key_secret_arn.is_empty() =>
-        {
-            Some(problem(
-                "admin_key",
-                None,
-                "a secret of at least 32 characters on ECS and Lambda, or admin_key_secret_arn",
-            ))
-        }
-        0 | 32.. => None,
-        _ => Some(problem(
-            "admin_key",
-            None,
-            "a secret of at least 32 characters",
-        )),
+/// What the API and the jobs cannot do without, and a migration can.
+fn serving(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    let aws = config.surroundings.aws();
+    let has_admin_key =
+        !config.admin_key.expose_secret().is_empty() || !config.admin_key_secret_arn.is_empty();
+    if aws && config.handles(Handler::Http) && !has_admin_key {
+        let expected = "a secret of at least 32 characters on ECS and Lambda, \
+             or admin_key_secret_arn";
+        found.push(problem("admin_key", None, expected));
     }
+    // A key ring on a disk that goes away takes all endpoint secrets with it.
+    if aws && config.key_ring.secret_arn.is_empty() {
+        let expected = "the ARN of a secret on ECS and Lambda";
+        found.push(problem("key_ring.secret_arn", None, expected));
+    }
+    // All but counting sends jobs, and in a function nobody takes them from a
+    // queue in process.
+    let sends_jobs = config.handlers.iter().any(|h| *h != Handler::Meter);
+    if config.on_lambda() && sends_jobs && !config.uses_sqs() {
+        let expected = "the URL of a queue on Lambda, which runs nothing between invocations";
+        found.push(problem("sqs.deliver_url", None, expected));
+    }
+    found
 }
 
 fn stores(config: &Config) -> Vec<String> {
@@ -208,11 +234,6 @@ fn secrets(config: &Config) -> Vec<String> {
         let expected = "the ARN of a secret, as database.host is set and names no login";
         found.push(problem("database.secret_arn", None, expected));
     }
-    // A key ring on a disk that goes away takes all endpoint secrets with it.
-    if config.surroundings.aws() && config.key_ring.secret_arn.is_empty() {
-        let expected = "the ARN of a secret on ECS and Lambda";
-        found.push(problem("key_ring.secret_arn", None, expected));
-    }
     if !config.ingest.project.is_empty() && !config.ingest.project.starts_with("prj_") {
         found.push(quoted(
             "ingest.project",
@@ -226,7 +247,7 @@ fn secrets(config: &Config) -> Vec<String> {
 fn is_postgres_url(text: &str) -> bool {
     let scheme =
         Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql"));
-    scheme && text.parse::<tokio_postgres::Config>().is_ok()
+    scheme && with_tls(text).parse::<tokio_postgres::Config>().is_ok()
 }
 
 fn queues(config: &Config) -> Vec<String> {
@@ -234,6 +255,7 @@ fn queues(config: &Config) -> Vec<String> {
     let urls = [
         ("aws.endpoint_url", &config.aws.endpoint_url),
         ("dynamodb.endpoint_url", &config.dynamodb.endpoint_url),
+        ("archive.endpoint_url", &config.archive.endpoint_url),
         ("sqs.endpoint_url", &sqs.endpoint_url),
         ("sqs.fan_out_url", &sqs.fan_out_url),
         ("sqs.deliver_url", &sqs.deliver_url),
@@ -309,6 +331,33 @@ fn deliveries(config: &Config) -> Vec<String> {
         );
         let key = "delivery.connect_timeout_s";
         found.push(given(key, delivery.connect_timeout.as_secs(), &expected));
+    }
+    found
+}
+
+fn archive(config: &Config) -> Vec<String> {
+    let archive = &config.archive;
+    let mut found = Vec::new();
+    // Without full stops, for which AWS's certificate would not be valid.
+    let name_char = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let bucket = &archive.bucket;
+    if !bucket.is_empty() && (!(3..=63).contains(&bucket.len()) || !bucket.chars().all(name_char)) {
+        let expected = "3 to 63 lower-case letters, digits or '-'";
+        found.push(quoted("archive.bucket", bucket, expected));
+    }
+    let path_char = |c: char| c.is_ascii_alphanumeric() || "_-./=".contains(c);
+    let is_path = !archive
+        .prefix
+        .split('/')
+        .any(|part| part == "." || part == "..");
+    if archive.prefix.len() > 512 || !archive.prefix.chars().all(path_char) || !is_path {
+        let expected = "up to 512 letters, digits, '_', '-', '.', '=' or '/'";
+        found.push(quoted("archive.prefix", &archive.prefix, expected));
+    }
+    // A day must be over before any of it expires.
+    if !bucket.is_empty() && config.retention_days < 3 {
+        let expected = "at least 3 days, as archive.bucket is set";
+        found.push(given("retention_days", config.retention_days, expected));
     }
     found
 }

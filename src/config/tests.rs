@@ -6,11 +6,15 @@ use super::check::{RANGES, at, env_name};
 use super::*;
 
 fn load(toml: &str, env: &[(&str, &str)]) -> Result<Config, Invalid> {
+    load_for(Purpose::Serve, toml, env)
+}
+
+fn load_for(purpose: Purpose, toml: &str, env: &[(&str, &str)]) -> Result<Config, Invalid> {
     let env: Vec<(String, String)> = env
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    Config::layered(Some(Source::toml("millrace.toml", toml)?), &env)
+    Config::layered(Some(Source::toml("millrace.toml", toml)?), &env, purpose)
 }
 
 /// What a build without stores cannot start without.
@@ -122,15 +126,84 @@ fn a_configured_database_means_the_regions_dynamodb() {
 #[test]
 #[cfg(feature = "embedded")]
 fn nothing_is_embedded_on_aws() {
-    let message = complaint(
-        "",
-        &[("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2")],
-    );
+    let message = complaint("", &[ECS]);
     assert_snapshot!(message, @"
     configuration:
-      admin_key (MILLRACE_ADMIN_KEY): expected a secret of at least 32 characters on ECS and Lambda, or admin_key_secret_arn
       database.url (MILLRACE_DATABASE__URL): expected PostgreSQL's URL, or database.host: on ECS and Lambda there is none in process
+      admin_key (MILLRACE_ADMIN_KEY): expected a secret of at least 32 characters on ECS and Lambda, or admin_key_secret_arn
       key_ring.secret_arn (MILLRACE_KEY_RING__SECRET_ARN): expected the ARN of a secret on ECS and Lambda
+    ");
+}
+
+const ECS: (&str, &str) = ("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2");
+const LAMBDA: (&str, &str) = ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001");
+const KEY_RING: (&str, &str) = ("MILLRACE_KEY_RING__SECRET_ARN", "arn:aws:secretsmanager:x");
+const ADMIN_KEY: (&str, &str) = ("MILLRACE_ADMIN_KEY", "0123456789abcdef0123456789abcdef");
+const QUEUES: [(&str, &str); 2] = [
+    ("MILLRACE_SQS__FAN_OUT_URL", "https://sqs.test/1/f"),
+    ("MILLRACE_SQS__DELIVER_URL", "https://sqs.test/1/d"),
+];
+
+#[test]
+fn a_migration_on_ecs_needs_the_stores_alone() {
+    let login = "[database]\nhost = \"db\"\nsecret_arn = \"arn:aws:secretsmanager:y\"";
+    load_for(Purpose::Migrate, login, &[ECS]).unwrap();
+    assert!(load(login, &[ECS]).is_err());
+    let without = load_for(Purpose::Migrate, "", &[ECS]).unwrap_err();
+    assert_snapshot!(without, @"
+    configuration:
+      database.url (MILLRACE_DATABASE__URL): expected PostgreSQL's URL, or database.host: on ECS and Lambda there is none in process
+    ");
+}
+
+#[test]
+fn a_function_without_queues_is_refused_unless_it_sends_no_jobs() {
+    let env = [LAMBDA, KEY_RING, ADMIN_KEY];
+    assert_snapshot!(complaint(STORE, &env), @"
+    configuration:
+      sqs.deliver_url (MILLRACE_SQS__DELIVER_URL): expected the URL of a queue on Lambda, which runs nothing between invocations
+    ");
+    let with = |more: &[(&'static str, &'static str)]| {
+        let env: Vec<_> = env.iter().chain(more).copied().collect();
+        load(STORE, &env)
+    };
+    with(&QUEUES).unwrap();
+    with(&[("MILLRACE_HANDLERS", "meter")]).unwrap();
+    // Behind the Web Adapter it is a process like any other.
+    with(&[("MILLRACE_HOST", "tcp")]).unwrap();
+}
+
+#[test]
+fn a_function_has_a_connection_for_each_invocation_at_a_time() {
+    let pool_size = |more: &[(&'static str, &'static str)]| {
+        let env = [LAMBDA, KEY_RING, ADMIN_KEY].into_iter().chain(QUEUES);
+        let env: Vec<_> = env.chain(more.iter().copied()).collect();
+        load(STORE, &env).unwrap().pool_size()
+    };
+    assert_eq!(pool_size(&[]), 1);
+    assert_eq!(pool_size(&[("AWS_LAMBDA_MAX_CONCURRENCY", "1")]), 1);
+    assert_eq!(pool_size(&[("AWS_LAMBDA_MAX_CONCURRENCY", "4")]), 4);
+    assert_eq!(pool_size(&[("AWS_LAMBDA_MAX_CONCURRENCY", "64")]), 10);
+}
+
+#[test]
+fn libpqs_modes_are_taken_and_others_refused() {
+    let url = |mode: &str| format!("[database]\nurl = \"postgresql://u:p@db/m?sslmode={mode}\"");
+    for mode in ["disable", "prefer", "require", "verify-ca", "verify-full"] {
+        load(&url(mode), &[]).unwrap();
+    }
+    assert_snapshot!(complaint(&url("sometimes"), &[]), @"
+    configuration:
+      database.url (MILLRACE_DATABASE__URL): expected a URL such as postgresql://user:password@host:5432/database
+    ");
+}
+
+#[test]
+fn the_grace_of_a_drain_is_part_of_it() {
+    let message = complaint(&format!("{STORE}\n[http]\ndrain_grace_s = 26"), &[]);
+    assert_snapshot!(message, @"
+    configuration:
+      http.drain_grace_s (MILLRACE_HTTP__DRAIN_GRACE_S): 26 given, expected at most http.drain_timeout_s, which is 25
     ");
 }
 
@@ -263,17 +336,46 @@ fn a_listen_address_that_is_none_is_answered_with_one() {
 #[test]
 fn metrics_are_written_where_cloudwatch_reads_them() {
     let emits = |metrics: &str, env: &[(&str, &str)]| {
-        let secrets = [
-            ("MILLRACE_ADMIN_KEY", "0123456789abcdef0123456789abcdef"),
-            ("MILLRACE_KEY_RING__SECRET_ARN", "arn:aws:secretsmanager:x"),
-        ];
-        let env: Vec<_> = env.iter().copied().chain(secrets).collect();
+        let env: Vec<_> = env.iter().copied().chain([ADMIN_KEY, KEY_RING]).collect();
         let toml = format!("{STORE}\n[telemetry]\nmetrics = {metrics:?}");
         load(&toml, &env).unwrap().emits_metrics()
     };
-    let ecs = [("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2")];
+    let ecs = [ECS];
     assert!(emits("auto", &ecs) && !emits("auto", &[]));
     assert!(emits("emf", &[]) && !emits("off", &ecs));
+}
+
+#[test]
+fn the_archive_is_a_bucket_by_host_or_below_an_endpoint_by_path() {
+    let url = |keys: &str| {
+        let toml = format!("{STORE}\n[archive]\nbucket = \"b-1\"\n{keys}");
+        load(&toml, &[]).unwrap().archive_url()
+    };
+    let in_region = |region: &str| url(&format!("[aws]\nregion = {region:?}"));
+    assert_eq!(
+        in_region("eu-west-1"),
+        "https://b-1.s3.eu-west-1.amazonaws.com/"
+    );
+    assert_eq!(
+        in_region("cn-north-1"),
+        "https://b-1.s3.cn-north-1.amazonaws.com.cn/"
+    );
+    let own = "endpoint_url = \"http://s3:1/\"\n[aws]\nendpoint_url = \"http://aws:1\"";
+    assert_eq!(url(own), "http://s3:1/b-1/");
+    assert_eq!(
+        url("[aws]\nendpoint_url = \"http://aws:1\""),
+        "http://aws:1/b-1/"
+    );
+    let wrong = "[delivery]\nretry_schedule_s = [0]\n\
+         [archive]\nbucket = \"B.c\"\nprefix = \"a/../b\"\nendpoint_url = \"s3\"";
+    let wrong = format!("retention_days = 2\n{STORE}\n{wrong}");
+    assert_snapshot!(complaint(&wrong, &[]), @r#"
+    configuration:
+      archive.endpoint_url (MILLRACE_ARCHIVE__ENDPOINT_URL): "s3" given, expected an http or https URL
+      archive.bucket (MILLRACE_ARCHIVE__BUCKET): "B.c" given, expected 3 to 63 lower-case letters, digits or '-'
+      archive.prefix (MILLRACE_ARCHIVE__PREFIX): "a/../b" given, expected up to 512 letters, digits, '_', '-', '.', '=' or '/'
+      retention_days (MILLRACE_RETENTION_DAYS): 2 given, expected at least 3 days, as archive.bucket is set
+    "#);
 }
 
 #[test]
@@ -310,7 +412,7 @@ fn a_file_that_is_no_toml_is_named_with_the_line() {
 
 #[test]
 fn a_named_file_must_be_there() {
-    let missing = Config::load(Some(Path::new("no/such.toml"))).unwrap_err();
+    let missing = Config::load(Some(Path::new("no/such.toml")), Purpose::Serve).unwrap_err();
     assert_snapshot!(missing, @"
     configuration:
       cannot read no/such.toml: No such file or directory (os error 2)
@@ -347,6 +449,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     idle_timeout_s = 75
     connections_max = 10000
     drain_timeout_s = 25
+    drain_grace_s = 0
 
     [database]
     url = "postgresql://u:***@db:5432/m?password=***&sslmode=require"
@@ -391,6 +494,14 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     endpoint_concurrency = 32
     retry_schedule_s = [0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
     retry_jitter = 0.1
+
+    [recovery]
+    per_second_max = 50
+
+    [archive]
+    bucket = ""
+    prefix = "events"
+    endpoint_url = ""
 
     [ingest]
     project = ""

@@ -10,8 +10,9 @@ mod batch;
 mod extension;
 mod payload;
 mod request;
+mod stop;
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -20,13 +21,14 @@ use lambda_http::request::LambdaRequest;
 use lambda_runtime::{Context, Diagnostic, LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio_util::task::TaskTracker;
 
 use super::start;
 use crate::app::{self, App};
 use crate::config::{Config, Handler};
 use crate::error::Error;
 use crate::http;
-use crate::jobs::{ingest, meter, sweep};
+use crate::jobs::{archive, ingest, meter, sweep};
 use crate::model::ingest::Notification;
 use crate::telemetry::scope::Scope;
 
@@ -58,19 +60,33 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// # Errors
 /// The configuration lacks what Lambda needs, or the runtime API is gone.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    let patience = config.http.drain_timeout;
     let started = start::assemble(config).await?;
     let function = Function::new(started.app.clone());
     // Before the first poll for work, which ends the time for it.
     extension::register().await;
-    let polling = lambda_runtime::run_concurrent(service_fn(move |event| {
+    let in_hand = TaskTracker::new();
+    let invocations = in_hand.clone();
+    let mut polling = pin!(lambda_runtime::run_concurrent(service_fn(move |event| {
         let function = function.clone();
+        let in_hand = invocations.token();
         // Boxed, for this future is large and lambda_runtime moves it about.
-        Box::pin(async move { function.invoke(event).await }) as Invoked
-    }));
+        Box::pin(async move {
+            let answer = function.invoke(event).await;
+            drop(in_hand);
+            answer
+        }) as Invoked
+    })));
     tokio::select! {
-        ended = polling => ended.map_err(|error| anyhow::anyhow!("lambda runtime API: {error}"))?,
-        signal = super::tcp::shutdown_signal() => signal?,
+        ended = polling.as_mut() => {
+            ended.map_err(|error| anyhow::anyhow!("lambda runtime API: {error}"))?;
+        }
+        signal = super::tcp::shutdown_signal() => {
+            signal?;
+            stop::finish(polling, &in_hand, patience).await;
+        }
     }
+    started.app.telemetry.flush().await;
     started.stop().await;
     Ok(())
 }
@@ -95,7 +111,7 @@ pub enum Answer {
 }
 
 /// Why an invocation failed; Lambda shows its name and text.
-#[derive(thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum Failed {
     /// The payload is none of those documented, or not as documented.
     #[error(transparent)]
@@ -108,21 +124,18 @@ pub enum Failed {
     Work(#[source] Error),
 }
 
-/// One line, as the runtime logs it.
-impl std::fmt::Debug for Failed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "invocation failed: {}: {self}", self.name())?;
-        match self {
-            Self::Work(error) => match std::error::Error::source(error) {
-                Some(source) => write!(f, ": {source:#}"),
-                None => Ok(()),
-            },
-            _ => Ok(()),
-        }
-    }
-}
-
 impl Failed {
+    /// Logs it, with the ids of the invocation; the runtime's own line would be
+    /// without them and is left out.
+    fn log(&self) {
+        let cause = match self {
+            Self::Work(error) => std::error::Error::source(error),
+            Self::Unreadable(_) | Self::HandlerOff(_) => None,
+        };
+        let cause = cause.map(|source| format!("{source:#}"));
+        tracing::error!(error = %self, error.type = self.name(), cause, "invocation failed");
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "Millrace.UnreadablePayload",
@@ -158,7 +171,11 @@ impl Function {
         let LambdaEvent { payload, context } = event;
         let trace_id = context.xray_trace_id.clone();
         let scope = Scope::invocation(&context.request_id, trace_id.as_deref());
-        let answer = scope.around(self.answer(payload.get(), context)).await;
+        let answered = async {
+            let answer = Box::pin(self.answer(payload.get(), context)).await;
+            answer.inspect_err(Failed::log)
+        };
+        let answer = scope.around(answered).await;
         // Lambda may freeze the process once it has the answer.
         self.app.telemetry.flush().await;
         answer
@@ -254,6 +271,13 @@ impl Function {
             Ok(Ok(changes)) => tracing::info!(changes, "control-plane changes projected late"),
             Ok(Err(error)) => tracing::warn!(%error, "outbox left for later"),
             Err(_) => tracing::warn!("outbox left for later: out of time"),
+        }
+        let planned = archive::plan(&self.app, app::now());
+        match tokio::time::timeout(patience / 8, planned).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(days)) => tracing::info!(days, "days to archive"),
+            Ok(Err(error)) => tracing::warn!(%error, "archive left for later"),
+            Err(_) => tracing::warn!("archive left for later: out of time"),
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let started = start::assemble(config).await?;
     let app = started.app.clone();
     if !managed {
-        start::migrate(&app).await?;
+        start::migrate(&app.postgres, &app.dynamo).await?;
         let first = start::first_project(&app).await?;
         announce(&app.config, &format!("http://{address}"), first.as_ref())?;
     }
@@ -53,6 +53,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             idle_timeout: app.config.http.idle_timeout,
             connections_max: app.config.http.connections_max,
             drain_timeout: app.config.http.drain_timeout,
+            drain_grace: app.config.http.drain_grace,
         },
         http_stop.clone(),
     ));

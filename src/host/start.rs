@@ -19,6 +19,7 @@ use crate::model::seal::KeyRing;
 use crate::queue::{Local, Queue, sqs};
 use crate::store::data_plane::DataPlane;
 use crate::store::dynamo::Dynamo;
+use crate::store::objects::Objects;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
 use crate::store::secrets::{AdminKey, Held};
@@ -85,17 +86,14 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         true => Some(open_data_dir(&config.data_dir)?),
         false => None,
     };
-    let aws = connect::aws(
-        &config,
-        connect::http_client(connect::file(&config.aws.ca_file))?,
-    )
-    .await;
+    let aws = aws(&config).await?;
     let queue = match config.uses_sqs() {
         true => Queue::Sqs(sqs::connect(&config, &aws)),
         false => Queue::Local(Local::new((&config).into())),
     };
     let admin_key = admin_key(&config, &aws, dir.as_ref())?;
     let key_ring = key_ring(&config, &aws, dir.as_ref())?;
+    let archive = Objects::connect(&config).context("archive.endpoint_url")?;
     let (dynamo, postgres, stores) = open_stores(&config, &aws, dir.as_ref()).await?;
     let app = App::new(
         config,
@@ -105,9 +103,15 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
             queue,
             admin_key,
             key_ring,
+            archive,
         },
     )?;
     Ok(Started { app, stores, dir })
+}
+
+async fn aws(config: &Config) -> anyhow::Result<SdkConfig> {
+    let client = connect::http_client(connect::file(&config.aws.ca_file))?;
+    Ok(connect::aws(config, client).await)
 }
 
 /// Whether anything is kept on this disk. On AWS nothing is: its disk is not
@@ -234,8 +238,7 @@ async fn open_stores(
 /// # Errors
 /// A certificate file or the database's URL cannot be read.
 pub(super) async fn remote_stores(config: &Config) -> anyhow::Result<(Dynamo, Postgres)> {
-    let client = connect::http_client(connect::file(&config.aws.ca_file))?;
-    let aws = connect::aws(config, client).await;
+    let aws = aws(config).await?;
     let postgres = postgres(config, &aws, config.database_url())?;
     Ok((connect::dynamo(config, &aws), postgres))
 }
@@ -282,12 +285,12 @@ async fn told<T>(step: &str, work: impl Future<Output = T>) -> T {
 }
 
 /// Brings both stores up to date: migrations and the table, which is given what
-/// people have configured if it is made here.
+/// the database knows if it is made anew.
 ///
 /// # Errors
 /// A store is out of reach or refuses; the message names the key to look at.
-pub async fn migrate(app: &App) -> anyhow::Result<()> {
-    let applied = told("the control-plane database", app.postgres.migrate());
+pub async fn migrate(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
+    let applied = told("the control-plane database", postgres.migrate());
     let applied = applied.await.context(
         "database.url: the control-plane database cannot be migrated; \
          check MILLRACE_DATABASE__URL and that it is running",
@@ -298,18 +301,18 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
             "migrated the control-plane database"
         );
     }
-    let created = told("the event store", table::create_if_missing(&app.dynamo))
+    let created = told("the event store", table::create_if_missing(dynamo))
         .await
         .with_context(|| {
             format!(
                 "dynamodb.table: the table {:?} cannot be created or read; check \
              MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials",
-                app.dynamo.table
+                dynamo.table
             )
         })?;
     if created {
-        tracing::info!(table = app.dynamo.table, "created the DynamoDB table");
-        reproject(&app.postgres, &app.plane).await?;
+        tracing::info!(table = dynamo.table, "created the DynamoDB table");
+        reproject(postgres, dynamo).await?;
     }
     Ok(())
 }
@@ -320,12 +323,43 @@ pub async fn migrate(app: &App) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When a store is out of reach; the sweeper goes on with what is left.
-pub async fn reproject(postgres: &Postgres, plane: &DataPlane) -> anyhow::Result<()> {
+async fn reproject(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
     if outbox::add_all(postgres).await? == 0 {
         return Ok(());
     }
-    let projected = outbox::project_all(postgres, plane, Duration::ZERO).await?;
+    let plane = DataPlane::writer(dynamo.clone());
+    let projected = outbox::project_all(postgres, &plane, Duration::ZERO).await?;
     tracing::info!(projected, "keys and endpoints projected to the event store");
+    Ok(())
+}
+
+/// [`migrate`] with nothing else of the application: where the stores are others',
+/// it needs who logs in to them and no secret of Millrace's own. Projects all keys
+/// and endpoints again if that is asked for; on AWS, where migrating may not write
+/// items, it leaves that to the sweepers.
+///
+/// # Errors
+/// As [`assemble`] and [`migrate`].
+pub async fn migrate_alone(config: Config, again: bool) -> anyhow::Result<()> {
+    // The embedded stores are a data directory's, which is made as a whole.
+    if config.embedded_postgres() {
+        let started = assemble(config).await?;
+        let app = &started.app;
+        migrate(&app.postgres, &app.dynamo).await?;
+        if again {
+            reproject(&app.postgres, &app.dynamo).await?;
+        }
+        started.stop().await;
+        return Ok(());
+    }
+    let (dynamo, postgres) = remote_stores(&config).await?;
+    migrate(&postgres, &dynamo).await?;
+    if again && config.surroundings.aws() {
+        let left = outbox::add_all(&postgres).await?;
+        tracing::info!(left, "keys and endpoints left to the sweepers to project");
+    } else if again {
+        reproject(&postgres, &dynamo).await?;
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use axum::Router;
 use axum::response::Response;
+use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -43,6 +44,9 @@ pub struct ServeOptions {
     pub connections_max: usize,
     /// For what is under way to finish once shutdown has begun.
     pub drain_timeout: Duration,
+    /// Of that, for new requests still to be taken, if a connection is open when
+    /// shutdown begins.
+    pub drain_grace: Duration,
 }
 
 /// How a drain ended.
@@ -92,9 +96,11 @@ pub async fn shutdown_signal() -> std::io::Result<()> {
 
 /// Serves `router` until `shutdown`, then drains.
 ///
-/// At shutdown the listener closes, idle connections close, and requests under
-/// way finish with `connection: close`, unless `drain_timeout` passes first:
-/// what is left then is dropped, handlers included.
+/// From then on every answer says `connection: close`. A load balancer goes on
+/// sending requests until it has noticed, so for `drain_grace` they are taken
+/// still. Then the listener closes, idle connections close, and requests under way
+/// finish, unless `drain_timeout` passes first: what is left is dropped, handlers
+/// included.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -103,30 +109,47 @@ pub async fn serve(
 ) -> DrainReport {
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
+    let ends = Ends {
+        draining: shutdown,
+        close: CancellationToken::new(),
+    };
     let places = Arc::new(Semaphore::new(options.connections_max));
-    while let Some((stream, place)) = next(&listener, &places, &shutdown).await {
-        let connection = connection(stream, router.clone(), options, shutdown.clone());
-        let abort = abort.clone();
-        connections.spawn(async move {
-            let _place = place;
-            abort.run_until_cancelled(connection).await
-        });
+    let take_all = async || {
+        while let Some((stream, place)) = next(&listener, &places).await {
+            let connection = connection(stream, router.clone(), options, ends.clone());
+            let abort = abort.clone();
+            connections.spawn(async move {
+                let _place = place;
+                abort.run_until_cancelled(connection).await
+            });
+        }
+    };
+    ends.draining.run_until_cancelled(take_all()).await;
+    let began = Instant::now();
+    if !connections.is_empty() {
+        let _ = tokio::time::timeout(options.drain_grace, take_all()).await;
     }
     drop(listener);
-    drain(&connections, &abort, options.drain_timeout).await
+    ends.close.cancel();
+    drain(&connections, &abort, options.drain_timeout, began).await
 }
 
-/// The next connection and its place among `connections_max`; `None` at shutdown.
+/// How a connection learns of the end.
+#[derive(Debug, Clone)]
+struct Ends {
+    /// Answers close the connection.
+    draining: CancellationToken,
+    /// It closes when it is idle, and at once if it is.
+    close: CancellationToken,
+}
+
+/// The next connection and its place among `connections_max`.
 async fn next(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-    shutdown: &CancellationToken,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let accepted = async {
-        let place = places.clone().acquire_owned().await.ok()?;
-        Some((accept(listener).await, place))
-    };
-    shutdown.run_until_cancelled(accepted).await.flatten()
+    let place = places.clone().acquire_owned().await.ok()?;
+    Some((accept(listener).await, place))
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -151,19 +174,26 @@ fn is_of_the_client(kind: ErrorKind) -> bool {
     )
 }
 
-async fn connection(
-    stream: TcpStream,
-    router: Router,
-    options: ServeOptions,
-    shutdown: CancellationToken,
-) {
+async fn connection(stream: TcpStream, router: Router, options: ServeOptions, ends: Ends) {
     // Without it the last packet of an answer may wait for an acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let requests = Requests::default();
     let io = HeaderDeadline::new(stream, requests.clone(), options.header_timeout);
-    let service = service_fn(move |request| answer(router.clone(), request, requests.clone()));
+    let draining = ends.draining;
+    let service = service_fn(move |request| {
+        let answered = answer(router.clone(), request, requests.clone());
+        let draining = draining.clone();
+        async move {
+            let mut response = answered.await?;
+            if draining.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
     let mut connection = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -172,7 +202,7 @@ async fn connection(
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
+        () = ends.close.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -195,10 +225,11 @@ async fn drain(
     connections: &TaskTracker,
     abort: &CancellationToken,
     timeout: Duration,
+    began: Instant,
 ) -> DrainReport {
-    let began = Instant::now();
     connections.close();
-    let in_time = tokio::time::timeout(timeout, connections.wait()).await;
+    let left = timeout.saturating_sub(began.elapsed());
+    let in_time = tokio::time::timeout(left, connections.wait()).await;
     let aborted = match in_time {
         Ok(()) => 0,
         Err(_) => connections.len(),

@@ -262,6 +262,8 @@ pub struct ListEvents {
     event_type: Option<String>,
     /// Only events of this tenant.
     tenant: Option<String>,
+    /// Only events about exactly this subject.
+    subject: Option<String>,
     /// Only what came at or after this time.
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
@@ -276,6 +278,10 @@ pub struct ListEvents {
 }
 
 /// List events, the newest first.
+///
+/// Each of `subject`, `tenant` and `type` has an index. With several, the first of
+/// them is read and the others are tried on its rows, at most 2,000 a page: a page
+/// may be short, even empty, and not the last.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(ListEvents),
     responses((status = 200, body = Page<EventSummary>), Problems),
     security(("api_key" = ["events:read"])))]
@@ -293,6 +299,7 @@ pub async fn list(
     let filter = EventFilter {
         event_type: query.event_type,
         tenant: query.tenant,
+        subject: query.subject,
     };
     let (rows, next) = events::list(&app.dynamo, &caller.project, &filter, &range).await?;
     Ok(Json(Page::new(

@@ -16,6 +16,7 @@ pub mod meters;
 pub mod page;
 pub mod problem;
 pub mod projects;
+pub mod recoveries;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -55,6 +56,12 @@ fn table() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
         .routes(routes!(deliveries::retry))
+        .routes(routes!(recoveries::recover))
+        .routes(routes!(recoveries::replay_missing))
+        .routes(routes!(recoveries::retry))
+        .routes(routes!(recoveries::list))
+        .routes(routes!(recoveries::get))
+        .routes(routes!(recoveries::cancel))
         .routes(routes!(meters::create, meters::list))
         .routes(routes!(meters::get, meters::update, meters::delete))
         .routes(routes!(meters::usage::usage))
@@ -83,6 +90,7 @@ fn table() -> OpenApiRouter<Arc<App>> {
         (name = "endpoints", description = "Where webhooks go"),
         (name = "deliveries", description = "What became of each event at each endpoint"),
         (name = "meters", description = "What is counted for billing and metrics"),
+        (name = "recoveries", description = "Sending again, in bulk, what failed or never went"),
         (name = "projects", description = "Projects and their API keys; needs the admin key"),
         (name = "health", description = "Whether it is alive and ready"),
         (name = "docs", description = "This description, for machines and for people"),

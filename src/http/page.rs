@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::store::keys;
 use crate::store::timeline::Range;
 
 /// Rows in a page when none is asked for.
@@ -99,7 +100,7 @@ pub fn position_by<T>(
     }
 }
 
-/// The range of a list by time.
+/// The range of a list of events or deliveries by time.
 ///
 /// # Errors
 /// [`Error::Invalid`] naming `limit`, `cursor` or `since`.
@@ -109,16 +110,28 @@ pub fn range(
     limit_asked: Option<usize>,
     cursor: Option<&str>,
 ) -> Result<Range> {
+    let is_ours = |after: &str| keys::event_of_timeline_sort(after).is_some();
+    range_of(since, until, limit_asked, cursor, is_ours)
+}
+
+/// The range of a list by time whose positions are those that `is_ours` knows.
+///
+/// # Errors
+/// As [`range`].
+pub fn range_of(
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    limit_asked: Option<usize>,
+    cursor: Option<&str>,
+    is_ours: impl Fn(&str) -> bool,
+) -> Result<Range> {
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
         return Err(Error::invalid("since", "expected a time before until"));
     }
     let after = position(cursor)?;
-    if after
-        .as_ref()
-        .is_some_and(|after| crate::store::keys::event_of_timeline_sort(after).is_none())
-    {
+    if after.as_ref().is_some_and(|after| !is_ours(after)) {
         return Err(Error::invalid(
             "cursor",
             "expected the next_cursor of a former page",

@@ -12,13 +12,13 @@ use crate::error::Result;
 use crate::model::id::ProjectId;
 use crate::model::meter::{self, Definition, Meter, Reading};
 use crate::store::backfills::{self, Backfill};
-use crate::store::events::{self, EventFilter};
+use crate::store::events;
 use crate::store::meters;
 use crate::store::readings::Due;
 use crate::store::timeline::Range;
 use crate::store::usage::{self, Entry};
 
-/// Events of a page.
+/// Events of a page whose type is right.
 pub const PAGE_EVENTS: usize = 500;
 /// Pages read before others have their turn.
 const PAGES_MAX: usize = 10;
@@ -98,13 +98,9 @@ pub async fn backfill_page(
     range: &Range,
     now: Timestamp,
 ) -> Result<Progress> {
-    let all = EventFilter::default();
-    let (rows, next) = events::list(&app.dynamo, project, &all, range).await?;
-    let read = rows.len();
-    let wanted = rows.into_iter();
-    let wanted = wanted.filter(|row| meter.definition.is_for(&row.event_type));
-    let wanted: Vec<_> = wanted.map(|row| row.id).collect();
-    let stored = events::get_many(&app.dynamo, &wanted).await?;
+    let wanted = |event_type: &str, _: Option<&str>| meter.definition.is_for(event_type);
+    let gone = events::go_through(&app.dynamo, project, range, wanted).await?;
+    let stored = events::whole(&app.dynamo, &gone.rows).await?;
     let retention_days = app.config.retention_days;
     let mut found: Vec<(usize, Timestamp, Reading)> = Vec::with_capacity(stored.len());
     for (place, stored) in stored.iter().enumerate() {
@@ -128,8 +124,8 @@ pub async fn backfill_page(
     // No metric is published of them: CloudWatch would take them for new.
     let counted = usage::count(&app.postgres, &entries, app.config.meters.groups_max).await?;
     Ok(Progress {
-        read,
+        read: gone.looked_at,
         counted: counted.fresh,
-        next,
+        next: gone.next,
     })
 }

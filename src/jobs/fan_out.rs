@@ -98,10 +98,10 @@ async fn write(
     let id = DeliveryId::new(&event.id, endpoint);
     let replayed = match fan {
         Fan::New => Replayed::Missing,
-        Fan::Replay { at, .. } => deliveries::replay(&app.dynamo, &id, *at, due).await?,
+        Fan::Replay { at, .. } => deliveries::replay(&app.dynamo, &id, None, *at, due).await?,
     };
     let job = match replayed {
-        Replayed::Already => return Ok(None),
+        Replayed::Before | Replayed::Already => return Ok(None),
         // Not carried: it has attempts to keep.
         Replayed::Again(progress) => Job::Deliver {
             delivery: id,

@@ -17,24 +17,38 @@ use crate::model::id::ProjectId;
 use crate::model::ingest::{self, Mapped, Notification};
 use crate::model::job::Park;
 use crate::queue::Queue;
-use crate::queue::sqs::{Name, Sqs};
+use crate::queue::sqs::{BATCH_MAX, Name, Received, Sqs, arn};
+use crate::telemetry::scope::Scope;
 
 /// Between polls of a queue that does not answer.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Accepts the events of `notification` for `ingest.project`. Again it changes
-/// nothing: what is there already counts as accepted. What cannot be an event is
-/// parked with the reason and holds up nothing.
+/// nothing: what is there already counts as accepted. What cannot be an event
+/// holds up no other: once the others are accepted the notification is parked with
+/// the first reason, or fails where nothing is there to keep it.
 ///
 /// # Errors
 /// When a store is out of reach or no project is configured: all of it comes
 /// again.
 pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) -> Result<()> {
+    let mut span = app.telemetry.traces.ingest(source(notification));
+    // Boxed, for a batch holds ten of these, and each is large.
+    let taking_in = Box::pin(take_in(app, notification, now));
+    let ingested = Scope::ingest(&span).around(taking_in).await;
+    if let Err(error) = &ingested {
+        span.fail(|| error.to_string());
+    }
+    ingested
+}
+
+async fn take_in(app: &App, notification: &Notification<'_>, now: Timestamp) -> Result<()> {
     let project = project(app)?;
     let events = match ingest::events(notification) {
         Ok(events) => events,
         Err(error) => return park(app, notification, error).await,
     };
+    let (mut unusable, mut left) = (None, None);
     for mapped in events {
         let accepted = match mapped {
             Ok(mapped) => accept(app, &project, &mapped, now).await,
@@ -42,11 +56,24 @@ pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) 
         };
         match accepted {
             Ok(()) => {}
-            Err(error) if is_final(&error) => park(app, notification, error).await?,
-            Err(error) => return Err(error),
+            Err(error) if is_final(&error) => drop(unusable.get_or_insert(error)),
+            Err(error) => drop(left.get_or_insert(error)),
         }
     }
-    Ok(())
+    match (left, unusable) {
+        // It comes again as a whole, and is parked when nothing else is wrong.
+        (Some(error), _) => Err(error),
+        (None, Some(error)) => park(app, notification, error).await,
+        (None, None) => Ok(()),
+    }
+}
+
+/// What sent it, as far as its envelope says.
+fn source<'a>(notification: &Notification<'a>) -> &'a str {
+    match *notification {
+        Notification::Invocation { .. } => "invocation",
+        Notification::Message { queue_arn, .. } => queue_arn,
+    }
 }
 
 fn project(app: &App) -> Result<ProjectId> {
@@ -58,15 +85,24 @@ fn project(app: &App) -> Result<ProjectId> {
     })
 }
 
-/// Takes what the queue of AWS sources holds, until `stop` is cancelled. What
-/// failed comes again when its time of being hidden is over.
+/// Takes what the queue of AWS sources holds, until `stop` is cancelled: then
+/// what is in hand is finished. What failed comes again when its time of being
+/// hidden is over.
 pub(super) async fn poll_often(app: Arc<App>, stop: CancellationToken) {
     let Queue::Sqs(sqs) = &app.queue else {
         tracing::warn!("sqs.ingest_url is of no use without sqs.deliver_url");
         return;
     };
-    let arn = queue_arn(&app.config.sqs.ingest_url, app.config.region());
-    while let Some(polled) = stop.run_until_cancelled(poll(&app, sqs, &arn)).await {
+    let arn = arn(&app.config.sqs.ingest_url, app.config.region());
+    loop {
+        let polling = sqs.receive(Name::Ingest, sqs.options().wait);
+        let Some(received) = stop.run_until_cancelled(polling).await else {
+            return;
+        };
+        let polled = match received {
+            Ok(received) => take(&app, sqs, &arn, &received).await,
+            Err(error) => Err(error),
+        };
         if let Err(error) = polled {
             report("ingest", "poll", &error);
             stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
@@ -74,8 +110,37 @@ pub(super) async fn poll_often(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
-async fn poll(app: &App, sqs: &Sqs, queue_arn: &str) -> Result<()> {
-    let received = sqs.receive(Name::Ingest, sqs.options().wait).await?;
+/// Ingests messages, hidden from others for as long as that takes, and deletes
+/// those that are done.
+async fn take(app: &App, sqs: &Sqs, queue_arn: &str, received: &[Received]) -> Result<()> {
+    let ingested = tokio::select! {
+        ingested = ingest_all(app, queue_arn, received) => ingested,
+        () = keep_hidden(sqs, received) => unreachable!("it goes on until the others are done"),
+    };
+    match ingested.is_empty() {
+        true => Ok(()),
+        false => sqs.delete(Name::Ingest, &ingested).await,
+    }
+}
+
+async fn keep_hidden(sqs: &Sqs, received: &[Received]) {
+    let visibility = sqs.options().visibility;
+    let handles: Vec<_> = received
+        .iter()
+        .map(|message| (message.receipt.handle.as_str(), visibility))
+        .collect();
+    loop {
+        tokio::time::sleep(visibility / 2).await;
+        for handles in handles.chunks(BATCH_MAX) {
+            if let Err(error) = sqs.hide(Name::Ingest, handles).await {
+                report("ingest", "hide", &error);
+            }
+        }
+    }
+}
+
+/// The handles of those that are done.
+async fn ingest_all<'a>(app: &App, queue_arn: &str, received: &'a [Received]) -> Vec<&'a str> {
     let ingested = received.iter().map(async |message| {
         let notification = Notification::Message {
             id: &message.id,
@@ -91,39 +156,12 @@ async fn poll(app: &App, sqs: &Sqs, queue_arn: &str) -> Result<()> {
             }
         }
     });
-    let ingested: Vec<&str> = future::join_all(ingested)
-        .await
-        .into_iter()
-        .flatten()
-        .collect();
-    match ingested.is_empty() {
-        true => Ok(()),
-        false => sqs.delete(Name::Ingest, &ingested).await,
-    }
-}
-
-/// The ARN of the queue at `url`: what Lambda calls it, so that a message makes
-/// the same event whoever takes it.
-fn queue_arn(url: &str, region: &str) -> String {
-    let partition = match url.contains(".amazonaws.com.cn/") {
-        true => "aws-cn",
-        false if region.starts_with("us-gov-") => "aws-us-gov",
-        false => "aws",
-    };
-    let mut path = url.rsplit('/');
-    let (name, account) = (
-        path.next().unwrap_or_default(),
-        path.next().unwrap_or_default(),
-    );
-    format!("arn:{partition}:sqs:{region}:{account}:{name}")
+    let ingested = future::join_all(ingested).await;
+    ingested.into_iter().flatten().collect()
 }
 
 async fn accept(app: &App, project: &ProjectId, mapped: &Mapped<'_>, now: Timestamp) -> Result<()> {
-    let accept = async |event: &Event| {
-        let receipt = accept::accept(app, project, event, now).await?;
-        tracing::debug!(event.id = %receipt.id, duplicate = receipt.duplicate, "ingested");
-        Ok(())
-    };
+    let accept = async |event: &Event| accept::accept(app, project, event, now).await.map(drop);
     match (accept(&mapped.event).await, mapped.with_distinct_id()) {
         (Err(Error::Conflict(_)), Some(distinct)) => accept(&distinct?).await,
         (accepted, _) => accepted,
@@ -136,17 +174,15 @@ async fn park(app: &App, notification: &Notification<'_>, error: Error) -> Resul
     if !matches!(app.queue, Queue::Sqs(_)) || app.config.sqs.parked_url.is_empty() {
         return Err(error);
     }
-    let (from, body) = match *notification {
-        Notification::Invocation { json } => ("invocation", json),
-        Notification::Message {
-            queue_arn, body, ..
-        } => (queue_arn, body),
+    let body = match *notification {
+        Notification::Invocation { json } => json,
+        Notification::Message { body, .. } => body,
     };
     let why = Park {
         reason: error.to_string().into(),
         job: None,
     };
-    match app.queue.park(from, body, &why).await {
+    match app.queue.park(source(notification), body, &why).await {
         true => Ok(()),
         false => Err(error),
     }
@@ -158,16 +194,4 @@ fn is_final(error: &Error) -> bool {
         error,
         Error::Invalid(_) | Error::Conflict(_) | Error::TooLarge(_)
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_queues_arn_is_of_its_url() {
-        let url = "https://sqs.eu-west-1.amazonaws.com/123456789012/millrace-ingest";
-        let arn = "arn:aws:sqs:eu-west-1:123456789012:millrace-ingest";
-        assert_eq!(queue_arn(url, "eu-west-1"), arn);
-    }
 }

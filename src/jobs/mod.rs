@@ -4,6 +4,7 @@
 //! attempt at delivery alone may reach its endpoint twice. Each takes `now` as a
 //! parameter. An error means that the work stays due and is taken up again.
 
+pub mod archive;
 pub mod backfill;
 pub mod deliver;
 pub mod disable;
@@ -11,6 +12,7 @@ pub mod fan_out;
 pub mod ingest;
 pub mod meter;
 mod poll;
+pub mod recover;
 pub mod sweep;
 pub mod worker;
 
@@ -82,5 +84,6 @@ async fn dispatch(app: &App, job: Job, now: Timestamp) -> Result<()> {
             carried,
         } => deliver::deliver(app, &delivery, made, carried, now).await,
         Job::Disable { endpoint } => disable::disable(app, &endpoint).await,
+        Job::Recover { recovery, page } => recover::recover(app, &recovery, page, now).await,
     }
 }

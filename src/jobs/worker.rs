@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{STORES_MAX, guarded, ingest, meter, poll, run, sweep};
+use super::{STORES_MAX, archive, guarded, ingest, meter, poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
@@ -17,6 +17,9 @@ use crate::queue::Queue;
 const TIDY_INTERVAL: Duration = Duration::from_hours(1);
 /// Between two repairs of the outbox.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Between two looks whether there is a day to archive.
+const ARCHIVE_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Starts the workers and the sweeper that `handlers` names. They end when
 /// `stop` is cancelled, each when its job in hand is done.
@@ -39,6 +42,9 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     if config.handles(Handler::Sweep) {
         tasks.spawn(sweep_often(app.clone(), stop.clone()));
         tasks.spawn(repair_often(app.clone(), stop.clone()));
+        if app.archive.is_some() {
+            tasks.spawn(archive_often(app.clone(), stop.clone()));
+        }
     }
     if config.handles(Handler::Meter) {
         tasks.spawn(meter_often(app.clone(), stop.clone()));
@@ -145,6 +151,18 @@ async fn repeat<F: Future<Output = Result<Duration>>>(
             return;
         }
     }
+}
+
+async fn archive_often(app: Arc<App>, stop: CancellationToken) {
+    let step = || async {
+        match archive::plan(&app, app::now()).await? {
+            0 => {}
+            days => tracing::info!(days, "days to archive"),
+        }
+        Ok(ARCHIVE_INTERVAL)
+    };
+    let times = (ARCHIVE_INTERVAL, STORES_MAX);
+    repeat(&stop, ("sweep", "archive"), times, step).await;
 }
 
 /// Logs a failure once, here where it is handled: the work stays due.

@@ -25,7 +25,7 @@ use super::retry::Schedule;
 use super::time::Time;
 
 /// Where a delivery stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = DeliveryState)]
 pub enum State {
@@ -92,7 +92,7 @@ pub struct Attempt {
 pub const ATTEMPTS_KEPT_MAX: usize = 12;
 
 /// How far a delivery is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Progress {
     /// Attempts made in all: also which attempt a queued message is about.
     pub made: u32,

@@ -11,7 +11,7 @@ use super::id::EndpointId;
 use super::signature::Secret;
 
 /// Whether an endpoint takes events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = EndpointState)]
 pub enum State {

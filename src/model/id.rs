@@ -107,6 +107,10 @@ id!(
     MeterId, "mtr_", RANDOM_LEN
 );
 id!(
+    /// A recovery: a job that resends, or archives, page by page.
+    RecoveryId, "rec_", RANDOM_LEN
+);
+id!(
     /// One event to one endpoint: `dlv_`, the event's suffix, the endpoint's suffix.
     DeliveryId, "dlv_", EVENT_LEN + RANDOM_LEN
 );
@@ -121,7 +125,7 @@ macro_rules! random {
         }
     )*};
 }
-random!(ProjectId, EndpointId, KeyId, MeterId);
+random!(ProjectId, EndpointId, KeyId, MeterId, RecoveryId);
 
 impl EventId {
     /// The id of the event that `project` publishes as `id` from `source`.
@@ -130,15 +134,28 @@ impl EventId {
     /// id together identify an event), and no other three give it, short of a
     /// SHA-256 collision in 160 bits.
     pub fn derive(project: &ProjectId, source: &str, id: &str) -> Self {
-        let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
-        for part in [project.as_str(), source, id] {
-            // The length first, or ("a", "bc") and ("ab", "c") would be one event.
-            hash.update(&(part.len() as u64).to_be_bytes());
-            hash.update(part.as_bytes());
-        }
-        let digest = hash.finish();
+        let digest = digest(&[project.as_str(), source, id]);
         Self(format!("{}{}", Self::PREFIX, base32(&digest.as_ref()[..20])).into())
     }
+}
+
+impl RecoveryId {
+    /// The id of what is done once for `occasion` in `project`: the same two
+    /// always give the same id.
+    pub fn derive(project: &ProjectId, occasion: &str) -> Self {
+        let digest = digest(&[project.as_str(), occasion]);
+        Self(format!("{}{}", Self::PREFIX, base32(&digest.as_ref()[..16])).into())
+    }
+}
+
+fn digest(parts: &[&str]) -> ring::digest::Digest {
+    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in parts {
+        // The length first, or ("a", "bc") and ("ab", "c") would be one event.
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finish()
 }
 
 impl DeliveryId {

@@ -14,6 +14,8 @@ use crate::model::job::Job;
 
 /// Fan-outs at a time: each is wide by itself.
 const FAN_OUTS_MAX: usize = 4;
+/// Recoveries at a time: each goes on for long, and none may hold up fan-outs.
+const RECOVERIES_MAX: usize = 2;
 /// The largest part of the lanes one endpoint may fill, so that a slow one
 /// leaves room for the others.
 const LANE_SHARE: usize = 8;
@@ -57,13 +59,15 @@ struct Waiting<T> {
     is_ready: bool,
 }
 
-/// A job's name and which attempt it is about: the next one may be pushed while
+/// A job's name and which attempt or page it is about: the next one may be pushed while
 /// this one ends.
 type Name = (Box<str>, u32);
 
 fn name_of(job: &Job) -> Name {
     let attempt = match job {
         Job::Deliver { made, .. } => *made,
+        // A page enqueues the next one while it still runs.
+        Job::Recover { page, .. } => *page,
         Job::FanOut { .. } | Job::Disable { .. } => 0,
     };
     (job.name().into(), attempt)
@@ -74,6 +78,7 @@ enum Lane {
     FanOut,
     Endpoint(EndpointId),
     Control,
+    Recovery,
 }
 
 impl Lane {
@@ -82,6 +87,7 @@ impl Lane {
             Job::FanOut { .. } => Self::FanOut,
             Job::Deliver { delivery, .. } => Self::Endpoint(delivery.endpoint()),
             Job::Disable { .. } => Self::Control,
+            Job::Recover { .. } => Self::Recovery,
         }
     }
 
@@ -90,6 +96,7 @@ impl Lane {
             Self::FanOut => FAN_OUTS_MAX,
             Self::Endpoint(_) => options.endpoint_concurrency,
             Self::Control => 1,
+            Self::Recovery => RECOVERIES_MAX,
         }
     }
 }
@@ -298,7 +305,7 @@ impl<T> Drop for Taken<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::id::{DeliveryId, EventId, ProjectId};
+    use crate::model::id::{DeliveryId, EventId, ProjectId, RecoveryId};
 
     fn lanes(endpoint_concurrency: usize, jobs_max: usize) -> Lanes<()> {
         Lanes::new(LaneOptions {
@@ -370,6 +377,23 @@ mod tests {
         assert!(lanes.push(next, ()).is_err(), "it waits");
         drop(taken);
         assert!(lanes.try_next().is_some());
+    }
+
+    #[test]
+    fn recoveries_run_two_at_a_time_and_hold_up_nobody() {
+        let lanes = lanes(1, 100);
+        let page = |recovery: u8, page| Job::Recover {
+            recovery: RecoveryId::new(0, [recovery; 10]),
+            page,
+        };
+        for recovery in 0..3 {
+            assert!(lanes.push(page(recovery, 0), ()).is_ok());
+        }
+        assert!(lanes.push(job(0, 1), ()).is_ok());
+        let taken: Vec<_> = std::iter::from_fn(|| lanes.try_next()).collect();
+        assert_eq!(taken.len(), 3, "two recoveries and the delivery");
+        assert!(lanes.push(page(0, 0), ()).is_err(), "it is running");
+        assert!(lanes.push(page(0, 1), ()).is_ok(), "the next page may wait");
     }
 
     #[test]

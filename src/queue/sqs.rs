@@ -56,7 +56,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// One of the queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
-    /// Jobs that find an event's endpoints.
+    /// Jobs that find an event's endpoints, and recoveries.
     FanOut,
     /// Jobs about one endpoint.
     Deliver,
@@ -71,7 +71,7 @@ impl Name {
     /// Where `job` goes.
     pub fn of(job: &Job) -> Self {
         match job {
-            Job::FanOut { .. } => Self::FanOut,
+            Job::FanOut { .. } | Job::Recover { .. } => Self::FanOut,
             Job::Deliver { .. } | Job::Disable { .. } => Self::Deliver,
         }
     }
@@ -137,6 +137,27 @@ pub struct Receipt {
     pub handle: String,
     /// Times it was received, this one included.
     pub count: u32,
+}
+
+/// The ARN of the queue at `url`: what Lambda calls it. The region is in the URL
+/// of AWS's own queues; of others it is `region`.
+pub fn arn(url: &str, region: &str) -> String {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let region = match after_scheme.strip_prefix("sqs.") {
+        Some(host) if host.contains(".amazonaws.") => host.split('.').next().unwrap_or(region),
+        _ => region,
+    };
+    let partition = match region {
+        _ if region.starts_with("cn-") => "aws-cn",
+        _ if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    };
+    let mut path = url.rsplit('/');
+    let (name, account) = (
+        path.next().unwrap_or_default(),
+        path.next().unwrap_or_default(),
+    );
+    format!("arn:{partition}:sqs:{region}:{account}:{name}")
 }
 
 /// The queues of `config`, at its endpoint or AWS's own. Connects to nothing.
@@ -481,6 +502,23 @@ mod tests {
         assert!(sending.may_try() && !sending.may_try());
         sending.taken(Name::Deliver);
         assert!(sending.may_try() && sending.may_try());
+    }
+
+    #[test]
+    fn a_queues_arn_is_of_its_url() {
+        let of = |url: &str| arn(url, "eu-north-1");
+        assert_eq!(
+            of("https://sqs.eu-west-1.amazonaws.com/123456789012/millrace-ingest"),
+            "arn:aws:sqs:eu-west-1:123456789012:millrace-ingest"
+        );
+        assert_eq!(
+            of("https://sqs.cn-north-1.amazonaws.com.cn/1/q"),
+            "arn:aws-cn:sqs:cn-north-1:1:q"
+        );
+        assert_eq!(
+            of("http://127.0.0.1:4566/000000000000/q"),
+            "arn:aws:sqs:eu-north-1:000000000000:q"
+        );
     }
 
     #[test]

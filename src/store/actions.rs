@@ -108,6 +108,9 @@ pub const XRAY: &[&str] = &[
     "xray:PutTraceSegments",
 ];
 
+/// What writing the archive needs, on its bucket: a plain request, signed.
+pub const S3: &[&str] = &["s3:PutObject"];
+
 /// What Lambda itself does, with the function's role, for a queue it is mapped to.
 pub const SQS_MAPPING: &[&str] = &[
     "sqs:ChangeMessageVisibility",
@@ -124,7 +127,12 @@ pub fn of(role: Role) -> BTreeSet<&'static str> {
         Api | Worker => XRAY,
         Migrate | Laptop => &[],
     };
-    let actions = made.flat_map(|call| call.actions).chain(traces);
+    let archive = match role {
+        Worker => S3,
+        Api | Migrate | Laptop => &[],
+    };
+    let signed = traces.iter().chain(archive);
+    let actions = made.flat_map(|call| call.actions).chain(signed);
     actions.copied().collect()
 }
 

@@ -65,7 +65,7 @@ pub struct Gone {
 #[derive(Clone)]
 pub struct DataPlane {
     dynamo: Dynamo,
-    key_ring: Held<KeyRing>,
+    key_ring: Option<Held<KeyRing>>,
     grants: Cache<[u8; 32], Option<Grant>>,
     views: Cache<ProjectId, Arc<View>>,
     /// Counts invalidations, so that a read begun before one is not kept after.
@@ -98,9 +98,20 @@ impl DataPlane {
             .build();
         Self {
             dynamo,
-            key_ring,
+            key_ring: Some(key_ring),
             grants,
             views,
+            generation: Arc::default(),
+        }
+    }
+
+    /// One that only projects: it opens no secret and keeps nothing.
+    pub fn writer(dynamo: Dynamo) -> Self {
+        Self {
+            dynamo,
+            key_ring: None,
+            grants: Cache::new(0),
+            views: Cache::new(0),
             generation: Arc::default(),
         }
     }
@@ -206,7 +217,7 @@ impl DataPlane {
         if !items.iter().any(|item| item.contains_key("secrets")) {
             return None;
         }
-        let key_ring = self.key_ring.get().await;
+        let key_ring = self.key_ring.as_ref()?.get().await;
         key_ring
             .inspect_err(|error| {
                 let cause = std::error::Error::source(error).map(|cause| format!("{cause:#}"));

@@ -1,4 +1,7 @@
-//! Deliveries in DynamoDB: below their event, with a due time while pending.
+//! Deliveries in DynamoDB: below their event, with a due time while pending, and
+//! in the index of their state once that is failed, canceled or late.
+
+mod list;
 
 use std::collections::HashMap;
 
@@ -7,11 +10,10 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use jiff::Timestamp;
 
-use super::batch;
-use super::dynamo::{Dynamo, Item, Kind, Read, kind, ms, n, s, unavailable, won};
-use super::events::{NewEvent, StoredEvent};
+pub use self::list::{DeliveryFilter, Positions, list, missing, positions};
+use super::dynamo::{self, Dynamo, Item, Kind, Read, kind, ms, n, s, unavailable, won};
+use super::events::{EventRow, NewEvent, StoredEvent};
 use super::keys;
-use super::timeline::{self, Range};
 use crate::error::{Error, Result};
 use crate::model::delivery::{ATTEMPTS_KEPT_MAX, Attempt, Progress, State};
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
@@ -62,6 +64,26 @@ impl<'a> NewDelivery<'a> {
             event: &event.id,
             endpoint,
             project: &event.project,
+            event_type: &event.event_type,
+            tenant: event.tenant.as_deref(),
+            created,
+            expires: event.expires,
+            due,
+        }
+    }
+
+    /// A delivery of a listed event of `project`.
+    pub fn of_listed(
+        project: &'a ProjectId,
+        event: &'a EventRow,
+        endpoint: &'a EndpointId,
+        created: Timestamp,
+        due: Timestamp,
+    ) -> Self {
+        Self {
+            event: &event.id,
+            endpoint,
+            project,
             event_type: &event.event_type,
             tenant: event.tenant.as_deref(),
             created,
@@ -129,12 +151,8 @@ pub struct StoredDelivery {
 
 impl StoredDelivery {
     pub(super) fn read(item: &Item) -> Result<Self> {
-        let event: EventId = item.parse("pk")?;
-        let sort = item.str("sk")?;
-        let endpoint = sort.strip_prefix("delivery#").unwrap_or(sort);
-        let endpoint: EndpointId = endpoint.parse().map_err(Error::internal)?;
         Ok(Self {
-            id: DeliveryId::new(&event, &endpoint),
+            id: id_of(item)?,
             project: item.parse("project")?,
             event_type: item.str("type")?.to_owned(),
             tenant: item.str_opt("tenant").map(str::to_owned),
@@ -148,6 +166,13 @@ impl StoredDelivery {
             due: item.str_opt("due_sk").and_then(keys::time_of_sort),
         })
     }
+}
+
+/// The delivery that an item or index row is about.
+fn id_of(item: &Item) -> Result<DeliveryId> {
+    let (pk, sk) = (item.str("pk")?, item.str("sk")?);
+    keys::delivery_of(pk, sk)
+        .ok_or_else(|| Error::internal(anyhow::anyhow!("{pk} {sk} is the key of no delivery")))
 }
 
 fn read_attempts(item: &Item) -> Result<Vec<Attempt>> {
@@ -196,19 +221,7 @@ fn write_attempt(attempt: &Attempt) -> AttributeValue {
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn put_new(dynamo: &Dynamo, new: &NewDelivery<'_>) -> Result<bool> {
-    let result = dynamo
-        .client
-        .put_item()
-        .table_name(&dynamo.table)
-        .set_item(Some(new_item(new)))
-        .condition_expression("attribute_not_exists(pk)")
-        .send()
-        .await;
-    match result {
-        Ok(_) => Ok(true),
-        Err(error) if kind(&error) == Kind::Condition => Ok(false),
-        Err(error) => Err(unavailable(error)),
-    }
+    dynamo::put_new(dynamo, new_item(new)).await
 }
 
 /// The delivery `id`, or none. One consistent read.
@@ -233,7 +246,7 @@ pub async fn of_event(
     after: Option<&EndpointId>,
     limit: usize,
 ) -> Result<Vec<StoredDelivery>> {
-    let after = after.map_or_else(|| "delivery#".to_owned(), keys::delivery);
+    let after = after.map_or_else(|| keys::DELIVERY_PREFIX.to_owned(), keys::delivery);
     let mut rows = Vec::new();
     let mut start = None;
     loop {
@@ -283,7 +296,8 @@ pub struct Recorded<'a> {
 
 /// Records an attempt, the state and the next due time in one conditional write;
 /// false if another worker has recorded the same attempt, or a person has asked
-/// for a new round meanwhile, which then begins with that attempt made again.
+/// for a new round meanwhile, which then begins with that attempt made again. A
+/// failure costs one write unit more, for the index of states.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -291,20 +305,33 @@ pub async fn record(dynamo: &Dynamo, recorded: &Recorded<'_>) -> Result<bool> {
     let drop = (recorded.kept.len() + 1).saturating_sub(ATTEMPTS_KEPT_MAX);
     let attempts = recorded.kept.iter().skip(drop).chain([recorded.attempt]);
     let attempts = attempts.map(write_attempt).collect();
-    let set = "set #state = :state, made = :next, attempts = :attempts";
-    let update = guarded(dynamo, recorded.id, recorded.before.made)
+    let mut set = vec!["#state = :state, made = :next, attempts = :attempts"];
+    let mut remove = vec!["swept"];
+    let mut update = guarded(dynamo, recorded.id, recorded.before.made)
         .condition_expression(format!("{GUARD} and round_start = :round_start"))
         .expression_attribute_values(":round_start", n(recorded.before.round_start))
         .expression_attribute_values(":state", s(recorded.state.as_str()))
         .expression_attribute_values(":next", n(recorded.before.made + 1))
         .expression_attribute_values(":attempts", AttributeValue::L(attempts));
-    won(match recorded.due {
-        Some(due) => update
-            .update_expression(format!("{set}, due_sk = :due remove swept"))
-            .expression_attribute_values(":due", s(keys::due_sort(due, recorded.id.as_str()))),
-        None => update.update_expression(format!("{set} remove due_pk, due_sk, swept")),
-    })
-    .await
+    match recorded.due {
+        Some(due) => {
+            set.push("due_sk = :due");
+            let due = keys::due_sort(due, recorded.id.as_str());
+            update = update.expression_attribute_values(":due", s(due));
+        }
+        None => remove.push("due_pk, due_sk"),
+    }
+    match recorded.state {
+        // Most are, and most never were in the index.
+        State::Delivered => remove.push("detail_pk"),
+        state => {
+            set.push("detail_pk = :in");
+            let within = keys::delivery_in(recorded.id, state);
+            update = update.expression_attribute_values(":in", s(within));
+        }
+    }
+    let (set, remove) = (set.join(", "), remove.join(", "));
+    won(update.update_expression(format!("set {set} remove {remove}"))).await
 }
 
 /// Moves a pending delivery's due time without an attempt: its endpoint is
@@ -314,7 +341,8 @@ pub async fn record(dynamo: &Dynamo, recorded: &Recorded<'_>) -> Result<bool> {
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn hold(dynamo: &Dynamo, id: &DeliveryId, made: u32, until: Timestamp) -> Result<bool> {
     won(guarded(dynamo, id, made)
-        .update_expression("set due_sk = :due remove swept")
+        .update_expression("set due_sk = :due, detail_pk = :in remove swept")
+        .expression_attribute_values(":in", s(keys::delivery_in(id, State::Pending)))
         .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))))
     .await
 }
@@ -338,7 +366,8 @@ pub async fn renew(dynamo: &Dynamo, id: &DeliveryId, made: u32, until: Timestamp
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn end(dynamo: &Dynamo, id: &DeliveryId, made: u32, state: State) -> Result<bool> {
     won(guarded(dynamo, id, made)
-        .update_expression("set #state = :state remove due_pk, due_sk, swept")
+        .update_expression("set #state = :state, detail_pk = :in remove due_pk, due_sk, swept")
+        .expression_attribute_values(":in", s(keys::delivery_in(id, state)))
         .expression_attribute_values(":state", s(state.as_str())))
     .await
 }
@@ -367,7 +396,7 @@ pub async fn retry(
     due: Timestamp,
 ) -> Result<Option<StoredDelivery>> {
     let update = new_round(dynamo, id, due)
-        .update_expression(NEW_ROUND)
+        .update_expression(format!("{NEW_ROUND}{REMOVE}"))
         .condition_expression("attribute_exists(pk)")
         .return_values(ReturnValue::AllNew);
     match update.send().await {
@@ -382,115 +411,76 @@ pub async fn retry(
 pub enum Replayed {
     /// It begins a new round.
     Again(Progress),
-    /// It is pending anyway, or this replay has been here before.
+    /// This replay has begun it before.
+    Before,
+    /// It is pending anyway, or not in the state asked for, or a later replay has
+    /// begun it.
     Already,
     /// There is no delivery of this event to this endpoint yet.
     Missing,
 }
 
-/// Begins a new round for a delivery that has ended, once per replay `at`.
+/// Begins a new round for a delivery that has ended, once per replay `at`; with
+/// `from`, only if that is the state it ended in.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn replay(
     dynamo: &Dynamo,
     id: &DeliveryId,
+    from: Option<State>,
     at: Timestamp,
     due: Timestamp,
 ) -> Result<Replayed> {
-    let update = new_round(dynamo, id, due)
-        .update_expression(format!("{NEW_ROUND}, replayed = :at").replace(REMOVE, "") + REMOVE)
-        .condition_expression(
-            "attribute_exists(pk) and #state <> :pending \
-             and (attribute_not_exists(replayed) or replayed < :at)",
-        )
+    let ended = match from {
+        Some(_) => "#state = :from",
+        None => "#state <> :pending",
+    };
+    let mut update = new_round(dynamo, id, due)
+        .update_expression(format!("{NEW_ROUND}, replayed = :at{REMOVE}"))
+        .condition_expression(format!(
+            "attribute_exists(pk) and {ended} \
+             and (attribute_not_exists(replayed) or replayed < :at)"
+        ))
         .expression_attribute_values(":at", ms(at))
         .return_values(ReturnValue::AllNew)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    if let Some(from) = from {
+        update = update.expression_attribute_values(":from", s(from.as_str()));
+    }
     match update.send().await {
         Ok(output) => {
             let item = output.attributes().ok_or_else(no_attributes)?;
             Ok(Replayed::Again(StoredDelivery::read(item)?.progress))
         }
         Err(error) if kind(&error) == Kind::Condition => match error.into_service_error() {
-            UpdateItemError::ConditionalCheckFailedException(e) if e.item().is_some() => {
-                Ok(Replayed::Already)
-            }
-            _ => Ok(Replayed::Missing),
+            UpdateItemError::ConditionalCheckFailedException(e) => Ok(match e.item() {
+                Some(old) if old.num_opt("replayed") == Some(at.as_millisecond()) => {
+                    Replayed::Before
+                }
+                Some(_) => Replayed::Already,
+                None => Replayed::Missing,
+            }),
+            other => Err(Error::internal(other)),
         },
         Err(error) => Err(unavailable(error)),
     }
 }
 
 const REMOVE: &str = " remove swept";
-const NEW_ROUND: &str =
-    "set #state = :pending, round_start = made, due_pk = :due_pk, due_sk = :due remove swept";
+const NEW_ROUND: &str = "set #state = :pending, round_start = made, \
+     due_pk = :due_pk, due_sk = :due, detail_pk = :in";
 
 fn new_round(dynamo: &Dynamo, id: &DeliveryId, due: Timestamp) -> UpdateItemFluentBuilder {
     dynamo
         .update(id.event().as_str(), keys::delivery(&id.endpoint()))
         .expression_attribute_names("#state", "state")
         .expression_attribute_values(":pending", s(State::Pending.as_str()))
+        .expression_attribute_values(":in", s(keys::delivery_in(id, State::Pending)))
         .expression_attribute_values(":due_pk", s(keys::due_of_delivery(id)))
         .expression_attribute_values(":due", s(keys::due_sort(due, id.as_str())))
 }
 
 fn no_attributes() -> Error {
     Error::internal(anyhow::anyhow!("an update returned no attributes"))
-}
-
-/// A page of an endpoint's deliveries, the newest first, and where the next
-/// begins. Cost: an index page per shard and one BatchGetItem per 100 rows.
-///
-/// # Errors
-/// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn list(
-    dynamo: &Dynamo,
-    endpoint: &EndpointId,
-    state: Option<State>,
-    range: &Range,
-) -> Result<(Vec<StoredDelivery>, Option<String>)> {
-    let partitions: Vec<_> = (0..keys::TIMELINE_SHARDS)
-        .map(|shard| keys::timeline_of_endpoint(endpoint, shard))
-        .collect();
-    let mut rows = Vec::with_capacity(range.limit);
-    let mut range = range.clone();
-    let wanted = range.limit;
-    let mut looked_at = 0;
-    loop {
-        let page = timeline::page(dynamo, &partitions, &range, |_| true).await?;
-        looked_at += page.items.len();
-        for row in batch_get(dynamo, &page.items).await? {
-            if state.is_none_or(|state| row.state == state) {
-                rows.push(row);
-            }
-        }
-        range.after = page.next;
-        if range.after.is_none() || rows.len() >= wanted || looked_at >= timeline::READ_MAX {
-            return Ok((rows, range.after));
-        }
-        range.limit = wanted - rows.len();
-    }
-}
-
-/// The whole items of index rows, in the rows' order; rows gone since are left
-/// out.
-async fn batch_get(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>> {
-    let wanted = rows
-        .iter()
-        .filter_map(|row| Some((row.str_opt("pk")?, row.str_opt("sk")?)));
-    let mut found = HashMap::with_capacity(rows.len());
-    for item in batch::get(dynamo, wanted).await? {
-        let row = StoredDelivery::read(&item)?;
-        found.insert(row.id.clone(), row);
-    }
-    let id = |row: &Item| {
-        let event: EventId = row.parse("pk").ok()?;
-        let endpoint = row.str_opt("sk")?.strip_prefix("delivery#")?.parse().ok()?;
-        Some(DeliveryId::new(&event, &endpoint))
-    };
-    Ok(rows
-        .iter()
-        .filter_map(|row| found.remove(&id(row)?))
-        .collect())
 }

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 
 use super::deliveries::StoredDelivery;
 use super::dynamo::{Dynamo, Item, Kind, Read, kind, n, s, unavailable};
-use super::keys;
+use super::{keys, recoveries};
 use crate::error::Result;
+use crate::model::delivery::State;
 use crate::model::job::Job;
 
 /// Times the lease of what is swept again and again is doubled: work that waits
@@ -123,9 +124,16 @@ pub async fn win(
     base: Duration,
 ) -> Result<Option<Job>> {
     let what = due.due_sk.get(14..).unwrap_or_default();
-    let update = dynamo
-        .update(&due.pk, &due.sk)
-        .update_expression("set due_sk = :next, swept = if_not_exists(swept, :zero) + :one")
+    let set = "set due_sk = :next, swept = if_not_exists(swept, :zero) + :one";
+    let mut update = dynamo.update(&due.pk, &due.sk);
+    update = match keys::delivery_of(&due.pk, &due.sk) {
+        // It is late, so the list of what is pending looks for it there.
+        Some(id) => update
+            .update_expression(format!("{set}, detail_pk = :in"))
+            .expression_attribute_values(":in", s(keys::delivery_in(&id, State::Pending))),
+        None => update.update_expression(set),
+    };
+    let update = update
         .condition_expression("due_sk = :old")
         .expression_attribute_values(":old", s(&due.due_sk))
         .expression_attribute_values(":next", s(keys::due_sort(now + due.lease(base), what)))
@@ -133,27 +141,37 @@ pub async fn win(
         .expression_attribute_values(":one", n(1))
         .return_values(ReturnValue::AllNew);
     match update.send().await {
-        Ok(output) => output.attributes().map(job).transpose(),
+        Ok(output) => match output.attributes() {
+            Some(item) => job(item),
+            None => Ok(None),
+        },
         Err(error) if kind(&error) == Kind::Condition => Ok(None),
         Err(error) => Err(unavailable(error)),
     }
 }
 
-fn job(item: &Item) -> Result<Job> {
-    match item.str("sk")? {
-        keys::EVENT => Ok(Job::FanOut {
+/// What is to be done for a due item; none for one of a kind that only a newer
+/// version knows, which must not hold up the others.
+fn job(item: &Item) -> Result<Option<Job>> {
+    Ok(Some(match item.str("sk")? {
+        keys::EVENT => Job::FanOut {
             event: item.parse("pk")?,
-        }),
-        keys::DISABLE => Ok(Job::Disable {
+        },
+        keys::DISABLE => Job::Disable {
             endpoint: item.parse("pk")?,
-        }),
-        _ => {
+        },
+        keys::RECOVERY => Job::Recover {
+            recovery: item.parse("pk")?,
+            page: recoveries::page_of(item)?,
+        },
+        sk if sk.starts_with(keys::DELIVERY_PREFIX) => {
             let delivery = StoredDelivery::read(item)?;
-            Ok(Job::Deliver {
+            Job::Deliver {
                 delivery: delivery.id,
                 made: delivery.progress.made,
                 carried: None,
-            })
+            }
         }
-    }
+        _ => return Ok(None),
+    }))
 }

@@ -1,15 +1,22 @@
 //! The DynamoDB client: one table, typed access to items, errors classified once.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use jiff::Timestamp;
 
 use crate::error::{Error, Result};
+
+/// Keys of one BatchGetItem.
+const BATCH_GET_MAX: usize = 100;
+/// Rounds of BatchGetItem for what DynamoDB left unprocessed: large items come a
+/// few at a time.
+const BATCH_ROUNDS_MAX: u32 = 8;
 
 /// The table that holds everything the data plane reads and writes.
 #[derive(Clone, Debug)]
@@ -32,6 +39,54 @@ impl Dynamo {
         Ok(get.send().await.map_err(unavailable)?.item)
     }
 
+    /// The items at `keys`, in no order; those that are not there are
+    /// left out. With `only`, just these attributes of each. Eventually
+    /// consistent; one BatchGetItem for each 100.
+    pub(super) async fn batch_get(
+        &self,
+        keys: &[(String, String)],
+        only: Option<&str>,
+    ) -> Result<Vec<Item>> {
+        let mut found = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(BATCH_GET_MAX) {
+            let key = |(pk, sk): &(String, String)| {
+                Item::from([("pk".into(), s(pk)), ("sk".into(), s(sk))])
+            };
+            let mut keys: Vec<Item> = chunk.iter().map(key).collect();
+            for round in 0..BATCH_ROUNDS_MAX {
+                if round > 0 {
+                    tokio::time::sleep(Duration::from_millis(20 << round)).await;
+                }
+                let wanted = KeysAndAttributes::builder()
+                    .set_keys(Some(keys))
+                    .set_projection_expression(only.map(str::to_owned))
+                    .build();
+                let output = self
+                    .client
+                    .batch_get_item()
+                    .request_items(&self.table, wanted.map_err(Error::internal)?)
+                    .send()
+                    .await
+                    .map_err(unavailable)?;
+                let items = output.responses.unwrap_or_default();
+                found.extend(items.into_values().flatten());
+                let left = output.unprocessed_keys.unwrap_or_default();
+                keys = left.into_values().flat_map(|left| left.keys).collect();
+                if keys.is_empty() {
+                    break;
+                }
+            }
+            if !keys.is_empty() {
+                let source = anyhow::anyhow!("BatchGetItem left {} keys unprocessed", keys.len());
+                return Err(Error::Unavailable {
+                    what: "the event store",
+                    source,
+                });
+            }
+        }
+        Ok(found)
+    }
+
     /// An update of the item at a key.
     pub(super) fn update(
         &self,
@@ -43,9 +98,28 @@ impl Dynamo {
     }
 }
 
+/// The keys of index rows, for [`Dynamo::batch_get`].
+pub(super) fn keys_of(rows: &[Item]) -> Result<Vec<(String, String)>> {
+    let key = |row: &Item| Ok((row.str("pk")?.to_owned(), row.str("sk")?.to_owned()));
+    rows.iter().map(key).collect()
+}
+
 /// Sends a conditional update: whether its condition held.
 pub(super) async fn won(update: UpdateItemFluentBuilder) -> Result<bool> {
     match update.send().await {
+        Ok(_) => Ok(true),
+        Err(error) if kind(&error) == Kind::Condition => Ok(false),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// Puts an item whose key is free: whether it was.
+pub(super) async fn put_new(dynamo: &Dynamo, item: Item) -> Result<bool> {
+    let put = dynamo.client.put_item().table_name(&dynamo.table);
+    let put = put
+        .set_item(Some(item))
+        .condition_expression("attribute_not_exists(pk)");
+    match put.send().await {
         Ok(_) => Ok(true),
         Err(error) if kind(&error) == Kind::Condition => Ok(false),
         Err(error) => Err(unavailable(error)),

@@ -1,18 +1,19 @@
 //! Events in DynamoDB: written once, under a condition; read back whole or as a
 //! page of a timeline.
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::types::{
     AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use super::batch;
 use super::deliveries;
 use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable, won};
-use super::keys;
+use super::keys::{self, Listing};
 use super::readings;
-use super::timeline::{self, Range};
+use super::timeline::{self, Range, Source};
 use super::transact::{self, Transacted};
 use crate::error::{Error, Result};
 use crate::model::event::Event;
@@ -66,8 +67,9 @@ pub enum Accepted {
 ///
 /// Idempotent by the event's id: a second call changes nothing and says whether
 /// the content is the same. Cost: 1 write unit a KB with neither deliveries nor
-/// readings; twice that for the event, the readings and each delivery otherwise,
-/// plus one each for the indexes.
+/// readings; twice that for the event, the readings and each delivery otherwise;
+/// plus, for the indexes, two for the event, one more if it has a tenant and one if
+/// it has a subject, one for the readings, and two for each delivery.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer, refuses or throttles;
@@ -194,6 +196,17 @@ fn item(new: &NewEvent<'_>) -> Item {
         s(keys::timeline_of_project(new.project, shard)),
     );
     item.insert("tl_sk".into(), s(keys::timeline_sort(new.received, new.id)));
+    let facets = [
+        (Listing::Type, Some(event.event_type())),
+        (Listing::Tenant, event.tenant()),
+        (Listing::Detail, event.subject()),
+    ];
+    for (listing, value) in facets {
+        if let Some(value) = value {
+            let partition = keys::events_by(listing, new.project, value, shard);
+            item.insert(listing.attribute().into(), s(partition));
+        }
+    }
     item
 }
 
@@ -307,17 +320,6 @@ pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
     item.as_ref().map(StoredEvent::read).transpose()
 }
 
-/// The events of `ids` that are there, in no order. One consistent read for each
-/// hundred.
-///
-/// # Errors
-/// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn get_many(dynamo: &Dynamo, ids: &[EventId]) -> Result<Vec<StoredEvent>> {
-    let wanted = ids.iter().map(|id| (id.as_str(), keys::EVENT));
-    let items = batch::get_consistent(dynamo, wanted).await?;
-    items.iter().map(StoredEvent::read).collect()
-}
-
 /// Clears the fan-out `fan` of an event, unless another has taken its place.
 ///
 /// # Errors
@@ -367,6 +369,8 @@ pub struct EventRow {
     pub tenant: Option<String>,
     /// The CloudEvents `time`.
     pub time: Option<String>,
+    /// When it may be forgotten.
+    pub expires: Timestamp,
 }
 
 impl EventRow {
@@ -382,6 +386,7 @@ impl EventRow {
             subject: item.str_opt("subject").map(str::to_owned),
             tenant: item.str_opt("tenant").map(str::to_owned),
             time: item.str_opt("time").map(str::to_owned),
+            expires: Timestamp::from_second(item.num("ttl")?).map_err(Error::internal)?,
         })
     }
 }
@@ -393,12 +398,51 @@ pub struct EventFilter {
     pub event_type: Option<String>,
     /// Exactly this `tenant`.
     pub tenant: Option<String>,
+    /// Exactly this `subject`.
+    pub subject: Option<String>,
+}
+
+impl EventFilter {
+    /// The partitions to read: of the index that is likely to hold the fewest
+    /// rows beside those wanted.
+    fn sources(&self, project: &ProjectId) -> Vec<Source> {
+        let facets = [
+            (Listing::Detail, &self.subject),
+            (Listing::Tenant, &self.tenant),
+            (Listing::Type, &self.event_type),
+        ];
+        for (listing, value) in facets {
+            if let Some(value) = value {
+                return Source::sharded(listing, |shard| {
+                    keys::events_by(listing, project, value, shard)
+                });
+            }
+        }
+        whole_timeline(project)
+    }
+
+    fn keeps(&self, item: &Item) -> bool {
+        let is = |name: &str, wanted: &Option<String>| {
+            wanted
+                .as_deref()
+                .is_none_or(|wanted| item.str_opt(name) == Some(wanted))
+        };
+        is("type", &self.event_type) && is("tenant", &self.tenant) && is("subject", &self.subject)
+    }
+}
+
+fn whole_timeline(project: &ProjectId) -> Vec<Source> {
+    Source::sharded(Listing::Timeline, |shard| {
+        keys::timeline_of_project(project, shard)
+    })
 }
 
 /// A page of a project's events, the newest first, and where the next begins.
 ///
-/// Cost: about one index page per shard; with a filter, up to
-/// [`timeline::READ_MAX`] rows are looked at before a short page is answered.
+/// Cost: about one index page per shard, however many events there are. The index
+/// read is that of the subject if it is given, else of the tenant, else of the
+/// type; the other conditions are tried on its rows, of which up to
+/// [`timeline::READ_MAX`] are looked at before a short page is answered.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -408,24 +452,72 @@ pub async fn list(
     filter: &EventFilter,
     range: &Range,
 ) -> Result<(Vec<EventRow>, Option<String>)> {
-    let partitions: Vec<_> = (0..keys::TIMELINE_SHARDS)
-        .map(|shard| keys::timeline_of_project(project, shard))
-        .collect();
-    let keep = |item: &Item| {
-        let is = |name: &str, wanted: &Option<String>| {
-            wanted
-                .as_deref()
-                .is_none_or(|wanted| item.str_opt(name) == Some(wanted))
-        };
-        is("type", &filter.event_type) && is("tenant", &filter.tenant)
-    };
-    let page = timeline::page(dynamo, &partitions, range, keep).await?;
+    let sources = filter.sources(project);
+    let page = timeline::page(dynamo, &sources, range, |item| filter.keeps(item)).await?;
     let rows = page
         .items
         .iter()
         .map(EventRow::read)
         .collect::<Result<_>>()?;
     Ok((rows, page.next))
+}
+
+/// Part of a timeline gone through.
+#[derive(Debug)]
+pub struct Gone {
+    /// The events that were wanted.
+    pub rows: Vec<EventRow>,
+    /// Where the next part begins.
+    pub next: Option<String>,
+    /// Events gone through.
+    pub looked_at: usize,
+}
+
+/// The next events of a project that `wanted` wants by their type and tenant, the
+/// newest first. Cost: as [`list`].
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn go_through(
+    dynamo: &Dynamo,
+    project: &ProjectId,
+    range: &Range,
+    wanted: impl Fn(&str, Option<&str>) -> bool,
+) -> Result<Gone> {
+    let keep = |item: &Item| {
+        let event_type = item.str_opt("type");
+        event_type.is_some_and(|event_type| wanted(event_type, item.str_opt("tenant")))
+    };
+    let page = timeline::page(dynamo, &whole_timeline(project), range, keep).await?;
+    Ok(Gone {
+        rows: page
+            .items
+            .iter()
+            .map(EventRow::read)
+            .collect::<Result<_>>()?,
+        next: page.next,
+        looked_at: page.looked_at,
+    })
+}
+
+/// The whole events of `rows`, in their order; those that are gone are left out.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn whole(dynamo: &Dynamo, rows: &[EventRow]) -> Result<Vec<StoredEvent>> {
+    let keys: Vec<_> = rows
+        .iter()
+        .map(|row| (row.id.to_string(), keys::EVENT.to_owned()))
+        .collect();
+    let mut found = HashMap::with_capacity(rows.len());
+    for item in dynamo.batch_get(&keys, None).await? {
+        let event = StoredEvent::read(&item)?;
+        found.insert(event.id.clone(), event);
+    }
+    Ok(rows
+        .iter()
+        .filter_map(|row| found.remove(&row.id))
+        .collect())
 }
 
 /// When an event received at `received` may be forgotten.

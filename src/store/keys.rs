@@ -1,25 +1,34 @@
 //! Every key of the DynamoDB table. Nothing else builds one.
 //!
-//! | item | `pk` | `sk` | `tl_pk` / `tl_sk` | `due_pk` / `due_sk` | `ttl` | written by | read by |
-//! |---|---|---|---|---|---|---|---|
-//! | event | `evt_…` | `event` | `prj_…#<shard>` / `<received>#evt_…` | while a fan-out or replay is left | retention | accept, replay | deliver, fan out, events API |
-//! | delivery | `evt_…` | `delivery#ep_…` | `ep_…#<shard>` / `<created>#evt_…` | while pending | with its event | accept, fan out, deliver, retry | deliver, deliveries API |
-//! | endpoint | `project#prj_…` | `endpoint#ep_…` | – | – | a day after deletion | projection, deliver (410) | accept, fan out, deliver |
-//! | API key | `key#<sha-256>` | `key` | – | – | a day after revocation | projection | every request |
-//! | meter | `project#prj_…` | `meter#mtr_…` | – | – | a day after deletion | projection | accept, fan out |
-//! | readings | `evt_…` | `meter` | – | `meter#<shard>` / `<received>#evt_…`, until counted | with its event | accept, fan out | meter |
-//! | back-fill | `mtr_…` | `backfill` | – | `meter#0` / `<due>#mtr_…`, while it runs | a retention after its end | meters API, meter | meter, meters API |
-//! | disabling | `ep_…` | `disable` | – | until Postgres knows | – | deliver (410) | sweep |
+//! | item | `pk` | `sk` | `tl_pk` / `tl_sk` | `type_pk`, `tenant_pk`, `detail_pk` | `due_pk` / `due_sk` | `ttl` | written by | read by |
+//! |---|---|---|---|---|---|---|---|---|
+//! | event | `evt_…` | `event` | `prj_…#<shard>` / `<received>#evt_…` | its type; its tenant and its subject if it has them | while a fan-out or replay is left | retention | accept, replay | deliver, fan out, recoveries, archive, events API |
+//! | delivery | `evt_…` | `delivery#ep_…` | `ep_…#<shard>` / `<created>#evt_…` | `detail_pk` alone: its state, once that is failed, canceled or late | while pending | with its event | accept, fan out, deliver, retry, recoveries | deliver, recoveries, deliveries API |
+//! | recovery | `rec_…` | `recovery` | `prj_…#recoveries` / `<created>#rec_…` | – | while running | retention | recoveries API, archive | recover, recoveries API |
+//! | archived day | `archive` | `day#<date>` | – | – | – | a retention later | archive | archive |
+//! | endpoint | `project#prj_…` | `endpoint#ep_…` | – | – | – | a day after deletion | projection, deliver (410) | accept, fan out, deliver |
+//! | API key | `key#<sha-256>` | `key` | – | – | – | a day after revocation | projection | every request |
+//! | meter | `project#prj_…` | `meter#mtr_…` | – | – | – | a day after deletion | projection | accept, fan out |
+//! | readings | `evt_…` | `meter` | – | – | `meter#<shard>` / `<received>#evt_…`, until counted | with its event | accept, fan out | meter |
+//! | back-fill | `mtr_…` | `backfill` | – | – | `meter#0` / `<due>#mtr_…`, while it runs | a month after its end | meters API, meter | meter, meters API |
+//! | disabling | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410) | sweep |
 //!
 //! Times in sort keys are milliseconds since 1970 in 13 digits, so that text
 //! sorts as time does. An event's key is a hash, so no partition runs hot; the
-//! two indexes are spread over the shards below, of which DynamoDB gives each
+//! indexes are spread over the shards below, of which DynamoDB gives each
 //! 1,000 writes a second. What is to be counted has due partitions of its own,
 //! which the sweeper does not see: nothing is enqueued for it.
+//!
+//! `type_pk`, `tenant_pk` and `detail_pk` each make an index of their own with
+//! `tl_sk`, for lists narrowed to one value. An item without the attribute is not
+//! in the index and pays nothing for it. An event and a delivery never compete
+//! for `detail_pk`, so its subject and a delivery's state share one. A value
+//! given by publishers is hashed: it may be longer than a key.
 
 use jiff::Timestamp;
 
-use crate::model::id::{DeliveryId, EndpointId, EventId, MeterId, ProjectId};
+use crate::model::delivery::State;
+use crate::model::id::{DeliveryId, EndpointId, EventId, MeterId, ProjectId, RecoveryId, base32};
 
 /// Partitions a project's or an endpoint's timeline is spread over. A page of a
 /// listing reads every one of them.
@@ -41,10 +50,51 @@ pub const DISABLE: &str = "disable";
 pub const READINGS: &str = "meter";
 /// Sort key of a meter's back-fill.
 pub const BACKFILL: &str = "backfill";
+/// Sort key of a recovery.
+pub const RECOVERY: &str = "recovery";
+/// Partition of the days whose archiving is planned.
+pub const ARCHIVE: &str = "archive";
+/// What every delivery's sort key begins with.
+pub const DELIVERY_PREFIX: &str = "delivery#";
+
+/// An index by `tl_sk`: which part of the timeline it lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// A project's events, an endpoint's deliveries, a project's recoveries.
+    Timeline,
+    /// Events of one type.
+    Type,
+    /// Events of one tenant.
+    Tenant,
+    /// Events about one subject; an endpoint's deliveries in one state.
+    Detail,
+}
+
+impl Listing {
+    /// The index's name.
+    pub fn index(self) -> &'static str {
+        match self {
+            Self::Timeline => "timeline",
+            Self::Type => "type",
+            Self::Tenant => "tenant",
+            Self::Detail => "detail",
+        }
+    }
+
+    /// The attribute with its partition.
+    pub fn attribute(self) -> &'static str {
+        match self {
+            Self::Timeline => "tl_pk",
+            Self::Type => "type_pk",
+            Self::Tenant => "tenant_pk",
+            Self::Detail => "detail_pk",
+        }
+    }
+}
 
 /// Sort key of the delivery to `endpoint`, below its event.
 pub fn delivery(endpoint: &EndpointId) -> String {
-    format!("delivery#{endpoint}")
+    format!("{DELIVERY_PREFIX}{endpoint}")
 }
 
 /// Partition of what the data plane knows of a project.
@@ -81,6 +131,50 @@ pub fn timeline_of_project(project: &ProjectId, shard: u8) -> String {
 /// Timeline partition `shard` of an endpoint's deliveries.
 pub fn timeline_of_endpoint(endpoint: &EndpointId, shard: u8) -> String {
     format!("{endpoint}#{shard}")
+}
+
+/// Partition `shard` of a project's events with `value` in the attribute that
+/// `listing` is about.
+pub fn events_by(listing: Listing, project: &ProjectId, value: &str, shard: u8) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, value.as_bytes());
+    let (about, hash) = (listing.index(), base32(&hash.as_ref()[..16]));
+    format!("{project}#{about}#{hash}#{shard}")
+}
+
+/// Partition `shard` of an endpoint's deliveries in `state`.
+pub fn deliveries_in(endpoint: &EndpointId, state: State, shard: u8) -> String {
+    format!("{endpoint}#{}#{shard}", state.as_str())
+}
+
+/// The same for one delivery.
+pub fn delivery_in(id: &DeliveryId, state: State) -> String {
+    deliveries_in(&id.endpoint(), state, timeline_shard(&id.event()))
+}
+
+/// The delivery that an index row or item is about, by its `pk` and `sk`.
+pub fn delivery_of(pk: &str, sk: &str) -> Option<DeliveryId> {
+    let endpoint = sk.strip_prefix(DELIVERY_PREFIX)?.parse().ok()?;
+    Some(DeliveryId::new(&pk.parse().ok()?, &endpoint))
+}
+
+/// Timeline partition of a project's recoveries, which are few.
+pub fn timeline_of_recoveries(project: &ProjectId) -> String {
+    format!("{project}#recoveries")
+}
+
+/// Timeline sort key of a recovery.
+pub fn recovery_sort(at: Timestamp, recovery: &RecoveryId) -> String {
+    format!("{}#{recovery}", millis(at))
+}
+
+/// The recovery that a timeline sort key ends with.
+pub fn recovery_of_timeline_sort(sort: &str) -> Option<RecoveryId> {
+    sort.get(14..)?.parse().ok()
+}
+
+/// Sort key of a day, `2026-01-31`, whose archiving is planned.
+pub fn archived_day(day: impl std::fmt::Display) -> String {
+    format!("day#{day}")
 }
 
 /// The timeline shard an event and its deliveries lie in.
@@ -134,6 +228,11 @@ pub fn due_of_backfill() -> String {
     due_to_meter(0)
 }
 
+/// The due partition of a recovery.
+pub fn due_of_recovery(recovery: &RecoveryId) -> String {
+    due(last_digit(recovery.suffix()) % DUE_SHARDS)
+}
+
 /// Due sort key: time, then what is due.
 pub fn due_sort(at: Timestamp, what: &str) -> String {
     format!("{}#{what}", millis(at))
@@ -184,6 +283,28 @@ mod tests {
         assert_eq!(event_of_timeline_sort(&sort), Some(event));
         assert!(due_sort(at, "x") < due_bound(at));
         assert!(due_sort(later, "x") > due_bound(at));
+    }
+
+    #[test]
+    fn a_partition_by_value_has_room_for_any_value() {
+        let project = ProjectId::new(1, [1; 10]);
+        let subject = "\u{10ffff}".repeat(1024);
+        let long = events_by(Listing::Detail, &project, &subject, 3);
+        assert!(long.len() < 100, "{long}");
+        let another = events_by(Listing::Detail, &project, &subject[4..], 3);
+        let tenant = events_by(Listing::Tenant, &project, &subject, 3);
+        assert!(long != another && long != tenant);
+    }
+
+    #[test]
+    fn a_delivery_is_known_by_its_key() {
+        let event = events().next().unwrap();
+        let id = DeliveryId::new(&event, &EndpointId::new(2, [3; 10]));
+        assert_eq!(
+            delivery_of(event.as_str(), &delivery(&id.endpoint())),
+            Some(id)
+        );
+        assert_eq!(delivery_of(event.as_str(), EVENT), None);
     }
 
     #[test]

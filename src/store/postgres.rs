@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError};
+use deadpool_postgres::{
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
+};
 use deadpool_postgres::{RecyclingMethod, Runtime, Timeouts};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use self::login::{LoggingIn, Logins};
 use super::secrets::{Held, Login};
+use crate::config::with_tls;
 use crate::error::{Error, Result};
 
 mod login;
@@ -19,6 +23,12 @@ mod login;
 mod embedded_migrations {
     refinery::embed_migrations!("migrations");
 }
+
+/// How long a connection may lie unused and still be taken at its word. While a
+/// function is frozen, or a firewall forgets, the other end may go unheard.
+const TRUSTED: Duration = Duration::from_secs(1);
+/// How long such a connection has to answer before it is replaced.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The control plane's database: a pool that connects when first asked.
 ///
@@ -28,6 +38,7 @@ mod embedded_migrations {
 pub struct Postgres {
     pool: Pool,
     logins: Arc<Logins>,
+    statement_timeout_ms: u128,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -41,7 +52,8 @@ impl std::fmt::Debug for Postgres {
 /// How to reach it.
 #[derive(Debug)]
 pub struct Options {
-    /// `postgresql://…`.
+    /// `postgresql://…`: with TLS, and the server's certificate checked, unless it
+    /// says `sslmode=disable`.
     pub url: SecretString,
     /// Who logs in, in place of who is in the URL.
     pub login: Option<Held<Login>>,
@@ -64,7 +76,7 @@ impl Postgres {
     /// a password.
     pub fn new(options: &Options) -> anyhow::Result<Self> {
         let mut config: tokio_postgres::Config =
-            options.url.expose_secret().parse().map_err(|_| {
+            with_tls(options.url.expose_secret()).parse().map_err(|_| {
                 anyhow::anyhow!("database.url: expected postgresql://user:password@host:port/name")
             })?;
         config.connect_timeout(options.connect_timeout);
@@ -90,12 +102,25 @@ impl Postgres {
             })
             .post_create(Hook::async_fn(move |client, _| {
                 Box::pin(async move {
-                    let set = format!("set statement_timeout = {timeout_ms}");
-                    client.batch_execute(&set).await.map_err(HookError::Backend)
+                    let limited = limit_statements(client, timeout_ms).await;
+                    limited.map_err(HookError::Backend)
+                })
+            }))
+            .pre_recycle(Hook::async_fn(|client, metrics| {
+                let unused = metrics.last_used();
+                Box::pin(async move {
+                    match unused < TRUSTED {
+                        true => Ok(()),
+                        false => verify(client).await,
+                    }
                 })
             }))
             .build()?;
-        Ok(Self { pool, logins })
+        Ok(Self {
+            pool,
+            logins,
+            statement_timeout_ms: timeout_ms,
+        })
     }
 
     /// A connection. After a rotation of the login the first one that is refused
@@ -131,9 +156,16 @@ impl Postgres {
     /// a transaction of its own.
     pub async fn migrate(&self) -> anyhow::Result<Vec<String>> {
         let mut client = self.connection().await?;
+        // A migration takes as long as it takes.
+        client.batch_execute(&limit(0)).await?;
         let report = embedded_migrations::migrations::runner()
             .run_async(&mut **client)
+            .await;
+        client
+            .batch_execute(&limit(self.statement_timeout_ms))
             .await?;
+        let report = report?;
+        self.set_default(&client).await?;
         Ok(report
             .applied_migrations()
             .iter()
@@ -181,6 +213,71 @@ impl Postgres {
     /// [`Error::Unavailable`] when it does not.
     pub async fn ping(&self) -> Result<()> {
         self.get().await?.batch_execute("").await.map_err(classify)
+    }
+}
+
+/// The name of the database as SQL has it, and whether `$1` is among what the
+/// role's sessions begin with there.
+const ROLE_DEFAULT: &str = "\
+    select quote_ident(current_database()), exists (\
+        select from pg_db_role_setting s \
+        join pg_database d on d.oid = s.setdatabase \
+        join pg_roles r on r.oid = s.setrole \
+        where d.datname = current_database() and r.rolname = current_user \
+        and $1 = any (s.setconfig))";
+
+impl Postgres {
+    /// Makes the limit on statements the default of the role in this database, so
+    /// that new connections have it without asking. They ask where it differs,
+    /// so that a role that may not is no failure.
+    async fn set_default(&self, client: &Object) -> anyhow::Result<()> {
+        let wanted = format!("statement_timeout={}", self.statement_timeout_ms);
+        let row = client.query_one(ROLE_DEFAULT, &[&wanted]).await?;
+        let (database, is_set): (&str, bool) = (row.get(0), row.get(1));
+        if is_set {
+            return Ok(());
+        }
+        let set = limit(self.statement_timeout_ms);
+        let alter = format!("alter role current_user in database {database} {set}");
+        if let Err(error) = client.batch_execute(&alter).await {
+            tracing::warn!(%error, "statement_timeout is not the role's default: set by connection");
+        }
+        Ok(())
+    }
+}
+
+const STATEMENT_TIMEOUT: &str = "select setting from pg_settings where name = 'statement_timeout'";
+
+fn limit(timeout_ms: u128) -> String {
+    format!("set statement_timeout = {timeout_ms}")
+}
+
+/// Limits what one statement of a new connection may take, unless the role's
+/// default does so already: RDS Proxy gives a session that sets anything a
+/// database connection of its own until it ends.
+async fn limit_statements(
+    client: &ClientWrapper,
+    timeout_ms: u128,
+) -> Result<(), tokio_postgres::Error> {
+    let answer = client.simple_query(STATEMENT_TIMEOUT).await?;
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let setting = row.and_then(|row: &SimpleQueryRow| row.get(0));
+    match setting == Some(&*timeout_ms.to_string()) {
+        true => Ok(()),
+        false => client.batch_execute(&limit(timeout_ms)).await,
+    }
+}
+
+/// Asks a connection for nothing; one that does not answer soon is dropped.
+async fn verify(client: &ClientWrapper) -> Result<(), HookError> {
+    match tokio::time::timeout(VERIFY_TIMEOUT, client.simple_query("")).await {
+        Ok(answered) => answered.map(drop).map_err(HookError::Backend),
+        Err(_) => Err(HookError::message(
+            "the connection does not answer any more",
+        )),
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
-use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable, won};
+use super::dynamo::{Dynamo, Item, Read, b, ms, n, put_new, s, won};
 use super::events::{NewEvent, StoredEvent};
 use super::{batch, due, keys};
 use crate::error::{Error, Result};
@@ -93,17 +93,10 @@ fn written(reading: &Reading) -> AttributeValue {
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn put(dynamo: &Dynamo, new: &NewReadings<'_>) -> Result<()> {
-    let Some(item) = item(new) else {
-        return Ok(());
-    };
-    let put = dynamo.client.put_item().table_name(&dynamo.table);
-    let put = put
-        .set_item(Some(item))
-        .condition_expression("attribute_not_exists(pk)");
-    match put.send().await {
-        Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
-        _ => Ok(()),
+    if let Some(item) = item(new) {
+        put_new(dynamo, item).await?;
     }
+    Ok(())
 }
 
 /// Readings as they are kept.
@@ -187,8 +180,8 @@ pub async fn get<'a>(
     dynamo: &Dynamo,
     due: &'a [Due],
 ) -> Result<(Vec<StoredReadings>, Vec<&'a Due>)> {
-    let wanted = due.iter().map(|due| (due.pk.as_str(), due.sk.as_str()));
-    let items = batch::get(dynamo, wanted).await?;
+    let wanted = due.iter().map(|due| (due.pk.clone(), due.sk.clone()));
+    let items = dynamo.batch_get(&wanted.collect::<Vec<_>>(), None).await?;
     let (mut readable, mut unreadable) = (Vec::with_capacity(items.len()), Vec::new());
     for item in &items {
         match StoredReadings::read(item) {

@@ -1,6 +1,8 @@
 //! The table's physical shape, described once in `table.json`: created from it
 //! here on the laptop, by Terraform in production, and checked by `doctor`.
 
+use std::collections::HashSet;
+
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType, TableDescription, TimeToLiveSpecification,
@@ -81,7 +83,12 @@ pub async fn create_if_missing(dynamo: &Dynamo) -> anyhow::Result<bool> {
         .billing_mode(BillingMode::from(shape.billing.as_str()))
         .set_key_schema(Some(key_schema(&shape.key_schema)?));
     let indexes = shape.indexes.iter().flat_map(|index| &index.keys);
+    let mut defined = HashSet::new();
     for key in shape.key_schema.iter().chain(indexes) {
+        // Several indexes share a sort key.
+        if !defined.insert(&key.name) {
+            continue;
+        }
         let definition = AttributeDefinition::builder()
             .attribute_name(&key.name)
             .attribute_type(ScalarAttributeType::from(key.kind.as_str()))
@@ -255,6 +262,7 @@ fn compare_projection(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::keys::Listing;
 
     #[test]
     fn the_description_is_readable_and_every_key_is_a_string() {
@@ -267,6 +275,16 @@ mod tests {
                 .chain(indexes)
                 .all(|key| key.kind == "S")
         );
-        assert_eq!(shape.indexes.len(), 2);
+        let listings = [
+            Listing::Timeline,
+            Listing::Type,
+            Listing::Tenant,
+            Listing::Detail,
+        ];
+        for listing in listings {
+            let index = shape.indexes.iter().find(|i| i.name == listing.index());
+            assert_eq!(index.unwrap().keys[0].name, listing.attribute());
+        }
+        assert_eq!(shape.indexes.len(), listings.len() + 1);
     }
 }

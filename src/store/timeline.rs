@@ -1,16 +1,18 @@
-//! Pages of the timeline index: a merge of a partition's shards, the newest
-//! first.
+//! Pages of the indexes by time: a merge of shards, the newest first.
 
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
 use super::dynamo::{Dynamo, Item, Read, s, unavailable};
-use super::keys;
+use super::keys::{self, Listing};
 use crate::error::Result;
 
 /// Index rows one page may look at when a filter drops most of them: the page is
 /// then short, and its cursor goes on from there.
 pub const READ_MAX: usize = 2_000;
+
+/// The most rows read from one shard at a time, while a filter drops most.
+const STEP_MAX: usize = 256;
 
 /// Which part of a timeline to list.
 #[derive(Debug, Clone)]
@@ -29,23 +31,52 @@ pub struct Range {
 pub(super) struct Page {
     pub items: Vec<Item>,
     pub next: Option<String>,
+    /// Rows looked at, those that were dropped included.
+    pub looked_at: usize,
+}
+
+/// A partition that a page is made of.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub listing: Listing,
+    pub partition: String,
+    /// Nothing older is read of this one.
+    pub since: Option<Timestamp>,
+}
+
+impl Source {
+    /// The partitions that `partition` names for each shard.
+    pub fn sharded(listing: Listing, partition: impl Fn(u8) -> String) -> Vec<Self> {
+        (0..keys::TIMELINE_SHARDS)
+            .map(|shard| Self {
+                listing,
+                partition: partition(shard),
+                since: None,
+            })
+            .collect()
+    }
 }
 
 /// One shard's rows, read ahead.
 struct Shard<'a> {
-    partition: &'a str,
+    source: &'a Source,
     /// Rows read and not yet taken, the newest last.
     ahead: Vec<Item>,
-    /// The position below which the next read begins.
+    /// The position below which the next read begins,
     below: String,
+    /// and the one it ends at.
+    since: String,
+    /// Rows to read next.
+    step: usize,
     /// No more rows to read.
     dry: bool,
 }
 
-/// Merges `partitions` into a page of the rows that `keep` keeps.
+/// Merges `sources` into a page of the rows that `keep` keeps. A row that several
+/// of them have is there once.
 pub(super) async fn page(
     dynamo: &Dynamo,
-    partitions: &[String],
+    sources: &[Source],
     range: &Range,
     keep: impl Fn(&Item) -> bool,
 ) -> Result<Page> {
@@ -56,29 +87,39 @@ pub(super) async fn page(
         // '~' follows every digit.
         (None, None) => "~".to_owned(),
     };
-    let since = range.since.map_or(String::new(), keys::time_bound);
-    let mut shards: Vec<_> = partitions
+    let mut shards: Vec<_> = sources
         .iter()
-        .map(|partition| Shard {
-            partition,
+        .map(|source| Shard {
+            source,
             ahead: vec![],
             below: below.clone(),
+            since: match source.since.max(range.since) {
+                Some(since) => keys::time_bound(since),
+                // Before every digit but the first.
+                None => "0".to_owned(),
+            },
+            // A share each and a little more: the shards are even, so few come
+            // back.
+            step: range.limit / sources.len() + 4,
             dry: false,
         })
         .collect();
-    // A share each and a little more: the shards are even, so few come back.
-    let step = range.limit / shards.len() + 4;
 
     let mut items = Vec::with_capacity(range.limit);
     let mut looked_at = 0;
-    let mut position = None;
+    let mut position: Option<String> = None;
     while items.len() < range.limit && looked_at < READ_MAX {
-        refill(dynamo, &mut shards, &since, step).await?;
+        refill(dynamo, &mut shards).await?;
         let Some(row) = newest(&mut shards) else {
-            return Ok(Page { items, next: None });
+            position = None;
+            break;
         };
         looked_at += 1;
-        position = Some(row.str("tl_sk")?.to_owned());
+        let sort = row.str("tl_sk")?;
+        if position.as_deref() == Some(sort) {
+            continue;
+        }
+        position = Some(sort.to_owned());
         if keep(&row) {
             items.push(row);
         }
@@ -86,32 +127,37 @@ pub(super) async fn page(
     Ok(Page {
         items,
         next: position,
+        looked_at,
     })
 }
 
 /// Reads on in every shard that has nothing ahead and is not dry.
-async fn refill(dynamo: &Dynamo, shards: &mut [Shard<'_>], since: &str, step: usize) -> Result<()> {
+async fn refill(dynamo: &Dynamo, shards: &mut [Shard<'_>]) -> Result<()> {
     let empty = shards
         .iter_mut()
         .filter(|shard| shard.ahead.is_empty() && !shard.dry);
-    try_join_all(empty.map(|shard| read(dynamo, shard, since, step))).await?;
+    try_join_all(empty.map(|shard| read(dynamo, shard))).await?;
     Ok(())
 }
 
-async fn read(dynamo: &Dynamo, shard: &mut Shard<'_>, since: &str, step: usize) -> Result<()> {
-    if shard.below.as_str() <= since {
+async fn read(dynamo: &Dynamo, shard: &mut Shard<'_>) -> Result<()> {
+    if shard.below <= shard.since {
         shard.dry = true;
         return Ok(());
     }
-    let limit = i32::try_from(step).unwrap_or(i32::MAX);
+    let limit = i32::try_from(shard.step).unwrap_or(i32::MAX);
+    // Whoever comes back soon has a filter that drops most.
+    shard.step = (shard.step * 2).min(STEP_MAX);
+    let listing = shard.source.listing;
     let output = dynamo
         .client
         .query()
         .table_name(&dynamo.table)
-        .index_name("timeline")
-        .key_condition_expression("tl_pk = :pk and tl_sk between :since and :below")
-        .expression_attribute_values(":pk", s(shard.partition))
-        .expression_attribute_values(":since", s(if since.is_empty() { "0" } else { since }))
+        .index_name(listing.index())
+        .key_condition_expression("#pk = :pk and tl_sk between :since and :below")
+        .expression_attribute_names("#pk", listing.attribute())
+        .expression_attribute_values(":pk", s(&shard.source.partition))
+        .expression_attribute_values(":since", s(&shard.since))
         .expression_attribute_values(":below", s(&shard.below))
         .scan_index_forward(false)
         // One more, because "between" includes the row the last page ended with.

@@ -22,10 +22,10 @@ use tracing_subscriber::registry::LookupSpan;
 use super::scope;
 use crate::config::{Log, LogFormat};
 
-/// Libraries that log what is of no use to who runs this, unless `log.level`
-/// names them itself.
+/// Libraries that log what is of no use to who runs this, or is logged by us with
+/// more to it, unless `log.level` names them itself.
 const QUIET: &str = "aws_=warn,cranelift=error,deadpool=warn,dynoxide=error,hyper=error,\
-    hyper_util=warn,pglite_oxide=warn,refinery_core=warn,rustls=warn,tokio_postgres=warn,\
+    hyper_util=warn,lambda_runtime::layers::panic=off,pglite_oxide=warn,refinery_core=warn,rustls=warn,tokio_postgres=warn,\
     virtual_fs=error,virtual_mio=error,virtual_net=error,wasmer=error";
 
 /// Installs the process's log.

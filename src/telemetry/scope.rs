@@ -4,7 +4,7 @@
 //! take their ids from here, queue messages and attempts their trace, so neither
 //! is passed from hand to hand. Nothing is formatted before something asks.
 
-use crate::model::id::{DeliveryId, EndpointId, EventId};
+use crate::model::id::{DeliveryId, EndpointId, EventId, RecoveryId};
 use crate::model::job::Job;
 
 use super::trace::{Span, TraceContext};
@@ -29,6 +29,7 @@ enum About {
     Event(EventId),
     Delivery(DeliveryId),
     Endpoint(EndpointId),
+    Recovery(RecoveryId),
 }
 
 impl Scope {
@@ -56,11 +57,17 @@ impl Scope {
             Job::FanOut { event } => About::Event(event.clone()),
             Job::Deliver { delivery, .. } => About::Delivery(delivery.clone()),
             Job::Disable { endpoint } => About::Endpoint(endpoint.clone()),
+            Job::Recover { recovery, .. } => About::Recovery(recovery.clone()),
         };
         Self {
             about,
             ..Self::inner(span)
         }
+    }
+
+    /// The taking in of what an AWS source sent, within what is around it.
+    pub fn ingest(span: &Span) -> Self {
+        Self::inner(span)
     }
 
     fn inner(span: &Span) -> Self {
@@ -106,6 +113,7 @@ pub(super) fn fields(mut field: impl FnMut(&'static str, &dyn std::fmt::Display)
                 field("endpoint.id", &delivery.endpoint());
             }
             About::Endpoint(endpoint) => field("endpoint.id", endpoint),
+            About::Recovery(recovery) => field("recovery.id", recovery),
         }
     };
     // Outside any scope there is nothing to tell.

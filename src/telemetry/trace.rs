@@ -113,6 +113,7 @@ impl Traces {
             Job::FanOut { .. } => "fan_out",
             Job::Deliver { .. } => "deliver",
             Job::Disable { .. } => "disable",
+            Job::Recover { .. } => "recover",
         };
         let mut span = on.begin(parent, true, SpanKind::Consumer, || kind.into());
         span.set("messaging.system", || on.messaging);
@@ -120,6 +121,10 @@ impl Traces {
         match job {
             Job::FanOut { event } => span.set("event.id", || event.to_string()),
             Job::Disable { endpoint } => span.set("endpoint.id", || endpoint.to_string()),
+            Job::Recover { recovery, page } => {
+                span.set("recovery.id", || recovery.to_string());
+                span.set("recovery.page", || i64::from(*page));
+            }
             Job::Deliver { delivery, made, .. } => {
                 span.set("event.id", || delivery.event().to_string());
                 span.set("delivery.id", || delivery.to_string());
@@ -127,6 +132,20 @@ impl Traces {
                 span.set("delivery.attempt", || i64::from(*made) + 1);
             }
         }
+        span
+    }
+
+    /// The span of taking in what an AWS source sent: `from` names its queue, or
+    /// says that the function was invoked with it. Its parent is the Lambda
+    /// invocation around it, if any.
+    pub fn ingest(&self, from: &str) -> Span {
+        let Some(on) = &self.0 else {
+            return Span(None);
+        };
+        let parent = scope::trace();
+        let mut span = on.begin(parent, true, SpanKind::Consumer, || "ingest".into());
+        span.set("messaging.operation.type", || "process");
+        span.set("messaging.destination.name", || from.to_owned());
         span
     }
 

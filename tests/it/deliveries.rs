@@ -51,6 +51,7 @@ pub async fn project_endpoint(harness: &Harness, id: EndpointId, url: &str) {
     harness.app.plane.put_endpoint(&sealed).await.unwrap();
 }
 
+/// Loses all that is queued, as a crash would.
 pub fn forget_queue(harness: &Harness) {
     let Queue::Local(queue) = &harness.app.queue else {
         return;
@@ -302,5 +303,130 @@ fn nothing_is_decided_for_an_endpoint_that_cannot_be_read() {
         // Whoever has the key delivers it.
         harness.sweep_after(Duration::from_secs(6)).await;
         assert_eq!(receiver.only().header("webhook-id"), id);
+    });
+}
+
+/// Every state a delivery goes through is found by its list, before and after its
+/// queue, its worker or the sweeper had it in hand.
+#[test]
+fn each_state_has_its_list_at_every_moment() {
+    run(async {
+        let harness = Harness::with(crate::recoveries::brief(50)).await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let endpoint = endpoint["id"].as_str().unwrap();
+        let publish = async |tenant: &str| {
+            let body = json!({ "type": "a", "tenant": tenant });
+            let answer = harness.post("/v1/events", body).await;
+            answer.expect(StatusCode::ACCEPTED)["id"].clone()
+        };
+        let listed = async |query: &str| {
+            let path = format!("/v1/deliveries?endpoint_id={endpoint}&{query}");
+            let page = harness.get(&path).await.expect(StatusCode::OK);
+            let rows = page["data"].as_array().unwrap().clone();
+            rows.iter()
+                .map(|row| row["event_id"].clone())
+                .collect::<Vec<_>>()
+        };
+        let states = async || {
+            let mut counts = vec![];
+            for state in ["pending", "delivered", "failed", "canceled"] {
+                counts.push(listed(&format!("state={state}")).await.len());
+            }
+            counts
+        };
+        let first = publish("x").await;
+        assert_eq!(states().await, [1, 0, 0, 0], "fresh");
+        forget_queue(&harness);
+        let now = app::now() + Duration::from_secs(6);
+        assert_eq!(sweep::sweep(&harness.app, now).await.unwrap().enqueued, 1);
+        assert_eq!(states().await, [1, 0, 0, 0], "swept, and there once");
+        receiver.script([Reply::Status(500)]);
+        harness.drain_at(now).await;
+        assert_eq!(states().await, [0, 0, 1, 0], "failed");
+        let second = publish("y").await;
+        harness.drain().await;
+        assert_eq!(states().await, [0, 1, 1, 0], "delivered at once");
+        assert_eq!(listed("tenant=y").await, std::slice::from_ref(&second));
+        let failed = listed("tenant=x&state=failed").await;
+        assert_eq!(failed, std::slice::from_ref(&first));
+        assert!(listed("tenant=y&state=failed").await.is_empty());
+
+        let shown = harness
+            .get(&format!("/v1/events/{}", first.as_str().unwrap()))
+            .await;
+        let id = shown.expect(StatusCode::OK)["deliveries"][0]["id"].clone();
+        let id = id.as_str().unwrap();
+        let retry = format!("/v1/deliveries/{id}/retry");
+        harness
+            .post(&retry, Value::Null)
+            .await
+            .expect(StatusCode::ACCEPTED);
+        assert_eq!(states().await, [1, 1, 0, 0], "asked for again");
+        harness.drain().await;
+        assert_eq!(states().await, [0, 2, 0, 0], "delivered at last");
+
+        harness
+            .post(&retry, Value::Null)
+            .await
+            .expect(StatusCode::ACCEPTED);
+        let path = format!("/v1/endpoints/{endpoint}");
+        harness
+            .patch(&path, json!({ "state": "disabled" }))
+            .await
+            .expect(StatusCode::OK);
+        harness.drain().await;
+        assert_eq!(states().await, [1, 1, 0, 0], "held");
+        let (dynamo, id) = (&harness.app.dynamo, id.parse().unwrap());
+        let kept = millrace::store::deliveries::get(dynamo, &id).await.unwrap();
+        let made = kept.unwrap().progress.made;
+        let canceled = millrace::model::delivery::State::Canceled;
+        let ended = millrace::store::deliveries::end(dynamo, &id, made, canceled).await;
+        assert!(ended.unwrap());
+        assert_eq!(states().await, [0, 1, 0, 1], "canceled");
+
+        let path = format!(
+            "/v1/deliveries?event_id={}&tenant=x",
+            first.as_str().unwrap()
+        );
+        let refused = harness.get(&path).await.problem(400);
+        assert_eq!(refused, "invalid: tenant: expected with endpoint_id only");
+    });
+}
+
+/// What nobody has touched for long is found by its lateness, not by going through
+/// all that came after it.
+#[test]
+fn what_is_late_is_listed_however_long_ago_it_came() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let project = harness.project.parse().unwrap();
+        let endpoint = endpoint["id"].as_str().unwrap();
+        let event = millrace::model::id::EventId::derive(&project, "/", "old");
+        let long_ago = app::now() - Duration::from_secs(86_400);
+        let new = millrace::store::deliveries::NewDelivery {
+            event: &event,
+            endpoint: &endpoint.parse().unwrap(),
+            project: &project,
+            event_type: "a",
+            tenant: None,
+            created: long_ago,
+            expires: app::now() + Duration::from_secs(86_400),
+            due: long_ago,
+        };
+        let dynamo = &harness.app.dynamo;
+        assert!(
+            millrace::store::deliveries::put_new(dynamo, &new)
+                .await
+                .unwrap()
+        );
+        sweep::sweep(&harness.app, app::now()).await.unwrap();
+        forget_queue(&harness);
+        let path = format!("/v1/deliveries?endpoint_id={endpoint}&state=pending");
+        let page = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(page["data"][0]["event_id"], event.as_str());
+        assert_eq!(page["next_cursor"], Value::Null);
     });
 }

@@ -285,7 +285,10 @@ fn a_list_is_the_newest_first_and_pages_hold_everything_once() {
         let mut published = Vec::new();
         for n in 0..23 {
             let event_type = if n % 3 == 0 { "a.three" } else { "a.other" };
-            let body = json!({ "type": event_type, "tenant": format!("t{}", n % 2) });
+            let mut body = json!({ "type": event_type, "tenant": format!("t{}", n % 2) });
+            if n % 5 == 0 {
+                body["subject"] = json!(format!("é {}", "x".repeat(n as usize * 40)));
+            }
             let answer = harness
                 .post("/v1/events", body)
                 .await
@@ -331,7 +334,21 @@ fn a_list_is_the_newest_first_and_pages_hold_everything_once() {
             ids("&tenant=t1&type=a.other").await,
             expect(&|k, t| k == "a.other" && t == 1),
         );
+        same(ids("&tenant=t1").await, expect(&|_, t| t == 1));
+        same(ids("&tenant=t2").await, vec![]);
+        let subject = format!("&subject=%C3%A9%20{}", "x".repeat(400));
+        same(ids(&subject).await, vec![published[10].0.clone()]);
+        same(
+            ids(&format!("{subject}&tenant=t0&type=a.other")).await,
+            vec![published[10].0.clone()],
+        );
+        same(ids(&format!("{subject}&tenant=t1")).await, vec![]);
+        same(ids(&format!("{subject}x")).await, vec![]);
         same(ids("&until=2020-01-01T00:00:00Z").await, vec![]);
+        same(
+            ids("&type=a.three&until=2020-01-01T00:00:00Z").await,
+            vec![],
+        );
         same(
             ids("&since=2020-01-01T00:00:00Z").await,
             expect(&|_, _| true),

@@ -20,6 +20,7 @@ use millrace::jobs::{meter, sweep, worker};
 use millrace::model::seal::KeyRing;
 use millrace::queue::{Local, Queue};
 use millrace::store::dynamo::Dynamo;
+use millrace::store::objects::Objects;
 use millrace::store::postgres::Postgres;
 use millrace::store::secrets::{AdminKey, Held};
 use millrace::store::table;
@@ -58,18 +59,28 @@ fn app_with_key(
     postgres: Postgres,
     key: [u8; 32],
 ) -> Arc<App> {
-    let key_ring = KeyRing::generate("test", key).unwrap();
-    App::new(
-        config,
-        Parts {
-            dynamo: dynamo.clone(),
-            postgres,
-            queue,
-            admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
-            key_ring: Held::given(key_ring),
-        },
-    )
-    .unwrap()
+    App::new(config, parts(queue, dynamo, postgres, key)).unwrap()
+}
+
+fn parts(queue: Queue, dynamo: &Dynamo, postgres: Postgres, key: [u8; 32]) -> Parts {
+    Parts {
+        dynamo: dynamo.clone(),
+        postgres,
+        queue,
+        admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
+        key_ring: Held::given(KeyRing::generate("test", key).unwrap()),
+        archive: None,
+    }
+}
+
+fn app_with_archive(
+    config: Config,
+    dynamo: &Dynamo,
+    postgres: Postgres,
+    archive: Option<Objects>,
+) -> Arc<App> {
+    let parts = parts(local(&config), dynamo, postgres, [7; 32]);
+    App::new(config, Parts { archive, ..parts }).unwrap()
 }
 
 /// The defaults, with short outbound timeouts, and endpoints on loopback allowed
@@ -82,6 +93,12 @@ pub fn config() -> Config {
         false => "\n[database]\nurl = \"postgresql://nobody@127.0.0.1:1/none\"",
     };
     Config::from_toml(&format!("{delivery}{database}")).unwrap()
+}
+
+/// A PostgreSQL that does not answer.
+fn nowhere() -> Postgres {
+    // Port 1 is reserved and refuses at once.
+    postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable", 1)
 }
 
 /// Runs a test on the shared runtime, if there are stores to run it on.
@@ -131,6 +148,17 @@ impl Harness {
         postgres: Postgres,
     ) -> Self {
         let app = app(config, queue, &dynamo, postgres);
+        Self::begin(app, dynamo).await
+    }
+
+    /// One that archives what is about to expire.
+    pub async fn archiving(config: Config, archive: Option<Objects>) -> Self {
+        let dynamo = stores::dynamo();
+        let app = app_with_archive(config, &dynamo, shared_postgres().await, archive);
+        Self::begin(app, dynamo).await
+    }
+
+    async fn begin(app: Arc<App>, dynamo: Dynamo) -> Self {
         table::create_if_missing(&app.dynamo).await.unwrap();
         let mut harness = Self::on(app, dynamo);
         (harness.project, harness.key) = harness.new_project(&ALL_SCOPES).await;
@@ -164,6 +192,25 @@ impl Harness {
         self.beside(app(config, queue, &self.dynamo, shared_postgres().await))
     }
 
+    /// The same with a queue of its own.
+    pub async fn configured_with(&self, config: Config, queue: Queue) -> Self {
+        self.beside(app(config, queue, &self.dynamo, shared_postgres().await))
+    }
+
+    /// The same, which reaches the event store by another client.
+    pub async fn configured_on(
+        &self,
+        client: aws_sdk_dynamodb::Config,
+        config: Config,
+        queue: Queue,
+    ) -> Self {
+        let dynamo = Dynamo {
+            client: aws_sdk_dynamodb::Client::from_conf(client),
+            table: self.dynamo.table.clone(),
+        };
+        self.beside(app(config, queue, &dynamo, shared_postgres().await))
+    }
+
     /// Another instance on the same stores, whose key ring holds another key.
     pub async fn with_key_ring(&self, key: [u8; 32]) -> Self {
         let config = config();
@@ -184,9 +231,11 @@ impl Harness {
     }
 
     pub fn without_postgres_on(&self, queue: Queue) -> Self {
-        // Port 1 is reserved and refuses at once.
-        let nowhere = postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable", 1);
-        self.beside(app(config(), queue, &self.dynamo, nowhere))
+        self.beside(app(config(), queue, &self.dynamo, nowhere()))
+    }
+
+    pub fn without_postgres_and_with(&self, config: Config, archive: Option<Objects>) -> Self {
+        self.beside(app_with_archive(config, &self.dynamo, nowhere(), archive))
     }
 
     fn beside(&self, app: Arc<App>) -> Self {

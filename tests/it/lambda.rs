@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
-use millrace::config::Config;
+use millrace::config::{Config, TracesChoice};
 use millrace::host::lambda::{Failed, Function};
 use millrace::model::event::EVENT_BYTES_MAX;
 use millrace::model::id::{DeliveryId, EndpointId, EventId};
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{self, Harness, run};
 use crate::receiver::Receiver;
+use crate::telemetry::spans;
 
 const REST: &str = include_str!("payloads/api_gateway_v1.json");
 const HTTP: &str = include_str!("payloads/api_gateway_v2.json");
@@ -24,6 +25,7 @@ const ALB: &str = include_str!("payloads/alb_multi_value.json");
 const SQS: &str = include_str!("payloads/sqs.json");
 const SCHEDULE: &str = include_str!("payloads/schedule.json");
 const EVENT_BRIDGE: &str = include_str!("payloads/event_bridge.json");
+const ALB_SINGLE: &str = include_str!("payloads/alb.json");
 const S3: &str = include_str!("payloads/s3.json");
 const SNS: &str = include_str!("payloads/sns.json");
 
@@ -54,6 +56,12 @@ impl Lambda {
 
     /// What the function answers to a payload, with the project's key in it.
     async fn invoke(&self, payload: &Value) -> Result<Value, Failed> {
+        let trace = "Root=1-67891233-abcdef012345678912345600;Sampled=0";
+        self.invoke_in(payload, trace).await
+    }
+
+    /// The same as part of an X-Ray trace.
+    async fn invoke_in(&self, payload: &Value, trace: &str) -> Result<Value, Failed> {
         let payload = payload
             .to_string()
             .replace("Bearer KEY", &format!("Bearer {}", self.harness.key));
@@ -62,7 +70,7 @@ impl Lambda {
         let deadline = SystemTime::now() + Duration::from_secs(20);
         let deadline = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap();
         context.deadline = u64::try_from(deadline.as_millis()).unwrap();
-        context.xray_trace_id = Some("Root=1-67891233-abcdef012345678912345600;Sampled=0".into());
+        context.xray_trace_id = Some(trace.into());
         let event = LambdaEvent::new(to_raw_value(&payload).unwrap(), context);
         let answer = self.function.invoke(event).await?;
         Ok(serde_json::to_value(answer).unwrap())
@@ -150,6 +158,10 @@ fn a_function_url_and_a_load_balancer_list_what_was_published() {
         assert_eq!(alb["statusDescription"], "200 OK");
         assert_eq!(body(&alb)["data"][0]["type"], "order.paid");
         assert!(alb["multiValueHeaders"]["x-request-id"][0].is_string());
+        let single = lambda.invoke(&parse(ALB_SINGLE)).await.unwrap();
+        assert_eq!(single["statusCode"], 200, "{single}");
+        assert!(single["headers"]["x-request-id"].is_string(), "{single}");
+        assert_eq!(body(&single), body(&alb));
         let mut health = parse(ALB);
         health["path"] = "/health".into();
         assert_eq!(lambda.invoke(&health).await.unwrap()["statusCode"], 200);
@@ -312,6 +324,37 @@ fn a_batch_runs_jobs_and_names_only_what_failed() {
 }
 
 #[test]
+fn a_batch_runs_a_page_of_a_recovery() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let harness = &lambda.harness;
+        let receiver = Receiver::start([]).await;
+        harness.publish("a").await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
+        let since = json!({ "since": "2020-01-01T00:00:00Z" });
+        let answer = harness.post(&format!("{path}/replay-missing"), since).await;
+        let recovery = answer.expect(StatusCode::ACCEPTED);
+        let Queue::Local(queue) = &harness.app.queue else {
+            unreachable!()
+        };
+        let (job, _) = queue.try_next().unwrap().take();
+        let sent = Envelope { job, trace: None }.to_json();
+        let records = json!({"Records": [message("m", DELIVER_ARN, &sent)]});
+        let answer = lambda.invoke(&records).await.unwrap();
+        assert_eq!(answer, json!({"batchItemFailures": []}));
+        harness.drain().await;
+        assert_eq!(receiver.received().len(), 1);
+        let path = format!("/v1/recoveries/{}", recovery["id"].as_str().unwrap());
+        let shown = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(
+            (&shown["state"], &shown["resent"]),
+            (&json!("done"), &json!(1))
+        );
+    });
+}
+
+#[test]
 fn a_job_comes_only_from_a_queue_of_ours() {
     run(async {
         let lambda = Lambda::new().await;
@@ -323,6 +366,15 @@ fn a_job_comes_only_from_a_queue_of_ours() {
             lambda.events().await[0]["type"],
             "com.amazonaws.sqs.message"
         );
+        // Nor is a queue ours that is only called like one.
+        for arn in [
+            "arn:aws:sqs:eu-west-1:999999999999:millrace-deliver",
+            "arn:aws:sqs:eu-west-2:123456789012:millrace-deliver",
+        ] {
+            let foreign = json!({"Records": [message(arn, arn, job)]});
+            lambda.invoke(&foreign).await.unwrap();
+        }
+        assert_eq!(lambda.events().await.len(), 3);
         // And what no worker can use is put aside, not tried again.
         let unusable =
             json!({"Records": [message("m", DELIVER_ARN, r#"{"v":9,"job":"disable"}"#)]});
@@ -373,6 +425,64 @@ fn objects_deleted_by_one_request_are_events_each() {
             lambda.invoke(&payload).await.unwrap();
             assert_eq!(lambda.events().await.len(), 3);
         }
+    });
+}
+
+#[test]
+fn a_record_that_is_no_event_holds_up_no_other() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let mut payload = parse(S3);
+        let good = payload["Records"][0].clone();
+        let mut bad = good.clone();
+        bad["s3"]["bucket"] = json!({});
+        let mut last = good.clone();
+        last["s3"]["object"] = json!({"key": "last", "sequencer": "00"});
+        payload["Records"] = json!([bad, good, last]);
+        // Nothing is there to keep it, so that it fails: after the others.
+        let refused = lambda.refused(&payload).await;
+        assert_eq!(refused.error_type, "Millrace.Failed");
+        assert_eq!(lambda.events().await.len(), 2);
+    });
+}
+
+#[test]
+fn an_invocation_sends_off_its_spans_as_part_of_lambdas_trace() {
+    run(async {
+        let base = Harness::new().await;
+        let collector = Receiver::start([]).await;
+        let mut config = harness::config();
+        config.ingest.project = base.project.clone();
+        config.telemetry.traces = TracesChoice::Otlp;
+        config.telemetry.otlp_url.clone_from(&collector.url);
+        let lambda = Lambda::on(base.configured(config).await);
+        let receiver = Receiver::start([]).await;
+        lambda.harness.endpoint(&receiver.url, &["*"]).await;
+        let trace = "Root=1-67891233-abcdef012345678912345678;Parent=4c721bf33e3caf8f;Sampled=1";
+        for payload in [REST, S3] {
+            lambda.invoke_in(&parse(payload), trace).await.unwrap();
+        }
+        let spans = spans(&collector, "67891233abcdef012345678912345678");
+        let named: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
+        assert_eq!(named, ["POST /v1/events", "ingest"]);
+        for span in &spans {
+            let parent: String = span
+                .parent_span_id
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect();
+            assert_eq!(parent, "4c721bf33e3caf8f", "{}", span.name);
+        }
+        // What it enqueued goes on with it.
+        lambda.harness.drain().await;
+        lambda.harness.app.telemetry.flush().await;
+        let ingest = &spans[1].span_id;
+        let all = self::spans(&collector, "67891233abcdef012345678912345678");
+        let on = all.iter().filter(|span| span.parent_span_id == *ingest);
+        assert_eq!(
+            on.map(|span| span.name.as_str()).collect::<Vec<_>>(),
+            ["deliver"]
+        );
     });
 }
 

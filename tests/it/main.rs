@@ -3,15 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod archive;
 mod backfills;
 #[cfg(feature = "embedded")]
 mod binary;
 mod conformance;
 mod contract;
+mod database;
 mod deliveries;
+mod docker;
 mod endpoints;
 mod events;
+#[cfg(feature = "embedded")]
+mod function;
 mod harness;
+mod ingest;
 mod lambda;
 mod layers;
 mod meters;
@@ -21,13 +27,17 @@ mod process;
 mod projects;
 mod races;
 mod receiver;
+mod recoveries;
 #[cfg(feature = "embedded")]
 mod remote;
 #[cfg(feature = "embedded")]
 mod restore;
 mod schema;
+#[cfg(feature = "embedded")]
+mod security;
 mod sqs;
 mod stores;
 mod telemetry;
+mod transitions;
 mod usage;
 mod webhooks;

@@ -290,10 +290,76 @@ fn stopped_under_load_it_drains_and_loses_nothing() {
             delivered(&receiver).len()
         );
         assert_eq!(code, Some(0));
+        let before = times(&receiver);
+        assert!(before.values().all(|times| *times == 1), "{before:?}");
 
         receiver.script([]);
         let served = Served::start(data.path(), IMPATIENT);
         settle(&served, &key, &endpoint, &receiver, &published.accepted).await;
+        let after = times(&receiver);
+        let again: Vec<_> = before.keys().filter(|name| after[*name] > 1).collect();
+        assert!(again.is_empty(), "delivered once more: {again:?}");
+    });
+}
+
+/// How often each event was delivered.
+fn times(receiver: &Receiver) -> HashMap<String, usize> {
+    let mut times = HashMap::new();
+    for received in receiver.acknowledged() {
+        let name = received.json()["id"].as_str().unwrap().to_owned();
+        *times.entry(name).or_default() += 1;
+    }
+    times
+}
+
+#[test]
+fn handlers_say_what_a_process_does_and_a_drain_says_that_it_ends() {
+    run(async {
+        let data = tempfile::tempdir().unwrap();
+        let receiver = Receiver::start([]).await;
+        // A process that only takes events in delivers none.
+        let grace = ("MILLRACE_HTTP__DRAIN_GRACE_S", "3");
+        let mut api = Served::start(data.path(), &[("MILLRACE_HANDLERS", "http"), grace]);
+        let key = first_key(&api.greeting).unwrap();
+        create_endpoint(&api, &key, &receiver.url).await;
+        publish(&api, &key, "first").await.unwrap();
+        let get = async |path: &str| api.request(Method::GET, path, &key, Value::Null).await;
+        assert_eq!(get("/health/ready").await.unwrap().0, StatusCode::OK);
+        api.signal("TERM");
+        let begun = Instant::now();
+        let draining = loop {
+            let (status, ready) = get("/health/ready").await.unwrap();
+            if status == StatusCode::SERVICE_UNAVAILABLE {
+                break ready;
+            }
+            assert!(begun.elapsed() < DELIVERED_MAX, "it goes on: {ready}");
+        };
+        assert_eq!(draining["status"], "draining", "{draining}");
+        // Whoever has not heard of it is served.
+        publish(&api, &key, "second").await.unwrap();
+        assert_eq!(api.wait(Duration::from_secs(20)), Some(0));
+        assert!(receiver.received().is_empty(), "nobody was to deliver");
+
+        // And one that works serves its health alone.
+        let jobs = ("MILLRACE_HANDLERS", "fan_out, deliver, sweep");
+        let worker = Served::start(data.path(), &[jobs, IMPATIENT[1]]);
+        let (status, _) = worker
+            .request(Method::GET, "/health/ready", &key, Value::Null)
+            .await
+            .unwrap();
+        assert_eq!(status, StatusCode::OK);
+        let refused = worker.request(Method::POST, "/v1/events", &key, event("third"));
+        assert_eq!(refused.await.unwrap().0, StatusCode::NOT_FOUND);
+        let begun = Instant::now();
+        while receiver.received().len() < 2 {
+            assert!(begun.elapsed() < DELIVERED_MAX, "not delivered");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let seen = times(&receiver);
+        assert_eq!(
+            seen,
+            HashMap::from([("first".into(), 1), ("second".into(), 1)])
+        );
     });
 }
 
@@ -392,7 +458,10 @@ fn a_first_start_says_all_once_and_data_is_kept() {
         let begun = Instant::now();
         served.signal("TERM");
         assert_eq!(served.wait(Duration::from_secs(10)), Some(0));
-        println!("an idle process stops in {:?}", begun.elapsed());
+        let took = begun.elapsed();
+        println!("an idle process stops in {took:?}");
+        // Well below a second on a machine that does nothing else.
+        assert!(took < Duration::from_secs(5), "{took:?}");
 
         let begun = Instant::now();
         let served = Served::start(&data, &[]);

@@ -141,6 +141,15 @@ fn another_projects_things_are_not_there() {
         let meter = json!({ "name": "a", "event_type": "a", "aggregation": "count" });
         let meter = harness.new_meter(meter).await;
 
+        let since = json!({ "since": "2026-01-01T00:00:00Z" });
+        let recover = format!("/v1/endpoints/{endpoint}/recover");
+        let recovery = harness
+            .post(&recover, since)
+            .await
+            .expect(StatusCode::ACCEPTED);
+        let recovery = recovery["id"].as_str().unwrap();
+        harness.drain().await;
+
         let (_, stranger) = harness.new_project(&ALL_SCOPES).await;
         for (method, path, security) in operations() {
             if security.get("api_key").is_none() {
@@ -151,6 +160,7 @@ fn another_projects_things_are_not_there() {
                 p if p.starts_with("/v1/endpoints/") => p.replace("{id}", endpoint),
                 p if p.starts_with("/v1/deliveries/") => p.replace("{id}", delivery),
                 p if p.starts_with("/v1/meters/") => p.replace("{id}", &meter),
+                p if p.starts_with("/v1/recoveries/") => p.replace("{id}", recovery),
                 "/v1/deliveries" => format!("/v1/deliveries?endpoint_id={endpoint}"),
                 _ => continue,
             };
@@ -158,8 +168,15 @@ fn another_projects_things_are_not_there() {
                 true => format!("{path}?from=2026-01-01T00:00:00Z&window=month"),
                 false => path,
             };
+            let body = match path.rsplit('/').next().unwrap() {
+                "recover" | "replay-missing" => json!({ "since": "2026-01-01T00:00:00Z" }),
+                "retry" if path == "/v1/deliveries/retry" => json!({
+                    "since": "2026-01-01T00:00:00Z", "endpoint_id": endpoint, "state": "failed",
+                }),
+                _ => json!({}),
+            };
             let answer = harness
-                .request(method.clone(), &path, &stranger, json!({}))
+                .request(method.clone(), &path, &stranger, body)
                 .await;
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{method} {path}");
         }

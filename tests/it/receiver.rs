@@ -37,6 +37,8 @@ pub enum Reply {
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub struct Received {
+    pub method: http::Method,
+    pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -88,7 +90,6 @@ impl Receiver {
     }
 
     /// Answers what comes next by `script`, and then all with 200 again.
-    #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "of process.rs"))]
     pub fn script(&self, script: impl IntoIterator<Item = Reply>) {
         self.state.lock().unwrap().script = script.into_iter().collect();
     }
@@ -140,6 +141,8 @@ impl Receiver {
             .map_err(|_| "the request broke off")?
             .to_bytes();
         let received = Received {
+            method: parts.method,
+            path: parts.uri.path().to_owned(),
             headers: parts.headers,
             body,
         };

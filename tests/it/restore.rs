@@ -178,7 +178,7 @@ fn a_first_start_cut_short_leaves_nobody_without_a_key() {
         let config = Config::from_toml(&format!("data_dir = {data_dir:?}")).unwrap();
         let started = start::assemble(config).await.unwrap();
         let app = started.app.clone();
-        start::migrate(&app).await.unwrap();
+        start::migrate(&app.postgres, &app.dynamo).await.unwrap();
         let now = app::now();
         let project = Project {
             id: ProjectId::new(now.as_millisecond(), app.random()),

@@ -29,10 +29,10 @@ use crate::telemetry::spans;
 const SOON: Duration = Duration::from_secs(1);
 
 /// Two queues and one for parked messages.
-struct Queues {
-    client: aws_sdk_sqs::Client,
+pub struct Queues {
+    pub client: aws_sdk_sqs::Client,
     builder: Builder,
-    options: SqsOptions,
+    pub options: SqsOptions,
 }
 
 fn builder(url: &str) -> Builder {
@@ -57,11 +57,7 @@ impl Queues {
         };
         let builder = builder(&url);
         let client = aws_sdk_sqs::Client::from_conf(builder.clone().build());
-        let make = async |kind: &str| {
-            let name = format!("test-{kind}-{:032x}", rand());
-            let made = client.create_queue().queue_name(name).send().await;
-            made.unwrap().queue_url.unwrap()
-        };
+        let make = async |kind: &str| made(&client, kind).await;
         let options = SqsOptions {
             fan_out_url: make("fan-out").await,
             deliver_url: make("deliver").await,
@@ -78,11 +74,18 @@ impl Queues {
         })
     }
 
-    fn sqs(&self) -> Sqs {
+    /// And one that AWS sources send to.
+    pub async fn with_ingest() -> Option<Self> {
+        let mut queues = Self::new().await?;
+        queues.options.ingest_url = made(&queues.client, "ingest").await;
+        Some(queues)
+    }
+
+    pub fn sqs(&self) -> Sqs {
         Sqs::new(self.builder.clone(), self.options.clone())
     }
 
-    fn queue(&self) -> Queue {
+    pub fn queue(&self) -> Queue {
         Queue::Sqs(self.sqs())
     }
 
@@ -95,14 +98,24 @@ impl Queues {
     }
 
     /// Messages there are, hidden and delayed ones too.
-    async fn messages(&self, url: &str) -> usize {
+    pub async fn messages(&self, url: &str) -> usize {
         let counts = [
             QueueAttributeName::ApproximateNumberOfMessages,
             QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
             QueueAttributeName::ApproximateNumberOfMessagesDelayed,
         ];
+        self.count(url, counts.into()).await
+    }
+
+    /// Messages in somebody's hand.
+    pub async fn hidden(&self, url: &str) -> usize {
+        let count = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+        self.count(url, vec![count]).await
+    }
+
+    async fn count(&self, url: &str, counts: Vec<QueueAttributeName>) -> usize {
         let asked = self.client.get_queue_attributes().queue_url(url);
-        let asked = asked.set_attribute_names(Some(counts.into()));
+        let asked = asked.set_attribute_names(Some(counts));
         let found = asked.send().await.unwrap().attributes.unwrap();
         found
             .values()
@@ -115,7 +128,7 @@ impl Queues {
             && self.messages(self.url(Name::Deliver)).await == 0
     }
 
-    async fn send_raw(&self, name: Name, body: &str) {
+    pub async fn send_raw(&self, name: Name, body: &str) {
         let send = self.client.send_message().queue_url(self.url(name));
         send.message_body(body).send().await.unwrap();
     }
@@ -126,6 +139,12 @@ impl Queues {
             purge.send().await.unwrap();
         }
     }
+}
+
+async fn made(client: &aws_sdk_sqs::Client, kind: &str) -> String {
+    let name = format!("test-{kind}-{:032x}", rand());
+    let made = client.create_queue().queue_name(name).send().await;
+    made.unwrap().queue_url.unwrap()
 }
 
 fn rand() -> u128 {
@@ -145,7 +164,7 @@ fn config() -> Config {
 }
 
 /// Waits for what the workers bring about.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !holds().await {
         assert!(begun.elapsed() < Duration::from_secs(30), "never: {what}");
@@ -249,6 +268,38 @@ fn a_trace_goes_on_through_both_queues() {
             let up = spans.iter().find(|up| up.span_id == span.parent_span_id);
             assert_eq!(up.map(|up| up.name.as_str()), Some(above));
         }
+    });
+}
+
+#[test]
+fn a_recovery_goes_through_the_queue_page_by_page() {
+    run(async {
+        let Some(queues) = Queues::new().await else {
+            return;
+        };
+        let mut config = config();
+        config.delivery.retry_schedule = vec![Duration::ZERO];
+        config.recovery.per_second_max = 2;
+        let harness = Harness::with_queue(config, queues.queue()).await;
+        let receiver = Receiver::start(vec![Reply::Status(500); 5]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        for _ in 0..5 {
+            harness.publish("a").await;
+        }
+        harness.drain().await;
+        let path = format!("/v1/endpoints/{}/recover", endpoint["id"].as_str().unwrap());
+        let body = json!({ "since": "2020-01-01T00:00:00Z" });
+        let recovery = harness.post(&path, body).await.expect(StatusCode::ACCEPTED);
+        let path = format!("/v1/recoveries/{}", recovery["id"].as_str().unwrap());
+        let begun = Instant::now();
+        work(&harness, "the recovery is done", async || {
+            let shown = harness.get(&path).await.expect(StatusCode::OK);
+            shown["state"] == "done" && receiver.received().len() == 10
+        })
+        .await;
+        assert!(begun.elapsed() > 2 * SOON, "no faster than two a second");
+        assert_eq!(harness.get(&path).await.json["resent"], 5);
+        until("the queues are empty", async || queues.is_empty().await).await;
     });
 }
 

@@ -1,6 +1,9 @@
-//! The stores tests stand on: those of this process, or real ones at
+//! The stores tests stand on. Those of this process; or, where a Docker engine is
+//! there, PostgreSQL and DynamoDB Local in containers, unless
+//! `MILLRACE_TEST_STORES` is `embedded`; or those of
 //! `MILLRACE_TEST_DATABASE_URL` (any database of a PostgreSQL server whose user
-//! may create others) and `MILLRACE_TEST_DYNAMODB_URL` (DynamoDB's API, with any
+//! may create others; with TLS, by an authority of the PEM file
+//! `MILLRACE_TEST_DATABASE_CA_FILE`, unless it says `sslmode=disable`) and `MILLRACE_TEST_DYNAMODB_URL` (DynamoDB's API, with any
 //! credentials).
 //!
 //! PostgreSQL is slow to start, so it is shared and projects keep tests apart.
@@ -14,10 +17,14 @@ use millrace::store::dynamo::Dynamo;
 use millrace::store::postgres::{Options, Postgres};
 use url::Url;
 
+use crate::docker::{self, Containers};
+
 /// What a run's databases are called, before the seconds since 1970.
 const DATABASE_PREFIX: &str = "millrace_test_";
 /// How old another run's database is before that run is presumed dead.
 const STALE_S: i64 = 3600;
+/// How long a server may take to answer.
+const START_MAX: Duration = Duration::from_secs(20);
 
 static POSTGRES: tokio::sync::OnceCell<Shared> = tokio::sync::OnceCell::const_new();
 
@@ -35,11 +42,26 @@ fn set(name: &str) -> Option<String> {
 }
 
 fn database_url() -> Option<String> {
-    set("MILLRACE_TEST_DATABASE_URL")
+    let given = set("MILLRACE_TEST_DATABASE_URL");
+    given.or_else(|| Some(containers()?.database_url.clone()))
 }
 
 fn dynamodb_url() -> Option<String> {
-    set("MILLRACE_TEST_DYNAMODB_URL")
+    let given = set("MILLRACE_TEST_DYNAMODB_URL");
+    given.or_else(|| Some(containers()?.dynamodb_url.clone()))
+}
+
+/// Both stores in containers, unless any is chosen.
+fn containers() -> Option<&'static Containers> {
+    let chosen = [
+        "MILLRACE_TEST_DATABASE_URL",
+        "MILLRACE_TEST_DYNAMODB_URL",
+        "MILLRACE_TEST_STORES",
+    ];
+    match chosen.iter().any(|name| set(name).is_some()) {
+        true => None,
+        false => docker::containers(),
+    }
 }
 
 /// What there is to set before tests can run, if anything.
@@ -70,7 +92,7 @@ pub fn postgres(url: &str, pool_size: usize) -> Postgres {
     Postgres::new(&Options {
         url: url.to_owned().into(),
         login: None,
-        ca_file: None,
+        ca_file: set("MILLRACE_TEST_DATABASE_CA_FILE").map(Into::into),
         pool_size,
         connect_timeout: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(10),
@@ -98,7 +120,7 @@ async fn embedded_postgres() -> Shared {
 /// ends, for no code runs then; the next run drops it.
 async fn server(url: &str) -> Shared {
     let admin = postgres(url, 1);
-    let client = admin.get().await.unwrap();
+    let client = answering(&admin).await;
     let now_s = millrace::app::now().as_second();
     let listed = "select datname::text from pg_database where datname like $1";
     let pattern = format!("{DATABASE_PREFIX}%");
@@ -124,6 +146,18 @@ async fn server(url: &str) -> Shared {
         postgres: postgres(own.as_str(), 8),
         #[cfg(feature = "embedded")]
         _server: None,
+    }
+}
+
+/// A connection, once the server has started; in a container it takes a while.
+async fn answering(admin: &Postgres) -> deadpool_postgres::Object {
+    let begun = std::time::Instant::now();
+    loop {
+        match admin.get().await {
+            Ok(client) => return client,
+            Err(error) if begun.elapsed() > START_MAX => panic!("{error:?}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-"""template.yaml against what the code says of its table."""
+"""template.yaml against what the code says of its table and of the build."""
 import json
 import pathlib
+import tomllib
 
 from samcli.yamlhelper import yaml_parse
 
@@ -36,6 +37,26 @@ def main():
     types = {key["name"]: key["type"] for part in parts for key in part}
     assert {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]} == types
     print("ok   template.yaml has the table of src/store/table.json")
+    build(template)
+
+
+def build(template):
+    """`sam build` knows --release alone, and has to make `dist` of it."""
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    dist, build = manifest["profile"]["dist"], manifest["package"]["metadata"]["lambda"]["build"]
+    assert dist.pop("inherits") == "release"
+    given = tomllib.loads("\n".join(build["config"]))["profile"]["release"]
+    assert given == dist, (given, dist)
+    # Or cargo-lambda's own settings would come after these.
+    assert build["disable_optimizations"] and build["no_default_features"], build
+    # Which SAM would leave out without a word.
+    assert set(template["Resources"]["Function"]["Metadata"]["BuildProperties"]) == {"Binary"}
+    print("ok   sam build builds the profile dist")
+    variables = template["Resources"]["Function"]["Properties"]["Environment"]["Variables"]
+    shown = (ROOT / "docs/deploy.md").read_text().split("```json\n")[1].split("```")[0]
+    unknown = set(json.loads(shown)["Function"]) - set(variables)
+    assert not unknown, f"`sam local` does not set what template.yaml does not name: {unknown}"
+    print("ok   docs/deploy.md sets what template.yaml names")
 
 
 main()

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::jobs::{self, ingest};
 use crate::model::ingest::Notification;
 use crate::model::job::{Envelope, Job};
+use crate::queue::sqs::arn;
 
 /// Lambda's partial batch response: SQS keeps what it names and deletes the rest.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -60,7 +61,7 @@ fn failed(message: &Message<'_>, error: &Error) {
 /// comes from another is a message of somebody's, whatever it looks like.
 async fn one(app: &App, message: &Message<'_>) -> Result<()> {
     let sqs = &app.config.sqs;
-    let is = |url: &str| !url.is_empty() && url.rsplit('/').next() == Some(message.queue());
+    let is = |url: &str| !url.is_empty() && arn(url, app.config.region()) == message.queue_arn;
     if is(&sqs.fan_out_url) || is(&sqs.deliver_url) {
         return job(app, message).await;
     }
@@ -90,7 +91,7 @@ async fn job(app: &App, message: &Message<'_>) -> Result<()> {
         }
     };
     let handler = match job {
-        Job::FanOut { .. } => Handler::FanOut,
+        Job::FanOut { .. } | Job::Recover { .. } => Handler::FanOut,
         Job::Deliver { .. } | Job::Disable { .. } => Handler::Deliver,
     };
     need(app, handler).inspect_err(|error| failed(message, error))?;

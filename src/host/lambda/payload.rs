@@ -206,7 +206,7 @@ impl Message<'_> {
         Timestamp::from_millisecond(ms).ok()
     }
 
-    /// The queue's name, which its URL ends with too.
+    /// The queue's name, for logs.
     pub fn queue(&self) -> &str {
         self.queue_arn.rsplit(':').next().unwrap_or_default()
     }

@@ -25,6 +25,7 @@ fn options() -> ServeOptions {
         idle_timeout: Duration::from_secs(20),
         connections_max: 8,
         drain_timeout: Duration::from_secs(20),
+        drain_grace: Duration::ZERO,
     }
 }
 
@@ -110,6 +111,52 @@ async fn a_drain_finishes_what_is_under_way_and_closes_what_is_idle() {
         "{answer}"
     );
     assert_eq!(server.report.await.unwrap().aborted, 0);
+}
+
+#[tokio::test]
+async fn in_the_grace_of_a_drain_requests_are_taken_one_a_connection() {
+    let drain_grace = Duration::from_millis(600);
+    let server = start(ServeOptions {
+        drain_grace,
+        ..options()
+    })
+    .await;
+    let mut known = connect(&server).await;
+    known.write_all(GET).await.unwrap();
+    read_to(&mut known, "hello").await;
+    let mut idle = connect(&server).await;
+    idle.write_all(GET).await.unwrap();
+    read_to(&mut idle, "hello").await;
+    server.shutdown.cancel();
+    let mut new = connect(&server).await;
+    for stream in [&mut known, &mut new] {
+        stream.write_all(GET).await.unwrap();
+        let answer = rest(stream).await;
+        assert!(
+            answer.contains("connection: close") && answer.ends_with("hello"),
+            "{answer}"
+        );
+    }
+    let report = server.report.await.unwrap();
+    assert!(
+        report.aborted == 0 && report.took >= drain_grace,
+        "{report:?}"
+    );
+    assert_eq!(rest(&mut idle).await, "");
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_drain_nobody_is_connected_to_has_no_grace() {
+    let drain_grace = Duration::from_secs(20);
+    let server = start(ServeOptions {
+        drain_grace,
+        ..options()
+    })
+    .await;
+    server.shutdown.cancel();
+    let report = server.report.await.unwrap();
+    assert!(report.took < Duration::from_secs(5), "{report:?}");
 }
 
 #[tokio::test]

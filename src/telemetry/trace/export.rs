@@ -1,17 +1,14 @@
 //! Sending spans off: OTLP over HTTP, as protobuf, signed for X-Ray.
 //!
-//! Owns the connection to the collector and the credentials that sign for it;
-//! both come into being with the first batch. It must not be waited for by
+//! Owns the connection to the collector, which comes into being with the first
+//! batch. It must not be waited for by
 //! anything but a flush.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
+#[cfg(test)]
+use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request};
@@ -21,20 +18,17 @@ use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_sc
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SpanData;
 use prost::Message;
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use url::Url;
 
 use crate::config::{Config, TracesChoice};
 use crate::sender::{Sender, SenderConfig};
-use crate::store::connect;
+use crate::store::signing::{Service, Signer};
 
 /// For an export, all in all: on Lambda an invocation waits for it.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a collector that failed is left alone.
 const REST: Duration = Duration::from_secs(10);
-/// How long before they expire credentials are asked for anew.
-const CREDENTIALS_MARGIN: Duration = Duration::from_mins(5);
 /// Bytes of a refusal that are logged.
 const ANSWER_KEPT_BYTES: usize = 300;
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
@@ -43,8 +37,7 @@ const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf")
 pub struct Exporter {
     config: Box<Config>,
     sender: Sender,
-    provider: OnceCell<SharedCredentialsProvider>,
-    credentials: Mutex<Option<Credentials>>,
+    signer: Signer,
     /// Until when it stays away, after a failure.
     resting: Mutex<Option<Instant>>,
 }
@@ -72,8 +65,7 @@ impl Exporter {
                 user_agent: HeaderValue::from_static("millrace"),
                 idle_per_host_max: 1,
             }),
-            provider: OnceCell::new(),
-            credentials: Mutex::default(),
+            signer: Signer::new(config),
             resting: Mutex::default(),
         }
     }
@@ -82,7 +74,7 @@ impl Exporter {
     #[cfg(test)]
     pub fn with_credentials(config: &Config, provider: SharedCredentialsProvider) -> Self {
         Self {
-            provider: OnceCell::new_with(Some(provider)),
+            signer: Signer::with_credentials(config, provider),
             ..Self::new(config)
         }
     }
@@ -151,68 +143,9 @@ impl Exporter {
             .header(CONTENT_TYPE, PROTOBUF)
             .body(())?;
         if self.config.telemetry.traces == TracesChoice::Xray {
-            let credentials = self.credentials().await?;
-            self.sign(&mut request, body, credentials)?;
+            self.signer.sign(Service::Xray, &mut request, body).await?;
         }
         Ok(request.into_parts().0.headers)
-    }
-
-    /// Adds Signature Version 4 for the service `xray`.
-    fn sign(
-        &self,
-        request: &mut Request<()>,
-        body: &[u8],
-        credentials: Credentials,
-    ) -> anyhow::Result<()> {
-        let identity = credentials.into();
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(self.config.region())
-            .name("xray")
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()?
-            .into();
-        let uri = request.uri().to_string();
-        let headers = request
-            .headers()
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-        let body = SignableBody::Bytes(body);
-        let signable = SignableRequest::new("POST", uri, headers, body)?;
-        let (instructions, _) = sign(signable, &parameters)?.into_parts();
-        instructions.apply_to_request_http1x(request);
-        Ok(())
-    }
-
-    /// The role's credentials, kept until shortly before they expire.
-    async fn credentials(&self) -> anyhow::Result<Credentials> {
-        let kept = || {
-            self.credentials
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        let soon = SystemTime::now() + CREDENTIALS_MARGIN;
-        if let Some(credentials) = &*kept()
-            && credentials.expiry().is_none_or(|expiry| soon < expiry)
-        {
-            return Ok(credentials.clone());
-        }
-        let provider = self
-            .provider
-            .get_or_try_init(async || {
-                let http = connect::http_client(connect::file(&self.config.aws.ca_file))?;
-                let aws = connect::aws(&self.config, http).await;
-                match aws.credentials_provider() {
-                    Some(provider) => Ok(provider),
-                    None => bail!("there is no source of AWS credentials"),
-                }
-            })
-            .await?;
-        let found = provider.provide_credentials().await;
-        let credentials = found.context("AWS credentials")?;
-        *kept() = Some(credentials.clone());
-        Ok(credentials)
     }
 }
 

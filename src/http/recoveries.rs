@@ -1,0 +1,352 @@
+//! Recoveries: sending again, in bulk, what failed or never went.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::auth::{Allowed, EventsRead, EventsWrite};
+use super::deliveries::find_target;
+use super::extract::{Json, Path, Query};
+use super::page::{self, Page};
+use super::problem::Problems;
+use crate::app::{self, App};
+use crate::error::{Error, Result};
+use crate::model::delivery::State as DeliveryState;
+use crate::model::id::{EndpointId, ProjectId, RecoveryId};
+use crate::model::job::Job;
+use crate::model::recovery::{self as model, Kind, State as RecoveryState};
+use crate::model::time::Time;
+use crate::store::timeline::Range;
+use crate::store::{events, keys, recoveries};
+
+/// Recoveries of a project that may run at once.
+const RUNNING_MAX: usize = 10;
+
+/// A job that goes through what is kept, page by page, and sends it again.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Recovery {
+    /// Its id.
+    pub id: RecoveryId,
+    /// What it does. An `archive` is begun by Millrace itself.
+    #[schema(value_type = Kind)]
+    pub kind: Kind,
+    /// Where it stands.
+    #[schema(value_type = RecoveryState)]
+    pub state: RecoveryState,
+    /// Where it sends to; null for an archive.
+    #[schema(required)]
+    pub endpoint_id: Option<EndpointId>,
+    /// The state of the deliveries it resends, if it resends any.
+    #[schema(required, value_type = Option<DeliveryState>)]
+    pub delivery_state: Option<DeliveryState>,
+    /// Only events of this type.
+    #[serde(rename = "type")]
+    #[schema(required)]
+    pub event_type: Option<String>,
+    /// Only events of this tenant.
+    #[schema(required)]
+    pub tenant: Option<String>,
+    /// It goes through what was created at or after this time,
+    pub since: Time,
+    /// and before this, the newest first.
+    pub until: Time,
+    /// Rows gone through so far.
+    pub examined: u64,
+    /// Deliveries begun so far, or events archived.
+    pub resent: u64,
+    /// Why it failed, if it did.
+    #[schema(required)]
+    pub error: Option<String>,
+    /// When it was asked for.
+    pub created_at: Time,
+    /// When it last went on.
+    pub updated_at: Time,
+}
+
+impl From<model::Recovery> for Recovery {
+    fn from(row: model::Recovery) -> Self {
+        Self {
+            id: row.id,
+            kind: row.kind,
+            state: row.state,
+            endpoint_id: row.endpoint,
+            delivery_state: row.deliveries,
+            event_type: row.event_type,
+            tenant: row.tenant,
+            since: row.since.into(),
+            until: row.until.into(),
+            examined: row.examined,
+            resent: row.resent,
+            error: row.error,
+            created_at: row.created.into(),
+            updated_at: row.updated.into(),
+        }
+    }
+}
+
+/// A part of the past.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Period {
+    /// From this time on.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// Before this time; absent, up to now.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+}
+
+/// Resend what failed at an endpoint since a time.
+///
+/// Its failed deliveries that were created in that time begin a new round of
+/// attempts with the same `webhook-id`, the newest first and no more than
+/// `recovery.per_second_max` of them a second. Follow it with
+/// `GET /v1/recoveries/{id}`.
+#[utoipa::path(post, path = "/v1/endpoints/{id}/recover", tag = "recoveries",
+    params(("id" = String, Path, description = "ep_…")),
+    request_body = Period,
+    responses((status = 202, body = Recovery), Problems),
+    security(("api_key" = ["events:write"])))]
+pub async fn recover(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsWrite>,
+    Path(id): Path<EndpointId>,
+    Json(period): Json<Period>,
+) -> Result<(StatusCode, Json<Recovery>)> {
+    let mut new = new(&app, caller.project, Kind::Recover, id, &period)?;
+    new.deliveries = Some(DeliveryState::Failed);
+    start(&app, new).await
+}
+
+/// Send an endpoint the events that match its filter now and never went to it.
+///
+/// For an endpoint that is new, or whose filter was too narrow. Events received
+/// in that time get a delivery, the newest first and no more than
+/// `recovery.per_second_max` of them a second; those that have one, whatever
+/// became of it, are left alone.
+#[utoipa::path(post, path = "/v1/endpoints/{id}/replay-missing", tag = "recoveries",
+    params(("id" = String, Path, description = "ep_…")),
+    request_body = Period,
+    responses((status = 202, body = Recovery), Problems),
+    security(("api_key" = ["events:write"])))]
+pub async fn replay_missing(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsWrite>,
+    Path(id): Path<EndpointId>,
+    Json(period): Json<Period>,
+) -> Result<(StatusCode, Json<Recovery>)> {
+    let new = new(&app, caller.project, Kind::ReplayMissing, id, &period)?;
+    start(&app, new).await
+}
+
+/// A final state that a person may lead out of.
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// The schedule was exhausted, or the endpoint gone.
+    Failed,
+    /// It was ended before.
+    Canceled,
+}
+
+/// Which deliveries are attempted again.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Those to this endpoint,
+    endpoint_id: EndpointId,
+    /// in this state,
+    state: Ended,
+    /// created at or after this time
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+    /// and before this; absent, up to now.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+    /// Only of events of exactly this type.
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    /// Only of events of exactly this tenant.
+    tenant: Option<String>,
+}
+
+/// Attempt many deliveries again.
+///
+/// As retrying each of them, no more than `recovery.per_second_max` a second.
+#[utoipa::path(post, path = "/v1/deliveries/retry", tag = "recoveries",
+    request_body = Retry,
+    responses((status = 202, body = Recovery), Problems),
+    security(("api_key" = ["events:write"])))]
+pub async fn retry(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsWrite>,
+    Json(retry): Json<Retry>,
+) -> Result<(StatusCode, Json<Recovery>)> {
+    let period = Period {
+        since: retry.since,
+        until: retry.until,
+    };
+    let mut new = new(
+        &app,
+        caller.project,
+        Kind::Retry,
+        retry.endpoint_id,
+        &period,
+    )?;
+    new.deliveries = Some(match retry.state {
+        Ended::Failed => DeliveryState::Failed,
+        Ended::Canceled => DeliveryState::Canceled,
+    });
+    (new.event_type, new.tenant) = (retry.event_type, retry.tenant);
+    start(&app, new).await
+}
+
+fn new(
+    app: &App,
+    project: ProjectId,
+    kind: Kind,
+    endpoint: EndpointId,
+    period: &Period,
+) -> Result<model::Recovery> {
+    let now = app::now();
+    let until = period.until.unwrap_or(now);
+    if period.since >= until {
+        let expected = match period.until {
+            Some(_) => "expected a time before until",
+            None => "expected a time in the past",
+        };
+        return Err(Error::invalid("since", expected));
+    }
+    Ok(model::Recovery {
+        id: RecoveryId::new(now.as_millisecond(), app.random()),
+        project,
+        kind,
+        endpoint: Some(endpoint),
+        deliveries: None,
+        event_type: None,
+        tenant: None,
+        since: period.since,
+        until,
+        state: RecoveryState::Running,
+        page: 0,
+        cursor: None,
+        examined: 0,
+        resent: 0,
+        error: None,
+        created: now,
+        updated: now,
+    })
+}
+
+/// Keeps a new recovery, which is durable then, and enqueues its first page.
+async fn start(app: &App, new: model::Recovery) -> Result<(StatusCode, Json<Recovery>)> {
+    if let Some(endpoint) = &new.endpoint {
+        find_target(app, &new.project, endpoint).await?;
+    }
+    refuse_too_many(app, &new.project).await?;
+    let now = new.created;
+    let due = app.queue.due(now, Duration::ZERO);
+    let expires = events::expiry(now, app.config.retention_days);
+    recoveries::put_new(&app.dynamo, &new, due, expires).await?;
+    let job = Job::Recover {
+        recovery: new.id.clone(),
+        page: 0,
+    };
+    app.queue.send(vec![job], Duration::ZERO).await;
+    Ok((StatusCode::ACCEPTED, Json(new.into())))
+}
+
+/// Refuses one more while many run, of those last asked for.
+async fn refuse_too_many(app: &App, project: &ProjectId) -> Result<()> {
+    let latest = Range {
+        since: None,
+        until: None,
+        after: None,
+        limit: page::LIMIT_MAX,
+    };
+    let (rows, _) = recoveries::list(&app.dynamo, project, &latest).await?;
+    let asked_for =
+        |row: &&model::Recovery| row.state == RecoveryState::Running && row.kind != Kind::Archive;
+    match rows.iter().filter(asked_for).count() {
+        RUNNING_MAX.. => Err(Error::Conflict(
+            format!("{RUNNING_MAX} recoveries are running: cancel one or wait for it").into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Which recoveries are listed.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListRecoveries {
+    /// Rows in a page.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List recoveries, the newest first.
+#[utoipa::path(get, path = "/v1/recoveries", tag = "recoveries", params(ListRecoveries),
+    responses((status = 200, body = Page<Recovery>), Problems),
+    security(("api_key" = ["events:read"])))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsRead>,
+    Query(query): Query<ListRecoveries>,
+) -> Result<Json<Page<Recovery>>> {
+    let is_ours = |after: &str| keys::recovery_of_timeline_sort(after).is_some();
+    let cursor = query.cursor.as_deref();
+    let range = page::range_of(None, None, query.limit, cursor, is_ours)?;
+    let (rows, next) = recoveries::list(&app.dynamo, &caller.project, &range).await?;
+    let rows = rows.into_iter().map(Recovery::from).collect();
+    Ok(Json(Page::new(rows, next)))
+}
+
+/// Look at one recovery and how far it is.
+#[utoipa::path(get, path = "/v1/recoveries/{id}", tag = "recoveries",
+    params(("id" = String, Path, description = "rec_…")),
+    responses((status = 200, body = Recovery), Problems),
+    security(("api_key" = ["events:read"])))]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsRead>,
+    Path(id): Path<RecoveryId>,
+) -> Result<Json<Recovery>> {
+    Ok(Json(find(&app, &caller.project, &id).await?.into()))
+}
+
+async fn find(app: &App, project: &ProjectId, id: &RecoveryId) -> Result<model::Recovery> {
+    let recovery = recoveries::get(&app.dynamo, id).await?;
+    let own = recovery.filter(|recovery| recovery.project == *project);
+    own.ok_or_else(|| Error::not_found("recovery", id))
+}
+
+/// Cancel a recovery before its next page.
+///
+/// What it has begun goes on; a page under way is finished, and begun deliveries
+/// are attempted. An archive cannot be canceled: its events would be lost.
+#[utoipa::path(post, path = "/v1/recoveries/{id}/cancel", tag = "recoveries",
+    params(("id" = String, Path, description = "rec_…")),
+    responses((status = 200, body = Recovery), Problems),
+    security(("api_key" = ["events:write"])))]
+pub async fn cancel(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsWrite>,
+    Path(id): Path<RecoveryId>,
+) -> Result<Json<Recovery>> {
+    let found = find(&app, &caller.project, &id).await?;
+    if found.kind == Kind::Archive {
+        let detail = "an archive cannot be canceled: its events would be lost";
+        return Err(Error::Conflict(detail.into()));
+    }
+    match recoveries::cancel(&app.dynamo, &id, app::now()).await? {
+        Some(recovery) => Ok(Json(recovery.into())),
+        None => Err(Error::Conflict("the recovery does not run any more".into())),
+    }
+}

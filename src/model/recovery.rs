@@ -1,0 +1,243 @@
+//! A recovery: a job that goes through part of what is kept, page by page, and
+//! sends it again or archives it.
+//!
+//! ```text
+//!             last page              ┌──────────┐
+//!           ┌───────────────────────▶│   done   │
+//! ┌─────────┐  a person cancels it   ├──────────┤
+//! │ running │───────────────────────▶│ canceled │
+//! └─────────┘  its endpoint is gone  ├──────────┤
+//!           └───────────────────────▶│  failed  │
+//!                                    └──────────┘
+//! ```
+//!
+//! While running it has a due time; no other state has one, and none is left.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::delivery;
+use super::id::{EndpointId, ProjectId, RecoveryId};
+
+/// What a recovery does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = RecoveryKind)]
+pub enum Kind {
+    /// Resends what failed at one endpoint.
+    Recover,
+    /// Sends one endpoint the events that match its filter now and never went.
+    ReplayMissing,
+    /// Resends an endpoint's deliveries in one state.
+    Retry,
+    /// Writes a project's events of one day to the archive.
+    Archive,
+}
+
+/// Where a recovery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = RecoveryState)]
+pub enum State {
+    /// A page is due now or later.
+    Running,
+    /// It has gone through all of it.
+    Done,
+    /// A person ended it.
+    Canceled,
+    /// It cannot go on.
+    Failed,
+}
+
+macro_rules! names {
+    ($name:ident { $($variant:ident = $text:literal),* }) => {
+        impl $name {
+            /// The name in JSON and in the store.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = Unknown;
+
+            fn from_str(text: &str) -> Result<Self, Unknown> {
+                match text { $($text => Ok(Self::$variant),)* _ => Err(Unknown) }
+            }
+        }
+    };
+}
+names!(Kind { Recover = "recover", ReplayMissing = "replay_missing", Retry = "retry", Archive = "archive" });
+names!(State { Running = "running", Done = "done", Canceled = "canceled", Failed = "failed" });
+
+/// Not the name of a [`Kind`] or [`State`].
+#[derive(Debug, thiserror::Error)]
+#[error("expected the name of a kind or state of recoveries")]
+pub struct Unknown;
+
+/// A recovery, as it is kept.
+#[derive(Debug, Clone)]
+pub struct Recovery {
+    /// Its id.
+    pub id: RecoveryId,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// What it does.
+    pub kind: Kind,
+    /// Where it sends to; none for an archive.
+    pub endpoint: Option<EndpointId>,
+    /// The deliveries it resends are in this state.
+    pub deliveries: Option<delivery::State>,
+    /// Only events of this type.
+    pub event_type: Option<String>,
+    /// Only events of this tenant.
+    pub tenant: Option<String>,
+    /// It goes through what came at or after this,
+    pub since: Timestamp,
+    /// and before this, the newest first.
+    pub until: Timestamp,
+    /// Where it stands.
+    pub state: State,
+    /// Pages done: also which page a queued message is about.
+    pub page: u32,
+    /// What the last page ended at.
+    pub cursor: Option<String>,
+    /// Rows gone through.
+    pub examined: u64,
+    /// Deliveries begun, or events archived.
+    pub resent: u64,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it was asked for: also the name of its replay of a delivery.
+    pub created: Timestamp,
+    /// When it last went on.
+    pub updated: Timestamp,
+}
+
+/// The largest page: deliveries begun in one run.
+const PAGE_MAX: u32 = 100;
+
+/// Deliveries begun in one run when `per_second_max` may be begun in a second.
+pub fn page_size(per_second_max: u32) -> usize {
+    per_second_max.clamp(1, PAGE_MAX) as usize
+}
+
+/// How long the next page waits after one that began `begun` deliveries.
+pub fn pause(begun: usize, per_second_max: u32) -> Duration {
+    Duration::from_millis((begun as u64 * 1000).div_ceil(u64::from(per_second_max.max(1))))
+}
+
+/// A day in UTC, as days since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day(i64);
+
+const DAY_S: i64 = 86_400;
+
+impl Day {
+    /// The day that `at` lies in.
+    pub fn of(at: Timestamp) -> Self {
+        Self(at.as_second().div_euclid(DAY_S))
+    }
+
+    /// Its first moment.
+    pub fn start(self) -> Timestamp {
+        Timestamp::from_second(self.0 * DAY_S).expect("a day of a timestamp begins at one")
+    }
+
+    /// The first moment of the next.
+    pub fn end(self) -> Timestamp {
+        let end = self
+            .start()
+            .saturating_add(SignedDuration::from_secs(DAY_S));
+        end.unwrap_or(Timestamp::MAX)
+    }
+
+    /// The days to archive at `now`, the oldest first: all that is about to expire
+    /// and still there as a whole, and was over a day ago, so that nothing of it is
+    /// still on its way. None while `retention_days` is below 3.
+    pub fn expiring(now: Timestamp, retention_days: u32) -> Vec<Self> {
+        let (today, kept) = (Self::of(now).0, i64::from(retention_days));
+        let days = [kept - 1, kept - 2].into_iter().filter(|age| *age >= 2);
+        days.map(|age| Self(today - age)).collect()
+    }
+}
+
+/// As `2026-01-31`.
+impl std::fmt::Display for Day {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // RFC 3339 begins with the date.
+        f.write_str(&self.start().to_string()[..10])
+    }
+}
+
+/// Where part `part`, from 1, of a project's day lies in the archive.
+pub fn archive_key(prefix: &str, project: &ProjectId, day: Day, part: u32) -> String {
+    let prefix = prefix.trim_matches('/');
+    let slash = if prefix.is_empty() { "" } else { "/" };
+    format!("{prefix}{slash}project={project}/day={day}/part-{part:05}.jsonl.gz")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for kind in [
+            Kind::Recover,
+            Kind::ReplayMissing,
+            Kind::Retry,
+            Kind::Archive,
+        ] {
+            assert_eq!(kind.as_str().parse::<Kind>().unwrap(), kind);
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+        for state in [State::Running, State::Done, State::Canceled, State::Failed] {
+            assert_eq!(state.as_str().parse::<State>().unwrap(), state);
+        }
+        assert!("gone".parse::<State>().is_err());
+    }
+
+    #[test]
+    fn no_more_than_the_rate_is_begun_in_a_second() {
+        for rate in [1, 3, 50, 100, 1000] {
+            let page = page_size(rate);
+            assert!(page <= 100 && page <= rate as usize);
+            let begun = page as f64 / pause(page, rate).as_secs_f64();
+            assert!(begun <= f64::from(rate), "{begun} a second at {rate}");
+        }
+        assert_eq!(pause(0, 50), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_day_is_archived_while_all_of_it_is_there() {
+        let now: Timestamp = "2026-03-10T12:00:00Z".parse().unwrap();
+        let days = Day::expiring(now, 30);
+        assert_eq!(
+            days.iter().map(Day::to_string).collect::<Vec<_>>(),
+            ["2026-02-09", "2026-02-10"]
+        );
+        for day in days {
+            let kept = SignedDuration::from_hours(30 * 24);
+            let over = now - SignedDuration::from_hours(24);
+            assert!(day.end() <= over && day.start() + kept > now);
+            assert_eq!(Day::of(day.end()).start(), day.end());
+        }
+        assert_eq!(Day::expiring(now, 4).len(), 2);
+        assert_eq!(Day::expiring(now, 3).len(), 1);
+        assert!(Day::expiring(now, 2).is_empty());
+    }
+
+    #[test]
+    fn a_part_is_named_by_project_day_and_number() {
+        let project = ProjectId::new(0, [0; 10]);
+        let day = Day::of("2026-03-10T12:00:00Z".parse().unwrap());
+        insta::assert_snapshot!(
+            archive_key("/events/", &project, day, 1),
+            @"events/project=prj_00000000000000000000000000/day=2026-03-10/part-00001.jsonl.gz"
+        );
+        assert!(archive_key("", &project, day, 1).starts_with("project="));
+    }
+}

@@ -1,0 +1,171 @@
+//! Lists of deliveries: an endpoint's timeline, or the index of one state.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::{State, StoredDelivery, id_of};
+use crate::error::Result;
+use crate::model::id::{DeliveryId, EndpointId, EventId};
+use crate::store::dynamo::{Dynamo, Item, Read, keys_of};
+use crate::store::keys::{self, Listing};
+use crate::store::timeline::{self, Range, Source};
+
+/// What a list of deliveries is narrowed to.
+#[derive(Debug)]
+pub struct DeliveryFilter<'a> {
+    /// Those to this endpoint.
+    pub endpoint: &'a EndpointId,
+    /// In exactly this state.
+    pub state: Option<State>,
+    /// Of exactly this tenant's events.
+    pub tenant: Option<&'a str>,
+    /// A pending delivery that is not late yet was created after this.
+    pub fresh: Timestamp,
+}
+
+impl DeliveryFilter<'_> {
+    /// The partitions to read.
+    ///
+    /// Most deliveries succeed at once and are never in the index of states. So
+    /// what is delivered is found in the timeline, and of what is pending the part
+    /// that nobody has touched yet: it is in the timeline's last moments, for
+    /// whatever is due for longer has been swept.
+    fn sources(&self) -> Vec<Source> {
+        let timeline = || {
+            Source::sharded(Listing::Timeline, |shard| {
+                keys::timeline_of_endpoint(self.endpoint, shard)
+            })
+        };
+        match self.state {
+            None | Some(State::Delivered) => timeline(),
+            Some(State::Pending) => {
+                let fresh = timeline().into_iter().map(|source| Source {
+                    since: Some(self.fresh),
+                    ..source
+                });
+                let late = in_state(self.endpoint, State::Pending);
+                late.into_iter().chain(fresh).collect()
+            }
+            Some(state) => in_state(self.endpoint, state),
+        }
+    }
+}
+
+fn in_state(endpoint: &EndpointId, state: State) -> Vec<Source> {
+    Source::sharded(Listing::Detail, |shard| {
+        keys::deliveries_in(endpoint, state, shard)
+    })
+}
+
+/// A page of an endpoint's deliveries, the newest first, and where the next
+/// begins. Cost: an index page per shard and one BatchGetItem per 100 rows,
+/// however many deliveries there are; for those delivered or of one tenant, up to
+/// [`timeline::READ_MAX`] rows are looked at before a short page is answered.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
+/// not answer.
+pub async fn list(
+    dynamo: &Dynamo,
+    filter: &DeliveryFilter<'_>,
+    range: &Range,
+) -> Result<(Vec<StoredDelivery>, Option<String>)> {
+    let sources = filter.sources();
+    let keep = |row: &Item| {
+        filter
+            .tenant
+            .is_none_or(|tenant| row.str_opt("tenant") == Some(tenant))
+    };
+    let mut rows = Vec::with_capacity(range.limit);
+    let mut range = range.clone();
+    let wanted = range.limit;
+    let mut looked_at = 0;
+    loop {
+        let page = timeline::page(dynamo, &sources, &range, keep).await?;
+        looked_at += page.looked_at;
+        for row in whole(dynamo, &page.items).await? {
+            if filter.state.is_none_or(|state| row.state == state) {
+                rows.push(row);
+            }
+        }
+        range.after = page.next;
+        if range.after.is_none() || rows.len() >= wanted || looked_at >= timeline::READ_MAX {
+            return Ok((rows, range.after));
+        }
+        range.limit = wanted - rows.len();
+    }
+}
+
+/// The whole items of index rows, in the rows' order; rows gone since are left
+/// out.
+async fn whole(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>> {
+    let mut found = HashMap::with_capacity(rows.len());
+    for item in dynamo.batch_get(&keys_of(rows)?, None).await? {
+        let row = StoredDelivery::read(&item)?;
+        found.insert(row.id.clone(), row);
+    }
+    let mut whole = Vec::with_capacity(rows.len());
+    for row in rows {
+        whole.extend(found.remove(&id_of(row)?));
+    }
+    Ok(whole)
+}
+
+/// Part of the index of a state gone through.
+#[derive(Debug)]
+pub struct Positions {
+    /// The deliveries found there, which may be in another state by now.
+    pub ids: Vec<DeliveryId>,
+    /// Where the next part begins.
+    pub next: Option<String>,
+    /// Deliveries gone through.
+    pub looked_at: usize,
+}
+
+/// The next deliveries to `endpoint` that failed or were canceled and that
+/// `wanted` wants by their type and tenant, the newest first. Cost: an index page
+/// per shard.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
+/// not answer.
+pub async fn positions(
+    dynamo: &Dynamo,
+    endpoint: &EndpointId,
+    state: State,
+    range: &Range,
+    wanted: impl Fn(&str, Option<&str>) -> bool,
+) -> Result<Positions> {
+    let keep = |item: &Item| {
+        let event_type = item.str_opt("type");
+        event_type.is_some_and(|event_type| wanted(event_type, item.str_opt("tenant")))
+    };
+    let page = timeline::page(dynamo, &in_state(endpoint, state), range, keep).await?;
+    Ok(Positions {
+        ids: page.items.iter().map(id_of).collect::<Result<_>>()?,
+        next: page.next,
+        looked_at: page.looked_at,
+    })
+}
+
+/// Which of `events` have no delivery to `endpoint`. One BatchGetItem per 100.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
+/// not answer.
+pub async fn missing(
+    dynamo: &Dynamo,
+    events: impl Iterator<Item = &EventId> + Clone,
+    endpoint: &EndpointId,
+) -> Result<HashSet<EventId>> {
+    let keys: Vec<_> = events
+        .clone()
+        .map(|event| (event.to_string(), keys::delivery(endpoint)))
+        .collect();
+    let mut missing: HashSet<EventId> = events.cloned().collect();
+    for item in dynamo.batch_get(&keys, Some("pk, sk")).await? {
+        missing.remove(&id_of(&item)?.event());
+    }
+    Ok(missing)
+}

@@ -1,0 +1,250 @@
+//! Recoveries in DynamoDB: due while they run, their progress in the item itself.
+
+use jiff::Timestamp;
+
+use super::dynamo::{self, Dynamo, Item, Kind, Read, keys_of, kind, ms, n, s, unavailable, won};
+use super::keys::{self, Listing};
+use super::timeline::{self, Range, Source};
+use crate::error::{Error, Result};
+use crate::model::id::{ProjectId, RecoveryId};
+use crate::model::recovery::{Day, Recovery, State};
+
+/// Keeps a recovery that is not there yet, due at `due`; false if it is. One
+/// conditional write.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn put_new(
+    dynamo: &Dynamo,
+    recovery: &Recovery,
+    due: Timestamp,
+    expires: Timestamp,
+) -> Result<bool> {
+    let mut item = write(recovery);
+    item.insert("ttl".into(), n(expires.as_second()));
+    let id = &recovery.id;
+    item.insert("due_pk".into(), s(keys::due_of_recovery(id)));
+    item.insert("due_sk".into(), s(keys::due_sort(due, id.as_str())));
+    dynamo::put_new(dynamo, item).await
+}
+
+fn write(recovery: &Recovery) -> Item {
+    let id = &recovery.id;
+    let mut item = Item::from([
+        ("pk".into(), s(id.as_str())),
+        ("sk".into(), s(keys::RECOVERY)),
+        ("project".into(), s(recovery.project.as_str())),
+        ("kind".into(), s(recovery.kind.as_str())),
+        ("since".into(), ms(recovery.since)),
+        ("until".into(), ms(recovery.until)),
+        ("state".into(), s(recovery.state.as_str())),
+        ("page".into(), n(recovery.page)),
+        ("examined".into(), number(recovery.examined)),
+        ("resent".into(), number(recovery.resent)),
+        ("created".into(), ms(recovery.created)),
+        ("updated".into(), ms(recovery.updated)),
+        (
+            "tl_pk".into(),
+            s(keys::timeline_of_recoveries(&recovery.project)),
+        ),
+        ("tl_sk".into(), s(keys::recovery_sort(recovery.created, id))),
+    ]);
+    let texts = [
+        ("endpoint", recovery.endpoint.as_ref().map(|id| id.as_str())),
+        (
+            "deliveries",
+            recovery.deliveries.map(|state| state.as_str()),
+        ),
+        ("type", recovery.event_type.as_deref()),
+        ("tenant", recovery.tenant.as_deref()),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            item.insert(name.into(), s(text));
+        }
+    }
+    item
+}
+
+fn number(count: u64) -> aws_sdk_dynamodb::types::AttributeValue {
+    n(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn read(item: &Item) -> Result<Recovery> {
+    let opt = |name: &str| item.str_opt(name).map(str::to_owned);
+    let count = |name: &str| u64::try_from(item.num(name)?).map_err(Error::internal);
+    let endpoint = item.str_opt("endpoint").map(str::parse);
+    let deliveries = item.str_opt("deliveries").map(str::parse);
+    Ok(Recovery {
+        id: item.parse("pk")?,
+        project: item.parse("project")?,
+        kind: item.parse("kind")?,
+        endpoint: endpoint.transpose().map_err(Error::internal)?,
+        deliveries: deliveries.transpose().map_err(Error::internal)?,
+        event_type: opt("type"),
+        tenant: opt("tenant"),
+        since: item.time("since")?,
+        until: item.time("until")?,
+        state: item.parse("state")?,
+        page: page_of(item)?,
+        cursor: opt("pos"),
+        examined: count("examined")?,
+        resent: count("resent")?,
+        error: opt("why"),
+        created: item.time("created")?,
+        updated: item.time("updated")?,
+    })
+}
+
+/// Pages done of the recovery in `item`.
+pub(super) fn page_of(item: &Item) -> Result<u32> {
+    u32::try_from(item.num("page")?).map_err(Error::internal)
+}
+
+/// The recovery `id`, or none. One consistent read.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get(dynamo: &Dynamo, id: &RecoveryId) -> Result<Option<Recovery>> {
+    let item = dynamo.get(id.as_str(), keys::RECOVERY).await?;
+    item.as_ref().map(read).transpose()
+}
+
+/// What a page of a recovery came to.
+#[derive(Debug, Clone, Default)]
+pub struct Step {
+    /// Rows gone through.
+    pub examined: usize,
+    /// Deliveries begun, or events archived.
+    pub resent: usize,
+    /// Writes that this took, by which it is paced.
+    pub written: usize,
+    /// Where the next page begins; none after the last.
+    pub next: Option<String>,
+}
+
+/// Records the page after the `recovery.page`th, and when the next is due, in one
+/// conditional write. False if another worker has recorded it, or the recovery
+/// has been canceled.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn advance(
+    dynamo: &Dynamo,
+    recovery: &Recovery,
+    step: &Step,
+    now: Timestamp,
+    due: Timestamp,
+) -> Result<bool> {
+    let set = "set page = page + :one, examined = examined + :examined, \
+               resent = resent + :resent, updated = :now";
+    let update = running(dynamo, &recovery.id)
+        .condition_expression("#state = :running and page = :page")
+        .expression_attribute_values(":page", n(recovery.page))
+        .expression_attribute_values(":one", n(1))
+        .expression_attribute_values(":examined", number(step.examined as u64))
+        .expression_attribute_values(":resent", number(step.resent as u64))
+        .expression_attribute_values(":now", ms(now));
+    won(match &step.next {
+        Some(next) => update
+            .update_expression(format!("{set}, pos = :pos, due_sk = :due remove swept"))
+            .expression_attribute_values(":pos", s(next))
+            .expression_attribute_values(":due", s(keys::due_sort(due, recovery.id.as_str()))),
+        None => update
+            .update_expression(format!(
+                "{set}, #state = :done remove due_pk, due_sk, swept"
+            ))
+            .expression_attribute_values(":done", s(State::Done.as_str())),
+    })
+    .await
+}
+
+/// Ends a running recovery that cannot go on.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn fail(dynamo: &Dynamo, id: &RecoveryId, why: &str, now: Timestamp) -> Result<bool> {
+    won(running(dynamo, id)
+        .update_expression(
+            "set #state = :failed, why = :why, updated = :now remove due_pk, due_sk, swept",
+        )
+        .condition_expression("#state = :running")
+        .expression_attribute_values(":failed", s(State::Failed.as_str()))
+        .expression_attribute_values(":why", s(why))
+        .expression_attribute_values(":now", ms(now)))
+    .await
+}
+
+/// Ends a recovery before its next page; none if it does not run.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn cancel(dynamo: &Dynamo, id: &RecoveryId, now: Timestamp) -> Result<Option<Recovery>> {
+    let update = running(dynamo, id)
+        .update_expression("set #state = :canceled, updated = :now remove due_pk, due_sk, swept")
+        .condition_expression("#state = :running")
+        .expression_attribute_values(":canceled", s(State::Canceled.as_str()))
+        .expression_attribute_values(":now", ms(now))
+        .return_values(aws_sdk_dynamodb::types::ReturnValue::AllNew);
+    match update.send().await {
+        Ok(output) => output.attributes().map(read).transpose(),
+        Err(error) if kind(&error) == Kind::Condition => Ok(None),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+fn running(
+    dynamo: &Dynamo,
+    id: &RecoveryId,
+) -> aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder {
+    dynamo
+        .update(id.as_str(), keys::RECOVERY)
+        .expression_attribute_names("#state", "state")
+        .expression_attribute_values(":running", s(State::Running.as_str()))
+}
+
+/// A page of a project's recoveries, the newest first, and where the next begins.
+/// Cost: an index page and one BatchGetItem.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn list(
+    dynamo: &Dynamo,
+    project: &ProjectId,
+    range: &Range,
+) -> Result<(Vec<Recovery>, Option<String>)> {
+    let source = Source {
+        listing: Listing::Timeline,
+        partition: keys::timeline_of_recoveries(project),
+        since: None,
+    };
+    let page = timeline::page(dynamo, &[source], range, |_| true).await?;
+    let items = dynamo.batch_get(&keys_of(&page.items)?, None).await?;
+    let mut rows: Vec<Recovery> = items.iter().map(read).collect::<Result<_>>()?;
+    rows.sort_by_key(|row| std::cmp::Reverse(keys::recovery_sort(row.created, &row.id)));
+    Ok((rows, page.next))
+}
+
+/// Whether the archiving of `day` is planned for every project.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn is_archive_planned(dynamo: &Dynamo, day: Day) -> Result<bool> {
+    let item = dynamo.get(keys::ARCHIVE, keys::archived_day(day)).await?;
+    Ok(item.is_some())
+}
+
+/// Notes that the archiving of `day` is planned for every project, until
+/// `expires`.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn set_archive_planned(dynamo: &Dynamo, day: Day, expires: Timestamp) -> Result<()> {
+    let item = Item::from([
+        ("pk".into(), s(keys::ARCHIVE)),
+        ("sk".into(), s(keys::archived_day(day))),
+        ("ttl".into(), n(expires.as_second())),
+    ]);
+    dynamo::put_new(dynamo, item).await?;
+    Ok(())
+}

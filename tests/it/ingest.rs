@@ -1,0 +1,152 @@
+//! Taking from a queue that AWS sources send to, outside Lambda; skipped without
+//! an SQS, as the tests in [`sqs`](crate::sqs).
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::config::{HttpClient, SharedHttpClient};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use http::StatusCode;
+use millrace::config::{Config, Handler};
+use millrace::jobs::worker;
+use millrace::queue::sqs::Name;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{self, Harness, run};
+use crate::sqs::{Queues, until};
+
+/// A poller and nothing else, for the project of `harness`.
+fn config(harness: &Harness, queues: &Queues) -> Config {
+    let mut config = harness::config();
+    config.handlers = vec![Handler::Ingest];
+    config.ingest.project = harness.project.clone();
+    config.sqs.ingest_url.clone_from(&queues.options.ingest_url);
+    config.sqs.parked_url = queues.options.parked_url.clone().unwrap();
+    config
+}
+
+async fn events(harness: &Harness) -> Vec<Value> {
+    let page = harness.get("/v1/events").await.expect(StatusCode::OK);
+    page["data"].as_array().unwrap().clone()
+}
+
+#[test]
+fn what_a_queue_holds_becomes_events_and_the_rest_is_parked_with_the_reason() {
+    run(async {
+        let Some(queues) = Queues::with_ingest().await else {
+            return;
+        };
+        let base = Harness::new().await;
+        let config = config(&base, &queues);
+        let poller = base.configured_with(config, queues.queue()).await;
+        let cloud_event = json!({
+            "specversion": "1.0", "id": "1", "source": "/orders", "type": "order.paid",
+        });
+        queues.send_raw(Name::Ingest, "any text").await;
+        queues
+            .send_raw(Name::Ingest, &cloud_event.to_string())
+            .await;
+        let no_event = r#"{"specversion":"1.0","id":"2"}"#;
+        queues.send_raw(Name::Ingest, no_event).await;
+
+        let stop = CancellationToken::new();
+        let mut tasks = worker::start(&poller.app, &stop);
+        let url = queues.options.ingest_url.clone();
+        let all = async || queues.messages(&url).await == 0;
+        until("all are taken and deleted", all).await;
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
+
+        let events = events(&base).await;
+        let mut types: Vec<_> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
+        types.sort_unstable();
+        assert_eq!(types, ["com.amazonaws.sqs.message", "order.paid"]);
+        let arn = millrace::queue::sqs::arn(&url, "us-east-1");
+        let message = events.iter().find(|e| e["type"] == types[0]).unwrap();
+        assert_eq!(message["source"], arn);
+
+        let parked = queues.options.parked_url.as_deref().unwrap();
+        let read = queues.client.receive_message().queue_url(parked);
+        let read = read.message_attribute_names("All").send().await.unwrap();
+        let [message] = read.messages() else {
+            panic!("{read:?}")
+        };
+        assert_eq!(message.body(), Some(no_event));
+        let attributes = message.message_attributes().unwrap();
+        let text = |name: &str| attributes[name].string_value().unwrap();
+        assert!(text("reason").starts_with("source: "), "{}", text("reason"));
+        assert_eq!(text("queue"), arn);
+    });
+}
+
+/// An SDK HTTP client that hands on what it is given, late.
+#[derive(Debug)]
+struct Late(SharedHttpClient, Duration);
+
+#[derive(Debug)]
+struct LateConnector(SharedHttpConnector, Duration);
+
+impl HttpClient for Late {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        let inner = self.0.http_connector(settings, components);
+        SharedHttpConnector::new(LateConnector(inner, self.1))
+    }
+}
+
+impl HttpConnector for LateConnector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (inner, late) = (self.0.clone(), self.1);
+        HttpConnectorFuture::new(async move {
+            tokio::time::sleep(late).await;
+            inner.call(request).await
+        })
+    }
+}
+
+#[test]
+fn a_message_stays_hidden_while_it_is_taken_in_and_a_stop_waits_for_it() {
+    run(async {
+        let Some(mut queues) = Queues::with_ingest().await else {
+            return;
+        };
+        // Hidden for less than it takes: twice this late, at least.
+        queues.options.visibility = Duration::from_secs(1);
+        let late = Duration::from_millis(900);
+        let base = Harness::new().await;
+        let config = config(&base, &queues);
+        let client = base.app.dynamo.client.config();
+        let slow = Late(client.http_client().unwrap(), late);
+        let slow = client.to_builder().http_client(slow).build();
+        let poller = base.configured_on(slow, config, queues.queue()).await;
+        queues.send_raw(Name::Ingest, "slow").await;
+
+        let stop = CancellationToken::new();
+        let mut tasks = worker::start(&poller.app, &stop);
+        let url = queues.options.ingest_url.clone();
+        let hidden = async || queues.hidden(&url).await == 1;
+        until("it is in hand", hidden).await;
+        stop.cancel();
+        let sqs = queues.sqs();
+        let watch = async {
+            loop {
+                let seen = sqs.receive(Name::Ingest, Duration::ZERO).await.unwrap();
+                assert!(seen.is_empty(), "somebody else has it: {seen:?}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            () = watch => unreachable!("it watches for ever"),
+            () = async { while tasks.join_next().await.is_some() {} } => {}
+        }
+        assert_eq!(events(&base).await.len(), 1);
+        assert_eq!(queues.messages(&url).await, 0, "it is done with");
+    });
+}

@@ -1,0 +1,193 @@
+//! The store's conditional writes against the state machine they stand for:
+//! random sequences, run side by side.
+
+use jiff::Timestamp;
+use millrace::model::delivery::{Attempt, Progress, State};
+use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
+use millrace::model::transition::{Change, Standing};
+use millrace::store::deliveries::{self, NewDelivery, Recorded, Replayed};
+use millrace::store::due;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use crate::harness::Harness;
+
+const SEQUENCES: u32 = 60;
+
+/// A change whose guard holds about as often as not: what it saw is the truth or
+/// a little off it.
+#[derive(Debug, Clone)]
+struct Step {
+    kind: u8,
+    off: i8,
+    final_state: State,
+    due: i64,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let state = prop_oneof![
+        Just(State::Pending),
+        Just(State::Delivered),
+        Just(State::Failed),
+        Just(State::Canceled)
+    ];
+    let step = (0..6_u8, -1..2_i8, state, 1_000_000..2_000_000_i64);
+    let step = step.prop_map(|(kind, off, final_state, due)| Step {
+        kind,
+        off,
+        final_state,
+        due,
+    });
+    prop::collection::vec(step, 1..20)
+}
+
+fn change(step: &Step, standing: &Standing) -> Change {
+    let off = |made: u32| made.saturating_add_signed(i32::from(step.off) % 2);
+    let made = off(standing.progress.made);
+    match step.kind {
+        0 => Change::Record {
+            before: Progress {
+                made,
+                round_start: match step.off {
+                    0 => standing.progress.round_start,
+                    _ => off(standing.progress.round_start),
+                },
+            },
+            state: step.final_state,
+            due: (step.final_state == State::Pending).then_some(step.due),
+        },
+        1 => Change::Postpone {
+            made,
+            due: step.due,
+        },
+        2 => Change::End {
+            made,
+            state: match step.final_state {
+                State::Pending => State::Canceled,
+                state => state,
+            },
+        },
+        3 => Change::Win {
+            seen: standing.due.unwrap_or(step.due) + i64::from(step.off),
+            due: step.due,
+        },
+        4 => Change::Retry { due: step.due },
+        _ => Change::Replay {
+            at: standing.replayed.unwrap_or(5) + i64::from(step.off),
+            due: step.due,
+        },
+    }
+}
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap()
+}
+
+/// The store's write for `change`; whether it took place.
+async fn write(harness: &Harness, id: &DeliveryId, change: Change) -> bool {
+    let dynamo = &harness.app.dynamo;
+    match change {
+        Change::Record { before, state, due } => {
+            let attempt = Attempt {
+                at: at(1).into(),
+                duration_ms: 1,
+                status: Some(200),
+                error: None,
+                response: None,
+            };
+            let recorded = Recorded {
+                id,
+                before,
+                kept: &[],
+                attempt: &attempt,
+                state,
+                due: due.map(at),
+            };
+            deliveries::record(dynamo, &recorded).await.unwrap()
+        }
+        Change::Postpone { made, due } => {
+            deliveries::hold(dynamo, id, made, at(due)).await.unwrap()
+        }
+        Change::End { made, state } => deliveries::end(dynamo, id, made, state).await.unwrap(),
+        Change::Win { seen, due } => win(harness, id, seen, due).await,
+        Change::Retry { due } => deliveries::retry(dynamo, id, at(due))
+            .await
+            .unwrap()
+            .is_some(),
+        Change::Replay { at: when, due } => {
+            let replayed = deliveries::replay(dynamo, id, None, at(when), at(due)).await;
+            matches!(replayed.unwrap(), Replayed::Again(_))
+        }
+    }
+}
+
+/// Wins what a sweep saw due at `seen`, if any sweep can have seen it.
+async fn win(harness: &Harness, id: &DeliveryId, seen: i64, until: i64) -> bool {
+    let dynamo = &harness.app.dynamo;
+    let shard = millrace::store::keys::due_of_delivery(id);
+    let shard = shard.rsplit('#').next().unwrap().parse().unwrap();
+    let found = due::query(dynamo, shard, at(3_000_000), 1000)
+        .await
+        .unwrap();
+    let Some(found) = found.iter().find(|found| found.at() == Some(at(seen))) else {
+        return false;
+    };
+    // A lease that is not doubled, so that it ends at `until` exactly.
+    let now = at(until) - std::time::Duration::from_secs(1) * (1 << found.swept().min(6));
+    let job = due::win(dynamo, found, now, std::time::Duration::from_secs(1)).await;
+    job.unwrap().is_some()
+}
+
+#[tokio::test]
+async fn the_store_writes_what_the_state_machine_says() {
+    let harness = Harness::new().await;
+    let project: ProjectId = harness.project.parse().unwrap();
+    let seed = std::env::var("TEST_SEED").map_or(7, |seed| seed.parse().unwrap());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut taken = std::collections::HashMap::<u8, [u32; 2]>::new();
+    for sequence in 0..SEQUENCES {
+        let event = EventId::derive(&project, "/transitions", &sequence.to_string());
+        let endpoint = EndpointId::new(0, [u8::try_from(sequence).unwrap(); 10]);
+        let new = NewDelivery {
+            event: &event,
+            endpoint: &endpoint,
+            project: &project,
+            event_type: "test",
+            tenant: None,
+            created: at(1),
+            expires: at(9_000_000_000_000),
+            due: at(1_500_000),
+        };
+        assert!(
+            deliveries::put_new(&harness.app.dynamo, &new)
+                .await
+                .unwrap()
+        );
+        let id = DeliveryId::new(&event, &endpoint);
+        let mut standing = Standing::new(1_500_000);
+        for step in steps().new_tree(&mut runner).unwrap().current() {
+            let change = change(&step, &standing);
+            let after = standing.after(change);
+            let written = write(&harness, &id, change).await;
+            assert_eq!(written, after.is_some(), "{change:?} on {standing:?}");
+            taken.entry(step.kind).or_default()[usize::from(written)] += 1;
+            standing = after.unwrap_or(standing);
+            let stored = deliveries::get(&harness.app.dynamo, &id).await.unwrap();
+            let stored = stored.unwrap();
+            let seen = (stored.state, stored.progress, stored.due);
+            let expected = (standing.state, standing.progress, standing.due.map(at));
+            assert_eq!(seen, expected, "after {change:?}");
+        }
+        // Nothing of it is left for the next sequence's sweeps.
+        let made = standing.progress.made;
+        deliveries::end(&harness.app.dynamo, &id, made, State::Canceled)
+            .await
+            .unwrap();
+    }
+    for (kind, [refused, written]) in taken {
+        assert!(written > 0, "change {kind} never took place");
+        assert!(refused > 0 || kind == 4, "change {kind} was never refused");
+    }
+}
