@@ -62,6 +62,18 @@ deny:
 test-deploy *arguments:
     deploy/tests/run {{ arguments }}
 
+# The scripts that release to AWS, on an emulator
+test-pipeline:
+    deploy/tests/run pipeline
+
+# Linters of workflows, scripts, Dockerfile and SAM template
+lint-workflows:
+    .ci/run test_workflows
+
+# Release the image TAG to the stack whose Terraform state is in deploy/
+release tag:
+    STACK=$(terraform -chdir=deploy output -json stack) deploy/scripts/release {{ tag }}
+
 # All that a reviewer would run
 ci *steps:
     .ci/run {{ steps }}

@@ -4,6 +4,9 @@
 //! `cargo bench --bench load -- [--seconds 10] [--warm-up 2] [--concurrency 1,16,64]
 //! [--endpoints 1] [--idle-seconds 10] [--url URL --admin-key KEY [--pid PID]]`
 //!
+//! With `--isolation [--slow-endpoints 1] [--slow-events 4000] [--slow-answer-s 25]
+//! [--per-second 50]` it measures instead what slow endpoints cost the others.
+//!
 //! It starts the binary that cargo built beside it, as a process of its own with a
 //! new data directory, creates an endpoint that leads to a sink in this process,
 //! and publishes over kept-alive connections, each waiting for its answer before
@@ -11,6 +14,8 @@
 //! the end-to-end time from an instant inside the event's data. Everything printed
 //! was measured in this run. It fails when an accepted event is not delivered.
 
+#[path = "load/isolation.rs"]
+mod isolation;
 #[path = "load/process.rs"]
 mod process;
 #[path = "load/publish.rs"]
@@ -51,6 +56,21 @@ struct Arguments {
     /// Watched with nothing to do; 0 leaves it out.
     #[arg(long, default_value_t = 10)]
     idle_seconds: u64,
+    /// Measure what slow endpoints cost the others, and nothing else.
+    #[arg(long)]
+    isolation: bool,
+    /// How many of them.
+    #[arg(long, default_value_t = 1)]
+    slow_endpoints: usize,
+    /// Events for them, all in all.
+    #[arg(long, default_value_t = 4000)]
+    slow_events: usize,
+    /// How long each takes to answer.
+    #[arg(long, default_value_t = 25)]
+    slow_answer_s: u64,
+    /// Events a second for everybody else.
+    #[arg(long, default_value_t = 50)]
+    per_second: u32,
     /// A running server, instead of one started here.
     #[arg(long, requires = "admin_key")]
     url: Option<String>,
@@ -86,6 +106,17 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     };
     let sink = Sink::listen().await?;
+    if arguments.isolation {
+        let key = set_up(&url, &admin_key, &sink, 0).await?;
+        let case = isolation::Case {
+            endpoints: arguments.slow_endpoints.max(1),
+            events: arguments.slow_events,
+            answers_after: Duration::from_secs(arguments.slow_answer_s),
+            per_second: arguments.per_second.max(1),
+            measured: Duration::from_secs(arguments.seconds),
+        };
+        return isolation::run(&case, &url, &key, &sink).await;
+    }
     let key = set_up(&url, &admin_key, &sink, arguments.endpoints).await?;
 
     say(&format!(

@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use millrace::model::endpoint::{State, Target, Targets};
+use millrace::model::endpoint::{Care, State, Target, Targets};
 use millrace::model::event::{parse_binary, parse_structured};
 use millrace::model::filter::Filter;
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
@@ -77,6 +77,10 @@ fn targets() -> Targets {
             filter: Filter::new(&types, tenant).unwrap(),
             state: State::Enabled,
             secrets: vec![],
+            care: Care::default(),
+            extras: None,
+            enabled_at: jiff::Timestamp::UNIX_EPOCH,
+            failing: None,
         }
     };
     Targets::new((0..ENDPOINTS).map(target).collect(), vec![])

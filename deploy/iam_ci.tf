@@ -61,14 +61,12 @@ resource "aws_iam_role_policy" "ci" {
     Statement = concat(
       [
         {
-          # AWS forces the resource of all four.
+          # AWS forces the resource of both.
           Sid    = "NoResourceToName"
           Effect = "Allow"
           Action = [
             "ecr:GetAuthorizationToken",
             "ecs:DescribeTaskDefinition",
-            "elasticloadbalancing:DescribeLoadBalancers",
-            "elasticloadbalancing:DescribeTargetHealth",
           ]
           Resource = ["*"]
         },
@@ -140,11 +138,21 @@ resource "aws_iam_role_policy" "ci" {
             "lambda:GetAlias",
             "lambda:GetFunction",
             "lambda:GetFunctionConfiguration",
+            # A version is asked whether it is ready before the alias moves to it.
+            "lambda:InvokeFunction",
             "lambda:PublishVersion",
             "lambda:UpdateAlias",
             "lambda:UpdateFunctionCode",
           ]
           Resource = [local.lambda_arn, "${local.lambda_arn}:*"]
+          }, {
+          # Of a function whose variables this key encrypts, Lambda makes the grant
+          # for a new version in the name of who publishes it.
+          Sid       = "VariablesOfVersions"
+          Effect    = "Allow"
+          Action    = ["kms:CreateGrant"]
+          Resource  = [aws_kms_key.data.arn]
+          Condition = { StringEquals = { "kms:ViaService" = "lambda.${var.region}.${local.dns_suffix}" } }
         }] : statement if local.lambda
       ],
     )

@@ -2,7 +2,7 @@
 
 output "url" {
   description = "Base URL of the API."
-  value       = "${var.certificate_arn == null ? "http" : "https"}://${coalesce(var.domain_name, aws_lb.main.dns_name)}"
+  value       = local.url
 }
 
 output "alb_dns_name" {
@@ -19,18 +19,8 @@ output "create_first_project" {
   description = "Commands that create the first project and print its id."
   value       = <<-EOT
     ADMIN_KEY=$(aws secretsmanager get-secret-value --region ${var.region} --secret-id ${local.admin_key_secret_arn} --query SecretString --output text)
-    curl -sS -X POST -H "Authorization: Bearer $ADMIN_KEY" -H "Content-Type: application/json" -d '{"name":"${var.environment}"}' ${var.certificate_arn == null ? "http" : "https"}://${coalesce(var.domain_name, aws_lb.main.dns_name)}/v1/projects
+    curl -sS -X POST -H "Authorization: Bearer $ADMIN_KEY" -H "Content-Type: application/json" -d '{"name":"${var.environment}"}' ${local.url}/v1/projects
   EOT
-}
-
-output "migrate_command" {
-  description = "Command that runs the migrations as a one-off task."
-  value = join(" ", [
-    "aws ecs run-task --region ${var.region} --cluster ${aws_ecs_cluster.main.name} --launch-type FARGATE",
-    "--task-definition ${aws_ecs_task_definition.migrate.family}",
-    "--network-configuration 'awsvpcConfiguration={subnets=[${join(",", local.tasks_subnet_ids)}],securityGroups=[${aws_security_group.tasks["migrate"].id}],assignPublicIp=DISABLED}'",
-    "--query 'tasks[0].taskArn' --output text",
-  ])
 }
 
 output "region" {
@@ -43,9 +33,10 @@ output "ecr_repository_url" {
   value       = aws_ecr_repository.main.repository_url
 }
 
-output "ecs" {
-  description = "What a deployment on Fargate needs: cluster, services with their task families, and how the migrate task is run."
-  value = {
+locals {
+  # What a deployment on Fargate needs: cluster, services with their task families,
+  # and how the migrate task is run.
+  ecs = {
     cluster  = aws_ecs_cluster.main.name
     services = { for name, service in aws_ecs_service.main : name => aws_ecs_task_definition.service[name].family }
     migrate = {
@@ -55,11 +46,29 @@ output "ecs" {
       log_group       = aws_cloudwatch_log_group.app["migrate"].name
     }
   }
+  url = "${var.certificate_arn == null ? "http" : "https"}://${coalesce(var.domain_name, aws_lb.main.dns_name)}"
+}
+
+output "ecs" {
+  description = "What a deployment on Fargate needs: cluster, services with their task families, and how the migrate task is run."
+  value       = local.ecs
 }
 
 output "lambda" {
   description = "What a deployment on Lambda needs: function and alias. Null without Lambda."
   value       = one([for alias in aws_lambda_alias.live : { function = alias.function_name, alias = alias.name, arn = alias.arn }])
+}
+
+output "stack" {
+  description = "All that scripts/ and the workflows must know of this stack: STACK in their environment, as JSON. Names and ARNs, no secrets."
+  value = {
+    region     = var.region
+    url        = local.url
+    repository = aws_ecr_repository.main.repository_url
+    role       = one(aws_iam_role.ci[*].arn)
+    ecs        = local.ecs
+    lambda     = one([for alias in aws_lambda_alias.live : { function = alias.function_name, alias = alias.name }])
+  }
 }
 
 output "target_group_arn" {
@@ -108,7 +117,7 @@ output "environment_of_tasks" {
 }
 
 output "ci_role_arn" {
-  description = "Role that the workflow assumes: the variable AWS_ROLE_ARN of the GitHub environment."
+  description = "Role that the pipeline assumes. Null without github_repository."
   value       = one(aws_iam_role.ci[*].arn)
 }
 

@@ -4,6 +4,9 @@
 //! Touches DynamoDB and the queue only. When it returns, the event and all that
 //! is left to do for it are durable.
 
+mod schema;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,14 +32,16 @@ pub struct Receipt {
     pub duplicate: bool,
 }
 
-/// Keeps a publisher's event and enqueues its deliveries.
+/// Keeps a publisher's event and enqueues its deliveries, if its data satisfies the
+/// schema of its type.
 ///
-/// Again with the same content it changes nothing and says so. Cost: one write,
-/// or one transaction with what meters read of it and the deliveries of up to 25
-/// matching endpoints.
+/// Again with the same content it changes nothing and says so, whatever the schema
+/// says by now. Cost: one write, or one transaction with what meters read of it and
+/// the deliveries of up to 25 matching endpoints.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a reserved type; [`Error::Conflict`] when the event is
+/// [`Error::Invalid`] for a reserved type, and for data that the schema does not
+/// allow, naming where in it; [`Error::Conflict`] when the event is
 /// there with other content; [`Error::Unavailable`] when DynamoDB does not
 /// answer, in which case it may be kept all the same and publishing it again
 /// tells.
@@ -52,7 +57,14 @@ pub async fn accept(
             "the prefix \"millrace.\" is reserved",
         ));
     }
-    let found = found(app, project, event, now).await;
+    let view = view(app, project).await;
+    if let Some(mismatch) = view.as_ref().and_then(|view| schema::mismatch(view, event)) {
+        schema::count(app, project, event, &mismatch, now).await;
+        if mismatch.refused {
+            return schema::refuse(app, project, event, mismatch).await;
+        }
+    }
+    let found = Found::by(app, view.as_deref(), event, now);
     keep(app, project, event, found, now).await
 }
 
@@ -67,12 +79,22 @@ pub async fn accept_own(
     event: &Event,
     now: Timestamp,
 ) -> Result<Receipt> {
-    let found = found(app, project, event, now).await;
+    let view = view(app, project).await;
+    let found = Found::by(app, view.as_deref(), event, now);
     keep(app, project, event, found, now).await
 }
 
+/// The project's configuration, unless it is not to be had now: the event can be
+/// kept without.
+async fn view(app: &App, project: &ProjectId) -> Option<Arc<View>> {
+    let view = app.plane.view(project).await;
+    view.inspect_err(|error| {
+        tracing::warn!(%error, "configuration unknown at accept: left to the fan-out");
+    })
+    .ok()
+}
+
 /// What a project's configuration makes of an event.
-#[derive(Default)]
 struct Found {
     /// The endpoints it is for, unless that cannot be known now.
     endpoints: Option<Vec<EndpointId>>,
@@ -80,24 +102,12 @@ struct Found {
     metered: Option<Metered>,
 }
 
-async fn found(app: &App, project: &ProjectId, event: &Event, now: Timestamp) -> Found {
-    let view = match app.plane.view(project).await {
-        Ok(view) => view,
-        // The event can be kept without knowing whom it is for.
-        Err(error) => {
-            tracing::warn!(%error, "endpoints unknown at accept: left to the fan-out");
-            return Found::default();
+impl Found {
+    fn by(app: &App, view: Option<&View>, event: &Event, now: Timestamp) -> Self {
+        Self {
+            endpoints: view.and_then(|view| matching(view, event)),
+            metered: view.map(|view| metered(app, view, event, now)),
         }
-    };
-    let targets = &view.targets;
-    let matching = targets.matching(event.event_type(), event.tenant());
-    Found {
-        // What cannot be read may match: the fan-out waits until it can be.
-        endpoints: targets
-            .unreadable()
-            .is_empty()
-            .then(|| matching.map(|target| target.id.clone()).collect()),
-        metered: Some(metered(app, &view, event, now)),
     }
 }
 
@@ -108,6 +118,16 @@ pub fn metered(app: &App, view: &View, event: &Event, received: Timestamp) -> Me
         at: meter::counted_at(event.time(), received, late_max),
         readings: view.readings(event),
     }
+}
+
+/// The endpoints the event is for, unless that cannot be known now.
+fn matching(view: &View, event: &Event) -> Option<Vec<EndpointId>> {
+    // What cannot be read may match: the fan-out waits until it can be.
+    if !view.targets.unreadable().is_empty() {
+        return None;
+    }
+    let matching = view.targets.matching(event.event_type(), event.tenant());
+    Some(matching.map(|target| target.id.clone()).collect())
 }
 
 /// Keeps an event of Millrace's own that is for one endpoint, whatever its

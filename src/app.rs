@@ -3,14 +3,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::HeaderValue;
 use jiff::Timestamp;
+use moka::future::Cache;
 use ring::rand::{SecureRandom, SystemRandom};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use subtle::ConstantTimeEq;
 
+use crate::care::Care;
 use crate::config::Config;
 use crate::error::Result;
+use crate::limits::Limits;
+use crate::model::breaker::Policy;
 use crate::model::retry::Schedule;
 use crate::model::seal::KeyRing;
 use crate::queue::Queue;
@@ -32,8 +39,14 @@ pub struct App {
     pub postgres: Postgres,
     /// Configuration as the data plane sees it.
     pub plane: DataPlane,
+    /// Occasions this process has told of lately, so as not to tell again.
+    pub told: Cache<String, ()>,
+    /// What each API key has used of its rate.
+    pub limits: Limits,
     /// Where jobs wait.
     pub queue: Queue,
+    /// How each endpoint does, as this process knows it.
+    pub care: Care,
     /// Outbound HTTP.
     pub sender: Sender,
     /// Where events go before they expire, if anywhere.
@@ -70,7 +83,7 @@ impl App {
     /// Puts the parts together.
     ///
     /// # Errors
-    /// When the retry schedule is not one.
+    /// When the retry schedule is not one, or `delivery.ca_file` cannot be read.
     pub fn new(config: Config, parts: Parts) -> anyhow::Result<Arc<Self>> {
         let delivery = &config.delivery;
         let schedule = Schedule::new(delivery.retry_schedule.clone(), delivery.retry_jitter)
@@ -84,7 +97,13 @@ impl App {
                 cache.keys_max,
                 cache.projects_max,
             ),
+            told: Cache::builder()
+                .max_capacity(TOLD_MAX)
+                .time_to_live(TOLD_KEPT)
+                .build(),
+            limits: Limits::new(cache.keys_max),
             queue: parts.queue,
+            care: Care::new(breaker_policy(&config)),
             sender: Sender::new(SenderConfig {
                 allow_private_targets: config.allow_private_targets(),
                 connect_timeout: config.delivery.connect_timeout,
@@ -93,6 +112,7 @@ impl App {
                 response_kept_bytes: RESPONSE_KEPT_BYTES,
                 user_agent: USER_AGENT,
                 idle_per_host_max: config.delivery.endpoint_concurrency,
+                own_roots: own_roots(&config)?,
             }),
             archive: parts.archive,
             dynamo: parts.dynamo,
@@ -152,6 +172,36 @@ impl std::fmt::Debug for App {
 /// What webhooks say they are from.
 const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("Millrace/", env!("CARGO_PKG_VERSION")));
+
+/// The certificate authorities of `delivery.ca_file`.
+fn own_roots(config: &Config) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let file = &config.delivery.ca_file;
+    if file.as_os_str().is_empty() {
+        return Ok(vec![]);
+    }
+    let roots: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(file).and_then(|found| found.collect());
+    match roots {
+        Ok(roots) if !roots.is_empty() => Ok(roots),
+        Ok(_) => anyhow::bail!("delivery.ca_file: no certificate in {}", file.display()),
+        Err(error) => anyhow::bail!("delivery.ca_file: {}: {error}", file.display()),
+    }
+}
+
+fn breaker_policy(config: &Config) -> Policy {
+    Policy {
+        failures: config.delivery.breaker_failures,
+        open: config.delivery.breaker_open,
+        open_max: config.delivery.breaker_open_max,
+        // And some time to record what it came to.
+        probe: config.delivery.timeout + Duration::from_secs(5),
+    }
+}
+
+/// Occasions remembered as told, and for how long: forgetting one costs a write that
+/// changes nothing.
+const TOLD_MAX: u64 = 10_000;
+const TOLD_KEPT: Duration = Duration::from_secs(3600);
 
 /// Bytes of an answer that an attempt keeps.
 const RESPONSE_KEPT_BYTES: usize = 256;

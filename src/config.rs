@@ -53,6 +53,7 @@ pub struct Config {
     pub delivery: Delivery,
     pub recovery: Recovery,
     pub archive: Archive,
+    pub event_types: EventTypes,
     pub ingest: Ingest,
     pub sweep: Sweep,
     pub meters: Meters,
@@ -108,6 +109,7 @@ pub struct Http {
     #[serde(rename = "idle_timeout_s", with = "seconds")]
     pub idle_timeout: Duration,
     pub connections_max: usize,
+    pub events_per_second_max: u32,
     #[serde(rename = "drain_timeout_s", with = "seconds")]
     pub drain_timeout: Duration,
     #[serde(rename = "drain_grace_s", with = "seconds")]
@@ -200,6 +202,13 @@ pub struct Delivery {
     pub response_bytes_max: usize,
     pub concurrency: usize,
     pub endpoint_concurrency: usize,
+    pub ca_file: PathBuf,
+    pub breaker_failures: u32,
+    #[serde(rename = "breaker_open_s", with = "seconds")]
+    pub breaker_open: Duration,
+    #[serde(rename = "breaker_open_max_s", with = "seconds")]
+    pub breaker_open_max: Duration,
+    pub disable_after_days: u32,
     #[serde(rename = "retry_schedule_s", with = "seconds_list")]
     pub retry_schedule: Vec<Duration>,
     pub retry_jitter: f64,
@@ -222,6 +231,15 @@ pub struct Archive {
     pub prefix: String,
     /// As configured; [`Config::archive_url`] is what to use.
     pub endpoint_url: String,
+}
+
+/// `[event_types]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct EventTypes {
+    pub per_project_max: usize,
+    pub schema_bytes_per_project_max: usize,
 }
 
 /// `[ingest]`.
@@ -526,6 +544,14 @@ impl Config {
     pub fn allow_private_targets(&self) -> bool {
         let laptop = self.embedded_postgres() && self.embedded_dynamodb();
         self.delivery.allow_private_targets.unwrap_or(laptop)
+    }
+
+    /// How long an endpoint may do nothing but fail; none if that has no end.
+    pub fn disable_after(&self) -> Option<Duration> {
+        match self.delivery.disable_after_days {
+            0 => None,
+            days => Some(Duration::from_hours(24 * u64::from(days))),
+        }
     }
 
     /// Whether metrics are written.

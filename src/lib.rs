@@ -6,11 +6,13 @@
 
 pub mod accept;
 pub mod app;
+pub mod care;
 pub mod config;
 pub mod error;
 pub mod host;
 pub mod http;
 pub mod jobs;
+pub mod limits;
 pub mod model;
 pub mod notices;
 pub mod queue;

@@ -4,65 +4,12 @@
 //! Called by the API and by jobs. Touches DynamoDB and the queue only.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use crate::accept;
 use crate::app::App;
-use crate::error::Result;
-use crate::model::event;
+use crate::error::{Error, Result};
 use crate::model::id::ProjectId;
-
-/// An operational event.
-#[derive(Debug)]
-pub struct Notice<'a> {
-    /// What happened.
-    pub kind: Kind,
-    /// The path of what it happened to, `/v1/endpoints/ep_…`.
-    pub source: &'a str,
-    /// What makes it this occurrence and no other: told twice, it is one event.
-    pub occasion: &'a str,
-    /// The tenant it concerns, if it concerns one.
-    pub tenant: Option<&'a str>,
-    /// The particulars. No secret, no payload.
-    pub data: Value,
-}
-
-/// The types of operational events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// An endpoint has failed for so long that it is about to be disabled.
-    EndpointFailing,
-    /// An endpoint was disabled: it failed for days, or answered 410.
-    EndpointDisabled,
-    /// A delivery failed for good.
-    DeliveryExhausted,
-    /// An API key was created.
-    KeyCreated,
-    /// An event's data did not satisfy the schema of its type.
-    SchemaRejected,
-}
-
-impl Kind {
-    /// Every one.
-    pub const ALL: [Self; 5] = [
-        Self::EndpointFailing,
-        Self::EndpointDisabled,
-        Self::DeliveryExhausted,
-        Self::KeyCreated,
-        Self::SchemaRejected,
-    ];
-
-    /// The CloudEvents `type`.
-    pub fn event_type(self) -> &'static str {
-        match self {
-            Self::EndpointFailing => "millrace.endpoint.failing",
-            Self::EndpointDisabled => "millrace.endpoint.disabled",
-            Self::DeliveryExhausted => "millrace.delivery.exhausted",
-            Self::KeyCreated => "millrace.key.created",
-            Self::SchemaRejected => "millrace.schema.rejected",
-        }
-    }
-}
+pub use crate::model::notice::{Kind, Notice};
 
 /// Publishes a notice once, however often it is called for the same occasion.
 ///
@@ -75,21 +22,10 @@ pub async fn publish(
     notice: &Notice<'_>,
     now: Timestamp,
 ) -> Result<()> {
-    let mut text = json!({
-        "specversion": "1.0",
-        "id": format!("{}/{}", notice.kind.event_type(), notice.occasion),
-        "source": notice.source,
-        "type": notice.kind.event_type(),
-        "datacontenttype": "application/json",
-        "data": notice.data,
-    });
-    if let Some(tenant) = notice.tenant {
-        text["tenant"] = tenant.into();
-    }
-    let event = event::parse_structured(text.to_string().as_bytes())?;
+    let event = notice.event()?;
     match accept::accept_own(app, project, &event, now).await {
         // Told before in other words: once is enough.
-        Err(crate::error::Error::Conflict(_)) => Ok(()),
+        Err(Error::Conflict(_)) => Ok(()),
         told => told.map(|_| ()),
     }
 }
@@ -99,5 +35,22 @@ pub async fn tell(app: &App, project: &ProjectId, notice: &Notice<'_>, now: Time
     if let Err(error) = publish(app, project, notice, now).await {
         let kind = notice.kind.event_type();
         tracing::warn!(%error, kind, "operational event not published");
+    }
+}
+
+/// As [`tell`], but only if an endpoint asks for it: of what happens before there
+/// can be one, nothing is kept.
+pub async fn tell_if_asked(app: &App, project: &ProjectId, notice: &Notice<'_>, now: Timestamp) {
+    let event_type = notice.kind.event_type();
+    let asked = match app.plane.view(project).await {
+        Ok(view) => {
+            let mut asking = view.targets.matching(event_type, notice.tenant);
+            asking.next().is_some() || !view.targets.unreadable().is_empty()
+        }
+        // Rather one too many than one that is missed.
+        Err(_) => true,
+    };
+    if asked {
+        tell(app, project, notice, now).await;
     }
 }

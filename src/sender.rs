@@ -8,6 +8,7 @@
 mod address;
 mod connect;
 mod error;
+mod identity;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -25,14 +26,20 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use url::Url;
 
 pub use address::is_public;
 pub use connect::Resolve;
 pub use error::SendError;
+pub use identity::check_certificate;
 pub use target::check_url;
 
 use connect::{Connector, Resolver};
+use identity::Clients;
+
+use crate::model::extras::ClientCertificate;
 
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,6 +64,9 @@ pub struct SenderConfig {
     pub user_agent: HeaderValue,
     /// How many unused connections are kept for one host.
     pub idle_per_host_max: usize,
+    /// Certificate authorities that endpoints' certificates may be of, beside the
+    /// public ones.
+    pub own_roots: Vec<CertificateDer<'static>>,
 }
 
 /// Sends webhooks. Cheap to clone; clones share one connection pool.
@@ -70,6 +80,8 @@ struct Inner {
     connector: Connector,
     /// Built by the first attempt: a process that sends nothing sets up no TLS.
     client: OnceLock<HttpClient>,
+    /// As many more as there are client certificates.
+    certified: Clients,
 }
 
 type HttpClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
@@ -127,19 +139,28 @@ impl Sender {
                 config,
                 connector,
                 client: OnceLock::new(),
+                certified: Clients::default(),
             }),
         }
     }
 
     /// Posts `body` to `url` with `headers`, to which it adds `user-agent`, `host`
-    /// and `content-length`.
+    /// and `content-length`; with a client certificate where the receiver asks for
+    /// one and there is one.
     ///
     /// A response is one that came whole, or up to
     /// [`SenderConfig::response_bytes_max`]; a redirect is a response. The request
     /// is sent again only when it was lost before it left, on a pooled connection
     /// that the receiver had closed.
-    pub async fn post(&self, url: &Url, headers: HeaderMap, body: Bytes) -> Attempted {
-        self.send(Method::POST, url, headers, body).await
+    pub async fn post(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+        certificate: Option<&ClientCertificate>,
+    ) -> Attempted {
+        self.send(Method::POST, url, headers, body, certificate)
+            .await
     }
 
     /// As [`Sender::post`], with another method.
@@ -149,10 +170,12 @@ impl Sender {
         url: &Url,
         headers: HeaderMap,
         body: Bytes,
+        certificate: Option<&ClientCertificate>,
     ) -> Attempted {
         let started = Instant::now();
         let after = self.inner.config.timeout;
-        let outcome = tokio::time::timeout(after, self.exchange(method, url, headers, body))
+        let exchange = self.exchange(method, url, headers, body, certificate);
+        let outcome = tokio::time::timeout(after, exchange)
             .await
             .unwrap_or(Err(SendError::Timeout { after }));
         Attempted {
@@ -167,6 +190,7 @@ impl Sender {
         url: &Url,
         headers: HeaderMap,
         body: Bytes,
+        certificate: Option<&ClientCertificate>,
     ) -> Result<Response, SendError> {
         let config = &self.inner.config;
         let mut request = Request::new(Full::new(body));
@@ -177,7 +201,11 @@ impl Sender {
             .headers_mut()
             .insert(USER_AGENT, config.user_agent.clone());
 
-        let client = self.inner.client.get_or_init(|| self.inner.client());
+        let inner = &*self.inner;
+        let client = match certificate {
+            None => inner.client.get_or_init(|| inner.client(None)).clone(),
+            Some(certificate) => inner.certified.get(inner, certificate)?,
+        };
         let response = client
             .request(request)
             .await
@@ -201,9 +229,9 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Inner {
-    fn client(&self) -> HttpClient {
+    fn client(&self, certified: Option<CertifiedKey>) -> HttpClient {
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config())
+            .with_tls_config(tls_config(&self.config.own_roots, certified))
             .https_or_http()
             .enable_http1()
             .wrap_connector(self.connector.clone());
@@ -216,15 +244,26 @@ impl Inner {
     }
 }
 
-fn tls_config() -> rustls::ClientConfig {
-    let roots = rustls::RootCertStore {
+fn tls_config(
+    own_roots: &[CertificateDer<'static>],
+    certified: Option<CertifiedKey>,
+) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };
-    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring has a cipher suite for each default version")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
+    roots.add_parsable_certificates(own_roots.iter().cloned());
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .expect("ring has a cipher suite for each default version")
+    .with_root_certificates(roots);
+    match certified {
+        None => builder.with_no_client_auth(),
+        Some(certified) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+        }
+    }
 }
 
 async fn read_head(mut body: Incoming, config: &SenderConfig) -> Result<String, SendError> {

@@ -18,6 +18,11 @@ use super::micros_now;
 /// What pads an event to about 400 bytes.
 const PADDING_LEN: usize = 170;
 
+/// What makes an event about 400 bytes.
+pub fn padding() -> String {
+    "x".repeat(PADDING_LEN)
+}
+
 /// An empty histogram of microseconds, up to a minute, to three digits.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds that are in order")
@@ -46,7 +51,7 @@ pub async fn publish_until(
         measured: 0,
         times: histogram(),
     };
-    let padding = "x".repeat(PADDING_LEN);
+    let padding = padding();
     let me = format!(
         "{:x}",
         std::ptr::from_ref(&published) as usize ^ micros_now() as usize
@@ -118,6 +123,12 @@ impl Client {
     /// Posts JSON and reads the JSON that answers it.
     pub async fn post(&mut self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.send(path, "application/json", body).await
+    }
+
+    /// Posts a batch of CloudEvents.
+    pub async fn post_batch(&mut self, path: &str, events: &Value) -> anyhow::Result<Value> {
+        self.send(path, "application/cloudevents-batch+json", events)
+            .await
     }
 
     async fn send(&mut self, path: &str, media: &str, body: &Value) -> anyhow::Result<Value> {

@@ -4,9 +4,12 @@ The AWS SDK for Go, and with it Terraform's provider, closes a request's body as
 soon as the response begins. Where the answer arrives before its writing goroutine
 is done, which on a loaded machine is often, that closes the connection and the
 call fails after it has been carried out; repeated, it makes a second thing.
+
+With --doubles, containers are those of doubles.py; otherwise there are none.
 """
 
 import asyncio
+import sys
 
 import ministack.app as ministack
 
@@ -25,4 +28,9 @@ async def app(scope, receive, send):
 
 
 ministack.app = app
+if "--doubles" in sys.argv:
+    sys.argv.remove("--doubles")
+    import doubles
+
+    doubles.install()
 ministack.main()

@@ -126,6 +126,32 @@ run "both" {
     ] == ["ecs-tasks.amazonaws.com"]
     error_message = "The pipeline must pass roles to tasks only."
   }
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.ci[0].policy).Statement : statement.Condition.ArnEquals["ecs:cluster"] if contains(statement.Action, "ecs:RunTask")
+    ] == [aws_ecs_cluster.main.arn]
+    error_message = "The pipeline must run tasks in this cluster only."
+  }
+  assert {
+    condition     = join(" ", keys(output.stack.ecs.services)) == "api worker" && output.stack.lambda.alias == "live" && output.stack.role == aws_iam_role.ci[0].arn
+    error_message = "The pipeline must be told of services, function and role."
+  }
+}
+
+run "lambda" {
+  variables {
+    hosting           = "lambda"
+    github_repository = "acme/millrace"
+  }
+
+  assert {
+    condition     = alltrue([for mapping in aws_lambda_event_source_mapping.queue : mapping.function_name == aws_lambda_alias.live[0].arn]) && aws_cloudwatch_event_target.sweep[0].arn == aws_lambda_alias.live[0].arn && alltrue([for attachment in aws_lb_target_group_attachment.lambda : attachment.target_id == aws_lambda_alias.live[0].arn])
+    error_message = "Queues, schedule and load balancer must call the alias, which the pipeline moves."
+  }
+  assert {
+    condition     = length(output.stack.ecs.services) == 0 && !contains(flatten([for statement in jsondecode(aws_iam_role_policy.ci[0].policy).Statement : statement.Action]), "ecs:UpdateService")
+    error_message = "Without services the pipeline must neither be told of any nor be able to update one."
+  }
 }
 
 run "archive" {

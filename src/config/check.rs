@@ -24,6 +24,7 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("http.header_timeout_s", 1.0..=300.0, "seconds"),
     ("http.idle_timeout_s", 1.0..=3600.0, "seconds"),
     ("http.connections_max", 1.0..=1_000_000.0, "connections"),
+    ("http.events_per_second_max", 0.0..=1_000_000.0, "events"),
     ("http.drain_timeout_s", 0.0..=900.0, "seconds"),
     ("http.drain_grace_s", 0.0..=900.0, "seconds"),
     ("database.port", 1.0..=65_535.0, "as a port"),
@@ -37,11 +38,21 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("delivery.response_bytes_max", 0.0..=1_048_576.0, "bytes"),
     ("delivery.concurrency", 1.0..=100_000.0, "attempts"),
     ("delivery.endpoint_concurrency", 1.0..=100_000.0, "attempts"),
+    ("delivery.breaker_failures", 0.0..=10_000.0, "failures"),
+    ("delivery.breaker_open_s", 1.0..=86_400.0, "seconds"),
+    ("delivery.breaker_open_max_s", 1.0..=86_400.0, "seconds"),
+    ("delivery.disable_after_days", 0.0..=365.0, "days"),
     ("delivery.retry_jitter", 0.0..=1.0, "of the wait"),
     (
         "recovery.per_second_max",
         1.0..=10_000.0,
         "deliveries a second",
+    ),
+    ("event_types.per_project_max", 0.0..=10_000.0, "types"),
+    (
+        "event_types.schema_bytes_per_project_max",
+        0.0..=16_777_216.0,
+        "bytes",
     ),
     ("sweep.interval_ms", 10.0..=3_600_000.0, "milliseconds"),
     ("sweep.batch", 1.0..=10_000.0, "items"),
@@ -323,6 +334,14 @@ fn deliveries(config: &Config) -> Vec<String> {
         );
         let key = "delivery.endpoint_concurrency";
         found.push(given(key, delivery.endpoint_concurrency, &expected));
+    }
+    if delivery.breaker_open > delivery.breaker_open_max {
+        let expected = format!(
+            "at most delivery.breaker_open_max_s, which is {}",
+            delivery.breaker_open_max.as_secs()
+        );
+        let key = "delivery.breaker_open_s";
+        found.push(given(key, delivery.breaker_open.as_secs(), &expected));
     }
     if delivery.connect_timeout > delivery.timeout {
         let expected = format!(

@@ -448,6 +448,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     header_timeout_s = 10
     idle_timeout_s = 75
     connections_max = 10000
+    events_per_second_max = 0
     drain_timeout_s = 25
     drain_grace_s = 0
 
@@ -492,6 +493,11 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     response_bytes_max = 65536
     concurrency = 256
     endpoint_concurrency = 32
+    ca_file = ""
+    breaker_failures = 10
+    breaker_open_s = 30
+    breaker_open_max_s = 900
+    disable_after_days = 5
     retry_schedule_s = [0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
     retry_jitter = 0.1
 
@@ -502,6 +508,10 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     bucket = ""
     prefix = "events"
     endpoint_url = ""
+
+    [event_types]
+    per_project_max = 1000
+    schema_bytes_per_project_max = 1048576
 
     [ingest]
     project = ""

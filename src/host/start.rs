@@ -12,7 +12,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::data_dir::{DataDir, open_data_dir};
 use crate::app::{self, App, Parts};
 use crate::config::Config;
-use crate::http::projects::make_key;
+use crate::http::projects::{KeySpec, make_key};
+use crate::model::audit::{Actor, By};
 use crate::model::id::ProjectId;
 use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
@@ -389,8 +390,17 @@ pub async fn first_project(app: &App) -> anyhow::Result<Option<FirstKey>> {
     {
         return Ok(None);
     }
-    let name = "first key".to_owned();
-    let (_, key) = make_key(app, project.clone(), name, Scope::ALL.into()).await?;
+    let by = By {
+        project: project.clone(),
+        actor: Actor::Millrace,
+        at: app::now(),
+    };
+    let spec = KeySpec {
+        name: "first key".into(),
+        scopes: Scope::ALL.into(),
+        rate_limit: None,
+    };
+    let (_, key) = make_key(app, &by, spec).await?;
     Ok(Some(FirstKey { project, key }))
 }
 
@@ -401,6 +411,6 @@ async fn create_default(app: &App) -> anyhow::Result<ProjectId> {
         name: DEFAULT_PROJECT.into(),
         created_at: now,
     };
-    projects::create(&app.postgres, &project).await?;
+    projects::create(&app.postgres, Actor::Millrace, &project).await?;
     Ok(project.id)
 }

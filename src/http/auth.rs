@@ -4,14 +4,17 @@
 //! check: `caller: Allowed<EventsWrite>`. Checked before the body is read.
 
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use jiff::Timestamp;
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::model::audit::{Actor, By};
 use crate::model::id::{KeyId, ProjectId};
 use crate::model::key::{self, Scope};
 
@@ -22,7 +25,20 @@ pub struct Allowed<S> {
     pub project: ProjectId,
     /// The key.
     pub key: KeyId,
+    /// Events a second it may publish; the configured default if none.
+    pub rate_limit: Option<NonZeroU32>,
     scope: PhantomData<S>,
+}
+
+impl<S> Allowed<S> {
+    /// The caller, as who changes something of the project at `now`.
+    pub fn by(&self, now: Timestamp) -> By {
+        By {
+            project: self.project.clone(),
+            actor: Actor::Key(self.key.clone()),
+            at: now,
+        }
+    }
 }
 
 /// A scope, as a type.
@@ -69,6 +85,7 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
         Ok(Self {
             project: grant.project,
             key: grant.key,
+            rate_limit: grant.rate_limit,
             scope: PhantomData,
         })
     }
@@ -77,6 +94,17 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
 /// The caller has the admin key.
 #[derive(Debug)]
 pub struct Admin;
+
+impl Admin {
+    /// The caller, as who changes something of `project` at `now`.
+    pub fn by(&self, project: ProjectId, now: Timestamp) -> By {
+        By {
+            project,
+            actor: Actor::Admin,
+            at: now,
+        }
+    }
+}
 
 impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = Error;

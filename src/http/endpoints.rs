@@ -1,10 +1,15 @@
 //! Where webhooks go.
 
+pub mod care;
+pub mod stats;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -15,16 +20,20 @@ use super::problem::Problems;
 use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Invalid, Result};
-use crate::model::endpoint::State as EndpointState;
+use crate::model::delivery::DISABLED_HOLD;
+use crate::model::endpoint::{BodyFormat, Care, State as EndpointState};
 use crate::model::event;
-use crate::model::filter::Filter;
+use crate::model::extras::Shown;
+use crate::model::filter::{Filter, TEST_TYPE};
 use crate::model::id::{DeliveryId, EndpointId, EventId, base32};
 use crate::model::signature::{Scheme, Secret};
 use crate::model::time::Time;
 use crate::sender;
 use crate::store::data_plane::{open_secret, seal_secret};
 use crate::store::endpoints::{self, Endpoint as Row};
-use crate::store::outbox;
+use crate::store::{due, outbox};
+
+use care::{ExtrasChange, NewAuth, NewCertificate, NewHeaders, ShownAuth, ShownCertificate};
 
 /// How long a rotated secret goes on signing.
 const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
@@ -48,6 +57,24 @@ pub struct Endpoint {
     /// Whether it takes events.
     #[schema(value_type = EndpointState)]
     pub state: EndpointState,
+    /// Attempts a second, by all instances together; null without a limit.
+    #[schema(required)]
+    pub rate_limit: Option<u32>,
+    /// Attempts at once by each instance, if that is fewer than
+    /// `delivery.endpoint_concurrency`; null for that.
+    #[schema(required)]
+    pub max_concurrency: Option<u32>,
+    /// What the body of a webhook is.
+    pub body_format: BodyFormat,
+    /// Its own headers by name; values are not shown.
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub headers: BTreeMap<String, &'static str>,
+    /// How its requests authenticate.
+    #[schema(required)]
+    pub auth: Option<ShownAuth>,
+    /// The TLS client certificate it is called with.
+    #[schema(required)]
+    pub client_certificate: Option<ShownCertificate>,
     /// When it was created.
     pub created_at: Time,
     /// When it was last changed.
@@ -56,7 +83,14 @@ pub struct Endpoint {
 
 impl From<Row> for Endpoint {
     fn from(row: Row) -> Self {
+        let (headers, auth, client_certificate) = care::shown(row.extras_shown);
         Self {
+            rate_limit: row.care.rate_limit,
+            max_concurrency: row.care.max_concurrency,
+            body_format: row.care.body_format,
+            headers,
+            auth,
+            client_certificate,
             id: row.id,
             url: row.url,
             description: row.description,
@@ -119,6 +153,28 @@ pub struct NewEndpoint {
     /// A secret of your own, `whsec_…` or `whsk_…`; made here if absent.
     #[schema(value_type = Option<String>)]
     secret: Option<SecretString>,
+    /// Attempts a second, by all instances together, evenly spaced.
+    #[schema(minimum = 1, maximum = 1000)]
+    rate_limit: Option<u32>,
+    /// Attempts at once by each instance, if that is fewer than
+    /// `delivery.endpoint_concurrency`.
+    #[schema(minimum = 1, maximum = 1000)]
+    max_concurrency: Option<u32>,
+    /// `cloudevents` (the default): the whole event in JSON, structured mode of the
+    /// CloudEvents HTTP binding. `data`: its data alone, its attributes as `ce-`
+    /// headers, binary mode. Signed is what is sent.
+    #[serde(default)]
+    #[schema(value_type = Option<BodyFormat>)]
+    body_format: BodyFormat,
+    /// Headers to send along, up to 20; never shown again. None that says something
+    /// of the connection or the body, nor `webhook-…`, `ce-…`, `traceparent`.
+    #[serde(default)]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    headers: NewHeaders,
+    /// HTTP authentication to use; never shown again.
+    auth: Option<NewAuth>,
+    /// TLS client certificate to use; its key is never shown again.
+    client_certificate: Option<NewCertificate>,
 }
 
 /// Create an endpoint.
@@ -131,10 +187,19 @@ pub async fn create(
     caller: Allowed<EndpointsWrite>,
     Json(new): Json<NewEndpoint>,
 ) -> Result<(StatusCode, Json<Created>)> {
-    let now = app::now();
+    let by = caller.by(app::now());
+    let now = by.at;
     let mut row = Row {
+        care: Care {
+            rate_limit: new.rate_limit,
+            max_concurrency: new.max_concurrency,
+            body_format: new.body_format,
+        },
+        extras_sealed: None,
+        extras_shown: Shown::default(),
+        enabled_at: now,
         id: EndpointId::new(now.as_millisecond(), app.random()),
-        project: caller.project,
+        project: by.project.clone(),
         url: new.url,
         description: new.description,
         event_types: new.event_types.unwrap_or_else(|| vec!["*".into()]),
@@ -145,10 +210,18 @@ pub async fn create(
         version: 1,
     };
     check(&app, &mut row)?;
+    let extras = ExtrasChange {
+        headers: (!new.headers.is_empty()).then_some(new.headers),
+        auth: new.auth.map(Some),
+        client_certificate: new.client_certificate.map(Some),
+    };
+    if let Some(sealing) = care::sealing(&app, extras).await? {
+        sealing.apply(&mut row)?;
+    }
     let secret = make_secret(&app, new.scheme, new.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
-    let change = endpoints::create(&app.postgres, &row, &sealed).await?;
+    let change = endpoints::create(&app.postgres, &by, &row, &sealed).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     let created = Created {
         endpoint: row.into(),
@@ -165,6 +238,7 @@ fn check(app: &App, row: &mut Row) -> Result<()> {
     sender::check_url(&url, app.config.allow_private_targets())?;
     row.url = url.into();
     Filter::new(&row.event_types, row.tenant.as_deref())?;
+    row.care.check()?;
     row.tenant.as_deref().map_or(Ok(()), event::check_tenant)?;
     if row.description.chars().count() > DESCRIPTION_LEN_MAX || row.description.contains('\0') {
         let detail = format!("expected up to {DESCRIPTION_LEN_MAX} characters, none of them NUL");
@@ -240,7 +314,8 @@ pub async fn get(
 #[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Switch {
-    /// Takes events again; pending deliveries go on within 15 minutes.
+    /// Takes events again. Pending deliveries go on: up to 500 at once, more within
+    /// 15 minutes.
     Enabled,
     /// New events pass it by; pending deliveries wait until it is enabled, or
     /// until they are forgotten with their events.
@@ -264,10 +339,34 @@ pub struct Changes {
     tenant: Option<Option<String>>,
     /// Whether it takes events.
     state: Option<Switch>,
+    /// Attempts a second, by all instances together; null without a limit.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    rate_limit: Option<Option<u32>>,
+    /// Attempts at once by each instance, if that is fewer than
+    /// `delivery.endpoint_concurrency`; null for that.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    max_concurrency: Option<Option<u32>>,
+    /// What the body of a webhook is.
+    body_format: Option<BodyFormat>,
+    /// In place of all its headers.
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    headers: Option<NewHeaders>,
+    /// In place of its authentication; null for none.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<NewAuth>)]
+    auth: Option<Option<NewAuth>>,
+    /// In place of its client certificate; null for none.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<NewCertificate>)]
+    client_certificate: Option<Option<NewCertificate>>,
 }
 
 /// Tells null from absent.
-fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 
@@ -283,6 +382,14 @@ pub async fn update(
     Path(id): Path<EndpointId>,
     Json(changes): Json<Changes>,
 ) -> Result<Json<Endpoint>> {
+    let by = caller.by(app::now());
+    let now = by.at;
+    let extras = ExtrasChange {
+        headers: changes.headers,
+        auth: changes.auth,
+        client_certificate: changes.client_certificate,
+    };
+    let sealing = care::sealing(&app, extras).await?;
     let apply = |row: &mut Row| {
         row.url = changes.url.unwrap_or_else(|| std::mem::take(&mut row.url));
         row.description = changes
@@ -297,13 +404,39 @@ pub async fn update(
             Some(Switch::Disabled) => row.state = EndpointState::Disabled,
             None => {}
         }
-        check(&app, row)
+        row.care = Care {
+            rate_limit: changes.rate_limit.unwrap_or(row.care.rate_limit),
+            max_concurrency: changes.max_concurrency.unwrap_or(row.care.max_concurrency),
+            body_format: changes.body_format.unwrap_or(row.care.body_format),
+        };
+        check(&app, row)?;
+        sealing.map_or(Ok(()), |sealing| sealing.apply(row))
     };
-    let (row, change) =
-        endpoints::update(&app.postgres, &caller.project, &id, app::now(), apply).await?;
+    let (row, change) = endpoints::update(&app.postgres, &by, &id, apply).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
+    if row.enabled_at == now {
+        resume(&app, &id, now).await;
+    }
     Ok(Json(row.into()))
 }
+
+/// Lets what is held for an endpoint go on that was just turned on, as far as that
+/// is little work: all of it does within [`DISABLED_HOLD`].
+async fn resume(app: &App, id: &EndpointId, now: Timestamp) {
+    // Not before every instance knows.
+    let at = now + app.config.cache.ttl + Duration::from_secs(1);
+    let until = now + DISABLED_HOLD;
+    let resumed = due::bring_forward(&app.dynamo, id, (at, until), LOOKED_AT_MAX, RESUMED_MAX);
+    match resumed.await {
+        Ok(deliveries) => tracing::info!(endpoint.id = %id, deliveries, "endpoint turned on"),
+        Err(error) => tracing::warn!(endpoint.id = %id, %error, "held deliveries go on later"),
+    }
+}
+
+/// Deliveries brought forward when an endpoint is turned on.
+const RESUMED_MAX: usize = 500;
+/// Things looked at for them, in each due partition.
+const LOOKED_AT_MAX: usize = 1000;
 
 /// Delete an endpoint; its pending deliveries are canceled.
 #[utoipa::path(delete, path = "/v1/endpoints/{id}", tag = "endpoints",
@@ -315,7 +448,8 @@ pub async fn delete(
     caller: Allowed<EndpointsWrite>,
     Path(id): Path<EndpointId>,
 ) -> Result<StatusCode> {
-    let change = endpoints::delete(&app.postgres, &caller.project, &id, app::now()).await?;
+    let by = caller.by(app::now());
+    let change = endpoints::delete(&app.postgres, &by, &id).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -349,7 +483,7 @@ pub async fn test(
         "specversion": "1.0",
         "id": base32(&app.random::<16>()),
         "source": format!("/v1/endpoints/{id}"),
-        "type": "millrace.endpoint.test",
+        "type": TEST_TYPE,
         "time": now.to_string(),
         "data": { "message": "A test event. Your endpoint works." },
     });
@@ -409,13 +543,12 @@ pub async fn rotate_secret(
     Path(id): Path<EndpointId>,
     Json(rotation): Json<Rotation>,
 ) -> Result<Json<SigningSecret>> {
-    let now = app::now();
+    let by = caller.by(app::now());
     let secret = make_secret(&app, rotation.scheme, rotation.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &id, &secret);
-    let ends = now.saturating_add(OVERLAP).map_err(Error::internal)?;
-    let change =
-        endpoints::rotate_secret(&app.postgres, &caller.project, &id, &sealed, now, ends).await?;
+    let ends = by.at.saturating_add(OVERLAP).map_err(Error::internal)?;
+    let change = endpoints::rotate_secret(&app.postgres, &by, &id, &sealed, ends).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok(Json((&secret).into()))
 }

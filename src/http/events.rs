@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
@@ -16,6 +16,7 @@ use super::deliveries::Delivery;
 use super::extract::{self, Json, Path, Query};
 use super::page::{self, Page};
 use super::problem::{Problem, Problems};
+use super::rate_limit;
 use crate::accept::{self, Receipt};
 use crate::app::{self, App};
 use crate::error::{Error, Result};
@@ -122,7 +123,12 @@ pub struct EventBody {
 /// plain form `{"type", "data", …}` as `application/json`. Up to 256 KiB an event,
 /// 1 MiB a batch. 202 means it is durable. The same `source` and `id` again with
 /// the same content answer the same with `duplicate: true`; with other content,
-/// 409.
+/// 409. `data` that the event type's schema does not allow is refused with the
+/// path in it that is wrong (`data/items/0/price`).
+///
+/// A key with a rate limit is told where it stands in `RateLimit-Policy` and
+/// `RateLimit`; a batch counts as its events and is refused whole, with 429, before
+/// anything of it is kept. Each instance of Millrace counts for itself.
 #[utoipa::path(post, path = "/v1/events", tag = "events",
     request_body(content(
         (EventBody = "application/json"),
@@ -139,19 +145,50 @@ pub async fn publish(
     let (parts, body) = request.into_parts();
     let mode = event::mode(&parts.headers)?;
     let body = extract::body(body, app.config.http.body_bytes_max).await?;
+    let published = match mode {
+        Mode::Batch => Published::Batch(event::split_batch(&body)?),
+        mode => Published::One(mode),
+    };
     let now = app::now();
-    let answer = match mode {
-        Mode::Batch => Answer::Batch(batch(&app, &caller.project, &body, now).await?),
-        one => {
-            let event = parse_one(&app, one, &parts.headers, &body, now)?;
-            Answer::One(
-                accept::accept(&app, &caller.project, &event, now)
-                    .await?
-                    .into(),
-            )
+    let standing = rate_limit::admit(&app, &caller, now, published.len()).await;
+    let answer = match rate_limit::check(standing.as_ref()) {
+        Ok(()) => answer(&app, &caller.project, published, &parts.headers, &body, now).await,
+        Err(refused) => Err(refused),
+    };
+    Ok(rate_limit::tell(standing.as_ref(), answer))
+}
+
+/// What a request holds, not yet looked into.
+enum Published<'a> {
+    One(Mode),
+    Batch(Vec<&'a RawValue>),
+}
+
+impl Published<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Batch(events) => events.len(),
+        }
+    }
+}
+
+async fn answer(
+    app: &App,
+    project: &ProjectId,
+    published: Published<'_>,
+    headers: &HeaderMap,
+    body: &Bytes,
+    now: Timestamp,
+) -> Result<(StatusCode, Json<Answer>)> {
+    let answer = match published {
+        Published::Batch(events) => Answer::Batch(batch(app, project, events, now).await?),
+        Published::One(mode) => {
+            let event = parse_one(app, mode, headers, body, now)?;
+            Answer::One(accept::accept(app, project, &event, now).await?.into())
         }
     };
-    Ok((StatusCode::ACCEPTED, Json(answer)).into_response())
+    Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
 fn parse_one(
@@ -178,12 +215,17 @@ fn parse_one(
     }
 }
 
-async fn batch(app: &App, project: &ProjectId, body: &[u8], now: Timestamp) -> Result<Batch> {
+async fn batch(
+    app: &App,
+    project: &ProjectId,
+    events: Vec<&RawValue>,
+    now: Timestamp,
+) -> Result<Batch> {
     let accept_one = async |json: &RawValue| {
         let event = event::parse_structured(json.get().as_bytes())?;
         accept::accept(app, project, &event, now).await
     };
-    let results: Vec<_> = stream::iter(event::split_batch(body)?)
+    let results: Vec<_> = stream::iter(events)
         .map(accept_one)
         .buffered(BATCH_CONCURRENCY)
         .collect()

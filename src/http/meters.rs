@@ -135,9 +135,9 @@ pub async fn create(
     caller: Allowed<MetersWrite>,
     Json(new): Json<NewMeter>,
 ) -> Result<(StatusCode, Json<Meter>)> {
-    let now = app::now();
+    let by = caller.by(app::now());
     let row = Row {
-        id: MeterId::new(now.as_millisecond(), app.random()),
+        id: MeterId::new(by.at.as_millisecond(), app.random()),
         project: caller.project,
         name: new.name,
         description: new.description,
@@ -150,14 +150,14 @@ pub async fn create(
         },
         metric: new.metric,
         skipped: 0,
-        created_at: now,
-        updated_at: now,
+        created_at: by.at,
+        updated_at: by.at,
         deleted_at: None,
         version: 1,
     };
     check(&row)?;
     Definition::new(&row.written)?;
-    let change = meters::create(&app.postgres, &row).await?;
+    let change = meters::create(&app.postgres, &by, &row).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
@@ -303,8 +303,8 @@ pub async fn update(
         row.metric = changes.metric.unwrap_or(row.metric);
         check(row)
     };
-    let (row, change) =
-        meters::update(&app.postgres, &caller.project, &id, app::now(), apply).await?;
+    let by = caller.by(app::now());
+    let (row, change) = meters::update(&app.postgres, &by, &id, apply).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok(Json(row.into()))
 }
@@ -319,7 +319,8 @@ pub async fn delete(
     caller: Allowed<MetersWrite>,
     Path(id): Path<MeterId>,
 ) -> Result<StatusCode> {
-    let change = meters::delete(&app.postgres, &caller.project, &id, app::now()).await?;
+    let by = caller.by(app::now());
+    let change = meters::delete(&app.postgres, &by, &id).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,10 +5,12 @@
 //! and no store calls of their own making, and end in one of
 //! [`error::Error`](crate::error::Error)'s variants.
 
+pub mod audit_log;
 pub mod auth;
 pub mod deliveries;
 pub mod docs;
 pub mod endpoints;
+pub mod event_types;
 pub mod events;
 pub mod extract;
 pub mod health;
@@ -16,6 +18,7 @@ pub mod meters;
 pub mod page;
 pub mod problem;
 pub mod projects;
+pub mod rate_limit;
 pub mod recoveries;
 
 use std::panic::AssertUnwindSafe;
@@ -53,6 +56,14 @@ fn table() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(endpoints::test))
         .routes(routes!(endpoints::secret))
         .routes(routes!(endpoints::rotate_secret))
+        .routes(routes!(endpoints::stats::stats))
+        .routes(routes!(event_types::create, event_types::list))
+        .routes(routes!(
+            event_types::get,
+            event_types::update,
+            event_types::delete
+        ))
+        .routes(routes!(event_types::versions))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
         .routes(routes!(deliveries::retry))
@@ -70,6 +81,8 @@ fn table() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(projects::get))
         .routes(routes!(projects::create_key, projects::list_keys))
         .routes(routes!(projects::revoke_key))
+        .routes(routes!(audit_log::list))
+        .routes(routes!(audit_log::list_of_project))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(docs::openapi))
@@ -91,7 +104,9 @@ fn table() -> OpenApiRouter<Arc<App>> {
         (name = "deliveries", description = "What became of each event at each endpoint"),
         (name = "meters", description = "What is counted for billing and metrics"),
         (name = "recoveries", description = "Sending again, in bulk, what failed or never went"),
+        (name = "event types", description = "What kinds of events there are, and what their data must satisfy"),
         (name = "projects", description = "Projects and their API keys; needs the admin key"),
+        (name = "audit", description = "Who changed what of the configuration, and when"),
         (name = "health", description = "Whether it is alive and ready"),
         (name = "docs", description = "This description, for machines and for people"),
     ),
@@ -203,16 +218,23 @@ async fn framed(app: &App, id: &str, request: Request, next: Next) -> Response {
     response
 }
 
+/// What a problem has of the response it takes the place of.
+const KEPT_HEADERS: [HeaderName; 3] = [
+    http::header::ALLOW,
+    rate_limit::RATELIMIT_POLICY,
+    rate_limit::RATELIMIT,
+];
+
 fn problem_response(error: &Error, bare: &Response, id: &str) -> Response {
     let mut problem = problem::Problem::of(error);
     problem.status = bare.status().as_u16();
     problem.request_id = Some(id.to_owned());
     let mut response = problem.into_response();
     problem::add_headers(error, response.headers_mut());
-    if let Some(allow) = bare.headers().get(http::header::ALLOW) {
-        response
-            .headers_mut()
-            .insert(http::header::ALLOW, allow.clone());
+    for name in KEPT_HEADERS {
+        if let Some(value) = bare.headers().get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
     }
     response
 }

@@ -14,7 +14,7 @@ const LIMIT_DEFAULT: usize = 50;
 /// Rows in a page at most.
 pub const LIMIT_MAX: usize = 100;
 /// No position a list gives is longer.
-const POSITION_LEN_MAX: usize = 128;
+const POSITION_LEN_MAX: usize = 255;
 
 /// A page of a list.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -48,6 +48,19 @@ impl<T> Page<T> {
         rows.truncate(limit);
         let position = rows.last().filter(|_| more).map(position);
         Self::new(rows.into_iter().map(row).collect(), position)
+    }
+}
+
+impl<T, E> Page<Result<T, E>> {
+    /// The page, unless one of its rows is an error.
+    ///
+    /// # Errors
+    /// The first row's that is one.
+    pub fn transpose(self) -> Result<Page<T>, E> {
+        Ok(Page {
+            data: self.data.into_iter().collect::<Result<_, E>>()?,
+            next_cursor: self.next_cursor,
+        })
     }
 }
 
@@ -98,6 +111,17 @@ pub fn position_by<T>(
             "expected the next_cursor of a former page",
         )),
     }
+}
+
+/// Reads `cursor` of a list by number.
+///
+/// # Errors
+/// [`Error::Invalid`] when no page gave it.
+pub fn number(cursor: Option<&str>) -> Result<Option<i64>> {
+    let number = position(cursor)?.map(|text| text.parse());
+    number
+        .transpose()
+        .map_err(|_| Error::invalid("cursor", "expected the next_cursor of a former page"))
 }
 
 /// The range of a list of events or deliveries by time.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -108,7 +109,7 @@ pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
             headers.insert(RETRY_AFTER, HeaderValue::from(UNAVAILABLE_RETRY_S));
         }
         Error::RateLimited { retry_after } => {
-            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(retry_s(*retry_after)));
         }
         Error::Unauthenticated(_) => {
             let scheme = HeaderValue::from_static("Bearer");
@@ -116,6 +117,12 @@ pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
         }
         _ => {}
     }
+}
+
+/// Whole seconds that are not too few.
+fn retry_s(retry_after: Duration) -> u64 {
+    let begun = u64::from(retry_after.subsec_nanos() > 0);
+    (retry_after.as_secs() + begun).max(1)
 }
 
 /// Every problem a route may answer with, for the OpenAPI document.

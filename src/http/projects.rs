@@ -1,5 +1,6 @@
 //! Projects and their API keys, for whoever holds the admin key.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -12,15 +13,19 @@ use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::audit::{Actor, By};
 use crate::model::id::{KeyId, ProjectId};
 use crate::model::key::{self, Scope};
 use crate::model::time::Time;
+use crate::notices::{self, Kind, Notice};
 use crate::store::api_keys::{self, ApiKey as KeyRow};
 use crate::store::outbox;
 use crate::store::projects::{self, Project as Row};
 
 /// Characters of a name.
 const NAME_LEN_MAX: usize = 100;
+/// Events a second a key may be limited to; beyond, a limit says nothing.
+const RATE_LIMIT_MAX: u32 = 1_000_000;
 
 /// A project.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -70,7 +75,7 @@ pub async fn create(
         name: check_name(new.name)?,
         created_at: now,
     };
-    projects::create(&app.postgres, &row).await?;
+    projects::create(&app.postgres, Actor::Admin, &row).await?;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 
@@ -139,6 +144,9 @@ pub struct ApiKey {
     pub hint: String,
     /// What it may do.
     pub scopes: Vec<Scope>,
+    /// Events a second it may publish; null for the default of the deployment.
+    #[schema(required, value_type = Option<u32>)]
+    pub rate_limit: Option<NonZeroU32>,
     /// When it was created.
     pub created_at: Time,
     /// When it was revoked.
@@ -153,6 +161,7 @@ impl From<KeyRow> for ApiKey {
             name: row.name,
             hint: row.hint,
             scopes: row.scopes,
+            rate_limit: row.rate_limit,
             created_at: row.created_at.into(),
             revoked_at: row.revoked_at.map(Time),
         }
@@ -171,16 +180,22 @@ pub struct CreatedKey {
 /// An API key to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(examples(json!({ "name": "backend", "scopes": ["events:write"] })))]
+#[schema(examples(json!({ "name": "backend", "scopes": ["events:write"], "rate_limit": 500 })))]
 pub struct NewKey {
     /// What people call it, 1 to 100 characters.
     #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// What it may do, one scope at least.
     scopes: Vec<Scope>,
+    /// Events a second it may publish, 1 to 1,000,000; each instance of Millrace
+    /// counts for itself. Null or absent: `http.events_per_second_max`.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
+    rate_limit: Option<u32>,
 }
 
 /// Create an API key.
+///
+/// Endpoints that ask for `millrace.key.created` by name are told of it.
 #[utoipa::path(post, path = "/v1/projects/{id}/keys", tag = "projects",
     params(("id" = String, Path, description = "prj_…")),
     request_body = NewKey,
@@ -188,12 +203,18 @@ pub struct NewKey {
     security(("admin_key" = [])))]
 pub async fn create_key(
     State(app): State<Arc<App>>,
-    _: Admin,
+    admin: Admin,
     Path(project): Path<ProjectId>,
     Json(new): Json<NewKey>,
 ) -> Result<(StatusCode, Json<CreatedKey>)> {
-    let name = check_name(new.name)?;
-    let (row, text) = make_key(&app, project, name, new.scopes).await?;
+    let new = KeySpec {
+        name: check_name(new.name)?,
+        scopes: new.scopes,
+        rate_limit: new.rate_limit.map(check_rate_limit).transpose()?,
+    };
+    let by = admin.by(project, app::now());
+    let (row, text) = make_key(&app, &by, new).await?;
+    tell_created(&app, &row).await;
     Ok((
         StatusCode::CREATED,
         Json(CreatedKey {
@@ -203,36 +224,68 @@ pub async fn create_key(
     ))
 }
 
-/// Makes a key of `project`: its row and its text. Also used at first start.
+fn check_rate_limit(per_second: u32) -> Result<NonZeroU32> {
+    NonZeroU32::new(per_second)
+        .filter(|limit| limit.get() <= RATE_LIMIT_MAX)
+        .ok_or_else(|| {
+            let detail = format!("expected null or 1 to {RATE_LIMIT_MAX} events a second");
+            Error::invalid("rate_limit", detail)
+        })
+}
+
+/// A key may be a person's way in, so whoever asks is told of a new one.
+async fn tell_created(app: &App, row: &KeyRow) {
+    let notice = Notice {
+        kind: Kind::KeyCreated,
+        source: &format!("/v1/projects/{}/keys/{}", row.project, row.id),
+        occasion: row.id.as_str(),
+        tenant: None,
+        data: serde_json::json!({
+            "id": row.id,
+            "name": row.name,
+            "scopes": row.scopes,
+            "hint": row.hint,
+        }),
+    };
+    notices::tell_if_asked(app, &row.project, &notice, row.created_at).await;
+}
+
+/// What a new key is to be.
+#[derive(Debug)]
+pub struct KeySpec {
+    /// What people call it.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// Events a second it may publish.
+    pub rate_limit: Option<NonZeroU32>,
+}
+
+/// Makes a key of `by`'s project: its row and its text. Also used at first start.
 ///
 /// # Errors
 /// [`Error::Invalid`] without scopes; [`Error::NotFound`] without a project;
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn make_key(
-    app: &App,
-    project: ProjectId,
-    name: String,
-    mut scopes: Vec<Scope>,
-) -> Result<(KeyRow, String)> {
-    scopes.sort_unstable();
-    scopes.dedup();
-    if scopes.is_empty() {
+pub async fn make_key(app: &App, by: &By, mut spec: KeySpec) -> Result<(KeyRow, String)> {
+    spec.scopes.sort_unstable();
+    spec.scopes.dedup();
+    if spec.scopes.is_empty() {
         return Err(Error::invalid("scopes", "expected at least one scope"));
     }
-    let now = app::now();
     let text = key::text(app.random());
     let row = KeyRow {
-        id: KeyId::new(now.as_millisecond(), app.random()),
-        project,
-        name,
+        id: KeyId::new(by.at.as_millisecond(), app.random()),
+        project: by.project.clone(),
+        name: spec.name,
         hash: key::hash(&text),
         hint: key::hint(&text).to_owned(),
-        scopes,
-        created_at: now,
+        scopes: spec.scopes,
+        rate_limit: spec.rate_limit,
+        created_at: by.at,
         revoked_at: None,
         version: 1,
     };
-    let change = api_keys::create(&app.postgres, &row).await?;
+    let change = api_keys::create(&app.postgres, by, &row).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok((row, text))
 }
@@ -270,10 +323,11 @@ pub async fn list_keys(
     security(("admin_key" = [])))]
 pub async fn revoke_key(
     State(app): State<Arc<App>>,
-    _: Admin,
+    admin: Admin,
     Path((project, id)): Path<(ProjectId, KeyId)>,
 ) -> Result<StatusCode> {
-    let change = api_keys::revoke(&app.postgres, &project, &id, app::now()).await?;
+    let by = admin.by(project, app::now());
+    let change = api_keys::revoke(&app.postgres, &by, &id).await?;
     outbox::apply(&app.postgres, &app.plane, change).await;
     Ok(StatusCode::NO_CONTENT)
 }

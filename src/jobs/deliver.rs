@@ -1,30 +1,38 @@
 //! One attempt to deliver one event to one endpoint.
 
+mod exhausted;
+mod health;
+mod request;
+
 use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::HeaderValue;
 use jiff::Timestamp;
 
+use super::{Done, Later};
 use crate::app::{self, App};
 use crate::error::{Error, Result};
-use crate::model::delivery::{self, Attempt, Outcome, Progress, State, Verdict};
+use crate::model::breaker::{Admission, Ticket};
+use crate::model::delivery::{self, Attempt, DISABLED_HOLD, Outcome, Progress, State, Verdict};
 use crate::model::endpoint::{self, Target};
+use crate::model::filter::TEST_TYPE;
 use crate::model::id::{DeliveryId, ProjectId};
 use crate::model::job::{Carried, Job};
 use crate::model::retry::parse_retry_after;
-use crate::model::signature::signature_header;
+use crate::queue::lanes::Wait;
 use crate::sender::Attempted;
-use crate::store::data_plane::{Gone, TOMBSTONE_KEPT};
+use crate::store::data_plane::TOMBSTONE_KEPT;
 use crate::store::deliveries::{self, Recorded};
 use crate::store::events;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{Span, TRACEPARENT};
 
-/// How long a delivery to a disabled endpoint waits before it looks again.
-const HOLD: Duration = Duration::from_mins(15);
+/// How early or late a slot that was given before may be used.
+const SLOT_EARLY: Duration = Duration::from_secs(1);
+const SLOT_LATE: Duration = Duration::from_mins(15);
 
 /// How long a delivery waits for its endpoint's projection.
 const UNPROJECTED_HOLD: Duration = Duration::from_secs(30);
@@ -37,6 +45,10 @@ struct Ready {
     created: Timestamp,
     progress: Progress,
     kept: Vec<Attempt>,
+    /// When its endpoint's rate limit has a place for it, if it has one already.
+    slot: Option<Timestamp>,
+    /// It was carried along, and is again if it has to wait.
+    carried: bool,
 }
 
 /// Makes attempt number `made + 1` and records it; does nothing if that attempt
@@ -44,7 +56,9 @@ struct Ready {
 ///
 /// Sends a Standard Webhooks 1.0 request whose `webhook-id` is the event's id.
 /// A crash between the request and its record makes the attempt again: delivery
-/// is at least once.
+/// is at least once. An endpoint that is left alone for a while gets no attempt:
+/// the delivery is due later. Where the endpoint's own limits leave no place now,
+/// the job is given back.
 ///
 /// # Errors
 /// When a store is out of reach; the delivery stays due.
@@ -54,20 +68,12 @@ pub async fn deliver(
     made: u32,
     carried: Option<Carried>,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Done> {
     let ready = match carried {
-        Some(carried) => Ready {
-            project: carried.project,
-            body: carried.body,
-            received: carried.received,
-            // It is carried by what made it.
-            created: carried.received,
-            progress: carried.progress,
-            kept: vec![],
-        },
+        Some(carried) => Ready::of(carried),
         None => match load(app, id, made).await? {
             Some(ready) => ready,
-            None => return Ok(()),
+            None => return Ok(Done::Finished),
         },
     };
     let endpoint = id.endpoint();
@@ -91,14 +97,56 @@ pub async fn deliver(
             tracing::warn!(delivery.id = %id, "delivery waits: its endpoint is not projected yet");
             deliveries::hold(&app.dynamo, id, made, now + UNPROJECTED_HOLD).await?;
         }
-        Some((_, endpoint::State::Disabled | endpoint::State::Gone)) => {
-            deliveries::hold(&app.dynamo, id, made, now + HOLD).await?;
-        }
         Some((target, endpoint::State::Enabled)) => {
-            attempt(app, id, &ready, target, now).await?;
+            return in_turn(app, id, ready, target, now).await;
+        }
+        Some((_, _)) => {
+            deliveries::hold(&app.dynamo, id, made, now + DISABLED_HOLD).await?;
         }
     }
-    Ok(())
+    Ok(Done::Finished)
+}
+
+impl Ready {
+    fn of(carried: Carried) -> Self {
+        Self {
+            project: carried.project,
+            body: carried.body,
+            received: carried.received,
+            // It is carried by what made it.
+            created: carried.received,
+            progress: carried.progress,
+            kept: vec![],
+            slot: None,
+            carried: true,
+        }
+    }
+
+    /// The job again, to be run later.
+    fn job(self, id: &DeliveryId) -> Job {
+        Job::Deliver {
+            delivery: id.clone(),
+            made: self.progress.made,
+            carried: self.carried.then_some(Carried {
+                project: self.project,
+                body: self.body,
+                received: self.received,
+                progress: self.progress,
+            }),
+        }
+    }
+
+    /// Whether a person asked for this very attempt: a retry, or a test.
+    fn is_asked(&self) -> bool {
+        let is_retry = self.progress.made > 0 && self.progress.made == self.progress.round_start;
+        is_retry
+            || exhausted::Named::of(&self.body).is_some_and(|event| event.event_type == TEST_TYPE)
+    }
+
+    fn has_slot(&self, now: Timestamp) -> bool {
+        self.slot
+            .is_some_and(|slot| slot <= now + SLOT_EARLY && now <= slot + SLOT_LATE)
+    }
 }
 
 /// The delivery and its event, if the attempt after `made` is still to be made.
@@ -126,7 +174,71 @@ async fn load(app: &App, id: &DeliveryId, made: u32) -> Result<Option<Ready>> {
         created: delivery.created,
         progress: delivery.progress,
         kept: delivery.attempts,
+        slot: delivery.slot,
+        carried: false,
     }))
+}
+
+/// Makes the attempt if the endpoint takes one now.
+async fn in_turn(
+    app: &App,
+    id: &DeliveryId,
+    ready: Ready,
+    target: &Target,
+    now: Timestamp,
+) -> Result<Done> {
+    let later = |ready: Ready, wait| {
+        let job = ready.job(id);
+        Ok(Done::Later(Box::new(Later { job, wait })))
+    };
+    let _place = match app.care.place(target, now) {
+        Ok(place) => place,
+        Err(limit) => return later(ready, Wait::Limit(limit)),
+    };
+    let held = app.care.held_until(target, now);
+    let asked = held.is_some() && ready.is_asked();
+    let may_hold = !asked && is_young(app, &ready, now);
+    // Looked at before a slot is taken, which it would take for nothing.
+    if let Some(until) = held.filter(|_| may_hold) {
+        return hold(app, id, &ready, until, now).await;
+    }
+    if !ready.has_slot(now)
+        && let Some(at) = app.care.slot(&app.dynamo, target, now).await?
+    {
+        return later(ready, Wait::Until(at));
+    }
+    let ticket = match app.care.admit(target, asked || !may_hold, now) {
+        Admission::Go(ticket) => ticket,
+        Admission::Hold { until } => return hold(app, id, &ready, until, now).await,
+    };
+    attempt(app, id, &ready, target, ticket, now).await?;
+    Ok(Done::Finished)
+}
+
+/// Whether it may still be held back. What is older than the schedule takes is
+/// attempted whatever the endpoint does, so that it comes to an end.
+fn is_young(app: &App, ready: &Ready, now: Timestamp) -> bool {
+    let age = now.duration_since(ready.received);
+    let least = app.config.delivery.breaker_open_max;
+    age.as_secs_f64() < app.schedule.total().max(least).as_secs_f64()
+}
+
+/// Leaves the endpoint alone until `until` and a little longer, each delivery by
+/// chance, so that not all come at once. One write, or none if it is due about
+/// then anyway.
+async fn hold(
+    app: &App,
+    id: &DeliveryId,
+    ready: &Ready,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<Done> {
+    app.telemetry.metrics.held.add_one();
+    if until > now + app.queue.lease() {
+        let spread = app.config.delivery.breaker_open.mul_f64(app.jitter());
+        deliveries::hold(&app.dynamo, id, ready.progress.made, until + spread).await?;
+    }
+    Ok(Done::Finished)
 }
 
 async fn attempt(
@@ -134,35 +246,35 @@ async fn attempt(
     id: &DeliveryId,
     ready: &Ready,
     target: &Target,
+    ticket: Ticket,
     now: Timestamp,
 ) -> Result<()> {
     // The signature's time is the clock's: customers compare it with theirs.
     let sent = app::now();
-    if target.signing(sent).next().is_none() {
-        let endpoint = &target.id;
-        return Err(Error::internal(anyhow::anyhow!(
-            "no secret of {endpoint} can be opened"
-        )));
-    }
-    let mut headers = headers(id, target, &ready.body, sent);
+    let (mut headers, body) = request::request(id, target, &ready.body, sent)?;
     let span = app.telemetry.traces.attempt(&target.url);
     continue_trace(&span, &mut headers);
-    let post = app.sender.post(&target.url, headers, ready.body.clone());
+    let extras = target.extras.as_ref();
+    let certificate = extras.and_then(|extras| extras.client_certificate());
+    let post = app.sender.post(&target.url, headers, body, certificate);
     let attempted = in_hand(app, id, ready.progress.made, post).await;
     end(span, &attempted);
+    let ended = now + attempted.latency;
     let outcome = outcome(&attempted, sent);
+    health::tell_breaker(app, target, ticket, outcome, ended);
     let verdict = delivery::judge(ready.progress, outcome, &app.schedule, app.jitter());
     let delay = match verdict {
         Verdict::Retry(delay) => Some(delay),
         _ => None,
     };
+    let entry = entry(&attempted, sent);
     let recorded = deliveries::record(
         &app.dynamo,
         &Recorded {
             id,
             before: ready.progress,
             kept: &ready.kept,
-            attempt: &entry(&attempted, sent),
+            attempt: &entry,
             state: verdict.state(),
             // From its end: a slow attempt must not use up the wait after it.
             due: delay.map(|delay| app.queue.due(now + attempted.latency, delay)),
@@ -171,30 +283,29 @@ async fn attempt(
     .await?;
     log(id, &attempted, verdict, recorded);
     count(&app.telemetry.metrics, ready, &attempted, verdict, recorded);
-    if verdict == Verdict::Gone {
-        let due = app.queue.due(now, Duration::ZERO);
-        let gone = Gone {
-            version: target.version,
-            at: sent,
-        };
-        let disabled = app
-            .plane
-            .disable_gone(&ready.project, &target.id, gone, due);
-        if disabled.await? {
-            let endpoint = target.id.clone();
-            app.queue
-                .send(vec![Job::Disable { endpoint }], Duration::ZERO)
-                .await;
+    health::note(app, &ready.project, target, verdict, ended).await;
+    match (recorded, delay) {
+        (true, Some(delay)) => {
+            let job = Job::Deliver {
+                delivery: id.clone(),
+                made: ready.progress.made + 1,
+                carried: None,
+            };
+            app.queue.send(vec![job], delay).await;
         }
-    }
-    if let (true, Some(delay)) = (recorded, delay) {
-        let made = ready.progress.made + 1;
-        let job = Job::Deliver {
-            delivery: id.clone(),
-            made,
-            carried: None,
-        };
-        app.queue.send(vec![job], delay).await;
+        (true, None) if verdict != Verdict::Delivered => {
+            let what = (&ready.project, id, &*ready.body);
+            Box::pin(exhausted::tell(
+                app,
+                what,
+                ready.progress,
+                &entry,
+                verdict,
+                now,
+            ))
+            .await;
+        }
+        _ => {}
     }
     Ok(())
 }
@@ -219,21 +330,6 @@ async fn in_hand(
         tracing::warn!(delivery.id = %id, %error, "slow attempt's lease not renewed");
     }
     attempted
-}
-
-fn headers(id: &DeliveryId, target: &Target, body: &[u8], sent: Timestamp) -> HeaderMap {
-    let event = id.event();
-    let signature = signature_header(target.signing(sent), event.as_str(), sent.as_second(), body);
-    let value = |text: &str| HeaderValue::from_str(text).expect("ids and signatures are ASCII");
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/cloudevents+json"),
-    );
-    headers.insert("webhook-id", value(event.as_str()));
-    headers.insert("webhook-timestamp", HeaderValue::from(sent.as_second()));
-    headers.insert("webhook-signature", value(&signature));
-    headers
 }
 
 /// Lets the endpoint go on with the trace.

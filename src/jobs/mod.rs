@@ -12,6 +12,7 @@ pub mod fan_out;
 pub mod ingest;
 pub mod meter;
 mod poll;
+pub mod postpone;
 pub mod recover;
 pub mod sweep;
 pub mod worker;
@@ -26,16 +27,36 @@ use jiff::Timestamp;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::job::Job;
+use crate::queue::lanes::Wait;
 use crate::telemetry::scope::Scope;
 
 /// Longest that all calls of a job or a sweep to the stores may take.
 const STORES_MAX: Duration = Duration::from_mins(5);
 
+/// What became of a job.
+#[derive(Debug)]
+#[must_use = "what is to be done later is lost otherwise"]
+pub enum Done {
+    /// There is nothing more to do for it now.
+    Finished,
+    /// It is to be run later.
+    Later(Box<Later>),
+}
+
+/// A job whose endpoint has no place for it now.
+#[derive(Debug)]
+pub struct Later {
+    /// The job.
+    pub job: Job,
+    /// What it waits for.
+    pub wait: Wait,
+}
+
 /// Runs one job as part of the trace its message carried, a W3C `traceparent`.
 ///
 /// # Errors
 /// When a store is out of reach; the job's work stays due. It has been logged.
-pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Result<()> {
+pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Result<Done> {
     let mut span = app.telemetry.traces.job(&job, trace);
     let scope = Scope::job(&job, &span);
     let name = job.name().to_owned();
@@ -75,15 +96,18 @@ fn panicked(panic: Box<dyn Any + Send>) -> Error {
     Error::internal(anyhow::anyhow!("panicked: {}", panic.unwrap_or_default()))
 }
 
-async fn dispatch(app: &App, job: Job, now: Timestamp) -> Result<()> {
+async fn dispatch(app: &App, job: Job, now: Timestamp) -> Result<Done> {
     match job {
-        Job::FanOut { event } => fan_out::fan_out(app, &event, now).await,
+        Job::FanOut { event } => fan_out::fan_out(app, &event, now).await?,
         Job::Deliver {
             delivery,
             made,
             carried,
-        } => deliver::deliver(app, &delivery, made, carried, now).await,
-        Job::Disable { endpoint } => disable::disable(app, &endpoint).await,
-        Job::Recover { recovery, page } => recover::recover(app, &recovery, page, now).await,
+        } => return deliver::deliver(app, &delivery, made, carried, now).await,
+        Job::Disable { endpoint } => Box::pin(disable::disable(app, &endpoint, now)).await?,
+        Job::Recover { recovery, page } => {
+            Box::pin(recover::recover(app, &recovery, page, now)).await?;
+        }
     }
+    Ok(Done::Finished)
 }

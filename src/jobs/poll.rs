@@ -17,14 +17,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::run;
+use super::postpone::run_here;
 use super::worker::report;
+use super::{Done, run};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
 use crate::model::job::{Envelope, Job};
 use crate::queue::Queue;
-use crate::queue::lanes::{LaneOptions, Lanes};
+use crate::queue::lanes::{LaneOptions, Lanes, Wait};
 use crate::queue::sqs::{BATCH_MAX, Name, Receipt, Received, Sqs};
 
 /// Jobs that wait in lanes for each that may run.
@@ -104,6 +105,7 @@ pub(super) fn start(app: &Arc<App>, stop: &CancellationToken, tasks: &mut JoinSe
             // Nothing from SQS carries a body.
             bytes_max: usize::MAX,
             endpoint_concurrency: delivery.endpoint_concurrency,
+            workers: delivery.concurrency,
         }),
         hidden: Mutex::default(),
     });
@@ -161,7 +163,7 @@ async fn drain_one(app: &App, sqs: &Sqs, message: Received, now: Timestamp) -> R
     let receipt = &message.receipt;
     // A message's age is by the clock that its sender had, whatever `now` is.
     let done = match open(app, &message, app::now()).await {
-        Opened::Job(job, trace) => run(app, job, trace.as_deref(), now).await,
+        Opened::Job(job, trace) => run_here(app, job, trace.as_deref(), now).await,
         Opened::Parked => Ok(()),
         Opened::Left => return Ok(()),
     };
@@ -293,11 +295,30 @@ fn backoff(app: &App, (first, longest): (Duration, Duration), count: u32) -> Dur
 async fn work(hand: Arc<Hand>, settle: Settle, stop: CancellationToken) {
     while let Some(mut taken) = stop.run_until_cancelled(hand.lanes.next()).await {
         let (job, (receipt, trace)) = taken.take();
-        let settled = match run(&hand.app, job, trace.as_deref(), app::now()).await {
-            Ok(()) => Settled::Delete,
+        let now = app::now();
+        if let Some(at) = not_before(&hand.app, &job, now) {
+            taken.put_back(job, (receipt, trace), Wait::Until(at));
+            continue;
+        }
+        let settled = match run(&hand.app, job, trace.as_deref(), now).await {
+            Ok(Done::Finished) => Settled::Delete,
+            // Its message stays hidden for as long as it waits here.
+            Ok(Done::Later(later)) => {
+                taken.put_back(later.job, (receipt, trace), later.wait);
+                continue;
+            }
             Err(_) => Settled::Again(retry_delay(&hand.app, receipt.count)),
         };
         hand.settle(&settle, receipt, settled);
+    }
+}
+
+/// When the job's endpoint may be called next, if that is known to be later: to be
+/// seen before the delivery is read.
+fn not_before(app: &App, job: &Job, now: Timestamp) -> Option<Timestamp> {
+    match job {
+        Job::Deliver { delivery, .. } => app.care.not_before(&delivery.endpoint(), now),
+        Job::FanOut { .. } | Job::Disable { .. } | Job::Recover { .. } => None,
     }
 }
 

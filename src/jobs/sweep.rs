@@ -55,6 +55,10 @@ pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
     };
     // The larger, not both: what is due may wait in the queue already.
     app.telemetry.metrics.backlog.see(swept.found.max(waiting));
+    let breakers_open = app.care.open(now);
+    if breakers_open > 0 {
+        app.telemetry.metrics.breakers_open.see(breakers_open);
+    }
     Ok(swept)
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{STORES_MAX, archive, guarded, ingest, meter, poll, run, sweep};
+use super::{Done, STORES_MAX, archive, guarded, ingest, meter, poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
@@ -53,17 +53,21 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     tasks
 }
 
-/// Runs what the queue holds, and what that enqueues, until it is empty; the
-/// jobs that failed. For tests and for a process about to end.
+/// Runs what the queue holds, and what that enqueues, until nothing of it may run
+/// at `now`; the jobs that failed. For tests and for a process about to end.
 pub async fn drain(app: &App, now: Timestamp) -> Vec<Error> {
     let queue = match &app.queue {
         Queue::Local(queue) => queue,
         Queue::Sqs(sqs) => return poll::drain(app, sqs, now).await,
     };
     let mut failed = Vec::new();
-    while let Some(mut taken) = queue.try_next() {
+    while let Some(mut taken) = queue.try_next(now) {
         let (job, trace) = taken.take();
-        failed.extend(run(app, job, trace.as_deref(), now).await.err());
+        match run(app, job, trace.as_deref(), now).await {
+            Ok(Done::Finished) => {}
+            Ok(Done::Later(later)) => taken.put_back(later.job, trace, later.wait),
+            Err(error) => failed.push(error),
+        }
     }
     failed
 }
@@ -75,7 +79,9 @@ async fn work(app: Arc<App>, stop: CancellationToken) {
     while let Some(mut taken) = stop.run_until_cancelled(queue.next()).await {
         let (job, trace) = taken.take();
         // A failure has been logged, and its work stays due.
-        let _ = run(&app, job, trace.as_deref(), app::now()).await;
+        if let Ok(Done::Later(later)) = run(&app, job, trace.as_deref(), app::now()).await {
+            taken.put_back(later.job, trace, later.wait);
+        }
     }
 }
 

@@ -91,6 +91,9 @@ pub struct Attempt {
 /// Attempts kept in a delivery; older ones are dropped, their count is kept.
 pub const ATTEMPTS_KEPT_MAX: usize = 12;
 
+/// How long a delivery to a disabled endpoint waits before it looks again.
+pub const DISABLED_HOLD: Duration = Duration::from_mins(15);
+
 /// How far a delivery is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Progress {

@@ -6,9 +6,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::extras::Extras;
 use super::filter::Filter;
 use super::id::EndpointId;
+use super::pace;
 use super::signature::Secret;
+use crate::error::Invalid;
 
 /// Whether an endpoint takes events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -22,6 +25,8 @@ pub enum State {
     Disabled,
     /// It answered 410: as disabled, until a person enables it.
     Gone,
+    /// It failed for days on end: as disabled, until a person enables it.
+    Failed,
     /// Deleted: pending deliveries are canceled.
     Deleted,
 }
@@ -33,6 +38,7 @@ impl State {
             Self::Enabled => "enabled",
             Self::Disabled => "disabled",
             Self::Gone => "gone",
+            Self::Failed => "failed",
             Self::Deleted => "deleted",
         }
     }
@@ -46,6 +52,7 @@ impl std::str::FromStr for State {
             "enabled" => Ok(Self::Enabled),
             "disabled" => Ok(Self::Disabled),
             "gone" => Ok(Self::Gone),
+            "failed" => Ok(Self::Failed),
             "deleted" => Ok(Self::Deleted),
             _ => Err(UnknownState),
         }
@@ -54,8 +61,79 @@ impl std::str::FromStr for State {
 
 /// Not the name of a [`State`].
 #[derive(Debug, thiserror::Error)]
-#[error("expected enabled, disabled, gone or deleted")]
+#[error("expected enabled, disabled, gone, failed or deleted")]
 pub struct UnknownState;
+
+/// What the body of a webhook is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyFormat {
+    /// The whole CloudEvent in JSON: structured mode of the HTTP binding.
+    #[default]
+    Cloudevents,
+    /// Its data alone, with its attributes as `ce-` headers: binary mode of the
+    /// HTTP binding.
+    Data,
+}
+
+impl BodyFormat {
+    /// The name in JSON and in the stores.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cloudevents => "cloudevents",
+            Self::Data => "data",
+        }
+    }
+}
+
+impl std::str::FromStr for BodyFormat {
+    type Err = UnknownBodyFormat;
+
+    fn from_str(text: &str) -> Result<Self, UnknownBodyFormat> {
+        match text {
+            "cloudevents" => Ok(Self::Cloudevents),
+            "data" => Ok(Self::Data),
+            _ => Err(UnknownBodyFormat),
+        }
+    }
+}
+
+/// Not the name of a [`BodyFormat`].
+#[derive(Debug, thiserror::Error)]
+#[error("expected cloudevents or data")]
+pub struct UnknownBodyFormat;
+
+/// How an endpoint is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Care {
+    /// Attempts a second by all processes together; as many as come if absent.
+    pub rate_limit: Option<u32>,
+    /// Attempts at once by one process, if fewer than the configured number.
+    pub max_concurrency: Option<u32>,
+    /// What it is sent.
+    pub body_format: BodyFormat,
+}
+
+/// The most attempts at once that an endpoint may ask for.
+pub const CONCURRENCY_MAX: u32 = 1000;
+
+impl Care {
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// [`Invalid`], which names the field.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let within = |name: &'static str, number: Option<u32>, most: u32| match number {
+            Some(number) if !(1..=most).contains(&number) => Err(Invalid::new(
+                name,
+                format!("expected null or 1 to {most}, got {number}"),
+            )),
+            _ => Ok(()),
+        };
+        within("rate_limit", self.rate_limit, pace::PER_SECOND_MAX)?;
+        within("max_concurrency", self.max_concurrency, CONCURRENCY_MAX)
+    }
+}
 
 /// Where and how to deliver: what the data plane needs of an endpoint.
 #[derive(Debug)]
@@ -72,6 +150,23 @@ pub struct Target {
     pub state: State,
     /// Signing secrets, the newest first; a rotated one until it expires.
     pub secrets: Vec<Signer>,
+    /// How it is called.
+    pub care: Care,
+    /// What its requests carry beside the signature; none if it cannot be opened.
+    pub extras: Option<Extras>,
+    /// When it was last turned on.
+    pub enabled_at: Timestamp,
+    /// Since when nothing but failures is known of it.
+    pub failing: Option<Failing>,
+}
+
+/// A run of failures, as all processes know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failing {
+    /// The first of them.
+    pub since: Timestamp,
+    /// Whether its owner was warned.
+    pub told: bool,
 }
 
 /// A signing secret and until when it signs.
@@ -87,6 +182,12 @@ impl Target {
     /// Whether an event of `event_type` and `tenant` goes here.
     pub fn takes(&self, event_type: &str, tenant: Option<&str>) -> bool {
         self.state == State::Enabled && self.filter.matches(event_type, tenant)
+    }
+
+    /// The run of failures since it was last turned on.
+    pub fn failing(&self) -> Option<Failing> {
+        self.failing
+            .filter(|failing| failing.since >= self.enabled_at)
     }
 
     /// The secrets that sign at `now`.

@@ -3,8 +3,9 @@
 //!
 //! [`mode`] tells how a request carries its events; [`parse_structured`],
 //! [`parse_binary`] and [`parse_plain`] read one event, [`split_batch`] cuts a
-//! batch into elements for `parse_structured`. Called by whatever accepts
-//! events and, through [`Event::from_stored`], by whatever reads them back.
+//! batch into elements for `parse_structured`; [`to_binary`] takes a stored event
+//! apart again. Called by whatever accepts events and, through
+//! [`Event::from_stored`], by whatever reads them back.
 //! Nothing here knows about projects, HTTP answers or storage.
 
 mod binary;
@@ -16,6 +17,7 @@ mod rules;
 mod structured;
 #[cfg(test)]
 mod tests;
+mod unwrap;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,6 +33,7 @@ pub use binary::parse_binary;
 pub use media::{Mode, mode};
 pub use plain::{PlainDefaults, parse_plain};
 pub use structured::{parse_structured, split_batch};
+pub use unwrap::to_binary;
 
 /// The largest single event, in bytes as received (a binary-mode event: its body).
 pub const EVENT_BYTES_MAX: usize = 262_144;

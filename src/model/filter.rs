@@ -13,6 +13,9 @@ use crate::error::Invalid;
 /// Event types that Millrace itself publishes begin with this.
 pub const RESERVED_PREFIX: &str = "millrace.";
 
+/// The type of the event that tests an endpoint.
+pub const TEST_TYPE: &str = "millrace.endpoint.test";
+
 /// How many patterns an endpoint may have.
 const PATTERNS_MAX: usize = 50;
 /// How long a pattern may be, in characters.

@@ -62,6 +62,11 @@ impl Schedule {
         self.delays.len()
     }
 
+    /// How long a round takes, if every attempt fails at once.
+    pub fn total(&self) -> Duration {
+        self.delays.iter().sum()
+    }
+
     /// How long to wait before the first attempt at a new event.
     pub fn first_delay(&self) -> Duration {
         self.delays[0]

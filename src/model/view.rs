@@ -3,6 +3,7 @@
 
 use super::endpoint::Targets;
 use super::event::Event;
+use super::event_type::Types;
 use super::meter::{Meter, Reading};
 
 /// A project's configuration as of one moment.
@@ -12,6 +13,8 @@ pub struct View {
     pub targets: Targets,
     /// What it counts.
     pub meters: Vec<Meter>,
+    /// What the data of its events must satisfy.
+    pub types: Types,
 }
 
 impl View {

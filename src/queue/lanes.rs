@@ -1,12 +1,22 @@
 //! Fair lanes: jobs in memory, a lane for each endpoint, taken in turns.
 //!
 //! The in-process queue is made of them, and a worker of SQS keeps in them what
-//! it has received and not begun. Each lane has a bound on how many of its jobs
-//! run and wait, so that a slow endpoint holds up only itself.
+//! it has received and not begun. Nothing an endpoint does may hold up another:
+//!
+//! - a lane has a bound on how many of its jobs run and wait, and when room gets
+//!   scarce what is left is for lanes of few jobs;
+//! - lanes whose jobs take long, or are not known yet, share half of the workers
+//!   among them, so that the others always find one;
+//! - a lane whose endpoint is to be called later pauses, and holds no worker.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::model::id::EndpointId;
@@ -16,9 +26,19 @@ use crate::model::job::Job;
 const FAN_OUTS_MAX: usize = 4;
 /// Recoveries at a time: each goes on for long, and none may hold up fan-outs.
 const RECOVERIES_MAX: usize = 2;
-/// The largest part of the lanes one endpoint may fill, so that a slow one
-/// leaves room for the others.
+/// The largest part of the lanes one endpoint may fill, however empty they are; as
+/// much is kept for lanes of few jobs.
 const LANE_SHARE: usize = 8;
+/// What few jobs are.
+const FEW: usize = 8;
+/// How long a job may take for its lane to count as quick.
+const QUICK: Duration = Duration::from_secs(1);
+/// Jobs of a lane that run at a time while nothing is known of it.
+const UNKNOWN_RUNNING_MAX: usize = 4;
+/// Lanes whose speed is remembered while they are empty; then all are forgotten.
+const REMEMBERED_MAX: usize = 10_000;
+/// How long a lane's own limit holds before it is asked for again.
+const LIMIT_KEPT: Duration = Duration::from_secs(10);
 
 /// Bounds of a set of lanes.
 #[derive(Debug, Clone)]
@@ -29,6 +49,17 @@ pub struct LaneOptions {
     pub bytes_max: usize,
     /// Jobs of one endpoint running at a time.
     pub endpoint_concurrency: usize,
+    /// How many take jobs from here.
+    pub workers: usize,
+}
+
+/// Why a job cannot run now, though it was its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Nothing of its lane may run before this.
+    Until(Timestamp),
+    /// As many of its lane run as may.
+    Limit(usize),
 }
 
 /// Jobs in fair lanes, each with a `T` that came along. A job is in them once,
@@ -39,24 +70,50 @@ pub struct Lanes<T> {
     state: Mutex<State<T>>,
     pushed: Notify,
     taken: Notify,
+    /// A pause ends sooner than the one that is watched.
+    sooner: Notify,
 }
 
 #[derive(Debug)]
 struct State<T> {
     lanes: HashMap<Lane, Waiting<T>>,
-    /// Lanes with a job that may run, in turn.
-    ready: VecDeque<Lane>,
+    /// Lanes with a job that may run, in turn: quick ones and the others.
+    ready: Turns,
+    /// Paused lanes, by when their pause ends.
+    paused: BTreeSet<(Timestamp, Lane)>,
+    /// Somebody waits for the first pause to end.
+    is_watched: bool,
+    /// Whether an endpoint's last job was quick.
+    quick: HashMap<EndpointId, bool>,
+    /// Jobs running of lanes that were not known to be quick.
+    running_slow: usize,
     /// What waits or runs.
     names: HashSet<Name>,
     waiting: usize,
     bytes: usize,
 }
 
+#[derive(Debug, Default)]
+struct Turns {
+    quick: VecDeque<Lane>,
+    /// Before the slow ones: each may be a quick one, which is soon found out.
+    unknown: VecDeque<Lane>,
+    slow: VecDeque<Lane>,
+    /// The others had a turn that the quick ones waited for.
+    quick_are_next: bool,
+}
+
 #[derive(Debug)]
 struct Waiting<T> {
     jobs: VecDeque<(Job, T)>,
+    bytes: usize,
     running: usize,
     is_ready: bool,
+    /// None while nothing is known.
+    is_quick: Option<bool>,
+    paused_until: Option<Timestamp>,
+    /// Its own bound on what runs, and until when it holds.
+    limit: Option<(usize, Timestamp)>,
 }
 
 /// A job's name and which attempt or page it is about: the next one may be pushed while
@@ -73,7 +130,7 @@ fn name_of(job: &Job) -> Name {
     (job.name().into(), attempt)
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Lane {
     FanOut,
     Endpoint(EndpointId),
@@ -101,12 +158,53 @@ impl Lane {
     }
 }
 
+impl Turns {
+    /// The next in line: quick ones and others in turn, if others may.
+    fn next(&mut self, others_may: bool) -> Option<Lane> {
+        let others = others_may && self.has_others();
+        let quick = !self.quick.is_empty();
+        if others && !(quick && self.quick_are_next) {
+            self.quick_are_next = quick;
+            return self.unknown.pop_front().or_else(|| self.slow.pop_front());
+        }
+        self.quick_are_next = false;
+        self.quick.pop_front()
+    }
+
+    fn has_others(&self) -> bool {
+        !self.unknown.is_empty() || !self.slow.is_empty()
+    }
+}
+
+impl<T> Waiting<T> {
+    fn may_run(&self, lane: &Lane, options: &LaneOptions, now: Timestamp) -> bool {
+        let mut most = lane.running_max(options);
+        if self.is_quick.is_none() {
+            most = most.min(UNKNOWN_RUNNING_MAX);
+        }
+        if let Some((limit, until)) = self.limit
+            && now < until
+        {
+            most = most.min(limit);
+        }
+        self.running < most && !self.jobs.is_empty() && self.paused_until.is_none()
+    }
+
+    fn is_slow(&self) -> bool {
+        self.is_quick != Some(true)
+    }
+}
+
 impl<T> Lanes<T> {
     /// Empty lanes.
     pub fn new(options: LaneOptions) -> Self {
         let state = State {
             lanes: HashMap::new(),
-            ready: VecDeque::new(),
+            ready: Turns::default(),
+            paused: BTreeSet::new(),
+            is_watched: false,
+            quick: HashMap::new(),
+            running_slow: 0,
             names: HashSet::new(),
             waiting: 0,
             bytes: 0,
@@ -116,34 +214,25 @@ impl<T> Lanes<T> {
             state: Mutex::new(state),
             pushed: Notify::new(),
             taken: Notify::new(),
+            sooner: Notify::new(),
         }
     }
 
     /// Takes a job in.
     ///
     /// # Errors
-    /// Gives `along` back if the job is there already or there is no room.
+    /// Gives `along` back if the job is there already or there is no room for one
+    /// more of its lane.
     pub fn push(&self, job: Job, along: T) -> Result<(), T> {
         let lane = Lane::of(&job);
+        let bytes = job.carried_bytes();
         let mut state = self.lock();
-        let lane_max = self.options.jobs_max.div_ceil(LANE_SHARE);
-        let in_lane = state.lanes.get(&lane).map_or(0, |lane| lane.jobs.len());
-        if state.waiting >= self.options.jobs_max
-            || state.bytes + job.carried_bytes() > self.options.bytes_max
-            || in_lane >= lane_max
-            || !state.names.insert(name_of(&job))
-        {
+        if !state.has_room(&lane, bytes, &self.options) || !state.names.insert(name_of(&job)) {
             return Err(along);
         }
-        state.waiting += 1;
-        state.bytes += job.carried_bytes();
-        state
-            .lanes
-            .entry(lane.clone())
-            .or_default()
-            .jobs
-            .push_back((job, along));
-        state.make_ready(lane, &self.options);
+        state.waiting_in(&lane).jobs.push_back((job, along));
+        state.count_in(&lane, bytes);
+        state.make_ready(lane, &self.options, Timestamp::now());
         drop(state);
         self.pushed.notify_one();
         Ok(())
@@ -152,33 +241,51 @@ impl<T> Lanes<T> {
     /// The next job whose lane may run one; waits for it.
     pub async fn next(&self) -> Taken<'_, T> {
         loop {
-            if let Some(taken) = self.try_next() {
+            if let Some(taken) = self.try_next(Timestamp::now()) {
                 return taken;
             }
-            self.pushed.notified().await;
+            let Some(watch) = self.watch() else {
+                self.pushed.notified().await;
+                continue;
+            };
+            let pause = watch.until.duration_since(Timestamp::now());
+            tokio::select! {
+                () = self.pushed.notified() => {}
+                () = self.sooner.notified() => {}
+                () = tokio::time::sleep(pause.try_into().unwrap_or_default()) => {}
+            }
         }
     }
 
-    /// The next job whose lane may run one, if there is one now.
-    pub fn try_next(&self) -> Option<Taken<'_, T>> {
+    /// The next job whose lane may run one at `now`, if there is one.
+    pub fn try_next(&self, now: Timestamp) -> Option<Taken<'_, T>> {
         let mut state = self.lock();
-        let lane = state.ready.pop_front()?;
+        state.end_pauses(now, &self.options);
+        let lane = state.turn(&self.options, now)?;
         let waiting = state.lanes.get_mut(&lane).expect("a ready lane is there");
-        waiting.is_ready = false;
         waiting.running += 1;
+        let is_slow = waiting.is_slow();
         let (job, along) = waiting.jobs.pop_front().expect("a ready lane has a job");
+        let bytes = job.carried_bytes();
+        waiting.bytes -= bytes;
+        state.running_slow += usize::from(is_slow);
         state.waiting -= 1;
-        state.bytes -= job.carried_bytes();
-        state.make_ready(lane.clone(), &self.options);
-        if !state.ready.is_empty() {
+        state.bytes -= bytes;
+        state.make_ready(lane.clone(), &self.options, now);
+        let others =
+            state.has_turn(self.options.workers) || (!state.paused.is_empty() && !state.is_watched);
+        drop(state);
+        if others {
             self.pushed.notify_one();
         }
-        drop(state);
         self.taken.notify_waiters();
         Some(Taken {
             name: name_of(&job),
             job: Some((job, along)),
+            back: None,
             lane,
+            is_slow,
+            began: Instant::now(),
             lanes: self,
         })
     }
@@ -189,14 +296,15 @@ impl<T> Lanes<T> {
         let State { lanes, names, .. } = &mut *state;
         let mut out = Vec::new();
         for waiting in lanes.values_mut() {
-            waiting.is_ready = false;
+            (waiting.is_ready, waiting.paused_until, waiting.bytes) = (false, None, 0);
             for (job, along) in waiting.jobs.drain(..) {
                 names.remove(&name_of(&job));
                 out.push(along);
             }
         }
         lanes.retain(|_, waiting| waiting.running > 0);
-        state.ready.clear();
+        state.ready = Turns::default();
+        state.paused.clear();
         (state.waiting, state.bytes) = (0, 0);
         out
     }
@@ -205,7 +313,7 @@ impl<T> Lanes<T> {
     pub async fn room(&self, jobs: usize) -> usize {
         loop {
             let taken = self.taken.notified();
-            let room = self.options.jobs_max - self.len();
+            let room = self.options.jobs_max.saturating_sub(self.len());
             if room >= jobs.min(self.options.jobs_max) {
                 return room;
             }
@@ -223,20 +331,58 @@ impl<T> Lanes<T> {
         self.len() == 0
     }
 
-    fn done(&self, lane: &Lane, name: &Name) {
+    /// The watch over the first pause, unless somebody has it or nothing pauses.
+    fn watch(&self) -> Option<Watch<'_, T>> {
+        let mut state = self.lock();
+        let until = state.paused.first()?.0;
+        match std::mem::replace(&mut state.is_watched, true) {
+            true => None,
+            false => Some(Watch { until, lanes: self }),
+        }
+    }
+
+    /// A job of `lane` ended after `took`.
+    fn done(&self, lane: &Lane, name: &Name, is_slow: bool, took: Duration) {
         let mut state = self.lock();
         state.names.remove(name);
+        state.learn(lane, took < QUICK);
+        self.left(state, lane, is_slow);
+    }
+
+    /// A job of `lane` did not run after all and waits again, before the others.
+    fn put_back(&self, lane: &Lane, is_slow: bool, (job, along, wait): (Job, T, Wait)) {
+        let bytes = job.carried_bytes();
+        let mut state = self.lock();
+        state.waiting_in(lane).jobs.push_front((job, along));
+        state.count_in(lane, bytes);
+        let is_sooner = match wait {
+            Wait::Until(until) => state.pause(lane, until),
+            Wait::Limit(limit) => {
+                let until = Timestamp::now() + LIMIT_KEPT;
+                state.waiting_in(lane).limit = Some((limit.max(1), until));
+                false
+            }
+        };
+        self.left(state, lane, is_slow);
+        if is_sooner {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// A place in `lane` is free again.
+    fn left(&self, mut state: MutexGuard<'_, State<T>>, lane: &Lane, is_slow: bool) {
+        state.running_slow -= usize::from(is_slow);
         let waiting = state
             .lanes
             .get_mut(lane)
             .expect("a lane that runs is there");
         waiting.running -= 1;
         if waiting.running == 0 && waiting.jobs.is_empty() {
-            state.lanes.remove(lane);
-            return;
+            state.forget(lane);
+        } else {
+            state.make_ready(lane.clone(), &self.options, Timestamp::now());
         }
-        state.make_ready(lane.clone(), &self.options);
-        let ready = !state.ready.is_empty();
+        let ready = state.has_turn(self.options.workers);
         drop(state);
         if ready {
             self.pushed.notify_one();
@@ -250,34 +396,172 @@ impl<T> Lanes<T> {
 }
 
 impl<T> State<T> {
+    /// Whether one more job of `lane` may wait. A lane takes at most half of what is
+    /// free, and nothing of what is kept for lanes of few jobs, unless it is one:
+    /// however many are full, another's first jobs find room.
+    fn has_room(&self, lane: &Lane, bytes: usize, options: &LaneOptions) -> bool {
+        let free = options.jobs_max.saturating_sub(self.waiting);
+        let bytes_free = options.bytes_max.saturating_sub(self.bytes);
+        let Some(waiting) = self.lanes.get(lane).filter(|lane| !lane.jobs.is_empty()) else {
+            return free > 0 && bytes <= bytes_free;
+        };
+        let share = options.jobs_max.div_ceil(LANE_SHARE);
+        let lane_max = (free.saturating_sub(share) / 2).max(FEW).min(share);
+        let fits = bytes == 0 || waiting.bytes + bytes <= bytes_free / 2;
+        free > 0 && waiting.jobs.len() < lane_max && fits
+    }
+
+    /// The lane, made if it is not there.
+    fn waiting_in(&mut self, lane: &Lane) -> &mut Waiting<T> {
+        let quick = &self.quick;
+        self.lanes.entry(lane.clone()).or_insert_with(|| Waiting {
+            jobs: VecDeque::new(),
+            bytes: 0,
+            running: 0,
+            is_ready: false,
+            is_quick: match lane {
+                Lane::Endpoint(endpoint) => quick.get(endpoint).copied(),
+                Lane::FanOut | Lane::Control => Some(true),
+                // A page takes its time.
+                Lane::Recovery => Some(false),
+            },
+            paused_until: None,
+            limit: None,
+        })
+    }
+
+    fn count_in(&mut self, lane: &Lane, bytes: usize) {
+        self.waiting_in(lane).bytes += bytes;
+        self.waiting += 1;
+        self.bytes += bytes;
+    }
+
     /// Gives `lane` a turn if it has a job that may run and no turn yet.
-    fn make_ready(&mut self, lane: Lane, options: &LaneOptions) {
-        let waiting = self.lanes.get_mut(&lane).expect("the lane is there");
-        let may_run = waiting.running < lane.running_max(options) && !waiting.jobs.is_empty();
-        if may_run && !waiting.is_ready {
-            waiting.is_ready = true;
-            self.ready.push_back(lane);
+    fn make_ready(&mut self, lane: Lane, options: &LaneOptions, now: Timestamp) {
+        let Some(waiting) = self.lanes.get_mut(&lane) else {
+            return;
+        };
+        if waiting.is_ready || !waiting.may_run(&lane, options, now) {
+            return;
+        }
+        waiting.is_ready = true;
+        match waiting.is_quick {
+            Some(true) => self.ready.quick.push_back(lane),
+            Some(false) => self.ready.slow.push_back(lane),
+            None => self.ready.unknown.push_back(lane),
+        }
+    }
+
+    /// The lane whose turn it is.
+    fn turn(&mut self, options: &LaneOptions, now: Timestamp) -> Option<Lane> {
+        loop {
+            let others_may = self.running_slow < slow_max(options.workers);
+            let lane = self.ready.next(others_may)?;
+            let waiting = self.lanes.get_mut(&lane).expect("a ready lane is there");
+            waiting.is_ready = false;
+            if waiting.is_slow() && !others_may {
+                // It was quick when it got in line.
+                self.make_ready(lane, options, now);
+            } else if waiting.may_run(&lane, options, now) {
+                return Some(lane);
+            }
+        }
+    }
+
+    fn has_turn(&self, workers: usize) -> bool {
+        let others_may = self.running_slow < slow_max(workers);
+        !self.ready.quick.is_empty() || (others_may && self.ready.has_others())
+    }
+
+    /// Lets nothing of `lane` run before `until`; whether that is the first pause
+    /// to end.
+    fn pause(&mut self, lane: &Lane, until: Timestamp) -> bool {
+        let waiting = self.waiting_in(lane);
+        let later = waiting.paused_until.replace(until);
+        if let Some(before) = later {
+            self.paused.remove(&(before, lane.clone()));
+        }
+        let first = self.paused.first().is_none_or(|(first, _)| until < *first);
+        self.paused.insert((until, lane.clone()));
+        first
+    }
+
+    fn end_pauses(&mut self, now: Timestamp, options: &LaneOptions) {
+        while self.paused.first().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, lane)) = self.paused.pop_first() else {
+                return;
+            };
+            if let Some(waiting) = self.lanes.get_mut(&lane) {
+                waiting.paused_until = None;
+            }
+            self.make_ready(lane, options, now);
+        }
+    }
+
+    /// Takes note of how quick a job of `lane` was.
+    fn learn(&mut self, lane: &Lane, is_quick: bool) {
+        let Lane::Endpoint(endpoint) = lane else {
+            return;
+        };
+        if let Some(waiting) = self.lanes.get_mut(lane) {
+            let before = waiting.is_quick.replace(is_quick);
+            if is_quick && waiting.is_ready && before != Some(true) {
+                // It must not wait in line with the slow ones.
+                self.ready.unknown.retain(|other| other != lane);
+                self.ready.slow.retain(|other| other != lane);
+                self.ready.quick.push_back(lane.clone());
+            }
+        }
+        match self.quick.get_mut(endpoint) {
+            Some(known) => *known = is_quick,
+            None => {
+                if self.quick.len() >= REMEMBERED_MAX {
+                    self.quick.clear();
+                }
+                self.quick.insert(endpoint.clone(), is_quick);
+            }
+        }
+    }
+
+    /// Drops an empty lane.
+    fn forget(&mut self, lane: &Lane) {
+        if let Some(Waiting {
+            paused_until: Some(until),
+            ..
+        }) = self.lanes.remove(lane)
+        {
+            self.paused.remove(&(until, lane.clone()));
         }
     }
 }
 
-impl<T> Default for Waiting<T> {
-    fn default() -> Self {
-        Self {
-            jobs: VecDeque::new(),
-            running: 0,
-            is_ready: false,
-        }
+/// Workers that lanes may hold which are not known to be quick.
+fn slow_max(workers: usize) -> usize {
+    workers.div_ceil(2)
+}
+
+/// The duty to wake up when the first pause ends.
+struct Watch<'a, T> {
+    until: Timestamp,
+    lanes: &'a Lanes<T>,
+}
+
+impl<T> Drop for Watch<'_, T> {
+    fn drop(&mut self) {
+        self.lanes.lock().is_watched = false;
     }
 }
 
 /// A job being run: its lane's place and its name are free again when this is
-/// dropped.
+/// dropped, unless it is put back.
 #[derive(Debug)]
 pub struct Taken<'a, T> {
     job: Option<(Job, T)>,
+    back: Option<(Job, T, Wait)>,
     name: Name,
     lane: Lane,
+    is_slow: bool,
+    began: Instant,
     lanes: &'a Lanes<T>,
 }
 
@@ -294,151 +578,21 @@ impl<T> Taken<'_, T> {
     pub fn name(&self) -> &str {
         &self.name.0
     }
+
+    /// Puts what was taken back to where it was: its turn comes after `wait`.
+    pub fn put_back(mut self, job: Job, along: T, wait: Wait) {
+        self.back = Some((job, along, wait));
+    }
 }
 
 impl<T> Drop for Taken<'_, T> {
     fn drop(&mut self) {
-        self.lanes.done(&self.lane, &self.name);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::id::{DeliveryId, EventId, ProjectId, RecoveryId};
-
-    fn lanes(endpoint_concurrency: usize, jobs_max: usize) -> Lanes<()> {
-        Lanes::new(LaneOptions {
-            jobs_max,
-            bytes_max: 1000,
-            endpoint_concurrency,
-        })
-    }
-
-    fn job(event: u32, endpoint: u8) -> Job {
-        let event = EventId::derive(&ProjectId::new(0, [0; 10]), "", &event.to_string());
-        let delivery = DeliveryId::new(&event, &EndpointId::new(0, [endpoint; 10]));
-        Job::Deliver {
-            delivery,
-            made: 0,
-            carried: None,
+        match self.back.take() {
+            Some(back) => self.lanes.put_back(&self.lane, self.is_slow, back),
+            None => {
+                let took = self.began.elapsed();
+                self.lanes.done(&self.lane, &self.name, self.is_slow, took);
+            }
         }
-    }
-
-    fn names(lanes: &Lanes<()>) -> Vec<String> {
-        std::iter::from_fn(|| Some(lanes.try_next()?.name().to_owned())).collect()
-    }
-
-    #[test]
-    fn endpoints_take_turns() {
-        let lanes = lanes(1, 100);
-        for event in 0..3 {
-            assert!(lanes.push(job(event, 1), ()).is_ok());
-        }
-        assert!(lanes.push(job(0, 2), ()).is_ok());
-        let expected = [job(0, 1), job(0, 2), job(1, 1), job(2, 1)];
-        assert_eq!(names(&lanes), expected.map(|job| job.name().to_owned()));
-        assert!(lanes.lock().lanes.is_empty(), "an empty lane is forgotten");
-    }
-
-    #[test]
-    fn an_endpoint_runs_no_more_than_its_share() {
-        let lanes = lanes(2, 100);
-        for event in 0..3 {
-            let _ = lanes.push(job(event, 1), ());
-        }
-        let (first, second) = (lanes.try_next(), lanes.try_next());
-        assert!(first.is_some() && second.is_some() && lanes.try_next().is_none());
-        drop(first);
-        assert!(lanes.try_next().is_some());
-    }
-
-    #[test]
-    fn a_job_is_in_it_once_until_it_is_done() {
-        let lanes = lanes(1, 100);
-        assert!(lanes.push(job(0, 1), ()).is_ok());
-        assert!(lanes.push(job(0, 1), ()).is_err());
-        let taken = lanes.try_next();
-        assert!(lanes.push(job(0, 1), ()).is_err(), "it is running");
-        drop(taken);
-        assert!(lanes.push(job(0, 1), ()).is_ok());
-    }
-
-    #[test]
-    fn the_next_attempt_may_wait_while_one_runs() {
-        let lanes = lanes(1, 100);
-        assert!(lanes.push(job(0, 1), ()).is_ok());
-        let taken = lanes.try_next();
-        let mut next = job(0, 1);
-        if let Job::Deliver { made, .. } = &mut next {
-            *made += 1;
-        }
-        assert!(lanes.push(next.clone(), ()).is_ok());
-        assert!(lanes.push(next, ()).is_err(), "it waits");
-        drop(taken);
-        assert!(lanes.try_next().is_some());
-    }
-
-    #[test]
-    fn recoveries_run_two_at_a_time_and_hold_up_nobody() {
-        let lanes = lanes(1, 100);
-        let page = |recovery: u8, page| Job::Recover {
-            recovery: RecoveryId::new(0, [recovery; 10]),
-            page,
-        };
-        for recovery in 0..3 {
-            assert!(lanes.push(page(recovery, 0), ()).is_ok());
-        }
-        assert!(lanes.push(job(0, 1), ()).is_ok());
-        let taken: Vec<_> = std::iter::from_fn(|| lanes.try_next()).collect();
-        assert_eq!(taken.len(), 3, "two recoveries and the delivery");
-        assert!(lanes.push(page(0, 0), ()).is_err(), "it is running");
-        assert!(lanes.push(page(0, 1), ()).is_ok(), "the next page may wait");
-    }
-
-    #[test]
-    fn one_endpoint_cannot_fill_it() {
-        let lanes = lanes(1, 80);
-        let taken = (0..80)
-            .filter(|event| lanes.push(job(*event, 1), ()).is_ok())
-            .count();
-        assert_eq!(taken, 10);
-        assert!(lanes.push(job(0, 2), ()).is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_waiting_worker_is_woken() {
-        let lanes = lanes(1, 100);
-        let (taken, pushed) = tokio::join!(lanes.next(), async { lanes.push(job(0, 1), ()) });
-        assert!(pushed.is_ok());
-        assert_eq!(taken.name(), job(0, 1).name());
-    }
-
-    #[test]
-    fn what_has_not_begun_can_be_taken_out() {
-        let lanes = lanes(1, 100);
-        for event in 0..3 {
-            let _ = lanes.push(job(event, 1), ());
-        }
-        let taken = lanes.try_next();
-        assert_eq!(lanes.clear().len(), 2);
-        assert!(lanes.is_empty() && lanes.try_next().is_none());
-        assert!(lanes.push(job(1, 1), ()).is_ok(), "its name is free");
-        drop(taken);
-        assert!(lanes.try_next().is_some());
-    }
-
-    #[tokio::test]
-    async fn room_is_waited_for() {
-        let lanes = lanes(8, 8);
-        for endpoint in 0..8 {
-            assert!(lanes.push(job(0, endpoint), ()).is_ok());
-        }
-        let (room, _) = tokio::join!(lanes.room(2), async {
-            drop(lanes.try_next());
-            tokio::task::yield_now().await;
-            drop(lanes.try_next());
-        });
-        assert_eq!(room, 2);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::lanes::{LaneOptions, Lanes, Taken};
 use crate::config::Config;
 use crate::model::job::Job;
@@ -16,6 +18,8 @@ pub struct LocalOptions {
     pub bytes_max: usize,
     /// Jobs of one endpoint running at a time.
     pub endpoint_concurrency: usize,
+    /// How many take jobs from it.
+    pub workers: usize,
     /// How long a job is left to its worker before the sweeper takes it up.
     pub lease: Duration,
 }
@@ -26,6 +30,7 @@ impl From<&Config> for LocalOptions {
             jobs_max: config.queue.local_jobs_max,
             bytes_max: config.queue.local_bytes_max,
             endpoint_concurrency: config.delivery.endpoint_concurrency,
+            workers: config.delivery.concurrency,
             lease: config.sweep.lease,
         }
     }
@@ -37,7 +42,7 @@ type Trace = Option<Box<str>>;
 /// Fair lanes that jobs are pushed into and taken from.
 #[derive(Debug)]
 pub struct Local {
-    lanes: Lanes<Trace>,
+    lanes: Box<Lanes<Trace>>,
     jobs_max: usize,
     pub(super) lease: Duration,
 }
@@ -46,11 +51,12 @@ impl Local {
     /// An empty queue.
     pub fn new(options: LocalOptions) -> Self {
         Self {
-            lanes: Lanes::new(LaneOptions {
+            lanes: Box::new(Lanes::new(LaneOptions {
                 jobs_max: options.jobs_max,
                 bytes_max: options.bytes_max,
                 endpoint_concurrency: options.endpoint_concurrency,
-            }),
+                workers: options.workers,
+            })),
             jobs_max: options.jobs_max,
             lease: options.lease,
         }
@@ -67,9 +73,9 @@ impl Local {
         self.lanes.next().await
     }
 
-    /// The next job whose lane may run one, if there is one now.
-    pub fn try_next(&self) -> Option<Taken<'_, Trace>> {
-        self.lanes.try_next()
+    /// The next job whose lane may run one at `now`, if there is one.
+    pub fn try_next(&self, now: Timestamp) -> Option<Taken<'_, Trace>> {
+        self.lanes.try_next(now)
     }
 
     /// How many more jobs it takes.

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use super::*;
 use receiver::{OK, Receiver, Reply};
 
-fn config() -> SenderConfig {
+pub fn config() -> SenderConfig {
     SenderConfig {
         allow_private_targets: true,
         connect_timeout: Duration::from_secs(5),
@@ -21,6 +21,7 @@ fn config() -> SenderConfig {
         response_kept_bytes: 16,
         user_agent: HeaderValue::from_static("millrace/test"),
         idle_per_host_max: 8,
+        own_roots: vec![],
     }
 }
 
@@ -37,7 +38,7 @@ async fn post(sender: &Sender, url: &Url) -> Result<Response, SendError> {
         HeaderValue::from_static("application/cloudevents+json"),
     )]);
     sender
-        .post(url, headers, Bytes::from_static(b"{\"a\":1}"))
+        .post(url, headers, Bytes::from_static(b"{\"a\":1}"), None)
         .await
         .outcome
 }
@@ -124,7 +125,7 @@ async fn silence_times_out() {
         ..config()
     });
     let attempted = sender
-        .post(&receiver.url(), HeaderMap::new(), Bytes::new())
+        .post(&receiver.url(), HeaderMap::new(), Bytes::new(), None)
         .await;
     let error = attempted.outcome.unwrap_err();
     assert_eq!(error, SendError::Timeout { after: timeout });

@@ -1,11 +1,16 @@
 //! API keys in PostgreSQL, by hash.
 
+use std::num::NonZeroU32;
+
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio_postgres::Row;
 
+use super::audit_log;
 use super::outbox::{self, Change, Kind};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
+use crate::model::audit::By;
 use crate::model::id::{KeyId, ProjectId};
 use crate::model::key::Scope;
 
@@ -24,6 +29,8 @@ pub struct ApiKey {
     pub hint: String,
     /// What it may do.
     pub scopes: Vec<Scope>,
+    /// Events a second it may publish; the configured default if none.
+    pub rate_limit: Option<NonZeroU32>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was revoked.
@@ -55,26 +62,42 @@ impl ApiKey {
                 .iter()
                 .filter_map(|name| Scope::named(name))
                 .collect(),
+            rate_limit: row
+                .get::<_, Option<i32>>("rate_limit")
+                .and_then(|limit| NonZeroU32::new(u32::try_from(limit).ok()?)),
             created_at: row.get("created_at"),
             revoked_at: row.get("revoked_at"),
             version: row.get("version"),
         })
     }
+
+    /// What the audit log says of it.
+    fn audited(&self) -> Value {
+        json!({
+            "name": self.name,
+            "hint": self.hint,
+            "scopes": self.scopes,
+            "rate_limit": self.rate_limit,
+        })
+    }
 }
 
 const CREATE: &str = "\
-    insert into api_keys (id, project_id, name, hash, hint, scopes, created_at) \
-    values ($1, $2, $3, $4, $5, $6, $7)";
+    insert into api_keys (id, project_id, name, hash, hint, scopes, rate_limit, created_at) \
+    values ($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// Creates a key; the change still has to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is no such project; [`Error::Unavailable`] when
 /// the database does not answer.
-pub async fn create(postgres: &Postgres, key: &ApiKey) -> Result<Change> {
+pub async fn create(postgres: &Postgres, by: &By, key: &ApiKey) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.as_str()).collect();
+    let rate_limit = key
+        .rate_limit
+        .map(|limit| i32::try_from(limit.get()).unwrap_or(i32::MAX));
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &key.id.as_str(),
         &key.project.as_str(),
@@ -82,9 +105,12 @@ pub async fn create(postgres: &Postgres, key: &ApiKey) -> Result<Change> {
         &key.hash.as_slice(),
         &key.hint,
         &scopes,
+        &rate_limit,
         &key.created_at,
     ];
     tx.execute(CREATE, values).await.map_err(classify)?;
+    let (id, after) = (key.id.as_str(), key.audited());
+    audit_log::add(&tx, by, "key.create", id, None, Some(after)).await?;
     let change = outbox::add(&tx, Kind::ApiKey, key.id.as_str()).await?;
     tx.commit().await.map_err(classify)?;
     Ok(change)
@@ -111,27 +137,30 @@ pub async fn list(
     rows.iter().map(ApiKey::read).collect()
 }
 
+const LOCK: &str = "select * from api_keys where id = $1 and project_id = $2 for update";
+
 const REVOKE: &str = "\
-    update api_keys set revoked_at = coalesce(revoked_at, $3), version = version + 1 \
-    where id = $1 and project_id = $2";
+    update api_keys set revoked_at = coalesce(revoked_at, $2), version = version + 1 \
+    where id = $1";
 
 /// Revokes a key; again changes nothing. The change still has to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn revoke(
-    postgres: &Postgres,
-    project: &ProjectId,
-    id: &KeyId,
-    now: Timestamp,
-) -> Result<Change> {
+pub async fn revoke(postgres: &Postgres, by: &By, id: &KeyId) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let changed = tx
-        .execute(REVOKE, &[&id.as_str(), &project.as_str(), &now])
-        .await;
-    if changed.map_err(classify)? == 0 {
-        return Err(Error::not_found("key", id));
+    let row = tx
+        .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
+        .await
+        .map_err(classify)?;
+    let key = ApiKey::read(&row.ok_or_else(|| Error::not_found("key", id))?)?;
+    tx.execute(REVOKE, &[&id.as_str(), &by.at])
+        .await
+        .map_err(classify)?;
+    if key.revoked_at.is_none() {
+        let before = Some(key.audited());
+        audit_log::add(&tx, by, "key.revoke", id.as_str(), before, None).await?;
     }
     let change = outbox::add(&tx, Kind::ApiKey, id.as_str()).await?;
     tx.commit().await.map_err(classify)?;
@@ -148,4 +177,4 @@ pub(super) async fn get(postgres: &Postgres, id: &str) -> Result<Option<ApiKey>>
 }
 
 /// Every statement above, for the test that prepares them.
-pub const STATEMENTS: &[&str] = &[CREATE, LIST, REVOKE, GET];
+pub const STATEMENTS: &[&str] = &[CREATE, LIST, LOCK, REVOKE, GET];

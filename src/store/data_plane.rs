@@ -1,31 +1,34 @@
-//! What the data plane knows of the configuration: API keys, endpoints and meters,
-//! in DynamoDB and for a moment in memory.
+//! What the data plane knows of the configuration: API keys, endpoints, event types
+//! and meters, in DynamoDB and for a moment in memory.
 //!
-//! Written by the outbox after each change, and by the delivery that is answered
-//! 410; read by every request and job. Reads are cached for `cache.ttl_s`, which
+//! Written by the outbox after each change, and by deliveries that show how an
+//! endpoint does; read by every request and job. Reads are cached for `cache.ttl_s`, which
 //! bounds how long another instance acts on what has changed; a write through
 //! this instance is seen by it at once.
 
+pub mod care;
+mod event_types;
 mod meters;
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
 use secrecy::ExposeSecret;
 
 use super::api_keys::ApiKey;
 use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable};
-use super::endpoints::SealedEndpoint;
+use super::endpoints::{Endpoint, SealedEndpoint};
 use super::keys;
 use super::secrets::Held;
-use super::transact::{self, Transacted};
 use crate::error::{Error, Result};
-use crate::model::endpoint::{Signer, State, Target, Targets};
+use crate::model::endpoint::{BodyFormat, Care, Signer, State, Target, Targets};
+use crate::model::extras::Extras;
 use crate::model::filter::Filter;
 use crate::model::id::{EndpointId, KeyId, ProjectId};
 use crate::model::key::Scope;
@@ -49,16 +52,8 @@ pub struct Grant {
     pub project: ProjectId,
     /// What it may do there.
     pub scopes: Arc<[Scope]>,
-}
-
-/// Which version of an endpoint answered 410, and when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone {
-    /// The version that the attempt was made with. Later ones are not meant: a
-    /// clock could not tell them apart, as each machine has its own.
-    pub version: i64,
-    /// When the attempt was made.
-    pub at: Timestamp,
+    /// Events a second it may publish; the configured default if none.
+    pub rate_limit: Option<NonZeroU32>,
 }
 
 /// The data plane's view, cached.
@@ -68,6 +63,7 @@ pub struct DataPlane {
     key_ring: Option<Held<KeyRing>>,
     grants: Cache<[u8; 32], Option<Grant>>,
     views: Cache<ProjectId, Arc<View>>,
+    schemas: event_types::Schemas,
     /// Counts invalidations, so that a read begun before one is not kept after.
     generation: Arc<AtomicU64>,
 }
@@ -101,6 +97,7 @@ impl DataPlane {
             key_ring: Some(key_ring),
             grants,
             views,
+            schemas: event_types::schemas(),
             generation: Arc::default(),
         }
     }
@@ -112,6 +109,7 @@ impl DataPlane {
             key_ring: None,
             grants: Cache::new(0),
             views: Cache::new(0),
+            schemas: Cache::new(0),
             generation: Arc::default(),
         }
     }
@@ -138,6 +136,9 @@ impl DataPlane {
             key: item.parse("key")?,
             project: item.parse("project")?,
             scopes,
+            rate_limit: item
+                .num_opt("rate")
+                .and_then(|rate| NonZeroU32::new(u32::try_from(rate).ok()?)),
         }))
     }
 
@@ -185,21 +186,37 @@ impl DataPlane {
     async fn read_view(&self, project: &ProjectId) -> Result<Arc<View>> {
         let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
         let mut meters = Vec::new();
+        let mut types = Vec::new();
         let items = self.read_partition(&keys::project(project)).await?;
         let key_ring = self.key_ring_for(&items).await;
+        let failing: HashMap<_, _> = items.iter().filter_map(care::read_failing).collect();
         for item in items {
-            let sk = item.str("sk")?;
-            if let Some(id) = sk.strip_prefix("meter#") {
+            let sort = item.str("sk")?;
+            if let Some(name) = keys::event_type_of_sort(sort) {
+                match self.read_event_type(&item).await {
+                    Ok(checked) => types.extend(checked.map(|checked| (name.into(), checked))),
+                    // Its events are accepted as they come.
+                    Err(error) => {
+                        let error = format!("{:#}", anyhow::Error::from(error));
+                        tracing::error!(event.r#type = name, error, "event type cannot be read");
+                    }
+                }
+                continue;
+            }
+            if let Some(id) = keys::meter_of_sort(sort) {
                 meters.extend(meters::read(id, &item));
                 continue;
             }
             // What a newer version keeps here is none of this one's business.
-            let Some(id) = sk.strip_prefix("endpoint#") else {
+            let Some(id) = sort.strip_prefix("endpoint#") else {
                 continue;
             };
             let id: EndpointId = id.parse().map_err(Error::internal)?;
             match read_target(key_ring.as_deref(), &id, &item) {
-                Ok(target) => targets.push(target),
+                Ok(mut target) => {
+                    target.failing = failing.get(&id).copied();
+                    targets.push(target);
+                }
                 // One unreadable endpoint must not silence the others.
                 Err(error) => {
                     let error = format!("{:#}", anyhow::Error::from(error));
@@ -209,7 +226,12 @@ impl DataPlane {
             }
         }
         let targets = Targets::new(targets, unreadable);
-        Ok(Arc::new(View { targets, meters }))
+        let types = types.into_iter().collect();
+        Ok(Arc::new(View {
+            targets,
+            types,
+            meters,
+        }))
     }
 
     /// What opens secrets, if there are any to open and it is to be had.
@@ -292,6 +314,7 @@ impl DataPlane {
         if endpoint.state == State::Deleted {
             item.insert("ttl".into(), n(tombstone_ends(endpoint.updated_at)));
         }
+        put_care(&mut item, endpoint);
         self.put_newer(item, endpoint.version).await?;
         self.forget(&endpoint.project).await;
         Ok(())
@@ -310,6 +333,9 @@ impl DataPlane {
         item.insert("project".into(), s(key.project.as_str()));
         let scopes = key.scopes.iter().map(|scope| s(scope.as_str())).collect();
         item.insert("scopes".into(), AttributeValue::L(scopes));
+        if let Some(limit) = key.rate_limit {
+            item.insert("rate".into(), n(limit.get()));
+        }
         if let Some(at) = key.revoked_at {
             item.insert("revoked".into(), ms(at));
             item.insert("ttl".into(), n(tombstone_ends(at)));
@@ -332,86 +358,6 @@ impl DataPlane {
             .send()
             .await;
         match result {
-            Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Stops deliveries to an endpoint that answered 410, at once and without the
-    /// control plane, and leaves word for it that is due at `due`. False if it
-    /// was not enabled, or is another version than the one that answered.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn disable_gone(
-        &self,
-        project: &ProjectId,
-        id: &EndpointId,
-        gone: Gone,
-        due: Timestamp,
-    ) -> Result<bool> {
-        let update = Update::builder()
-            .table_name(&self.dynamo.table)
-            .key("pk", s(keys::project(project)))
-            .key("sk", s(keys::endpoint(id)))
-            .update_expression("set #state = :gone")
-            .condition_expression("#state = :enabled and version = :version")
-            .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":gone", s(State::Gone.as_str()))
-            .expression_attribute_values(":enabled", s(State::Enabled.as_str()))
-            .expression_attribute_values(":version", n(gone.version))
-            .build()
-            .map_err(Error::internal)?;
-        let word = Put::builder()
-            .table_name(&self.dynamo.table)
-            .item("pk", s(id.as_str()))
-            .item("sk", s(keys::DISABLE))
-            .item("version", n(gone.version))
-            .item("at", ms(gone.at))
-            .item("due_pk", s(keys::due(0)))
-            .item("due_sk", s(keys::due_sort(due, id.as_str())))
-            .build()
-            .map_err(Error::internal)?;
-        let writes = vec![
-            TransactWriteItem::builder().update(update).build(),
-            TransactWriteItem::builder().put(word).build(),
-        ];
-        let transacted = transact::transact(&self.dynamo, writes).await;
-        self.forget(project).await;
-        Ok(matches!(transacted?, Transacted::Done))
-    }
-
-    /// What an endpoint's disabling that is due is about; none once it is done.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn gone(&self, id: &EndpointId) -> Result<Option<Gone>> {
-        let item = self.dynamo.get(id.as_str(), keys::DISABLE).await?;
-        let read = |item: Item| {
-            Ok(Gone {
-                version: item.num("version")?,
-                at: item.time("at")?,
-            })
-        };
-        item.map(read).transpose()
-    }
-
-    /// Takes back the word for the control plane, which has it, unless another
-    /// has taken its place.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn forget_gone(&self, id: &EndpointId, gone: Gone) -> Result<()> {
-        let delete = self
-            .dynamo
-            .client
-            .delete_item()
-            .table_name(&self.dynamo.table);
-        let delete = delete.key("pk", s(id.as_str())).key("sk", s(keys::DISABLE));
-        let delete = delete
-            .condition_expression("version = :version")
-            .expression_attribute_values(":version", n(gone.version));
-        match delete.send().await {
             Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
             _ => Ok(()),
         }
@@ -440,6 +386,51 @@ pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Se
     )
 }
 
+/// How the endpoint is called, as its item has it: what is not said is as ever.
+fn put_care(item: &mut Item, endpoint: &Endpoint) {
+    let numbers = [
+        ("rate_limit", endpoint.care.rate_limit),
+        ("max_concurrency", endpoint.care.max_concurrency),
+    ];
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            item.insert(name.into(), n(number));
+        }
+    }
+    if endpoint.care.body_format != BodyFormat::default() {
+        item.insert("body_format".into(), s(endpoint.care.body_format.as_str()));
+    }
+    if let Some(sealed) = &endpoint.extras_sealed {
+        item.insert("extras".into(), b(sealed.clone()));
+    }
+    item.insert("enabled".into(), ms(endpoint.enabled_at));
+}
+
+fn read_care(item: &Item) -> Result<Care> {
+    let number = |name| item.num_opt(name).map(u32::try_from).transpose();
+    Ok(Care {
+        rate_limit: number("rate_limit").map_err(Error::internal)?,
+        max_concurrency: number("max_concurrency").map_err(Error::internal)?,
+        body_format: match item.str_opt("body_format") {
+            Some(_) => item.parse("body_format")?,
+            None => BodyFormat::default(),
+        },
+    })
+}
+
+/// What its requests carry beside the signature; none if that cannot be opened,
+/// and deliveries wait.
+fn read_extras(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Option<Extras> {
+    let Some(sealed) = item.bytes_opt("extras") else {
+        return Some(Extras::default());
+    };
+    Extras::open(key_ring?, id, sealed)
+        .inspect_err(|error| {
+            tracing::error!(endpoint.id = %id, %error, "headers and credentials cannot be opened");
+        })
+        .ok()
+}
+
 fn read_target(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Result<Target> {
     let event_types: Vec<_> = texts(item, "event_types").collect();
     let secrets = match item.get("secrets") {
@@ -464,6 +455,14 @@ fn read_target(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Resu
                 }
             })
             .collect(),
+        care: read_care(item)?,
+        extras: read_extras(key_ring, id, item),
+        enabled_at: match item.num_opt("enabled") {
+            Some(_) => item.time("enabled")?,
+            // Written by an older version, which knew of no failures either.
+            None => Timestamp::UNIX_EPOCH,
+        },
+        failing: None,
     })
 }
 

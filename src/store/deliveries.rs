@@ -147,6 +147,8 @@ pub struct StoredDelivery {
     pub created: Timestamp,
     /// When the next attempt is due; while one is queued, a little later.
     pub due: Option<Timestamp>,
+    /// When its endpoint's rate limit has a place for it, if it was given one.
+    pub slot: Option<Timestamp>,
 }
 
 impl StoredDelivery {
@@ -164,6 +166,9 @@ impl StoredDelivery {
             attempts: read_attempts(item)?,
             created: item.time("created")?,
             due: item.str_opt("due_sk").and_then(keys::time_of_sort),
+            slot: item
+                .num_opt("slot")
+                .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
         })
     }
 }
@@ -306,7 +311,7 @@ pub async fn record(dynamo: &Dynamo, recorded: &Recorded<'_>) -> Result<bool> {
     let attempts = recorded.kept.iter().skip(drop).chain([recorded.attempt]);
     let attempts = attempts.map(write_attempt).collect();
     let mut set = vec!["#state = :state, made = :next, attempts = :attempts"];
-    let mut remove = vec!["swept"];
+    let mut remove = vec!["swept, slot"];
     let mut update = guarded(dynamo, recorded.id, recorded.before.made)
         .condition_expression(format!("{GUARD} and round_start = :round_start"))
         .expression_attribute_values(":round_start", n(recorded.before.round_start))
@@ -335,7 +340,7 @@ pub async fn record(dynamo: &Dynamo, recorded: &Recorded<'_>) -> Result<bool> {
 }
 
 /// Moves a pending delivery's due time without an attempt: its endpoint is
-/// disabled for now.
+/// disabled for now, or left alone for a while.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -344,6 +349,26 @@ pub async fn hold(dynamo: &Dynamo, id: &DeliveryId, made: u32, until: Timestamp)
         .update_expression("set due_sk = :due, detail_pk = :in remove swept")
         .expression_attribute_values(":in", s(keys::delivery_in(id, State::Pending)))
         .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))))
+    .await
+}
+
+/// As [`hold`], for a delivery that its endpoint's rate limit has a place for at
+/// `slot`: whoever takes it up then need not ask for one.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn hold_for_slot(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+    made: u32,
+    until: Timestamp,
+    slot: Timestamp,
+) -> Result<bool> {
+    won(guarded(dynamo, id, made)
+        .update_expression("set due_sk = :due, slot = :slot, detail_pk = :in remove swept")
+        .expression_attribute_values(":in", s(keys::delivery_in(id, State::Pending)))
+        .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str())))
+        .expression_attribute_values(":slot", ms(slot)))
     .await
 }
 

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnValue;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::deliveries::StoredDelivery;
-use super::dynamo::{Dynamo, Item, Kind, Read, kind, n, s, unavailable};
+use super::dynamo::{Dynamo, Item, Kind, Read, kind, n, s, unavailable, won};
 use super::{keys, recoveries};
 use crate::error::Result;
 use crate::model::delivery::State;
+use crate::model::id::EndpointId;
 use crate::model::job::Job;
 
 /// Times the lease of what is swept again and again is doubled: work that waits
@@ -148,6 +150,53 @@ pub async fn win(
         Err(error) if kind(&error) == Kind::Condition => Ok(None),
         Err(error) => Err(unavailable(error)),
     }
+}
+
+/// Brings forward to `at` what is due to `endpoint` later, up to `limit` deliveries
+/// among the `looked_at_max` things of each due partition that are due before
+/// `until`; how many those were. One query for each partition and one conditional
+/// write for each delivery.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
+/// not answer; some may have been brought forward.
+pub async fn bring_forward(
+    dynamo: &Dynamo,
+    endpoint: &EndpointId,
+    (at, until): (Timestamp, Timestamp),
+    looked_at_max: usize,
+    limit: usize,
+) -> Result<usize> {
+    let sk = keys::delivery(endpoint);
+    let mut brought = 0;
+    for shard in 0..keys::DUE_SHARDS {
+        let due = query(dynamo, shard, until, looked_at_max).await?;
+        let is_later = |due: &Due| due.sk == sk && due.at().is_some_and(|then| then > at);
+        let later: Vec<_> = due.into_iter().filter(is_later).collect();
+        let moves: Vec<_> = later
+            .iter()
+            .take(limit - brought)
+            .map(|due| set_due(dynamo, due, at))
+            .collect();
+        let moved = stream::iter(moves).buffer_unordered(MOVES_MAX);
+        let moved: Vec<bool> = moved.try_collect().await?;
+        brought += moved.into_iter().filter(|moved| *moved).count();
+    }
+    Ok(brought)
+}
+
+/// Conditional writes at a time.
+const MOVES_MAX: usize = 16;
+
+async fn set_due(dynamo: &Dynamo, due: &Due, at: Timestamp) -> Result<bool> {
+    let what = due.due_sk.get(14..).unwrap_or_default();
+    let update = dynamo
+        .update(&due.pk, &due.sk)
+        .update_expression("set due_sk = :next")
+        .condition_expression("due_sk = :old")
+        .expression_attribute_values(":old", s(&due.due_sk))
+        .expression_attribute_values(":next", s(keys::due_sort(at, what)));
+    won(update).await
 }
 
 /// What is to be done for a due item; none for one of a kind that only a newer

@@ -2,14 +2,19 @@
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio_postgres::Row;
 
-use super::data_plane::Gone;
+use super::audit_log;
+use super::data_plane::care::Word;
 use super::outbox::{self, Change, Kind};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
-use crate::model::endpoint::State;
+use crate::model::audit::{Actor, By};
+use crate::model::endpoint::{Care, State};
+use crate::model::extras::Shown;
 use crate::model::id::{EndpointId, ProjectId};
+use crate::model::time::Time;
 
 /// An endpoint as people configured it.
 #[derive(Debug, Clone)]
@@ -28,6 +33,14 @@ pub struct Endpoint {
     pub tenant: Option<String>,
     /// Whether it takes events.
     pub state: State,
+    /// How it is called.
+    pub care: Care,
+    /// What its requests carry beside the signature: sealed, bound to its id.
+    pub extras_sealed: Option<Vec<u8>>,
+    /// What people may see of that.
+    pub extras_shown: Shown,
+    /// When it was last turned on.
+    pub enabled_at: Timestamp,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -38,7 +51,26 @@ pub struct Endpoint {
 
 impl Endpoint {
     fn read(row: &Row) -> Result<Self> {
+        let created_at = row.get("created_at");
+        let number = |name| {
+            let number: Option<i32> = row.get(name);
+            number.map(u32::try_from).transpose()
+        };
+        let shown: Value = row.get("extras_shown");
         Ok(Self {
+            care: Care {
+                rate_limit: number("rate_limit").map_err(Error::internal)?,
+                max_concurrency: number("max_concurrency").map_err(Error::internal)?,
+                body_format: row
+                    .get::<_, &str>("body_format")
+                    .parse()
+                    .map_err(Error::internal)?,
+            },
+            extras_sealed: row.get("extras_sealed"),
+            extras_shown: serde_json::from_value(shown).map_err(Error::internal)?,
+            enabled_at: row
+                .get::<_, Option<Timestamp>>("enabled_at")
+                .unwrap_or(created_at),
             id: row
                 .get::<_, String>("id")
                 .parse()
@@ -55,9 +87,25 @@ impl Endpoint {
                 .get::<_, &str>("state")
                 .parse()
                 .map_err(Error::internal)?,
-            created_at: row.get("created_at"),
+            created_at,
             updated_at: row.get("updated_at"),
             version: row.get("version"),
+        })
+    }
+
+    /// What the audit log says of it.
+    fn audited(&self) -> Value {
+        json!({
+            "url": self.url,
+            "description": self.description,
+            "event_types": self.event_types,
+            "tenant": self.tenant,
+            "state": self.state.as_str(),
+            "rate_limit": self.care.rate_limit,
+            "max_concurrency": self.care.max_concurrency,
+            "body_format": self.care.body_format.as_str(),
+            // Names alone: no value of a header, no credential.
+            "extras": self.extras_shown,
         })
     }
 }
@@ -86,8 +134,9 @@ pub struct SealedEndpoint {
 
 const CREATE: &str = "\
     insert into endpoints \
-        (id, project_id, url, description, event_types, tenant, state, created_at, updated_at) \
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $8)";
+        (id, project_id, url, description, event_types, tenant, state, created_at, updated_at, \
+        rate_limit, max_concurrency, body_format, extras_sealed, extras_shown, enabled_at) \
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, $13, $14)";
 
 const ADD_SECRET: &str = "\
     insert into endpoint_secrets (endpoint_id, number, sealed, created_at) \
@@ -99,9 +148,15 @@ const ADD_SECRET: &str = "\
 /// # Errors
 /// [`Error::NotFound`] when there is no such project; [`Error::Unavailable`] when
 /// the database does not answer.
-pub async fn create(postgres: &Postgres, endpoint: &Endpoint, sealed: &[u8]) -> Result<Change> {
+pub async fn create(
+    postgres: &Postgres,
+    by: &By,
+    endpoint: &Endpoint,
+    sealed: &[u8],
+) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
+    let care = CareColumns::of(endpoint)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &endpoint.id.as_str(),
         &endpoint.project.as_str(),
@@ -111,11 +166,19 @@ pub async fn create(postgres: &Postgres, endpoint: &Endpoint, sealed: &[u8]) -> 
         &endpoint.tenant,
         &endpoint.state.as_str(),
         &endpoint.created_at,
+        &care.rate_limit,
+        &care.max_concurrency,
+        &endpoint.care.body_format.as_str(),
+        &endpoint.extras_sealed,
+        &care.shown,
+        &endpoint.enabled_at,
     ];
     tx.execute(CREATE, values).await.map_err(classify)?;
     let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
         &[&endpoint.id.as_str(), &sealed, &endpoint.created_at];
     tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
+    let (id, after) = (endpoint.id.as_str(), endpoint.audited());
+    audit_log::add(&tx, by, "endpoint.create", id, None, Some(after)).await?;
     commit(tx, &endpoint.id).await
 }
 
@@ -172,7 +235,8 @@ const LOCK: &str = "\
 
 const UPDATE: &str = "\
     update endpoints set url = $2, description = $3, event_types = $4, tenant = $5, state = $6, \
-        updated_at = $7, version = version + 1 \
+        updated_at = $7, version = version + 1, rate_limit = $8, max_concurrency = $9, \
+        body_format = $10, extras_sealed = $11, extras_shown = $12, enabled_at = $13 \
     where id = $1";
 
 /// Changes an endpoint as `change` says, one writer at a time; the change still
@@ -183,21 +247,21 @@ const UPDATE: &str = "\
 /// when the database does not answer.
 pub async fn update(
     postgres: &Postgres,
-    project: &ProjectId,
+    by: &By,
     id: &EndpointId,
-    now: Timestamp,
     change: impl FnOnce(&mut Endpoint) -> Result<()>,
 ) -> Result<(Endpoint, Change)> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let row = tx
-        .query_opt(LOCK, &[&id.as_str(), &project.as_str()])
-        .await
-        .map_err(classify)?;
-    let mut endpoint = Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)?;
+    let mut endpoint = lock(&tx, by, id).await?;
+    let (before, audited) = (endpoint.state, endpoint.audited());
     change(&mut endpoint)?;
-    endpoint.updated_at = now;
+    endpoint.updated_at = by.at;
+    if endpoint.state == State::Enabled && before != State::Enabled {
+        endpoint.enabled_at = by.at;
+    }
     endpoint.version += 1;
+    let care = CareColumns::of(&endpoint)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &id.as_str(),
         &endpoint.url,
@@ -205,16 +269,51 @@ pub async fn update(
         &endpoint.event_types,
         &endpoint.tenant,
         &endpoint.state.as_str(),
-        &now,
+        &by.at,
+        &care.rate_limit,
+        &care.max_concurrency,
+        &endpoint.care.body_format.as_str(),
+        &endpoint.extras_sealed,
+        &care.shown,
+        &endpoint.enabled_at,
     ];
     tx.execute(UPDATE, values).await.map_err(classify)?;
+    let (before, after) = (Some(audited), Some(endpoint.audited()));
+    audit_log::add(&tx, by, "endpoint.update", id.as_str(), before, after).await?;
     let change = commit(tx, id).await?;
     Ok((endpoint, change))
 }
 
+/// What is of another type in PostgreSQL.
+struct CareColumns {
+    rate_limit: Option<i32>,
+    max_concurrency: Option<i32>,
+    shown: Value,
+}
+
+impl CareColumns {
+    fn of(endpoint: &Endpoint) -> Result<Self> {
+        let number = |number: Option<u32>| number.map(i32::try_from).transpose();
+        Ok(Self {
+            rate_limit: number(endpoint.care.rate_limit).map_err(Error::internal)?,
+            max_concurrency: number(endpoint.care.max_concurrency).map_err(Error::internal)?,
+            shown: serde_json::to_value(&endpoint.extras_shown).map_err(Error::internal)?,
+        })
+    }
+}
+
+/// The endpoint, to be changed by this transaction alone.
+async fn lock(tx: &Transaction<'_>, by: &By, id: &EndpointId) -> Result<Endpoint> {
+    let row = tx
+        .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
+        .await
+        .map_err(classify)?;
+    Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)
+}
+
 const DELETE: &str = "\
-    update endpoints set state = 'deleted', updated_at = $3, version = version + 1 \
-    where id = $1 and project_id = $2 and state <> 'deleted'";
+    update endpoints set state = 'deleted', updated_at = $2, version = version + 1 \
+    where id = $1";
 
 const DELETE_SECRETS: &str = "delete from endpoint_secrets where endpoint_id = $1";
 
@@ -223,23 +322,17 @@ const DELETE_SECRETS: &str = "delete from endpoint_secrets where endpoint_id = $
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn delete(
-    postgres: &Postgres,
-    project: &ProjectId,
-    id: &EndpointId,
-    now: Timestamp,
-) -> Result<Change> {
+pub async fn delete(postgres: &Postgres, by: &By, id: &EndpointId) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let deleted = tx
-        .execute(DELETE, &[&id.as_str(), &project.as_str(), &now])
-        .await;
-    if deleted.map_err(classify)? == 0 {
-        return Err(Error::not_found("endpoint", id));
-    }
+    let before = lock(&tx, by, id).await?.audited();
+    tx.execute(DELETE, &[&id.as_str(), &by.at])
+        .await
+        .map_err(classify)?;
     tx.execute(DELETE_SECRETS, &[&id.as_str()])
         .await
         .map_err(classify)?;
+    audit_log::add(&tx, by, "endpoint.delete", id.as_str(), Some(before), None).await?;
     commit(tx, id).await
 }
 
@@ -261,20 +354,15 @@ const BUMP: &str = "update endpoints set updated_at = $2, version = version + 1 
 /// for none may stop before it was said to; [`Error::Unavailable`] when the database does not answer.
 pub async fn rotate_secret(
     postgres: &Postgres,
-    project: &ProjectId,
+    by: &By,
     id: &EndpointId,
     sealed: &[u8],
-    now: Timestamp,
     overlap_ends: Timestamp,
 ) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let row = tx
-        .query_opt(LOCK, &[&id.as_str(), &project.as_str()])
-        .await
-        .map_err(classify)?;
-    row.ok_or_else(|| Error::not_found("endpoint", id))?;
-    tx.execute(FORGET_SECRETS, &[&id.as_str(), &now])
+    lock(&tx, by, id).await?;
+    tx.execute(FORGET_SECRETS, &[&id.as_str(), &by.at])
         .await
         .map_err(classify)?;
     let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await;
@@ -287,33 +375,50 @@ pub async fn rotate_secret(
     tx.execute(EXPIRE_SECRETS, &[&id.as_str(), &overlap_ends])
         .await
         .map_err(classify)?;
-    let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id.as_str(), &sealed, &now];
+    let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id.as_str(), &sealed, &by.at];
     tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
-    tx.execute(BUMP, &[&id.as_str(), &now])
+    tx.execute(BUMP, &[&id.as_str(), &by.at])
         .await
         .map_err(classify)?;
+    let after = json!({ "former_signs_until": Time(overlap_ends) });
+    let action = "endpoint.rotate_secret";
+    audit_log::add(&tx, by, action, id.as_str(), None, Some(after)).await?;
     commit(tx, id).await
 }
 
-const GONE: &str = "\
-    update endpoints set state = 'gone', updated_at = greatest(updated_at, $3), \
+const DISABLE: &str = "\
+    update endpoints set state = $4, updated_at = greatest(updated_at, $3), \
         version = version + 1 \
-    where id = $1 and state = 'enabled' and version = $2";
+    where id = $1 and state = 'enabled' and version = $2 \
+    returning *";
 
-/// Notes that an endpoint answered 410, unless it has been changed since. None if
-/// there was nothing to change: a later version is projected by itself.
+/// Notes that the data plane disabled an endpoint, unless it has been changed
+/// since. None if there was nothing to change: a later version is projected by
+/// itself.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn mark_gone(postgres: &Postgres, id: &EndpointId, gone: Gone) -> Result<Option<Change>> {
+pub async fn mark_disabled(
+    postgres: &Postgres,
+    id: &EndpointId,
+    word: &Word,
+) -> Result<Option<Change>> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let marked = tx
-        .execute(GONE, &[&id.as_str(), &gone.version, &gone.at])
-        .await;
-    if marked.map_err(classify)? == 0 {
+    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+        &[&id.as_str(), &word.version, &word.at, &word.state.as_str()];
+    let row = tx.query_opt(DISABLE, values).await.map_err(classify)?;
+    let Some(row) = row else {
         return Ok(None);
-    }
+    };
+    let by = By {
+        project: Endpoint::read(&row)?.project,
+        actor: Actor::Millrace,
+        at: word.at,
+    };
+    let state = |state: State| Some(json!({ "state": state.as_str() }));
+    let (before, after) = (state(State::Enabled), state(word.state));
+    audit_log::add(&tx, &by, "endpoint.disable", id.as_str(), before, after).await?;
     commit(tx, id).await.map(Some)
 }
 
@@ -388,7 +493,7 @@ pub const STATEMENTS: &[&str] = &[
     FORGET_SECRETS,
     COUNT_SECRETS,
     BUMP,
-    GONE,
+    DISABLE,
     GET_ANY,
     SECRETS,
     CURRENT_SECRET,

@@ -320,6 +320,16 @@ pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
     item.as_ref().map(StoredEvent::read).transpose()
 }
 
+/// Whether the event `id` is kept with the content of that fingerprint. One
+/// consistent read.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn is_kept(dynamo: &Dynamo, id: &EventId, fingerprint: &[u8; 32]) -> Result<bool> {
+    let item = dynamo.get(id.as_str(), keys::EVENT).await?;
+    Ok(item.is_some_and(|item| item.bytes_opt("fp") == Some(fingerprint.as_slice())))
+}
+
 /// Clears the fan-out `fan` of an event, unless another has taken its place.
 ///
 /// # Errors

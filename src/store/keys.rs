@@ -7,11 +7,14 @@
 //! | recovery | `rec_…` | `recovery` | `prj_…#recoveries` / `<created>#rec_…` | – | while running | retention | recoveries API, archive | recover, recoveries API |
 //! | archived day | `archive` | `day#<date>` | – | – | – | a retention later | archive | archive |
 //! | endpoint | `project#prj_…` | `endpoint#ep_…` | – | – | – | a day after deletion | projection, deliver (410) | accept, fan out, deliver |
+//! | event type | `project#prj_…` | `type#<name>` | – | – | – | a day after deletion | projection | accept |
 //! | API key | `key#<sha-256>` | `key` | – | – | – | a day after revocation | projection | every request |
+//! | failures | `project#prj_…` | `care#ep_…` | – | – | – | a year | deliver (a run of failures begins, ends) | accept, deliver, stats |
+//! | disabling | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410, days of failure) | sweep |
+//! | pace | `ep_…` | `pace` | – | – | – | a day after its last slot | deliver (with a rate limit) | deliver |
 //! | meter | `project#prj_…` | `meter#mtr_…` | – | – | – | a day after deletion | projection | accept, fan out |
 //! | readings | `evt_…` | `meter` | – | – | `meter#<shard>` / `<received>#evt_…`, until counted | with its event | accept, fan out | meter |
 //! | back-fill | `mtr_…` | `backfill` | – | – | `meter#0` / `<due>#mtr_…`, while it runs | a month after its end | meters API, meter | meter, meters API |
-//! | disabling | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410) | sweep |
 //!
 //! Times in sort keys are milliseconds since 1970 in 13 digits, so that text
 //! sorts as time does. An event's key is a hash, so no partition runs hot; the
@@ -39,12 +42,17 @@ pub const DUE_SHARDS: u8 = 8;
 /// Partitions of the due index that hold what is to be counted.
 pub const METER_SHARDS: u8 = 8;
 
+const METER_PREFIX: &str = "meter#";
+const TYPE_PREFIX: &str = "type#";
+
 /// Sort key of an event.
 pub const EVENT: &str = "event";
 /// Sort key of an API key.
 pub const KEY: &str = "key";
 /// Sort key of an endpoint that Postgres has yet to be told is disabled.
 pub const DISABLE: &str = "disable";
+/// Sort key of when an endpoint's next attempt may be made.
+pub const PACE: &str = "pace";
 
 /// Sort key of what meters read of an event, below it.
 pub const READINGS: &str = "meter";
@@ -109,7 +117,27 @@ pub fn endpoint(endpoint: &EndpointId) -> String {
 
 /// Sort key of a meter in its project's partition.
 pub fn meter(meter: &MeterId) -> String {
-    format!("meter#{meter}")
+    format!("{METER_PREFIX}{meter}")
+}
+
+/// The meter that a sort key in a project's partition names, if it names one.
+pub fn meter_of_sort(sort: &str) -> Option<&str> {
+    sort.strip_prefix(METER_PREFIX)
+}
+
+/// Sort key of an endpoint's run of failures, in its project's partition.
+pub fn care(endpoint: &EndpointId) -> String {
+    format!("care#{endpoint}")
+}
+
+/// Sort key of an event type in its project's partition.
+pub fn event_type(name: &str) -> String {
+    format!("{TYPE_PREFIX}{name}")
+}
+
+/// The event type that a sort key in a project's partition names, if it names one.
+pub fn event_type_of_sort(sort: &str) -> Option<&str> {
+    sort.strip_prefix(TYPE_PREFIX)
 }
 
 /// Partition of an API key by the SHA-256 of its text.

@@ -2,12 +2,15 @@
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::audit_log;
 use super::outbox::{self, Change, Kind};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
+use crate::model::audit::By;
 use crate::model::id::{MeterId, ProjectId};
 use crate::model::meter::Written;
 
@@ -42,6 +45,27 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// What the audit log says of it.
+    fn audited(&self) -> Value {
+        let Written {
+            event_type,
+            aggregation,
+            value,
+            group_by,
+            filters,
+        } = &self.written;
+        json!({
+            "name": self.name,
+            "description": self.description,
+            "event_type": event_type,
+            "aggregation": aggregation,
+            "value": value,
+            "group_by": group_by,
+            "filters": filters,
+            "metric": self.metric,
+        })
+    }
+
     fn read(row: &Row) -> Result<Self> {
         let id: String = row.get("id");
         let project: String = row.get("project_id");
@@ -85,10 +109,10 @@ const CREATE: &str = "\
 /// [`Error::Conflict`] when the name is taken, or the project has
 /// [`METERS_MAX`] meters; [`Error::NotFound`] when there is no such project;
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn create(postgres: &Postgres, meter: &Meter) -> Result<Change> {
+pub async fn create(postgres: &Postgres, by: &By, meter: &Meter) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let project = &meter.project.as_str();
+    let project = &by.project.as_str();
     // One at a time, or two would both be the last that is allowed.
     let locked = tx.query_opt(LOCK_PROJECT, &[project]).await;
     locked
@@ -115,6 +139,8 @@ pub async fn create(postgres: &Postgres, meter: &Meter) -> Result<Change> {
         &meter.created_at,
     ];
     tx.execute(CREATE, values).await.map_err(classify)?;
+    let (id, after) = (meter.id.as_str(), meter.audited());
+    audit_log::add(&tx, by, "meter.create", id, None, Some(after)).await?;
     commit(tx, &meter.id).await
 }
 
@@ -180,36 +206,42 @@ const UPDATE: &str = "\
 /// answer.
 pub async fn update(
     postgres: &Postgres,
-    project: &ProjectId,
+    by: &By,
     id: &MeterId,
-    now: Timestamp,
     change: impl FnOnce(&mut Meter) -> Result<()>,
 ) -> Result<(Meter, Change)> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let row = tx
-        .query_opt(LOCK, &[&id.as_str(), &project.as_str()])
-        .await
-        .map_err(classify)?;
-    let mut meter = Meter::read(&row.ok_or_else(|| Error::not_found("meter", id))?)?;
+    let mut meter = lock(&tx, by, id).await?;
+    let before = meter.audited();
     change(&mut meter)?;
-    meter.updated_at = now;
+    meter.updated_at = by.at;
     meter.version += 1;
     let values: &[&(dyn ToSql + Sync)] = &[
         &id.as_str(),
         &meter.name,
         &meter.description,
         &meter.metric,
-        &now,
+        &by.at,
     ];
     tx.execute(UPDATE, values).await.map_err(classify)?;
+    let (before, after) = (Some(before), Some(meter.audited()));
+    audit_log::add(&tx, by, "meter.update", id.as_str(), before, after).await?;
     let change = commit(tx, id).await?;
     Ok((meter, change))
 }
 
+/// The meter `id`, for its one writer.
+async fn lock(tx: &Transaction<'_>, by: &By, id: &MeterId) -> Result<Meter> {
+    let row = tx
+        .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
+        .await
+        .map_err(classify)?;
+    Meter::read(&row.ok_or_else(|| Error::not_found("meter", id))?)
+}
+
 const DELETE: &str = "\
-    update meters set deleted_at = $3, updated_at = $3, version = version + 1 \
-    where id = $1 and project_id = $2 and deleted_at is null";
+    update meters set deleted_at = $2, updated_at = $2, version = version + 1 where id = $1";
 
 /// Deletes a meter: nothing more is counted from here on, and its usage is gone
 /// for readers at once. A tombstone stays, so that a late projection cannot bring
@@ -217,20 +249,14 @@ const DELETE: &str = "\
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn delete(
-    postgres: &Postgres,
-    project: &ProjectId,
-    id: &MeterId,
-    now: Timestamp,
-) -> Result<Change> {
+pub async fn delete(postgres: &Postgres, by: &By, id: &MeterId) -> Result<Change> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let deleted = tx
-        .execute(DELETE, &[&id.as_str(), &project.as_str(), &now])
-        .await;
-    if deleted.map_err(classify)? == 0 {
-        return Err(Error::not_found("meter", id));
-    }
+    let before = Some(lock(&tx, by, id).await?.audited());
+    tx.execute(DELETE, &[&id.as_str(), &by.at])
+        .await
+        .map_err(classify)?;
+    audit_log::add(&tx, by, "meter.delete", id.as_str(), before, None).await?;
     commit(tx, id).await
 }
 

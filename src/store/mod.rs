@@ -8,6 +8,7 @@
 
 pub mod actions;
 pub mod api_keys;
+pub mod audit_log;
 pub mod backfills;
 mod batch;
 pub mod connect;
@@ -16,11 +17,13 @@ pub mod deliveries;
 pub mod due;
 pub mod dynamo;
 pub mod endpoints;
+pub mod event_types;
 pub mod events;
 pub mod keys;
 pub mod meters;
 pub mod objects;
 pub mod outbox;
+pub mod paces;
 pub mod postgres;
 pub mod projection;
 pub mod projects;

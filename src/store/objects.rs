@@ -70,6 +70,7 @@ impl Objects {
                 response_kept_bytes: ANSWER_KEPT_BYTES,
                 user_agent: HeaderValue::from_static("millrace"),
                 idle_per_host_max: 1,
+                own_roots: vec![],
             }),
             signer,
         }))
@@ -104,7 +105,10 @@ impl Objects {
     /// Puts once; with the failure, whether it may pass at once.
     async fn try_put(&self, url: &Url, body: Bytes) -> Result<(), (bool, anyhow::Error)> {
         let headers = self.headers(url, &body).await.map_err(|e| (false, e))?;
-        let attempted = self.sender.send(Method::PUT, url, headers, body).await;
+        let attempted = self
+            .sender
+            .send(Method::PUT, url, headers, body, None)
+            .await;
         let response = attempted.outcome.map_err(|error| (true, error.into()))?;
         match response.status {
             200..=299 => Ok(()),

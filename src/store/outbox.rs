@@ -7,7 +7,7 @@ use tokio_postgres::{Row, Transaction};
 
 use super::data_plane::DataPlane;
 use super::postgres::{Postgres, classify};
-use super::{api_keys, endpoints, meters};
+use super::{api_keys, endpoints, event_types, meters};
 use crate::error::{Error, Result};
 
 /// Rows read at a time.
@@ -23,17 +23,20 @@ pub enum Kind {
     Endpoint,
     /// An API key.
     ApiKey,
+    /// An event type or its schema; the subject is `prj_…/<name>`.
+    EventType,
     /// A meter.
     Meter,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Endpoint, Self::ApiKey, Self::Meter];
+    const ALL: [Self; 4] = [Self::Endpoint, Self::ApiKey, Self::EventType, Self::Meter];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Endpoint => "endpoint",
             Self::ApiKey => "api_key",
+            Self::EventType => "event_type",
             Self::Meter => "meter",
         }
     }
@@ -70,6 +73,7 @@ pub(super) async fn add(tx: &Transaction<'_>, kind: Kind, subject: &str) -> Resu
 const ADD_ALL: &str = "\
     insert into outbox (kind, subject_id) \
     select 'endpoint', id from endpoints union all select 'api_key', id from api_keys \
+    union all select 'event_type', project_id || '/' || name from event_types \
     union all select 'meter', id from meters";
 
 /// Notes everything there is as changed, for an event store that has lost what
@@ -131,6 +135,11 @@ pub async fn project(postgres: &Postgres, plane: &DataPlane, change: &Change) ->
         Kind::ApiKey => {
             if let Some(key) = api_keys::get(postgres, &change.subject).await? {
                 plane.put_key(&key).await?;
+            }
+        }
+        Kind::EventType => {
+            if let Some(event_type) = event_types::get_any(postgres, &change.subject).await? {
+                plane.put_event_type(&event_type).await?;
             }
         }
         Kind::Meter => {

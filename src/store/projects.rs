@@ -1,10 +1,13 @@
 //! Projects in PostgreSQL.
 
 use jiff::Timestamp;
+use serde_json::json;
 use tokio_postgres::Row;
 
+use super::audit_log;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
+use crate::model::audit::{Actor, By};
 use crate::model::id::ProjectId;
 
 /// A project.
@@ -33,17 +36,25 @@ impl Project {
 
 const CREATE: &str = "insert into projects (id, name, created_at) values ($1, $2, $3)";
 
-/// Creates a project.
+/// Creates a project on behalf of `actor`.
 ///
 /// # Errors
 /// [`Error::Conflict`] when the name is taken; [`Error::Unavailable`] when the
 /// database does not answer.
-pub async fn create(postgres: &Postgres, project: &Project) -> Result<()> {
-    let client = postgres.get().await?;
+pub async fn create(postgres: &Postgres, actor: Actor, project: &Project) -> Result<()> {
+    let mut client = postgres.get().await?;
+    let tx = client.transaction().await.map_err(classify)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
         &[&project.id.as_str(), &project.name, &project.created_at];
-    client.execute(CREATE, values).await.map_err(classify)?;
-    Ok(())
+    tx.execute(CREATE, values).await.map_err(classify)?;
+    let by = By {
+        project: project.id.clone(),
+        actor,
+        at: project.created_at,
+    };
+    let (id, after) = (project.id.as_str(), json!({ "name": project.name }));
+    audit_log::add(&tx, &by, "project.create", id, None, Some(after)).await?;
+    tx.commit().await.map_err(classify)
 }
 
 const LIST: &str = "select id, name, created_at from projects where id > $1 order by id limit $2";

@@ -17,12 +17,11 @@ const TRIES_MAX: u32 = 5;
 pub(super) enum Transacted {
     /// It took place.
     Done,
-    /// The condition of its first item did not hold; what is there, if that was
-    /// asked for.
+    /// An item's condition did not hold; what is there, if that was asked for.
     Refused(Option<Item>),
 }
 
-/// Writes `items` together or not at all. Only the first may have a condition.
+/// Writes `items` together or not at all.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
@@ -54,22 +53,18 @@ enum Canceled {
     Contention,
 }
 
-/// Why a transaction did not take place, when that was the first item's condition
-/// or another transaction on the same items.
+/// Why a transaction did not take place, when that was an item's condition or another transaction on the same items.
 fn canceled<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<Canceled> {
     let canceled = match error.as_service_error()? {
         TransactWriteItemsError::TransactionCanceledException(canceled) => canceled,
         _ => return (kind(error) == Kind::Contention).then_some(Canceled::Contention),
     };
     let reasons = canceled.cancellation_reasons();
-    let first = reasons.first()?;
-    if first.code() == Some("ConditionalCheckFailed") {
-        return Some(Canceled::Condition(first.item().cloned()));
+    let with = |code| reasons.iter().find(|reason| reason.code() == Some(code));
+    match with("ConditionalCheckFailed") {
+        Some(refused) => Some(Canceled::Condition(refused.item().cloned())),
+        None => with("TransactionConflict").map(|_| Canceled::Contention),
     }
-    let conflict = reasons
-        .iter()
-        .any(|reason| reason.code() == Some("TransactionConflict"));
-    conflict.then_some(Canceled::Contention)
 }
 
 #[cfg(test)]
@@ -92,6 +87,8 @@ mod tests {
     fn only_a_failed_condition_is_an_answer() {
         let condition = Some(Canceled::Condition(None));
         assert_eq!(canceled_by(["ConditionalCheckFailed", "None"]), condition);
+        let condition = Some(Canceled::Condition(None));
+        assert_eq!(canceled_by(["None", "ConditionalCheckFailed"]), condition);
         let contention = Some(Canceled::Contention);
         assert_eq!(canceled_by(["TransactionConflict", "None"]), contention);
         assert_eq!(canceled_by(["None", "TransactionConflict"]), contention);

@@ -31,10 +31,18 @@ pub struct Metrics {
     pub accepted: Counter,
     /// Events that were here already, with the same content.
     pub duplicates: Counter,
+    /// Events whose data did not satisfy the schema of their type, refused or not.
+    pub schema_rejected: Counter,
     /// Deliveries an endpoint answered with 2xx.
     pub delivered: Counter,
     /// Deliveries given up: the schedule exhausted, or 410.
     pub failed: Counter,
+    /// Deliveries held back, as their endpoint is left alone for a while.
+    pub held: Counter,
+    /// Times an endpoint was left alone after failures in a row, probes included.
+    pub breakers_opened: Counter,
+    /// The most endpoints that this process left alone at a time.
+    pub breakers_open: Peak,
     /// Each attempt, from connecting to the end of the answer or of patience.
     pub attempt_latency: Histogram,
     /// From an event's receipt to its 2xx at one endpoint.
@@ -58,8 +66,12 @@ impl Metrics {
         Self {
             accepted: Counter::default(),
             duplicates: Counter::default(),
+            schema_rejected: Counter::default(),
             delivered: Counter::default(),
             failed: Counter::default(),
+            held: Counter::default(),
+            breakers_opened: Counter::default(),
+            breakers_open: Peak::default(),
             attempt_latency: Histogram::default(),
             delivery_lag: Histogram::default(),
             backlog: Peak::default(),
@@ -89,11 +101,15 @@ impl Metrics {
         let mut document = Document::new(&self.service, now);
         document.count("accepted", self.accepted.take());
         document.count("duplicates", self.duplicates.take());
+        document.count("schema_rejected", self.schema_rejected.take());
         document.count("delivered", self.delivered.take());
         document.count("failed", self.failed.take());
+        document.count("held", self.held.take());
+        document.count("breakers_opened", self.breakers_opened.take());
         document.distribution("attempt_latency_ms", self.attempt_latency.take());
         document.distribution("delivery_lag_ms", self.delivery_lag.take());
         document.peak("backlog", self.backlog.take());
+        document.peak("breakers_open", self.breakers_open.take());
         document.count("metered", self.metered.take());
         document.count("meter_skipped", self.meter_skipped.take());
         let mut lines = document.into_line().unwrap_or_default();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use millrace::error::Error;
 use millrace::store::postgres::{Options, Postgres};
-use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -156,8 +156,8 @@ const TEN_S: Duration = Duration::from_secs(10);
 
 /// An authority of this test's own.
 struct Authority {
-    key: KeyPair,
-    certificate: Certificate,
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
@@ -165,14 +165,15 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).unwrap();
-        Self { key, certificate }
+        let pem = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        Self { pem, issuer }
     }
 
     /// Its certificate as a PEM file in `dir`.
     fn file(&self, dir: &std::path::Path) -> PathBuf {
         let file = dir.join("ca.pem");
-        std::fs::write(&file, self.certificate.pem()).unwrap();
+        std::fs::write(&file, &self.pem).unwrap();
         file
     }
 
@@ -182,9 +183,7 @@ impl Authority {
         let mut params = CertificateParams::new([host.to_owned()]).unwrap();
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
-        let certificate = params
-            .signed_by(&key, &self.certificate, &self.key)
-            .unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let provider = rustls::crypto::ring::default_provider().into();
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -39,6 +39,10 @@ pub async fn project_endpoint(harness: &Harness, id: EndpointId, url: &str) {
         event_types: vec!["*".into()],
         tenant: None,
         state: State::Enabled,
+        care: Default::default(),
+        extras_sealed: None,
+        extras_shown: Default::default(),
+        enabled_at: now,
         created_at: now,
         updated_at: now,
         version: 1,
@@ -56,7 +60,7 @@ pub fn forget_queue(harness: &Harness) {
     let Queue::Local(queue) = &harness.app.queue else {
         return;
     };
-    while let Some(mut taken) = queue.try_next() {
+    while let Some(mut taken) = queue.try_next(app::now()) {
         drop(taken.take());
     }
 }

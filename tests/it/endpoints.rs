@@ -27,13 +27,19 @@ fn an_endpoint_lives() {
             ".created_at" => "[time]", ".updated_at" => "[time]",
         }, @r#"
         {
+          "auth": null,
+          "body_format": "cloudevents",
+          "client_certificate": null,
           "created_at": "[time]",
           "description": "billing",
           "event_types": [
             "invoice.*",
             "user.created"
           ],
+          "headers": {},
           "id": "[id]",
+          "max_concurrency": null,
+          "rate_limit": null,
           "scheme": "v1",
           "secret": "[secret]",
           "state": "enabled",
@@ -221,7 +227,7 @@ fn a_malformed_endpoint_is_refused_by_name() {
         invalid: tenant: expected a string of 1 to 128 characters, got ""
         invalid: scheme: unknown variant `v2`, expected `v1` or `v1a`
         invalid: secret: expected "whsec_" and the base64 of 24 to 64 bytes
-        invalid: colour: unknown field `colour`, expected one of `url`, `description`, `event_types`, `tenant`, `scheme`, `secret`
+        invalid: colour: unknown field `colour`, expected one of `url`, `description`, `event_types`, `tenant`, `scheme`, `secret`, `rate_limit`, `max_concurrency`, `body_format`, `headers`, `auth`, `client_certificate`
         "#);
     });
 }

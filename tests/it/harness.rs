@@ -101,11 +101,24 @@ fn nowhere() -> Postgres {
     postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable", 1)
 }
 
+/// Puts an application together that is not to reach any store.
+pub fn unstarted(config: Config) -> anyhow::Result<Arc<App>> {
+    let parts = Parts {
+        dynamo: stores::dynamo(),
+        postgres: nowhere(),
+        queue: local(&config),
+        archive: None,
+        admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
+        key_ring: Held::given(KeyRing::generate("test", [7; 32]).unwrap()),
+    };
+    App::new(config, parts)
+}
+
 /// Runs a test on the shared runtime, if there are stores to run it on.
 pub fn run(test: impl Future<Output = ()>) {
     static SKIPPED: Once = Once::new();
     match stores::lacking() {
-        None => RUNTIME.block_on(test),
+        None => RUNTIME.block_on(Box::pin(test)),
         Some(name) => SKIPPED.call_once(|| {
             // Past the test runner's capture: it must be seen.
             let why = format!("skipped: all tests on stores, as {name} is not set");

@@ -279,7 +279,7 @@ fn a_batch_runs_jobs_and_names_only_what_failed() {
         let Queue::Local(queue) = &lambda.harness.app.queue else {
             unreachable!()
         };
-        let (job, _) = queue.try_next().unwrap().take();
+        let (job, _) = queue.try_next(millrace::app::now()).unwrap().take();
         let job = match job {
             Job::Deliver { delivery, made, .. } => Job::Deliver {
                 delivery,
@@ -338,7 +338,7 @@ fn a_batch_runs_a_page_of_a_recovery() {
         let Queue::Local(queue) = &harness.app.queue else {
             unreachable!()
         };
-        let (job, _) = queue.try_next().unwrap().take();
+        let (job, _) = queue.try_next(millrace::app::now()).unwrap().take();
         let sent = Envelope { job, trace: None }.to_json();
         let records = json!({"Records": [message("m", DELIVER_ARN, &sent)]});
         let answer = lambda.invoke(&records).await.unwrap();

@@ -4,15 +4,18 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod archive;
+mod audit_log;
 mod backfills;
 #[cfg(feature = "embedded")]
 mod binary;
+mod care;
 mod conformance;
 mod contract;
 mod database;
 mod deliveries;
 mod docker;
 mod endpoints;
+mod event_types;
 mod events;
 #[cfg(feature = "embedded")]
 mod function;
@@ -26,6 +29,7 @@ mod outage;
 mod process;
 mod projects;
 mod races;
+mod rate_limit;
 mod receiver;
 mod recoveries;
 #[cfg(feature = "embedded")]
@@ -38,6 +42,7 @@ mod security;
 mod sqs;
 mod stores;
 mod telemetry;
+mod tls;
 mod transitions;
 mod usage;
 mod webhooks;

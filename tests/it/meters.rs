@@ -7,7 +7,7 @@ use http::StatusCode;
 use jiff::SignedDuration;
 use millrace::app;
 use millrace::config::Config;
-use millrace::jobs::{self, meter};
+use millrace::jobs::{self, Done, meter};
 use millrace::model::event;
 use millrace::model::id::EventId;
 use millrace::model::job::Job;
@@ -141,6 +141,19 @@ fn a_meter_lives() {
 
         harness.delete(&path).await.expect(StatusCode::NO_CONTENT);
         harness.delete(&path).await.problem(404);
+        let id = created["id"].as_str().unwrap();
+        let log = harness.get(&format!("/v1/audit-log?subject={id}")).await;
+        let log = log.expect(StatusCode::OK);
+        let actions: Vec<_> = log["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["action"].as_str().unwrap())
+            .collect();
+        assert_eq!(actions, ["meter.delete", "meter.update", "meter.create"]);
+        let (before, after) = (&log["data"][1]["before"], &log["data"][1]["after"]);
+        assert_eq!(before, &json!({ "name": "revenue", "metric": false }));
+        assert_eq!(after, &json!({ "name": "income", "metric": true }));
         harness.get(&path).await.problem(404);
         harness
             .get(&format!(
@@ -440,10 +453,12 @@ fn an_event_kept_before_its_meters_were_known_is_metered_by_its_fan_out() {
             .unwrap();
         assert_eq!(harness.meter().await, 0, "nobody has read it yet");
         let job = || Job::FanOut { event: id.clone() };
-        jobs::run(&harness.app, job(), None, now).await.unwrap();
+        let done = jobs::run(&harness.app, job(), None, now).await;
+        assert!(matches!(done, Ok(Done::Finished)));
         assert_eq!(harness.meter().await, 1);
         // Again by the message's twin, and by a replay.
-        jobs::run(&harness.app, job(), None, now).await.unwrap();
+        let done = jobs::run(&harness.app, job(), None, now).await;
+        assert!(matches!(done, Ok(Done::Finished)));
         let replay = format!("/v1/events/{id}/replay");
         harness
             .post(&replay, json!({}))

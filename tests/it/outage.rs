@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use millrace::app;
 use millrace::jobs::sweep;
+use millrace::model::audit::{Actor, By};
 use millrace::store::endpoints;
 use serde_json::{Value, json};
 
@@ -120,22 +121,20 @@ fn a_change_that_cannot_be_projected_holds_up_no_other() {
 
 /// The outbox is one for all tests, and whoever repairs it does so into the
 /// tables of one test.
-static OUTBOX: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub static OUTBOX: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Commits a change of an endpoint's filter and goes no further.
 async fn narrow_and_die(harness: &Harness, endpoint: &Value) {
     let id = endpoint["id"].as_str().unwrap().parse().unwrap();
-    let project = harness.project.parse().unwrap();
-    let change = endpoints::update(
-        &harness.app.postgres,
-        &project,
-        &id,
-        app::now(),
-        |endpoint| {
-            endpoint.event_types = vec!["only.this".into()];
-            Ok(())
-        },
-    );
+    let by = By {
+        project: harness.project.parse().unwrap(),
+        actor: Actor::Admin,
+        at: app::now(),
+    };
+    let change = endpoints::update(&harness.app.postgres, &by, &id, |endpoint| {
+        endpoint.event_types = vec!["only.this".into()];
+        Ok(())
+    });
     drop(change.await.unwrap());
 }
 

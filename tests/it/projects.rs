@@ -95,7 +95,8 @@ fn every_route_refuses_a_key_without_its_scope() {
         for (method, path, security) in operations() {
             let path = path
                 .replace("{key_id}", "key_00000000000000000000000000")
-                .replace("{id}", "ep_00000000000000000000000000");
+                .replace("{id}", "ep_00000000000000000000000000")
+                .replace("{name}", "nothing");
             let ask = async |key: &str| {
                 harness
                     .request(method.clone(), &path, key, Value::Null)
@@ -149,6 +150,9 @@ fn another_projects_things_are_not_there() {
             .expect(StatusCode::ACCEPTED);
         let recovery = recovery["id"].as_str().unwrap();
         harness.drain().await;
+        let body = json!({ "name": "a", "schema": {} });
+        let registered = harness.post("/v1/event-types", body).await;
+        registered.expect(StatusCode::CREATED);
 
         let (_, stranger) = harness.new_project(&ALL_SCOPES).await;
         for (method, path, security) in operations() {
@@ -158,6 +162,7 @@ fn another_projects_things_are_not_there() {
             let path = match path.as_str() {
                 p if p.starts_with("/v1/events/") => p.replace("{id}", &event),
                 p if p.starts_with("/v1/endpoints/") => p.replace("{id}", endpoint),
+                p if p.starts_with("/v1/event-types/") => p.replace("{name}", "a"),
                 p if p.starts_with("/v1/deliveries/") => p.replace("{id}", delivery),
                 p if p.starts_with("/v1/meters/") => p.replace("{id}", &meter),
                 p if p.starts_with("/v1/recoveries/") => p.replace("{id}", recovery),

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use millrace::jobs::sweep;
+use millrace::model::audit::{Actor, By};
 use millrace::model::endpoint::State;
 use millrace::model::event;
 use millrace::model::id::{EndpointId, ProjectId};
-use millrace::store::data_plane::Gone;
+use millrace::store::data_plane::care::{Reason, Word};
 use millrace::store::{endpoints, outbox};
 use millrace::{accept, app};
 use serde_json::{Value, json};
@@ -124,10 +125,13 @@ fn gone_is_told_whatever_the_clocks_say() {
         let receiver = Receiver::start([Reply::Status(410)]).await;
         let endpoint = id(&harness.endpoint(&receiver.url, &["*"]).await);
         // By the clock of whoever changed it, that was in an hour.
-        let project = harness.project.parse().unwrap();
-        let later = app::now() + Duration::from_secs(3600);
+        let by = By {
+            project: harness.project.parse().unwrap(),
+            actor: Actor::Admin,
+            at: app::now() + Duration::from_secs(3600),
+        };
         let postgres = &harness.app.postgres;
-        let changed = endpoints::update(postgres, &project, &endpoint, later, |_| Ok(())).await;
+        let changed = endpoints::update(postgres, &by, &endpoint, |_| Ok(())).await;
         outbox::apply(postgres, &harness.app.plane, changed.unwrap().1).await;
 
         harness.publish("a").await;
@@ -147,16 +151,24 @@ fn a_word_is_not_taken_back_for_an_older_one() {
         let project = harness.project.parse().unwrap();
         let plane = &harness.app.plane;
         let (at, version) = (app::now(), 1);
-        let gone = Gone { version, at };
-        let disabled = plane.disable_gone(&project, &endpoint, gone, at).await;
+        let called = (&endpoint, version);
+        let disabled = plane.disable(&project, called, Reason::Gone, at, at).await;
         assert!(disabled.unwrap());
-        plane
-            .forget_gone(&endpoint, Gone { version: 0, at })
-            .await
-            .unwrap();
-        assert_eq!(plane.gone(&endpoint).await.unwrap(), Some(gone));
-        plane.forget_gone(&endpoint, gone).await.unwrap();
-        assert_eq!(plane.gone(&endpoint).await.unwrap(), None);
+        let gone = Word {
+            version,
+            at,
+            state: State::Gone,
+            project: Some(project),
+            failing_since: None,
+        };
+        let older = Word {
+            version: 0,
+            ..gone.clone()
+        };
+        plane.forget_word(&endpoint, &older).await.unwrap();
+        assert_eq!(plane.word(&endpoint).await.unwrap(), Some(gone.clone()));
+        plane.forget_word(&endpoint, &gone).await.unwrap();
+        assert_eq!(plane.word(&endpoint).await.unwrap(), None);
     });
 }
 

@@ -11,8 +11,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 
 /// Longest that a request may be waited for.
 const REACHED_MAX: Duration = Duration::from_secs(10);
@@ -80,7 +82,23 @@ impl Receiver {
             url,
             state: Arc::new(Mutex::new(state)),
         };
-        tokio::spawn(receiver.clone().serve(listener));
+        tokio::spawn(receiver.clone().serve(listener, None));
+        receiver
+    }
+
+    /// As [`Receiver::start`], behind TLS, at `localhost`.
+    pub async fn start_tls(acceptor: TlsAcceptor, script: impl IntoIterator<Item = Reply>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = State {
+            script: script.into_iter().collect(),
+            ..State::default()
+        };
+        let receiver = Self {
+            url: format!("https://localhost:{port}/hook"),
+            state: Arc::new(Mutex::new(state)),
+        };
+        tokio::spawn(receiver.clone().serve(listener, Some(acceptor)));
         receiver
     }
 
@@ -116,18 +134,30 @@ impl Receiver {
         received.remove(0)
     }
 
-    async fn serve(self, listener: TcpListener) {
+    async fn serve(self, listener: TcpListener, tls: Option<TlsAcceptor>) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let receiver = self.clone();
+            let (receiver, tls) = (self.clone(), tls.clone());
             tokio::spawn(async move {
-                let service = service_fn(|request| receiver.answer(request));
-                // A scripted close ends the connection with an error.
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                match tls {
+                    None => receiver.serve_one(stream).await,
+                    Some(tls) => {
+                        // Whoever is refused is not served.
+                        if let Ok(stream) = tls.accept(stream).await {
+                            receiver.serve_one(stream).await;
+                        }
+                    }
+                }
             });
         }
+    }
+
+    async fn serve_one(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let service = service_fn(|request| self.answer(request));
+        // A scripted close ends the connection with an error.
+        let _ = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
     }
 
     async fn answer(

@@ -10,6 +10,7 @@ use millrace::app;
 use millrace::config::Config;
 use millrace::host::embedded::start_dynamodb;
 use millrace::host::start;
+use millrace::model::audit::Actor;
 use millrace::model::id::ProjectId;
 use millrace::model::key;
 use millrace::store::connect;
@@ -185,7 +186,9 @@ fn a_first_start_cut_short_leaves_nobody_without_a_key() {
             name: "default".into(),
             created_at: now,
         };
-        projects::create(&app.postgres, &project).await.unwrap();
+        projects::create(&app.postgres, Actor::Millrace, &project)
+            .await
+            .unwrap();
         // Here it was killed.
         let first = start::first_project(&app).await.unwrap().unwrap();
         assert_eq!(first.project, project.id);

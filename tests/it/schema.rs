@@ -1,7 +1,9 @@
 //! The stores' shapes: every statement against the migrated schema, the table
 //! against its description.
 
-use millrace::store::{api_keys, endpoints, meters, outbox, projection, projects, table, usage};
+use millrace::store::{
+    api_keys, audit_log, endpoints, event_types, meters, outbox, projection, projects, table, usage,
+};
 
 use crate::harness::{Harness, run};
 
@@ -14,7 +16,9 @@ fn every_statement_prepares_against_the_migrated_schema() {
             projects::STATEMENTS,
             api_keys::STATEMENTS,
             endpoints::STATEMENTS,
+            event_types::STATEMENTS,
             outbox::STATEMENTS,
+            audit_log::STATEMENTS,
             meters::STATEMENTS,
             &usage::STATEMENTS.concat(),
             projection::STATEMENTS,

@@ -10,7 +10,8 @@ use super::payload::Message;
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
-use crate::jobs::{self, ingest};
+use crate::jobs::ingest;
+use crate::jobs::postpone::run_here;
 use crate::model::ingest::Notification;
 use crate::model::job::{Envelope, Job};
 use crate::queue::sqs::arn;
@@ -95,7 +96,7 @@ async fn job(app: &App, message: &Message<'_>) -> Result<()> {
         Job::Deliver { .. } | Job::Disable { .. } => Handler::Deliver,
     };
     need(app, handler).inspect_err(|error| failed(message, error))?;
-    jobs::run(app, job, trace.as_deref(), now).await
+    run_here(app, job, trace.as_deref(), now).await
 }
 
 fn need(app: &App, handler: Handler) -> Result<()> {

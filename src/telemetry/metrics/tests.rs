@@ -104,10 +104,13 @@ fn a_line_of_everything_fits_the_format() {
     for counter in [
         &metrics.accepted,
         &metrics.duplicates,
+        &metrics.schema_rejected,
         &metrics.delivered,
         &metrics.failed,
         &metrics.metered,
         &metrics.meter_skipped,
+        &metrics.held,
+        &metrics.breakers_opened,
     ] {
         counter.add_one();
     }
@@ -120,6 +123,7 @@ fn a_line_of_everything_fits_the_format() {
     }
     metrics.backlog.see(7);
     metrics.backlog.see(3);
+    metrics.breakers_open.see(2);
     let document = checked(&line(&metrics).unwrap());
     let names: Vec<&str> = document["_aws"]["CloudWatchMetrics"][0]["Metrics"]
         .as_array()
@@ -127,7 +131,7 @@ fn a_line_of_everything_fits_the_format() {
         .iter()
         .map(|metric| metric["Name"].as_str().unwrap())
         .collect();
-    assert_eq!(names.len(), 9);
+    assert_eq!(names.len(), 13);
     assert_eq!(document["backlog"], 7);
     let lag = &document["delivery_lag_ms"];
     assert_eq!(lag["Values"].as_array().unwrap().len(), BUCKETS);

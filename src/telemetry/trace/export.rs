@@ -64,6 +64,7 @@ impl Exporter {
                 response_kept_bytes: ANSWER_KEPT_BYTES,
                 user_agent: HeaderValue::from_static("millrace"),
                 idle_per_host_max: 1,
+                own_roots: vec![],
             }),
             signer: Signer::new(config),
             resting: Mutex::default(),
@@ -118,7 +119,7 @@ impl Exporter {
             .parse()
             .map_err(|e| Failed::Later(anyhow::Error::from(e)))?;
         let headers = self.headers(&url, &body).await.map_err(Failed::Later)?;
-        let attempted = self.sender.post(&url, headers, body).await;
+        let attempted = self.sender.post(&url, headers, body, None).await;
         let response = attempted
             .outcome
             .map_err(|error| Failed::Later(error.into()))?;

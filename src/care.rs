@@ -1,0 +1,305 @@
+//! What this process knows of how each endpoint does: its breaker, its slots, how
+//! many attempts are under way.
+//!
+//! In memory and lost with the process, which costs a few attempts. Used by the
+//! deliver job and shown by the API. Endpoints that do well and have no limits are
+//! not in it: they cost one look-up.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::error::Result;
+use crate::model::breaker::{Admission, Breaker, Change, Policy, State, Ticket};
+use crate::model::endpoint::Target;
+use crate::model::id::EndpointId;
+use crate::model::pace::{Block, Pace, Slot};
+use crate::store::dynamo::Dynamo;
+use crate::store::paces;
+
+/// Endpoints kept; of more, some are forgotten.
+const ENDPOINTS_MAX: usize = 10_000;
+/// How long an endpoint is certainly kept after it was last of interest.
+const KEPT: SignedDuration = SignedDuration::from_mins(10);
+/// Between two writes of whether an endpoint fails, so that one which fails now
+/// and then does not cost a write each time.
+const NOTE_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
+/// How long an attempt waits whose endpoint has no slot to give for a long time.
+const NO_SLOT_WAIT: Duration = Duration::from_mins(10);
+
+/// All endpoints of interest.
+#[derive(Debug)]
+pub struct Care {
+    policy: Policy,
+    endpoints: Mutex<HashMap<EndpointId, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    breaker: Breaker,
+    /// When the endpoint was turned on for which all this holds.
+    enabled_at: Timestamp,
+    block: Option<Block>,
+    /// Held by whoever claims a block.
+    claiming: Arc<tokio::sync::Mutex<()>>,
+    under_way: usize,
+    noted_at: Option<Timestamp>,
+    touched: Timestamp,
+}
+
+impl Entry {
+    fn new(enabled_at: Timestamp, now: Timestamp) -> Self {
+        Self {
+            breaker: Breaker::default(),
+            enabled_at,
+            block: None,
+            claiming: Arc::default(),
+            under_way: 0,
+            noted_at: None,
+            touched: now,
+        }
+    }
+}
+
+/// What the API shows of a breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// Where it stands.
+    pub state: State,
+    /// Failures in a row.
+    pub failures: u32,
+    /// When the next attempt is made, while it is open.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// A place among an endpoint's attempts, free again when this is dropped.
+#[derive(Debug)]
+pub struct Place<'a>(Option<(&'a Care, EndpointId)>);
+
+impl Care {
+    /// Nothing is known yet.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            endpoints: Mutex::default(),
+        }
+    }
+
+    /// A place for one more attempt.
+    ///
+    /// # Errors
+    /// With the endpoint's limit, if as many are under way.
+    pub fn place(&self, target: &Target, now: Timestamp) -> Result<Place<'_>, usize> {
+        let Some(most) = target.care.max_concurrency else {
+            return Ok(Place(None));
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let mut endpoints = self.lock();
+        let entry = entry(&mut endpoints, target, now);
+        if entry.under_way >= most {
+            return Err(most);
+        }
+        entry.under_way += 1;
+        Ok(Place(Some((self, target.id.clone()))))
+    }
+
+    /// Until when attempts are to be left, without asking for one.
+    pub fn held_until(&self, target: &Target, now: Timestamp) -> Option<Timestamp> {
+        let mut endpoints = self.lock();
+        let entry = endpoints.get_mut(&target.id)?;
+        renew(entry, target, now);
+        // On a copy: whoever only looks must not become the probe.
+        let mut breaker = entry.breaker;
+        match breaker.admit(&self.policy, now) {
+            Admission::Go(_) => None,
+            Admission::Hold { until } => Some(until),
+        }
+    }
+
+    /// Whether an attempt may be made; `asked` is one that a person asked for.
+    pub fn admit(&self, target: &Target, asked: bool, now: Timestamp) -> Admission {
+        let mut endpoints = self.lock();
+        let Some(entry) = endpoints.get_mut(&target.id) else {
+            let fresh = Breaker::default();
+            return Admission::Go(fresh.ticket_of(asked));
+        };
+        renew(entry, target, now);
+        match asked {
+            true => Admission::Go(entry.breaker.ticket_of(true)),
+            false => entry.breaker.admit(&self.policy, now),
+        }
+    }
+
+    /// Takes note of how an attempt ended at `now`: `well` unless there was no
+    /// answer, or one that says the endpoint is overwhelmed.
+    pub fn ended(&self, target: &Target, ticket: Ticket, well: bool, now: Timestamp) -> Change {
+        let mut endpoints = self.lock();
+        if well {
+            let Some(entry) = endpoints.get_mut(&target.id) else {
+                return Change::None;
+            };
+            return entry.breaker.succeeded(ticket);
+        }
+        let entry = entry(&mut endpoints, target, now);
+        entry.breaker.failed(&self.policy, ticket, now)
+    }
+
+    /// Whether it is time to write down how the endpoint does; not again within a
+    /// minute.
+    pub fn may_note(&self, target: &Target, now: Timestamp) -> bool {
+        let mut endpoints = self.lock();
+        let entry = entry(&mut endpoints, target, now);
+        let due = entry
+            .noted_at
+            .is_none_or(|at| now.duration_since(at).abs() >= NOTE_INTERVAL);
+        if due {
+            entry.noted_at = Some(now);
+        }
+        due
+    }
+
+    /// When an endpoint's next slot is, if it is known to have one and it is yet to
+    /// come. For a look before anything is read.
+    pub fn not_before(&self, id: &EndpointId, now: Timestamp) -> Option<Timestamp> {
+        let endpoints = self.lock();
+        let next = endpoints.get(id)?.block.as_ref()?.peek()?;
+        (next > now).then_some(next)
+    }
+
+    /// Takes a slot for an attempt at `now`; when there is one, if not now. Claims
+    /// more when they are used up: one or two writes.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
+    /// not answer.
+    pub async fn slot(
+        &self,
+        dynamo: &Dynamo,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>> {
+        let Some(per_second) = target.care.rate_limit else {
+            return Ok(None);
+        };
+        let pace = Pace::new(per_second);
+        let claiming = match self.take_slot(target, pace, now) {
+            Ok(slot) => return Ok(slot),
+            Err(claiming) => claiming,
+        };
+        // One claims; the others find what it claimed.
+        let _claiming = claiming.lock().await;
+        if let Ok(slot) = self.take_slot(target, pace, now) {
+            return Ok(slot);
+        }
+        let Some(start) = paces::claim(dynamo, &target.id, pace, now).await? else {
+            return Ok(Some(now + NO_SLOT_WAIT));
+        };
+        entry(&mut self.lock(), target, now).block = Some(Block::new(pace, start));
+        // A slot of one block is always there, now or later.
+        Ok(self.take_slot(target, pace, now).unwrap_or(Some(start)))
+    }
+
+    fn take_slot(
+        &self,
+        target: &Target,
+        pace: Pace,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Arc<tokio::sync::Mutex<()>>> {
+        let mut endpoints = self.lock();
+        let entry = entry(&mut endpoints, target, now);
+        // Slots of another pace are given up.
+        entry.block = entry.block.filter(|block| block.pace() == pace);
+        match entry.block.as_mut().map_or(Slot::None, |b| b.take(now)) {
+            Slot::Now => Ok(None),
+            Slot::At(at) => Ok(Some(at)),
+            Slot::None => Err(entry.claiming.clone()),
+        }
+    }
+
+    /// Gives the endpoint's next slot to an attempt that waits for it elsewhere.
+    pub fn spend_slot(&self, id: &EndpointId) {
+        if let Some(block) = self.lock().get_mut(id).and_then(|e| e.block.as_mut()) {
+            block.spend();
+        }
+    }
+
+    /// Where an endpoint's breaker stands.
+    pub fn shown(&self, target: &Target, now: Timestamp) -> Shown {
+        let mut endpoints = self.lock();
+        let breaker = match endpoints.get_mut(&target.id) {
+            Some(entry) => {
+                renew(entry, target, now);
+                entry.breaker
+            }
+            None => Breaker::default(),
+        };
+        Shown {
+            state: breaker.state(now),
+            failures: breaker.failures(),
+            retry_at: breaker.retry_at(),
+        }
+    }
+
+    /// How many breakers are not closed.
+    pub fn open(&self, now: Timestamp) -> usize {
+        let endpoints = self.lock();
+        let open = |entry: &&Entry| entry.breaker.state(now) != State::Closed;
+        endpoints.values().filter(open).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, Entry>> {
+        // No code that can panic leaves an entry half-changed.
+        self.endpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is known of `target`, from now on if nothing was.
+fn entry<'a>(
+    endpoints: &'a mut HashMap<EndpointId, Entry>,
+    target: &Target,
+    now: Timestamp,
+) -> &'a mut Entry {
+    if endpoints.len() >= ENDPOINTS_MAX && !endpoints.contains_key(&target.id) {
+        make_room(endpoints, now);
+    }
+    let entry = endpoints
+        .entry(target.id.clone())
+        .or_insert_with(|| Entry::new(target.enabled_at, now));
+    renew(entry, target, now);
+    entry
+}
+
+/// What was found out before an endpoint was turned on again holds no more.
+fn renew(entry: &mut Entry, target: &Target, now: Timestamp) {
+    entry.touched = now;
+    if entry.enabled_at < target.enabled_at {
+        entry.enabled_at = target.enabled_at;
+        entry.breaker.reset();
+        entry.noted_at = None;
+    }
+}
+
+fn make_room(endpoints: &mut HashMap<EndpointId, Entry>, now: Timestamp) {
+    let is_recent = |entry: &Entry| now.duration_since(entry.touched) < KEPT;
+    endpoints.retain(|_, entry| entry.under_way > 0 || is_recent(entry));
+    if endpoints.len() >= ENDPOINTS_MAX {
+        let idle = endpoints.iter().find(|(_, entry)| entry.under_way == 0);
+        if let Some(id) = idle.map(|(id, _)| id.clone()) {
+            endpoints.remove(&id);
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some((care, id)) = self.0.take()
+            && let Some(entry) = care.lock().get_mut(&id)
+        {
+            entry.under_way = entry.under_way.saturating_sub(1);
+        }
+    }
+}

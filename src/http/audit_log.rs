@@ -1,0 +1,110 @@
+//! Who changed what of the configuration.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::auth::{Admin, Allowed, EndpointsRead};
+use super::extract::{Json, Path, Query};
+use super::page::{self, Page};
+use super::problem::Problems;
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::model::id::ProjectId;
+use crate::model::time::Time;
+use crate::store::audit_log::{self, Entry};
+use crate::store::projects;
+
+/// A change of the configuration.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Audited {
+    /// Its number: the newest has the highest.
+    pub id: i64,
+    /// When it was made.
+    pub at: Time,
+    /// Who made it: `admin`, an API key's id (`key_…`), or `millrace` for what it
+    /// did by itself.
+    pub actor: String,
+    /// What was done to what: `endpoint.update`, `key.revoke`.
+    pub action: String,
+    /// What it was done to: an id, or an event type's name.
+    pub subject: String,
+    /// What differed before, with secrets masked; null of what is new.
+    #[schema(required, value_type = Option<Object>)]
+    pub before: Option<Value>,
+    /// What differs since, with secrets masked; null of what is gone.
+    #[schema(required, value_type = Option<Object>)]
+    pub after: Option<Value>,
+}
+
+impl From<Entry> for Audited {
+    fn from(entry: Entry) -> Self {
+        Self {
+            id: entry.id,
+            at: entry.at.into(),
+            actor: entry.actor,
+            action: entry.action,
+            subject: entry.subject,
+            before: entry.before,
+            after: entry.after,
+        }
+    }
+}
+
+/// What the audit log is narrowed to.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListAudited {
+    /// Only what was done to this: an id, or an event type's name.
+    subject: Option<String>,
+    /// Rows in a page.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List changes of your project's configuration, the newest first.
+#[utoipa::path(get, path = "/v1/audit-log", tag = "audit", params(ListAudited),
+    responses((status = 200, body = Page<Audited>), Problems),
+    security(("api_key" = ["endpoints:read"])))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsRead>,
+    Query(query): Query<ListAudited>,
+) -> Result<Json<Page<Audited>>> {
+    read(&app, &caller.project, query).await
+}
+
+/// List changes of a project's configuration, the newest first.
+#[utoipa::path(get, path = "/v1/projects/{id}/audit-log", tag = "audit",
+    params(("id" = String, Path, description = "prj_…"), ListAudited),
+    responses((status = 200, body = Page<Audited>), Problems),
+    security(("admin_key" = [])))]
+pub async fn list_of_project(
+    State(app): State<Arc<App>>,
+    _: Admin,
+    Path(project): Path<ProjectId>,
+    Query(query): Query<ListAudited>,
+) -> Result<Json<Page<Audited>>> {
+    projects::get(&app.postgres, &project).await?;
+    read(&app, &project, query).await
+}
+
+async fn read(app: &App, project: &ProjectId, query: ListAudited) -> Result<Json<Page<Audited>>> {
+    let limit = page::limit(query.limit)?;
+    let before = page::number(query.cursor.as_deref())?.unwrap_or(i64::MAX);
+    let subject = query.subject.as_deref().filter(|text| !text.contains('\0'));
+    if query.subject.is_some() && subject.is_none() {
+        return Err(Error::invalid(
+            "subject",
+            "expected an id or a name, without NUL",
+        ));
+    }
+    let rows = audit_log::list(&app.postgres, project, subject, before, limit as i64 + 1).await?;
+    let page = Page::of_one_more(rows, limit, |entry| entry.id.to_string(), Audited::from);
+    Ok(Json(page))
+}

@@ -1,0 +1,144 @@
+//! How an endpoint does.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use serde::Serialize;
+
+use crate::app::{self, App};
+use crate::error::{Error, Result};
+use crate::http::auth::{Allowed, EndpointsRead};
+use crate::http::extract::{Json, Path};
+use crate::http::problem::Problems;
+use crate::model::breaker::State as BreakerState;
+use crate::model::delivery::State as DeliveryState;
+use crate::model::endpoint::{State as EndpointState, Target};
+use crate::model::id::EndpointId;
+use crate::model::time::Time;
+use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
+use crate::store::timeline::Range;
+
+/// Deliveries looked at.
+const LATEST: usize = 100;
+
+/// How an endpoint does, as far as a few reads tell.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Stats {
+    /// Whether it takes events.
+    #[schema(value_type = EndpointState)]
+    state: EndpointState,
+    /// Whether the instance that answers leaves it alone; each has its own view.
+    breaker: Breaker,
+    /// Since when there was nothing but failures; null if its last attempt went
+    /// well. A little late: it is written down once a minute at most.
+    #[schema(required)]
+    failing_since: Option<Time>,
+    /// When it will be disabled, should it go on like this.
+    #[schema(required)]
+    disabled_at: Option<Time>,
+    /// Its latest deliveries.
+    latest: Latest,
+}
+
+/// An endpoint's circuit breaker.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Breaker {
+    /// `closed` lets attempts through, `open` none, `half_open` one.
+    #[schema(value_type = BreakerState)]
+    state: BreakerState,
+    /// Failures in a row: no answer, 429 or 5xx.
+    failures: u32,
+    /// When it is tried again, while it is open.
+    #[schema(required)]
+    retry_at: Option<Time>,
+}
+
+/// The latest deliveries to an endpoint, up to 100, counted by state.
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct Latest {
+    /// When the oldest of them was planned; null if there is none.
+    #[schema(required)]
+    since: Option<Time>,
+    /// How many they are.
+    deliveries: usize,
+    /// An attempt is due now or later.
+    pending: usize,
+    /// It answered 2xx.
+    delivered: usize,
+    /// Given up.
+    failed: usize,
+    /// Not attempted.
+    canceled: usize,
+}
+
+/// See how an endpoint does: its circuit breaker, since when it fails, its latest
+/// 100 deliveries by state.
+#[utoipa::path(get, path = "/v1/endpoints/{id}/stats", tag = "endpoints",
+    params(("id" = String, Path, description = "ep_…")),
+    responses((status = 200, body = Stats), Problems),
+    security(("api_key" = ["endpoints:read"])))]
+pub async fn stats(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsRead>,
+    Path(id): Path<EndpointId>,
+) -> Result<Json<Stats>> {
+    let view = app.plane.view(&caller.project).await?;
+    let target = view
+        .targets
+        .get(&id)
+        .filter(|target| target.state != EndpointState::Deleted)
+        .ok_or_else(|| Error::not_found("endpoint", &id))?;
+    let range = Range {
+        since: None,
+        until: None,
+        after: None,
+        limit: LATEST,
+    };
+    let filter = DeliveryFilter {
+        endpoint: &id,
+        state: None,
+        tenant: None,
+        // Of any age: the state is not asked for.
+        fresh: app::now(),
+    };
+    let (rows, _) = deliveries::list(&app.dynamo, &filter, &range).await?;
+    Ok(Json(stats_of(&app, target, &rows)))
+}
+
+fn stats_of(app: &App, target: &Target, rows: &[StoredDelivery]) -> Stats {
+    let breaker = app.care.shown(target, app::now());
+    let failing = target
+        .failing()
+        .filter(|_| target.state == EndpointState::Enabled);
+    let patience = app.config.disable_after();
+    Stats {
+        state: target.state,
+        breaker: Breaker {
+            state: breaker.state,
+            failures: breaker.failures,
+            retry_at: breaker.retry_at.map(Time),
+        },
+        failing_since: failing.map(|failing| failing.since.into()),
+        disabled_at: failing
+            .zip(patience)
+            .map(|(failing, patience)| (failing.since + patience).into()),
+        latest: count(rows),
+    }
+}
+
+fn count(rows: &[StoredDelivery]) -> Latest {
+    let mut latest = Latest {
+        since: rows.iter().map(|row| row.created).min().map(Time),
+        deliveries: rows.len(),
+        ..Latest::default()
+    };
+    for row in rows {
+        *match row.state {
+            DeliveryState::Pending => &mut latest.pending,
+            DeliveryState::Delivered => &mut latest.delivered,
+            DeliveryState::Failed => &mut latest.failed,
+            DeliveryState::Canceled => &mut latest.canceled,
+        } += 1;
+    }
+    latest
+}

@@ -1,0 +1,329 @@
+//! Event types: what kinds of events there are, and what their data must satisfy.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use super::auth::{Allowed, EndpointsWrite, EventsRead};
+use super::extract::{Json, Path, Query};
+use super::page::{self, Page};
+use super::problem::Problems;
+use crate::app::{self, App};
+use crate::error::{Error, Result};
+use crate::model::event_type::{Validate, check_name};
+use crate::model::schema;
+use crate::model::time::Time;
+use crate::store::event_types::{self, EventType as Row, Quota, SchemaVersion as VersionRow, Spec};
+use crate::store::outbox;
+
+/// Characters of a description.
+const DESCRIPTION_LEN_MAX: usize = 500;
+
+/// An event type.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct EventType {
+    /// Its name: the `type` of its events.
+    pub name: String,
+    /// A note for people.
+    pub description: String,
+    /// The JSON Schema in force; null without one.
+    #[schema(required, value_type = Option<Object>)]
+    pub schema: Option<Box<RawValue>>,
+    /// Its number, as in the list of versions.
+    #[schema(required)]
+    pub schema_version: Option<i64>,
+    /// What becomes of events whose data does not satisfy it.
+    pub validate: Validate,
+    /// When it was registered.
+    pub created_at: Time,
+    /// When it was last changed.
+    pub updated_at: Time,
+}
+
+impl TryFrom<Row> for EventType {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            name: row.name,
+            description: row.spec.description,
+            schema: row.spec.schema.map(stored).transpose()?,
+            schema_version: row.schema_version,
+            validate: row.spec.validate,
+            created_at: row.created_at.into(),
+            updated_at: row.updated_at.into(),
+        })
+    }
+}
+
+fn stored(schema: String) -> Result<Box<RawValue>> {
+    RawValue::from_string(schema).map_err(Error::internal)
+}
+
+/// An event type to register.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({
+    "name": "invoice.paid",
+    "schema": {
+        "type": "object",
+        "required": ["amount"],
+        "properties": { "amount": { "type": "number", "minimum": 0 } }
+    }
+})))]
+pub struct NewEventType {
+    /// The `type` of its events: 1 to 255 letters, digits, `.`, `_`, `-` or `:`.
+    #[schema(min_length = 1, max_length = 255)]
+    name: String,
+    /// A note for people, up to 500 characters.
+    #[serde(default)]
+    #[schema(max_length = 500)]
+    description: String,
+    /// What `data` must satisfy: a JSON Schema of draft 2020-12, or of draft 7 if
+    /// its `$schema` says so. Up to 64 KiB and 32 levels; references lead within
+    /// it; patterns are without look-around and back-references. Known formats are
+    /// asserted.
+    #[schema(value_type = Option<Object>)]
+    schema: Option<Box<RawValue>>,
+    /// `reject` (the default with a schema), `warn` or `off` (the default without).
+    validate: Option<Validate>,
+}
+
+/// Register an event type.
+///
+/// It is configuration, as endpoints are, and needs the same scope. Events of
+/// types that are not registered are accepted as they come. Other instances may go
+/// on with what was before for `cache.ttl_s`.
+#[utoipa::path(post, path = "/v1/event-types", tag = "event types",
+    request_body = NewEventType,
+    responses((status = 201, body = EventType), Problems),
+    security(("api_key" = ["endpoints:write"])))]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsWrite>,
+    Json(new): Json<NewEventType>,
+) -> Result<(StatusCode, Json<EventType>)> {
+    check_name(&new.name)?;
+    let mut spec = Spec {
+        description: String::new(),
+        schema: None,
+        validate: Validate::Off,
+    };
+    let changes = Changes {
+        description: Some(new.description),
+        schema: new.schema.map(Some),
+        validate: new.validate,
+    };
+    changes.apply(&mut spec)?;
+    let by = caller.by(app::now());
+    let created = event_types::create(&app.postgres, &by, new.name, spec, quota(&app));
+    let (row, change) = created.await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    Ok((StatusCode::CREATED, Json(row.try_into()?)))
+}
+
+fn quota(app: &App) -> Quota {
+    Quota {
+        types_max: app.config.event_types.per_project_max,
+        schema_bytes_max: app.config.event_types.schema_bytes_per_project_max,
+    }
+}
+
+/// Which page of a list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListEventTypes {
+    /// Rows in a page.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List event types by name.
+#[utoipa::path(get, path = "/v1/event-types", tag = "event types", params(ListEventTypes),
+    responses((status = 200, body = Page<EventType>), Problems),
+    security(("api_key" = ["events:read"])))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsRead>,
+    Query(query): Query<ListEventTypes>,
+) -> Result<Json<Page<EventType>>> {
+    let limit = page::limit(query.limit)?;
+    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
+    let project = &caller.project;
+    let rows = event_types::list(&app.postgres, project, &after, limit as i64 + 1).await?;
+    let page = Page::of_one_more(rows, limit, |row| row.name.clone(), EventType::try_from);
+    Ok(Json(page.transpose()?))
+}
+
+/// The name in the path; what cannot be one names nothing.
+fn named(name: &str) -> Result<()> {
+    check_name(name).map_err(|_| Error::NotFound("the event type".into()))
+}
+
+/// Look at one event type.
+#[utoipa::path(get, path = "/v1/event-types/{name}", tag = "event types",
+    params(("name" = String, Path, description = "The `type` of its events")),
+    responses((status = 200, body = EventType), Problems),
+    security(("api_key" = ["events:read"])))]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsRead>,
+    Path(name): Path<String>,
+) -> Result<Json<EventType>> {
+    named(&name)?;
+    let row = event_types::get(&app.postgres, &caller.project, &name).await?;
+    Ok(Json(row.try_into()?))
+}
+
+/// What to change of an event type; what is absent stays.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = EventTypeChanges, examples(json!({ "validate": "warn" })))]
+pub struct Changes {
+    /// A note for people.
+    #[schema(max_length = 500)]
+    description: Option<String>,
+    /// The schema from now on, which gets the next number; null for none.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Object>)]
+    schema: Option<Option<Box<RawValue>>>,
+    /// What becomes of events that do not satisfy it. Absent, a first schema
+    /// rejects, and without one it is `off`.
+    validate: Option<Validate>,
+}
+
+/// Tells null from absent. A raw value would take null as one, too.
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Box<RawValue>>>, D::Error> {
+    let raw = Box::<RawValue>::deserialize(from)?;
+    Ok(Some(Some(raw).filter(|raw| raw.get() != "null")))
+}
+
+impl Changes {
+    fn apply(self, spec: &mut Spec) -> Result<()> {
+        if let Some(description) = self.description {
+            check_description(&description)?;
+            spec.description = description;
+        }
+        if let Some(schema) = self.schema {
+            let schema = schema.map(|raw| raw.get().to_owned());
+            if let Some(text) = &schema {
+                schema::check(text)?;
+            }
+            spec.validate = match (&spec.schema, &schema) {
+                (None, Some(_)) => Validate::Reject,
+                (_, None) => Validate::Off,
+                (Some(_), Some(_)) => spec.validate,
+            };
+            spec.schema = schema;
+        }
+        spec.validate = self.validate.unwrap_or(spec.validate);
+        if spec.schema.is_none() && spec.validate != Validate::Off {
+            let detail = "expected off, as the event type has no schema";
+            return Err(Error::invalid("validate", detail));
+        }
+        Ok(())
+    }
+}
+
+fn check_description(description: &str) -> Result<()> {
+    if description.chars().count() > DESCRIPTION_LEN_MAX || description.contains('\0') {
+        let detail = format!("expected up to {DESCRIPTION_LEN_MAX} characters, none of them NUL");
+        return Err(Error::invalid("description", detail));
+    }
+    Ok(())
+}
+
+/// Change an event type.
+///
+/// Another schema is the next version. What was published before is not looked at
+/// again, and publishing the same again answers the same.
+#[utoipa::path(patch, path = "/v1/event-types/{name}", tag = "event types",
+    params(("name" = String, Path, description = "The `type` of its events")),
+    request_body = Changes,
+    responses((status = 200, body = EventType), Problems),
+    security(("api_key" = ["endpoints:write"])))]
+pub async fn update(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsWrite>,
+    Path(name): Path<String>,
+    Json(changes): Json<Changes>,
+) -> Result<Json<EventType>> {
+    named(&name)?;
+    let by = caller.by(app::now());
+    let apply = |spec: &mut Spec| changes.apply(spec);
+    let (row, change) = event_types::update(&app.postgres, &by, &name, quota(&app), apply).await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    Ok(Json(row.try_into()?))
+}
+
+/// Delete an event type: its events are accepted as they come.
+///
+/// Its schemas are kept; if the name is registered again, their numbers go on.
+#[utoipa::path(delete, path = "/v1/event-types/{name}", tag = "event types",
+    params(("name" = String, Path, description = "The `type` of its events")),
+    responses((status = 204), Problems),
+    security(("api_key" = ["endpoints:write"])))]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EndpointsWrite>,
+    Path(name): Path<String>,
+) -> Result<StatusCode> {
+    named(&name)?;
+    let by = caller.by(app::now());
+    let change = event_types::delete(&app.postgres, &by, &name).await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A schema that an event type has or had.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct SchemaVersion {
+    /// Its number, counting up from 1.
+    pub version: i64,
+    /// The schema.
+    #[schema(value_type = Object)]
+    pub schema: Box<RawValue>,
+    /// Since when it was in force.
+    pub created_at: Time,
+}
+
+impl TryFrom<VersionRow> for SchemaVersion {
+    type Error = Error;
+
+    fn try_from(row: VersionRow) -> Result<Self> {
+        Ok(Self {
+            version: row.version,
+            schema: stored(row.schema)?,
+            created_at: row.created_at.into(),
+        })
+    }
+}
+
+/// List every schema an event type has had, the newest first.
+#[utoipa::path(get, path = "/v1/event-types/{name}/versions", tag = "event types",
+    params(("name" = String, Path, description = "The `type` of its events"), ListEventTypes),
+    responses((status = 200, body = Page<SchemaVersion>), Problems),
+    security(("api_key" = ["events:read"])))]
+pub async fn versions(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsRead>,
+    Path(name): Path<String>,
+    Query(query): Query<ListEventTypes>,
+) -> Result<Json<Page<SchemaVersion>>> {
+    named(&name)?;
+    let limit = page::limit(query.limit)?;
+    let before = page::number(query.cursor.as_deref())?.unwrap_or(i64::MAX);
+    let project = &caller.project;
+    event_types::get(&app.postgres, project, &name).await?;
+    let rows =
+        event_types::versions(&app.postgres, project, &name, before, limit as i64 + 1).await?;
+    let position = |row: &VersionRow| row.version.to_string();
+    let page = Page::of_one_more(rows, limit, position, SchemaVersion::try_from);
+    Ok(Json(page.transpose()?))
+}

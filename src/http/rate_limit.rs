@@ -1,0 +1,71 @@
+//! How many events a key may publish, and telling it so.
+//!
+//! The headers are those of draft-ietf-httpapi-ratelimit-headers: what the policy
+//! is in `RateLimit-Policy`, where the key stands in `RateLimit`.
+
+use std::num::NonZeroU32;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+
+use super::auth::Allowed;
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::limits::Standing;
+use crate::model::event::BATCH_EVENTS_MAX;
+use crate::model::rate::Rate;
+
+/// What the limit is.
+pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// Where the key stands.
+pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Lets `events` of the caller through at `now`, all or none, if that keeps the
+/// key's rate. None when nothing limits it.
+pub async fn admit<S>(
+    app: &App,
+    caller: &Allowed<S>,
+    now: Timestamp,
+    events: usize,
+) -> Option<Standing> {
+    let default = NonZeroU32::new(app.config.http.events_per_second_max);
+    let per_second = caller.rate_limit.or(default)?;
+    // A batch is never more than a burst, so that every one gets through in time.
+    let at_once = u32::try_from(BATCH_EVENTS_MAX).unwrap_or(u32::MAX);
+    let rate = Rate::with_room(per_second, at_once);
+    let cost = u32::try_from(events).unwrap_or(u32::MAX);
+    Some(app.limits.admit(&caller.key, rate, now, cost).await)
+}
+
+/// That the request comes too soon, if it does.
+///
+/// # Errors
+/// [`Error::RateLimited`].
+pub fn check(standing: Option<&Standing>) -> Result<()> {
+    match standing.filter(|standing| !standing.admitted) {
+        None => Ok(()),
+        Some(standing) => Err(Error::RateLimited {
+            retry_after: standing.wait,
+        }),
+    }
+}
+
+/// `answer`, which says where the key stands.
+pub fn tell(standing: Option<&Standing>, answer: Result<impl IntoResponse>) -> Response {
+    let mut response = answer.into_response();
+    let Some(standing) = standing else {
+        return response;
+    };
+    let Standing { rate, .. } = standing;
+    let window_s = rate.burst.get() / rate.per_second;
+    let policy = format!(r#""key";q={};w={window_s};qu="events""#, rate.burst);
+    let wait_s = standing.wait.as_millis().div_ceil(1000);
+    let state = format!(r#""key";r={};t={wait_s}"#, standing.remaining);
+    for (name, text) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}

@@ -1,0 +1,58 @@
+//! What is sent: the body in the endpoint's format, and every header.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use jiff::Timestamp;
+
+use crate::error::{Error, Result};
+use crate::model::endpoint::{BodyFormat, Target};
+use crate::model::event;
+use crate::model::id::DeliveryId;
+use crate::model::signature::signature_header;
+
+/// The headers and the body of an attempt sent at `sent`. What the endpoint has of
+/// its own comes first, so that nothing Millrace says can be replaced; the
+/// signature is of the body as it is sent.
+///
+/// # Errors
+/// [`Error::Internal`] when the event is not one, or the endpoint's secrets or
+/// credentials cannot be opened: its deliveries wait.
+pub fn request(
+    id: &DeliveryId,
+    target: &Target,
+    event: &Bytes,
+    sent: Timestamp,
+) -> Result<(HeaderMap, Bytes)> {
+    let closed = |what: &str| {
+        let endpoint = &target.id;
+        Error::internal(anyhow::anyhow!("no {what} of {endpoint} can be opened"))
+    };
+    if target.signing(sent).next().is_none() {
+        return Err(closed("secret"));
+    }
+    let extras = target.extras.as_ref().ok_or_else(|| closed("header"))?;
+    let mut headers = extras.header_map();
+    let (described, body) = match target.care.body_format {
+        BodyFormat::Cloudevents => (structured(), event.clone()),
+        BodyFormat::Data => event::to_binary(event)?,
+    };
+    headers.extend(described);
+    sign(id, target, &body, sent, &mut headers);
+    Ok((headers, body))
+}
+
+fn structured() -> HeaderMap {
+    let media = HeaderValue::from_static("application/cloudevents+json");
+    HeaderMap::from_iter([(CONTENT_TYPE, media)])
+}
+
+/// Standard Webhooks 1.0.
+fn sign(id: &DeliveryId, target: &Target, body: &[u8], sent: Timestamp, headers: &mut HeaderMap) {
+    let event = id.event();
+    let signature = signature_header(target.signing(sent), event.as_str(), sent.as_second(), body);
+    let value = |text: &str| HeaderValue::from_str(text).expect("ids and signatures are ASCII");
+    headers.insert("webhook-id", value(event.as_str()));
+    headers.insert("webhook-timestamp", HeaderValue::from(sent.as_second()));
+    headers.insert("webhook-signature", value(&signature));
+}

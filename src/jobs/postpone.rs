@@ -1,0 +1,84 @@
+//! Running a job where there are no lanes to wait in: on Lambda, and one after the
+//! other.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Done, Later, run};
+use crate::app::{self, App};
+use crate::error::Result;
+use crate::model::job::Job;
+use crate::queue::lanes::Wait;
+use crate::store::deliveries;
+
+/// How long a job waits here at a time, at most; what takes longer is sent again.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Waits here, at most.
+const WAITS_MAX: u32 = 3;
+/// How long a job is sent back for whose endpoint has all its attempts under way.
+const LIMIT_WAIT: Duration = Duration::from_secs(2);
+
+/// Runs a job. If its endpoint has no place for it, waits for up to a second and
+/// tries again, or sends it to be taken up when there is one.
+///
+/// # Errors
+/// When a store is out of reach; the job's work stays due.
+pub async fn run_here(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Result<()> {
+    let (mut job, mut now) = (job, now);
+    for _ in 0..WAITS_MAX {
+        let later = match run(app, job, trace, now).await? {
+            Done::Finished => return Ok(()),
+            Done::Later(later) => *later,
+        };
+        match until(later.wait, now) {
+            Some(wait) if wait <= WAIT_MAX => {
+                tokio::time::sleep(wait).await;
+                (job, now) = (later.job, app::now());
+            }
+            _ => return postpone(app, later, now).await,
+        }
+    }
+    match run(app, job, trace, now).await? {
+        Done::Finished => Ok(()),
+        Done::Later(later) => postpone(app, *later, now).await,
+    }
+}
+
+fn until(wait: Wait, now: Timestamp) -> Option<Duration> {
+    match wait {
+        Wait::Until(at) => Some(at.duration_since(now).try_into().unwrap_or_default()),
+        Wait::Limit(_) => None,
+    }
+}
+
+/// Makes the job's delivery due when its endpoint has a place for it, and sends it
+/// to be taken up then. A slot that it waits for is its own.
+///
+/// # Errors
+/// When DynamoDB is out of reach; the delivery stays due as it was.
+pub async fn postpone(app: &App, later: Later, now: Timestamp) -> Result<()> {
+    let Job::Deliver { delivery, made, .. } = &later.job else {
+        return Ok(());
+    };
+    let (held, delay) = match later.wait {
+        Wait::Until(at) => {
+            app.care.spend_slot(&delivery.endpoint());
+            let delay: Duration = at.duration_since(now).try_into().unwrap_or_default();
+            // Rather early than late: the rest is waited for.
+            let delay = Duration::from_secs(delay.as_secs());
+            let due = app.queue.due(now, delay);
+            let held = deliveries::hold_for_slot(&app.dynamo, delivery, *made, due, at).await?;
+            (held, delay)
+        }
+        Wait::Limit(_) => {
+            let due = app.queue.due(now, LIMIT_WAIT);
+            let held = deliveries::hold(&app.dynamo, delivery, *made, due).await?;
+            (held, LIMIT_WAIT)
+        }
+    };
+    if held {
+        app.queue.send(vec![later.job], delay).await;
+    }
+    Ok(())
+}

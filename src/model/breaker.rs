@@ -1,0 +1,442 @@
+//! When an endpoint that keeps failing is left alone for a while.
+//!
+//! ```text
+//!   ┌────────┐ so many failures in a row ┌──────┐ its wait is over ┌───────────┐
+//!   │ closed │──────────────────────────▶│ open │─────────────────▶│ half open │
+//!   └────────┘                           └──────┘ one probe goes   └───────────┘
+//!        ▲                                   ▲ the probe fails: twice the wait │
+//!        └───────────────────────────────────┴─────────────────────────────────┘
+//!          the probe succeeds
+//! ```
+//!
+//! Kept per endpoint and process by whoever makes attempts. It must not read the
+//! clock: times are parameters. What was begun before the breaker last changed
+//! has no say when it ends.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Failures further apart than this are not in a row: what a single delivery's
+/// retries meet over hours says nothing about the next minute.
+const GAP_MAX: Duration = Duration::from_mins(1);
+/// Doublings of the wait, at most: beyond that it is the longest anyway.
+const DOUBLINGS_MAX: u32 = 16;
+
+/// When a breaker opens and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Failures in a row that open it; 0 never does.
+    pub failures: u32,
+    /// How long it stays open at first.
+    pub open: Duration,
+    /// How long it stays open at most; each failed probe doubles the wait.
+    pub open_max: Duration,
+    /// How long a probe may take before it counts as lost and another one goes.
+    pub probe: Duration,
+}
+
+/// Where a breaker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = BreakerState)]
+pub enum State {
+    /// Attempts are made.
+    Closed,
+    /// No attempt is made until `retry_at`.
+    Open,
+    /// One attempt, the probe, is under way or the next to be made.
+    HalfOpen,
+}
+
+/// The breaker of one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Breaker {
+    phase: Phase,
+    /// Failures in a row while closed.
+    failures: u32,
+    failed_at: Option<Timestamp>,
+    /// Probes that failed in a row.
+    doublings: u32,
+    /// Counts changes, so that what began before one is known by it.
+    turn: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    #[default]
+    Closed,
+    Open {
+        until: Timestamp,
+    },
+    /// A probe is under way.
+    Probing {
+        since: Timestamp,
+    },
+}
+
+/// Whether an attempt may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It may; what it comes to is to be told with this.
+    Go(Ticket),
+    /// Not before this.
+    Hold {
+        /// When to ask again.
+        until: Timestamp,
+    },
+}
+
+/// An attempt that was let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    turn: u32,
+    /// Somebody asked for this very attempt: its success counts whenever it began.
+    asked: bool,
+}
+
+/// What an outcome did to the breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing to speak of.
+    None,
+    /// It is open now.
+    Opened,
+    /// It is closed again.
+    Closed,
+}
+
+impl Breaker {
+    /// Whether an attempt may begin at `now`. The first to ask after the wait is
+    /// the probe.
+    pub fn admit(&mut self, policy: &Policy, now: Timestamp) -> Admission {
+        match self.phase {
+            Phase::Closed => Admission::Go(self.ticket_of(false)),
+            Phase::Open { until } if now < until => Admission::Hold { until },
+            Phase::Probing { since } if now < since + policy.probe => Admission::Hold {
+                // It is known soon, as a rule.
+                until: now + (policy.open / 8).min(policy.probe),
+            },
+            Phase::Open { .. } | Phase::Probing { .. } => {
+                self.phase = Phase::Probing { since: now };
+                self.turn = self.turn.wrapping_add(1);
+                Admission::Go(self.ticket_of(false))
+            }
+        }
+    }
+
+    /// Lets an attempt through whatever the state: `asked` is one that a person
+    /// asked for.
+    pub fn ticket_of(&self, asked: bool) -> Ticket {
+        let turn = self.turn;
+        Ticket { turn, asked }
+    }
+
+    /// Closes it, and gives what is under way no say.
+    pub fn reset(&mut self) {
+        *self = Self {
+            turn: self.turn.wrapping_add(1),
+            ..Self::default()
+        };
+    }
+
+    /// Takes note that an attempt ended well at its endpoint's side: it answered,
+    /// and not with a status that says it is overwhelmed.
+    pub fn succeeded(&mut self, ticket: Ticket) -> Change {
+        if ticket.turn != self.turn && !ticket.asked {
+            return Change::None;
+        }
+        (self.failures, self.failed_at, self.doublings) = (0, None, 0);
+        match self.phase {
+            Phase::Closed => Change::None,
+            Phase::Open { .. } | Phase::Probing { .. } => {
+                self.phase = Phase::Closed;
+                self.turn = self.turn.wrapping_add(1);
+                Change::Closed
+            }
+        }
+    }
+
+    /// Takes note that an attempt failed at `now`.
+    pub fn failed(&mut self, policy: &Policy, ticket: Ticket, now: Timestamp) -> Change {
+        if ticket.turn != self.turn {
+            return Change::None;
+        }
+        match self.phase {
+            Phase::Closed => {
+                let in_a_row = self.failed_at.is_some_and(|at| now <= at + GAP_MAX);
+                self.failures = if in_a_row { self.failures + 1 } else { 1 };
+                self.failed_at = Some(now);
+                match policy.failures {
+                    0 => Change::None,
+                    most if self.failures >= most => self.open(policy, now),
+                    _ => Change::None,
+                }
+            }
+            // An attempt that a person asked for does not put off the probe.
+            Phase::Open { .. } => Change::None,
+            Phase::Probing { .. } if ticket.asked => Change::None,
+            Phase::Probing { .. } => {
+                self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
+                self.open(policy, now)
+            }
+        }
+    }
+
+    fn open(&mut self, policy: &Policy, now: Timestamp) -> Change {
+        let wait = policy.open.saturating_mul(1 << self.doublings);
+        self.phase = Phase::Open {
+            until: now + wait.min(policy.open_max),
+        };
+        self.turn = self.turn.wrapping_add(1);
+        Change::Opened
+    }
+
+    /// Where it stands at `now`.
+    pub fn state(&self, now: Timestamp) -> State {
+        match self.phase {
+            Phase::Closed => State::Closed,
+            Phase::Open { until } if now < until => State::Open,
+            Phase::Open { .. } | Phase::Probing { .. } => State::HalfOpen,
+        }
+    }
+
+    /// When the probe goes, while it is open.
+    pub fn retry_at(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Open { until } => Some(until),
+            Phase::Closed | Phase::Probing { .. } => None,
+        }
+    }
+
+    /// Failures in a row while closed; the count that opened it, while open.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const POLICY: Policy = Policy {
+        failures: 3,
+        open: Duration::from_secs(8),
+        open_max: Duration::from_secs(20),
+        probe: Duration::from_secs(5),
+    };
+
+    fn at(s: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + s).unwrap()
+    }
+
+    fn go(breaker: &mut Breaker, s: i64) -> Ticket {
+        match breaker.admit(&POLICY, at(s)) {
+            Admission::Go(ticket) => ticket,
+            held => panic!("{held:?}"),
+        }
+    }
+
+    fn opened() -> Breaker {
+        let mut breaker = Breaker::default();
+        for s in 0..3 {
+            let ticket = go(&mut breaker, s);
+            breaker.failed(&POLICY, ticket, at(s));
+        }
+        breaker
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row() {
+        let breaker = opened();
+        assert_eq!(breaker.state(at(2)), State::Open);
+        assert_eq!(breaker.retry_at(), Some(at(10)));
+        assert_eq!(breaker.failures(), 3);
+
+        let mut breaker = Breaker::default();
+        for s in 0..30 {
+            let ticket = go(&mut breaker, s);
+            match s % 3 {
+                2 => breaker.succeeded(ticket),
+                _ => breaker.failed(&POLICY, ticket, at(s)),
+            };
+        }
+        assert_eq!(breaker.state(at(30)), State::Closed);
+    }
+
+    #[test]
+    fn failures_far_apart_are_not_in_a_row() {
+        let mut breaker = Breaker::default();
+        for n in 0..30 {
+            let ticket = go(&mut breaker, n * 61);
+            assert_eq!(breaker.failed(&POLICY, ticket, at(n * 61)), Change::None);
+        }
+        assert_eq!(breaker.state(at(2000)), State::Closed);
+    }
+
+    #[test]
+    fn one_probe_goes_and_decides() {
+        let mut breaker = opened();
+        let hold = Admission::Hold { until: at(10) };
+        assert_eq!(breaker.admit(&POLICY, at(9)), hold);
+        let probe = go(&mut breaker, 10);
+        let held = breaker.admit(&POLICY, at(10));
+        assert!(matches!(held, Admission::Hold { until } if until > at(10)));
+        assert_eq!(breaker.succeeded(probe), Change::Closed);
+        assert_eq!(breaker.state(at(10)), State::Closed);
+        go(&mut breaker, 10);
+        go(&mut breaker, 10);
+    }
+
+    #[test]
+    fn each_failed_probe_doubles_the_wait_up_to_the_longest() {
+        let mut breaker = opened();
+        let mut now = 10;
+        for wait in [16, 20, 20] {
+            let probe = go(&mut breaker, now);
+            assert_eq!(breaker.failed(&POLICY, probe, at(now)), Change::Opened);
+            assert_eq!(breaker.retry_at(), Some(at(now + wait)));
+            now += wait;
+        }
+        let probe = go(&mut breaker, now);
+        breaker.succeeded(probe);
+        for _ in 0..3 {
+            let ticket = go(&mut breaker, now);
+            breaker.failed(&POLICY, ticket, at(now));
+        }
+        assert_eq!(breaker.retry_at(), Some(at(now + 8)), "it begins anew");
+    }
+
+    #[test]
+    fn a_lost_probe_is_replaced() {
+        let mut breaker = opened();
+        let lost = go(&mut breaker, 10);
+        assert!(matches!(
+            breaker.admit(&POLICY, at(14)),
+            Admission::Hold { .. }
+        ));
+        let probe = go(&mut breaker, 15);
+        assert_eq!(breaker.failed(&POLICY, lost, at(15)), Change::None);
+        assert_eq!(breaker.succeeded(probe), Change::Closed);
+    }
+
+    #[test]
+    fn what_began_before_it_opened_has_no_say() {
+        let mut breaker = Breaker::default();
+        let early = go(&mut breaker, 0);
+        for s in 0..3 {
+            let ticket = go(&mut breaker, s);
+            breaker.failed(&POLICY, ticket, at(s));
+        }
+        assert_eq!(breaker.succeeded(early), Change::None);
+        assert_eq!(breaker.failed(&POLICY, early, at(4)), Change::None);
+        assert_eq!(breaker.retry_at(), Some(at(10)));
+    }
+
+    #[test]
+    fn an_attempt_a_person_asks_for_closes_it_and_never_opens_it() {
+        let mut breaker = opened();
+        let asked = breaker.ticket_of(true);
+        assert_eq!(breaker.failed(&POLICY, asked, at(3)), Change::None);
+        assert_eq!(breaker.retry_at(), Some(at(10)));
+        let asked = breaker.ticket_of(true);
+        let probe = go(&mut breaker, 10);
+        assert_eq!(breaker.succeeded(asked), Change::Closed);
+        assert_eq!(breaker.failed(&POLICY, probe, at(11)), Change::None);
+        assert_eq!(breaker.state(at(11)), State::Closed);
+    }
+
+    #[test]
+    fn it_can_be_turned_off() {
+        let policy = Policy {
+            failures: 0,
+            ..POLICY
+        };
+        let mut breaker = Breaker::default();
+        for s in 0..100 {
+            let ticket = go(&mut breaker, s);
+            assert_eq!(breaker.failed(&policy, ticket, at(s)), Change::None);
+        }
+    }
+
+    /// What can happen: an attempt asks to go, or the oldest under way ends.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Ask,
+        Succeed,
+        Fail,
+        Wait,
+    }
+    const STEPS: [Step; 4] = [Step::Ask, Step::Succeed, Step::Fail, Step::Wait];
+
+    /// Whatever happens in whatever order, eight steps deep: at most one probe is
+    /// under way, a hold always ends, and an open breaker had its reason.
+    #[test]
+    fn every_short_history_keeps_the_rules() {
+        let mut seen = HashSet::new();
+        for code in 0..4_usize.pow(8) {
+            let steps = (0..8).map(|n| STEPS[code / 4_usize.pow(n) % 4]);
+            let mut breaker = Breaker::default();
+            let (mut now, mut fails) = (0, 0);
+            let mut under_way: Vec<Ticket> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Wait => now += 4,
+                    Step::Ask => match breaker.admit(&POLICY, at(now)) {
+                        Admission::Go(ticket) => under_way.push(ticket),
+                        Admission::Hold { until } => {
+                            assert!(until > at(now) && until <= at(now + 20));
+                        }
+                    },
+                    Step::Succeed | Step::Fail if under_way.is_empty() => {}
+                    Step::Succeed => {
+                        let closed = breaker.state(at(now)) == State::Closed;
+                        if breaker.succeeded(under_way.remove(0)) == Change::Closed {
+                            assert!(!closed);
+                        }
+                    }
+                    Step::Fail => {
+                        fails += 1;
+                        let ticket = under_way.remove(0);
+                        if breaker.failed(&POLICY, ticket, at(now)) == Change::Opened {
+                            assert!(fails >= 3);
+                            assert_eq!(breaker.state(at(now)), State::Open);
+                        }
+                    }
+                }
+                let current = |ticket: &&Ticket| ticket.turn == breaker.turn;
+                if breaker.state(at(now)) != State::Closed {
+                    assert!(under_way.iter().filter(current).count() <= 1);
+                }
+                seen.insert(format!("{:?}", breaker.state(at(now))));
+            }
+        }
+        assert_eq!(seen.len(), 3, "every state was reached: {seen:?}");
+    }
+
+    proptest! {
+        /// However long an endpoint fails, an attempt is made once the longest wait
+        /// has passed; and its success lets all through.
+        #[test]
+        fn it_never_closes_for_good(outcomes in proptest::collection::vec(any::<bool>(), 0..60)) {
+            let mut breaker = Breaker::default();
+            let mut now = 0;
+            for well in outcomes {
+                now += 1;
+                if let Admission::Go(ticket) = breaker.admit(&POLICY, at(now)) {
+                    match well {
+                        true => breaker.succeeded(ticket),
+                        false => breaker.failed(&POLICY, ticket, at(now)),
+                    };
+                }
+            }
+            let ticket = go(&mut breaker, now + 25);
+            breaker.succeeded(ticket);
+            prop_assert_eq!(breaker.state(at(now + 25)), State::Closed);
+        }
+    }
+}

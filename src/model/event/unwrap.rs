@@ -1,0 +1,163 @@
+//! A stored event in binary mode of the HTTP protocol binding (CloudEvents 1.0.2,
+//! HTTP §3.1): its data alone as the body, its attributes as headers.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+
+use super::draft::{Attribute, Scalar};
+use super::media::MediaType;
+use super::{stored, structured};
+use crate::error::Result;
+
+/// The headers (`ce-…` and `content-type`) and the body that say what the
+/// canonical body `event` says. Without data there is no body, and its content
+/// type stays: it is an attribute of the event.
+///
+/// # Errors
+/// [`Error::Internal`](crate::error::Error::Internal) when `event` is not a
+/// canonical body.
+pub fn to_binary(event: &Bytes) -> Result<(HeaderMap, Bytes)> {
+    let (attributes, data) = structured::trusted(event).map_err(stored)?;
+    let mut headers = HeaderMap::with_capacity(attributes.len());
+    let (mut media, mut binary) = (None, None);
+    for Attribute { name, value } in &attributes {
+        let text = match value {
+            Scalar::String(text) => Cow::Borrowed(&**text),
+            Scalar::Integer(number) => number.to_string().into(),
+            Scalar::Boolean(truth) => truth.to_string().into(),
+        };
+        match &**name {
+            "datacontenttype" => media = Some(text),
+            "data_base64" => binary = Some(STANDARD.decode(text.as_bytes()).map_err(stored)?),
+            name => {
+                let name = HeaderName::try_from(format!("ce-{name}")).map_err(stored)?;
+                let value = HeaderValue::try_from(encode(&text)).map_err(stored)?;
+                headers.insert(name, value);
+            }
+        }
+    }
+    let json = data.map(|range| event.slice(range));
+    if media.is_none() && json.is_some() {
+        // What its absence means (JSON format §3.1).
+        media = Some("application/json".into());
+    }
+    if let Some(media) = &media {
+        let value = HeaderValue::from_str(media).map_err(stored)?;
+        headers.insert(CONTENT_TYPE, value);
+    }
+    let body = match (json, binary) {
+        (Some(json), _) => unquote(media.as_deref(), json),
+        (None, Some(bytes)) => bytes.into(),
+        (None, None) => Bytes::new(),
+    };
+    Ok((headers, body))
+}
+
+/// Data that is not JSON but text stands in JSON as a string: the text itself.
+fn unquote(media: Option<&str>, json: Bytes) -> Bytes {
+    let is_json = media
+        .and_then(MediaType::parse)
+        .is_some_and(|media| media.is_json());
+    match serde_json::from_slice::<String>(&json) {
+        Ok(text) if !is_json => text.into(),
+        _ => json,
+    }
+}
+
+/// A header's value for `text` (HTTP binding §3.1.3.2): what is not printable
+/// ASCII, a space, a quote or a percent sign, by its UTF-8 bytes in hexadecimal.
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'!'..=b'~' if byte != b'"' && byte != b'%' => encoded.push(byte.into()),
+            _ => {
+                // Writing to a string does not fail.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::event::{parse_binary, parse_structured};
+
+    fn unwrapped(extra: &serde_json::Value) -> (HeaderMap, Bytes) {
+        let mut event = json!({
+            "specversion": "1.0", "id": "1", "source": "/s", "type": "a.b",
+            "time": "2026-01-01T00:00:00Z",
+        });
+        for (name, value) in extra.as_object().unwrap() {
+            event[name] = value.clone();
+        }
+        let event = parse_structured(event.to_string().as_bytes()).unwrap();
+        let (headers, body) = to_binary(event.body()).unwrap();
+        let again = parse_binary(&headers, &body).unwrap();
+        assert_eq!(
+            again.fingerprint(),
+            event.fingerprint(),
+            "it is the same event"
+        );
+        (headers, body)
+    }
+
+    #[test]
+    fn json_data_is_sent_as_it_was_written() {
+        let event = br#"{"specversion":"1.0","id":"1","source":"/s","type":"a","data":{"n": 1.50, "a":[ ]}}"#;
+        let event = parse_structured(event).unwrap();
+        let (headers, body) = to_binary(event.body()).unwrap();
+        assert_eq!(body, r#"{"n": 1.50, "a":[ ]}"#);
+        assert_eq!(headers["content-type"], "application/json");
+        assert_eq!(headers["ce-id"], "1");
+        assert_eq!(headers["ce-specversion"], "1.0");
+        assert!(!headers.contains_key("ce-datacontenttype"));
+    }
+
+    #[test]
+    fn attributes_become_headers_percent_encoded() {
+        let (headers, _) = unwrapped(&json!({
+            "subject": "Zürich \"50%\"", "count": 3, "flag": true, "data": 1,
+        }));
+        assert_eq!(headers["ce-subject"], "Z%C3%BCrich%20%2250%25%22");
+        assert_eq!(headers["ce-count"], "3");
+        assert_eq!(headers["ce-flag"], "true");
+    }
+
+    #[test]
+    fn text_and_bytes_are_themselves() {
+        let (headers, body) =
+            unwrapped(&json!({ "datacontenttype": "text/plain", "data": "a\n\"b\"" }));
+        assert_eq!(
+            (&headers["content-type"], &*body),
+            (&"text/plain".parse().unwrap(), &b"a\n\"b\""[..])
+        );
+        let (headers, body) = unwrapped(
+            &json!({ "datacontenttype": "image/png", "data_base64": STANDARD.encode([0, 255, 1]) }),
+        );
+        assert_eq!(headers["content-type"], "image/png");
+        assert_eq!(&*body, [0, 255, 1]);
+        let (_, body) = unwrapped(&json!({ "data": "a string in JSON" }));
+        assert_eq!(&*body, b"\"a string in JSON\"");
+    }
+
+    #[test]
+    fn without_data_there_is_no_body() {
+        let (headers, body) = unwrapped(&json!({}));
+        assert!(body.is_empty() && !headers.contains_key("content-type"));
+    }
+
+    #[test]
+    fn what_is_not_a_canonical_body_is_refused() {
+        assert!(to_binary(&Bytes::from_static(b"[]")).is_err());
+    }
+}

@@ -1,0 +1,117 @@
+//! Who changed what of the configuration, in PostgreSQL.
+//!
+//! An entry is written in the transaction of the change, so that there is neither
+//! a change without one nor one without a change. It is never changed after.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio_postgres::{Row, Transaction};
+
+use super::postgres::{Postgres, classify};
+use crate::error::Result;
+use crate::model::audit::{self, By};
+use crate::model::id::ProjectId;
+
+/// One change.
+#[derive(Debug)]
+pub struct Entry {
+    /// Counts up with every entry of any project.
+    pub id: i64,
+    /// When it was made.
+    pub at: Timestamp,
+    /// `admin`, `key_…` or `millrace`.
+    pub actor: String,
+    /// The noun and what was done to it: `endpoint.update`.
+    pub action: String,
+    /// What it was done to: an id, or an event type's name.
+    pub subject: String,
+    /// What differed before; none of a new thing.
+    pub before: Option<Value>,
+    /// What differs since; none of a thing that is gone.
+    pub after: Option<Value>,
+}
+
+impl Entry {
+    fn read(row: &Row) -> Self {
+        Self {
+            id: row.get("id"),
+            at: row.get("at"),
+            actor: row.get("actor"),
+            action: row.get("action"),
+            subject: row.get("subject"),
+            before: row.get("before"),
+            after: row.get("after"),
+        }
+    }
+}
+
+const ADD: &str = "\
+    insert into audit_log (project_id, at, actor, action, subject, before, after) \
+    values ($1, $2, $3, $4, $5, $6, $7)";
+
+/// Writes down in the transaction of a change that `by` did `action` to `subject`,
+/// which was `before` and is `after`. Both may be whole: what did not change is
+/// left out here, and secrets are masked. Cost: one insert.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database does
+/// not answer.
+pub(super) async fn add(
+    tx: &Transaction<'_>,
+    by: &By,
+    action: &str,
+    subject: &str,
+    before: Option<Value>,
+    after: Option<Value>,
+) -> Result<()> {
+    let (before, after) = audit::difference(before, after);
+    let actor = by.actor.to_string();
+    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+        &by.project.as_str(),
+        &by.at,
+        &actor,
+        &action,
+        &subject,
+        &before,
+        &after,
+    ];
+    tx.execute(ADD, values).await.map_err(classify)?;
+    Ok(())
+}
+
+const LIST: &str = "\
+    select id, at, actor, action, subject, before, after from audit_log \
+    where project_id = $1 and id < $2 order by id desc limit $3";
+
+const LIST_OF_SUBJECT: &str = "\
+    select id, at, actor, action, subject, before, after from audit_log \
+    where project_id = $1 and id < $2 and subject = $4 order by id desc limit $3";
+
+/// Up to `limit` changes of a project, the newest first: those older than the one
+/// numbered `before`, and only those of `subject` if one is given.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database does
+/// not answer.
+pub async fn list(
+    postgres: &Postgres,
+    project: &ProjectId,
+    subject: Option<&str>,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<Entry>> {
+    let client = postgres.get().await?;
+    let project = project.as_str();
+    let rows = match subject {
+        None => client.query(LIST, &[&project, &before, &limit]).await,
+        Some(subject) => {
+            let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+                &[&project, &before, &limit, &subject];
+            client.query(LIST_OF_SUBJECT, values).await
+        }
+    };
+    Ok(rows.map_err(classify)?.iter().map(Entry::read).collect())
+}
+
+/// Every statement above, for the test that prepares them.
+pub const STATEMENTS: &[&str] = &[ADD, LIST, LIST_OF_SUBJECT];

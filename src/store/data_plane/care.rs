@@ -1,0 +1,229 @@
+//! What the data plane knows of an endpoint's health: since when it fails, and
+//! that it was disabled for it.
+
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::dynamo::{Item, Kind, Read, kind, ms, n, s, unavailable, won};
+use super::super::keys;
+use super::super::transact::{self, Transacted};
+use super::DataPlane;
+use crate::error::{Error, Result};
+use crate::model::endpoint::{Failing, State};
+use crate::model::id::{EndpointId, ProjectId};
+
+/// How long a run of failures is kept that nobody ends: its endpoint is gone.
+const KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
+
+/// Word for the control plane that an endpoint was disabled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// The version that attempts were made with. Later ones are not meant: a clock
+    /// could not tell them apart, as each machine has its own.
+    pub version: i64,
+    /// When.
+    pub at: Timestamp,
+    /// What it is now: gone or failed.
+    pub state: State,
+    /// Whose it is; absent in what an older version wrote.
+    pub project: Option<ProjectId>,
+    /// Since when it had failed.
+    pub failing_since: Option<Timestamp>,
+}
+
+/// Why the data plane disables an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It answered 410.
+    Gone,
+    /// Nothing but failures since this.
+    Failing(Timestamp),
+}
+
+impl Reason {
+    fn state(self) -> State {
+        match self {
+            Self::Gone => State::Gone,
+            Self::Failing(_) => State::Failed,
+        }
+    }
+}
+
+impl DataPlane {
+    /// Notes that `endpoint` has failed since `since`, unless an earlier failure
+    /// since `enabled_at` is noted. One conditional write.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn note_failing(
+        &self,
+        project: &ProjectId,
+        endpoint: &EndpointId,
+        since: Timestamp,
+        enabled_at: Timestamp,
+    ) -> Result<bool> {
+        let ends = since.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
+        won(self
+            .dynamo
+            .update(keys::project(project), keys::care(endpoint))
+            .update_expression("set failing_since = :since, #ttl = :ttl remove told")
+            .condition_expression("attribute_not_exists(failing_since) or failing_since < :enabled")
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":since", ms(since))
+            .expression_attribute_values(":ttl", n(ends.as_second()))
+            .expression_attribute_values(":enabled", ms(enabled_at)))
+        .await
+    }
+
+    /// Forgets that `endpoint` has failed: it works.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn forget_failing(&self, project: &ProjectId, endpoint: &EndpointId) -> Result<()> {
+        let delete = self.dynamo.client.delete_item();
+        let delete = delete.table_name(&self.dynamo.table);
+        let delete = delete
+            .key("pk", s(keys::project(project)))
+            .key("sk", s(keys::care(endpoint)));
+        delete.send().await.map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Notes that the owner of `endpoint` was warned of the failures since `since`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn note_warned(
+        &self,
+        project: &ProjectId,
+        endpoint: &EndpointId,
+        since: Timestamp,
+    ) -> Result<bool> {
+        won(self
+            .dynamo
+            .update(keys::project(project), keys::care(endpoint))
+            .update_expression("set told = :told")
+            .condition_expression("failing_since = :since")
+            .expression_attribute_values(":told", AttributeValue::Bool(true))
+            .expression_attribute_values(":since", ms(since)))
+        .await
+    }
+
+    /// Stops deliveries to an endpoint, at once and without the control plane, and
+    /// leaves word for it that is due at `due`. False if it was not enabled, is
+    /// another version than the one that was called, or has not failed since then
+    /// after all.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn disable(
+        &self,
+        project: &ProjectId,
+        (id, version): (&EndpointId, i64),
+        reason: Reason,
+        at: Timestamp,
+        due: Timestamp,
+    ) -> Result<bool> {
+        let table = &self.dynamo.table;
+        let update = Update::builder()
+            .table_name(table)
+            .key("pk", s(keys::project(project)))
+            .key("sk", s(keys::endpoint(id)))
+            .update_expression("set #state = :state")
+            .condition_expression("#state = :enabled and version = :version")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":state", s(reason.state().as_str()))
+            .expression_attribute_values(":enabled", s(State::Enabled.as_str()))
+            .expression_attribute_values(":version", n(version))
+            .build()
+            .map_err(Error::internal)?;
+        let mut word = Put::builder()
+            .table_name(table)
+            .item("pk", s(id.as_str()))
+            .item("sk", s(keys::DISABLE))
+            .item("version", n(version))
+            .item("at", ms(at))
+            .item("state", s(reason.state().as_str()))
+            .item("project", s(project.as_str()))
+            .item("due_pk", s(keys::due(0)))
+            .item("due_sk", s(keys::due_sort(due, id.as_str())));
+        let mut writes = vec![TransactWriteItem::builder().update(update).build()];
+        if let Reason::Failing(since) = reason {
+            word = word.item("failing_since", ms(since));
+            // Another process may have seen it work since this one looked.
+            let failures = Delete::builder()
+                .table_name(table)
+                .key("pk", s(keys::project(project)))
+                .key("sk", s(keys::care(id)))
+                .condition_expression("failing_since = :since")
+                .expression_attribute_values(":since", ms(since))
+                .build()
+                .map_err(Error::internal)?;
+            writes.push(TransactWriteItem::builder().delete(failures).build());
+        }
+        let word = word.build().map_err(Error::internal)?;
+        writes.push(TransactWriteItem::builder().put(word).build());
+        let transacted = transact::transact(&self.dynamo, writes).await;
+        self.forget(project).await;
+        Ok(matches!(transacted?, Transacted::Done))
+    }
+
+    /// The word that an endpoint was disabled; none once it is heard.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn word(&self, id: &EndpointId) -> Result<Option<Word>> {
+        let item = self.dynamo.get(id.as_str(), keys::DISABLE).await?;
+        item.as_ref().map(read_word).transpose()
+    }
+
+    /// Takes back the word for the control plane, which has it, unless another has
+    /// taken its place.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn forget_word(&self, id: &EndpointId, word: &Word) -> Result<()> {
+        let delete = self.dynamo.client.delete_item();
+        let delete = delete.table_name(&self.dynamo.table);
+        let delete = delete
+            .key("pk", s(id.as_str()))
+            .key("sk", s(keys::DISABLE))
+            .condition_expression("version = :version")
+            .expression_attribute_values(":version", n(word.version));
+        match delete.send().await {
+            Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read_word(item: &Item) -> Result<Word> {
+    Ok(Word {
+        version: item.num("version")?,
+        at: item.time("at")?,
+        state: match item.str_opt("state") {
+            Some(_) => item.parse("state")?,
+            None => State::Gone,
+        },
+        project: match item.str_opt("project") {
+            Some(_) => Some(item.parse("project")?),
+            None => None,
+        },
+        failing_since: match item.num_opt("failing_since") {
+            Some(_) => Some(item.time("failing_since")?),
+            None => None,
+        },
+    })
+}
+
+/// The endpoint and its run of failures, if `item` is one.
+pub(super) fn read_failing(item: &Item) -> Option<(EndpointId, Failing)> {
+    let id = item.str_opt("sk")?.strip_prefix("care#")?.parse().ok()?;
+    let failing = Failing {
+        since: item.time("failing_since").ok()?,
+        told: item
+            .get("told")
+            .is_some_and(|told| told.as_bool() == Ok(&true)),
+    };
+    Some((id, failing))
+}

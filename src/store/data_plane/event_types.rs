@@ -1,0 +1,88 @@
+//! Event types in the data plane: those whose events are looked at, with their
+//! schemas.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use moka::future::Cache;
+use ring::digest;
+
+use super::{DataPlane, tombstone_ends};
+use crate::error::Result;
+use crate::model::event_type::{Checked, Validate};
+use crate::model::schema::Schema;
+use crate::store::dynamo::{Item, Read, n, s};
+use crate::store::event_types::EventType;
+use crate::store::keys;
+
+/// Bytes of schemas remembered, as they are given; compiled they take some times
+/// as much.
+const SCHEMA_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Schemas by their SHA-256: one that has not changed when its project is read
+/// again is not compiled again.
+pub(super) type Schemas = Cache<[u8; 32], Arc<Schema>>;
+
+/// An empty one.
+pub(super) fn schemas() -> Schemas {
+    let weigh =
+        |_: &[u8; 32], schema: &Arc<Schema>| u32::try_from(schema.text().len()).unwrap_or(u32::MAX);
+    Cache::builder()
+        .weigher(weigh)
+        .max_capacity(SCHEMA_BYTES_MAX)
+        .build()
+}
+
+impl DataPlane {
+    /// Projects an event type, unless a later version is there.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not answer.
+    pub async fn put_event_type(&self, event_type: &EventType) -> Result<()> {
+        let mut item = Item::new();
+        item.insert("pk".into(), s(keys::project(&event_type.project)));
+        item.insert("sk".into(), s(keys::event_type(&event_type.name)));
+        item.insert("version".into(), n(event_type.version));
+        let spec = &event_type.spec;
+        match (event_type.deleted_at, &spec.schema) {
+            (Some(at), _) => {
+                item.insert("validate".into(), s(Validate::Off.as_str()));
+                item.insert("ttl".into(), n(tombstone_ends(at)));
+            }
+            // A schema that nothing is held against is not read for every event.
+            (None, Some(schema)) if spec.validate != Validate::Off => {
+                item.insert("validate".into(), s(spec.validate.as_str()));
+                item.insert("schema".into(), s(schema));
+                let number = event_type.schema_version.unwrap_or_default();
+                item.insert("schema_version".into(), n(number));
+            }
+            _ => {
+                item.insert("validate".into(), s(Validate::Off.as_str()));
+            }
+        }
+        self.put_newer(item, event_type.version).await?;
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.views.invalidate(&event_type.project).await;
+        Ok(())
+    }
+
+    /// What events of the type in `item` must satisfy, if anything. Compiles
+    /// nothing.
+    pub(super) async fn read_event_type(&self, item: &Item) -> Result<Option<Checked>> {
+        let validate: Validate = item.parse("validate")?;
+        if validate == Validate::Off {
+            return Ok(None);
+        }
+        let text = item.str("schema")?;
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        let schema = self
+            .schemas
+            .get_with(hash, async { Arc::new(Schema::new(text)) });
+        Ok(Some(Checked {
+            validate,
+            schema: schema.await,
+            schema_version: item.num("schema_version")?,
+        }))
+    }
+}

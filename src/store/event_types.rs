@@ -1,0 +1,435 @@
+//! Event types and every schema they had, in PostgreSQL.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+
+use super::audit_log;
+use super::outbox::{self, Change, Kind};
+use super::postgres::{Postgres, classify};
+use crate::error::{Error, Result};
+use crate::model::audit::By;
+use crate::model::event_type::Validate;
+use crate::model::id::ProjectId;
+
+/// Schemas of one type, all of which are kept.
+const VERSIONS_MAX: i64 = 1_000;
+
+/// An event type as people registered it.
+#[derive(Debug, Clone)]
+pub struct EventType {
+    /// Whose it is.
+    pub project: ProjectId,
+    /// Its name, unique in the project.
+    pub name: String,
+    /// What is up to people.
+    pub spec: Spec,
+    /// Number of the schema in force.
+    pub schema_version: Option<i64>,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// When it was deleted; such a one is seen by its projection only.
+    pub deleted_at: Option<Timestamp>,
+    /// Changes so far.
+    pub version: i64,
+}
+
+/// What people decide about an event type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// A note for people.
+    pub description: String,
+    /// The schema in force, checked.
+    pub schema: Option<String>,
+    /// What becomes of events that do not satisfy it.
+    pub validate: Validate,
+}
+
+/// How much a project may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Quota {
+    /// Types.
+    pub types_max: usize,
+    /// Bytes of all schemas in force.
+    pub schema_bytes_max: usize,
+}
+
+/// One of the schemas of a type.
+#[derive(Debug)]
+pub struct SchemaVersion {
+    /// Its number, from 1.
+    pub version: i64,
+    /// The schema.
+    pub schema: String,
+    /// Since when.
+    pub created_at: Timestamp,
+}
+
+impl EventType {
+    fn read(row: &Row) -> Result<Self> {
+        let project = row.get::<_, &str>("project_id").parse();
+        let validate = row.get::<_, &str>("validate").parse();
+        Ok(Self {
+            project: project.map_err(Error::internal)?,
+            name: row.get("name"),
+            spec: Spec {
+                description: row.get("description"),
+                schema: row.get("schema"),
+                validate: validate.map_err(Error::internal)?,
+            },
+            schema_version: row.get("schema_version"),
+            created_at: row.get("created_at"),
+            updated_at: row.get("updated_at"),
+            deleted_at: row.get("deleted_at"),
+            version: row.get("version"),
+        })
+    }
+
+    /// What the audit log says of it: of the schema its number, under which it is
+    /// kept.
+    fn audited(&self) -> Value {
+        json!({
+            "description": self.spec.description,
+            "validate": self.spec.validate,
+            "schema_version": self.schema_version,
+        })
+    }
+}
+
+const LOCK_PROJECT: &str = "select id from projects where id = $1 for update";
+
+/// Lets no one else change the types of the project until the end of `tx`, or two
+/// of them could exceed what it may have.
+async fn lock_project(tx: &Transaction<'_>, project: &ProjectId) -> Result<()> {
+    let row = tx.query_opt(LOCK_PROJECT, &[&project.as_str()]).await;
+    let found = row.map_err(classify)?;
+    found
+        .map(drop)
+        .ok_or_else(|| Error::not_found("project", project))
+}
+
+const USED: &str = "\
+    select count(*) as types, coalesce(sum(octet_length(s.schema)), 0)::bigint as bytes \
+    from event_types t left join event_type_schemas s \
+        on s.project_id = t.project_id and s.name = t.name and s.version = t.schema_version \
+    where t.project_id = $1 and t.name <> $2 and t.deleted_at is null";
+
+/// Checks that the project may have `event_type` besides its others.
+async fn check_quota(tx: &Transaction<'_>, event_type: &EventType, quota: Quota) -> Result<()> {
+    let (project, name) = (event_type.project.as_str(), &event_type.name);
+    let row = tx
+        .query_one(USED, &[&project, name])
+        .await
+        .map_err(classify)?;
+    let count = |name: &str| usize::try_from(row.get::<_, i64>(name)).unwrap_or(usize::MAX);
+    if count("types") >= quota.types_max {
+        let detail = format!("the project has {} event types, its limit", quota.types_max);
+        return Err(Error::Conflict(detail.into()));
+    }
+    let own = event_type.spec.schema.as_ref().map_or(0, String::len);
+    if own > 0 && count("bytes").saturating_add(own) > quota.schema_bytes_max {
+        let detail = format!(
+            "schema: the project's schemas have {} bytes, of {} that they may have; this one {own}",
+            count("bytes"),
+            quota.schema_bytes_max
+        );
+        return Err(Error::Conflict(detail.into()));
+    }
+    Ok(())
+}
+
+const NEXT_VERSION: &str = "\
+    select coalesce(max(version), 0) + 1 from event_type_schemas \
+    where project_id = $1 and name = $2";
+
+const ADD_SCHEMA: &str = "\
+    insert into event_type_schemas (project_id, name, version, schema, created_at) \
+    values ($1, $2, $3, $4, $5)";
+
+/// The number of the next schema of a type.
+async fn next_version(tx: &Transaction<'_>, by: &By, name: &str) -> Result<i64> {
+    let row = tx
+        .query_one(NEXT_VERSION, &[&by.project.as_str(), &name])
+        .await;
+    match row.map_err(classify)?.get(0) {
+        version @ ..=VERSIONS_MAX => Ok(version),
+        _ => Err(Error::Conflict(
+            format!("schema: the event type has had {VERSIONS_MAX} of them, its limit").into(),
+        )),
+    }
+}
+
+/// Keeps the schema in force under its number.
+async fn add_schema(tx: &Transaction<'_>, by: &By, event_type: &EventType) -> Result<()> {
+    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+        &by.project.as_str(),
+        &event_type.name,
+        &event_type.schema_version,
+        &event_type.spec.schema,
+        &by.at,
+    ];
+    tx.execute(ADD_SCHEMA, values).await.map_err(classify)?;
+    Ok(())
+}
+
+async fn commit(tx: Transaction<'_>, by: &By, name: &str) -> Result<Change> {
+    let subject = format!("{}/{name}", by.project);
+    let change = outbox::add(&tx, Kind::EventType, &subject).await?;
+    tx.commit().await.map_err(classify)?;
+    Ok(change)
+}
+
+// What was deleted comes back with a higher version than its tombstone's.
+const CREATE: &str = "\
+    insert into event_types \
+        (project_id, name, description, validate, schema_version, created_at, updated_at) \
+    values ($1, $2, $3, $4, $5, $6, $6) \
+    on conflict (project_id, name) do update set \
+        description = excluded.description, validate = excluded.validate, \
+        schema_version = excluded.schema_version, created_at = excluded.created_at, \
+        updated_at = excluded.updated_at, deleted_at = null, version = event_types.version + 1 \
+    where event_types.deleted_at is not null \
+    returning version";
+
+/// Registers an event type; the change still has to be projected.
+///
+/// # Errors
+/// [`Error::Conflict`] when there is one of that name or `quota` is reached;
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn create(
+    postgres: &Postgres,
+    by: &By,
+    name: String,
+    spec: Spec,
+    quota: Quota,
+) -> Result<(EventType, Change)> {
+    let mut client = postgres.get().await?;
+    let tx = client.transaction().await.map_err(classify)?;
+    lock_project(&tx, &by.project).await?;
+    let mut event_type = EventType {
+        project: by.project.clone(),
+        name,
+        spec,
+        schema_version: None,
+        created_at: by.at,
+        updated_at: by.at,
+        deleted_at: None,
+        version: 1,
+    };
+    check_quota(&tx, &event_type, quota).await?;
+    if event_type.spec.schema.is_some() {
+        event_type.schema_version = Some(next_version(&tx, by, &event_type.name).await?);
+    }
+    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+        &by.project.as_str(),
+        &event_type.name,
+        &event_type.spec.description,
+        &event_type.spec.validate.as_str(),
+        &event_type.schema_version,
+        &by.at,
+    ];
+    let created = tx.query_opt(CREATE, values).await.map_err(classify)?;
+    let taken = || Error::Conflict("name: an event type of that name exists already".into());
+    event_type.version = created.ok_or_else(taken)?.get("version");
+    if event_type.spec.schema.is_some() {
+        add_schema(&tx, by, &event_type).await?;
+    }
+    let (name, after) = (&event_type.name, event_type.audited());
+    audit_log::add(&tx, by, "event_type.create", name, None, Some(after)).await?;
+    let change = commit(tx, by, &event_type.name).await?;
+    Ok((event_type, change))
+}
+
+const GET: &str = "\
+    select t.*, s.schema from event_types t left join event_type_schemas s \
+        on s.project_id = t.project_id and s.name = t.name and s.version = t.schema_version \
+    where t.project_id = $1 and t.name = $2 and t.deleted_at is null";
+
+/// The event type `name` of `project`.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
+pub async fn get(postgres: &Postgres, project: &ProjectId, name: &str) -> Result<EventType> {
+    let client = postgres.get().await?;
+    let row = client.query_opt(GET, &[&project.as_str(), &name]).await;
+    let row = row.map_err(classify)?;
+    EventType::read(&row.ok_or_else(|| not_found(name))?)
+}
+
+/// What has no name is not repeated, whatever it is.
+fn not_found(name: &str) -> Error {
+    Error::NotFound(format!("event type {name:?}"))
+}
+
+const LIST: &str = "\
+    select t.*, s.schema from event_types t left join event_type_schemas s \
+        on s.project_id = t.project_id and s.name = t.name and s.version = t.schema_version \
+    where t.project_id = $1 and t.name collate \"C\" > $2 and t.deleted_at is null \
+    order by t.name collate \"C\" limit $3";
+
+/// Up to `limit` event types of a project by name, those after `after` only.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn list(
+    postgres: &Postgres,
+    project: &ProjectId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<EventType>> {
+    let client = postgres.get().await?;
+    let rows = client
+        .query(LIST, &[&project.as_str(), &after, &limit])
+        .await;
+    rows.map_err(classify)?
+        .iter()
+        .map(EventType::read)
+        .collect()
+}
+
+const UPDATE: &str = "\
+    update event_types set description = $3, validate = $4, schema_version = $5, \
+        updated_at = $6, deleted_at = $7, version = version + 1 \
+    where project_id = $1 and name = $2";
+
+/// Changes an event type as `change` says, one writer at a time; another schema
+/// than the one in force gets the next number. The change still has to be
+/// projected.
+///
+/// # Errors
+/// [`Error::NotFound`]; whatever `change` refuses with; [`Error::Conflict`] when
+/// `quota` is reached; [`Error::Unavailable`] when the database does not answer.
+pub async fn update(
+    postgres: &Postgres,
+    by: &By,
+    name: &str,
+    quota: Quota,
+    change: impl FnOnce(&mut Spec) -> Result<()>,
+) -> Result<(EventType, Change)> {
+    let mut client = postgres.get().await?;
+    let tx = client.transaction().await.map_err(classify)?;
+    lock_project(&tx, &by.project).await?;
+    let before = lock(&tx, by, name).await?;
+    let mut event_type = before.clone();
+    change(&mut event_type.spec)?;
+    event_type.updated_at = by.at;
+    event_type.version += 1;
+    if event_type.spec.schema != before.spec.schema {
+        event_type.schema_version = match event_type.spec.schema {
+            None => None,
+            Some(_) => Some(next_version(&tx, by, name).await?),
+        };
+        if event_type.spec.schema.is_some() {
+            check_quota(&tx, &event_type, quota).await?;
+            add_schema(&tx, by, &event_type).await?;
+        }
+    }
+    write(&tx, &event_type).await?;
+    let (old, new) = (Some(before.audited()), Some(event_type.audited()));
+    audit_log::add(&tx, by, "event_type.update", name, old, new).await?;
+    let change = commit(tx, by, name).await?;
+    Ok((event_type, change))
+}
+
+/// The event type; its project is locked already.
+async fn lock(tx: &Transaction<'_>, by: &By, name: &str) -> Result<EventType> {
+    let row = tx.query_opt(GET, &[&by.project.as_str(), &name]).await;
+    let row = row.map_err(classify)?;
+    EventType::read(&row.ok_or_else(|| not_found(name))?)
+}
+
+async fn write(tx: &Transaction<'_>, event_type: &EventType) -> Result<()> {
+    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+        &event_type.project.as_str(),
+        &event_type.name,
+        &event_type.spec.description,
+        &event_type.spec.validate.as_str(),
+        &event_type.schema_version,
+        &event_type.updated_at,
+        &event_type.deleted_at,
+    ];
+    tx.execute(UPDATE, values).await.map_err(classify)?;
+    Ok(())
+}
+
+/// Deletes an event type: its events are looked at no more. A tombstone stays, so
+/// that a late projection cannot bring it back; its schemas stay under their
+/// numbers.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
+pub async fn delete(postgres: &Postgres, by: &By, name: &str) -> Result<Change> {
+    let mut client = postgres.get().await?;
+    let tx = client.transaction().await.map_err(classify)?;
+    lock_project(&tx, &by.project).await?;
+    let mut event_type = lock(&tx, by, name).await?;
+    let before = Some(event_type.audited());
+    event_type.updated_at = by.at;
+    event_type.deleted_at = Some(by.at);
+    write(&tx, &event_type).await?;
+    audit_log::add(&tx, by, "event_type.delete", name, before, None).await?;
+    commit(tx, by, name).await
+}
+
+const VERSIONS: &str = "\
+    select s.version, s.schema, s.created_at from event_type_schemas s join event_types t \
+        on t.project_id = s.project_id and t.name = s.name \
+    where s.project_id = $1 and s.name = $2 and t.deleted_at is null and s.version < $3 \
+    order by s.version desc limit $4";
+
+/// Up to `limit` schemas of a type, the newest first, those numbered below
+/// `before` only.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn versions(
+    postgres: &Postgres,
+    project: &ProjectId,
+    name: &str,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<SchemaVersion>> {
+    let client = postgres.get().await?;
+    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+        &[&project.as_str(), &name, &before, &limit];
+    let rows = client.query(VERSIONS, values).await.map_err(classify)?;
+    let read = |row: &Row| SchemaVersion {
+        version: row.get("version"),
+        schema: row.get("schema"),
+        created_at: row.get("created_at"),
+    };
+    Ok(rows.iter().map(read).collect())
+}
+
+const GET_ANY: &str = "\
+    select t.*, s.schema from event_types t left join event_type_schemas s \
+        on s.project_id = t.project_id and s.name = t.name and s.version = t.schema_version \
+    where t.project_id = $1 and t.name = $2";
+
+/// The event type that an outbox row names, deleted or not, for its projection.
+pub(super) async fn get_any(postgres: &Postgres, subject: &str) -> Result<Option<EventType>> {
+    let client = postgres.get().await?;
+    let (project, name) = subject.split_once('/').unwrap_or_default();
+    let row = client.query_opt(GET_ANY, &[&project, &name]).await;
+    row.map_err(classify)?
+        .as_ref()
+        .map(EventType::read)
+        .transpose()
+}
+
+/// Every statement above, for the test that prepares them.
+pub const STATEMENTS: &[&str] = &[
+    LOCK_PROJECT,
+    USED,
+    NEXT_VERSION,
+    ADD_SCHEMA,
+    CREATE,
+    GET,
+    LIST,
+    UPDATE,
+    VERSIONS,
+    GET_ANY,
+];

@@ -1,0 +1,194 @@
+//! Mutual TLS: endpoints that let in only who shows a certificate of theirs.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use millrace::config::Config;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use serde_json::{Value, json};
+use tokio_rustls::TlsAcceptor;
+
+use crate::harness::{self, Harness, run};
+use crate::receiver::Receiver;
+
+/// A certificate authority.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, in PEM.
+struct Pair {
+    certificate: String,
+    private_key: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        Self { pem, issuer }
+    }
+
+    fn certify(&self, name: &str) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        Pair {
+            certificate: params.signed_by(&key, &self.issuer).unwrap().pem(),
+            private_key: key.serialize_pem(),
+        }
+    }
+
+    /// A server for `localhost` that asks for a certificate of this authority.
+    fn acceptor(&self) -> TlsAcceptor {
+        let server = self.certify("localhost");
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(server.certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(server.private_key.as_bytes()).unwrap(),
+            );
+        TlsAcceptor::from(Arc::new(config.unwrap()))
+    }
+}
+
+impl Pair {
+    fn json(&self) -> Value {
+        json!({ "certificate": self.certificate, "private_key": self.private_key })
+    }
+}
+
+/// Trusts `authority` as well; the file is there as long as the directory.
+fn trusting(authority: &Authority) -> (Config, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = harness::config();
+    config.delivery.ca_file = directory.path().join("ca.pem");
+    std::fs::write(&config.delivery.ca_file, &authority.pem).unwrap();
+    (config, directory)
+}
+
+async fn attempt(harness: &Harness, event: &str, endpoint: &Value) -> Value {
+    let shown = harness.get(&format!("/v1/events/{event}")).await;
+    let shown = shown.expect(StatusCode::OK);
+    let deliveries = shown["deliveries"].as_array().unwrap();
+    let of = |delivery: &&Value| delivery["endpoint_id"] == endpoint["id"];
+    deliveries.iter().find(of).unwrap()["attempts"][0].clone()
+}
+
+#[test]
+fn an_endpoint_is_called_with_its_own_certificate_and_no_other() {
+    run(async {
+        let (authority, stranger) = (Authority::new(), Authority::new());
+        let (config, _directory) = trusting(&authority);
+        let harness = Harness::with(config).await;
+        let receiver = Receiver::start_tls(authority.acceptor(), []).await;
+        let create = async |certificate: Value| {
+            let body = json!({ "url": receiver.url, "client_certificate": certificate });
+            let answer = harness.post("/v1/endpoints", body).await;
+            answer.expect(StatusCode::CREATED)
+        };
+        let ours = authority.certify("millrace.example");
+        let with = create(ours.json()).await;
+        let without = create(Value::Null).await;
+        let other = create(stranger.certify("millrace.example").json()).await;
+        for _ in 0..2 {
+            harness.publish("a").await;
+        }
+        let event = harness.publish("a").await;
+        harness.drain().await;
+
+        assert_eq!(receiver.received().len(), 3, "of the one that is let in");
+        assert_eq!(attempt(&harness, &event, &with).await["status"], 200);
+        for refused in [&without, &other] {
+            let attempt = attempt(&harness, &event, refused).await;
+            let error = attempt["error"].as_str().unwrap();
+            assert!(error.starts_with("TLS failed: "), "{error}");
+        }
+
+        // What is shown is no secret, and taking the certificate away is enough.
+        let sha256 = with["client_certificate"]["sha256"].as_str().unwrap();
+        assert_eq!(sha256.len(), 64);
+        assert!(!with.to_string().contains("BEGIN"));
+        let path = format!("/v1/endpoints/{}", with["id"].as_str().unwrap());
+        let changed = harness
+            .patch(&path, json!({ "client_certificate": null }))
+            .await;
+        assert_eq!(
+            changed.expect(StatusCode::OK)["client_certificate"],
+            Value::Null
+        );
+        harness.publish("b").await;
+        harness.drain().await;
+        assert_eq!(receiver.received().len(), 3);
+    });
+}
+
+#[test]
+fn a_certificate_of_no_use_is_refused_by_its_part() {
+    run(async {
+        let harness = Harness::new().await;
+        let authority = Authority::new();
+        let (one, two) = (authority.certify("a"), authority.certify("b"));
+        let refusal = async |certificate: &str, key: &str| {
+            let body = json!({
+                "url": "https://example.com",
+                "client_certificate": { "certificate": certificate, "private_key": key },
+            });
+            harness.post("/v1/endpoints", body).await.problem(400)
+        };
+        let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let long = "a".repeat(20_000);
+        let mut refusals = String::new();
+        for (certificate, key) in [
+            ("", one.private_key.as_str()),
+            ("no PEM", &one.private_key),
+            (garbage, &one.private_key),
+            (&one.certificate, "no PEM"),
+            (&one.certificate, &one.certificate),
+            (&one.certificate, &two.private_key),
+            (&long, &one.private_key),
+            (&one.certificate, &long),
+        ] {
+            refusals.push_str(&format!("{}\n", refusal(certificate, key).await));
+        }
+        insta::assert_snapshot!(refusals, @r"
+        invalid: client_certificate.certificate: expected 1 to 10 certificates in PEM
+        invalid: client_certificate.certificate: expected 1 to 10 certificates in PEM
+        invalid: client_certificate.certificate: expected X.509 certificates
+        invalid: client_certificate.private_key: expected an unencrypted private key in PEM
+        invalid: client_certificate.private_key: expected an unencrypted private key in PEM
+        invalid: client_certificate.private_key: expected the key of the first certificate
+        invalid: client_certificate.certificate: expected at most 16384 bytes
+        invalid: client_certificate.private_key: expected at most 16384 bytes
+        ");
+    });
+}
+
+#[test]
+fn a_file_of_authorities_that_is_none_is_refused_at_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ca.pem");
+    for text in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA"] {
+        std::fs::write(&file, text).unwrap();
+        let mut config = harness::config();
+        config.delivery.ca_file = file.clone();
+        let error = harness::unstarted(config).unwrap_err().to_string();
+        assert!(error.starts_with("delivery.ca_file: "), "{error}");
+    }
+}
