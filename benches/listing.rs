@@ -217,6 +217,7 @@ impl Store {
             event: &event,
             received,
             expires: Timestamp::MAX,
+            metered: None,
         };
         events::accept(&self.dynamo, &new, &Plan::Inline(&[], received)).await?;
         Ok(())

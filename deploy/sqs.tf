@@ -3,7 +3,7 @@
 
 locals {
   queues = {
-    fan_out = "Events whose endpoints are still to be found, and meters"
+    fan_out = "Events whose endpoints are still to be found"
     deliver = "Deliveries to make"
     ingest  = "What S3, EventBridge, SNS and other AWS sources send"
   }

@@ -19,6 +19,7 @@ use crate::model::event::Event;
 use crate::model::filter::RESERVED_PREFIX;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::{Carried, Job};
+use crate::model::meter::{self, Metered};
 use crate::model::view::View;
 use crate::store::events::{self, Accepted, INLINE_DELIVERIES_MAX, NewEvent, Plan};
 
@@ -35,8 +36,8 @@ pub struct Receipt {
 /// schema of its type.
 ///
 /// Again with the same content it changes nothing and says so, whatever the schema
-/// says by now. Cost: one write, or one transaction with the deliveries of up to 25
-/// matching endpoints.
+/// says by now. Cost: one write, or one transaction with what meters read of it and
+/// the deliveries of up to 25 matching endpoints.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a reserved type, and for data that the schema does not
@@ -63,8 +64,8 @@ pub async fn accept(
             return schema::refuse(app, project, event, mismatch).await;
         }
     }
-    let endpoints = view.and_then(|view| matching(&view, event));
-    keep(app, project, event, endpoints.as_deref(), now).await
+    let found = Found::by(app, view.as_deref(), event, now);
+    keep(app, project, event, found, now).await
 }
 
 /// Keeps an event that Millrace itself publishes, for every endpoint whose filter
@@ -79,8 +80,8 @@ pub async fn accept_own(
     now: Timestamp,
 ) -> Result<Receipt> {
     let view = view(app, project).await;
-    let endpoints = view.and_then(|view| matching(&view, event));
-    keep(app, project, event, endpoints.as_deref(), now).await
+    let found = Found::by(app, view.as_deref(), event, now);
+    keep(app, project, event, found, now).await
 }
 
 /// The project's configuration, unless it is not to be had now: the event can be
@@ -91,6 +92,32 @@ async fn view(app: &App, project: &ProjectId) -> Option<Arc<View>> {
         tracing::warn!(%error, "configuration unknown at accept: left to the fan-out");
     })
     .ok()
+}
+
+/// What a project's configuration makes of an event.
+struct Found {
+    /// The endpoints it is for, unless that cannot be known now.
+    endpoints: Option<Vec<EndpointId>>,
+    /// What meters read of it, unless that cannot be known now.
+    metered: Option<Metered>,
+}
+
+impl Found {
+    fn by(app: &App, view: Option<&View>, event: &Event, now: Timestamp) -> Self {
+        Self {
+            endpoints: view.and_then(|view| matching(view, event)),
+            metered: view.map(|view| metered(app, view, event, now)),
+        }
+    }
+}
+
+/// What the meters of `view` read of an event that arrived at `received`.
+pub fn metered(app: &App, view: &View, event: &Event, received: Timestamp) -> Metered {
+    let late_max = app.config.meters.late_max();
+    Metered {
+        at: meter::counted_at(event.time(), received, late_max),
+        readings: view.readings(event),
+    }
 }
 
 /// The endpoints the event is for, unless that cannot be known now.
@@ -104,7 +131,7 @@ fn matching(view: &View, event: &Event) -> Option<Vec<EndpointId>> {
 }
 
 /// Keeps an event of Millrace's own that is for one endpoint, whatever its
-/// filter says.
+/// filter says. No meter counts it.
 ///
 /// # Errors
 /// As [`accept`].
@@ -115,21 +142,21 @@ pub async fn accept_for(
     endpoint: &EndpointId,
     now: Timestamp,
 ) -> Result<Receipt> {
-    keep(
-        app,
-        project,
-        event,
-        Some(std::slice::from_ref(endpoint)),
-        now,
-    )
-    .await
+    let found = Found {
+        endpoints: Some(vec![endpoint.clone()]),
+        metered: Some(Metered {
+            at: now,
+            readings: vec![],
+        }),
+    };
+    keep(app, project, event, found, now).await
 }
 
 async fn keep(
     app: &App,
     project: &ProjectId,
     event: &Event,
-    endpoints: Option<&[EndpointId]>,
+    found: Found,
     now: Timestamp,
 ) -> Result<Receipt> {
     let id = EventId::derive(project, event.source(), event.id());
@@ -140,9 +167,10 @@ async fn keep(
         event,
         received: now,
         expires,
+        metered: found.metered,
     };
     // A fan-out is not an attempt, and goes ahead.
-    let (plan, delay) = match endpoints {
+    let (plan, delay) = match found.endpoints.as_deref() {
         Some(endpoints) if endpoints.len() <= INLINE_DELIVERIES_MAX => {
             let delay = app.schedule.first_delay();
             (Plan::Inline(endpoints, app.queue.due(now, delay)), delay)

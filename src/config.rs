@@ -17,6 +17,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,7 @@ pub struct Config {
     pub event_types: EventTypes,
     pub ingest: Ingest,
     pub sweep: Sweep,
+    pub meters: Meters,
     pub cache: Cache,
     pub log: Log,
     pub telemetry: Telemetry,
@@ -264,6 +266,25 @@ pub struct Sweep {
     pub sqs_lease: Duration,
 }
 
+/// `[meters]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.toml documents every key")]
+pub struct Meters {
+    #[serde(rename = "interval_ms", with = "millis")]
+    pub interval: Duration,
+    pub batch: usize,
+    pub groups_max: u32,
+    pub late_days_max: u32,
+}
+
+impl Meters {
+    /// How late an event may be and still count at its own time.
+    pub fn late_max(&self) -> SignedDuration {
+        SignedDuration::from_hours(24 * i64::from(self.late_days_max))
+    }
+}
+
 /// `[cache]`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -310,6 +331,7 @@ pub struct Telemetry {
     /// As configured; [`Config::traces_url`] is what to use.
     pub otlp_url: String,
     pub sample_ratio: f64,
+    pub kpi_series_max: usize,
 }
 
 /// `telemetry.metrics`.

@@ -58,11 +58,16 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("sweep.batch", 1.0..=10_000.0, "items"),
     ("sweep.lease_s", 1.0..=3600.0, "seconds"),
     ("sweep.sqs_lease_s", 1.0..=3600.0, "seconds"),
+    ("meters.interval_ms", 10.0..=3_600_000.0, "milliseconds"),
+    ("meters.batch", 1.0..=1000.0, "events"),
+    ("meters.groups_max", 1.0..=100_000.0, "groups"),
+    ("meters.late_days_max", 0.0..=3650.0, "days"),
     ("cache.ttl_s", 0.0..=3600.0, "seconds"),
     ("cache.keys_max", 0.0..=10_000_000.0, "keys"),
     ("cache.projects_max", 0.0..=10_000_000.0, "projects"),
     ("telemetry.metrics_interval_s", 1.0..=3600.0, "seconds"),
     ("telemetry.sample_ratio", 0.0..=1.0, "of the traces"),
+    ("telemetry.kpi_series_max", 0.0..=100_000.0, "series"),
 ];
 
 /// The environment variable of a dotted key.

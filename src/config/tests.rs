@@ -522,6 +522,12 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     lease_s = 5
     sqs_lease_s = 30
 
+    [meters]
+    interval_ms = 1000
+    batch = 500
+    groups_max = 1000
+    late_days_max = 35
+
     [cache]
     ttl_s = 5
     keys_max = 10000
@@ -538,6 +544,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     traces = "off"
     otlp_url = ""
     sample_ratio = 0.05
+    kpi_series_max = 100
     "#);
     let again = Config::from_toml(&shown.replace("***", secret)).unwrap();
     assert_eq!(again.masked_toml(), shown);

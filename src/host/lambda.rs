@@ -28,7 +28,7 @@ use crate::app::{self, App};
 use crate::config::{Config, Handler};
 use crate::error::Error;
 use crate::http;
-use crate::jobs::{archive, ingest, sweep};
+use crate::jobs::{archive, ingest, meter, sweep};
 use crate::model::ingest::Notification;
 use crate::telemetry::scope::Scope;
 
@@ -193,7 +193,7 @@ impl Function {
                 let answer = batch::run(&self.app, &messages, patience).await;
                 Ok(Answer::Batch(answer))
             }
-            Kind::Schedule => self.sweep(&context).await.map(Answer::Done),
+            Kind::Schedule => self.scheduled(&context).await.map(Answer::Done),
             Kind::Notification => self.ingest(json).await.map(Answer::Done),
         }
     }
@@ -206,6 +206,44 @@ impl Function {
                 false => http::health_router(self.app.clone()),
             });
         request::answer(router.clone(), request, context).await
+    }
+
+    /// Sweeps and counts, whichever this function is to do.
+    async fn scheduled(&self, context: &Context) -> Result<(), Failed> {
+        if !self.app.config.handles(Handler::Meter) {
+            return self.sweep(context).await;
+        }
+        // One after the other: there may be one connection to the database.
+        let swept = match self.app.config.handles(Handler::Sweep) {
+            true => self.sweep(context).await,
+            false => Ok(()),
+        };
+        self.meter(context).await;
+        swept
+    }
+
+    /// Counts until nothing more is due. PostgreSQL may be down, which is no
+    /// reason to fail: what is to be counted waits for the next minute.
+    async fn meter(&self, context: &Context) {
+        let app = &self.app;
+        let counting = async {
+            while let meter::Looked {
+                more: true,
+                found: 1..,
+                ..
+            } = meter::meter(app, app::now()).await?
+            {}
+            // Once an hour.
+            match app::now().as_second() / 60 % 60 {
+                0 => meter::tidy(app, app::now()).await,
+                _ => Ok(()),
+            }
+        };
+        match tokio::time::timeout(patience(context), counting).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "counting left for later"),
+            Err(_) => tracing::warn!("counting left for later: out of time"),
+        }
     }
 
     /// Sweeps until nothing more is due, and repairs.

@@ -57,7 +57,14 @@ macro_rules! needs {
         }
     )*};
 }
-needs!(EventsWrite, EventsRead, EndpointsWrite, EndpointsRead);
+needs!(
+    EventsWrite,
+    EventsRead,
+    EndpointsWrite,
+    EndpointsRead,
+    MetersWrite,
+    MetersRead
+);
 
 impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
     type Rejection = Error;

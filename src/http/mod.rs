@@ -14,6 +14,7 @@ pub mod event_types;
 pub mod events;
 pub mod extract;
 pub mod health;
+pub mod meters;
 pub mod page;
 pub mod problem;
 pub mod projects;
@@ -72,6 +73,10 @@ fn table() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(recoveries::list))
         .routes(routes!(recoveries::get))
         .routes(routes!(recoveries::cancel))
+        .routes(routes!(meters::create, meters::list))
+        .routes(routes!(meters::get, meters::update, meters::delete))
+        .routes(routes!(meters::usage::usage))
+        .routes(routes!(meters::backfill::start, meters::backfill::progress))
         .routes(routes!(projects::create, projects::list))
         .routes(routes!(projects::get))
         .routes(routes!(projects::create_key, projects::list_keys))
@@ -97,6 +102,7 @@ fn table() -> OpenApiRouter<Arc<App>> {
         (name = "events", description = "Publish events and look at them"),
         (name = "endpoints", description = "Where webhooks go"),
         (name = "deliveries", description = "What became of each event at each endpoint"),
+        (name = "meters", description = "What is counted for billing and metrics"),
         (name = "recoveries", description = "Sending again, in bulk, what failed or never went"),
         (name = "event types", description = "What kinds of events there are, and what their data must satisfy"),
         (name = "projects", description = "Projects and their API keys; needs the admin key"),

@@ -83,16 +83,29 @@ pub fn limit(limit: Option<usize>) -> Result<usize> {
 /// # Errors
 /// [`Error::Invalid`] when no page gave it.
 pub fn position(cursor: Option<&str>) -> Result<Option<String>> {
+    let plain = |text: String| {
+        let is_plain = (1..=POSITION_LEN_MAX).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_graphic());
+        is_plain.then_some(text)
+    };
+    position_by(cursor, plain)
+}
+
+/// Reads `cursor` as `read` reads the position a former page ended at.
+///
+/// # Errors
+/// [`Error::Invalid`] when it reads nothing.
+pub fn position_by<T>(
+    cursor: Option<&str>,
+    read: impl FnOnce(String) -> Option<T>,
+) -> Result<Option<T>> {
     let Some(cursor) = cursor else {
         return Ok(None);
     };
     let decoded = URL_SAFE_NO_PAD.decode(cursor).ok();
     let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-    let plain = |text: &String| {
-        (1..=POSITION_LEN_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
-    };
-    match text.filter(plain) {
-        Some(text) => Ok(Some(text)),
+    match text.and_then(read) {
+        Some(position) => Ok(Some(position)),
         None => Err(Error::invalid(
             "cursor",
             "expected the next_cursor of a former page",

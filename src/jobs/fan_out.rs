@@ -1,11 +1,12 @@
 //! Writing the deliveries of an event that matches many endpoints, or that is
-//! replayed.
+//! replayed; and what meters read of it, where that was not known at accept.
 
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
+use crate::accept;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::delivery::Progress;
@@ -13,6 +14,7 @@ use crate::model::id::{DeliveryId, EndpointId, EventId};
 use crate::model::job::{Carried, Job};
 use crate::store::deliveries::{self, NewDelivery, Replayed};
 use crate::store::events::{self, Fan, StoredEvent};
+use crate::store::readings::{self, NewReadings};
 
 /// Deliveries written at a time.
 const WRITES_MAX: usize = 32;
@@ -32,6 +34,11 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
         return Ok(());
     };
     let view = app.plane.view(&event.project).await?;
+    // Before the due time is cleared, and before an unreadable endpoint ends this.
+    if fan == Fan::New && !event.metered {
+        let metered = accept::metered(app, &view, &event.event()?, event.received);
+        readings::put(&app.dynamo, &NewReadings::of_stored(&event, &metered)).await?;
+    }
     let targets = &view.targets;
     let only = match &fan {
         Fan::Replay { only, .. } => only.as_ref(),

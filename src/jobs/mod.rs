@@ -5,10 +5,12 @@
 //! parameter. An error means that the work stays due and is taken up again.
 
 pub mod archive;
+pub mod backfill;
 pub mod deliver;
 pub mod disable;
 pub mod fan_out;
 pub mod ingest;
+pub mod meter;
 mod poll;
 pub mod postpone;
 pub mod recover;

@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Done, STORES_MAX, archive, guarded, ingest, poll, run, sweep};
+use super::{Done, STORES_MAX, archive, guarded, ingest, meter, poll, run, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 
+/// Between two looks for usage that is no longer needed.
+const TIDY_INTERVAL: Duration = Duration::from_hours(1);
 /// Between two repairs of the outbox.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -43,6 +45,10 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
         if app.archive.is_some() {
             tasks.spawn(archive_often(app.clone(), stop.clone()));
         }
+    }
+    if config.handles(Handler::Meter) {
+        tasks.spawn(meter_often(app.clone(), stop.clone()));
+        tasks.spawn(tidy_often(app.clone(), stop.clone()));
     }
     tasks
 }
@@ -94,7 +100,7 @@ async fn sweep_often(app: Arc<App>, stop: CancellationToken) {
             false => interval,
         })
     };
-    repeat(&stop, "due", (interval, STORES_MAX), step).await;
+    repeat(&stop, ("sweep", "due"), (interval, STORES_MAX), step).await;
 }
 
 async fn repair_often(app: Arc<App>, stop: CancellationToken) {
@@ -105,7 +111,29 @@ async fn repair_often(app: Arc<App>, stop: CancellationToken) {
         }
         Ok(REPAIR_INTERVAL)
     };
-    repeat(&stop, "outbox", (REPAIR_INTERVAL, STORES_MAX), step).await;
+    let times = (REPAIR_INTERVAL, STORES_MAX);
+    repeat(&stop, ("sweep", "outbox"), times, step).await;
+}
+
+async fn meter_often(app: Arc<App>, stop: CancellationToken) {
+    let interval = app.config.meters.interval;
+    let step = || async {
+        let looked = meter::meter(&app, app::now()).await?;
+        Ok(match looked.more && looked.found > 0 {
+            true => Duration::from_millis(10),
+            false => interval,
+        })
+    };
+    repeat(&stop, ("meter", "due"), (interval, STORES_MAX), step).await;
+}
+
+async fn tidy_often(app: Arc<App>, stop: CancellationToken) {
+    let step = || async {
+        meter::tidy(&app, app::now()).await?;
+        Ok(TIDY_INTERVAL)
+    };
+    let times = (TIDY_INTERVAL, STORES_MAX);
+    repeat(&stop, ("meter", "tidy"), times, step).await;
 }
 
 /// Takes one `step` after the other until `stop` is cancelled, each followed by
@@ -114,14 +142,14 @@ async fn repair_often(app: Arc<App>, stop: CancellationToken) {
 /// for goes on.
 async fn repeat<F: Future<Output = Result<Duration>>>(
     stop: &CancellationToken,
-    name: &str,
+    (what, name): (&str, &str),
     (interval, longest): (Duration, Duration),
     step: impl Fn() -> F,
 ) {
     loop {
         let done = guarded(longest, step()).await;
         let pause = done.unwrap_or_else(|error| {
-            report("sweep", name, &error);
+            report(what, name, &error);
             interval
         });
         let slept = stop.run_until_cancelled(tokio::time::sleep(pause));
@@ -139,7 +167,8 @@ async fn archive_often(app: Arc<App>, stop: CancellationToken) {
         }
         Ok(ARCHIVE_INTERVAL)
     };
-    repeat(&stop, "archive", (ARCHIVE_INTERVAL, STORES_MAX), step).await;
+    let times = (ARCHIVE_INTERVAL, STORES_MAX);
+    repeat(&stop, ("sweep", "archive"), times, step).await;
 }
 
 /// Logs a failure once, here where it is handled: the work stays due.
@@ -175,7 +204,7 @@ mod tests {
             }
         };
         let times = (Duration::ZERO, Duration::from_millis(20));
-        repeat(&stop, "test", times, step).await;
+        repeat(&stop, ("test", "test"), times, step).await;
         assert_eq!(steps.load(Ordering::Relaxed), 4);
     }
 }

@@ -103,6 +103,10 @@ id!(
     KeyId, "key_", RANDOM_LEN
 );
 id!(
+    /// A meter: one way to count events.
+    MeterId, "mtr_", RANDOM_LEN
+);
+id!(
     /// A recovery: a job that resends, or archives, page by page.
     RecoveryId, "rec_", RANDOM_LEN
 );
@@ -121,7 +125,7 @@ macro_rules! random {
         }
     )*};
 }
-random!(ProjectId, EndpointId, KeyId, RecoveryId);
+random!(ProjectId, EndpointId, KeyId, MeterId, RecoveryId);
 
 impl EventId {
     /// The id of the event that `project` publishes as `id` from `source`.

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod breaker;
+pub mod decimal;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
@@ -15,14 +16,18 @@ pub mod id;
 pub mod ingest;
 pub mod job;
 pub mod key;
+pub mod meter;
 pub mod notice;
 pub mod pace;
+pub mod pointer;
 pub mod rate;
 pub mod recovery;
 pub mod retry;
+pub mod scalar;
 pub mod schema;
 pub mod seal;
 pub mod signature;
 pub mod time;
 pub mod transition;
 pub mod view;
+pub mod window;

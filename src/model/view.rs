@@ -2,13 +2,26 @@
 //! events take, read together and kept for a moment.
 
 use super::endpoint::Targets;
+use super::event::Event;
 use super::event_type::Types;
+use super::meter::{Meter, Reading};
 
 /// A project's configuration as of one moment.
 #[derive(Debug, Default)]
 pub struct View {
     /// Where its webhooks go.
     pub targets: Targets,
+    /// What it counts.
+    pub meters: Vec<Meter>,
     /// What the data of its events must satisfy.
     pub types: Types,
+}
+
+impl View {
+    /// What the project's meters read of `event`. Allocates nothing when none
+    /// counts it.
+    pub fn readings(&self, event: &Event) -> Vec<Reading> {
+        let read = self.meters.iter().filter_map(|meter| meter.read(event));
+        read.collect()
+    }
 }

@@ -13,7 +13,7 @@ use Role::{Api, Laptop, Migrate, Worker};
 pub enum Role {
     /// The handler `http`.
     Api,
-    /// The handlers `fan_out`, `deliver` and `sweep`.
+    /// The handlers `fan_out`, `deliver`, `ingest`, `sweep` and `meter`.
     Worker,
     /// `millrace migrate` and `millrace doctor` on a table that is there.
     Migrate,
@@ -56,6 +56,7 @@ pub const SECRETS_MANAGER: &[Call] = &[call(
 pub const DYNAMODB: &[Call] = &[
     call("get_item", &["dynamodb:GetItem"], &[Api, Worker]),
     call("batch_get_item", &["dynamodb:BatchGetItem"], &[Api, Worker]),
+    call("batch_write_item", &["dynamodb:BatchWriteItem"], &[Worker]),
     call("query", &["dynamodb:Query"], &[Api, Worker]),
     call("put_item", &["dynamodb:PutItem"], &[Api, Worker]),
     call("update_item", &["dynamodb:UpdateItem"], &[Api, Worker]),

@@ -1,5 +1,5 @@
-//! What the data plane knows of the configuration: API keys, endpoints and event
-//! types, in DynamoDB and for a moment in memory.
+//! What the data plane knows of the configuration: API keys, endpoints, event types
+//! and meters, in DynamoDB and for a moment in memory.
 //!
 //! Written by the outbox after each change, and by deliveries that show how an
 //! endpoint does; read by every request and job. Reads are cached for `cache.ttl_s`, which
@@ -8,6 +8,7 @@
 
 pub mod care;
 mod event_types;
+mod meters;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -184,6 +185,7 @@ impl DataPlane {
 
     async fn read_view(&self, project: &ProjectId) -> Result<Arc<View>> {
         let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
+        let mut meters = Vec::new();
         let mut types = Vec::new();
         let items = self.read_partition(&keys::project(project)).await?;
         let key_ring = self.key_ring_for(&items).await;
@@ -199,6 +201,10 @@ impl DataPlane {
                         tracing::error!(event.r#type = name, error, "event type cannot be read");
                     }
                 }
+                continue;
+            }
+            if let Some(id) = keys::meter_of_sort(sort) {
+                meters.extend(meters::read(id, &item));
                 continue;
             }
             // What a newer version keeps here is none of this one's business.
@@ -221,7 +227,11 @@ impl DataPlane {
         }
         let targets = Targets::new(targets, unreadable);
         let types = types.into_iter().collect();
-        Ok(Arc::new(View { targets, types }))
+        Ok(Arc::new(View {
+            targets,
+            types,
+            meters,
+        }))
     }
 
     /// What opens secrets, if there are any to open and it is to be had.

@@ -22,9 +22,9 @@ const DOUBLINGS_MAX: u32 = 6;
 /// Something due, as the index knows it.
 #[derive(Debug)]
 pub struct Due {
-    pk: String,
-    sk: String,
-    due_sk: String,
+    pub(super) pk: String,
+    pub(super) sk: String,
+    pub(super) due_sk: String,
     swept: u32,
 }
 
@@ -32,6 +32,11 @@ impl Due {
     /// When it was due.
     pub fn at(&self) -> Option<Timestamp> {
         keys::time_of_sort(&self.due_sk)
+    }
+
+    /// The id of the event, delivery's event, endpoint or meter it is about.
+    pub fn subject(&self) -> &str {
+        &self.pk
     }
 
     /// Times it was swept and enqueued since its last attempt.
@@ -75,11 +80,21 @@ pub fn lease_max(base: Duration) -> Duration {
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
 /// not answer.
 pub async fn query(dynamo: &Dynamo, shard: u8, until: Timestamp, limit: usize) -> Result<Vec<Due>> {
+    partition(dynamo, &keys::due(shard), until, limit).await
+}
+
+/// As [`query`], of the due partition called `partition`.
+pub(super) async fn partition(
+    dynamo: &Dynamo,
+    partition: &str,
+    until: Timestamp,
+    limit: usize,
+) -> Result<Vec<Due>> {
     let mut found = Vec::new();
     let mut start = None;
     loop {
         let left = limit - found.len();
-        let output = page(dynamo, shard, until, left).set_exclusive_start_key(start);
+        let output = page(dynamo, partition, until, left).set_exclusive_start_key(start);
         let output = output.send().await.map_err(unavailable)?;
         for item in output.items() {
             found.push(Due::read(item)?);
@@ -91,14 +106,14 @@ pub async fn query(dynamo: &Dynamo, shard: u8, until: Timestamp, limit: usize) -
     }
 }
 
-fn page(dynamo: &Dynamo, shard: u8, until: Timestamp, limit: usize) -> QueryFluentBuilder {
+fn page(dynamo: &Dynamo, partition: &str, until: Timestamp, limit: usize) -> QueryFluentBuilder {
     dynamo
         .client
         .query()
         .table_name(&dynamo.table)
         .index_name("due")
         .key_condition_expression("due_pk = :pk and due_sk < :bound")
-        .expression_attribute_values(":pk", s(keys::due(shard)))
+        .expression_attribute_values(":pk", s(partition))
         .expression_attribute_values(":bound", s(keys::due_bound(until)))
         .limit(i32::try_from(limit).unwrap_or(i32::MAX))
 }

@@ -3,18 +3,22 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::deliveries;
 use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable, won};
 use super::keys::{self, Listing};
+use super::readings;
 use super::timeline::{self, Range, Source};
 use super::transact::{self, Transacted};
 use crate::error::{Error, Result};
 use crate::model::event::Event;
 use crate::model::id::{EndpointId, EventId, ProjectId};
+use crate::model::meter::Metered;
 
 /// Endpoints up to which an event and its deliveries are written in one
 /// transaction; beyond, a fan-out job writes them. DynamoDB would allow 99, at
@@ -34,6 +38,8 @@ pub struct NewEvent<'a> {
     pub received: Timestamp,
     /// When it may be forgotten.
     pub expires: Timestamp,
+    /// What meters read of it; none while it is not known which there are.
+    pub metered: Option<Metered>,
 }
 
 /// What becomes of an event's deliveries at accept.
@@ -56,28 +62,42 @@ pub enum Accepted {
     Different,
 }
 
-/// Keeps an event and plans its deliveries: one call, all or nothing.
+/// Keeps an event, what meters read of it, and its planned deliveries: one call,
+/// all or nothing.
 ///
 /// Idempotent by the event's id: a second call changes nothing and says whether
-/// the content is the same. Cost: 1 write unit a KB with no deliveries; twice
-/// that for the event and each delivery otherwise; plus, for the indexes, two for
-/// the event, one more if it has a tenant and one if it has a subject, and two for
-/// each delivery.
+/// the content is the same. Cost: 1 write unit a KB with neither deliveries nor
+/// readings; twice that for the event, the readings and each delivery otherwise;
+/// plus, for the indexes, two for the event, one more if it has a tenant and one if
+/// it has a subject, one for the readings, and two for each delivery.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer, refuses or throttles;
 /// the event may then be kept all the same, and publishing it again tells.
 pub async fn accept(dynamo: &Dynamo, new: &NewEvent<'_>, plan: &Plan<'_>) -> Result<Accepted> {
+    let mut event = item(new);
+    let mut others = Vec::new();
     match plan {
-        Plan::Inline([], _) => put(dynamo, new, item(new)).await,
         Plan::FanOut(due) => {
-            let mut item = item(new);
-            item.insert("fan".into(), s(Fan::New.to_text()));
-            item.insert("due_pk".into(), s(keys::due_of_event(new.id)));
-            item.insert("due_sk".into(), s(keys::due_sort(*due, new.id.as_str())));
-            put(dynamo, new, item).await
+            event.insert("fan".into(), s(Fan::New.to_text()));
+            event.insert("due_pk".into(), s(keys::due_of_event(new.id)));
+            event.insert("due_sk".into(), s(keys::due_sort(*due, new.id.as_str())));
+            if new.metered.is_some() {
+                event.insert("metered".into(), AttributeValue::Bool(true));
+            }
         }
-        Plan::Inline(endpoints, due) => put_with_deliveries(dynamo, new, endpoints, *due).await,
+        Plan::Inline(endpoints, due) => {
+            let rows = endpoints.iter();
+            let rows = rows.map(|endpoint| deliveries::NewDelivery::of(new, endpoint, *due));
+            others.extend(rows.map(|row| deliveries::new_item(&row)));
+        }
+    }
+    if let Some(metered) = &new.metered {
+        others.extend(readings::item(&readings::NewReadings::of(new, metered)));
+    }
+    match others.is_empty() {
+        true => put(dynamo, new, event).await,
+        false => put_with(dynamo, new, event, others).await,
     }
 }
 
@@ -106,24 +126,22 @@ async fn put(dynamo: &Dynamo, new: &NewEvent<'_>, item: Item) -> Result<Accepted
     }
 }
 
-async fn put_with_deliveries(
+async fn put_with(
     dynamo: &Dynamo,
     new: &NewEvent<'_>,
-    endpoints: &[EndpointId],
-    due: Timestamp,
+    event: Item,
+    others: Vec<Item>,
 ) -> Result<Accepted> {
-    let mut puts = Vec::with_capacity(endpoints.len() + 1);
+    let mut puts = Vec::with_capacity(others.len() + 1);
     let put = Put::builder()
         .table_name(&dynamo.table)
-        .set_item(Some(item(new)))
+        .set_item(Some(event))
         .condition_expression("attribute_not_exists(pk)")
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
     puts.push(transact_put(put)?);
-    for endpoint in endpoints {
-        let row = deliveries::new_item(&deliveries::NewDelivery::of(new, endpoint, due));
-        puts.push(transact_put(
-            Put::builder().table_name(&dynamo.table).set_item(Some(row)),
-        )?);
+    for item in others {
+        let put = Put::builder().table_name(&dynamo.table);
+        puts.push(transact_put(put.set_item(Some(item)))?);
     }
     match transact::transact(dynamo, puts).await? {
         Transacted::Done => Ok(Accepted::New),
@@ -211,6 +229,9 @@ pub struct StoredEvent {
     pub body: Bytes,
     /// The fan-out that is left to do.
     pub fan: Option<Fan>,
+    /// Meters have read it, or none counts it.
+    pub metered: bool,
+    fingerprint: [u8; 32],
 }
 
 impl StoredEvent {
@@ -224,7 +245,20 @@ impl StoredEvent {
             expires: Timestamp::from_second(item.num("ttl")?).map_err(Error::internal)?,
             body: Bytes::copy_from_slice(item.str("body")?.as_bytes()),
             fan: item.str_opt("fan").map(Fan::from_text).transpose()?,
+            metered: item.contains_key("metered"),
+            fingerprint: item
+                .bytes_opt("fp")
+                .and_then(|bytes| bytes.try_into().ok())
+                .ok_or_else(|| Error::internal(anyhow::anyhow!("an event without fp")))?,
         })
+    }
+
+    /// The CloudEvent.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when it cannot be read, which is a defect.
+    pub fn event(&self) -> Result<Event> {
+        Event::from_stored(self.body.clone(), self.fingerprint)
     }
 }
 

@@ -12,11 +12,15 @@
 //! | failures | `project#prj_…` | `care#ep_…` | – | – | – | a year | deliver (a run of failures begins, ends) | accept, deliver, stats |
 //! | disabling | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410, days of failure) | sweep |
 //! | pace | `ep_…` | `pace` | – | – | – | a day after its last slot | deliver (with a rate limit) | deliver |
+//! | meter | `project#prj_…` | `meter#mtr_…` | – | – | – | a day after deletion | projection | accept, fan out |
+//! | readings | `evt_…` | `meter` | – | – | `meter#<shard>` / `<received>#evt_…`, until counted | with its event | accept, fan out | meter |
+//! | back-fill | `mtr_…` | `backfill` | – | – | `meter#0` / `<due>#mtr_…`, while it runs | a month after its end | meters API, meter | meter, meters API |
 //!
 //! Times in sort keys are milliseconds since 1970 in 13 digits, so that text
 //! sorts as time does. An event's key is a hash, so no partition runs hot; the
 //! indexes are spread over the shards below, of which DynamoDB gives each
-//! 1,000 writes a second.
+//! 1,000 writes a second. What is to be counted has due partitions of its own,
+//! which the sweeper does not see: nothing is enqueued for it.
 //!
 //! `type_pk`, `tenant_pk` and `detail_pk` each make an index of their own with
 //! `tl_sk`, for lists narrowed to one value. An item without the attribute is not
@@ -27,7 +31,7 @@
 use jiff::Timestamp;
 
 use crate::model::delivery::State;
-use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId, RecoveryId, base32};
+use crate::model::id::{DeliveryId, EndpointId, EventId, MeterId, ProjectId, RecoveryId, base32};
 
 /// Partitions a project's or an endpoint's timeline is spread over. A page of a
 /// listing reads every one of them.
@@ -35,6 +39,10 @@ pub const TIMELINE_SHARDS: u8 = 4;
 /// Partitions of the due index. A sweep reads every one of them.
 pub const DUE_SHARDS: u8 = 8;
 
+/// Partitions of the due index that hold what is to be counted.
+pub const METER_SHARDS: u8 = 8;
+
+const METER_PREFIX: &str = "meter#";
 const TYPE_PREFIX: &str = "type#";
 
 /// Sort key of an event.
@@ -46,6 +54,10 @@ pub const DISABLE: &str = "disable";
 /// Sort key of when an endpoint's next attempt may be made.
 pub const PACE: &str = "pace";
 
+/// Sort key of what meters read of an event, below it.
+pub const READINGS: &str = "meter";
+/// Sort key of a meter's back-fill.
+pub const BACKFILL: &str = "backfill";
 /// Sort key of a recovery.
 pub const RECOVERY: &str = "recovery";
 /// Partition of the days whose archiving is planned.
@@ -101,6 +113,16 @@ pub fn project(project: &ProjectId) -> String {
 /// Sort key of an endpoint in its project's partition.
 pub fn endpoint(endpoint: &EndpointId) -> String {
     format!("endpoint#{endpoint}")
+}
+
+/// Sort key of a meter in its project's partition.
+pub fn meter(meter: &MeterId) -> String {
+    format!("{METER_PREFIX}{meter}")
+}
+
+/// The meter that a sort key in a project's partition names, if it names one.
+pub fn meter_of_sort(sort: &str) -> Option<&str> {
+    sort.strip_prefix(METER_PREFIX)
 }
 
 /// Sort key of an endpoint's run of failures, in its project's partition.
@@ -217,6 +239,21 @@ pub fn due_of_event(event: &EventId) -> String {
 pub fn due_of_delivery(delivery: &DeliveryId) -> String {
     let event = last_digit(delivery.event().suffix());
     due(event.wrapping_add(last_digit(delivery.endpoint().suffix())) % DUE_SHARDS)
+}
+
+/// Due partition `shard` of what is to be counted.
+pub fn due_to_meter(shard: u8) -> String {
+    format!("meter#{shard}")
+}
+
+/// The due partition of what meters read of an event.
+pub fn due_of_readings(event: &EventId) -> String {
+    due_to_meter(last_digit(event.suffix()) % METER_SHARDS)
+}
+
+/// The due partition of back-fills: there are few.
+pub fn due_of_backfill() -> String {
+    due_to_meter(0)
 }
 
 /// The due partition of a recovery.

@@ -7,7 +7,7 @@ use tokio_postgres::{Row, Transaction};
 
 use super::data_plane::DataPlane;
 use super::postgres::{Postgres, classify};
-use super::{api_keys, endpoints, event_types};
+use super::{api_keys, endpoints, event_types, meters};
 use crate::error::{Error, Result};
 
 /// Rows read at a time.
@@ -25,16 +25,19 @@ pub enum Kind {
     ApiKey,
     /// An event type or its schema; the subject is `prj_…/<name>`.
     EventType,
+    /// A meter.
+    Meter,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Endpoint, Self::ApiKey, Self::EventType];
+    const ALL: [Self; 4] = [Self::Endpoint, Self::ApiKey, Self::EventType, Self::Meter];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Endpoint => "endpoint",
             Self::ApiKey => "api_key",
             Self::EventType => "event_type",
+            Self::Meter => "meter",
         }
     }
 
@@ -70,7 +73,8 @@ pub(super) async fn add(tx: &Transaction<'_>, kind: Kind, subject: &str) -> Resu
 const ADD_ALL: &str = "\
     insert into outbox (kind, subject_id) \
     select 'endpoint', id from endpoints union all select 'api_key', id from api_keys \
-    union all select 'event_type', project_id || '/' || name from event_types";
+    union all select 'event_type', project_id || '/' || name from event_types \
+    union all select 'meter', id from meters";
 
 /// Notes everything there is as changed, for an event store that has lost what
 /// was projected, or some of it: what was deleted and revoked too, as it may be
@@ -136,6 +140,11 @@ pub async fn project(postgres: &Postgres, plane: &DataPlane, change: &Change) ->
         Kind::EventType => {
             if let Some(event_type) = event_types::get_any(postgres, &change.subject).await? {
                 plane.put_event_type(&event_type).await?;
+            }
+        }
+        Kind::Meter => {
+            if let Some(meter) = meters::get_any(postgres, &change.subject).await? {
+                plane.put_meter(&meter).await?;
             }
         }
     }

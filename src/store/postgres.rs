@@ -336,10 +336,14 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
         Some("projects_name_unique") => {
             Error::Conflict("name: a project of that name exists already".into())
         }
+        Some("meters_name_unique") => {
+            Error::Conflict("name: a meter of that name exists already".into())
+        }
         Some(
             "api_keys_project_id_fkey"
             | "endpoints_project_id_fkey"
-            | "event_types_project_id_fkey",
+            | "event_types_project_id_fkey"
+            | "meters_project_id_fkey",
         ) => Error::NotFound("project".into()),
         // 08: connection; 53: resources; 57: operator, shutdown and timeouts.
         _ if ["08", "53", "57"]

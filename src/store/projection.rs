@@ -11,7 +11,7 @@ use super::keys;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 
-/// Endpoints, keys and event types, of each of which so many are looked up.
+/// Endpoints, keys, event types and meters, of each of which so many are looked up.
 const SAMPLE_MAX: i64 = 50;
 
 const WAITING: &str = "select count(*), min(created_at) from outbox";
@@ -38,6 +38,12 @@ const KEYS: &str = "\
         (select from outbox o where o.kind = 'api_key' and o.subject_id = k.id) \
     order by created_at desc limit $1";
 
+const METERS: &str = "\
+    select id, project_id, version from meters m \
+    where deleted_at is null and not exists \
+        (select from outbox o where o.kind = 'meter' and o.subject_id = m.id) \
+    order by updated_at desc limit $1";
+
 const EVENT_TYPES: &str = "\
     select project_id || '/' || name as id, project_id, name, version from event_types t \
     where deleted_at is null and not exists \
@@ -45,8 +51,8 @@ const EVENT_TYPES: &str = "\
          where o.kind = 'event_type' and o.subject_id = t.project_id || '/' || t.name) \
     order by updated_at desc limit $1";
 
-/// The ids of those among the latest endpoints, keys and event types that the event store lacks
-/// or has an older version of. One read for each that is looked up.
+/// The ids of those among the latest endpoints, keys, event types and meters that the
+/// event store lacks or has an older version of. One read for each that is looked up.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when either store does not answer.
@@ -55,6 +61,7 @@ pub async fn lacking(postgres: &Postgres, dynamo: &Dynamo) -> Result<Vec<String>
     let endpoints = client.query(ENDPOINTS, &[&SAMPLE_MAX]).await;
     let keys = client.query(KEYS, &[&SAMPLE_MAX]).await;
     let types = client.query(EVENT_TYPES, &[&SAMPLE_MAX]).await;
+    let meters = client.query(METERS, &[&SAMPLE_MAX]).await;
     // The embedded pool has no other.
     drop(client);
     let mut found = Vec::new();
@@ -69,6 +76,13 @@ pub async fn lacking(postgres: &Postgres, dynamo: &Dynamo) -> Result<Vec<String>
         let hash = <[u8; 32]>::try_from(row.get::<_, &[u8]>("hash")).map_err(Error::internal)?;
         let key = (keys::key(&hash), keys::KEY.to_owned());
         check(dynamo, key, &row, &mut found).await?;
+    }
+    for row in meters.map_err(classify)? {
+        let project = row.get::<_, &str>("project_id").parse();
+        let id: &str = row.get("id");
+        let pk = keys::project(&project.map_err(Error::internal)?);
+        let sk = keys::meter(&id.parse().map_err(Error::internal)?);
+        check(dynamo, (pk, sk), &row, &mut found).await?;
     }
     for row in types.map_err(classify)? {
         let project = row.get::<_, &str>("project_id").parse();
@@ -94,4 +108,4 @@ async fn check(
 }
 
 /// Every statement above, for the test that prepares them.
-pub const STATEMENTS: &[&str] = &[WAITING, ENDPOINTS, KEYS, EVENT_TYPES];
+pub const STATEMENTS: &[&str] = &[WAITING, ENDPOINTS, KEYS, EVENT_TYPES, METERS];

@@ -7,6 +7,7 @@
 
 mod emf;
 mod histogram;
+mod kpi;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use jiff::Timestamp;
 use crate::config::Config;
 use emf::Document;
 pub use histogram::Histogram;
+pub use kpi::{Kpis, Series, Sum};
 
 /// The CloudWatch namespace.
 pub const NAMESPACE: &str = "Millrace";
@@ -48,6 +50,12 @@ pub struct Metrics {
     /// The most work any one sweep found waiting: things due that no worker has,
     /// or jobs in the in-process queue, whichever was more.
     pub backlog: Peak,
+    /// Readings of meters newly counted, each once.
+    pub metered: Counter,
+    /// Events a meter matched and could not read a value of.
+    pub meter_skipped: Counter,
+    /// What meters marked as metrics have newly counted.
+    pub kpis: Kpis,
     service: Box<str>,
     is_on: bool,
 }
@@ -67,25 +75,28 @@ impl Metrics {
             attempt_latency: Histogram::default(),
             delivery_lag: Histogram::default(),
             backlog: Peak::default(),
+            metered: Counter::default(),
+            meter_skipped: Counter::default(),
+            kpis: Kpis::new(config.telemetry.kpi_series_max),
             service: config.telemetry.service.as_str().into(),
             is_on: config.emits_metrics(),
         }
     }
 
-    /// Writes the line to stdout, if there is anything to say and someone to say
+    /// Writes the lines to stdout, if there is anything to say and someone to say
     /// it to, and begins anew.
     pub fn flush(&self) {
         if !self.is_on {
             return;
         }
-        if let Some(line) = self.take(Timestamp::now()) {
+        if let Some(lines) = self.take(Timestamp::now()) {
             // Whoever reads stdout has gone; the log has no better place to say so.
-            let _ = std::io::stdout().lock().write_all(line.as_bytes());
+            let _ = std::io::stdout().lock().write_all(lines.as_bytes());
         }
     }
 
-    /// The line, with its line feed, and begins anew. None when nothing happened:
-    /// a metric that says nothing costs nothing.
+    /// The line, with its line feed, and one for each series of meters; begins
+    /// anew. None when nothing happened: a metric that says nothing costs nothing.
     pub fn take(&self, now: Timestamp) -> Option<String> {
         let mut document = Document::new(&self.service, now);
         document.count("accepted", self.accepted.take());
@@ -99,7 +110,11 @@ impl Metrics {
         document.distribution("delivery_lag_ms", self.delivery_lag.take());
         document.peak("backlog", self.backlog.take());
         document.peak("breakers_open", self.breakers_open.take());
-        document.into_line()
+        document.count("metered", self.metered.take());
+        document.count("meter_skipped", self.meter_skipped.take());
+        let mut lines = document.into_line().unwrap_or_default();
+        self.kpis.take(&self.service, now, &mut lines);
+        (!lines.is_empty()).then_some(lines)
     }
 }
 
@@ -110,7 +125,12 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Counts one more.
     pub fn add_one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// Counts so many more.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
     }
 
     fn take(&self) -> u64 {

@@ -64,6 +64,7 @@ async fn keep(app: &App, project: &str, at: Timestamp, count: u32) -> Vec<String
             event: &event,
             received,
             expires: events::expiry(received, 30),
+            metered: None,
         };
         events::accept(&app.dynamo, &new, &Plan::Inline(&[], received))
             .await

@@ -16,7 +16,7 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use millrace::app::{self, App, Parts};
 use millrace::config::Config;
-use millrace::jobs::{sweep, worker};
+use millrace::jobs::{meter, sweep, worker};
 use millrace::model::seal::KeyRing;
 use millrace::queue::{Local, Queue};
 use millrace::store::dynamo::Dynamo;
@@ -367,6 +367,47 @@ impl Harness {
         // Frames of a debug build are large, and a test's thread has two megabytes.
         let failed = Box::pin(worker::drain(&self.app, now)).await;
         assert!(failed.is_empty(), "{failed:?}");
+    }
+
+    /// Counts what is to be counted now, until nothing is left; how many readings
+    /// were new.
+    pub async fn meter(&self) -> u64 {
+        self.meter_after(Duration::ZERO).await
+    }
+
+    /// Counts as if `later` had passed.
+    pub async fn meter_after(&self, later: Duration) -> u64 {
+        let now = app::now() + later;
+        let mut counted = 0;
+        loop {
+            let looked = meter::meter(&self.app, now).await.unwrap();
+            counted += looked.counted;
+            if looked.found == 0 {
+                return counted;
+            }
+        }
+    }
+
+    /// A meter, whose members are those of `body`; its id.
+    pub async fn new_meter(&self, body: Value) -> String {
+        let created = self.post("/v1/meters", body).await;
+        let created = created.expect(StatusCode::CREATED);
+        created["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Rows of usage, by a query such as `from=…&window=day`.
+    pub async fn usage(&self, meter: &str, query: &str) -> Value {
+        let answer = self.get(&format!("/v1/meters/{meter}/usage?{query}")).await;
+        let mut page = answer.expect(StatusCode::OK);
+        assert_eq!(page["next_cursor"], Value::Null);
+        page["data"].take()
+    }
+
+    /// Publishes `body` and gives the event's id.
+    pub async fn publish_body(&self, body: Value) -> String {
+        let answer = self.post("/v1/events", body).await;
+        let answer = answer.expect(StatusCode::ACCEPTED);
+        answer["id"].as_str().unwrap().to_owned()
     }
 
     /// Sweeps and drains as if `later` had passed.

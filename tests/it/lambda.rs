@@ -501,6 +501,20 @@ fn the_schedule_sweeps_what_is_due() {
 }
 
 #[test]
+fn the_schedule_counts_what_is_to_be_counted() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let meter = json!({ "name": "all", "event_type": "*", "aggregation": "count" });
+        let meter = lambda.harness.new_meter(meter).await;
+        lambda.invoke(&parse(REST)).await.unwrap();
+        assert_eq!(lambda.invoke(&parse(SCHEDULE)).await.unwrap(), Value::Null);
+        let from = "from=2020-01-01T00:00:00Z&window=month";
+        let usage = lambda.harness.usage(&meter, from).await;
+        assert_eq!(usage[0]["value"], 1);
+    });
+}
+
+#[test]
 fn a_handler_that_is_off_is_said_to_be() {
     run(async {
         let base = Harness::new().await;

@@ -135,6 +135,7 @@ fn only_the_store_speaks_to_stores() {
             "\"key#",
             "\"due#",
             "\"type#",
+            "\"meter#",
         ] {
             let built = text.contains(&format!("format!({literal}"));
             assert!(file == "store/keys.rs" || !built, "src/{file} builds a key");

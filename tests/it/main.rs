@@ -5,6 +5,7 @@
 
 mod archive;
 mod audit_log;
+mod backfills;
 #[cfg(feature = "embedded")]
 mod binary;
 mod care;
@@ -22,6 +23,7 @@ mod harness;
 mod ingest;
 mod lambda;
 mod layers;
+mod meters;
 mod outage;
 #[cfg(feature = "embedded")]
 mod process;
@@ -42,4 +44,5 @@ mod stores;
 mod telemetry;
 mod tls;
 mod transitions;
+mod usage;
 mod webhooks;

@@ -17,6 +17,7 @@ use crate::receiver::{Receiver, Reply};
 const IMPATIENT: &[(&str, &str)] = &[
     ("MILLRACE_DELIVERY__RETRY_SCHEDULE_S", "0,1,1,1,1,1,1,1,1,1"),
     ("MILLRACE_SWEEP__INTERVAL_MS", "200"),
+    ("MILLRACE_METERS__INTERVAL_MS", "20"),
     ("MILLRACE_SWEEP__LEASE_S", "2"),
     ("MILLRACE_HTTP__DRAIN_TIMEOUT_S", "10"),
 ];
@@ -159,6 +160,33 @@ async fn settle(
     }
 }
 
+/// A meter that counts every event; its id.
+async fn create_meter(served: &Served, key: &str) -> String {
+    let meter = json!({ "name": "all", "event_type": "*", "aggregation": "count" });
+    let created = served.request(Method::POST, "/v1/meters", key, meter);
+    let (status, meter) = created.await.unwrap();
+    assert_eq!(status, StatusCode::CREATED, "{meter}");
+    meter["id"].as_str().unwrap().to_owned()
+}
+
+/// Waits until the meter has counted so many events, and never more.
+async fn counted(served: &Served, key: &str, meter: &str, events: usize) {
+    let begun = Instant::now();
+    let path = format!("/v1/meters/{meter}/usage?from=2020-01-01T00:00:00Z&window=month");
+    loop {
+        let asked = served.request(Method::GET, &path, key, Value::Null);
+        let (_, usage) = asked.await.unwrap();
+        let rows = usage["data"].as_array().unwrap().iter();
+        let sum: u64 = rows.map(|row| row["value"].as_u64().unwrap()).sum();
+        if sum == events as u64 {
+            return;
+        }
+        let late = begun.elapsed() > DELIVERED_MAX;
+        assert!(!late && sum < events as u64, "{sum} counted of {events}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// An installation whose receiver is slow and fails every other time.
 async fn troubled(data: &Path) -> (Served, String, Receiver, String) {
     let served = Served::start(data, IMPATIENT);
@@ -176,7 +204,7 @@ fn trouble() -> impl Iterator<Item = Reply> {
 }
 
 #[test]
-fn killed_at_any_moment_it_delivers_all_it_accepted() {
+fn killed_at_any_moment_it_delivers_and_counts_all_it_accepted() {
     const ROUNDS: usize = 3;
     const EVENTS: usize = 200;
     run(async {
@@ -184,7 +212,8 @@ fn killed_at_any_moment_it_delivers_all_it_accepted() {
         println!("TEST_SEED={}", random.0);
         let data = tempfile::tempdir().unwrap();
         let (mut served, key, receiver, endpoint) = troubled(data.path()).await;
-        let mut undelivered = 0;
+        let meter = create_meter(&served, &key).await;
+        let (mut undelivered, mut events) = (0, 0);
         for round in 0..ROUNDS {
             receiver.script(trouble());
             let names: Vec<_> = (0..EVENTS).map(|n| format!("{round}-{n}")).collect();
@@ -227,6 +256,8 @@ fn killed_at_any_moment_it_delivers_all_it_accepted() {
                 assert_eq!(again, json!({ "id": id, "duplicate": true }), "{name}");
             }
             settle(&served, &key, &endpoint, &receiver, &published.accepted).await;
+            events += published.accepted.len();
+            counted(&served, &key, &meter, events).await;
         }
         assert!(undelivered > 0, "it was never killed with work to do");
     });

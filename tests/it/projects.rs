@@ -139,6 +139,8 @@ fn another_projects_things_are_not_there() {
             .await
             .expect(StatusCode::OK);
         let delivery = shown["deliveries"][0]["id"].as_str().unwrap();
+        let meter = json!({ "name": "a", "event_type": "a", "aggregation": "count" });
+        let meter = harness.new_meter(meter).await;
 
         let since = json!({ "since": "2026-01-01T00:00:00Z" });
         let recover = format!("/v1/endpoints/{endpoint}/recover");
@@ -162,9 +164,14 @@ fn another_projects_things_are_not_there() {
                 p if p.starts_with("/v1/endpoints/") => p.replace("{id}", endpoint),
                 p if p.starts_with("/v1/event-types/") => p.replace("{name}", "a"),
                 p if p.starts_with("/v1/deliveries/") => p.replace("{id}", delivery),
+                p if p.starts_with("/v1/meters/") => p.replace("{id}", &meter),
                 p if p.starts_with("/v1/recoveries/") => p.replace("{id}", recovery),
                 "/v1/deliveries" => format!("/v1/deliveries?endpoint_id={endpoint}"),
                 _ => continue,
+            };
+            let path = match path.ends_with("/usage") {
+                true => format!("{path}?from=2026-01-01T00:00:00Z&window=month"),
+                false => path,
             };
             let body = match path.rsplit('/').next().unwrap() {
                 "recover" | "replay-missing" => json!({ "since": "2026-01-01T00:00:00Z" }),

@@ -2,7 +2,7 @@
 //! against its description.
 
 use millrace::store::{
-    api_keys, audit_log, endpoints, event_types, outbox, projection, projects, table,
+    api_keys, audit_log, endpoints, event_types, meters, outbox, projection, projects, table, usage,
 };
 
 use crate::harness::{Harness, run};
@@ -19,6 +19,8 @@ fn every_statement_prepares_against_the_migrated_schema() {
             event_types::STATEMENTS,
             outbox::STATEMENTS,
             audit_log::STATEMENTS,
+            meters::STATEMENTS,
+            &usage::STATEMENTS.concat(),
             projection::STATEMENTS,
         ];
         for statement in modules.concat() {

@@ -5,19 +5,24 @@
 //! beside them: the form the AWS exporter of the OpenTelemetry collector writes
 //! for histograms.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::NAMESPACE;
 use super::histogram::Taken;
+use super::kpi::Sum;
+use super::{NAMESPACE, kpi};
 
-/// The name of the one dimension.
+/// The name of the one dimension of the platform's own metrics.
 const DIMENSION: &str = "service";
 
 /// A document being filled.
 pub struct Document {
     now: Timestamp,
+    namespace: &'static str,
+    dimension_sets: Vec<Vec<String>>,
     metrics: Vec<Definition>,
     members: Map<String, Value>,
 }
@@ -25,20 +30,41 @@ pub struct Document {
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Definition {
-    name: &'static str,
+    name: Cow<'static, str>,
     unit: &'static str,
 }
 
 impl Document {
-    /// One without metrics.
+    /// One without metrics, by service.
     pub fn new(service: &str, now: Timestamp) -> Self {
         let mut members = Map::new();
         members.insert(DIMENSION.into(), service.into());
         Self {
             now,
+            namespace: NAMESPACE,
+            dimension_sets: vec![vec![DIMENSION.into()]],
             metrics: vec![],
             members,
         }
+    }
+
+    /// One without metrics, of a project's meters; its dimensions are to follow.
+    pub fn of_project(service: &str, now: Timestamp, project: &str) -> Self {
+        let mut document = Self::new(service, now);
+        document.namespace = kpi::NAMESPACE;
+        document.dimension_sets.clear();
+        document.dimension("project".into(), project.into());
+        document
+    }
+
+    /// Publishes the metrics once more, by these dimensions.
+    pub fn dimension_set(&mut self, names: Vec<String>) {
+        self.dimension_sets.push(names);
+    }
+
+    /// The value of a dimension.
+    pub fn dimension(&mut self, name: String, value: String) {
+        self.members.insert(name, value.into());
     }
 
     /// Adds a count, unless it is zero.
@@ -71,14 +97,29 @@ impl Document {
         self.add(name, "Milliseconds", value);
     }
 
+    /// Adds what a meter counted: each reading stands at the mean of them all.
+    pub fn sum(&mut self, name: String, sum: &Sum) {
+        #[expect(clippy::cast_precision_loss, reason = "a mean is a float all the same")]
+        let mean = sum.sum / sum.count as f64;
+        let value = json!({
+            "Values": [mean],
+            "Counts": [sum.count],
+            "Max": sum.max,
+            "Min": sum.min,
+            "Count": sum.count,
+            "Sum": sum.sum,
+        });
+        self.add(name, "None", value);
+    }
+
     /// The line with its line feed, if it has a metric.
     pub fn into_line(mut self) -> Option<String> {
         if self.metrics.is_empty() {
             return None;
         }
         let directive = json!({
-            "Namespace": NAMESPACE,
-            "Dimensions": [[DIMENSION]],
+            "Namespace": self.namespace,
+            "Dimensions": self.dimension_sets,
             "Metrics": self.metrics,
         });
         let metadata = json!({
@@ -89,9 +130,10 @@ impl Document {
         Some(format!("{}\n", Value::Object(self.members)))
     }
 
-    fn add(&mut self, name: &'static str, unit: &'static str, value: Value) {
+    fn add(&mut self, name: impl Into<Cow<'static, str>>, unit: &'static str, value: Value) {
+        let name = name.into();
+        self.members.insert(name.clone().into_owned(), value);
         self.metrics.push(Definition { name, unit });
-        self.members.insert(name.into(), value);
     }
 }
 

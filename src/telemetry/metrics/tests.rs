@@ -37,7 +37,8 @@ fn problems(document: &Value) -> Vec<String> {
     for directive in document["_aws"]["CloudWatchMetrics"].as_array().unwrap() {
         for metric in directive["Metrics"].as_array().unwrap() {
             let name = metric["Name"].as_str().unwrap();
-            found.extend(document.get(name).is_none().then(|| format!("no {name}")));
+            let value = document.get(name).filter(|value| !value.is_string());
+            found.extend(value.is_none().then(|| format!("no {name}")));
         }
         for name in directive["Dimensions"]
             .as_array()
@@ -106,6 +107,8 @@ fn a_line_of_everything_fits_the_format() {
         &metrics.schema_rejected,
         &metrics.delivered,
         &metrics.failed,
+        &metrics.metered,
+        &metrics.meter_skipped,
         &metrics.held,
         &metrics.breakers_opened,
     ] {
@@ -128,11 +131,97 @@ fn a_line_of_everything_fits_the_format() {
         .iter()
         .map(|metric| metric["Name"].as_str().unwrap())
         .collect();
-    assert_eq!(names.len(), 11);
+    assert_eq!(names.len(), 13);
     assert_eq!(document["backlog"], 7);
     let lag = &document["delivery_lag_ms"];
     assert_eq!(lag["Values"].as_array().unwrap().len(), BUCKETS);
     assert_eq!(lag["Min"], 0.001);
+}
+
+fn series(name: &str, group: &[(&str, &str)]) -> Series {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    Series {
+        name: name.to_owned(),
+        project: "prj_1".into(),
+        group: group.iter().map(owned).collect(),
+    }
+}
+
+const ONE: Sum = Sum {
+    count: 1,
+    sum: 2.5,
+    min: 2.5,
+    max: 2.5,
+};
+
+#[test]
+fn a_meter_is_a_line_for_each_group_and_adds_up_in_each() {
+    let metrics = metrics();
+    let paid = || series("revenue", &[("/plan", "pro"), ("/country", "null")]);
+    metrics.kpis.add(paid(), ONE);
+    let more = Sum {
+        count: 3,
+        sum: 6.0,
+        min: -1.0,
+        max: 4.0,
+    };
+    metrics.kpis.add(paid(), more);
+    let expected = json!({
+        "_aws": {
+            "Timestamp": 1_700_000_000_000_u64,
+            "CloudWatchMetrics": [{
+                "Namespace": "Millrace/Meters",
+                "Dimensions": [["project"], ["project", "/plan", "/country"]],
+                "Metrics": [{ "Name": "revenue", "Unit": "None" }],
+            }],
+        },
+        "service": "millrace",
+        "project": "prj_1",
+        "/plan": "pro",
+        "/country": "null",
+        "revenue": {
+            "Values": [2.125],
+            "Counts": [4],
+            "Max": 4.0,
+            "Min": -1.0,
+            "Count": 4,
+            "Sum": 8.5,
+        },
+    });
+    assert_eq!(checked(&line(&metrics).unwrap()), expected);
+    assert_eq!(line(&metrics), None, "it begins anew");
+}
+
+#[test]
+fn only_so_many_groups_are_series_of_their_own() {
+    let toml = "[database]\nurl = \"postgresql://u@db/m\"\n[telemetry]\nkpi_series_max = 2";
+    let metrics = Metrics::new(&Config::from_toml(toml).unwrap());
+    let dimension_sets = |plans: &[&str]| -> Vec<usize> {
+        for plan in plans {
+            metrics.kpis.add(series("revenue", &[("/plan", plan)]), ONE);
+        }
+        let lines = line(&metrics).unwrap();
+        let documents = lines.lines().map(|line| checked(&format!("{line}\n")));
+        documents
+            .map(|document| {
+                let sets = &document["_aws"]["CloudWatchMetrics"][0]["Dimensions"];
+                sets.as_array().unwrap().len()
+            })
+            .collect()
+    };
+    // What is no dimension in CloudWatch counts in the total alone.
+    assert_eq!(dimension_sets(&["", "é", "\t", "tab\tbed"]), [1]);
+    assert_eq!(dimension_sets(&["free", "pro", "free"]), [2, 2]);
+    assert_eq!(dimension_sets(&["team", "more"]), [1]);
+    assert_eq!(dimension_sets(&["pro", "team"]), [1, 2]);
+    metrics.kpis.add(
+        series("revenue", &[]),
+        Sum {
+            sum: f64::INFINITY,
+            ..ONE
+        },
+    );
+    assert_eq!(line(&metrics), None);
 }
 
 #[test]

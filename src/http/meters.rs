@@ -1,0 +1,326 @@
+//! What is counted for billing and metrics.
+
+pub mod backfill;
+pub mod usage;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::StatusCode;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use super::auth::{Allowed, MetersRead, MetersWrite};
+use super::extract::{Json, Path, Query};
+use super::page::{self, Page};
+use super::problem::Problems;
+use crate::app::{self, App};
+use crate::error::{Error, Result};
+use crate::model::id::MeterId;
+use crate::model::meter::{Aggregation, Definition, MeterFilter, Written};
+use crate::model::time::Time;
+use crate::store::meters::{self, Meter as Row};
+use crate::store::outbox;
+
+/// Characters of a name.
+const NAME_LEN_MAX: usize = 100;
+/// Characters of a description.
+const DESCRIPTION_LEN_MAX: usize = 500;
+/// Members of a metric's line that are none of ours to name.
+const NAMES_TAKEN: [&str; 3] = ["_aws", "service", "project"];
+
+/// A meter.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Meter {
+    /// Its id.
+    pub id: MeterId,
+    /// What it is called.
+    pub name: String,
+    /// A note for people.
+    pub description: String,
+    /// The event types it counts: exact, `prefix.*`, or `*` for all.
+    pub event_type: String,
+    /// What it makes of the values.
+    pub aggregation: Aggregation,
+    /// Where in `data` the value is; null for a count.
+    #[schema(required)]
+    pub value: Option<String>,
+    /// Where in `data` that is by which usage is told apart.
+    pub group_by: Vec<String>,
+    /// What must hold of `data`.
+    pub filters: Vec<MeterFilter>,
+    /// Whether it is published as a CloudWatch metric.
+    pub metric: bool,
+    /// Events it matched and could not read a value of: there was none, or no
+    /// number of up to 38 digits. They are not counted.
+    pub skipped: i64,
+    /// When it was created.
+    pub created_at: Time,
+    /// When it was last changed.
+    pub updated_at: Time,
+}
+
+impl From<Row> for Meter {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            description: row.description,
+            event_type: row.written.event_type,
+            aggregation: row.written.aggregation,
+            value: row.written.value,
+            group_by: row.written.group_by,
+            filters: row.written.filters,
+            metric: row.metric,
+            skipped: row.skipped,
+            created_at: row.created_at.into(),
+            updated_at: row.updated_at.into(),
+        }
+    }
+}
+
+/// A meter to create. What it counts (`event_type`, `aggregation`, `value`,
+/// `group_by`, `filters`) is fixed from then on.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({
+    "name": "revenue", "event_type": "invoice.paid", "aggregation": "sum",
+    "value": "/total", "group_by": ["/currency"],
+    "filters": [{ "pointer": "/test", "exists": false }]
+})))]
+pub struct NewMeter {
+    /// What it is called: 1 to 100 characters, unique in the project.
+    name: String,
+    /// A note for people.
+    #[serde(default)]
+    description: String,
+    /// The event types it counts: exact, `prefix.*`, or `*` for all.
+    event_type: String,
+    /// What it makes of the values.
+    aggregation: Aggregation,
+    /// Where in `data` the value is: a JSON pointer (RFC 6901), such as `/total`.
+    /// There must be one but for a count. A number, or a string that holds one, of
+    /// up to 38 digits; with `unique_count` any string, number or Boolean.
+    value: Option<String>,
+    /// Where in `data` that is by which usage is told apart: up to 5 JSON
+    /// pointers. A value that is no string, number or Boolean, is longer than 128
+    /// characters, or has a NUL, counts as null. A meter has a bounded number of groups
+    /// (`meters.groups_max`, 1,000 by default); what comes after is counted in the
+    /// group `{"…": "other"}`.
+    #[serde(default)]
+    group_by: Vec<String>,
+    /// What must hold of `data`: up to 10 filters, all of them.
+    #[serde(default)]
+    filters: Vec<MeterFilter>,
+    /// Whether what it newly counts is published as a CloudWatch metric of its
+    /// name, in the namespace `Millrace/Meters`. Not with `unique_count`, which
+    /// does not add up.
+    #[serde(default)]
+    metric: bool,
+}
+
+/// Create a meter.
+///
+/// It counts events from here on; other instances know it within seconds. Ask for
+/// a back-fill to count those that are kept already. Each event counts once,
+/// however often it is published: at its `time` if that is at most 35 days
+/// (`meters.late_days_max`) before its receipt and an hour after, or else when it
+/// was received.
+#[utoipa::path(post, path = "/v1/meters", tag = "meters",
+    request_body = NewMeter,
+    responses((status = 201, body = Meter), Problems),
+    security(("api_key" = ["meters:write"])))]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    caller: Allowed<MetersWrite>,
+    Json(new): Json<NewMeter>,
+) -> Result<(StatusCode, Json<Meter>)> {
+    let by = caller.by(app::now());
+    let row = Row {
+        id: MeterId::new(by.at.as_millisecond(), app.random()),
+        project: caller.project,
+        name: new.name,
+        description: new.description,
+        written: Written {
+            event_type: new.event_type,
+            aggregation: new.aggregation,
+            value: new.value,
+            group_by: new.group_by,
+            filters: new.filters,
+        },
+        metric: new.metric,
+        skipped: 0,
+        created_at: by.at,
+        updated_at: by.at,
+        deleted_at: None,
+        version: 1,
+    };
+    check(&row)?;
+    Definition::new(&row.written)?;
+    let change = meters::create(&app.postgres, &by, &row).await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    Ok((StatusCode::CREATED, Json(row.into())))
+}
+
+/// Checks what may change.
+fn check(row: &Row) -> Result<()> {
+    let (name, description) = (&row.name, &row.description);
+    let is_sized = (1..=NAME_LEN_MAX).contains(&name.chars().count());
+    if !is_sized || name.trim() != name || name.contains(char::is_control) {
+        let detail = format!(
+            "expected 1 to {NAME_LEN_MAX} characters, no control characters and no space at either end"
+        );
+        return Err(Error::invalid("name", detail));
+    }
+    if description.chars().count() > DESCRIPTION_LEN_MAX || description.contains('\0') {
+        let detail = format!("expected up to {DESCRIPTION_LEN_MAX} characters, none of them NUL");
+        return Err(Error::invalid("description", detail));
+    }
+    if !row.metric {
+        return Ok(());
+    }
+    if row.written.aggregation == Aggregation::UniqueCount {
+        let detail = "expected false: unique counts of several minutes do not add up";
+        return Err(Error::invalid("metric", detail));
+    }
+    // Its own groups' pointers begin with a slash.
+    let is_taken = NAMES_TAKEN.contains(&name.as_str()) || name.starts_with('/');
+    if is_taken || !name.is_ascii() {
+        let detail = "expected the name of a metric: ASCII, not beginning with a slash, \
+            and not \"_aws\", \"project\" or \"service\"";
+        return Err(Error::invalid("name", detail));
+    }
+    Ok(())
+}
+
+/// Which meters to list.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListMeters {
+    /// Rows in a page.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List meters, the oldest first.
+#[utoipa::path(get, path = "/v1/meters", tag = "meters", params(ListMeters),
+    responses((status = 200, body = Page<Meter>), Problems),
+    security(("api_key" = ["meters:read"])))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    caller: Allowed<MetersRead>,
+    Query(query): Query<ListMeters>,
+) -> Result<Json<Page<Meter>>> {
+    let limit = page::limit(query.limit)?;
+    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
+    let rows = meters::list(&app.postgres, &caller.project, &after, limit as i64 + 1).await?;
+    let page = Page::of_one_more(rows, limit, |row| row.id.to_string(), Meter::from);
+    Ok(Json(page))
+}
+
+/// Look at one meter.
+#[utoipa::path(get, path = "/v1/meters/{id}", tag = "meters",
+    params(("id" = String, Path, description = "mtr_…")),
+    responses((status = 200, body = Meter), Problems),
+    security(("api_key" = ["meters:read"])))]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    caller: Allowed<MetersRead>,
+    Path(id): Path<MeterId>,
+) -> Result<Json<Meter>> {
+    let row = meters::get(&app.postgres, &caller.project, &id).await?;
+    Ok(Json(row.into()))
+}
+
+/// What to change of a meter; what is absent stays.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({ "name": "revenue in euros", "metric": true })))]
+pub struct MeterChanges {
+    /// What it is called.
+    name: Option<String>,
+    /// A note for people.
+    description: Option<String>,
+    /// Whether it is published as a CloudWatch metric.
+    metric: Option<bool>,
+    // Known, to say more than that they are unknown.
+    #[schema(ignore)]
+    event_type: Option<IgnoredAny>,
+    #[schema(ignore)]
+    aggregation: Option<IgnoredAny>,
+    #[schema(ignore)]
+    value: Option<IgnoredAny>,
+    #[schema(ignore)]
+    group_by: Option<IgnoredAny>,
+    #[schema(ignore)]
+    filters: Option<IgnoredAny>,
+}
+
+impl MeterChanges {
+    /// The first field given that never changes.
+    fn fixed(&self) -> Option<&'static str> {
+        let fixed = [
+            ("event_type", &self.event_type),
+            ("aggregation", &self.aggregation),
+            ("value", &self.value),
+            ("group_by", &self.group_by),
+            ("filters", &self.filters),
+        ];
+        let given = fixed.into_iter().find(|(_, given)| given.is_some());
+        given.map(|(name, _)| name)
+    }
+}
+
+/// Change the name, the description or the metric of a meter.
+///
+/// What it counts is fixed, or usage before and after would not add up: create
+/// another meter and fill it back from the events that are kept.
+#[utoipa::path(patch, path = "/v1/meters/{id}", tag = "meters",
+    params(("id" = String, Path, description = "mtr_…")),
+    request_body = MeterChanges,
+    responses((status = 200, body = Meter), Problems),
+    security(("api_key" = ["meters:write"])))]
+pub async fn update(
+    State(app): State<Arc<App>>,
+    caller: Allowed<MetersWrite>,
+    Path(id): Path<MeterId>,
+    Json(changes): Json<MeterChanges>,
+) -> Result<Json<Meter>> {
+    if let Some(field) = changes.fixed() {
+        let detail = "it is fixed: create another meter and fill it back instead";
+        return Err(Error::invalid(field, detail));
+    }
+    let apply = |row: &mut Row| {
+        row.name = changes
+            .name
+            .unwrap_or_else(|| std::mem::take(&mut row.name));
+        row.description = changes
+            .description
+            .unwrap_or_else(|| std::mem::take(&mut row.description));
+        row.metric = changes.metric.unwrap_or(row.metric);
+        check(row)
+    };
+    let by = caller.by(app::now());
+    let (row, change) = meters::update(&app.postgres, &by, &id, apply).await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    Ok(Json(row.into()))
+}
+
+/// Delete a meter with its usage.
+#[utoipa::path(delete, path = "/v1/meters/{id}", tag = "meters",
+    params(("id" = String, Path, description = "mtr_…")),
+    responses((status = 204), Problems),
+    security(("api_key" = ["meters:write"])))]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    caller: Allowed<MetersWrite>,
+    Path(id): Path<MeterId>,
+) -> Result<StatusCode> {
+    let by = caller.by(app::now());
+    let change = meters::delete(&app.postgres, &by, &id).await?;
+    outbox::apply(&app.postgres, &app.plane, change).await;
+    Ok(StatusCode::NO_CONTENT)
+}

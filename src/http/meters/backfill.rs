@@ -1,0 +1,148 @@
+//! Filling a meter back from the events that are kept.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::app::{self, App};
+use crate::error::{Error, Result};
+use crate::http::auth::{Allowed, MetersRead, MetersWrite};
+use crate::http::extract::{Json, Path};
+use crate::http::problem::Problems;
+use crate::model::id::MeterId;
+use crate::model::time::Time;
+use crate::store::backfills::{self, Backfill as Row};
+use crate::store::meters;
+
+/// How long the timeline may lag behind what was accepted.
+const LAG: SignedDuration = SignedDuration::from_secs(2);
+
+/// Which events to count.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({ "since": "2026-01-01T00:00:00Z" })))]
+pub struct NewBackfill {
+    /// Those received at or after this time; all that are kept, if absent.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// Those received before this time, which may not lie in the future; all until
+    /// every instance knows of the meter, some seconds from now, if absent.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+}
+
+/// Whether a back-fill goes on.
+#[derive(Debug, Clone, Copy, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BackfillState {
+    /// There are events left to read.
+    Running,
+    /// All events are counted.
+    Done,
+}
+
+/// How far a back-fill has come.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Backfill {
+    /// Whether it goes on.
+    pub state: BackfillState,
+    /// Events received at or after this time are counted.
+    pub since: Time,
+    /// Events received before this time are counted.
+    pub until: Time,
+    /// Counted so far: events received from this time on, for the newest come
+    /// first.
+    pub reached: Time,
+    /// Events looked at, of whatever type.
+    pub events_read: i64,
+    /// Events counted that were not before.
+    pub events_counted: i64,
+    /// When it was asked for.
+    pub started_at: Time,
+    /// When it was done.
+    #[schema(required)]
+    pub finished_at: Option<Time>,
+}
+
+impl From<Row> for Backfill {
+    fn from(row: Row) -> Self {
+        Self {
+            state: match row.finished {
+                Some(_) => BackfillState::Done,
+                None => BackfillState::Running,
+            },
+            reached: row.reached().into(),
+            since: row.since.into(),
+            until: row.until.into(),
+            events_read: row.read,
+            events_counted: row.counted,
+            started_at: row.started.into(),
+            finished_at: row.finished.map(Time::from),
+        }
+    }
+}
+
+/// Count the events that are kept already.
+///
+/// An event that was counted before does not count again, so that asking twice, or
+/// for more than is missing, does no harm. One back-fill of a meter runs at a time.
+/// What it counts is not published as a metric.
+#[utoipa::path(post, path = "/v1/meters/{id}/backfill", tag = "meters",
+    params(("id" = String, Path, description = "mtr_…")),
+    request_body = NewBackfill,
+    responses((status = 202, body = Backfill), Problems),
+    security(("api_key" = ["meters:write"])))]
+pub async fn start(
+    State(app): State<Arc<App>>,
+    caller: Allowed<MetersWrite>,
+    Path(id): Path<MeterId>,
+    Json(new): Json<NewBackfill>,
+) -> Result<(StatusCode, Json<Backfill>)> {
+    let now = app::now();
+    let kept = SignedDuration::from_hours(24 * i64::from(app.config.retention_days));
+    let since = match new.since {
+        Some(since) => since,
+        None => now.saturating_sub(kept).map_err(Error::internal)?,
+    };
+    // Until then another instance may accept events without knowing the meter.
+    let ttl = SignedDuration::try_from(app.config.cache.ttl).map_err(Error::internal)?;
+    let known = now + ttl + LAG;
+    let (until, due) = match new.until {
+        Some(until) if until > now => {
+            let detail = "expected a time that is not in the future; leave it out for now";
+            return Err(Error::invalid("until", detail));
+        }
+        Some(until) => (until, now),
+        None => (known, known + LAG),
+    };
+    if since >= until {
+        return Err(Error::invalid("since", "expected a time before until"));
+    }
+    meters::get(&app.postgres, &caller.project, &id).await?;
+    let row = Row::new(&id, &caller.project, [since, until], now);
+    if !backfills::start(&app.dynamo, &row, due).await? {
+        return Err(Error::Conflict(
+            "a back-fill of this meter is running".into(),
+        ));
+    }
+    Ok((StatusCode::ACCEPTED, Json(row.into())))
+}
+
+/// Look at the last back-fill of a meter.
+#[utoipa::path(get, path = "/v1/meters/{id}/backfill", tag = "meters",
+    params(("id" = String, Path, description = "mtr_…")),
+    responses((status = 200, body = Backfill), Problems),
+    security(("api_key" = ["meters:read"])))]
+pub async fn progress(
+    State(app): State<Arc<App>>,
+    caller: Allowed<MetersRead>,
+    Path(id): Path<MeterId>,
+) -> Result<Json<Backfill>> {
+    meters::get(&app.postgres, &caller.project, &id).await?;
+    let row = backfills::get(&app.dynamo, &id).await?;
+    let row = row.ok_or_else(|| Error::not_found("back-fill of meter", &id))?;
+    Ok(Json(row.into()))
+}

@@ -1,0 +1,243 @@
+//! What a meter has counted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::app::{self, App};
+use crate::error::{Error, Invalid, Result};
+use crate::http::auth::{Allowed, MetersRead};
+use crate::http::extract::{Json, Path, Query};
+use crate::http::page::{self, Page};
+use crate::http::problem::Problems;
+use crate::model::id::MeterId;
+use crate::model::meter::OVERFLOW_GROUP;
+use crate::model::time::Time;
+use crate::model::window::{self, Width};
+use crate::store::meters;
+use crate::store::usage::report::{self, Position, Question, UsageRow};
+
+/// Rows in a page, unless fewer are asked for.
+const ROWS_MAX: usize = 1_000;
+/// Bytes of a position: a tenant's and five values'.
+const POSITION_LEN_MAX: usize = 8_192;
+/// The name of the group of what came after a meter had as many as it may; no JSON
+/// pointer.
+const OVERFLOW_NAME: &str = "…";
+
+/// What to ask of a meter.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AskUsage {
+    /// The first window is the one that holds this time.
+    #[param(value_type = String, format = DateTime)]
+    from: Timestamp,
+    /// The last window is the one that ends at this time, or holds it; now, if
+    /// absent.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<Timestamp>,
+    /// How wide windows are: a day, if absent. At most 1,500 of them.
+    #[param(inline)]
+    window: Option<Width>,
+    /// Only usage of this tenant; empty for that of no tenant.
+    tenant: Option<String>,
+    /// What to tell apart: `tenant` and pointers of the meter's `group_by`, with
+    /// commas between. Nothing, if absent: each row is a total.
+    group_by: Option<String>,
+    /// The IANA time zone whose hours, days and months these are; UTC, if absent.
+    time_zone: Option<String>,
+    /// Rows in a page.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before, with all else the same.
+    cursor: Option<String>,
+}
+
+/// Usage of a window.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Usage {
+    /// When the window begins.
+    pub start: Time,
+    /// When the next one begins.
+    pub end: Time,
+    /// The tenant, if one was asked for or tenants are told apart; null for events
+    /// of none.
+    #[schema(required)]
+    pub tenant: Option<String>,
+    /// The value at each pointer asked for, `{"/plan": "pro"}`; null where groups
+    /// are not told apart. `{"…": "other"}` is what came after the meter had as
+    /// many groups as it may.
+    #[schema(required, value_type = Option<BTreeMap<String, serde_json::Value>>)]
+    pub group: Option<BTreeMap<String, Box<RawValue>>>,
+    /// A decimal number with all its digits; an average is rounded to 12 places,
+    /// half away from zero.
+    #[schema(value_type = f64)]
+    pub value: Box<RawValue>,
+}
+
+/// Ask for what a meter has counted.
+///
+/// Rows are whole windows, the earliest first; a window in which nothing was
+/// counted has none. Events are counted within seconds of their receipt, or when
+/// the database is back. Usage by the minute is kept for 35 days, by wider windows
+/// for as long as the meter. A unique count is exact but for collisions of half a
+/// SHA-256: with n different values one is missed with a probability of about
+/// n²/2¹²⁹.
+#[utoipa::path(get, path = "/v1/meters/{id}/usage", tag = "meters",
+    params(("id" = String, Path, description = "mtr_…"), AskUsage),
+    responses((status = 200, body = Page<Usage>), Problems),
+    security(("api_key" = ["meters:read"])))]
+pub async fn usage(
+    State(app): State<Arc<App>>,
+    caller: Allowed<MetersRead>,
+    Path(id): Path<MeterId>,
+    Query(query): Query<AskUsage>,
+) -> Result<Json<Page<Usage>>> {
+    let limit = limit(query.limit)?;
+    let after = page::position_by(query.cursor.as_deref(), read_position)?;
+    let zone = match &query.time_zone {
+        Some(name) => window::zone(name)?,
+        None => TimeZone::UTC,
+    };
+    let width = query.window.unwrap_or(Width::Day);
+    let to = query.to.unwrap_or_else(app::now);
+    let windows = window::cut(width, &zone, query.from, to)?;
+    if query
+        .tenant
+        .as_ref()
+        .is_some_and(|tenant| tenant.contains('\0'))
+    {
+        return Err(Error::invalid("tenant", "expected no NUL"));
+    }
+    let meter = meters::get(&app.postgres, &caller.project, &id).await?;
+    let by = By::parse(query.group_by.as_deref(), &meter.written.group_by)?;
+    let question = Question {
+        meter: &id,
+        aggregation: meter.written.aggregation,
+        width,
+        windows: &windows,
+        tenant: query.tenant.as_deref(),
+        by_tenant: by.tenant,
+        by_group: (!by.places.is_empty()).then_some(&*by.places),
+        after: after.as_ref(),
+        limit: limit + 1,
+    };
+    let mut rows = report::usage(&app.postgres, &question).await?;
+    let is_last = rows.len() <= limit;
+    rows.truncate(limit);
+    let next = rows
+        .last()
+        .filter(|_| !is_last)
+        .map(|row| write_position(&row.position));
+    let rows = rows.into_iter();
+    let rows = rows.map(|row| by.shown(row, query.tenant.as_deref()));
+    Ok(Json(Page::new(rows.collect::<Result<_>>()?, next)))
+}
+
+fn limit(limit: Option<usize>) -> Result<usize> {
+    match limit.unwrap_or(ROWS_MAX) {
+        limit @ 1..=ROWS_MAX => Ok(limit),
+        other => {
+            let detail = format!("expected 1 to {ROWS_MAX}, got {other}");
+            Err(Error::invalid("limit", detail))
+        }
+    }
+}
+
+fn write_position(position: &Position) -> String {
+    let Position {
+        start,
+        tenant,
+        group,
+    } = position;
+    serde_json::json!([start.as_millisecond(), tenant, group]).to_string()
+}
+
+fn read_position(text: String) -> Option<Position> {
+    if text.len() > POSITION_LEN_MAX {
+        return None;
+    }
+    let (start, tenant, group): (i64, String, String) = serde_json::from_str(&text).ok()?;
+    let is_text = |text: &String| !text.contains('\0');
+    Some(Position {
+        start: Timestamp::from_millisecond(start).ok()?,
+        tenant: Some(tenant).filter(is_text)?,
+        group: Some(group).filter(is_text)?,
+    })
+}
+
+/// What rows are told apart by.
+struct By<'a> {
+    tenant: bool,
+    /// The places of the pointers in the meter's `group_by`.
+    places: Vec<i32>,
+    pointers: Vec<&'a str>,
+}
+
+impl<'a> By<'a> {
+    fn parse(asked: Option<&str>, group_by: &'a [String]) -> Result<Self, Invalid> {
+        let mut by = Self {
+            tenant: false,
+            places: vec![],
+            pointers: vec![],
+        };
+        for name in asked.into_iter().flat_map(|asked| asked.split(',')) {
+            if name == "tenant" {
+                by.tenant = true;
+                continue;
+            }
+            let place = group_by.iter().position(|pointer| pointer == name);
+            let Some(place) = place else {
+                let known: Vec<_> = std::iter::once("tenant")
+                    .chain(group_by.iter().map(String::as_str))
+                    .collect();
+                let detail = format!("expected some of {} with commas between", known.join(", "));
+                return Err(Invalid::new("group_by", detail));
+            };
+            if !by.pointers.contains(&name) {
+                by.places.push(i32::try_from(place).unwrap_or(i32::MAX));
+                by.pointers.push(&group_by[place]);
+            }
+        }
+        Ok(by)
+    }
+
+    fn shown(&self, row: UsageRow, asked: Option<&str>) -> Result<Usage> {
+        let Position {
+            start,
+            tenant,
+            group,
+        } = row.position;
+        let tenant = match self.tenant {
+            true => tenant,
+            false => asked.unwrap_or_default().to_owned(),
+        };
+        Ok(Usage {
+            start: start.into(),
+            end: row.end.into(),
+            tenant: Some(tenant).filter(|tenant| !tenant.is_empty()),
+            group: self.group(&group)?,
+            value: RawValue::from_string(row.value).map_err(Error::internal)?,
+        })
+    }
+
+    fn group(&self, group: &str) -> Result<Option<BTreeMap<String, Box<RawValue>>>> {
+        if self.pointers.is_empty() {
+            return Ok(None);
+        }
+        if group == OVERFLOW_GROUP {
+            let other = RawValue::from_string(format!("\"{OVERFLOW_GROUP}\""));
+            let other = other.map_err(Error::internal)?;
+            return Ok(Some(BTreeMap::from([(OVERFLOW_NAME.to_owned(), other)])));
+        }
+        let values: Vec<Box<RawValue>> = serde_json::from_str(group).map_err(Error::internal)?;
+        let pointers = self.pointers.iter().map(|pointer| (*pointer).to_owned());
+        Ok(Some(pointers.zip(values).collect()))
+    }
+}

@@ -1,0 +1,131 @@
+//! Filling a meter back from the events that are kept.
+//!
+//! A page at a time, the newest events first; where it has come to is kept with
+//! the back-fill, so that it goes on from there whoever takes it up. An event that
+//! was counted already counts no second time, whether it came by itself or by an
+//! earlier back-fill.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::app::App;
+use crate::error::Result;
+use crate::model::id::ProjectId;
+use crate::model::meter::{self, Definition, Meter, Reading};
+use crate::store::backfills::{self, Backfill};
+use crate::store::events;
+use crate::store::meters;
+use crate::store::readings::Due;
+use crate::store::timeline::Range;
+use crate::store::usage::{self, Entry};
+
+/// Events of a page whose type is right.
+pub const PAGE_EVENTS: usize = 500;
+/// Pages read before others have their turn.
+const PAGES_MAX: usize = 10;
+/// How long a back-fill is left to whoever took it.
+const LEASE: SignedDuration = SignedDuration::from_mins(1);
+
+/// What a page of a back-fill did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Events looked at.
+    pub read: usize,
+    /// Readings newly counted.
+    pub counted: u64,
+    /// Where the next page begins; none after the last.
+    pub next: Option<String>,
+}
+
+/// Goes on with the back-fill that is due, for some pages; whether there is more.
+///
+/// # Errors
+/// When a store is out of reach; it is due again when its lease is over.
+pub async fn run(app: &App, due: &Due, now: Timestamp) -> Result<bool> {
+    let Some(mut backfill) = backfills::take(&app.dynamo, due, now + LEASE).await? else {
+        return Ok(false);
+    };
+    let row = meters::get_any(&app.postgres, backfill.meter.as_str()).await?;
+    let Some(row) = row.filter(|row| row.deleted_at.is_none()) else {
+        backfills::forget(&app.dynamo, &backfill.meter).await?;
+        return Ok(false);
+    };
+    let meter = Meter {
+        id: row.id,
+        definition: Definition::new(&row.written)?,
+    };
+    for page in 1..=PAGES_MAX {
+        let range = range(&backfill);
+        let progress = backfill_page(app, &meter, &backfill.project, &range, now).await?;
+        backfill.read += i64::try_from(progress.read).unwrap_or(i64::MAX);
+        backfill.counted += i64::try_from(progress.counted).unwrap_or(i64::MAX);
+        backfill.finished = progress.next.is_none().then_some(now);
+        backfill.position = progress.next;
+        // Given back after the last page of this turn.
+        let due = if page < PAGES_MAX { now + LEASE } else { now };
+        if !backfills::advance(&app.dynamo, &mut backfill, due).await? {
+            return Ok(false);
+        }
+        if backfill.finished.is_some() {
+            let (read, counted) = (backfill.read, backfill.counted);
+            tracing::info!(meter.id = %backfill.meter, read, counted, "meter filled back");
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn range(backfill: &Backfill) -> Range {
+    Range {
+        since: Some(backfill.since),
+        until: Some(backfill.until),
+        after: backfill.position.clone(),
+        limit: PAGE_EVENTS,
+    }
+}
+
+/// Holds a page of the events a project received against `meter` and counts what
+/// it reads of them. Doing it again counts nothing.
+///
+/// Cost: a page of the timeline, a read of each event whose type is right, and a
+/// statement.
+///
+/// # Errors
+/// When a store is out of reach; nothing, or part of the page, is counted then.
+pub async fn backfill_page(
+    app: &App,
+    meter: &Meter,
+    project: &ProjectId,
+    range: &Range,
+    now: Timestamp,
+) -> Result<Progress> {
+    let wanted = |event_type: &str, _: Option<&str>| meter.definition.is_for(event_type);
+    let gone = events::go_through(&app.dynamo, project, range, wanted).await?;
+    let stored = events::whole(&app.dynamo, &gone.rows).await?;
+    let retention_days = app.config.retention_days;
+    let mut found: Vec<(usize, Timestamp, Reading)> = Vec::with_capacity(stored.len());
+    for (place, stored) in stored.iter().enumerate() {
+        // Forgotten, but for DynamoDB being late in it.
+        if stored.expires <= now || !usage::is_countable(stored.received, now, retention_days) {
+            continue;
+        }
+        let event = stored.event()?;
+        let late_max = app.config.meters.late_max();
+        let at = meter::counted_at(event.time(), stored.received, late_max);
+        found.extend(meter.read(&event).map(|reading| (place, at, reading)));
+    }
+    let entries = found.iter().map(|(place, at, reading)| Entry {
+        event: &stored[*place].id,
+        tenant: stored[*place].tenant.as_deref(),
+        received: stored[*place].received,
+        at: *at,
+        reading,
+    });
+    let entries: Vec<Entry<'_>> = entries.collect();
+    // No metric is published of them: CloudWatch would take them for new.
+    let counted = usage::count(&app.postgres, &entries, app.config.meters.groups_max).await?;
+    Ok(Progress {
+        read: gone.looked_at,
+        counted: counted.fresh,
+        next: gone.next,
+    })
+}

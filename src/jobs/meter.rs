@@ -1,0 +1,212 @@
+//! Counting: what meters read of events is added up in PostgreSQL, in batches.
+//!
+//! Nothing is enqueued for it. The readings lie beside their event, due from the
+//! moment both are durable, and are looked for here every second; they are
+//! deleted once they are counted. Whatever happens in between, they are counted
+//! again, to no effect. Any number of instances may do this.
+
+use futures_util::future;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{backfill, worker};
+use crate::app::App;
+use crate::error::Result;
+use crate::store::keys;
+use crate::store::readings::{self, Due, StoredReadings};
+use crate::store::usage::tidy;
+use crate::store::usage::{self, Counted, Entry, Sums};
+use crate::telemetry::metrics::{Series, Sum};
+
+/// Readings counted by one statement, unless a single event has more: it is held
+/// against up to 100 meters.
+const READINGS_MAX: usize = 1_000;
+/// How long readings that cannot be counted are out of the way.
+const POSTPONED: SignedDuration = SignedDuration::from_mins(5);
+/// Times one tidying goes on while there is more.
+const TIDIES_MAX: u32 = 100;
+
+/// What a look at what is to be counted did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Readings newly counted.
+    pub counted: u64,
+    /// Things found due.
+    pub found: usize,
+    /// More is due than one look takes.
+    pub more: bool,
+}
+
+/// Counts what is due at `now`: up to `meters.batch` events of each partition, and
+/// a part of each back-fill.
+///
+/// # Errors
+/// When a store is out of reach; what is due stays due.
+pub async fn meter(app: &App, now: Timestamp) -> Result<Looked> {
+    let batch = app.config.meters.batch;
+    let shards =
+        (0..keys::METER_SHARDS).map(|shard| readings::query(&app.dynamo, shard, now, batch));
+    let shards = future::try_join_all(shards).await?;
+    let mut looked = Looked::default();
+    let (mut due, mut backfills) = (Vec::new(), Vec::new());
+    for shard in shards {
+        let found = shard.readings.len() + shard.backfills.len();
+        looked.found += found;
+        looked.more |= found >= batch;
+        due.extend(shard.readings);
+        backfills.extend(shard.backfills);
+    }
+    for chunk in due.chunks(batch) {
+        looked.counted += count_due(app, chunk, now).await?;
+    }
+    for due in &backfills {
+        // One that fails must not keep the others waiting.
+        match backfill::run(app, due, now).await {
+            Ok(is_left) => looked.more |= is_left,
+            Err(error) => worker::report("backfill", due.subject(), &error),
+        }
+    }
+    Ok(looked)
+}
+
+/// Counts the readings of `due` and deletes them; how many were new.
+async fn count_due(app: &App, due: &[Due], now: Timestamp) -> Result<u64> {
+    let (stored, unreadable) = readings::get(&app.dynamo, due).await?;
+    for due in unreadable {
+        // Another version may know what they are.
+        readings::postpone(&app.dynamo, due.subject(), now + POSTPONED).await?;
+    }
+    let retention_days = app.config.retention_days;
+    let is_countable =
+        |stored: &StoredReadings| usage::is_countable(stored.received, now, retention_days);
+    let (stored, forgotten): (Vec<_>, Vec<_>) = stored.into_iter().partition(is_countable);
+    if !forgotten.is_empty() {
+        let events = forgotten.len();
+        tracing::error!(
+            events,
+            "readings older than what was counted is remembered: dropped"
+        );
+        delete(app, &forgotten).await?;
+    }
+    let mut fresh = 0;
+    let mut left = parts(&stored);
+    while let Some(part) = left.pop() {
+        match count(app, part).await {
+            Ok(counted) => {
+                publish(app, &counted);
+                fresh += counted.fresh;
+                delete(app, part).await?;
+            }
+            Err(error) if error.is_outage() => return Err(error),
+            // The one that cannot be counted must not keep the others from it.
+            Err(error) => match part {
+                [one] => {
+                    worker::report("meter", one.event.as_str(), &error);
+                    readings::postpone(&app.dynamo, one.event.as_str(), now + POSTPONED).await?;
+                }
+                _ => left.extend(<[_; 2]>::from(part.split_at(part.len() / 2))),
+            },
+        }
+    }
+    Ok(fresh)
+}
+
+/// `stored` in parts of up to [`READINGS_MAX`] readings.
+fn parts(stored: &[StoredReadings]) -> Vec<&[StoredReadings]> {
+    let (mut parts, mut begun, mut readings) = (Vec::new(), 0, 0);
+    for (at, one) in stored.iter().enumerate() {
+        let more = one.metered.readings.len();
+        if at > begun && readings + more > READINGS_MAX {
+            parts.push(&stored[begun..at]);
+            (begun, readings) = (at, 0);
+        }
+        readings += more;
+    }
+    parts.extend((begun < stored.len()).then(|| &stored[begun..]));
+    parts
+}
+
+async fn count(app: &App, stored: &[StoredReadings]) -> Result<Counted> {
+    let entries = stored.iter().flat_map(|stored| {
+        stored.metered.readings.iter().map(|reading| Entry {
+            event: &stored.event,
+            tenant: stored.tenant.as_deref(),
+            received: stored.received,
+            at: stored.metered.at,
+            reading,
+        })
+    });
+    let entries: Vec<Entry<'_>> = entries.collect();
+    usage::count(&app.postgres, &entries, app.config.meters.groups_max).await
+}
+
+async fn delete(app: &App, stored: &[StoredReadings]) -> Result<()> {
+    let events: Vec<_> = stored.iter().map(|stored| &stored.event).collect();
+    readings::delete(&app.dynamo, &events).await
+}
+
+/// Adds what was newly counted to the metrics.
+fn publish(app: &App, counted: &Counted) {
+    let metrics = &app.telemetry.metrics;
+    metrics.metered.add(counted.fresh - counted.skipped);
+    metrics.meter_skipped.add(counted.skipped);
+    for sums in &counted.sums {
+        if let Some((series, sum)) = published(sums) {
+            metrics.kpis.add(series, sum);
+        }
+    }
+}
+
+/// What is published of `sums`, if its meter is.
+fn published(sums: &Sums) -> Option<(Series, Sum)> {
+    let metric = sums.metric.as_ref()?;
+    let values = serde_json::from_str::<Vec<serde_json::Value>>(&sums.group).unwrap_or_default();
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let series = Series {
+        name: metric.name.clone(),
+        project: metric.project.clone(),
+        group: metric
+            .group_by
+            .iter()
+            .cloned()
+            .zip(values.into_iter().map(text))
+            .collect(),
+    };
+    let count = sums.count;
+    let [sum, min, max] = match &sums.values {
+        // CloudWatch has floats only.
+        Some(values) => {
+            let [sum, min, max] = values.each_ref().map(|text| text.parse::<f64>());
+            [sum.ok()?, min.ok()?, max.ok()?]
+        }
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "2^53 events are never counted at once"
+        )]
+        None => [count as f64, 1.0, 1.0],
+    };
+    Some((
+        series,
+        Sum {
+            count,
+            sum,
+            min,
+            max,
+        },
+    ))
+}
+
+/// Forgets usage and marks that are no longer needed.
+///
+/// # Errors
+/// When PostgreSQL is out of reach; the next time does it.
+pub async fn tidy(app: &App, now: Timestamp) -> Result<()> {
+    for _ in 0..TIDIES_MAX {
+        if !tidy::tidy(&app.postgres, now, app.config.retention_days).await? {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! Meters in PostgreSQL.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::audit_log;
+use super::outbox::{self, Change, Kind};
+use super::postgres::{Postgres, classify};
+use crate::error::{Error, Result};
+use crate::model::audit::By;
+use crate::model::id::{MeterId, ProjectId};
+use crate::model::meter::Written;
+
+/// Meters of a project: each event is held against all of them.
+pub const METERS_MAX: i64 = 100;
+
+/// A meter as people configured it.
+#[derive(Debug, Clone)]
+pub struct Meter {
+    /// Its id.
+    pub id: MeterId,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// What it is called, unique in its project.
+    pub name: String,
+    /// A note for people.
+    pub description: String,
+    /// What it counts.
+    pub written: Written,
+    /// Whether it is published as a CloudWatch metric.
+    pub metric: bool,
+    /// Events it matched and could not read a value of.
+    pub skipped: i64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// When it was deleted.
+    pub deleted_at: Option<Timestamp>,
+    /// Changes so far.
+    pub version: i64,
+}
+
+impl Meter {
+    /// What the audit log says of it.
+    fn audited(&self) -> Value {
+        let Written {
+            event_type,
+            aggregation,
+            value,
+            group_by,
+            filters,
+        } = &self.written;
+        json!({
+            "name": self.name,
+            "description": self.description,
+            "event_type": event_type,
+            "aggregation": aggregation,
+            "value": value,
+            "group_by": group_by,
+            "filters": filters,
+            "metric": self.metric,
+        })
+    }
+
+    fn read(row: &Row) -> Result<Self> {
+        let id: String = row.get("id");
+        let project: String = row.get("project_id");
+        let filters: &str = row.get("filters");
+        let aggregation: &str = row.get("aggregation");
+        Ok(Self {
+            id: id.parse().map_err(Error::internal)?,
+            project: project.parse().map_err(Error::internal)?,
+            name: row.get("name"),
+            description: row.get("description"),
+            written: Written {
+                event_type: row.get("event_type"),
+                aggregation: aggregation.parse().map_err(Error::internal)?,
+                value: row.get("value"),
+                group_by: row.get("group_by"),
+                filters: serde_json::from_str(filters).map_err(Error::internal)?,
+            },
+            metric: row.get("metric"),
+            skipped: row.get("skipped"),
+            created_at: row.get("created_at"),
+            updated_at: row.get("updated_at"),
+            deleted_at: row.get("deleted_at"),
+            version: row.get("version"),
+        })
+    }
+}
+
+const LOCK_PROJECT: &str = "select id from projects where id = $1 for no key update";
+
+const HELD: &str = "select count(*) from meters where project_id = $1 and deleted_at is null";
+
+const CREATE: &str = "\
+    insert into meters \
+        (id, project_id, name, description, event_type, aggregation, value, group_by, filters, \
+        metric, created_at, updated_at) \
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)";
+
+/// Creates a meter; the change still has to be projected.
+///
+/// # Errors
+/// [`Error::Conflict`] when the name is taken, or the project has
+/// [`METERS_MAX`] meters; [`Error::NotFound`] when there is no such project;
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn create(postgres: &Postgres, by: &By, meter: &Meter) -> Result<Change> {
+    let mut client = postgres.get().await?;
+    let tx = client.transaction().await.map_err(classify)?;
+    let project = &by.project.as_str();
+    // One at a time, or two would both be the last that is allowed.
+    let locked = tx.query_opt(LOCK_PROJECT, &[project]).await;
+    locked
+        .map_err(classify)?
+        .ok_or_else(|| Error::not_found("project", project))?;
+    let held = tx.query_one(HELD, &[project]).await.map_err(classify)?;
+    if held.get::<_, i64>(0) >= METERS_MAX {
+        let detail = format!("a project has at most {METERS_MAX} meters: delete one first");
+        return Err(Error::Conflict(detail.into()));
+    }
+    let written = &meter.written;
+    let filters = serde_json::to_string(&written.filters).map_err(Error::internal)?;
+    let values: &[&(dyn ToSql + Sync)] = &[
+        &meter.id.as_str(),
+        project,
+        &meter.name,
+        &meter.description,
+        &written.event_type,
+        &written.aggregation.as_str(),
+        &written.value,
+        &written.group_by,
+        &filters,
+        &meter.metric,
+        &meter.created_at,
+    ];
+    tx.execute(CREATE, values).await.map_err(classify)?;
+    let (id, after) = (meter.id.as_str(), meter.audited());
+    audit_log::add(&tx, by, "meter.create", id, None, Some(after)).await?;
+    commit(tx, &meter.id).await
+}
+
+/// The one end of every change of a meter.
+async fn commit(tx: Transaction<'_>, id: &MeterId) -> Result<Change> {
+    let change = outbox::add(&tx, Kind::Meter, id.as_str()).await?;
+    tx.commit().await.map_err(classify)?;
+    Ok(change)
+}
+
+const GET: &str = "select * from meters where id = $1 and project_id = $2 and deleted_at is null";
+
+/// The meter `id` of `project`.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
+pub async fn get(postgres: &Postgres, project: &ProjectId, id: &MeterId) -> Result<Meter> {
+    let client = postgres.get().await?;
+    let row = client
+        .query_opt(GET, &[&id.as_str(), &project.as_str()])
+        .await
+        .map_err(classify)?;
+    Meter::read(&row.ok_or_else(|| Error::not_found("meter", id))?)
+}
+
+const LIST: &str = "\
+    select * from meters \
+    where project_id = $1 and id > $2 and deleted_at is null order by id limit $3";
+
+/// Up to `limit` meters of a project in the order of their creation, those after
+/// `after` only.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn list(
+    postgres: &Postgres,
+    project: &ProjectId,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Meter>> {
+    let client = postgres.get().await?;
+    let rows = client
+        .query(LIST, &[&project.as_str(), &after, &limit])
+        .await;
+    rows.map_err(classify)?.iter().map(Meter::read).collect()
+}
+
+const LOCK: &str = "\
+    select * from meters \
+    where id = $1 and project_id = $2 and deleted_at is null for no key update";
+
+const UPDATE: &str = "\
+    update meters set name = $2, description = $3, metric = $4, updated_at = $5, \
+        version = version + 1 \
+    where id = $1";
+
+/// Changes the name, description or metric of a meter as `change` says, one
+/// writer at a time; the change still has to be projected.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] when the name is taken; whatever
+/// `change` refuses with; [`Error::Unavailable`] when the database does not
+/// answer.
+pub async fn update(
+    postgres: &Postgres,
+    by: &By,
+    id: &MeterId,
+    change: impl FnOnce(&mut Meter) -> Result<()>,
+) -> Result<(Meter, Change)> {
+    let mut client = postgres.get().await?;
+    let tx = client.transaction().await.map_err(classify)?;
+    let mut meter = lock(&tx, by, id).await?;
+    let before = meter.audited();
+    change(&mut meter)?;
+    meter.updated_at = by.at;
+    meter.version += 1;
+    let values: &[&(dyn ToSql + Sync)] = &[
+        &id.as_str(),
+        &meter.name,
+        &meter.description,
+        &meter.metric,
+        &by.at,
+    ];
+    tx.execute(UPDATE, values).await.map_err(classify)?;
+    let (before, after) = (Some(before), Some(meter.audited()));
+    audit_log::add(&tx, by, "meter.update", id.as_str(), before, after).await?;
+    let change = commit(tx, id).await?;
+    Ok((meter, change))
+}
+
+/// The meter `id`, for its one writer.
+async fn lock(tx: &Transaction<'_>, by: &By, id: &MeterId) -> Result<Meter> {
+    let row = tx
+        .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
+        .await
+        .map_err(classify)?;
+    Meter::read(&row.ok_or_else(|| Error::not_found("meter", id))?)
+}
+
+const DELETE: &str = "\
+    update meters set deleted_at = $2, updated_at = $2, version = version + 1 where id = $1";
+
+/// Deletes a meter: nothing more is counted from here on, and its usage is gone
+/// for readers at once. A tombstone stays, so that a late projection cannot bring
+/// it back.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
+pub async fn delete(postgres: &Postgres, by: &By, id: &MeterId) -> Result<Change> {
+    let mut client = postgres.get().await?;
+    let tx = client.transaction().await.map_err(classify)?;
+    let before = Some(lock(&tx, by, id).await?.audited());
+    tx.execute(DELETE, &[&id.as_str(), &by.at])
+        .await
+        .map_err(classify)?;
+    audit_log::add(&tx, by, "meter.delete", id.as_str(), before, None).await?;
+    commit(tx, id).await
+}
+
+const GET_ANY: &str = "select * from meters where id = $1";
+
+/// The meter called `id`, deleted or not, for its projection and its back-fill.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn get_any(postgres: &Postgres, id: &str) -> Result<Option<Meter>> {
+    let client = postgres.get().await?;
+    let row = client.query_opt(GET_ANY, &[&id]).await.map_err(classify)?;
+    row.as_ref().map(Meter::read).transpose()
+}
+
+/// Every statement above, for the test that prepares them.
+pub const STATEMENTS: &[&str] = &[
+    LOCK_PROJECT,
+    HELD,
+    CREATE,
+    GET,
+    LIST,
+    LOCK,
+    UPDATE,
+    DELETE,
+    GET_ANY,
+];

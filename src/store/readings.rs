@@ -1,0 +1,222 @@
+//! What meters read of an event, in DynamoDB: one item beside the event, due from
+//! the moment it is written until it is counted, then deleted.
+//!
+//! Written with the event, or by its fan-out where the meters were not known at
+//! accept; read and deleted by the meter job. It is never changed, so writing it
+//! again and deleting it again do no harm.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
+
+use super::dynamo::{Dynamo, Item, Read, b, ms, n, put_new, s, won};
+use super::events::{NewEvent, StoredEvent};
+use super::{batch, due, keys};
+use crate::error::{Error, Result};
+use crate::model::decimal::Decimal;
+use crate::model::id::EventId;
+use crate::model::meter::{Measure, Metered, Reading};
+
+pub use super::due::Due;
+
+/// Readings about to be written.
+#[derive(Debug)]
+pub struct NewReadings<'a> {
+    event: &'a EventId,
+    tenant: Option<&'a str>,
+    received: Timestamp,
+    expires: Timestamp,
+    metered: &'a Metered,
+}
+
+impl<'a> NewReadings<'a> {
+    pub(super) fn of(new: &NewEvent<'a>, metered: &'a Metered) -> Self {
+        Self {
+            event: new.id,
+            tenant: new.event.tenant(),
+            received: new.received,
+            expires: new.expires,
+            metered,
+        }
+    }
+
+    /// Readings of a stored event.
+    pub fn of_stored(event: &'a StoredEvent, metered: &'a Metered) -> Self {
+        Self {
+            event: &event.id,
+            tenant: event.tenant.as_deref(),
+            received: event.received,
+            expires: event.expires,
+            metered,
+        }
+    }
+}
+
+/// The item, unless no meter counts the event.
+pub(super) fn item(new: &NewReadings<'_>) -> Option<Item> {
+    if new.metered.readings.is_empty() {
+        return None;
+    }
+    let mut item = Item::with_capacity(9);
+    item.insert("pk".into(), s(new.event.as_str()));
+    item.insert("sk".into(), s(keys::READINGS));
+    if let Some(tenant) = new.tenant {
+        item.insert("tenant".into(), s(tenant));
+    }
+    item.insert("at".into(), ms(new.metered.at));
+    item.insert("received".into(), ms(new.received));
+    item.insert("ttl".into(), n(new.expires.as_second()));
+    let readings = new.metered.readings.iter().map(written);
+    item.insert("readings".into(), AttributeValue::L(readings.collect()));
+    item.insert("due_pk".into(), s(keys::due_of_readings(new.event)));
+    let due = keys::due_sort(new.received, new.event.as_str());
+    item.insert("due_sk".into(), s(due));
+    Some(item)
+}
+
+fn written(reading: &Reading) -> AttributeValue {
+    let mut map = HashMap::from([("meter".to_owned(), s(reading.meter.as_str()))]);
+    map.insert("group".into(), s(&reading.group));
+    match &reading.measure {
+        Measure::One => {}
+        Measure::Number(value) => drop(map.insert("value".into(), s(value.as_str()))),
+        Measure::Unique(hash) => drop(map.insert("hash".into(), b(*hash))),
+        Measure::Skipped => drop(map.insert("skipped".into(), AttributeValue::Bool(true))),
+    }
+    AttributeValue::M(map)
+}
+
+/// Writes the readings of an event that was kept without them. Doing it again
+/// changes nothing.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn put(dynamo: &Dynamo, new: &NewReadings<'_>) -> Result<()> {
+    if let Some(item) = item(new) {
+        put_new(dynamo, item).await?;
+    }
+    Ok(())
+}
+
+/// Readings as they are kept.
+#[derive(Debug, Clone)]
+pub struct StoredReadings {
+    /// The event.
+    pub event: EventId,
+    /// Its tenant.
+    pub tenant: Option<String>,
+    /// When it arrived.
+    pub received: Timestamp,
+    /// What was read of it.
+    pub metered: Metered,
+}
+
+impl StoredReadings {
+    fn read(item: &Item) -> Result<Self> {
+        let Some(AttributeValue::L(list)) = item.get("readings") else {
+            return Err(Error::internal(anyhow::anyhow!("readings are no list")));
+        };
+        let readings = list.iter().filter_map(|value| value.as_m().ok());
+        Ok(Self {
+            event: item.parse("pk")?,
+            tenant: item.str_opt("tenant").map(str::to_owned),
+            received: item.time("received")?,
+            metered: Metered {
+                at: item.time("at")?,
+                readings: readings.map(reading).collect::<Result<_>>()?,
+            },
+        })
+    }
+}
+
+fn reading(map: &Item) -> Result<Reading> {
+    let unreadable = || Error::internal(anyhow::anyhow!("unreadable value of a reading"));
+    let measure = if map.contains_key("skipped") {
+        Measure::Skipped
+    } else if let Some(text) = map.str_opt("value") {
+        Measure::Number(Decimal::parse(text).ok_or_else(unreadable)?)
+    } else if let Some(hash) = map.bytes_opt("hash") {
+        Measure::Unique(hash.try_into().map_err(|_| unreadable())?)
+    } else {
+        Measure::One
+    };
+    Ok(Reading {
+        meter: map.parse("meter")?,
+        measure,
+        group: map.str("group")?.to_owned(),
+    })
+}
+
+/// What is to be counted, or to be filled back.
+#[derive(Debug, Default)]
+pub struct ToMeter {
+    /// Readings.
+    pub readings: Vec<Due>,
+    /// Back-fills.
+    pub backfills: Vec<Due>,
+}
+
+/// Up to `limit` things of due partition `shard` that are due at `now`, the
+/// oldest first. One query.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn query(dynamo: &Dynamo, shard: u8, now: Timestamp, limit: usize) -> Result<ToMeter> {
+    let due = due::partition(dynamo, &keys::due_to_meter(shard), now, limit).await?;
+    let (backfills, readings) = due.into_iter().partition(|due| due.sk == keys::BACKFILL);
+    Ok(ToMeter {
+        readings,
+        backfills,
+    })
+}
+
+/// The readings that are due and still there, and those that this version cannot
+/// read. One read for each hundred.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get<'a>(
+    dynamo: &Dynamo,
+    due: &'a [Due],
+) -> Result<(Vec<StoredReadings>, Vec<&'a Due>)> {
+    let wanted = due.iter().map(|due| (due.pk.clone(), due.sk.clone()));
+    let items = dynamo.batch_get(&wanted.collect::<Vec<_>>(), None).await?;
+    let (mut readable, mut unreadable) = (Vec::with_capacity(items.len()), Vec::new());
+    for item in &items {
+        match StoredReadings::read(item) {
+            Ok(readings) => readable.push(readings),
+            Err(error) => {
+                let pk = item.str("pk")?;
+                let error = format!("{:#}", anyhow::Error::from(error));
+                tracing::error!(event.id = pk, error, "readings cannot be read");
+                unreadable.extend(due.iter().find(|due| due.pk == pk));
+            }
+        }
+    }
+    Ok((readable, unreadable))
+}
+
+/// Forgets readings that are counted. Doing it again changes nothing.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer: they are then counted
+/// again, to no effect, and forgotten later.
+pub async fn delete(dynamo: &Dynamo, events: &[&EventId]) -> Result<()> {
+    let doomed = events.iter().map(|event| (event.as_str(), keys::READINGS));
+    batch::delete(dynamo, doomed).await
+}
+
+/// Puts readings off until `later`, so that they are in nobody's way.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn postpone(dynamo: &Dynamo, event: &str, later: Timestamp) -> Result<()> {
+    let update = dynamo
+        .update(event, keys::READINGS)
+        .update_expression("set due_sk = :later")
+        .condition_expression("attribute_exists(due_pk)")
+        .expression_attribute_values(":later", s(keys::due_sort(later, event)));
+    won(update).await?;
+    Ok(())
+}

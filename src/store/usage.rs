@@ -1,0 +1,406 @@
+//! Counting: readings become usage in PostgreSQL, each once.
+//!
+//! A batch is one transaction of two statements: the meters' rows are locked, in
+//! the order of their ids, and then the readings not seen before are noted as
+//! seen, put into groups and added up, all in one statement. The lock makes the
+//! bound on groups hold however many count, and keeps writers from deadlocks.
+//! Called by the meter job and by back-fills; asking for usage is [`report`]'s.
+
+pub mod report;
+pub mod tidy;
+
+use deadpool_postgres::Object;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+
+use super::postgres::{Postgres, classify};
+use crate::error::Result;
+use crate::model::id::{EventId, MeterId};
+use crate::model::meter::{Measure, Reading};
+
+/// Tries of a batch that meets a missing partition or another writer.
+const TRIES_MAX: u32 = 4;
+/// Days that what is seen is remembered beyond the retention: DynamoDB may be late
+/// in forgetting an event.
+const SEEN_EXTRA_DAYS: i64 = 2;
+
+/// A reading about to be counted.
+#[derive(Debug, Clone)]
+pub struct Entry<'a> {
+    /// The event.
+    pub event: &'a EventId,
+    /// Its tenant.
+    pub tenant: Option<&'a str>,
+    /// When it arrived.
+    pub received: Timestamp,
+    /// The time it counts at.
+    pub at: Timestamp,
+    /// What was read.
+    pub reading: &'a Reading,
+}
+
+/// What was newly counted.
+#[derive(Debug, Default)]
+pub struct Counted {
+    /// Readings that had not been seen, with a value or without.
+    pub fresh: u64,
+    /// Those of them that had none.
+    pub skipped: u64,
+    /// What they add up to, by meter and group.
+    pub sums: Vec<Sums>,
+}
+
+/// Readings of one group, added up.
+#[derive(Debug)]
+pub struct Sums {
+    /// The meter.
+    pub meter: MeterId,
+    /// The group, as usage has it.
+    pub group: String,
+    /// How many.
+    pub count: u64,
+    /// Sum, smallest and largest value, in decimal; none where only events are
+    /// counted.
+    pub values: Option<[String; 3]>,
+    /// What to publish it as, if it is to be published.
+    pub metric: Option<Metric>,
+}
+
+/// A meter that is published as a metric.
+#[derive(Debug, Clone)]
+pub struct Metric {
+    /// The meter's name.
+    pub name: String,
+    /// Whose it is.
+    pub project: String,
+    /// The pointers of its groups.
+    pub group_by: Vec<String>,
+}
+
+/// The day by which what is seen of an event is remembered.
+fn day(received: Timestamp) -> Date {
+    TimeZone::UTC.to_datetime(received).date()
+}
+
+/// The first day of which what was seen is still remembered at `now`.
+fn first_day(now: Timestamp, retention_days: u32) -> Date {
+    let hours = 24 * (i64::from(retention_days) + SEEN_EXTRA_DAYS);
+    let first = now.saturating_sub(SignedDuration::from_hours(hours));
+    day(first.unwrap_or(Timestamp::MIN))
+}
+
+/// Whether an event received then may be counted: whether it was counted before is
+/// still known. An event that is kept always may.
+pub fn is_countable(received: Timestamp, now: Timestamp, retention_days: u32) -> bool {
+    day(received) >= first_day(now, retention_days)
+}
+
+/// Counts what has not been counted yet; of meters that are deleted nothing is.
+/// Doing it again changes nothing and says so.
+///
+/// Each group beyond `groups_max` of a meter is counted as
+/// [`OVERFLOW_GROUP`](crate::model::meter::OVERFLOW_GROUP). Cost: a transaction of
+/// two statements, and another to make the partition of a new day.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database
+/// does not answer; nothing is counted then.
+pub async fn count(postgres: &Postgres, entries: &[Entry<'_>], groups_max: u32) -> Result<Counted> {
+    if entries.is_empty() {
+        return Ok(Counted::default());
+    }
+    let mut client = postgres.get().await?;
+    for tries in 1.. {
+        match try_count(&mut client, entries, groups_max).await {
+            Err(error) if tries < TRIES_MAX && is_no_partition(&error) => {
+                make_partitions(&client, entries).await?;
+            }
+            Err(error) if tries < TRIES_MAX && is_contention(&error) => {
+                tokio::time::sleep(std::time::Duration::from_millis(10 << tries)).await;
+            }
+            counted => return counted.map_err(classify),
+        }
+    }
+    unreachable!("the last try returns")
+}
+
+const LOCK: &str = "\
+    select id, project_id, name, group_by, metric from meters \
+    where id = any($1) and deleted_at is null order by id for no key update";
+
+const COUNT: &str = "\
+    with input as materialized ( \
+        select * from unnest($1::text[], $2::text[], $3::date[], $4::timestamptz[], \
+            $5::text[], $6::text[], $7::text[], $8::bytea[], $9::boolean[]) \
+            as t (meter_id, event_id, day, at, tenant, grp, value, hash, skipped) \
+    ), seen as ( \
+        insert into usage_seen (meter_id, event_id, day) \
+        select meter_id, event_id, day from input order by meter_id, event_id \
+        on conflict do nothing returning meter_id, event_id \
+    ), fresh as ( \
+        select i.* from input i join seen s using (meter_id, event_id) \
+    ), wanted as ( \
+        select f.meter_id, f.grp, \
+            row_number() over (partition by f.meter_id order by min(f.at), f.grp) as place \
+        from fresh f \
+        where not f.skipped and not exists ( \
+            select from usage_groups g where g.meter_id = f.meter_id and g.grp = f.grp) \
+        group by f.meter_id, f.grp \
+    ), held as ( \
+        select meter_id, count(*) as groups from usage_groups \
+        where meter_id in (select meter_id from wanted) group by meter_id \
+    ), admitted as ( \
+        insert into usage_groups (meter_id, grp) \
+        select w.meter_id, w.grp from wanted w left join held h using (meter_id) \
+        where w.place + coalesce(h.groups, 0) <= $10 \
+        returning meter_id, grp \
+    ), placed as ( \
+        select f.meter_id, f.event_id, f.at, f.tenant, f.value::numeric as value, f.hash, \
+            case when exists (select from usage_groups g \
+                    where g.meter_id = f.meter_id and g.grp = f.grp) \
+                or exists (select from admitted a \
+                    where a.meter_id = f.meter_id and a.grp = f.grp) \
+                then f.grp else 'other' end as grp \
+        from fresh f where not f.skipped \
+    ), bucketed as ( \
+        select p.*, g.grain, date_bin(g.width, p.at, timestamptz '2000-01-01 00:00:00+00') as bucket \
+        from placed p cross join (values \
+            (1::smallint, interval '1 minute'), (15::smallint, interval '15 minutes') \
+        ) as g (grain, width) \
+    ), added as ( \
+        insert into usage (meter_id, grain, bucket, tenant, grp, count, sum, min, max, \
+            latest, latest_at, latest_event) \
+        select meter_id, grain, bucket, tenant, grp, count(*), sum(value), min(value), max(value), \
+            (array_agg(value order by at desc, event_id desc))[1], max(at), \
+            (array_agg(event_id order by at desc, event_id desc))[1] \
+        from bucketed group by meter_id, grain, bucket, tenant, grp \
+        order by meter_id, grain, bucket, tenant, grp \
+        on conflict (meter_id, grain, bucket, tenant, grp) do update set \
+            count = usage.count + excluded.count, \
+            sum = usage.sum + excluded.sum, \
+            min = least(usage.min, excluded.min), \
+            max = greatest(usage.max, excluded.max), \
+            latest = case when (excluded.latest_at, excluded.latest_event) \
+                > (usage.latest_at, usage.latest_event) \
+                then excluded.latest else usage.latest end, \
+            latest_event = case when (excluded.latest_at, excluded.latest_event) \
+                > (usage.latest_at, usage.latest_event) \
+                then excluded.latest_event else usage.latest_event end, \
+            latest_at = greatest(usage.latest_at, excluded.latest_at) \
+    ), distinguished as ( \
+        insert into usage_unique (meter_id, grain, bucket, tenant, grp, hash) \
+        select distinct meter_id, grain, bucket, tenant, grp, hash \
+        from bucketed where hash is not null \
+        order by meter_id, grain, bucket, tenant, grp, hash \
+        on conflict do nothing \
+    ), noted as ( \
+        update meters m set skipped = m.skipped + s.readings \
+        from (select meter_id, count(*) as readings from fresh where skipped group by meter_id) s \
+        where m.id = s.meter_id \
+    ) \
+    select meter_id, grp, count(*) as count, false as skipped, \
+        sum(value)::text as sum, min(value)::text as min, max(value)::text as max \
+    from placed group by meter_id, grp \
+    union all \
+    select meter_id, '', count(*), true, null, null, null \
+    from fresh where skipped group by meter_id";
+
+async fn try_count(
+    client: &mut Object,
+    entries: &[Entry<'_>],
+    groups_max: u32,
+) -> Result<Counted, tokio_postgres::Error> {
+    let tx = client.transaction().await?;
+    let mut ids: Vec<&str> = entries.iter().map(|e| e.reading.meter.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let meters = tx.query(LOCK, &[&ids]).await?;
+    let metric = |id: &str| meters.iter().find(|row| row.get::<_, &str>("id") == id);
+    let columns = Columns::of(entries, |id| metric(id).is_some());
+    let groups_max = i64::from(groups_max);
+    let rows = tx.query(COUNT, &columns.values(&groups_max)).await?;
+    tx.commit().await?;
+
+    let mut counted = Counted::default();
+    for row in rows {
+        let count = row.get::<_, i64>("count").unsigned_abs();
+        counted.fresh += count;
+        if row.get("skipped") {
+            counted.skipped += count;
+            continue;
+        }
+        let id: &str = row.get("meter_id");
+        let Ok(meter) = id.parse() else { continue };
+        counted.sums.push(Sums {
+            meter,
+            group: row.get("grp"),
+            count,
+            values: ["sum", "min", "max"]
+                .into_iter()
+                .map(|name| row.get::<_, Option<String>>(name))
+                .collect::<Option<Vec<_>>>()
+                .and_then(|values| values.try_into().ok()),
+            metric: metric(id)
+                .filter(|row| row.get("metric"))
+                .map(|row| Metric {
+                    name: row.get("name"),
+                    project: row.get("project_id"),
+                    group_by: row.get("group_by"),
+                }),
+        });
+    }
+    Ok(counted)
+}
+
+/// The entries, column by column as `unnest` takes them.
+#[derive(Default)]
+struct Columns<'a> {
+    meters: Vec<&'a str>,
+    events: Vec<&'a str>,
+    days: Vec<Date>,
+    at: Vec<Timestamp>,
+    tenants: Vec<&'a str>,
+    groups: Vec<&'a str>,
+    values: Vec<Option<&'a str>>,
+    hashes: Vec<Option<&'a [u8]>>,
+    skipped: Vec<bool>,
+}
+
+impl<'a> Columns<'a> {
+    /// Those of meters that `is_live`, each event once for each meter.
+    fn of(entries: &'a [Entry<'a>], is_live: impl Fn(&str) -> bool) -> Self {
+        let key = |entry: &&Entry<'a>| (entry.reading.meter.clone(), entry.event.clone());
+        let live = entries.iter();
+        let mut live: Vec<_> = live
+            .filter(|entry| is_live(entry.reading.meter.as_str()))
+            .collect();
+        live.sort_by_cached_key(key);
+        live.dedup_by_key(|entry| key(entry));
+        let mut columns = Self::default();
+        for entry in live {
+            let measure = &entry.reading.measure;
+            columns.meters.push(entry.reading.meter.as_str());
+            columns.events.push(entry.event.as_str());
+            columns.days.push(day(entry.received));
+            columns.at.push(entry.at);
+            columns.tenants.push(entry.tenant.unwrap_or_default());
+            columns.groups.push(&entry.reading.group);
+            columns.values.push(match measure {
+                Measure::Number(value) => Some(value.as_str()),
+                _ => None,
+            });
+            columns.hashes.push(match measure {
+                Measure::Unique(hash) => Some(hash),
+                _ => None,
+            });
+            columns.skipped.push(*measure == Measure::Skipped);
+        }
+        columns
+    }
+
+    fn values<'b>(&'b self, groups_max: &'b i64) -> [&'b (dyn ToSql + Sync); 10] {
+        [
+            &self.meters,
+            &self.events,
+            &self.days,
+            &self.at,
+            &self.tenants,
+            &self.groups,
+            &self.values,
+            &self.hashes,
+            &self.skipped,
+            groups_max,
+        ]
+    }
+}
+
+/// Whether there is no partition for a row's day (23514 without a constraint).
+fn is_no_partition(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|db| {
+        *db.code() == SqlState::CHECK_VIOLATION
+            && db.table() == Some("usage_seen")
+            && db.constraint().is_none()
+    })
+}
+
+/// Whether another writer was in the way: the same may work at once.
+fn is_contention(error: &tokio_postgres::Error) -> bool {
+    matches!(
+        error.code(),
+        Some(&SqlState::T_R_DEADLOCK_DETECTED | &SqlState::T_R_SERIALIZATION_FAILURE)
+    )
+}
+
+/// The partition of a day: names and bounds cannot be parameters.
+const MAKE_PARTITION: &str = "\
+    create table if not exists usage_seen_{name} partition of usage_seen for values in ('{day}')";
+
+async fn make_partitions(client: &Object, entries: &[Entry<'_>]) -> Result<()> {
+    let mut days: Vec<Date> = entries.iter().map(|entry| day(entry.received)).collect();
+    days.sort_unstable();
+    days.dedup();
+    for day in days {
+        let statement = MAKE_PARTITION
+            .replace("{name}", &partition_suffix(day))
+            .replace("{day}", &day.to_string());
+        match client.batch_execute(&statement).await {
+            // Another instance has made it at the same moment.
+            Err(error) if is_there_already(&error) => {}
+            made => made.map_err(classify)?,
+        }
+    }
+    Ok(())
+}
+
+/// `if not exists` does not see what another transaction is about to commit.
+fn is_there_already(error: &tokio_postgres::Error) -> bool {
+    matches!(
+        error.code(),
+        Some(&SqlState::DUPLICATE_TABLE | &SqlState::UNIQUE_VIOLATION)
+    ) || is_contention(error)
+}
+
+fn partition_suffix(day: Date) -> String {
+    format!("{:04}{:02}{:02}", day.year(), day.month(), day.day())
+}
+
+/// The day of the partition called `name`.
+fn partition_day(name: &str) -> Option<Date> {
+    let digits = name.strip_prefix("usage_seen_")?;
+    let part = |range: std::ops::Range<usize>| digits.get(range)?.parse::<i16>().ok();
+    let (month, day) = (part(4..6)?, part(6..8)?);
+    Date::new(part(0..4)?, month.try_into().ok()?, day.try_into().ok()?).ok()
+}
+
+/// Every statement of this file and those below it, for the test that prepares
+/// them.
+pub const STATEMENTS: &[&[&str]] = &[&[LOCK, COUNT], report::STATEMENTS, tidy::STATEMENTS];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_seen_outlives_every_event() {
+        let now: Timestamp = "2026-03-10T12:00:00Z".parse().unwrap();
+        let ago = |hours| now - SignedDuration::from_hours(hours);
+        for hours in [0, 24 * 30, 24 * 32] {
+            assert!(is_countable(ago(hours), now, 30), "{hours} hours");
+        }
+        assert!(!is_countable(ago(24 * 33), now, 30));
+    }
+
+    #[test]
+    fn a_partitions_name_says_its_day() {
+        let day = jiff::civil::date(2026, 3, 1);
+        let name = format!("usage_seen_{}", partition_suffix(day));
+        assert_eq!(name, "usage_seen_20260301");
+        assert_eq!(partition_day(&name), Some(day));
+        for other in ["usage_seen", "usage_seen_2026", "usage_seen_20261301", "x"] {
+            assert_eq!(partition_day(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Forgetting what is no longer needed: minutes after 35 days, what was seen of
+//! events that are gone, the usage of deleted meters.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{first_day, partition_day};
+use crate::error::Result;
+use crate::store::postgres::{Postgres, classify};
+
+/// How long usage by the minute is kept.
+pub const MINUTES_KEPT: SignedDuration = SignedDuration::from_hours(24 * 35);
+/// Rows deleted by one statement: well within its time.
+const ROWS_MAX: i64 = 10_000;
+
+const PARTITIONS: &str = "\
+    select c.relname::text as name from pg_inherits i join pg_class c on c.oid = i.inhrelid \
+    where i.inhparent = 'usage_seen'::regclass order by c.relname";
+
+/// A name cannot be a parameter.
+const DROP_PARTITION: &str = "drop table if exists {name}";
+
+const FORGET_MINUTES: &str = "\
+    delete from usage where ctid = any(array( \
+        select u.ctid from meters m join usage u on u.meter_id = m.id and u.grain = 1 \
+        where u.bucket < $1 limit $2))";
+
+const FORGET_UNIQUE_MINUTES: &str = "\
+    delete from usage_unique where ctid = any(array( \
+        select u.ctid from meters m join usage_unique u on u.meter_id = m.id and u.grain = 1 \
+        where u.bucket < $1 limit $2))";
+
+const FORGET_USAGE: &str = "\
+    delete from usage where ctid = any(array( \
+        select u.ctid from meters m join usage u on u.meter_id = m.id \
+        where m.deleted_at is not null limit $1))";
+
+const FORGET_UNIQUE: &str = "\
+    delete from usage_unique where ctid = any(array( \
+        select u.ctid from meters m join usage_unique u on u.meter_id = m.id \
+        where m.deleted_at is not null limit $1))";
+
+const FORGET_GROUPS: &str = "\
+    delete from usage_groups g using meters m \
+    where m.id = g.meter_id and m.deleted_at is not null";
+
+/// Forgets some of what is no longer needed at `now`; whether there is more.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database
+/// does not answer; what is left is forgotten the next time.
+pub async fn tidy(postgres: &Postgres, now: Timestamp, retention_days: u32) -> Result<bool> {
+    let client = postgres.get().await?;
+    let first = first_day(now, retention_days);
+    for row in client.query(PARTITIONS, &[]).await.map_err(classify)? {
+        let name: &str = row.get("name");
+        // A name it does not know was not made here.
+        if partition_day(name).is_some_and(|day| day < first) {
+            let statement = DROP_PARTITION.replace("{name}", name);
+            client.batch_execute(&statement).await.map_err(classify)?;
+            tracing::info!(partition = name, "counted events forgotten with their day");
+        }
+    }
+    let before = now.saturating_sub(MINUTES_KEPT).unwrap_or(Timestamp::MIN);
+    let mut most = 0;
+    for statement in [FORGET_MINUTES, FORGET_UNIQUE_MINUTES] {
+        let deleted = client.execute(statement, &[&before, &ROWS_MAX]).await;
+        most = most.max(deleted.map_err(classify)?);
+    }
+    for statement in [FORGET_USAGE, FORGET_UNIQUE] {
+        let deleted = client.execute(statement, &[&ROWS_MAX]).await;
+        most = most.max(deleted.map_err(classify)?);
+    }
+    client.execute(FORGET_GROUPS, &[]).await.map_err(classify)?;
+    Ok(most >= ROWS_MAX.unsigned_abs())
+}
+
+/// Every statement above, for the test that prepares them.
+pub(super) const STATEMENTS: &[&str] = &[
+    PARTITIONS,
+    FORGET_MINUTES,
+    FORGET_UNIQUE_MINUTES,
+    FORGET_USAGE,
+    FORGET_UNIQUE,
+    FORGET_GROUPS,
+];
