@@ -8,6 +8,7 @@
 mod check;
 mod database_url;
 mod mask;
+mod meters;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 pub use database_url::with_tls;
+pub use meters::Meters;
 use source::Source;
 use units::{auto_bool, millis, seconds, seconds_list};
 
@@ -264,25 +265,6 @@ pub struct Sweep {
     /// With SQS; [`Config::lease`] is what to use.
     #[serde(rename = "sqs_lease_s", with = "seconds")]
     pub sqs_lease: Duration,
-}
-
-/// `[meters]`.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Meters {
-    #[serde(rename = "interval_ms", with = "millis")]
-    pub interval: Duration,
-    pub batch: usize,
-    pub groups_max: u32,
-    pub late_days_max: u32,
-}
-
-impl Meters {
-    /// How late an event may be and still count at its own time.
-    pub fn late_max(&self) -> SignedDuration {
-        SignedDuration::from_hours(24 * i64::from(self.late_days_max))
-    }
 }
 
 /// `[cache]`.
