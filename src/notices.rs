@@ -14,7 +14,7 @@ pub use crate::model::notice::{Kind, Notice};
 /// Publishes a notice once, however often it is called for the same occasion.
 ///
 /// # Errors
-/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not
+/// [`Error::Unavailable`] when DynamoDB does not
 /// answer; calling again is safe.
 pub async fn publish(
     app: &App,
