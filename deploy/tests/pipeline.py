@@ -291,7 +291,7 @@ def test_services_deploy_fails_when_somebody_else_deploys():
     # revision than was asked for, and nothing is called failed.
     with fails("api: not on", f"{stack.name}-api:2 any more, but on {stack.name}-api:1"):
         process = subprocess.Popen([scripts / "services", "deploy", "v2"], env=stack.environment(POLL_S="3"), stderr=subprocess.PIPE, text=True)
-        while stack.revision("api") != 2:
+        while stack.revision("api") != 2 and process.poll() is None:
             time.sleep(0.05)
         ecs.update_service(cluster=stack.name, service="api", taskDefinition=f"{stack.name}-api:1")
         _, said = process.communicate(timeout=600)
@@ -504,7 +504,7 @@ def test_release_goes_back_when_it_is_cancelled():
     process = subprocess.Popen(
         [scripts / "release", "v2"], env=stack.environment(SMOKE_S="4"), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    while stack.version() == "1":
+    while stack.version() == "1" and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=600)
