@@ -167,10 +167,7 @@ impl Store {
         let counts = Arc::<Counts>::default();
         let counter = Counter(counts.clone());
         let counted = bare.client.config().to_builder().interceptor(counter);
-        let dynamo = Dynamo {
-            client: aws_sdk_dynamodb::Client::from_conf(counted.build()),
-            table: bare.table,
-        };
+        let dynamo = Dynamo::new(counted.build(), bare.table);
         table::create_if_missing(&dynamo).await?;
         Ok(Self {
             dynamo,

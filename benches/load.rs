@@ -7,6 +7,10 @@
 //! With `--isolation [--slow-endpoints 1] [--slow-events 4000] [--slow-answer-s 25]
 //! [--per-second 50]` it measures instead what slow endpoints cost the others.
 //!
+//! With `--scale [endpoints,stored,backlog,cores] [--scale-endpoints 1,10,100,1000]
+//! [--scale-stored 0,10000,100000,1000000] [--scale-backlog 0,1000,10000,100000]
+//! [--plots DIR]` it measures how that changes as one thing grows.
+//!
 //! It starts the binary that cargo built beside it, as a process of its own with a
 //! new data directory, creates an endpoint that leads to a sink in this process,
 //! and publishes over kept-alive connections, each waiting for its answer before
@@ -16,10 +20,14 @@
 
 #[path = "load/isolation.rs"]
 mod isolation;
+#[path = "load/plot.rs"]
+mod plot;
 #[path = "load/process.rs"]
 mod process;
 #[path = "load/publish.rs"]
 mod publish;
+#[path = "load/scale.rs"]
+mod scale;
 #[path = "load/sink.rs"]
 mod sink;
 
@@ -71,6 +79,21 @@ struct Arguments {
     /// Events a second for everybody else.
     #[arg(long, default_value_t = 50)]
     per_second: u32,
+    /// Measure what changes as these grow, and nothing else.
+    #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_values = ["endpoints", "stored", "backlog", "cores"])]
+    scale: Vec<scale::Axis>,
+    /// Endpoints of a project.
+    #[arg(long, value_delimiter = ',', default_value = "1,10,100,1000")]
+    scale_endpoints: Vec<usize>,
+    /// Events kept before.
+    #[arg(long, value_delimiter = ',', default_value = "0,10000,100000,1000000")]
+    scale_stored: Vec<u64>,
+    /// Deliveries left behind.
+    #[arg(long, value_delimiter = ',', default_value = "0,1000,10000,100000")]
+    scale_backlog: Vec<u64>,
+    /// Where plots of that are drawn.
+    #[arg(long)]
+    plots: Option<std::path::PathBuf>,
     /// A running server, instead of one started here.
     #[arg(long, requires = "admin_key")]
     url: Option<String>,
@@ -95,11 +118,21 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if !arguments.scale.is_empty() {
+        let scale = scale::Scale {
+            axes: &arguments.scale,
+            endpoints: &arguments.scale_endpoints,
+            stored: &arguments.scale_stored,
+            backlog: &arguments.scale_backlog,
+            plots: arguments.plots.as_deref(),
+        };
+        return scale.run(arguments).await;
+    }
     let mut server = None;
     let (url, admin_key, pid) = match (&arguments.url, &arguments.admin_key) {
         (Some(url), Some(key)) => (url.clone(), key.clone(), arguments.pid),
         _ => {
-            let started = Server::start_new().await?;
+            let started = Server::start_new(None).await?;
             let (url, key, pid) = (started.url(), started.admin_key()?, started.pid());
             server = Some(started);
             (url, key, Some(pid))
@@ -136,7 +169,10 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "", "", "", "p50 ms", "p99 ms", "p50 ms", "p99 ms", "µs", "MiB"
     ))?;
     for concurrency in &arguments.concurrency {
-        let level = level(arguments, *concurrency, &url, &key, &sink, pid).await?;
+        let at = (url.as_str(), key.as_str());
+        let endpoints = arguments.endpoints;
+        let wait_max = DELIVERY_WAIT_MAX;
+        let level = level(arguments, *concurrency, endpoints, at, &sink, pid, wait_max).await?;
         say(&level.row())?;
     }
     if let Some(pid) = pid.filter(|_| arguments.idle_seconds > 0) {
@@ -150,7 +186,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ))?;
     }
     if let Some(mut server) = server {
-        let took = server.restart().await?;
+        server.stop()?;
+        let took = server.start().await?;
         say(&format!(
             "start to first healthy answer, with this data: {:.0} ms",
             took.as_secs_f64() * 1e3
@@ -223,13 +260,16 @@ impl Level {
     }
 }
 
+/// Publishes as `concurrency` publishers with the key of a project each of whose
+/// events goes to so many `endpoints`, and waits until all have arrived.
 async fn level(
     arguments: &Arguments,
     concurrency: usize,
-    url: &str,
-    key: &str,
+    endpoints: usize,
+    (url, key): (&str, &str),
     sink: &Sink,
     pid: Option<u32>,
+    wait_max: Duration,
 ) -> anyhow::Result<Level> {
     let warm_up = Duration::from_secs(arguments.warm_up);
     let begins = Instant::now() + warm_up;
@@ -262,8 +302,7 @@ async fn level(
         accepted += published.measured;
         ids.extend(published.ids);
     }
-    sink.wait_for(&ids, arguments.endpoints, DELIVERY_WAIT_MAX)
-        .await?;
+    sink.wait_for(&ids, endpoints, wait_max).await?;
     ensure!(
         accepted > 0,
         "no event was accepted within {} s",

@@ -37,7 +37,7 @@ pub struct Receipt {
 ///
 /// Again with the same content it changes nothing and says so, whatever the schema
 /// says by now. Cost: one write, or one transaction with what meters read of it and
-/// the deliveries of up to 25 matching endpoints.
+/// the deliveries of up to 10 matching endpoints.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a reserved type, and for data that the schema does not

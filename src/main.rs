@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let command = arguments.command.unwrap_or(Command::Serve);
     if let Command::Openapi = command {
-        return print(&http::openapi().to_pretty_json()?);
+        return print(http::docs::OPENAPI.trim_end());
     }
     let purpose = match command {
         Command::Migrate { .. } => Purpose::Migrate,

@@ -58,7 +58,7 @@ impl Queue {
     /// Jobs waiting, as far as this process knows: none of SQS's.
     pub fn waiting(&self) -> usize {
         match self {
-            Self::Local(local) => local.len(),
+            Self::Local(local) => local.len() + local.put_off(),
             Self::Sqs(_) => 0,
         }
     }
@@ -100,6 +100,29 @@ impl Queue {
                 local.push(job);
             }),
             Self::Sqs(sqs) => sqs.send(&jobs, delay).await,
+        }
+    }
+
+    /// Sends deliveries that wait behind a backlog of their own endpoint's, and that
+    /// nobody else takes up before the time beside them. Where there is no room for
+    /// one yet it comes in later, by [`Self::take_up`].
+    pub async fn send_behind(&self, jobs: Vec<(Job, Timestamp)>) {
+        match self {
+            Self::Local(local) => jobs.into_iter().for_each(|(job, until)| {
+                local.push_behind(job, until);
+            }),
+            Self::Sqs(sqs) => {
+                let jobs: Vec<_> = jobs.into_iter().map(|(job, _)| job).collect();
+                sqs.send(&jobs, Duration::ZERO).await;
+            }
+        }
+    }
+
+    /// Takes in what there was no room for, as far as there is some at `now`.
+    pub fn take_up(&self, now: Timestamp) {
+        match self {
+            Self::Local(local) => local.take_up(now),
+            Self::Sqs(_) => {}
         }
     }
 

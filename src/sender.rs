@@ -36,7 +36,8 @@ pub use error::SendError;
 pub use identity::check_certificate;
 pub use target::check_url;
 
-use connect::{Connector, Resolver};
+pub(crate) use connect::Connector;
+use connect::Resolver;
 use identity::Clients;
 
 use crate::model::extras::ClientCertificate;
@@ -69,6 +70,25 @@ pub struct SenderConfig {
     pub own_roots: Vec<CertificateDer<'static>>,
 }
 
+impl SenderConfig {
+    /// For a service of Millrace's own, such as S3 or a collector: whoever runs this
+    /// configured it, and mostly it is inside a VPC. `timeout` is for a request as a
+    /// whole.
+    pub fn of_service(connect_timeout: Duration, timeout: Duration) -> Self {
+        Self {
+            allow_private_targets: true,
+            connect_timeout,
+            timeout,
+            response_bytes_max: 4096,
+            // Of a refusal, to be logged.
+            response_kept_bytes: 300,
+            user_agent: HeaderValue::from_static("millrace"),
+            idle_per_host_max: 1,
+            own_roots: vec![],
+        }
+    }
+}
+
 /// Sends webhooks. Cheap to clone; clones share one connection pool.
 #[derive(Clone)]
 pub struct Sender {
@@ -84,7 +104,8 @@ struct Inner {
     certified: Clients,
 }
 
-type HttpClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
+/// A pool of connections.
+pub(crate) type HttpClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
 
 /// One attempt.
 #[derive(Debug, Clone)]
@@ -230,28 +251,43 @@ impl std::fmt::Debug for Sender {
 
 impl Inner {
     fn client(&self, certified: Option<CertifiedKey>) -> HttpClient {
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config(&self.config.own_roots, certified))
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(self.connector.clone());
-        Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(self.config.idle_per_host_max)
-            .http1_max_buf_size(HEAD_BYTES_MAX)
-            .build(connector)
+        let mut roots = rustls::RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        };
+        roots.add_parsable_certificates(self.config.own_roots.iter().cloned());
+        client(
+            self.connector.clone(),
+            tls_config(roots, certified),
+            self.config.idle_per_host_max,
+        )
     }
 }
 
-fn tls_config(
-    own_roots: &[CertificateDer<'static>],
+/// A pool of at most `idle_per_host_max` unused connections to a host, over
+/// HTTP/1.1 alone.
+pub(crate) fn client(
+    connector: Connector,
+    tls: rustls::ClientConfig,
+    idle_per_host_max: usize,
+) -> HttpClient {
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(idle_per_host_max)
+        .http1_max_buf_size(HEAD_BYTES_MAX)
+        .build(connector)
+}
+
+/// TLS on ring, that trusts `roots`.
+pub(crate) fn tls_config(
+    roots: rustls::RootCertStore,
     certified: Option<CertifiedKey>,
 ) -> rustls::ClientConfig {
-    let mut roots = rustls::RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
-    roots.add_parsable_certificates(own_roots.iter().cloned());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::new(
         rustls::crypto::ring::default_provider(),
     ))

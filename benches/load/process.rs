@@ -1,6 +1,7 @@
 //! The server as a process of its own, and what the kernel says it uses.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,32 +20,41 @@ pub struct Server {
     child: Child,
     address: String,
     data_dir: TempDir,
+    /// How many processors it may use, if not all.
+    cores: Option<usize>,
 }
 
 impl Server {
-    /// Starts a server with no data and waits until it is healthy.
-    pub async fn start_new() -> anyhow::Result<Self> {
+    /// Starts a server with no data, on so many `cores`, and waits until it is
+    /// healthy.
+    pub async fn start_new(cores: Option<usize>) -> anyhow::Result<Self> {
         let data_dir = tempfile::tempdir()?;
         // Free now, and nobody but a test would take it in between.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let child = spawn(&data_dir, &address)?;
+        let child = spawn(&data_dir, &address, cores)?;
         let mut server = Self {
             child,
             address,
             data_dir,
+            cores,
         };
         server.healthy().await?;
         Ok(server)
     }
 
-    /// Stops the server, as its owner would, and starts it again with the data it
-    /// has; from the start of the process to its first healthy answer.
-    pub async fn restart(&mut self) -> anyhow::Result<Duration> {
+    /// Stops the server, as its owner would.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
         let stopped = Command::new("kill").arg(self.pid().to_string()).status()?;
         ensure!(stopped.success(), "cannot signal the server");
         self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again with the data it has; how long from the start of the process
+    /// to its first healthy answer.
+    pub async fn start(&mut self) -> anyhow::Result<Duration> {
         let started = Instant::now();
-        self.child = spawn(&self.data_dir, &self.address)?;
+        self.child = spawn(&self.data_dir, &self.address, self.cores)?;
         self.healthy().await?;
         Ok(started.elapsed())
     }
@@ -58,12 +68,17 @@ impl Server {
     }
 
     pub fn admin_key(&self) -> anyhow::Result<String> {
-        let path = self.data_dir.path().join("data/admin_key");
+        let path = self.data_dir().join("admin_key");
         let key = std::fs::read_to_string(&path);
         Ok(key
             .with_context(|| path.display().to_string())?
             .trim()
             .to_owned())
+    }
+
+    /// Where its data is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.path().join("data")
     }
 
     async fn healthy(&mut self) -> anyhow::Result<()> {
@@ -86,12 +101,20 @@ impl Drop for Server {
     }
 }
 
-fn spawn(data_dir: &TempDir, address: &str) -> anyhow::Result<Child> {
+fn spawn(data_dir: &TempDir, address: &str, cores: Option<usize>) -> anyhow::Result<Child> {
     // What the caller's shell says of Millrace is not what is measured, but for
     // the way to measure something else: MILLRACE_LOAD_BINARY.
     let binary = std::env::var("MILLRACE_LOAD_BINARY");
     let binary = binary.as_deref().unwrap_or(env!("CARGO_BIN_EXE_millrace"));
-    let mut command = Command::new(binary);
+    let mut command = match cores {
+        None => Command::new(binary),
+        Some(cores) => {
+            // It becomes what it starts.
+            let mut command = Command::new("taskset");
+            command.args(["--cpu-list", &format!("0-{}", cores - 1), binary]);
+            command
+        }
+    };
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILLRACE_")) {
         command.env_remove(name);
     }

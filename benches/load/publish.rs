@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::request::Builder;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -125,6 +126,11 @@ impl Client {
         self.send(path, "application/json", body).await
     }
 
+    /// Gets JSON.
+    pub async fn get(&mut self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Request::get(path), Bytes::new()).await
+    }
+
     /// Posts a batch of CloudEvents.
     pub async fn post_batch(&mut self, path: &str, events: &Value) -> anyhow::Result<Value> {
         self.send(path, "application/cloudevents-batch+json", events)
@@ -132,11 +138,16 @@ impl Client {
     }
 
     async fn send(&mut self, path: &str, media: &str, body: &Value) -> anyhow::Result<Value> {
-        let request = Request::post(path)
+        let request = Request::post(path).header(CONTENT_TYPE, media);
+        self.ask(request, body.to_string().into()).await
+    }
+
+    async fn ask(&mut self, request: Builder, body: Bytes) -> anyhow::Result<Value> {
+        let request = request
             .header(HOST, &self.host)
             .header(AUTHORIZATION, &self.authorization)
-            .header(CONTENT_TYPE, media)
-            .body(Full::new(Bytes::from(body.to_string())))?;
+            .body(Full::new(body))?;
+        let path = request.uri().path().to_owned();
         self.connection.ready().await?;
         let response = self.connection.send_request(request).await?;
         let status: StatusCode = response.status();

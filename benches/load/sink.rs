@@ -62,6 +62,11 @@ impl Sink {
         &self.url
     }
 
+    /// Deliveries so far, each counted once.
+    pub fn delivered(&self) -> u64 {
+        lock(&self.seen).unique
+    }
+
     /// Starts to record times; how many deliveries there were before.
     pub fn begin_measuring(&self) -> u64 {
         let mut seen = lock(&self.seen);

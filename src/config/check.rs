@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use url::Url;
 
 use super::{Config, Handler, Purpose, TracesChoice, with_tls};
@@ -137,7 +137,7 @@ fn general(config: &Config) -> Vec<String> {
         let expected = listen_expected(&config.http.listen);
         found.push(quoted("http.listen", &config.http.listen, &expected));
     }
-    if EnvFilter::try_new(&config.log.level).is_err() {
+    if config.log.level.parse::<Targets>().is_err() {
         let expected = "a level or directives, such as info,millrace::jobs=debug";
         found.push(quoted("log.level", &config.log.level, expected));
     }

@@ -2,6 +2,7 @@
 //! how units in the file become Rust types.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use figment::error::{Actual, Kind};
 use figment::providers::{Format, Toml};
@@ -70,16 +71,21 @@ pub fn file(named: Option<&Path>) -> Result<Option<Source>, Invalid> {
     }
 }
 
-/// Lays the sources over each other, the last on top, as a `T`.
+/// Lays the sources over each other, the last on top of all and the defaults below
+/// them, as a `T`.
 ///
 /// # Errors
 /// Every unknown key and every value of the wrong type. A bad value is taken
 /// out and the rest tried again, so that one does not hide the next.
 pub fn extract<T: DeserializeOwned>(mut sources: Vec<Source>) -> Result<T, Invalid> {
-    let mut problems: Vec<String> = sources.iter().flat_map(unknown_keys).collect();
-    for source in &mut sources {
+    // The lowest is what all others are held to.
+    let above = sources.iter_mut().skip(1);
+    let problems = above.flat_map(|source| {
+        let unknown = unknown_keys(source);
         source.values = known_only(&source.values);
-    }
+        unknown
+    });
+    let mut problems: Vec<String> = problems.collect();
     loop {
         let merged = sources
             .iter()
@@ -97,10 +103,29 @@ pub fn extract<T: DeserializeOwned>(mut sources: Vec<Source>) -> Result<T, Inval
     }
 }
 
+/// `config.toml` as a layer: read once, and without what it says to people, for
+/// that is much of what a start computes.
+static DEFAULTS: LazyLock<Result<Source, Invalid>> = LazyLock::new(|| {
+    let lines = super::DEFAULTS.lines();
+    let values: Vec<_> = lines.filter(|line| !line.starts_with('#')).collect();
+    Source::toml("config.toml", &values.join("\n"))
+});
+static KNOWN: LazyLock<Vec<(String, Value)>> = LazyLock::new(|| match &*DEFAULTS {
+    Ok(defaults) => leaves(&defaults.values),
+    Err(_) => vec![],
+});
+
+/// The layer of what `config.toml` says.
+///
+/// # Errors
+/// It is not TOML.
+pub fn defaults() -> Result<Source, Invalid> {
+    DEFAULTS.clone()
+}
+
 /// Every key `config.toml` documents with its default, dotted.
-pub fn known() -> Vec<(String, Value)> {
-    let defaults: Dict = Toml::from_str(super::DEFAULTS).unwrap_or_default();
-    leaves(&defaults)
+pub fn known() -> &'static [(String, Value)] {
+    &KNOWN
 }
 
 fn leaves(dict: &Dict) -> Vec<(String, Value)> {
@@ -124,7 +149,7 @@ fn unknown_keys(source: &Source) -> Vec<String> {
         .into_iter()
         .filter(|(path, _)| !known.iter().any(|(key, _)| key == path))
         .map(|(path, _)| {
-            let near = nearest(&path, &known);
+            let near = nearest(&path, known);
             let hint = near.map(|key| format!("; did you mean {key} ({})?", env_name(key)));
             let hint = hint.unwrap_or_else(|| "; config.toml lists them all".to_owned());
             format!("{path}: unknown key in {}{hint}", source.name)
@@ -177,7 +202,7 @@ fn distance(a: &str, b: &str) -> usize {
 /// `text` as the type that `path` has by default: text stays text, however much
 /// it looks like a number, and a list needs no brackets.
 fn typed(path: &str, text: &str) -> Value {
-    let default = known().into_iter().find(|(key, _)| key == path);
+    let default = known().iter().find(|(key, _)| key == path);
     let toml = match default {
         Some((_, Value::String(..))) => None,
         Some((_, Value::Array(..))) if !text.trim_start().starts_with('[') => Some(bracketed(text)),
@@ -239,10 +264,10 @@ fn take_out(sources: &mut [Source], error: &Error) -> bool {
 /// The key an error is about: its path without the index into a list.
 fn key_of(error: &Error) -> String {
     let path = error.path.join(".");
-    let known = known().into_iter().map(|(key, _)| key);
-    known
-        .filter(|key| path == *key || path.starts_with(&format!("{key}.")))
-        .max_by_key(String::len)
+    let keys = known().iter().map(|(key, _)| key);
+    keys.filter(|key| path == **key || path.starts_with(&format!("{key}.")))
+        .max_by_key(|key| key.len())
+        .cloned()
         .unwrap_or(path)
 }
 
@@ -279,7 +304,7 @@ fn expected(key: &str, kind: &Kind) -> String {
     if let Kind::UnknownVariant(_, variants) = kind {
         return format!("one of {}", variants.join(", "));
     }
-    let default = known().into_iter().find(|(known, _)| known == key);
+    let default = known().iter().find(|(known, _)| known == key);
     match (default, kind) {
         (_, Kind::InvalidValue(_, expected)) if expected.starts_with('"') => expected.clone(),
         (_, Kind::Message(message)) => message.clone(),

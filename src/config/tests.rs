@@ -57,7 +57,7 @@ fn config_toml_documents_every_key_of_the_struct_and_no_other() {
     let values = serde_json::to_value(defaults()).unwrap();
     let mut fields = Vec::new();
     dotted("", &values, &mut fields);
-    let mut documented: Vec<String> = source::known().into_iter().map(|(key, _)| key).collect();
+    let mut documented: Vec<String> = source::known().iter().map(|(key, _)| key.clone()).collect();
     fields.sort();
     documented.sort();
     assert_eq!(fields, documented);
@@ -67,7 +67,7 @@ fn config_toml_documents_every_key_of_the_struct_and_no_other() {
 fn every_key_has_a_description_and_its_environment_name() {
     for (key, _) in source::known() {
         let name = key.rsplit('.').next().unwrap();
-        let line = format!("# Environment: {}\n{name} = ", env_name(&key));
+        let line = format!("# Environment: {}\n{name} = ", env_name(key));
         let before = DEFAULTS.split(&line).next().unwrap();
         assert_ne!(before, DEFAULTS, "{key} lacks its environment name");
         assert!(before.lines().next_back().unwrap().len() > 5, "{key}");

@@ -8,8 +8,8 @@
 
 mod batch;
 mod extension;
-mod payload;
-mod request;
+pub mod payload;
+pub mod request;
 mod stop;
 
 use std::pin::{Pin, pin};

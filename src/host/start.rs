@@ -87,7 +87,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
         true => Some(open_data_dir(&config.data_dir)?),
         false => None,
     };
-    let aws = aws(&config).await?;
+    let aws = aws(&config)?;
     let queue = match config.uses_sqs() {
         true => Queue::Sqs(sqs::connect(&config, &aws)),
         false => Queue::Local(Local::new((&config).into())),
@@ -110,9 +110,9 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
     Ok(Started { app, stores, dir })
 }
 
-async fn aws(config: &Config) -> anyhow::Result<SdkConfig> {
+fn aws(config: &Config) -> anyhow::Result<SdkConfig> {
     let client = connect::http_client(connect::file(&config.aws.ca_file))?;
-    Ok(connect::aws(config, client).await)
+    Ok(connect::aws(config, client))
 }
 
 /// Whether anything is kept on this disk. On AWS nothing is: its disk is not
@@ -239,7 +239,7 @@ async fn open_stores(
 /// # Errors
 /// A certificate file or the database's URL cannot be read.
 pub(super) async fn remote_stores(config: &Config) -> anyhow::Result<(Dynamo, Postgres)> {
-    let aws = aws(config).await?;
+    let aws = aws(config)?;
     let postgres = postgres(config, &aws, config.database_url())?;
     Ok((connect::dynamo(config, &aws), postgres))
 }

@@ -1,4 +1,4 @@
-//! Requests in: every route in one table, and the frame around them all.
+//! Requests in: every route, and the frame around them all.
 //!
 //! The frame gives each request an id, a time limit and one log line, turns
 //! errors into problems and survives a panic. Handlers are per noun, hold no SQL
@@ -20,6 +20,7 @@ pub mod problem;
 pub mod projects;
 pub mod rate_limit;
 pub mod recoveries;
+mod routes;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -31,108 +32,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use utoipa::OpenApi;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::error::Error;
 use crate::model::id::base32;
 use crate::telemetry::scope::Scope;
 
-/// Every route and, of the same source, its description.
-fn table() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(Described::openapi())
-        .routes(routes!(events::publish, events::list))
-        .routes(routes!(events::get))
-        .routes(routes!(events::replay))
-        .routes(routes!(endpoints::create, endpoints::list))
-        .routes(routes!(
-            endpoints::get,
-            endpoints::update,
-            endpoints::delete
-        ))
-        .routes(routes!(endpoints::test))
-        .routes(routes!(endpoints::secret))
-        .routes(routes!(endpoints::rotate_secret))
-        .routes(routes!(endpoints::stats::stats))
-        .routes(routes!(event_types::create, event_types::list))
-        .routes(routes!(
-            event_types::get,
-            event_types::update,
-            event_types::delete
-        ))
-        .routes(routes!(event_types::versions))
-        .routes(routes!(deliveries::list))
-        .routes(routes!(deliveries::get))
-        .routes(routes!(deliveries::retry))
-        .routes(routes!(recoveries::recover))
-        .routes(routes!(recoveries::replay_missing))
-        .routes(routes!(recoveries::retry))
-        .routes(routes!(recoveries::list))
-        .routes(routes!(recoveries::get))
-        .routes(routes!(recoveries::cancel))
-        .routes(routes!(meters::create, meters::list))
-        .routes(routes!(meters::get, meters::update, meters::delete))
-        .routes(routes!(meters::usage::usage))
-        .routes(routes!(meters::backfill::start, meters::backfill::progress))
-        .routes(routes!(projects::create, projects::list))
-        .routes(routes!(projects::get))
-        .routes(routes!(projects::create_key, projects::list_keys))
-        .routes(routes!(projects::revoke_key))
-        .routes(routes!(audit_log::list))
-        .routes(routes!(audit_log::list_of_project))
-        .routes(routes!(health::live))
-        .routes(routes!(health::ready))
-        .routes(routes!(docs::openapi))
-        .routes(routes!(docs::page))
-}
-
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Millrace",
-        description = "Events in once, signed webhooks out. Times are RFC 3339 in UTC; \
-            errors are problem+json (RFC 9457); lists are pages with an opaque cursor.",
-        license(name = "MIT", identifier = "MIT"),
-    ),
-    components(schemas(problem::Problem)),
-    tags(
-        (name = "events", description = "Publish events and look at them"),
-        (name = "endpoints", description = "Where webhooks go"),
-        (name = "deliveries", description = "What became of each event at each endpoint"),
-        (name = "meters", description = "What is counted for billing and metrics"),
-        (name = "recoveries", description = "Sending again, in bulk, what failed or never went"),
-        (name = "event types", description = "What kinds of events there are, and what their data must satisfy"),
-        (name = "projects", description = "Projects and their API keys; needs the admin key"),
-        (name = "audit", description = "Who changed what of the configuration, and when"),
-        (name = "health", description = "Whether it is alive and ready"),
-        (name = "docs", description = "This description, for machines and for people"),
-    ),
-)]
-struct Described;
-
-/// The OpenAPI 3.1 document of every route.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut document = table().into_openapi();
-    let components = document.components.get_or_insert_default();
-    for (name, what) in [
-        ("api_key", "An API key, mr_…"),
-        ("admin_key", "The admin key"),
-    ] {
-        let mut scheme = Http::new(HttpAuthScheme::Bearer);
-        scheme.description = Some(what.to_owned());
-        components.add_security_scheme(name, SecurityScheme::Http(scheme));
-    }
-    docs::complete(&mut document);
-    document
-}
-
 /// All routes with the frame around them.
 pub fn router(app: Arc<App>) -> Router {
-    let (routes, _) = table().split_for_parts();
-    with_frame(routes, app)
+    with_frame(routes::table(), app)
 }
 
 /// `routes` with the frame around them: ids, problems, a bound on the time, and

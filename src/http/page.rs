@@ -118,10 +118,11 @@ pub fn position_by<T>(
 /// # Errors
 /// [`Error::Invalid`] when no page gave it.
 pub fn number(cursor: Option<&str>) -> Result<Option<i64>> {
-    let number = position(cursor)?.map(|text| text.parse());
-    number
-        .transpose()
-        .map_err(|_| Error::invalid("cursor", "expected the next_cursor of a former page"))
+    position_by(cursor, |text| {
+        let number = text.parse::<i64>().ok();
+        // As a page writes it: no plus, no leading zeros.
+        number.filter(|number| number.to_string() == text)
+    })
 }
 
 /// The range of a list of events or deliveries by time.
@@ -167,4 +168,40 @@ pub fn range_of(
         after,
         limit: limit(limit_asked)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cursor(position: &str) -> String {
+        URL_SAFE_NO_PAD.encode(position)
+    }
+
+    #[test]
+    fn a_number_is_read_as_a_page_writes_it() {
+        for given in [0, -1, i64::MAX, i64::MIN] {
+            let page = Page::<()>::new(vec![], Some(given.to_string()));
+            assert_eq!(number(page.next_cursor.as_deref()).unwrap(), Some(given));
+        }
+        for forged in ["", "+1", "01", "-0", "1 ", "9223372036854775808", "x"] {
+            assert!(number(Some(&cursor(forged))).is_err(), "{forged}");
+        }
+    }
+
+    #[test]
+    fn a_place_in_time_is_read_as_a_page_writes_it() {
+        let event = format!("evt_{}", "0".repeat(32));
+        let range = |position: String| range(None, None, None, Some(&cursor(&position)));
+        let given = format!("1700000000000#{event}");
+        assert_eq!(range(given.clone()).unwrap().after, Some(given));
+        for forged in [
+            event.clone(),
+            format!("now-or-never!#{event}"),
+            format!("1700000000000${event}"),
+            "1700000000000#evt_0".into(),
+        ] {
+            assert!(range(forged).is_err());
+        }
+    }
 }

@@ -221,24 +221,10 @@ fn new(
         };
         return Err(Error::invalid("since", expected));
     }
+    let id = RecoveryId::new(now.as_millisecond(), app.random());
     Ok(model::Recovery {
-        id: RecoveryId::new(now.as_millisecond(), app.random()),
-        project,
-        kind,
         endpoint: Some(endpoint),
-        deliveries: None,
-        event_type: None,
-        tenant: None,
-        since: period.since,
-        until,
-        state: RecoveryState::Running,
-        page: 0,
-        cursor: None,
-        examined: 0,
-        resent: 0,
-        error: None,
-        created: now,
-        updated: now,
+        ..model::Recovery::new(id, project, kind, (period.since, until), now)
     })
 }
 

@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::id::{EventId, RecoveryId};
 use crate::model::job::Job;
-use crate::model::recovery::{Day, Kind, Recovery, State, archive_key};
+use crate::model::recovery::{Day, Kind, Recovery, archive_key};
 use crate::model::time::Time;
 use crate::store::events::{self, StoredEvent};
 use crate::store::projects::{self, Project};
@@ -77,25 +77,9 @@ pub async fn plan(app: &App, now: Timestamp) -> Result<usize> {
 
 /// Plans one project's day, unless that has been done.
 async fn plan_one(app: &App, project: &Project, day: Day, now: Timestamp) -> Result<bool> {
-    let recovery = Recovery {
-        id: RecoveryId::derive(&project.id, &format!("archive {day}")),
-        project: project.id.clone(),
-        kind: Kind::Archive,
-        endpoint: None,
-        deliveries: None,
-        event_type: None,
-        tenant: None,
-        since: day.start(),
-        until: day.end(),
-        state: State::Running,
-        page: 0,
-        cursor: None,
-        examined: 0,
-        resent: 0,
-        error: None,
-        created: now,
-        updated: now,
-    };
+    let id = RecoveryId::derive(&project.id, &format!("archive {day}"));
+    let whole_day = (day.start(), day.end());
+    let recovery = Recovery::new(id, project.id.clone(), Kind::Archive, whole_day, now);
     let due = app.queue.due(now, Duration::ZERO);
     let expires = events::expiry(now, app.config.retention_days);
     let is_new = recoveries::put_new(&app.dynamo, &recovery, due, expires).await?;

@@ -26,7 +26,6 @@ use crate::queue::lanes::Wait;
 use crate::sender::Attempted;
 use crate::store::data_plane::TOMBSTONE_KEPT;
 use crate::store::deliveries::{self, Recorded};
-use crate::store::events;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{Span, TRACEPARENT};
 
@@ -151,11 +150,7 @@ impl Ready {
 
 /// The delivery and its event, if the attempt after `made` is still to be made.
 async fn load(app: &App, id: &DeliveryId, made: u32) -> Result<Option<Ready>> {
-    let event_id = id.event();
-    let (delivery, event) = tokio::try_join!(
-        deliveries::get(&app.dynamo, id),
-        events::get(&app.dynamo, &event_id)
-    )?;
+    let (delivery, event) = deliveries::get_with_event(&app.dynamo, id).await?;
     let Some(delivery) = delivery else {
         return Ok(None);
     };
@@ -277,7 +272,7 @@ async fn attempt(
             attempt: &entry,
             state: verdict.state(),
             // From its end: a slow attempt must not use up the wait after it.
-            due: delay.map(|delay| app.queue.due(now + attempted.latency, delay)),
+            due: delay.map(|delay| app.queue.due(ended, delay)),
         },
     )
     .await?;

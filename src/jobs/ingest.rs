@@ -32,7 +32,11 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// When a store is out of reach or no project is configured: all of it comes
 /// again.
 pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) -> Result<()> {
-    let mut span = app.telemetry.traces.ingest(source(notification));
+    let carried = match *notification {
+        Notification::Invocation { .. } => None,
+        Notification::Message { trace, .. } => trace,
+    };
+    let mut span = app.telemetry.traces.ingest(source(notification), carried);
     // Boxed, for a batch holds ten of these, and each is large.
     let taking_in = Box::pin(take_in(app, notification, now));
     let ingested = Scope::ingest(&span).around(taking_in).await;
@@ -146,6 +150,7 @@ async fn ingest_all<'a>(app: &App, queue_arn: &str, received: &'a [Received]) ->
             id: &message.id,
             queue_arn,
             sent: message.sent,
+            trace: message.trace.as_deref(),
             body: &message.body,
         };
         match ingest(app, &notification, app::now()).await {

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::store::keys;
 use crate::store::readings::{self, Due, StoredReadings};
 use crate::store::usage::tidy;
-use crate::store::usage::{self, Counted, Entry, Sums};
+use crate::store::usage::{self, Counted, Sums};
 use crate::telemetry::metrics::{Series, Sum};
 
 /// Readings counted by one statement, unless a single event has more: it is held
@@ -126,16 +126,7 @@ fn parts(stored: &[StoredReadings]) -> Vec<&[StoredReadings]> {
 }
 
 async fn count(app: &App, stored: &[StoredReadings]) -> Result<Counted> {
-    let entries = stored.iter().flat_map(|stored| {
-        stored.metered.readings.iter().map(|reading| Entry {
-            event: &stored.event,
-            tenant: stored.tenant.as_deref(),
-            received: stored.received,
-            at: stored.metered.at,
-            reading,
-        })
-    });
-    let entries: Vec<Entry<'_>> = entries.collect();
+    let entries = usage::entries(stored);
     usage::count(&app.postgres, &entries, app.config.meters.groups_max).await
 }
 

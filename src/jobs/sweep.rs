@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::model::job::Job;
 use crate::store::due::{self, Due};
 use crate::store::{keys, outbox};
 
@@ -52,6 +53,7 @@ impl Swept {
 /// # Errors
 /// When DynamoDB is out of reach; what is due stays due.
 pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
+    app.queue.take_up(now);
     let room = app.queue.room() / usize::from(keys::DUE_SHARDS);
     let batch = app.config.sweep.batch.min(room);
     let waiting = app.queue.waiting();
@@ -110,33 +112,37 @@ async fn all_shards(
 async fn enqueue(app: &App, due: Vec<&Due>, now: Timestamp) -> Result<usize> {
     let is_behind = |due: &&Due| due.endpoint().is_some_and(|id| app.queue.is_behind(&id));
     let (behind, others): (Vec<_>, Vec<_>) = due.into_iter().partition(is_behind);
-    let mut enqueued = 0;
-    for (due, ahead, wins_max) in [(others, 0, WINS_MAX), (behind, AHEAD, BEHIND_WINS_MAX)] {
-        enqueued += win_and_send(app, due, now, ahead, wins_max).await?;
-    }
+    let others = win_all(app, others, now, (0, WINS_MAX)).await?;
+    let mut enqueued = others.len();
+    let others = others.into_iter().map(|(job, _)| job).collect();
+    app.queue.send(others, Duration::ZERO).await;
+    let behind = win_all(app, behind, now, (AHEAD, BEHIND_WINS_MAX)).await?;
+    enqueued += behind.len();
+    app.queue.send_behind(behind).await;
     Ok(enqueued)
 }
 
-async fn win_and_send(
+/// What was won of `due`, each with the end of its lease.
+async fn win_all(
     app: &App,
     due: Vec<&Due>,
     now: Timestamp,
-    ahead: u32,
-    wins_max: usize,
-) -> Result<usize> {
+    (ahead, wins_max): (u32, usize),
+) -> Result<Vec<(Job, Timestamp)>> {
     let lease = app.queue.lease();
     let wins: Vec<_> = due
         .into_iter()
-        .map(|due| due::win(&app.dynamo, due, now, (lease, ahead)))
+        .map(async |due| {
+            let until = now + due.lease(lease, ahead);
+            let job = due::win(&app.dynamo, due, until).await?;
+            Ok::<_, Error>(job.map(|job| (job, until)))
+        })
         .collect();
-    let jobs: Vec<_> = stream::iter(wins)
+    stream::iter(wins)
         .buffer_unordered(wins_max)
         .try_filter_map(future::ok)
         .try_collect()
-        .await?;
-    let enqueued = jobs.len();
-    app.queue.send(jobs, Duration::ZERO).await;
-    Ok(enqueued)
+        .await
 }
 
 /// Projects the control-plane changes of `age` or older, whose writers did not

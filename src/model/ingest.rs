@@ -38,6 +38,8 @@ pub enum Notification<'a> {
         id: &'a str,
         queue_arn: &'a str,
         sent: Option<Timestamp>,
+        /// The X-Ray header that SQS kept of its sender.
+        trace: Option<&'a str>,
         body: &'a str,
     },
 }
@@ -66,6 +68,7 @@ pub fn events<'a>(notification: &Notification<'a>) -> Result<Vec<Result<Mapped<'
             queue_arn,
             sent,
             body,
+            ..
         } => match recognized(body)? {
             Some(events) => Ok(events),
             None => Ok(vec![message(id, queue_arn, sent, body)]),
@@ -108,6 +111,10 @@ struct Peek<'a> {
 
 /// What is in `json`, if it is one of the envelopes of AWS or a CloudEvent.
 fn recognized(json: &str) -> Result<Option<Vec<Result<Mapped<'_>>>>> {
+    // An array would be read as the fields in their order.
+    if !json.trim_ascii_start().starts_with('{') {
+        return Ok(None);
+    }
     let Ok(peek) = serde_json::from_str::<Peek<'_>>(json) else {
         return Ok(None);
     };

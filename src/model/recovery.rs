@@ -116,6 +116,38 @@ pub struct Recovery {
     pub updated: Timestamp,
 }
 
+impl Recovery {
+    /// One that has done nothing yet, of what came at or after `since` and before
+    /// `until`, to no endpoint and narrowed to nothing.
+    pub fn new(
+        id: RecoveryId,
+        project: ProjectId,
+        kind: Kind,
+        (since, until): (Timestamp, Timestamp),
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            project,
+            kind,
+            endpoint: None,
+            deliveries: None,
+            event_type: None,
+            tenant: None,
+            since,
+            until,
+            state: State::Running,
+            page: 0,
+            cursor: None,
+            examined: 0,
+            resent: 0,
+            error: None,
+            created: now,
+            updated: now,
+        }
+    }
+}
+
 /// The largest page: deliveries begun in one run.
 const PAGE_MAX: u32 = 100;
 

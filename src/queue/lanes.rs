@@ -333,6 +333,11 @@ impl<T> Lanes<T> {
         state.lanes.get(&lane).map_or(0, |lane| lane.jobs.len())
     }
 
+    /// Whether `job` waits or runs.
+    pub fn has(&self, job: &Job) -> bool {
+        self.lock().names.contains(&name_of(job))
+    }
+
     /// Whether no job waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,5 +1,7 @@
 //! The queue in this process: lost with it, and empty at every start.
 
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -39,6 +41,8 @@ impl From<&Config> for LocalOptions {
 
 /// Jobs of one endpoint that wait when it is behind.
 const BEHIND_MIN: usize = 100;
+/// Jobs put off, at most: a few megabytes. What is beyond waits for its lease.
+const PUT_OFF_MAX: usize = 10_000;
 
 /// The trace that a job continues, a W3C `traceparent`.
 type Trace = Option<Box<str>>;
@@ -47,8 +51,17 @@ type Trace = Option<Box<str>>;
 #[derive(Debug)]
 pub struct Local {
     lanes: Box<Lanes<Trace>>,
+    put_off: Mutex<PutOff>,
     jobs_max: usize,
     pub(super) lease: Duration,
+}
+
+/// What waits behind a backlog of its own endpoint's and has no room in its lane
+/// yet, with when its lease ends: until then nobody else takes it up.
+#[derive(Debug, Default)]
+struct PutOff {
+    endpoints: HashMap<EndpointId, VecDeque<(Job, Timestamp)>>,
+    len: usize,
 }
 
 impl Local {
@@ -61,6 +74,7 @@ impl Local {
                 endpoint_concurrency: options.endpoint_concurrency,
                 workers: options.workers,
             })),
+            put_off: Mutex::default(),
             jobs_max: options.jobs_max,
             lease: options.lease,
         }
@@ -87,12 +101,55 @@ impl Local {
         self.lanes.waiting_for(endpoint) >= BEHIND_MIN
     }
 
+    /// Takes a job in, or puts a delivery off while its lane has no room: nobody else
+    /// takes it up before `until`.
+    pub fn push_behind(&self, job: Job, until: Timestamp) {
+        if self.push(job.clone()) || self.lanes.has(&job) {
+            return;
+        }
+        let Job::Deliver { delivery, .. } = &job else {
+            return;
+        };
+        let endpoint = delivery.endpoint();
+        let mut put_off = self.lock();
+        if put_off.len < PUT_OFF_MAX {
+            let jobs = put_off.endpoints.entry(endpoint).or_default();
+            jobs.push_back((job, until));
+            put_off.len += 1;
+        }
+    }
+
+    /// Takes in what was put off, as far as there is room by now. What has no more
+    /// than a lease left at `now` is left to the sweeper.
+    pub fn take_up(&self, now: Timestamp) {
+        let mut put_off = self.lock();
+        let horizon = now + self.lease;
+        put_off.endpoints.retain(|_, jobs| {
+            jobs.retain(|(_, until)| *until > horizon);
+            while jobs.front().is_some_and(|(job, _)| self.push(job.clone())) {
+                jobs.pop_front();
+            }
+            !jobs.is_empty()
+        });
+        put_off.len = put_off.endpoints.values().map(VecDeque::len).sum();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PutOff> {
+        // Nothing in between can panic.
+        self.put_off.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many more jobs it takes.
     pub fn room(&self) -> usize {
         self.jobs_max.saturating_sub(self.len())
     }
 
-    /// Jobs waiting.
+    /// Jobs put off.
+    pub fn put_off(&self) -> usize {
+        self.lock().len
+    }
+
+    /// Jobs waiting, without what was put off.
     pub fn len(&self) -> usize {
         self.lanes.len()
     }

@@ -25,6 +25,7 @@ use jiff::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::job::{Envelope, Job, Park};
+use crate::store::connect::Lazy;
 use crate::store::keys;
 use crate::telemetry::scope;
 
@@ -42,8 +43,9 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
 /// Tries of a call.
 const ATTEMPTS_MAX: u32 = 3;
 /// How long a received message is hidden from other workers; renewed while it is
-/// in hand, so it bounds how late the message of a crashed worker comes again.
-const VISIBILITY: Duration = Duration::from_mins(1);
+/// in hand, so it bounds how late the message of a crashed worker comes again, and
+/// how long a worker may stand still before its messages go to others as well.
+const VISIBILITY: Duration = Duration::from_secs(8);
 /// The longest that SQS lets a poll wait.
 const POLL_WAIT: Duration = Duration::from_secs(20);
 /// What a long poll may take beyond its wait.
@@ -109,7 +111,7 @@ pub struct SqsOptions {
 /// The queues and their client.
 #[derive(Debug)]
 pub struct Sqs {
-    client: Client,
+    client: Lazy<Client>,
     options: SqsOptions,
     fan_outs: Sending,
     deliveries: Sending,
@@ -124,6 +126,8 @@ pub struct Received {
     pub body: String,
     /// When it was first sent.
     pub sent: Option<Timestamp>,
+    /// The X-Ray header of its sender.
+    pub trace: Option<String>,
     /// What it is settled by.
     pub receipt: Receipt,
 }
@@ -184,7 +188,6 @@ impl Sqs {
     /// nothing.
     pub fn new(builder: Builder, options: SqsOptions) -> Self {
         let timeouts = TimeoutConfig::builder()
-            .connect_timeout(ATTEMPT_TIMEOUT)
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .operation_timeout(OPERATION_TIMEOUT)
             .build();
@@ -193,7 +196,7 @@ impl Sqs {
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
             .build();
         Self {
-            client: Client::from_conf(config),
+            client: Lazy::new(|| Client::from_conf(config)),
             options,
             fan_outs: Sending::default(),
             deliveries: Sending::default(),
@@ -301,6 +304,7 @@ impl Sqs {
             .visibility_timeout(seconds(self.options.visibility))
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .message_system_attribute_names(MessageSystemAttributeName::AwsTraceHeader)
             .customize()
             .config_override(patient)
             .send()
@@ -390,12 +394,15 @@ pub(super) fn log_parked(from: &str, why: &Park, kept: bool) {
 }
 
 fn received(from: Name, message: Message) -> Option<Received> {
-    let attribute = |name| message.attributes.as_ref()?.get(&name)?.parse::<i64>().ok();
-    let count = attribute(MessageSystemAttributeName::ApproximateReceiveCount);
-    let sent = attribute(MessageSystemAttributeName::SentTimestamp);
+    let attribute = |name| message.attributes.as_ref()?.get(&name);
+    let number = |name| attribute(name)?.parse::<i64>().ok();
+    let count = number(MessageSystemAttributeName::ApproximateReceiveCount);
+    let sent = number(MessageSystemAttributeName::SentTimestamp);
+    let trace = attribute(MessageSystemAttributeName::AwsTraceHeader).cloned();
     Some(Received {
         id: message.message_id.unwrap_or_default(),
         sent: sent.and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+        trace,
         receipt: Receipt {
             from,
             handle: message.receipt_handle?,

@@ -72,7 +72,7 @@ impl SendError {
         Self::Connect { reason }
     }
 
-    pub(super) fn request(error: &hyper_util::client::legacy::Error) -> Self {
+    pub(crate) fn request(error: &hyper_util::client::legacy::Error) -> Self {
         // The connector says why it failed, so a failure to connect without a
         // known cause is the TLS handshake's.
         classify(error).unwrap_or_else(|| match error.is_connect() {

@@ -1,39 +1,37 @@
 //! Making the AWS clients. Nothing here talks to AWS, reads a certificate store
 //! or asks for the region: a client connects when it is first used.
 
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::Context;
 
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::identity::IdentityCache;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::Region;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use aws_smithy_runtime_api::shared::IntoShared;
 
+use super::aws_http::{AwsHttp, authorities};
 use super::dynamo::Dynamo;
 use crate::config::Config;
 
-/// For a connection to AWS.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// For one try of a call; retries come on top.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a call with its retries.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(12);
 /// Tries of a call that was throttled or met a transient error.
 const ATTEMPTS_MAX: u32 = 4;
-
-/// The authorities of AWS's own endpoints: Amazon Trust Services 1 to 4 and the
-/// Starfield root that vouched for them before. The system's store has 140 more
-/// and takes milliseconds to parse.
-const AMAZON_ROOTS: &[u8] = include_bytes!("amazon_roots.pem");
 
 /// The HTTP client of AWS calls: rustls on ring, the only TLS in the process.
 /// Makes its TLS ready when it first connects.
@@ -42,16 +40,14 @@ const AMAZON_ROOTS: &[u8] = include_bytes!("amazon_roots.pem");
 /// `ca_file` (`aws.ca_file`) holds no certificates.
 pub fn http_client(ca_file: Option<&Path>) -> anyhow::Result<SharedHttpClient> {
     let roots = match ca_file {
-        Some(path) => authorities(path)?,
-        None => AMAZON_ROOTS.to_vec(),
+        None => None,
+        Some(path) => {
+            let what = || format!("aws.ca_file: {}", path.display());
+            let pem = std::fs::read(path).with_context(what)?;
+            Some(authorities(&pem).with_context(what)?)
+        }
     };
-    let tls = TlsContext::builder()
-        .with_trust_store(TrustStore::empty().with_pem_certificate(roots))
-        .build()?;
-    Ok(aws_smithy_http_client::Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(tls)
-        .build_https())
+    Ok(AwsHttp::new(roots).into_shared())
 }
 
 /// A path that is configured; none for an empty one.
@@ -59,47 +55,77 @@ pub fn file(path: &Path) -> Option<&Path> {
     (!path.as_os_str().is_empty()).then_some(path)
 }
 
-/// The PEM of `path`, checked: the client would panic on it later.
-fn authorities(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let what = || format!("aws.ca_file: {}", path.display());
-    let pem = std::fs::read(path).with_context(what)?;
-    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let mut roots = rustls::RootCertStore::empty();
-    let certificates = parsed.with_context(what)?;
-    anyhow::ensure!(
-        !certificates.is_empty(),
-        "{}: expected certificates in PEM",
-        what()
-    );
-    for certificate in certificates {
-        roots.add(certificate).with_context(what)?;
+/// A client of AWS that is made when it is first used, for each reads what there
+/// is of regions and that takes as long as the rest of a start. Clones share it.
+pub struct Lazy<C>(Arc<LazyLock<C, Box<dyn FnOnce() -> C + Send>>>);
+
+impl<C> Lazy<C> {
+    /// What `make` will make.
+    pub fn new(make: impl FnOnce() -> C + Send + 'static) -> Self {
+        Self(Arc::new(LazyLock::new(Box::new(make))))
     }
-    Ok(pem)
+}
+
+impl<C> Deref for Lazy<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.0
+    }
+}
+
+impl<C> Clone for Lazy<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C> std::fmt::Debug for Lazy<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lazy")
+    }
 }
 
 /// The client of Secrets Manager at `config`'s endpoint, or AWS's own.
-pub fn secrets_manager(config: &Config, aws: &SdkConfig) -> aws_sdk_secretsmanager::Client {
+pub fn secrets_manager(config: &Config, aws: &SdkConfig) -> Lazy<aws_sdk_secretsmanager::Client> {
     let mut builder = aws_sdk_secretsmanager::config::Builder::from(aws);
     if let Some(endpoint) = config.secrets_endpoint() {
         builder = builder.endpoint_url(endpoint);
     }
-    aws_sdk_secretsmanager::Client::from_conf(builder.build())
+    Lazy::new(|| aws_sdk_secretsmanager::Client::from_conf(builder.build()))
 }
 
 /// What all AWS clients share.
-pub async fn aws(config: &Config, http: SharedHttpClient) -> SdkConfig {
+pub fn aws(config: &Config, http: SharedHttpClient) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    aws_config::defaults(BehaviorVersion::latest())
+    let credentials = credentials(http.clone());
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
         .region(Region::new(config.region().to_owned()))
         .http_client(http)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
         .timeout_config(timeouts)
-        .load()
-        .await
+        .credentials_provider(credentials)
+        // One for all: each would ask for the same ones by itself.
+        .identity_cache(IdentityCache::lazy().build())
+        .build()
+}
+
+/// Credentials from the environment, where Lambda puts its role's, or from where
+/// ECS keeps a task's. No profile, no file and no other service is looked at.
+pub fn credentials(http: SharedHttpClient) -> SharedCredentialsProvider {
+    let provider = ProviderConfig::without_region().with_http_client(http);
+    let task = EcsCredentialsProvider::builder().configure(&provider);
+    SharedCredentialsProvider::new(
+        CredentialsProviderChain::first_try(
+            "Environment",
+            EnvironmentVariableCredentialsProvider::new(),
+        )
+        .or_else("EcsContainer", task.build()),
+    )
 }
 
 /// The client of a DynamoDB at `config`'s endpoint, or AWS's own.
@@ -108,7 +134,7 @@ pub fn dynamo(config: &Config, aws: &SdkConfig) -> Dynamo {
     if let Some(endpoint) = config.dynamodb_endpoint() {
         builder = builder.endpoint_url(endpoint);
     }
-    client(builder, config)
+    Dynamo::new(builder.build(), &config.dynamodb.table)
 }
 
 /// The client of a DynamoDB that `http` reaches by itself: the embedded one. It
@@ -123,13 +149,5 @@ pub fn embedded_dynamo(config: &Config, http: SharedHttpClient) -> Dynamo {
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::disabled())
         .http_client(http);
-    client(builder, config)
-}
-
-fn client(builder: aws_sdk_dynamodb::config::Builder, config: &Config) -> Dynamo {
-    let client = aws_sdk_dynamodb::Client::from_conf(builder.build());
-    Dynamo {
-        client,
-        table: config.dynamodb.table.clone(),
-    }
+    Dynamo::new(builder.build(), &config.dynamodb.table)
 }

@@ -240,6 +240,24 @@ pub async fn get(dynamo: &Dynamo, id: &DeliveryId) -> Result<Option<StoredDelive
     item.as_ref().map(StoredDelivery::read).transpose()
 }
 
+/// The delivery `id`, or none, and its event, or none. One call, two consistent
+/// reads.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get_with_event(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+) -> Result<(Option<StoredDelivery>, Option<StoredEvent>)> {
+    let (event, sk) = (id.event(), keys::delivery(&id.endpoint()));
+    let both = dynamo.get_both(event.as_str(), [&sk, keys::EVENT]);
+    let [delivery, event] = both.await?;
+    Ok((
+        delivery.as_ref().map(StoredDelivery::read).transpose()?,
+        event.as_ref().map(StoredEvent::read).transpose()?,
+    ))
+}
+
 /// Up to `limit` deliveries of an event in the order of their endpoints' ids,
 /// those after `after` only.
 ///

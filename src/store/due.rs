@@ -61,8 +61,9 @@ impl Due {
         })
     }
 
-    /// Its lease when it is taken now, as if it had been taken `ahead` times more.
-    fn lease(&self, base: Duration, ahead: u32) -> Duration {
+    /// Its lease when it is taken now: `base`, doubled each time it was taken already
+    /// and `ahead` times more.
+    pub fn lease(&self, base: Duration, ahead: u32) -> Duration {
         let doublings = self.swept.saturating_add(ahead).min(DOUBLINGS_MAX);
         base.saturating_mul(1 << doublings)
     }
@@ -118,19 +119,13 @@ fn page(dynamo: &Dynamo, partition: &str, until: Timestamp, limit: usize) -> Que
         .limit(i32::try_from(limit).unwrap_or(i32::MAX))
 }
 
-/// Takes `due` from `now` for the lease `base`, doubled each time it is taken
-/// again and `ahead` times more; none if it is done or another sweeper has taken it. One conditional
-/// write.
+/// Takes `due` until `until`, when its lease ends ([`Due::lease`]); none if it is
+/// done or another sweeper has taken it. One conditional write.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
 /// not answer.
-pub async fn win(
-    dynamo: &Dynamo,
-    due: &Due,
-    now: Timestamp,
-    (base, ahead): (Duration, u32),
-) -> Result<Option<Job>> {
+pub async fn win(dynamo: &Dynamo, due: &Due, until: Timestamp) -> Result<Option<Job>> {
     let what = due.due_sk.get(14..).unwrap_or_default();
     let set = "set due_sk = :next, swept = if_not_exists(swept, :zero) + :one";
     let mut update = dynamo.update(&due.pk, &due.sk);
@@ -144,10 +139,7 @@ pub async fn win(
     let update = update
         .condition_expression("due_sk = :old")
         .expression_attribute_values(":old", s(&due.due_sk))
-        .expression_attribute_values(
-            ":next",
-            s(keys::due_sort(now + due.lease(base, ahead), what)),
-        )
+        .expression_attribute_values(":next", s(keys::due_sort(until, what)))
         .expression_attribute_values(":zero", n(0))
         .expression_attribute_values(":one", n(1))
         .return_values(ReturnValue::AllNew);

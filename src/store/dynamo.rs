@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use jiff::Timestamp;
 
+use super::connect::Lazy;
 use crate::error::{Error, Result};
 
 /// Keys of one BatchGetItem.
@@ -22,12 +23,20 @@ const BATCH_ROUNDS_MAX: u32 = 8;
 #[derive(Clone, Debug)]
 pub struct Dynamo {
     /// The SDK's client.
-    pub client: Client,
+    pub client: Lazy<Client>,
     /// The table's name.
     pub table: String,
 }
 
 impl Dynamo {
+    /// The table of that name, reached as `config` says. Connects to nothing.
+    pub fn new(config: aws_sdk_dynamodb::Config, table: impl Into<String>) -> Self {
+        Self {
+            client: Lazy::new(|| Client::from_conf(config)),
+            table: table.into(),
+        }
+    }
+
     /// The item at a key, or none. One consistent read.
     pub(super) async fn get(
         &self,
@@ -39,6 +48,18 @@ impl Dynamo {
         Ok(get.send().await.map_err(unavailable)?.item)
     }
 
+    /// Two items of one partition, each or none. One call, two consistent reads.
+    pub(super) async fn get_both(&self, pk: &str, sks: [&str; 2]) -> Result<[Option<Item>; 2]> {
+        let keys = sks.map(|sk| (pk.to_owned(), sk.to_owned()));
+        let mut found = self.batch_read(&keys, None, true).await?;
+        Ok(sks.map(|sk| {
+            let at = found
+                .iter()
+                .position(|item| item.str_opt("sk") == Some(sk))?;
+            Some(found.swap_remove(at))
+        }))
+    }
+
     /// The items at `keys`, in no order; those that are not there are
     /// left out. With `only`, just these attributes of each. Eventually
     /// consistent; one BatchGetItem for each 100.
@@ -46,6 +67,15 @@ impl Dynamo {
         &self,
         keys: &[(String, String)],
         only: Option<&str>,
+    ) -> Result<Vec<Item>> {
+        self.batch_read(keys, only, false).await
+    }
+
+    async fn batch_read(
+        &self,
+        keys: &[(String, String)],
+        only: Option<&str>,
+        consistent: bool,
     ) -> Result<Vec<Item>> {
         let mut found = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(BATCH_GET_MAX) {
@@ -60,6 +90,7 @@ impl Dynamo {
                 let wanted = KeysAndAttributes::builder()
                     .set_keys(Some(keys))
                     .set_projection_expression(only.map(str::to_owned))
+                    .consistent_read(consistent)
                     .build();
                 let output = self
                     .client

@@ -22,8 +22,9 @@ use crate::model::meter::Metered;
 
 /// Endpoints up to which an event and its deliveries are written in one
 /// transaction; beyond, a fan-out job writes them. DynamoDB would allow 99, at
-/// twice the write units of single puts.
-pub const INLINE_DELIVERIES_MAX: usize = 25;
+/// twice the write units of single puts: from four endpoints on, a step between is
+/// cheaper, and up to here that is not worth its time.
+pub const INLINE_DELIVERIES_MAX: usize = 10;
 
 /// An event about to be kept.
 #[derive(Debug)]
@@ -235,7 +236,7 @@ pub struct StoredEvent {
 }
 
 impl StoredEvent {
-    fn read(item: &Item) -> Result<Self> {
+    pub(super) fn read(item: &Item) -> Result<Self> {
         Ok(Self {
             id: item.parse("pk")?,
             project: item.parse("project")?,

@@ -197,7 +197,7 @@ pub fn recovery_sort(at: Timestamp, recovery: &RecoveryId) -> String {
 
 /// The recovery that a timeline sort key ends with.
 pub fn recovery_of_timeline_sort(sort: &str) -> Option<RecoveryId> {
-    sort.get(14..)?.parse().ok()
+    after_millis(sort)?.parse().ok()
 }
 
 /// Sort key of a day, `2026-01-31`, whose archiving is planned.
@@ -217,7 +217,7 @@ pub fn timeline_sort(at: Timestamp, event: &EventId) -> String {
 
 /// The event that a timeline sort key ends with.
 pub fn event_of_timeline_sort(sort: &str) -> Option<EventId> {
-    sort.get(14..)?.parse().ok()
+    after_millis(sort)?.parse().ok()
 }
 
 /// The time that a timeline or due sort key begins with.
@@ -281,6 +281,13 @@ fn millis(at: Timestamp) -> String {
     format!("{:013}", at.as_millisecond().max(0))
 }
 
+/// What follows the time in a sort key that begins with one.
+fn after_millis(sort: &str) -> Option<&str> {
+    let (millis, rest) = sort.split_at_checked(13)?;
+    let is_time = millis.bytes().all(|byte| byte.is_ascii_digit());
+    rest.strip_prefix('#').filter(|_| is_time)
+}
+
 /// The last character's place in base 36, spread evenly enough by the hash or
 /// randomness it ends.
 fn last_digit(suffix: &str) -> u8 {
@@ -308,7 +315,13 @@ mod tests {
         let sort = timeline_sort(at, &event);
         assert!(sort < timeline_sort(later, &event));
         assert_eq!(time_of_sort(&sort), Some(at));
-        assert_eq!(event_of_timeline_sort(&sort), Some(event));
+        assert_eq!(event_of_timeline_sort(&sort).as_ref(), Some(&event));
+        for forged in ["170000000000x", "+170000000000", "-170000000000"] {
+            let forged = format!("{forged}#{event}");
+            assert_eq!(event_of_timeline_sort(&forged), None, "{forged}");
+        }
+        let forged = sort.replace('#', "$");
+        assert_eq!(event_of_timeline_sort(&forged), None, "{forged}");
         assert!(due_sort(at, "x") < due_bound(at));
         assert!(due_sort(later, "x") > due_bound(at));
     }

@@ -9,6 +9,7 @@
 pub mod actions;
 pub mod api_keys;
 pub mod audit_log;
+mod aws_http;
 pub mod backfills;
 mod batch;
 pub mod connect;

@@ -22,8 +22,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Tries of a PUT that S3 did not take for a reason that passes.
 const TRIES_MAX: u32 = 3;
-/// Bytes of a refusal that are logged.
-const ANSWER_KEPT_BYTES: usize = 300;
 const GZIP: HeaderValue = HeaderValue::from_static("application/gzip");
 
 /// A bucket.
@@ -61,17 +59,7 @@ impl Objects {
         }
         Ok(Some(Self {
             base: config.archive_url().parse()?,
-            sender: Sender::new(SenderConfig {
-                // Configured by whoever runs this, and mostly inside a VPC.
-                allow_private_targets: true,
-                connect_timeout: CONNECT_TIMEOUT,
-                timeout: TIMEOUT,
-                response_bytes_max: 4096,
-                response_kept_bytes: ANSWER_KEPT_BYTES,
-                user_agent: HeaderValue::from_static("millrace"),
-                idle_per_host_max: 1,
-                own_roots: vec![],
-            }),
+            sender: Sender::new(SenderConfig::of_service(CONNECT_TIMEOUT, TIMEOUT)),
             signer,
         }))
     }

@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
+use super::connect::Lazy;
 use crate::error::{Error, Result};
 use crate::model::key;
 use crate::model::seal::KeyRing;
@@ -31,7 +32,7 @@ enum Inner<T> {
 }
 
 struct Remote<T> {
-    client: Client,
+    client: Lazy<Client>,
     arn: String,
     kept: Mutex<Option<Kept<T>>>,
 }
@@ -72,7 +73,7 @@ impl<T> Held<T> {
     }
 
     /// The one Secrets Manager holds under `arn`. Fetches nothing yet.
-    pub fn remote(client: Client, arn: impl Into<String>) -> Self {
+    pub fn remote(client: Lazy<Client>, arn: impl Into<String>) -> Self {
         Self(Arc::new(Inner::Remote(Remote {
             client,
             arn: arn.into(),

@@ -4,10 +4,10 @@
 //! Owns the credentials, which come into being with the first request and are
 //! asked for anew before they expire.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use aws_sigv4::http_request::{
@@ -16,7 +16,6 @@ use aws_sigv4::http_request::{
 };
 use aws_sigv4::sign::v4;
 use http::Request;
-use tokio::sync::OnceCell;
 
 use super::connect;
 use crate::config::Config;
@@ -55,16 +54,16 @@ impl Service {
 /// Signs requests with the process's credentials.
 pub struct Signer {
     config: Box<Config>,
-    provider: OnceCell<SharedCredentialsProvider>,
+    provider: OnceLock<SharedCredentialsProvider>,
     credentials: Mutex<Option<Credentials>>,
 }
 
 impl Signer {
-    /// One that finds credentials as any SDK does, when it first signs.
+    /// One that finds the role's credentials when it first signs.
     pub fn new(config: &Config) -> Self {
         Self {
             config: Box::new(config.clone()),
-            provider: OnceCell::new(),
+            provider: OnceLock::new(),
             credentials: Mutex::default(),
         }
     }
@@ -72,7 +71,7 @@ impl Signer {
     /// One that signs with what `provider` gives.
     pub fn with_credentials(config: &Config, provider: SharedCredentialsProvider) -> Self {
         Self {
-            provider: OnceCell::new_with(Some(provider)),
+            provider: OnceLock::from(provider),
             ..Self::new(config)
         }
     }
@@ -122,17 +121,13 @@ impl Signer {
         {
             return Ok(credentials.clone());
         }
-        let provider = self
-            .provider
-            .get_or_try_init(async || {
+        let provider = match self.provider.get() {
+            Some(provider) => provider,
+            None => {
                 let http = connect::http_client(connect::file(&self.config.aws.ca_file))?;
-                let aws = connect::aws(&self.config, http).await;
-                match aws.credentials_provider() {
-                    Some(provider) => Ok(provider),
-                    None => bail!("there is no source of AWS credentials"),
-                }
-            })
-            .await?;
+                self.provider.get_or_init(|| connect::credentials(http))
+            }
+        };
         let found = provider.provide_credentials().await;
         let credentials = found.context("AWS credentials")?;
         *kept() = Some(credentials.clone());

@@ -17,6 +17,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::postgres::{Postgres, classify};
+use super::readings::StoredReadings;
 use crate::error::Result;
 use crate::model::id::{EventId, MeterId};
 use crate::model::meter::{Measure, Reading};
@@ -40,6 +41,20 @@ pub struct Entry<'a> {
     pub at: Timestamp,
     /// What was read.
     pub reading: &'a Reading,
+}
+
+/// The readings of `stored`, to be counted together.
+pub fn entries(stored: &[StoredReadings]) -> Vec<Entry<'_>> {
+    let of_one = stored.iter().flat_map(|one| {
+        one.metered.readings.iter().map(|reading| Entry {
+            event: &one.event,
+            tenant: one.tenant.as_deref(),
+            received: one.received,
+            at: one.metered.at,
+            reading,
+        })
+    });
+    of_one.collect()
 }
 
 /// What was newly counted.

@@ -14,9 +14,10 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::scope;
@@ -49,30 +50,33 @@ fn resolved(format: LogFormat, terminal: bool) -> LogFormat {
     }
 }
 
-fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+fn filter(level: &str) -> anyhow::Result<Targets> {
     // The last directive for a target wins, so the configured ones come last.
-    EnvFilter::try_new(format!("{QUIET},{level}"))
+    format!("{QUIET},{level}")
+        .parse()
         .with_context(|| format!("log.level: {level:?} is neither a level nor directives"))
 }
 
-fn human(filter: EnvFilter) -> impl Subscriber {
+fn human(filter: Targets) -> impl Subscriber {
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(stderr)
         .with_ansi(stderr().is_terminal())
         .with_target(false)
         .finish()
+        .with(filter)
 }
 
-fn json<W>(filter: EnvFilter, writer: W) -> impl Subscriber
+fn json<W>(filter: Targets, writer: W) -> impl Subscriber
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(writer)
         .event_format(JsonLine)
         .finish()
+        .with(filter)
 }
 
 /// A line of JSON: time, level, the event's fields, the ids of the work in hand

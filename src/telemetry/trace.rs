@@ -136,13 +136,14 @@ impl Traces {
     }
 
     /// The span of taking in what an AWS source sent: `from` names its queue, or
-    /// says that the function was invoked with it. Its parent is the Lambda
-    /// invocation around it, if any.
-    pub fn ingest(&self, from: &str) -> Span {
+    /// says that the function was invoked with it. Its parent is the X-Ray header
+    /// its message carried, or else the Lambda invocation around it.
+    pub fn ingest(&self, from: &str, carried: Option<&str>) -> Span {
         let Some(on) = &self.0 else {
             return Span(None);
         };
-        let parent = scope::trace();
+        let parent = carried.and_then(TraceContext::of_xray);
+        let parent = parent.or_else(scope::trace);
         let mut span = on.begin(parent, true, SpanKind::Consumer, || "ingest".into());
         span.set("messaging.operation.type", || "process");
         span.set("messaging.destination.name", || from.to_owned());

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -77,11 +77,41 @@ fn wait(child: &mut Child, longest: Duration) -> Option<ExitStatus> {
     None
 }
 
+/// What a process prints, read to the end so that it never waits for a reader.
+#[derive(Clone, Default)]
+struct Output(Arc<Mutex<String>>);
+
+impl Output {
+    /// Keeps what comes `from` it, and shows `each` line as it comes.
+    fn keep(
+        &self,
+        from: impl Read + Send + 'static,
+        each: impl Fn(String) + Send + 'static,
+    ) -> thread::JoinHandle<()> {
+        let kept = self.0.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(from).lines() {
+                let line = line.unwrap();
+                let mut kept = kept.lock().unwrap();
+                kept.push_str(&line);
+                kept.push('\n');
+                drop(kept);
+                each(line);
+            }
+        })
+    }
+
+    fn read(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 /// A serving process; killed when this is dropped.
 pub struct Served {
     pub url: String,
     /// What it printed to stdout until it listened.
     pub greeting: String,
+    output: Output,
     child: Child,
     client: Client<HttpConnector, Full<Bytes>>,
 }
@@ -97,21 +127,17 @@ impl Served {
             .spawn()
             .unwrap();
         let (said, heard) = mpsc::channel();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        // To the end, so that the process never waits for a reader.
-        thread::spawn(move || {
-            for line in stdout.lines() {
-                let _ = said.send(line.unwrap());
-            }
-        });
-        let stderr = read_all(child.stderr.take().unwrap());
+        let (output, stdout) = (Output::default(), child.stdout.take().unwrap());
+        output.keep(stdout, move |line| drop(said.send(line)));
+        let stderr = output.keep(child.stderr.take().unwrap(), |_| ());
         let begun = Instant::now();
         let mut greeting = String::new();
         let address = loop {
             let left = START_MAX.saturating_sub(begun.elapsed());
             let Ok(line) = heard.recv_timeout(left) else {
                 let _ = child.kill();
-                panic!("it does not listen:\n{greeting}{}", stderr.join().unwrap());
+                stderr.join().unwrap();
+                panic!("it does not listen:\n{}", output.read());
             };
             if let Some(address) = listening(&line) {
                 break address;
@@ -122,9 +148,15 @@ impl Served {
         Self {
             url: format!("http://{address}"),
             greeting,
+            output,
             child,
             client: Client::builder(TokioExecutor::new()).build_http(),
         }
+    }
+
+    /// All that it has printed so far, to stdout and stderr.
+    pub fn output(&self) -> String {
+        self.output.read()
     }
 
     /// Sends it a signal: `KILL`, `TERM`.

@@ -1,5 +1,6 @@
 //! Endpoint care: what one endpoint does or asks for never hurts another.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -140,6 +141,61 @@ fn what_waits_behind_its_own_backlog_is_swept_ever_more_rarely() {
         let due = delivery(&harness, &events[100]).await["next_attempt_at"].clone();
         let due: Timestamp = due.as_str().unwrap().parse().unwrap();
         assert_eq!(due, now + Duration::from_secs(40), "eight leases");
+    });
+}
+
+/// Two hundred deliveries swept and those made that had room, of a lane that is full;
+/// and when that was.
+async fn with_some_put_off() -> (Harness, Receiver, Timestamp) {
+    let mut config = config();
+    // A lane has an eighth of it.
+    config.queue.local_jobs_max = 1_000;
+    let harness = Harness::with(config).await;
+    let receiver = Receiver::start([]).await;
+    create(&harness, json!({ "url": receiver.url })).await;
+    for _ in 0..200 {
+        harness.publish("a").await;
+    }
+    let now = app::now() + Duration::from_secs(6);
+    let swept = jobs::sweep::sweep(&harness.app, now).await.unwrap();
+    assert_eq!((swept.found, swept.enqueued), (200, 200));
+    harness.drain_at(now).await;
+    let first = receiver.received().len();
+    assert!((100..150).contains(&first), "{first} had room");
+    (harness, receiver, now)
+}
+
+#[test]
+fn what_its_lane_had_no_room_for_comes_in_once_there_is_some() {
+    run(async {
+        let (harness, receiver, now) = with_some_put_off().await;
+
+        // Their leases are far from over.
+        let now = now + Duration::from_secs(1);
+        let swept = jobs::sweep::sweep(&harness.app, now).await.unwrap();
+        assert_eq!(swept.found, 0);
+        harness.drain_at(now).await;
+        let ids = receiver.received().into_iter();
+        let ids: HashSet<_> = ids
+            .map(|received| received.header("webhook-id").to_owned())
+            .collect();
+        assert_eq!((ids.len(), receiver.received().len()), (200, 200));
+    });
+}
+
+#[test]
+fn what_was_put_off_for_too_long_is_left_to_the_sweeper() {
+    run(async {
+        let (harness, receiver, now) = with_some_put_off().await;
+        let first = receiver.received().len();
+
+        // Eight leases less one.
+        harness.app.queue.take_up(now + Duration::from_secs(35));
+        harness.drain_at(now).await;
+        assert_eq!(receiver.received().len(), first);
+        assert_eq!(harness.app.queue.waiting(), 0);
+        harness.sweep_after(Duration::from_secs(47)).await;
+        assert_eq!(receiver.received().len(), 200);
     });
 }
 

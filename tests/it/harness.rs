@@ -217,10 +217,7 @@ impl Harness {
         config: Config,
         queue: Queue,
     ) -> Self {
-        let dynamo = Dynamo {
-            client: aws_sdk_dynamodb::Client::from_conf(client),
-            table: self.dynamo.table.clone(),
-        };
+        let dynamo = Dynamo::new(client, &self.dynamo.table);
         self.beside(app(config, queue, &dynamo, shared_postgres().await))
     }
 

@@ -10,14 +10,16 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use http::StatusCode;
-use millrace::config::{Config, Handler};
+use millrace::config::{Config, Handler, TracesChoice};
 use millrace::jobs::worker;
 use millrace::queue::sqs::Name;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{self, Harness, run};
+use crate::receiver::Receiver;
 use crate::sqs::{Queues, until};
+use crate::telemetry::spans;
 
 /// A poller and nothing else, for the project of `harness`.
 fn config(harness: &Harness, queues: &Queues) -> Config {
@@ -80,6 +82,42 @@ fn what_a_queue_holds_becomes_events_and_the_rest_is_parked_with_the_reason() {
         let text = |name: &str| attributes[name].string_value().unwrap();
         assert!(text("reason").starts_with("source: "), "{}", text("reason"));
         assert_eq!(text("queue"), arn);
+    });
+}
+
+#[test]
+fn a_message_belongs_to_the_trace_of_its_sender() {
+    run(async {
+        let Some(queues) = Queues::with_ingest().await else {
+            return;
+        };
+        let collector = Receiver::start([]).await;
+        let base = Harness::new().await;
+        let mut config = config(&base, &queues);
+        config.telemetry.traces = TracesChoice::Otlp;
+        config.telemetry.otlp_url.clone_from(&collector.url);
+        let poller = base.configured_with(config, queues.queue()).await;
+        let header = "Root=1-58406520-a006649127e371903a2de979;Parent=4c721bf33e3caf8f;Sampled=1";
+        queues.send_traced(Name::Ingest, "traced", header).await;
+
+        let stop = CancellationToken::new();
+        let mut tasks = worker::start(&poller.app, &stop);
+        let url = queues.options.ingest_url.clone();
+        let all = async || queues.messages(&url).await == 0;
+        until("it is taken and deleted", all).await;
+        stop.cancel();
+        while tasks.join_next().await.is_some() {}
+        poller.app.telemetry.flush().await;
+
+        let spans = spans(&collector, "58406520a006649127e371903a2de979");
+        let [span] = &spans[..] else {
+            panic!("{spans:?}")
+        };
+        let parent = [0x4c, 0x72, 0x1b, 0xf3, 0x3e, 0x3c, 0xaf, 0x8f];
+        assert_eq!(
+            (span.name.as_str(), &span.parent_span_id[..]),
+            ("ingest", &parent[..])
+        );
     });
 }
 

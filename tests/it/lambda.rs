@@ -219,6 +219,9 @@ fn what_cannot_be_decoded_is_the_clients_fault() {
         let mut not_utf8 = parse(HTTP);
         not_utf8["body"] = "/////w==".into();
         assert_eq!(lambda.invoke(&not_utf8).await.unwrap()["statusCode"], 400);
+        let mut no_uri = parse(HTTP);
+        no_uri["rawQueryString"] = "a b".into();
+        assert_eq!(lambda.invoke(&no_uri).await.unwrap()["statusCode"], 400);
         let mut large = parse(REST);
         let data = "x".repeat(EVENT_BYTES_MAX);
         large["body"] = json!({"type": "t", "data": data}).to_string().into();
@@ -245,6 +248,8 @@ fn unknown_payloads_are_refused_by_name() {
         for payload in [
             json!({}),
             json!([]),
+            // The schedule's fields in their order, without their names.
+            parse(r#"[null,null,null,null,null,null,"Scheduled Event","aws.events"]"#),
             json!("text"),
             json!({"Records": []}),
             json!({"Records": [{"eventSource": "aws:kinesis"}]}),
@@ -483,6 +488,35 @@ fn an_invocation_sends_off_its_spans_as_part_of_lambdas_trace() {
             on.map(|span| span.name.as_str()).collect::<Vec<_>>(),
             ["deliver"]
         );
+    });
+}
+
+#[test]
+fn a_message_belongs_to_the_trace_of_its_sender_and_not_to_the_invocation() {
+    run(async {
+        let base = Harness::new().await;
+        let collector = Receiver::start([]).await;
+        let mut config = harness::config();
+        config.ingest.project = base.project.clone();
+        config.telemetry.traces = TracesChoice::Otlp;
+        config.telemetry.otlp_url.clone_from(&collector.url);
+        let lambda = Lambda::on(base.configured(config).await);
+        let mut payload = parse(SQS);
+        payload["Records"][0]["attributes"]["AWSTraceHeader"] =
+            json!("Root=1-58406520-a006649127e371903a2de979;Parent=4c721bf33e3caf8f;Sampled=1");
+        let invocation =
+            "Root=1-67891233-abcdef012345678912345678;Parent=53995c3f42cd8ad8;Sampled=1";
+        lambda.invoke_in(&payload, invocation).await.unwrap();
+
+        let parents = |trace: &str| -> Vec<Vec<u8>> {
+            let spans = spans(&collector, trace).into_iter();
+            spans.map(|span| span.parent_span_id).collect()
+        };
+        let sender = [0x4c, 0x72, 0x1b, 0xf3, 0x3e, 0x3c, 0xaf, 0x8f];
+        assert_eq!(parents("58406520a006649127e371903a2de979"), [sender]);
+        // The other says nothing of where it comes from.
+        let around = [0x53, 0x99, 0x5c, 0x3f, 0x42, 0xcd, 0x8a, 0xd8];
+        assert_eq!(parents("67891233abcdef012345678912345678"), [around]);
     });
 }
 

@@ -12,7 +12,7 @@ use millrace::model::event;
 use millrace::model::id::EventId;
 use millrace::model::job::Job;
 use millrace::store::events::{self, NewEvent, Plan};
-use millrace::store::usage::{self, Entry};
+use millrace::store::usage;
 use millrace::store::{keys, meters, readings};
 use serde_json::{Value, json};
 
@@ -311,16 +311,7 @@ async fn due(harness: &Harness) -> Vec<readings::StoredReadings> {
 /// The first half of the job: counted, and not deleted.
 async fn count_and_die(harness: &Harness) -> u64 {
     let stored = due(harness).await;
-    let entries = stored.iter().flat_map(|stored| {
-        stored.metered.readings.iter().map(|reading| Entry {
-            event: &stored.event,
-            tenant: stored.tenant.as_deref(),
-            received: stored.received,
-            at: stored.metered.at,
-            reading,
-        })
-    });
-    let entries: Vec<_> = entries.collect();
+    let entries = usage::entries(&stored);
     let counted = usage::count(&harness.app.postgres, &entries, 1_000).await;
     counted.unwrap().fresh
 }

@@ -590,13 +590,46 @@ fn stores_that_do_not_answer_are_named_with_the_way_out() {
     WRONG control-plane database: error connecting to server: Connection refused (os error 111)
           mend: check MILLRACE_DATABASE__URL and that the database is running
     ?     migrations: not checked, as the store does not answer
-    WRONG event store: describing the DynamoDB table: dispatch failure: io error: client error (Connect): tcp connect error: Connection refused (os error 111)
+    WRONG event store: describing the DynamoDB table: dispatch failure: io error: client error (Connect): connection refused
           mend: check MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials
     ?     table: not checked, as the store does not answer
     ?     keys and endpoints in the event store: not checked, because of the above
     ?     clock: not checked, as the database does not answer
     ");
     assert_eq!(doctor.code, Some(1));
+}
+
+#[test]
+fn a_task_on_ecs_signs_as_its_role() {
+    run(async {
+        let role = json!({
+            "AccessKeyId": "AKIDOFTHEROLE",
+            "SecretAccessKey": "secret",
+            "Token": "token of the role",
+            "Expiration": "2999-01-01T00:00:00Z",
+        });
+        let role = Reply::With(200, "content-type", "application/json", role.to_string());
+        let aws = Receiver::start([role]).await;
+        let (credentials, endpoint) = (aws.url.clone(), aws.url.replace("/hook", ""));
+        let ended = tokio::task::spawn_blocking(move || {
+            let dir = tempfile::tempdir().unwrap();
+            let mut env = NOWHERE.to_vec();
+            env.retain(|(name, _)| !name.starts_with("AWS_"));
+            env.push(("MILLRACE_DYNAMODB__ENDPOINT_URL", &endpoint));
+            env.push(("AWS_CONTAINER_CREDENTIALS_FULL_URI", &credentials));
+            run_to_end(dir.path(), &["doctor"], &env)
+        });
+        assert_eq!(ended.await.unwrap().code, Some(1));
+        let received = aws.received();
+        assert_eq!(received[0].path, "/hook");
+        let (signature, token) = ("authorization", "x-amz-security-token");
+        assert!(received.len() > 1, "{received:?}");
+        for asked in &received[1..] {
+            let signed = asked.header(signature);
+            assert!(signed.contains("Credential=AKIDOFTHEROLE/"), "{signed}");
+            assert_eq!(asked.header(token), "token of the role");
+        }
+    });
 }
 
 #[test]

@@ -407,7 +407,7 @@ fn a_start_on_an_event_store_that_is_not_there_ends_with_the_way_out() {
     ];
     let ended = run_to_end(dir.path(), &["serve"], &env);
     assert_eq!(ended.code, Some(1));
-    assert_snapshot!(ended.stderr, @r#"millrace: dynamodb.table: the table "millrace" cannot be created or read; check MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials: describing the DynamoDB table: dispatch failure: io error: client error (Connect): tcp connect error: Connection refused (os error 111)"#);
+    assert_snapshot!(ended.stderr, @r#"millrace: dynamodb.table: the table "millrace" cannot be created or read; check MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials: describing the DynamoDB table: dispatch failure: io error: client error (Connect): connection refused"#);
 }
 
 #[test]

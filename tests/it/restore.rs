@@ -34,7 +34,7 @@ async fn publish(served: &Served, key: &str, receiver: &Receiver, sent: usize) {
 
 fn stop(mut served: Served) {
     served.signal("TERM");
-    assert_eq!(served.wait(Duration::from_secs(20)), Some(0));
+    assert_eq!(served.wait(Duration::from_secs(60)), Some(0));
 }
 
 /// Moves the event store away, with the files SQLite keeps beside it.

@@ -2,115 +2,46 @@
 //! log, requests that two readers understand differently, clients that hold on,
 //! and text that wants to be a header.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::binary::{Served, command};
+use crate::binary::Served;
 use crate::harness::{Harness, run};
 use crate::receiver::{Receiver, Reply};
-
-/// A serving process whose whole output is kept.
-struct Recorded {
-    url: String,
-    child: Child,
-    log: std::path::PathBuf,
-}
-
-impl Recorded {
-    fn start(dir: &Path, env: &[(&str, &str)]) -> Self {
-        let log = dir.join("log");
-        let output = File::create(&log).unwrap();
-        let child = command(&["serve"], env)
-            .env("MILLRACE_DATA_DIR", dir.join("data"))
-            .env("MILLRACE_HTTP__LISTEN", "127.0.0.1:0")
-            .env("MILLRACE_LOG__FORMAT", "json")
-            .env("MILLRACE_LOG__LEVEL", "trace,hyper=info,h2=info")
-            .stdout(Stdio::from(output.try_clone().unwrap()))
-            .stderr(Stdio::from(output))
-            .spawn()
-            .unwrap();
-        let begun = Instant::now();
-        let mut recorded = Self {
-            url: String::new(),
-            child,
-            log,
-        };
-        while recorded.url.is_empty() {
-            assert!(
-                begun.elapsed() < Duration::from_secs(60),
-                "{}",
-                recorded.read()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-            for line in recorded.read().lines() {
-                let line: Value = serde_json::from_str(line).unwrap_or_default();
-                if line["message"] == "listening" {
-                    recorded.url = format!("http://{}", line["address"].as_str().unwrap());
-                }
-            }
-        }
-        recorded
-    }
-
-    fn read(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-}
-
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Every secret that is in use anywhere in the test, by what it is.
 type Secrets = Vec<(&'static str, String)>;
 
+/// Status and body of an answer.
 async fn ask(
-    url: &str,
+    served: &Served,
     method: Method,
     path: &str,
     key: &str,
     body: Value,
-) -> (StatusCode, String) {
-    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-        .build_http::<http_body_util::Full<bytes::Bytes>>();
-    let request = http::Request::builder()
-        .method(method)
-        .uri(format!("{url}{path}"))
-        .header("authorization", format!("Bearer {key}"))
-        .header("content-type", "application/json")
-        .body(body.to_string().into())
-        .unwrap();
-    let (parts, body) = client.request(request).await.unwrap().into_parts();
-    let body = http_body_util::BodyExt::collect(body).await.unwrap();
-    let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
-    (parts.status, text)
+) -> (StatusCode, Value) {
+    let answer = served.request(method, path, key, body).await;
+    answer.expect("an answer")
 }
 
-fn text_of(json: &str, name: &str) -> String {
-    let json: Value = serde_json::from_str(json).unwrap();
-    json[name]
-        .as_str()
-        .unwrap_or_else(|| panic!("{name} in {json}"))
+fn text_of(json: &Value, name: &str) -> String {
+    let text = json[name].as_str();
+    text.unwrap_or_else(|| panic!("{name} in {json}"))
         .to_owned()
 }
 
 /// A day's work with every kind of secret, good and bad requests; the secrets and
 /// every body of a refusal.
-async fn scenario(url: &str, admin: &str, receiver: &Receiver) -> (Secrets, Vec<String>) {
+async fn scenario(served: &Served, admin: &str, receiver: &Receiver) -> (Secrets, Vec<String>) {
     let mut secrets: Secrets = vec![("admin key", admin.to_owned())];
     let mut refusals = Vec::new();
     let (status, project) = ask(
-        url,
+        served,
         Method::POST,
         "/v1/projects",
         admin,
@@ -126,7 +57,7 @@ async fn scenario(url: &str, admin: &str, receiver: &Receiver) -> (Secrets, Vec<
         "endpoints:read"
     ]);
     let (_, made) = ask(
-        url,
+        served,
         Method::POST,
         &keys,
         admin,
@@ -141,7 +72,7 @@ async fn scenario(url: &str, admin: &str, receiver: &Receiver) -> (Secrets, Vec<
         .url
         .replace("http://", "http://someone:url-passw0rd@");
     let endpoint = json!({ "url": receiver.url, "event_types": ["*"], "secret": own });
-    let (status, endpoint) = ask(url, Method::POST, "/v1/endpoints", &key, endpoint).await;
+    let (status, endpoint) = ask(served, Method::POST, "/v1/endpoints", &key, endpoint).await;
     assert_eq!(status, StatusCode::CREATED, "{endpoint}");
     secrets.push(("signing secret", text_of(&endpoint, "secret")));
     let id = text_of(&endpoint, "id");
@@ -152,7 +83,7 @@ async fn scenario(url: &str, admin: &str, receiver: &Receiver) -> (Secrets, Vec<
             Method::POST
         };
         let (_, secret) = ask(
-            url,
+            served,
             method,
             &format!("/v1/endpoints/{id}/{path}"),
             &key,
@@ -162,9 +93,9 @@ async fn scenario(url: &str, admin: &str, receiver: &Receiver) -> (Secrets, Vec<
         secrets.push(("rotated secret", text_of(&secret, "secret")));
     }
     let login = json!({ "url": with_login, "event_types": ["*"] });
-    let (status, answer) = ask(url, Method::POST, "/v1/endpoints", &key, login).await;
+    let (status, answer) = ask(served, Method::POST, "/v1/endpoints", &key, login).await;
     if status != StatusCode::CREATED {
-        refusals.push(answer);
+        refusals.push(answer.to_string());
     }
     secrets.push(("password in a URL", "url-passw0rd".to_owned()));
 
@@ -172,7 +103,7 @@ async fn scenario(url: &str, admin: &str, receiver: &Receiver) -> (Secrets, Vec<
     secrets.push(("payload", payload.to_owned()));
     for n in 0..4 {
         let event = json!({ "type": "a.b", "data": { "n": n, "note": payload } });
-        let (status, answer) = ask(url, Method::POST, "/v1/events", &key, event).await;
+        let (status, answer) = ask(served, Method::POST, "/v1/events", &key, event).await;
         assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
     }
     let wrong = "mr_wrong-but-maybe-a-typo-of-a-real-one";
@@ -208,12 +139,12 @@ async fn scenario(url: &str, admin: &str, receiver: &Receiver) -> (Secrets, Vec<
             json!({ "url": receiver.url, "secret": bad_secret }),
         ),
     ] {
-        let (status, answer) = ask(url, method.clone(), path, key, body).await;
+        let (status, answer) = ask(served, method.clone(), path, key, body).await;
         assert!(
-            status.is_client_error(),
+            status.is_client_error() && answer["code"].is_string(),
             "{method} {path}: {status} {answer}"
         );
-        refusals.push(answer);
+        refusals.push(answer.to_string());
     }
     (secrets, refusals)
 }
@@ -223,19 +154,20 @@ fn no_secret_is_in_the_log_or_in_a_refusal() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let admin = "mradmin_0123456789abcdef0123456789abcdef0123456789abcdef";
-        let recorded = Recorded::start(
-            dir.path(),
+        let served = Served::start(
+            &dir.path().join("data"),
             &[
+                ("MILLRACE_LOG__LEVEL", "trace,hyper=info,h2=info"),
                 ("MILLRACE_ADMIN_KEY", admin),
                 ("MILLRACE_DELIVERY__RETRY_SCHEDULE_S", "0,1,1"),
             ],
         );
         // One that fails, so that failures are logged too.
         let receiver = Receiver::start([Reply::Status(500), Reply::Status(503)]).await;
-        let (secrets, refusals) = scenario(&recorded.url, admin, &receiver).await;
+        let (secrets, refusals) = scenario(&served, admin, &receiver).await;
         receiver.reached(6).await;
         std::thread::sleep(Duration::from_millis(300));
-        let log = recorded.read();
+        let log = served.output();
         // The first start shows the default project's key on purpose.
         assert!(
             log.contains("attempt failed"),

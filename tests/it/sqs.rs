@@ -9,7 +9,10 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::config::{BehaviorVersion, Builder, Credentials, Region};
-use aws_sdk_sqs::types::QueueAttributeName;
+use aws_sdk_sqs::operation::send_message::builders::SendMessageFluentBuilder;
+use aws_sdk_sqs::types::{
+    MessageSystemAttributeNameForSends, MessageSystemAttributeValue, QueueAttributeName,
+};
 use http::StatusCode;
 use millrace::app;
 use millrace::config::{Config, Handler, TracesChoice};
@@ -129,8 +132,25 @@ impl Queues {
     }
 
     pub async fn send_raw(&self, name: Name, body: &str) {
+        self.raw(name, body).send().await.unwrap();
+    }
+
+    /// The same, by a sender that X-Ray traces.
+    pub async fn send_traced(&self, name: Name, body: &str, header: &str) {
+        let header = MessageSystemAttributeValue::builder()
+            .data_type("String")
+            .string_value(header)
+            .build()
+            .unwrap();
+        let name_of_header = MessageSystemAttributeNameForSends::AwsTraceHeader;
+        let send = self.raw(name, body);
+        let send = send.message_system_attributes(name_of_header, header);
+        send.send().await.unwrap();
+    }
+
+    fn raw(&self, name: Name, body: &str) -> SendMessageFluentBuilder {
         let send = self.client.send_message().queue_url(self.url(name));
-        send.message_body(body).send().await.unwrap();
+        send.message_body(body)
     }
 
     async fn purge(&self) {

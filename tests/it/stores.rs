@@ -180,10 +180,10 @@ pub fn dynamo() -> Dynamo {
         millrace::app::now().as_millisecond(),
         next,
     );
-    Dynamo {
-        client: aws_sdk_dynamodb::Client::from_conf(config),
-        table: format!("millrace-test-{}-{}-{}", run.0, run.1, run.2),
-    }
+    Dynamo::new(
+        config,
+        format!("millrace-test-{}-{}-{}", run.0, run.1, run.2),
+    )
 }
 
 #[cfg(feature = "embedded")]

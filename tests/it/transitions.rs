@@ -133,10 +133,7 @@ async fn win(harness: &Harness, id: &DeliveryId, seen: i64, until: i64) -> bool 
     let Some(found) = found.iter().find(|found| found.at() == Some(at(seen))) else {
         return false;
     };
-    // A lease that is not doubled, so that it ends at `until` exactly.
-    let now = at(until) - std::time::Duration::from_secs(1) * (1 << found.swept().min(6));
-    let lease = (std::time::Duration::from_secs(1), 0);
-    let job = due::win(dynamo, found, now, lease).await;
+    let job = due::win(dynamo, found, at(until)).await;
     job.unwrap().is_some()
 }
 

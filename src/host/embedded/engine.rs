@@ -6,6 +6,9 @@
 //! by its authorizer, to pass over the engine's own `BEGIN`, `COMMIT` and
 //! `ROLLBACK`; a savepoint for each call stands in for them. What a call wrote is
 //! in the file before the call is answered, grouped or not.
+//!
+//! The authorizer also keeps a table's description from counting what is in the
+//! table and its indexes, which nobody asks for and would read all of it each time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -52,6 +55,8 @@ pub(super) struct Engine {
     lifecycle: VectorIndexLifecycle,
     /// Whether SQLite passes over what begins and ends a transaction.
     is_grouping: Arc<AtomicBool>,
+    /// Whether SQLite refuses to read anything but what the engine knows of tables.
+    is_describing: Arc<AtomicBool>,
     checkpoints: Option<Checkpoints>,
 }
 
@@ -64,11 +69,18 @@ impl Engine {
         storage.conn().execute_batch(SETTINGS)?;
         // A file that is no database, or has lost its head, shows here.
         storage.table_count()?;
-        let is_grouping = Arc::new(AtomicBool::new(false));
-        let asked = is_grouping.clone();
+        let (is_grouping, is_describing) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (groups, describes) = (is_grouping.clone(), is_describing.clone());
         let authorizer = move |context: AuthContext<'_>| match context.action {
-            AuthAction::Transaction { .. } if asked.load(Ordering::Relaxed) => {
+            AuthAction::Transaction { .. } if groups.load(Ordering::Relaxed) => {
                 Authorization::Ignore
+            }
+            // The engine then leaves the figures out. Its own tables begin so.
+            AuthAction::Read { table_name, .. }
+                if !table_name.starts_with('_') && describes.load(Ordering::Relaxed) =>
+            {
+                Authorization::Deny
             }
             _ => Authorization::Allow,
         };
@@ -77,6 +89,7 @@ impl Engine {
             storage,
             lifecycle: VectorIndexLifecycle::new(),
             is_grouping,
+            is_describing,
             checkpoints: path.map(Checkpoints::start).transpose()?,
         })
     }
@@ -125,8 +138,11 @@ impl Engine {
 
     /// What the engine has to say, panics included.
     fn operate(&self, request: &HttpRequest) -> Operated {
-        let body = request.body().bytes().unwrap_or_default();
-        let operated = catch_unwind(AssertUnwindSafe(|| self.call(operation(request), body)));
+        let (operation, body) = (operation(request), request.body().bytes());
+        self.is_describing
+            .store(operation == "DescribeTable", Ordering::Relaxed);
+        let call = || self.call(operation, body.unwrap_or_default());
+        let operated = catch_unwind(AssertUnwindSafe(call));
         operated.unwrap_or_else(|_| {
             let message = "the engine panicked".to_owned();
             Err(DynoxideError::InternalServerError(message))

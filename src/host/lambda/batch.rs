@@ -70,6 +70,7 @@ async fn one(app: &App, message: &Message<'_>) -> Result<()> {
         id: &message.message_id,
         queue_arn: &message.queue_arn,
         sent: message.sent(),
+        trace: message.attributes.trace.as_deref(),
         body: &message.body,
     };
     let ingested = async {

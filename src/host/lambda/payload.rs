@@ -49,8 +49,11 @@ pub enum Unreadable {
     /// where, and nothing of what stands there.
     #[error("{what}: not of the documented shape, at line {line}, column {column}")]
     Malformed {
+        /// The part of the payload, or all of it.
         what: &'static str,
+        /// Counted from 1, within that part.
         line: usize,
+        /// Counted from 1; 0 where a line ends before anything stands in it.
         column: usize,
     },
 }
@@ -101,6 +104,10 @@ struct RecordSource<'a> {
 /// # Errors
 /// [`Unreadable`] when it is none of the kinds this function takes.
 pub fn kind(json: &str) -> Result<Kind, Unreadable> {
+    // An array would be read as the fields in their order.
+    if !json.trim_ascii_start().starts_with('{') {
+        return Err(Unreadable::Unknown("it is no object".into()));
+    }
     let peek: Peek<'_> =
         serde_json::from_str(json).map_err(|error| Unreadable::malformed("payload", &error))?;
     if peek.method_arn.is_some() || peek.route_arn.is_some() || peek.authorization_token.is_some() {
@@ -197,6 +204,9 @@ pub struct Attributes<'a> {
     /// Milliseconds since 1970.
     #[serde(borrow)]
     pub sent_timestamp: Option<Cow<'a, str>>,
+    /// The X-Ray header of its sender.
+    #[serde(borrow, rename = "AWSTraceHeader")]
+    pub trace: Option<Cow<'a, str>>,
 }
 
 impl Message<'_> {

@@ -2,7 +2,7 @@
 //!
 //! `lambda_http` knows how each sender writes down queries and expects answers.
 //! Headers, path and body are taken over here, because it would panic on bad
-//! Base64 and odd `Host` headers, keep one value of a header sent twice, and put
+//! Base64, odd `Host` headers and queries no URI has, keep one value of a header sent twice, and put
 //! a REST API's stage before the path.
 
 use std::convert::Infallible;
@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName};
 use http_body_util::BodyExt;
 use lambda_http::Adapter;
@@ -77,9 +78,11 @@ impl Taken {
                 if let (false, Ok(cookies)) = (cookies.is_empty(), cookies.parse()) {
                     headers.insert(http::header::COOKIE, cookies);
                 }
+                let query = query(&mut http.raw_query_string);
+                let body = body(http.body.take(), http.is_base64_encoded);
                 Self {
                     headers,
-                    body: body(http.body.take(), http.is_base64_encoded),
+                    body: query.and(body),
                 }
             }
             LambdaRequest::Alb(alb) => {
@@ -119,6 +122,18 @@ fn body(text: Option<String>, base64: bool) -> Result<Bytes, Invalid> {
             .decode(text)
             .map(Bytes::from)
             .map_err(|_| Invalid::body("the body is not the Base64 it is said to be")),
+    }
+}
+
+/// Takes the query away if it cannot be part of a URI: it is written down as it was
+/// sent.
+fn query(raw: &mut Option<String>) -> Result<(), Invalid> {
+    let fits = |query: &String| PathAndQuery::try_from(format!("/?{query}")).is_ok();
+    match raw.take_if(|query| !fits(query)) {
+        None => Ok(()),
+        Some(_) => Err(Invalid::body(
+            "expected a query of the characters a URI has, and others percent-encoded",
+        )),
     }
 }
 
@@ -205,4 +220,26 @@ async fn buffered(response: Response) -> http::Response<lambda_http::Body> {
         Err(binary) => lambda_http::Body::Binary(binary.into_bytes()),
     };
     http::Response::from_parts(parts, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_that_no_uri_has_is_taken_away() {
+        for (written, fits) in [
+            ("", true),
+            ("type=order.paid&limit=5", true),
+            ("a=%20b&c=\u{e9}", true),
+            ("a b", false),
+            ("a\nb", false),
+            ("<", false),
+        ] {
+            let mut raw = Some(written.to_owned());
+            assert_eq!(query(&mut raw).is_ok(), fits, "{written}");
+            assert_eq!(raw.is_some(), fits, "{written}");
+        }
+        assert!(query(&mut None).is_ok());
+    }
 }

@@ -150,7 +150,8 @@ fn limit(limit: Option<usize>) -> Result<usize> {
     }
 }
 
-fn write_position(position: &Position) -> String {
+/// The position a page ends at, as its `next_cursor` holds it.
+pub fn write_position(position: &Position) -> String {
     let Position {
         start,
         tenant,
@@ -159,7 +160,8 @@ fn write_position(position: &Position) -> String {
     serde_json::json!([start.as_millisecond(), tenant, group]).to_string()
 }
 
-fn read_position(text: String) -> Option<Position> {
+/// Reads what [`write_position`] wrote; `None` for anything else.
+pub fn read_position(text: String) -> Option<Position> {
     if text.len() > POSITION_LEN_MAX {
         return None;
     }

@@ -159,7 +159,8 @@ fn is_absolute_uri(text: &str) -> bool {
 }
 
 fn is_media_type(text: &str) -> bool {
-    MediaType::parse(text).is_some()
+    // Quoted parameters included: it becomes a header where data is sent alone.
+    text.is_ascii() && MediaType::parse(text).is_some()
 }
 
 fn rfc3339(text: &str) -> Option<Timestamp> {
@@ -244,6 +245,7 @@ mod tests {
             ("datacontenttype", json!("")),
             ("datacontenttype", json!("json")),
             ("datacontenttype", json!("application/json; charset")),
+            ("datacontenttype", json!("text/plain; a=\"é\"")),
             ("dataschema", json!("")),
             ("dataschema", json!("/schemas/1")),
             ("dataschema", json!("not a uri")),

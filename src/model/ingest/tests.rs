@@ -14,6 +14,7 @@ fn in_queue(body: &str) -> Vec<Result<Mapped<'_>>> {
         id: "m1",
         queue_arn: QUEUE_ARN,
         sent: Timestamp::from_millisecond(1_768_469_400_650).ok(),
+        trace: None,
         body,
     };
     events(&notification).unwrap()
@@ -48,6 +49,16 @@ fn sns_in_queue(message: &str) -> String {
         "UnsubscribeURL": "https://sns.eu-west-1.amazonaws.com/?Action=Unsubscribe&SubscriptionArn=arn:aws:sns:eu-west-1:123456789012:orders:2bcf",
     })
     .to_string()
+}
+
+#[test]
+fn an_array_is_no_envelope() {
+    let seven = "[1,[],2,3,4,5,{}]";
+    assert_eq!(
+        data(&in_queue(seven)),
+        serde_json::json!([1, [], 2, 3, 4, 5, {}])
+    );
+    assert!(events(&Notification::Invocation { json: seven }).is_err());
 }
 
 #[test]

@@ -29,8 +29,6 @@ use crate::store::signing::{Service, Signer};
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a collector that failed is left alone.
 const REST: Duration = Duration::from_secs(10);
-/// Bytes of a refusal that are logged.
-const ANSWER_KEPT_BYTES: usize = 300;
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
 /// Sends batches of spans to one place.
@@ -55,17 +53,7 @@ impl Exporter {
     pub fn new(config: &Config) -> Self {
         Self {
             config: Box::new(config.clone()),
-            sender: Sender::new(SenderConfig {
-                // Configured by whoever runs this, and mostly inside a VPC.
-                allow_private_targets: true,
-                connect_timeout: TIMEOUT,
-                timeout: TIMEOUT,
-                response_bytes_max: 4096,
-                response_kept_bytes: ANSWER_KEPT_BYTES,
-                user_agent: HeaderValue::from_static("millrace"),
-                idle_per_host_max: 1,
-                own_roots: vec![],
-            }),
+            sender: Sender::new(SenderConfig::of_service(TIMEOUT, TIMEOUT)),
             signer: Signer::new(config),
             resting: Mutex::default(),
         }

@@ -6,10 +6,12 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes,
     Put, PutRequest, ReturnValue, ReturnValuesOnConditionCheckFailure, ScalarAttributeType,
-    TimeToLiveSpecification, TransactWriteItem, WriteRequest,
+    TableStatus, TimeToLiveSpecification, TransactWriteItem, WriteRequest,
 };
 
+use crate::config::Config;
 use crate::host::embedded::{EmbeddedDynamo, start_dynamodb};
+use crate::store::{connect, table};
 
 pub(in crate::host::embedded) const TABLE: &str = "millrace";
 
@@ -184,6 +186,40 @@ async fn a_failed_condition_is_the_sdks_error_with_the_old_item() {
         .map(|r| r.code().unwrap())
         .collect();
     assert_eq!(codes, ["None", "ConditionalCheckFailed"]);
+}
+
+#[tokio::test]
+async fn a_description_reads_no_items() {
+    let dir = tempfile::tempdir().unwrap();
+    let dynamodb = start_dynamodb(dir.path()).unwrap();
+    let dynamo = connect::embedded_dynamo(&Config::from_toml("").unwrap(), dynamodb.http_client());
+    table::create_if_missing(&dynamo).await.unwrap();
+    let put = dynamo.client.put_item().table_name(&dynamo.table);
+    let put = put.item("pk", text("a")).item("sk", text("event"));
+    // In every index.
+    let keys = [
+        "detail_pk",
+        "due_pk",
+        "due_sk",
+        "tenant_pk",
+        "tl_pk",
+        "tl_sk",
+        "type_pk",
+    ];
+    let put = keys.iter().fold(put, |put, key| put.item(*key, text("b")));
+    put.send().await.unwrap();
+
+    let described = dynamo.client.describe_table().table_name(&dynamo.table);
+    let described = described.send().await.unwrap();
+    let table = described.table().unwrap();
+    assert_eq!(table.table_status(), Some(&TableStatus::Active));
+    // Counted, it would be one item here and in the indexes.
+    assert_eq!((table.item_count(), table.table_size_bytes()), (None, None));
+    let indexes = table.global_secondary_indexes();
+    assert!(!indexes.is_empty());
+    for index in indexes {
+        assert_eq!((index.item_count(), index.index_size_bytes()), (None, None));
+    }
 }
 
 #[tokio::test]

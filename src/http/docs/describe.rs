@@ -1,0 +1,101 @@
+//! What the annotations beside the handlers come to as a document.
+
+use http::StatusCode;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, RefOr};
+use utoipa::{Modify, OpenApi};
+
+use crate::http::{problem, routes};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/openapi.json");
+/// Set, it has the test write the file instead of holding it to the annotations.
+const UPDATE: &str = "UPDATE_OPENAPI";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Millrace",
+        description = "Events in once, signed webhooks out. Times are RFC 3339 in UTC; \
+            errors are problem+json (RFC 9457); lists are pages with an opaque cursor.",
+        license(name = "MIT", identifier = "MIT"),
+    ),
+    components(schemas(problem::Problem)),
+    tags(
+        (name = "events", description = "Publish events and look at them"),
+        (name = "endpoints", description = "Where webhooks go"),
+        (name = "deliveries", description = "What became of each event at each endpoint"),
+        (name = "meters", description = "What is counted for billing and metrics"),
+        (name = "recoveries", description = "Sending again, in bulk, what failed or never went"),
+        (name = "event types", description = "What kinds of events there are, and what their data must satisfy"),
+        (name = "projects", description = "Projects and their API keys; needs the admin key"),
+        (name = "audit", description = "Who changed what of the configuration, and when"),
+        (name = "health", description = "Whether it is alive and ready"),
+        (name = "docs", description = "This description, for machines and for people"),
+    ),
+    modifiers(&Completed),
+)]
+struct Described;
+
+/// What the annotations leave out: how one authenticates and, as OpenAPI requires
+/// them, operation ids that are unique, `events_list` for `list` in `events`, and a
+/// description of each response.
+struct Completed;
+
+impl Modify for Completed {
+    fn modify(&self, document: &mut Document) {
+        document.merge(routes::Described::openapi());
+        let components = document.components.get_or_insert_default();
+        for (name, what) in [
+            ("api_key", "An API key, mr_…"),
+            ("admin_key", "The admin key"),
+        ] {
+            let mut scheme = Http::new(HttpAuthScheme::Bearer);
+            scheme.description = Some(what.to_owned());
+            components.add_security_scheme(name, SecurityScheme::Http(scheme));
+        }
+        for path in document.paths.paths.values_mut() {
+            let operations = [
+                &mut path.get,
+                &mut path.put,
+                &mut path.post,
+                &mut path.patch,
+                &mut path.delete,
+            ];
+            for operation in operations.into_iter().flatten() {
+                let tag = operation.tags.iter().flatten().next();
+                if let (Some(tag), Some(id)) = (tag, &mut operation.operation_id) {
+                    *id = format!("{tag}_{id}").replace('-', "_");
+                }
+                for (status, response) in &mut operation.responses.responses {
+                    if let RefOr::T(response) = response
+                        && response.description.is_empty()
+                    {
+                        reason(status).clone_into(&mut response.description);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn reason(status: &str) -> &'static str {
+    let status = StatusCode::from_bytes(status.as_bytes()).ok();
+    status
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("The answer")
+}
+
+#[test]
+fn the_file_says_what_the_annotations_say() {
+    let described = Described::openapi().to_pretty_json().unwrap() + "\n";
+    if std::env::var_os(UPDATE).is_some() {
+        std::fs::write(FILE, described).unwrap();
+        return;
+    }
+    let written = std::fs::read_to_string(FILE).unwrap_or_default();
+    let differs = described.lines().zip(written.lines()).find(|(a, b)| a != b);
+    assert!(
+        described == written,
+        "{FILE} is stale, at {differs:?}; `just openapi` writes it"
+    );
+}
