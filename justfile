@@ -35,6 +35,14 @@ chaos *arguments:
 explore *arguments:
     tests/python/explore {{ arguments }}
 
+# Each fuzz target for half a minute, or --seconds N, or those named
+fuzz *arguments:
+    fuzz/run {{ arguments }}
+
+# Write src/http/openapi.json anew; review the difference
+openapi:
+    UPDATE_OPENAPI=1 cargo test --lib the_file_says_what_the_annotations_say
+
 # Write the inline snapshots anew (needs cargo-insta); review the difference
 snapshots:
     cargo insta test --accept
@@ -57,6 +65,23 @@ bench *arguments:
 # Events accepted and delivered per second, and what that costs
 load *arguments:
     cargo bench --bench load -- {{ arguments }}
+
+# How that changes with endpoints, events kept, work left behind and cores, drawn
+scale *arguments:
+    cargo bench --bench load -- --scale --plots docs/performance {{ arguments }}
+
+# Requests to AWS, DynamoDB's units and allocations of an event
+cost *arguments:
+    cargo bench --bench cost -- --sqs-url "$(tests/ministack start)" {{ arguments }}
+    tests/ministack stop
+
+# Where accepting spends the processor's time (needs Linux's perf)
+flame *arguments:
+    benches/flame docs/performance/accept.svg {{ arguments }}
+
+# The deployed build's size and start, beside others'
+coldstart *arguments:
+    benches/coldstart/run {{ arguments }}
 
 # What a page of a list reads, at ten thousand, a hundred thousand and a million events
 listing *arguments:

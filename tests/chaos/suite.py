@@ -28,7 +28,7 @@ class Run:
     def __init__(self, suite, name, rng, instances=1, environment=None, embedded=False):
         self.suite, self.name, self.rng = suite, name, rng
         self.instances, self.environment, self.embedded = instances, environment, embedded
-        self.notes, self.in_flight_at_kill = [], 0
+        self.notes = []
 
     def settings(self):
         fast = {
@@ -83,7 +83,6 @@ class Run:
         # Another instance has seen the endpoints before the load begins.
         await asyncio.sleep(5.5 if self.instances > 1 else 0)
         self.publisher = Publisher(self.api, f"{self.name}-{self.suite.seed}")
-        self.began = time.monotonic()
         return self
 
     async def __aexit__(self, *_):
@@ -99,9 +98,9 @@ class Run:
 
     # --- What is expected ---------------------------------------------------
 
-    def missing(self):
+    def missing(self, numbers=None):
         lost = 0
-        for number in self.publisher.accepted:
+        for number in self.publisher.accepted if numbers is None else numbers:
             event = self.publisher.event(number)
             lost += sum(takes(event) and not receiver.seen[event["id"]] for receiver, takes in self.receivers)
         return lost
@@ -158,6 +157,14 @@ class Run:
                 raise Failed(f"{'; '.join(found)} after {HEALED_MAX_S} s")
             await asyncio.sleep(0.3)
 
+    async def arrived(self, numbers, since):
+        """Waits until these have arrived; the seconds since `since`."""
+        while self.missing(numbers):
+            if time.monotonic() - since > HEALED_MAX_S:
+                raise Failed(f"{self.missing(numbers)} deliveries missing after {HEALED_MAX_S} s")
+            await asyncio.sleep(0.1)
+        return time.monotonic() - since
+
     async def answers_again(self):
         """The same event again answers the same id, and that it is one."""
         numbers = self.rng.sample(sorted(self.publisher.accepted), min(20, len(self.publisher.accepted)))
@@ -170,7 +177,7 @@ class Run:
     async def finish(self, load, since=None):
         await load
         accepted = len(self.publisher.accepted)
-        if accepted < (len(self.publisher.first_answers) and self.suite.events):
+        if accepted < self.suite.events:
             raise Failed(f"only {accepted} events were accepted: {dict(self.publisher.first_answers)}")
         healed = await self.heal(since or time.monotonic())
         await self.answers_again()
@@ -201,7 +208,10 @@ async def kill(run):
         await run.programs[0].start()
         worst = max(worst, time.monotonic() - killed)
     run.notes.append(f"slowest restart {worst:.1f} s")
-    return await run.finish(load, time.monotonic())
+    arriving = asyncio.create_task(run.arrived(list(run.publisher.accepted), killed))
+    healed = await run.finish(load, time.monotonic())
+    run.notes.append(f"what was accepted before the last kill arrived within {await arriving:.1f} s of it")
+    return healed
 
 
 async def terminate(run):

@@ -116,7 +116,7 @@ class Receiver:
     def __init__(self):
         self.port, self.seen = free_port(), collections.Counter()
         self.url = f"http://127.0.0.1:{self.port}/hook"
-        self.failing, self.first = False, {}
+        self.failing = False
         self.runner = None
 
     async def start(self):
@@ -134,7 +134,6 @@ class Receiver:
         if self.failing:
             return web.Response(status=500)
         self.seen[event["id"]] += 1
-        self.first.setdefault(event["id"], time.monotonic())
         return web.Response(status=204)
 
 
@@ -178,7 +177,7 @@ class Publisher:
 
     def __init__(self, api, prefix, tenants=("acme", "globex")):
         self.api, self.prefix, self.tenants = api, prefix, tenants
-        self.accepted, self.refused, self.first_answers = {}, 0, collections.Counter()
+        self.accepted, self.first_answers = {}, collections.Counter()
 
     def event(self, number):
         return {"specversion": "1.0", "id": f"{self.prefix}-{number}", "source": "/chaos",
