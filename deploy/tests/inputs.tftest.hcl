@@ -23,93 +23,134 @@ variables {
 
 # --- One variable ----------------------------------------------------------
 
-run "name_with_capitals" {
-  command         = plan
-  expect_failures = [var.name]
+# Every run plans the whole stack, so one run refuses a value of each variable. It
+# fails unless every variable it lists is refused, and no other.
+
+run "bad_values" {
+  command = plan
+  expect_failures = [
+    var.name,
+    var.environment,
+    var.region,
+    var.hosting,
+    var.lambda_traffic_percent,
+    var.image_tag,
+    var.cpu_architecture,
+    var.vpc_cidr,
+    var.availability_zones,
+    var.interface_endpoints,
+    var.ingress_cidrs,
+    var.webhook_ports,
+    var.certificate_arn,
+    var.domain_name,
+    var.route53_zone_id,
+    var.waf_rate_limit,
+    var.cloudfront_certificate_arn,
+    var.cloudfront_price_class,
+    var.api_cpu_units,
+    var.api_tasks,
+    var.worker_cpu_units,
+    var.worker_tasks,
+    var.requests_per_task,
+    var.backlog_per_worker,
+    var.lambda_memory_mib,
+    var.lambda_timeout_s,
+    var.lambda_reserved_concurrency,
+    var.lambda_queue_concurrency,
+    var.postgres_version,
+    var.database_instance_class,
+    var.database_storage_gib,
+    var.aurora_capacity_acu,
+    var.database_connections_max,
+    var.database_backup_days,
+    var.retention_days,
+    var.ingest_project,
+    var.cloudfront_origin_secrets,
+    var.emulated_environment,
+    var.dead_letter_after,
+    var.elasticache_node_type,
+    var.backup_days,
+    var.replica_region,
+    var.failover_role,
+    var.log_retention_days,
+    var.archive_bucket,
+    var.access_log_days,
+    var.trace_sampling_percent,
+    var.alarm_emails,
+    var.latency_alarm_ms,
+    var.delivery_lag_alarm_s,
+    var.backlog_alarm,
+    var.github_repository,
+    var.github_oidc_provider_arn,
+  ]
 
   variables {
-    name = "Millrace"
+    name                        = "Millrace"   # capitals
+    environment                 = "production" # too long
+    region                      = "ireland"    # misspelt
+    hosting                     = "fargte"     # misspelt
+    lambda_traffic_percent      = 101
+    image_tag                   = "latest"
+    cpu_architecture            = "amd64"     # Docker's word for it
+    vpc_cidr                    = "10.20.0.0" # no range
+    availability_zones          = 1
+    interface_endpoints         = ["dynamodb"]                 # has a gateway
+    ingress_cidrs               = ["203.0.113.300/24"]         # no address
+    webhook_ports               = [80]                         # without HTTPS
+    certificate_arn             = "events.example.com"         # not an ARN
+    domain_name                 = "https://events.example.com" # with a scheme
+    route53_zone_id             = "example.com"                # by name
+    waf_rate_limit              = 10
+    cloudfront_certificate_arn  = "arn:aws:acm:eu-west-1:123456789012:certificate/mock" # elsewhere
+    cloudfront_price_class      = "100"                                                 # misspelt
+    api_cpu_units               = 300                                                   # no size of Fargate's
+    api_tasks                   = { min = 0, max = 2 }
+    worker_cpu_units            = 300                  # no size of Fargate's
+    worker_tasks                = { min = 3, max = 2 } # reversed
+    requests_per_task           = 0
+    backlog_per_worker          = 0
+    lambda_memory_mib           = 64
+    lambda_timeout_s            = 30 # shorter than an attempt
+    lambda_reserved_concurrency = 3  # too few
+    lambda_queue_concurrency    = { fan_out = 1, deliver = 2, ingest = 2 }
+    postgres_version            = "14.9"                    # too old
+    database_instance_class     = "t4g.small"               # misspelt
+    database_storage_gib        = { first = 20, most = 20 } # cannot grow
+    aurora_capacity_acu         = { min = 4, max = 2 }      # reversed
+    database_connections_max    = 0
+    database_backup_days        = 60
+    retention_days              = 0
+    ingest_project              = "prod" # by name
+    cloudfront_origin_secrets   = ["1", "2", "3"]
+    emulated_environment        = { PATH = "/tmp" } # of another
+    dead_letter_after           = 1                 # at once
+    elasticache_node_type       = "t4g.micro"       # misspelt
+    backup_days                 = 0
+    replica_region              = "frankfurt" # misspelt
+    failover_role               = "standby"
+    log_retention_days          = 45                   # not offered
+    archive_bucket              = "Events.example.com" # no name of a bucket
+    access_log_days             = 7                    # too short
+    trace_sampling_percent      = 101
+    alarm_emails                = ["oncall"]
+    latency_alarm_ms            = 0
+    delivery_lag_alarm_s        = 0
+    backlog_alarm               = 0
+    github_repository           = "acme/*"                                              # a wildcard
+    github_oidc_provider_arn    = "arn:aws:iam::123456789012:oidc-provider/example.com" # of another
   }
 }
 
-run "name_too_long" {
-  command         = plan
-  expect_failures = [var.name]
+run "other_bad_values" {
+  command = plan
+  expect_failures = [
+    var.name,
+    var.vpc_cidr,
+  ]
 
   variables {
-    name = "millrace-of-acme-corp"
-  }
-}
-
-run "environment_too_long" {
-  command         = plan
-  expect_failures = [var.environment]
-
-  variables {
-    environment = "production"
-  }
-}
-
-run "region_misspelt" {
-  command         = plan
-  expect_failures = [var.region]
-
-  variables {
-    region = "ireland"
-  }
-}
-
-run "hosting_misspelt" {
-  command         = plan
-  expect_failures = [var.hosting]
-
-  variables {
-    hosting = "fargte"
-  }
-}
-
-run "lambda_traffic_above_all" {
-  command         = plan
-  expect_failures = [var.lambda_traffic_percent]
-
-  variables {
-    lambda_traffic_percent = 101
-  }
-}
-
-run "image_tag_latest" {
-  command         = plan
-  expect_failures = [var.image_tag]
-
-  variables {
-    image_tag = "latest"
-  }
-}
-
-run "cpu_architecture_misspelt" {
-  command         = plan
-  expect_failures = [var.cpu_architecture]
-
-  variables {
-    cpu_architecture = "amd64"
-  }
-}
-
-run "vpc_cidr_no_range" {
-  command         = plan
-  expect_failures = [var.vpc_cidr]
-
-  variables {
-    vpc_cidr = "10.20.0.0"
-  }
-}
-
-run "vpc_cidr_too_small" {
-  command         = plan
-  expect_failures = [var.vpc_cidr]
-
-  variables {
-    vpc_cidr = "10.20.0.0/24"
+    name     = "millrace-of-acme-corp" # too long
+    vpc_cidr = "10.20.0.0/24"          # too small
   }
 }
 
@@ -137,411 +178,6 @@ run "vpc_cidr_public" {
 
   variables {
     vpc_cidr = "54.0.0.0/16"
-  }
-}
-
-run "one_zone" {
-  command         = plan
-  expect_failures = [var.availability_zones]
-
-  variables {
-    availability_zones = 1
-  }
-}
-
-run "interface_endpoint_unknown" {
-  command         = plan
-  expect_failures = [var.interface_endpoints]
-
-  variables {
-    interface_endpoints = ["dynamodb"]
-  }
-}
-
-run "ingress_cidr_wrong" {
-  command         = plan
-  expect_failures = [var.ingress_cidrs]
-
-  variables {
-    ingress_cidrs = ["203.0.113.300/24"]
-  }
-}
-
-run "webhook_ports_without_https" {
-  command         = plan
-  expect_failures = [var.webhook_ports]
-
-  variables {
-    webhook_ports = [80]
-  }
-}
-
-run "certificate_not_an_arn" {
-  command         = plan
-  expect_failures = [var.certificate_arn]
-
-  variables {
-    certificate_arn = "events.example.com"
-  }
-}
-
-run "domain_name_with_scheme" {
-  command         = plan
-  expect_failures = [var.domain_name]
-
-  variables {
-    domain_name = "https://events.example.com"
-  }
-}
-
-run "zone_by_name" {
-  command         = plan
-  expect_failures = [var.route53_zone_id]
-
-  variables {
-    route53_zone_id = "example.com"
-  }
-}
-
-run "waf_rate_limit_too_low" {
-  command         = plan
-  expect_failures = [var.waf_rate_limit]
-
-  variables {
-    waf_rate_limit = 10
-  }
-}
-
-run "cloudfront_certificate_elsewhere" {
-  command         = plan
-  expect_failures = [var.cloudfront_certificate_arn]
-
-  variables {
-    cloudfront_certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/mock"
-  }
-}
-
-run "cloudfront_price_class_misspelt" {
-  command         = plan
-  expect_failures = [var.cloudfront_price_class]
-
-  variables {
-    cloudfront_price_class = "100"
-  }
-}
-
-run "api_cpu_size" {
-  command         = plan
-  expect_failures = [var.api_cpu_units]
-
-  variables {
-    api_cpu_units = 300
-  }
-}
-
-run "api_tasks_none" {
-  command         = plan
-  expect_failures = [var.api_tasks]
-
-  variables {
-    api_tasks = { min = 0, max = 2 }
-  }
-}
-
-run "worker_cpu_size" {
-  command         = plan
-  expect_failures = [var.worker_cpu_units]
-
-  variables {
-    worker_cpu_units = 300
-  }
-}
-
-run "worker_tasks_reversed" {
-  command         = plan
-  expect_failures = [var.worker_tasks]
-
-  variables {
-    worker_tasks = { min = 3, max = 2 }
-  }
-}
-
-run "requests_per_task_none" {
-  command         = plan
-  expect_failures = [var.requests_per_task]
-
-  variables {
-    requests_per_task = 0
-  }
-}
-
-run "backlog_per_worker_none" {
-  command         = plan
-  expect_failures = [var.backlog_per_worker]
-
-  variables {
-    backlog_per_worker = 0
-  }
-}
-
-run "lambda_memory_too_small" {
-  command         = plan
-  expect_failures = [var.lambda_memory_mib]
-
-  variables {
-    lambda_memory_mib = 64
-  }
-}
-
-run "lambda_timeout_below_an_attempt" {
-  command         = plan
-  expect_failures = [var.lambda_timeout_s]
-
-  variables {
-    lambda_timeout_s = 30
-  }
-}
-
-run "lambda_reserved_too_few" {
-  command         = plan
-  expect_failures = [var.lambda_reserved_concurrency]
-
-  variables {
-    lambda_reserved_concurrency = 3
-  }
-}
-
-run "lambda_queue_concurrency_one" {
-  command         = plan
-  expect_failures = [var.lambda_queue_concurrency]
-
-  variables {
-    lambda_queue_concurrency = { fan_out = 1, deliver = 2, ingest = 2 }
-  }
-}
-
-run "postgres_too_old" {
-  command         = plan
-  expect_failures = [var.postgres_version]
-
-  variables {
-    postgres_version = "14.9"
-  }
-}
-
-run "database_class_misspelt" {
-  command         = plan
-  expect_failures = [var.database_instance_class]
-
-  variables {
-    database_instance_class = "t4g.small"
-  }
-}
-
-run "database_storage_cannot_grow" {
-  command         = plan
-  expect_failures = [var.database_storage_gib]
-
-  variables {
-    database_storage_gib = { first = 20, most = 20 }
-  }
-}
-
-run "aurora_capacity_reversed" {
-  command         = plan
-  expect_failures = [var.aurora_capacity_acu]
-
-  variables {
-    aurora_capacity_acu = { min = 4, max = 2 }
-  }
-}
-
-run "database_connections_none" {
-  command         = plan
-  expect_failures = [var.database_connections_max]
-
-  variables {
-    database_connections_max = 0
-  }
-}
-
-run "database_backup_too_long" {
-  command         = plan
-  expect_failures = [var.database_backup_days]
-
-  variables {
-    database_backup_days = 60
-  }
-}
-
-run "retention_none" {
-  command         = plan
-  expect_failures = [var.retention_days]
-
-  variables {
-    retention_days = 0
-  }
-}
-
-run "ingest_project_by_name" {
-  command         = plan
-  expect_failures = [var.ingest_project]
-
-  variables {
-    ingest_project = "prod"
-  }
-}
-
-run "cloudfront_origin_secrets_three" {
-  command         = plan
-  expect_failures = [var.cloudfront_origin_secrets]
-
-  variables {
-    cloudfront_origin_secrets = ["1", "2", "3"]
-  }
-}
-
-run "emulated_environment_of_another" {
-  command         = plan
-  expect_failures = [var.emulated_environment]
-
-  variables {
-    emulated_environment = { PATH = "/tmp" }
-  }
-}
-
-run "dead_letter_at_once" {
-  command         = plan
-  expect_failures = [var.dead_letter_after]
-
-  variables {
-    dead_letter_after = 1
-  }
-}
-
-run "elasticache_node_misspelt" {
-  command         = plan
-  expect_failures = [var.elasticache_node_type]
-
-  variables {
-    elasticache_node_type = "t4g.micro"
-  }
-}
-
-run "backup_none" {
-  command         = plan
-  expect_failures = [var.backup_days]
-
-  variables {
-    backup_days = 0
-  }
-}
-
-run "replica_region_misspelt" {
-  command         = plan
-  expect_failures = [var.replica_region]
-
-  variables {
-    replica_region = "frankfurt"
-  }
-}
-
-run "failover_role_misspelt" {
-  command         = plan
-  expect_failures = [var.failover_role]
-
-  variables {
-    failover_role = "standby"
-  }
-}
-
-run "log_retention_not_offered" {
-  command         = plan
-  expect_failures = [var.log_retention_days]
-
-  variables {
-    log_retention_days = 45
-  }
-}
-
-run "archive_bucket_not_a_name" {
-  command         = plan
-  expect_failures = [var.archive_bucket]
-
-  variables {
-    archive_bucket = "Events.example.com"
-  }
-}
-
-run "access_logs_too_short" {
-  command         = plan
-  expect_failures = [var.access_log_days]
-
-  variables {
-    access_log_days = 7
-  }
-}
-
-run "trace_sampling_above_all" {
-  command         = plan
-  expect_failures = [var.trace_sampling_percent]
-
-  variables {
-    trace_sampling_percent = 101
-  }
-}
-
-run "alarm_email_wrong" {
-  command         = plan
-  expect_failures = [var.alarm_emails]
-
-  variables {
-    alarm_emails = ["oncall"]
-  }
-}
-
-run "latency_alarm_none" {
-  command         = plan
-  expect_failures = [var.latency_alarm_ms]
-
-  variables {
-    latency_alarm_ms = 0
-  }
-}
-
-run "delivery_lag_alarm_none" {
-  command         = plan
-  expect_failures = [var.delivery_lag_alarm_s]
-
-  variables {
-    delivery_lag_alarm_s = 0
-  }
-}
-
-run "backlog_alarm_none" {
-  command         = plan
-  expect_failures = [var.backlog_alarm]
-
-  variables {
-    backlog_alarm = 0
-  }
-}
-
-run "github_repository_wildcard" {
-  command         = plan
-  expect_failures = [var.github_repository]
-
-  variables {
-    github_repository = "acme/*"
-  }
-}
-
-run "github_provider_of_another" {
-  command         = plan
-  expect_failures = [var.github_oidc_provider_arn]
-
-  variables {
-    github_oidc_provider_arn = "arn:aws:iam::123456789012:oidc-provider/example.com"
   }
 }
 
