@@ -39,9 +39,10 @@ pub async fn start(config: &Config, dir: &DataDir) -> anyhow::Result<Embedded> {
     let dir = dir.path();
     if config.embedded_dynamodb() {
         check_both(dir)?;
-    }
-    if config.embedded_dynamodb() && was_cut_short {
-        dynamodb::check_whole(dir).await?;
+        // Before the other starts, so that a refusal leaves all as it was.
+        if dynamodb::is_there(dir)? && was_cut_short {
+            dynamodb::check_whole(dir).await?;
+        }
     }
     // First, so that a start cut short leaves no event store by itself.
     let postgres = match config.embedded_postgres() {
@@ -49,10 +50,18 @@ pub async fn start(config: &Config, dir: &DataDir) -> anyhow::Result<Embedded> {
         false => None,
     };
     let dynamodb = match config.embedded_dynamodb() {
-        true => Some(start_dynamodb(dir)?),
-        false => None,
+        true => start_dynamodb(dir).map(Some),
+        false => Ok(None),
     };
-    Ok(Embedded { postgres, dynamodb })
+    match dynamodb {
+        Ok(dynamodb) => Ok(Embedded { postgres, dynamodb }),
+        Err(error) => {
+            if let Some(postgres) = postgres {
+                postgres.stop().await;
+            }
+            Err(error)
+        }
+    }
 }
 
 /// An event store beside a new control plane would go on with keys that nobody

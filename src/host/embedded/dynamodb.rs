@@ -1,7 +1,7 @@
 //! DynamoDB on SQLite, in process.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -17,6 +17,8 @@ use super::in_process::InProcess;
 use crate::host::data_dir::unreadable;
 
 const QUICK_CHECK: &str = "pragma quick_check(1)";
+/// What every SQLite database begins with.
+const MAGIC: &[u8] = b"SQLite format 3\0";
 pub(super) const FILE: &str = "dynamodb.sqlite";
 
 /// A DynamoDB in this process; clones are the same one.
@@ -38,10 +40,7 @@ pub struct EmbeddedDynamo {
 pub fn start_dynamodb(dir: &Path) -> anyhow::Result<EmbeddedDynamo> {
     let path = dir.join(FILE);
     let name = path.to_str().context("data_dir: its path is not UTF-8")?;
-    if path.exists() && !is_sqlite(&path).with_context(|| unreadable(&path))? {
-        // The engine's own message would send the reader after an encryption key.
-        bail!("{}: it is no SQLite database", unreadable(&path));
-    }
+    is_there(dir)?;
     let engine = open(|| Storage::new(name), Some(&path)).with_context(|| unreadable(&path))?;
     Ok(EmbeddedDynamo {
         engine,
@@ -49,17 +48,30 @@ pub fn start_dynamodb(dir: &Path) -> anyhow::Result<EmbeddedDynamo> {
     })
 }
 
-/// Reads all of the database of `dir`, if there is one, for pages that are damaged:
-/// work for after a crash, for it takes about a second for each gigabyte.
+/// Whether `dir` has a database. An empty file is one that SQLite has yet to write to.
+///
+/// # Errors
+/// The file cannot be read, or is no database. The engine's own message would send
+/// the reader after an encryption key.
+pub(super) fn is_there(dir: &Path) -> anyhow::Result<bool> {
+    let path = dir.join(FILE);
+    let head = match head(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        head => head.with_context(|| unreadable(&path))?,
+    };
+    if !head.is_empty() && head != MAGIC {
+        bail!("{}: it is no SQLite database", unreadable(&path));
+    }
+    Ok(true)
+}
+
+/// Reads all of the database of `dir` for pages that are damaged: work for after a
+/// crash, for it takes about a second for each gigabyte.
 ///
 /// # Errors
 /// The file cannot be read, or is damaged; it is left as it is.
 pub(super) async fn check_whole(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join(FILE);
-    // What is no database at all is told by who opens it.
-    if !path.exists() || !is_sqlite(&path).with_context(|| unreadable(&path))? {
-        return Ok(());
-    }
     tracing::info!("the last process was cut short: looking for damage in the event store");
     let looked_at = path.clone();
     let found = tokio::task::spawn_blocking(move || {
@@ -116,11 +128,11 @@ impl HttpConnector for EmbeddedDynamo {
     }
 }
 
-/// An empty file is one that SQLite has yet to write to.
-fn is_sqlite(path: &Path) -> std::io::Result<bool> {
+fn head(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
-    File::open(path)?.take(16).read_to_end(&mut head)?;
-    Ok(head.is_empty() || head == b"SQLite format 3\0")
+    let whole = MAGIC.len() as u64;
+    File::open(path)?.take(whole).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 fn open(

@@ -52,8 +52,13 @@ pub async fn start_postgres(dir: &Path) -> anyhow::Result<EmbeddedPostgres> {
     tokio::task::spawn_blocking(move || make_if_missing(&made)).await??;
     check_markers(&root)?;
     let started = listen(&dir, PgliteProxy::new(&root))?;
-    started.probe().await.with_context(|| unreadable(&root))?;
-    Ok(started)
+    match started.probe().await.with_context(|| unreadable(&root)) {
+        Ok(()) => Ok(started),
+        Err(error) => {
+            started.stop().await;
+            Err(error)
+        }
+    }
 }
 
 impl EmbeddedPostgres {
@@ -78,7 +83,7 @@ impl EmbeddedPostgres {
         let connection = tokio::spawn(connection);
         let answered = client.simple_query("select 1").await;
         drop(client);
-        // Its backend has shut down before the next connection is let in.
+        // Its backend shuts down behind it, before the next connection is let in.
         let _ = connection.await;
         answered.map_err(|error| anyhow!("{}", said(&error)))?;
         Ok(())
