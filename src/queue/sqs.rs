@@ -45,7 +45,7 @@ const ATTEMPTS_MAX: u32 = 3;
 /// How long a received message is hidden from other workers; renewed while it is
 /// in hand, so it bounds how late the message of a crashed worker comes again, and
 /// how long a worker may stand still before its messages go to others as well.
-const VISIBILITY: Duration = Duration::from_secs(8);
+const VISIBILITY: Duration = Duration::from_secs(6);
 /// The longest that SQS lets a poll wait.
 const POLL_WAIT: Duration = Duration::from_secs(20);
 /// What a long poll may take beyond its wait.

@@ -6,8 +6,11 @@ found. Lost, changed or left-over work fails the run; duplicates are counted.
 """
 import argparse
 import asyncio
+import base64
+import json
 import os
 import random
+import secrets
 import shutil
 import subprocess
 import sys
@@ -46,6 +49,8 @@ class Run:
             **fast,
             "MILLRACE_DATABASE__URL": self.suite.postgres.url,
             "MILLRACE_AWS__REGION": "us-east-1",
+            "MILLRACE_AWS__ENDPOINT_URL": MINISTACK,
+            "MILLRACE_KEY_RING__SECRET_ARN": self.suite.key_ring,
             "MILLRACE_DYNAMODB__ENDPOINT_URL": self.suite.dynamodb.url,
             "MILLRACE_DYNAMODB__TABLE": self.suite.table,
             "MILLRACE_SQS__ENDPOINT_URL": self.suite.sqs.url,
@@ -184,6 +189,11 @@ class Run:
         if missing := self.missing():
             raise Failed(f"{missing} deliveries missing")
         return healed
+
+    def errors(self):
+        """What the processes logged as an error."""
+        lines = [line for program in self.programs for line in program.log.read_text().splitlines()]
+        return [line for line in lines if line.startswith("{") and json.loads(line)["level"] == "ERROR"]
 
 
 class Failed(Exception):
@@ -370,6 +380,8 @@ async def two_instances(run):
     return await run.finish(load, time.monotonic())
 
 
+# Nothing but processes of Millrace is disturbed: none has a reason to log an error.
+UNDISTURBED = ["none", "kill", "kill_embedded", "terminate", "two_instances"]
 FAULTS = {
     "none": (none, {}),
     "kill": (kill, {}),
@@ -404,6 +416,10 @@ class Suite:
         await self.dynamodb.start()
         await self.sqs.start()
         self.store, self.queue_service = aws("dynamodb", MINISTACK), aws("sqs", MINISTACK)
+        # One for all instances: what one seals, each must open.
+        ring = {"primary": "k1", "keys": {"k1": base64.b64encode(secrets.token_bytes(32)).decode()}}
+        made = aws("secretsmanager", MINISTACK).create_secret(Name="key-ring", SecretString=json.dumps(ring))
+        self.key_ring = made["ARN"]
 
     async def stop(self):
         await self.dynamodb.stop()
@@ -440,6 +456,8 @@ class Suite:
         try:
             async with run:
                 healed = await fault(run)
+                if name in UNDISTURBED and (errors := run.errors()):
+                    raise Failed(f"{len(errors)} errors in the log, the first: {errors[0]}")
                 accepted = len(run.publisher.accepted)
                 answers = {str(status): n for status, n in run.publisher.first_answers.items() if status != 202}
                 again = f", tries not answered 202: {answers}" if answers else ""
