@@ -112,8 +112,8 @@ fn ranges(config: &Config) -> Vec<String> {
     let values = serde_json::to_value(config).unwrap_or_default();
     let out_of_range = RANGES.iter().filter_map(|(key, range, unit)| {
         let given = at(&values, key).as_f64()?;
-        let expected = format!("{} to {} {unit}", range.start(), range.end());
-        (!range.contains(&given)).then(|| self::given(key, given, &expected))
+        let expected = || format!("{} to {} {unit}", range.start(), range.end());
+        (!range.contains(&given)).then(|| self::given(key, given, &expected()))
     });
     out_of_range.collect()
 }

@@ -89,7 +89,7 @@ pub fn extract<T: DeserializeOwned>(mut sources: Vec<Source>) -> Result<T, Inval
     loop {
         let merged = sources
             .iter()
-            .fold(Figment::new(), |all, source| all.merge(source.clone()));
+            .fold(Figment::new(), |all, source| all.merge(source));
         match merged.extract() {
             Ok(value) if problems.is_empty() => return Ok(value),
             Ok(_) => return Err(Invalid { problems }),
@@ -103,32 +103,26 @@ pub fn extract<T: DeserializeOwned>(mut sources: Vec<Source>) -> Result<T, Inval
     }
 }
 
-/// `config.toml` as a layer: read once, and without what it says to people, for
-/// that is much of what a start computes.
-static DEFAULTS: LazyLock<Result<Source, Invalid>> = LazyLock::new(|| {
-    let lines = super::DEFAULTS.lines();
-    let values: Vec<_> = lines.filter(|line| !line.starts_with('#')).collect();
-    Source::toml("config.toml", &values.join("\n"))
-});
-static KNOWN: LazyLock<Vec<(String, Value)>> = LazyLock::new(|| match &*DEFAULTS {
-    Ok(defaults) => leaves(&defaults.values),
-    Err(_) => vec![],
-});
+/// What `config.toml` says, as JSON: reading its TOML was much of what a start
+/// computes. A test holds it to that file, and writes it.
+const DEFAULTS: &str = include_str!("defaults.json");
+
+static VALUES: LazyLock<Dict> =
+    LazyLock::new(|| serde_json::from_str(DEFAULTS).expect("defaults.json is a JSON object"));
+static KNOWN: LazyLock<Vec<(String, &Value)>> = LazyLock::new(|| leaves(&VALUES));
 
 /// The layer of what `config.toml` says.
-///
-/// # Errors
-/// It is not TOML.
-pub fn defaults() -> Result<Source, Invalid> {
-    DEFAULTS.clone()
+pub fn defaults() -> Source {
+    let (name, values) = ("config.toml".to_owned(), VALUES.clone());
+    Source { name, values }
 }
 
 /// Every key `config.toml` documents with its default, dotted.
-pub fn known() -> &'static [(String, Value)] {
+pub fn known() -> &'static [(String, &'static Value)] {
     &KNOWN
 }
 
-fn leaves(dict: &Dict) -> Vec<(String, Value)> {
+fn leaves(dict: &Dict) -> Vec<(String, &Value)> {
     let mut found = Vec::new();
     for (name, value) in dict {
         match value.as_dict() {
@@ -137,7 +131,7 @@ fn leaves(dict: &Dict) -> Vec<(String, Value)> {
                     .into_iter()
                     .map(|(path, value)| (format!("{name}.{path}"), value)),
             ),
-            None => found.push((name.clone(), value.clone())),
+            None => found.push((name.clone(), value)),
         }
     }
     found
@@ -162,14 +156,14 @@ fn known_only(values: &Dict) -> Dict {
     let mut kept = Dict::new();
     for (path, value) in leaves(values) {
         if known.iter().any(|(key, _)| *key == path) {
-            insert(&mut kept, &path, value);
+            insert(&mut kept, &path, value.clone());
         }
     }
     kept
 }
 
 /// The known key that `path` is most likely meant to be, if any is likely.
-fn nearest<'a>(path: &str, known: &'a [(String, Value)]) -> Option<&'a str> {
+fn nearest<'a>(path: &str, known: &'a [(String, &Value)]) -> Option<&'a str> {
     let last = |key: &'a str| key.rsplit('.').next().unwrap_or(key);
     known
         .iter()
@@ -203,26 +197,35 @@ fn distance(a: &str, b: &str) -> usize {
 /// it looks like a number, and a list needs no brackets.
 fn typed(path: &str, text: &str) -> Value {
     let default = known().iter().find(|(key, _)| key == path);
-    let toml = match default {
-        Some((_, Value::String(..))) => None,
-        Some((_, Value::Array(..))) if !text.trim_start().starts_with('[') => Some(bracketed(text)),
-        _ => Some(text.to_owned()),
-    };
-    toml.and_then(|toml| Toml::from_str::<Dict>(&format!("value = {toml}")).ok())
-        .and_then(|mut dict| dict.remove("value"))
-        .unwrap_or_else(|| Value::from(text))
+    match default {
+        Some((_, Value::String(..))) => Value::from(text),
+        Some((_, Value::Array(..))) if !text.trim_start().starts_with('[') => list(text),
+        _ => literal(text).unwrap_or_else(|| Value::from(text)),
+    }
 }
 
-fn bracketed(text: &str) -> String {
+/// A value as TOML writes it. What it writes as JSON does, and deployments do no
+/// other, is read as that: a start computes less.
+fn literal(text: &str) -> Option<Value> {
+    match serde_json::from_str(text) {
+        Ok(value @ (Value::Num(..) | Value::Bool(..) | Value::Array(..))) => Some(value),
+        _ => Toml::from_str::<Dict>(&format!("value = {text}"))
+            .ok()?
+            .remove("value"),
+    }
+}
+
+fn list(text: &str) -> Value {
     let items = text
         .split(',')
         .map(str::trim)
         .filter(|item| !item.is_empty());
-    let quoted = items.map(|item| match item.parse::<f64>() {
-        Ok(_) => item.to_owned(),
-        Err(_) => format!("{item:?}"),
-    });
-    format!("[{}]", quoted.collect::<Vec<_>>().join(", "))
+    let item = |item: &str| match (item.parse::<i64>(), item.parse::<f64>()) {
+        (Ok(whole), _) => Value::from(whole),
+        (_, Ok(number)) => Value::from(number),
+        _ => Value::from(item),
+    };
+    Value::from(items.map(item).collect::<Vec<_>>())
 }
 
 fn insert(dict: &mut Dict, path: &str, value: Value) {

@@ -1,5 +1,7 @@
 //! The layers of configuration, and what is said of a mistake in any of them.
 
+use figment::Figment;
+use figment::value::Dict;
 use insta::assert_snapshot;
 
 use super::check::{RANGES, at, env_name};
@@ -61,6 +63,27 @@ fn config_toml_documents_every_key_of_the_struct_and_no_other() {
     fields.sort();
     documented.sort();
     assert_eq!(fields, documented);
+}
+
+#[test]
+fn the_compiled_in_defaults_are_those_of_config_toml() {
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/defaults.json");
+    let documented = Figment::from(Source::toml("config.toml", DEFAULTS).unwrap());
+    let documented: Dict = documented.extract().unwrap();
+    let documented = serde_json::to_string_pretty(&documented).unwrap() + "\n";
+    if std::env::var_os("UPDATE_DEFAULTS").is_some() {
+        std::fs::write(FILE, documented).unwrap();
+        return;
+    }
+    let written = std::fs::read_to_string(FILE).unwrap_or_default();
+    let differs = documented
+        .lines()
+        .zip(written.lines())
+        .find(|(a, b)| a != b);
+    assert!(
+        documented == written,
+        "{FILE} is stale, at {differs:?}; `just defaults` writes it"
+    );
 }
 
 #[test]
