@@ -1,5 +1,6 @@
 //! Millrace in this process, whose calls are counted, and a project in it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ impl World {
             .region(Region::new("eu-west-1"))
             .credentials_provider(Credentials::from_keys("test", "test", None))
             .endpoint_url(&double.dynamodb)
-            .http_client(millrace::store::connect::http_client(None)?)
+            .http_client(millrace::store::connect::http_client(Path::new(""))?)
             .interceptor(calls.clone());
         let dynamo = Dynamo::new(dynamo.build(), &config.dynamodb.table);
         table::create_if_missing(&dynamo).await?;
@@ -237,7 +238,7 @@ async fn sqs(url: &str, config: &Config, calls: &Calls) -> anyhow::Result<Connec
         .region(Region::new("eu-west-1"))
         .credentials_provider(Credentials::from_keys("test", "test", None))
         .endpoint_url(url)
-        .http_client(millrace::store::connect::http_client(None)?);
+        .http_client(millrace::store::connect::http_client(Path::new(""))?);
     let client = aws_sdk_sqs::Client::from_conf(builder.clone().build());
     let made = async |kind: &str| {
         let name = format!("cost-{kind}-{}", app::now().as_microsecond());

@@ -111,7 +111,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
 }
 
 fn aws(config: &Config) -> anyhow::Result<SdkConfig> {
-    let client = connect::http_client(connect::file(&config.aws.ca_file))?;
+    let client = connect::http_client(&config.aws.ca_file)?;
     Ok(connect::aws(config, client))
 }
 

@@ -34,12 +34,12 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(12);
 const ATTEMPTS_MAX: u32 = 4;
 
 /// The HTTP client of AWS calls: rustls on ring, the only TLS in the process.
-/// Makes its TLS ready when it first connects.
+/// Makes its TLS ready when it first connects. `ca_file` is `aws.ca_file`.
 ///
 /// # Errors
-/// `ca_file` (`aws.ca_file`) holds no certificates.
-pub fn http_client(ca_file: Option<&Path>) -> anyhow::Result<SharedHttpClient> {
-    let roots = match ca_file {
+/// `ca_file` is configured and holds no certificates.
+pub fn http_client(ca_file: &Path) -> anyhow::Result<SharedHttpClient> {
+    let roots = match file(ca_file) {
         None => None,
         Some(path) => {
             let what = || format!("aws.ca_file: {}", path.display());

@@ -124,7 +124,7 @@ impl Signer {
         let provider = match self.provider.get() {
             Some(provider) => provider,
             None => {
-                let http = connect::http_client(connect::file(&self.config.aws.ca_file))?;
+                let http = connect::http_client(&self.config.aws.ca_file)?;
                 self.provider.get_or_init(|| connect::credentials(http))
             }
         };

@@ -5,6 +5,7 @@
 //! the tests, by seconds.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,7 @@ fn builder(url: &str) -> Builder {
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::from_keys("test", "test", None))
         .endpoint_url(url)
-        .http_client(connect::http_client(None).unwrap())
+        .http_client(connect::http_client(Path::new("")).unwrap())
 }
 
 impl Queues {

@@ -9,6 +9,7 @@
 //! PostgreSQL is slow to start, so it is shared and projects keep tests apart.
 //! The due index is one for all projects, so each test has a table of its own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
@@ -171,7 +172,7 @@ pub fn dynamo() -> Dynamo {
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::from_keys("test", "test", None))
         .endpoint_url(url)
-        .http_client(connect::http_client(None).unwrap())
+        .http_client(connect::http_client(Path::new("")).unwrap())
         .build();
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
