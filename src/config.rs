@@ -412,7 +412,7 @@ impl Config {
         env: &[(String, String)],
         purpose: Purpose,
     ) -> Result<Self, Invalid> {
-        let sources = [Some(source::defaults()), file, Some(Source::env(env))];
+        let sources = [file, Some(Source::env(env))];
         let mut config: Self = source::extract(sources.into_iter().flatten().collect())?;
         config.surroundings = Surroundings::detect(|name| {
             let found = env.iter().find(|(key, _)| key == name);

@@ -71,25 +71,21 @@ pub fn file(named: Option<&Path>) -> Result<Option<Source>, Invalid> {
     }
 }
 
-/// Lays the sources over each other, the last on top of all and the defaults below
-/// them, as a `T`.
+/// Lays `sources` over the defaults, the last on top of all, as a `T`.
 ///
 /// # Errors
 /// Every unknown key and every value of the wrong type. A bad value is taken
 /// out and the rest tried again, so that one does not hide the next.
 pub fn extract<T: DeserializeOwned>(mut sources: Vec<Source>) -> Result<T, Invalid> {
-    // The lowest is what all others are held to.
-    let above = sources.iter_mut().skip(1);
-    let problems = above.flat_map(|source| {
-        let unknown = unknown_keys(source);
+    let mut problems = Vec::new();
+    for source in &mut sources {
+        problems.extend(unknown_keys(source));
         source.values = known_only(&source.values);
-        unknown
-    });
-    let mut problems: Vec<String> = problems.collect();
+    }
     loop {
         let merged = sources
             .iter()
-            .fold(Figment::new(), |all, source| all.merge(source));
+            .fold(Figment::from(&*DEFAULTS), |all, source| all.merge(source));
         match merged.extract() {
             Ok(value) if problems.is_empty() => return Ok(value),
             Ok(_) => return Err(Invalid { problems }),
@@ -103,23 +99,26 @@ pub fn extract<T: DeserializeOwned>(mut sources: Vec<Source>) -> Result<T, Inval
     }
 }
 
-/// What `config.toml` says, as JSON: reading its TOML was much of what a start
-/// computes. A test holds it to that file, and writes it.
-const DEFAULTS: &str = include_str!("defaults.json");
-
-static VALUES: LazyLock<Dict> =
-    LazyLock::new(|| serde_json::from_str(DEFAULTS).expect("defaults.json is a JSON object"));
-static KNOWN: LazyLock<Vec<(String, &Value)>> = LazyLock::new(|| leaves(&VALUES));
-
-/// The layer of what `config.toml` says.
-pub fn defaults() -> Source {
-    let (name, values) = ("config.toml".to_owned(), VALUES.clone());
-    Source { name, values }
-}
+/// The layer of what `config.toml` says, from JSON: reading its TOML was much of
+/// what a start computes. A test holds the one to the other, and writes it.
+static DEFAULTS: LazyLock<Source> = LazyLock::new(|| Source {
+    name: "config.toml".to_owned(),
+    values: serde_json::from_str(include_str!("defaults.json"))
+        .expect("defaults.json is a JSON object"),
+});
+static KNOWN: LazyLock<Vec<(String, &Value)>> = LazyLock::new(|| leaves(&DEFAULTS.values));
 
 /// Every key `config.toml` documents with its default, dotted.
 pub fn known() -> &'static [(String, &'static Value)] {
     &KNOWN
+}
+
+/// The default of a dotted key, if there is such a key.
+fn default_of(path: &str) -> Option<&'static Value> {
+    let mut names = path.split('.');
+    let first = DEFAULTS.values.get(names.next()?)?;
+    let found = names.try_fold(first, |value, name| value.as_dict()?.get(name))?;
+    found.as_dict().is_none().then_some(found)
 }
 
 fn leaves(dict: &Dict) -> Vec<(String, &Value)> {
@@ -138,12 +137,11 @@ fn leaves(dict: &Dict) -> Vec<(String, &Value)> {
 }
 
 fn unknown_keys(source: &Source) -> Vec<String> {
-    let known = known();
     leaves(&source.values)
         .into_iter()
-        .filter(|(path, _)| !known.iter().any(|(key, _)| key == path))
+        .filter(|(path, _)| default_of(path).is_none())
         .map(|(path, _)| {
-            let near = nearest(&path, known);
+            let near = nearest(&path, known());
             let hint = near.map(|key| format!("; did you mean {key} ({})?", env_name(key)));
             let hint = hint.unwrap_or_else(|| "; config.toml lists them all".to_owned());
             format!("{path}: unknown key in {}{hint}", source.name)
@@ -152,10 +150,9 @@ fn unknown_keys(source: &Source) -> Vec<String> {
 }
 
 fn known_only(values: &Dict) -> Dict {
-    let known = known();
     let mut kept = Dict::new();
     for (path, value) in leaves(values) {
-        if known.iter().any(|(key, _)| *key == path) {
+        if default_of(&path).is_some() {
             insert(&mut kept, &path, value.clone());
         }
     }
@@ -196,10 +193,9 @@ fn distance(a: &str, b: &str) -> usize {
 /// `text` as the type that `path` has by default: text stays text, however much
 /// it looks like a number, and a list needs no brackets.
 fn typed(path: &str, text: &str) -> Value {
-    let default = known().iter().find(|(key, _)| key == path);
-    match default {
-        Some((_, Value::String(..))) => Value::from(text),
-        Some((_, Value::Array(..))) if !text.trim_start().starts_with('[') => list(text),
+    match default_of(path) {
+        Some(Value::String(..)) => Value::from(text),
+        Some(Value::Array(..)) if !text.trim_start().starts_with('[') => list(text),
         _ => literal(text).unwrap_or_else(|| Value::from(text)),
     }
 }
@@ -257,8 +253,7 @@ fn remove(dict: &mut Dict, path: &str) -> bool {
 /// Removes the topmost value at fault, unless that is the default itself.
 fn take_out(sources: &mut [Source], error: &Error) -> bool {
     let key = key_of(error);
-    let (_, above) = sources.split_at_mut(1);
-    above
+    sources
         .iter_mut()
         .rev()
         .any(|source| remove(&mut source.values, &key))
@@ -307,14 +302,13 @@ fn expected(key: &str, kind: &Kind) -> String {
     if let Kind::UnknownVariant(_, variants) = kind {
         return format!("one of {}", variants.join(", "));
     }
-    let default = known().iter().find(|(known, _)| known == key);
-    match (default, kind) {
+    match (default_of(key), kind) {
         (_, Kind::InvalidValue(_, expected)) if expected.starts_with('"') => expected.clone(),
         (_, Kind::Message(message)) => message.clone(),
-        (Some((_, Value::Num(_, Num::F64(_)))), _) => "a number".to_owned(),
-        (Some((_, Value::Num(..))), _) => "a whole number, not negative".to_owned(),
-        (Some((_, Value::String(..))), _) => "text in quotes".to_owned(),
-        (Some((_, Value::Array(_, items))), _) => match items.first() {
+        (Some(Value::Num(_, Num::F64(_))), _) => "a number".to_owned(),
+        (Some(Value::Num(..)), _) => "a whole number, not negative".to_owned(),
+        (Some(Value::String(..)), _) => "text in quotes".to_owned(),
+        (Some(Value::Array(_, items)), _) => match items.first() {
             Some(Value::Num(..)) => "a list of whole numbers, not negative".to_owned(),
             _ => "a list of names in quotes".to_owned(),
         },
