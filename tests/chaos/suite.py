@@ -191,9 +191,10 @@ class Run:
         return healed
 
     def errors(self):
-        """What the processes logged as an error."""
+        """What the processes logged as an error, but for a store or queue that was slow."""
         lines = [line for program in self.programs for line in program.log.read_text().splitlines()]
-        return [line for line in lines if line.startswith("{") and json.loads(line)["level"] == "ERROR"]
+        said = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        return [line for line in said if line["level"] == "ERROR" and line.get("status") != 503]
 
 
 class Failed(Exception):
