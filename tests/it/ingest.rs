@@ -10,7 +10,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use http::StatusCode;
-use millrace::config::{Config, Handler, TracesChoice};
+use millrace::config::{Config, Handler};
 use millrace::jobs::worker;
 use millrace::queue::sqs::Name;
 use serde_json::{Value, json};
@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{self, Harness, run};
 use crate::receiver::Receiver;
-use crate::sqs::{Queues, until};
-use crate::telemetry::spans;
+use crate::sqs::{Queues, until, work};
+use crate::telemetry::{spans, trace_to};
 
 /// A poller and nothing else, for the project of `harness`.
 fn config(harness: &Harness, queues: &Queues) -> Config {
@@ -55,13 +55,9 @@ fn what_a_queue_holds_becomes_events_and_the_rest_is_parked_with_the_reason() {
         let no_event = r#"{"specversion":"1.0","id":"2"}"#;
         queues.send_raw(Name::Ingest, no_event).await;
 
-        let stop = CancellationToken::new();
-        let mut tasks = worker::start(&poller.app, &stop);
         let url = queues.options.ingest_url.clone();
         let all = async || queues.messages(&url).await == 0;
-        until("all are taken and deleted", all).await;
-        stop.cancel();
-        while tasks.join_next().await.is_some() {}
+        work(&poller, "all are taken and deleted", all).await;
 
         let events = events(&base).await;
         let mut types: Vec<_> = events.iter().map(|e| e["type"].as_str().unwrap()).collect();
@@ -94,19 +90,14 @@ fn a_message_belongs_to_the_trace_of_its_sender() {
         let collector = Receiver::start([]).await;
         let base = Harness::new().await;
         let mut config = config(&base, &queues);
-        config.telemetry.traces = TracesChoice::Otlp;
-        config.telemetry.otlp_url.clone_from(&collector.url);
+        trace_to(&mut config, &collector);
         let poller = base.configured_with(config, queues.queue()).await;
         let header = "Root=1-58406520-a006649127e371903a2de979;Parent=4c721bf33e3caf8f;Sampled=1";
         queues.send_traced(Name::Ingest, "traced", header).await;
 
-        let stop = CancellationToken::new();
-        let mut tasks = worker::start(&poller.app, &stop);
         let url = queues.options.ingest_url.clone();
         let all = async || queues.messages(&url).await == 0;
-        until("it is taken and deleted", all).await;
-        stop.cancel();
-        while tasks.join_next().await.is_some() {}
+        work(&poller, "it is taken and deleted", all).await;
         poller.app.telemetry.flush().await;
 
         let spans = spans(&collector, "58406520a006649127e371903a2de979");

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
-use millrace::config::{Config, TracesChoice};
+use millrace::config::Config;
 use millrace::host::lambda::{Failed, Function};
 use millrace::model::event::EVENT_BYTES_MAX;
 use millrace::model::id::{DeliveryId, EndpointId, EventId};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{self, Harness, run};
 use crate::receiver::Receiver;
-use crate::telemetry::spans;
+use crate::telemetry::{spans, trace_to};
 
 const REST: &str = include_str!("payloads/api_gateway_v1.json");
 const HTTP: &str = include_str!("payloads/api_gateway_v2.json");
@@ -42,10 +42,19 @@ struct Lambda {
 impl Lambda {
     /// A function whose ingested events belong to the harness's project.
     async fn new() -> Self {
+        Self::configured(|config| config.sqs.deliver_url = DELIVER_URL.into()).await
+    }
+
+    /// One whose spans go to `collector`.
+    async fn traced(collector: &Receiver) -> Self {
+        Self::configured(|config| trace_to(config, collector)).await
+    }
+
+    async fn configured(configure: impl FnOnce(&mut Config)) -> Self {
         let base = Harness::new().await;
         let mut config = harness::config();
         config.ingest.project = base.project.clone();
-        config.sqs.deliver_url = DELIVER_URL.into();
+        configure(&mut config);
         Self::on(base.configured(config).await)
     }
 
@@ -454,13 +463,8 @@ fn a_record_that_is_no_event_holds_up_no_other() {
 #[test]
 fn an_invocation_sends_off_its_spans_as_part_of_lambdas_trace() {
     run(async {
-        let base = Harness::new().await;
         let collector = Receiver::start([]).await;
-        let mut config = harness::config();
-        config.ingest.project = base.project.clone();
-        config.telemetry.traces = TracesChoice::Otlp;
-        config.telemetry.otlp_url.clone_from(&collector.url);
-        let lambda = Lambda::on(base.configured(config).await);
+        let lambda = Lambda::traced(&collector).await;
         let receiver = Receiver::start([]).await;
         lambda.harness.endpoint(&receiver.url, &["*"]).await;
         let trace = "Root=1-67891233-abcdef012345678912345678;Parent=4c721bf33e3caf8f;Sampled=1";
@@ -494,13 +498,8 @@ fn an_invocation_sends_off_its_spans_as_part_of_lambdas_trace() {
 #[test]
 fn a_message_belongs_to_the_trace_of_its_sender_and_not_to_the_invocation() {
     run(async {
-        let base = Harness::new().await;
         let collector = Receiver::start([]).await;
-        let mut config = harness::config();
-        config.ingest.project = base.project.clone();
-        config.telemetry.traces = TracesChoice::Otlp;
-        config.telemetry.otlp_url.clone_from(&collector.url);
-        let lambda = Lambda::on(base.configured(config).await);
+        let lambda = Lambda::traced(&collector).await;
         let mut payload = parse(SQS);
         payload["Records"][0]["attributes"]["AWSTraceHeader"] =
             json!("Root=1-58406520-a006649127e371903a2de979;Parent=4c721bf33e3caf8f;Sampled=1");

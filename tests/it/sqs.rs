@@ -16,7 +16,7 @@ use aws_sdk_sqs::types::{
 };
 use http::StatusCode;
 use millrace::app;
-use millrace::config::{Config, Handler, TracesChoice};
+use millrace::config::{Config, Handler};
 use millrace::jobs::{sweep, worker};
 use millrace::model::id::EndpointId;
 use millrace::model::job::{Envelope, Job};
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Harness, run};
 use crate::receiver::{Receiver, Reply};
-use crate::telemetry::spans;
+use crate::telemetry::{spans, trace_to};
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -194,7 +194,7 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// Runs workers until `holds`, then drains them; how long the drain took.
-async fn work(harness: &Harness, what: &str, holds: impl AsyncFnMut() -> bool) -> Duration {
+pub async fn work(harness: &Harness, what: &str, holds: impl AsyncFnMut() -> bool) -> Duration {
     let stop = CancellationToken::new();
     let mut workers = worker::start(&harness.app, &stop);
     until(what, holds).await;
@@ -256,8 +256,7 @@ fn a_trace_goes_on_through_both_queues() {
         };
         let collector = Receiver::start([]).await;
         let mut config = config();
-        config.telemetry.traces = TracesChoice::Otlp;
-        config.telemetry.otlp_url.clone_from(&collector.url);
+        trace_to(&mut config, &collector);
         let harness = Harness::with_queue(config, queues.queue()).await;
         let receiver = Receiver::start([]).await;
         // More than one write takes, so that a fan-out comes between.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use jiff::Timestamp;
-use millrace::config::Config;
+use millrace::config::{Config, TracesChoice};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -23,6 +23,12 @@ fn traced(collector: &Receiver) -> Config {
         collector.url
     );
     Config::from_toml(&toml).unwrap()
+}
+
+/// Has the spans of what `config` configures sent to `collector`.
+pub fn trace_to(config: &mut Config, collector: &Receiver) {
+    config.telemetry.traces = TracesChoice::Otlp;
+    config.telemetry.otlp_url.clone_from(&collector.url);
 }
 
 /// The spans of one trace, by when they began.
