@@ -41,11 +41,11 @@ fuzz *arguments:
 
 # Write src/http/openapi.json anew; review the difference
 openapi:
-    UPDATE_OPENAPI=1 cargo test --lib the_file_says_what_the_annotations_say
+    UPDATE_FILES=1 cargo test --lib the_file_says_what_the_annotations_say
 
 # Write src/config/defaults.json anew, from config.toml
 defaults:
-    UPDATE_DEFAULTS=1 cargo test --lib the_compiled_in_defaults_are_those_of_config_toml
+    UPDATE_FILES=1 cargo test --lib the_compiled_in_defaults_are_those_of_config_toml
 
 # Write the inline snapshots anew (needs cargo-insta); review the difference
 snapshots:

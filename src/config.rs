@@ -11,7 +11,7 @@ mod mask;
 mod meters;
 mod source;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod units;
 
 use std::fmt;

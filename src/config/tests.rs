@@ -65,25 +65,27 @@ fn config_toml_documents_every_key_of_the_struct_and_no_other() {
     assert_eq!(fields, documented);
 }
 
+/// Holds a file below `src/` to what a test makes it of; `recipe` of the justfile
+/// sets `UPDATE_FILES`, and then it is written.
+pub(crate) fn hold_file(name: &str, made: &str, recipe: &str) {
+    let path = format!("{}/src/{name}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE_FILES").is_some() {
+        return std::fs::write(path, made).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = made.lines().zip(written.lines()).find(|(a, b)| a != b);
+    assert!(
+        made == written,
+        "{path} is stale, at {differs:?}; `just {recipe}` writes it"
+    );
+}
+
 #[test]
 fn the_compiled_in_defaults_are_those_of_config_toml() {
-    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/defaults.json");
     let documented = Figment::from(Source::toml("config.toml", DEFAULTS).unwrap());
     let documented: Dict = documented.extract().unwrap();
-    let documented = serde_json::to_string_pretty(&documented).unwrap() + "\n";
-    if std::env::var_os("UPDATE_DEFAULTS").is_some() {
-        std::fs::write(FILE, documented).unwrap();
-        return;
-    }
-    let written = std::fs::read_to_string(FILE).unwrap_or_default();
-    let differs = documented
-        .lines()
-        .zip(written.lines())
-        .find(|(a, b)| a != b);
-    assert!(
-        documented == written,
-        "{FILE} is stale, at {differs:?}; `just defaults` writes it"
-    );
+    let made = serde_json::to_string_pretty(&documented).unwrap() + "\n";
+    hold_file("config/defaults.json", &made, "defaults");
 }
 
 #[test]

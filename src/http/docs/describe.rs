@@ -5,11 +5,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, RefOr};
 use utoipa::{Modify, OpenApi};
 
+use crate::config::tests::hold_file;
 use crate::http::{problem, routes};
-
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/openapi.json");
-/// Set, it has the test write the file instead of holding it to the annotations.
-const UPDATE: &str = "UPDATE_OPENAPI";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -87,15 +84,6 @@ fn reason(status: &str) -> &'static str {
 
 #[test]
 fn the_file_says_what_the_annotations_say() {
-    let described = Described::openapi().to_pretty_json().unwrap() + "\n";
-    if std::env::var_os(UPDATE).is_some() {
-        std::fs::write(FILE, described).unwrap();
-        return;
-    }
-    let written = std::fs::read_to_string(FILE).unwrap_or_default();
-    let differs = described.lines().zip(written.lines()).find(|(a, b)| a != b);
-    assert!(
-        described == written,
-        "{FILE} is stale, at {differs:?}; `just openapi` writes it"
-    );
+    let made = Described::openapi().to_pretty_json().unwrap() + "\n";
+    hold_file("http/openapi.json", &made, "openapi");
 }
