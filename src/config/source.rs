@@ -79,8 +79,7 @@ pub fn file(named: Option<&Path>) -> Result<Option<Source>, Invalid> {
 pub fn extract<T: DeserializeOwned>(mut sources: Vec<Source>) -> Result<T, Invalid> {
     let mut problems = Vec::new();
     for source in &mut sources {
-        problems.extend(unknown_keys(source));
-        source.values = known_only(&source.values);
+        problems.extend(take_unknown(source));
     }
     loop {
         let merged = sources
@@ -136,27 +135,23 @@ fn leaves(dict: &Dict) -> Vec<(String, &Value)> {
     found
 }
 
-fn unknown_keys(source: &Source) -> Vec<String> {
-    leaves(&source.values)
-        .into_iter()
-        .filter(|(path, _)| default_of(path).is_none())
-        .map(|(path, _)| {
-            let near = nearest(&path, known());
-            let hint = near.map(|key| format!("; did you mean {key} ({})?", env_name(key)));
-            let hint = hint.unwrap_or_else(|| "; config.toml lists them all".to_owned());
-            format!("{path}: unknown key in {}{hint}", source.name)
-        })
-        .collect()
-}
-
-fn known_only(values: &Dict) -> Dict {
+/// Takes out every unknown key, and says so of each.
+fn take_unknown(source: &mut Source) -> Vec<String> {
     let mut kept = Dict::new();
-    for (path, value) in leaves(values) {
+    let mut problems = Vec::new();
+    for (path, value) in leaves(&source.values) {
         if default_of(&path).is_some() {
             insert(&mut kept, &path, value.clone());
+            continue;
         }
+        let hint = match nearest(&path, known()) {
+            Some(key) => format!("did you mean {key} ({})?", env_name(key)),
+            None => "config.toml lists them all".to_owned(),
+        };
+        problems.push(format!("{path}: unknown key in {}; {hint}", source.name));
     }
-    kept
+    source.values = kept;
+    problems
 }
 
 /// The known key that `path` is most likely meant to be, if any is likely.
