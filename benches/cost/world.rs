@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_sqs::config::Region;
 use aws_sdk_sqs::types::QueueAttributeName;
 use axum::Router;
@@ -19,6 +20,7 @@ use millrace::host::embedded::{EmbeddedPostgres, start_postgres};
 use millrace::jobs::{meter, worker};
 use millrace::model::seal::KeyRing;
 use millrace::queue::{Local, Queue, Sqs, SqsOptions};
+use millrace::store::connect;
 use millrace::store::dynamo::Dynamo;
 use millrace::store::postgres::{Options, Postgres};
 use millrace::store::secrets::{AdminKey, Held};
@@ -77,12 +79,7 @@ impl World {
             statement_timeout: config.database.statement_timeout,
         })?;
         postgres.migrate().await?;
-        let dynamo = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-west-1"))
-            .credentials_provider(Credentials::from_keys("test", "test", None))
-            .endpoint_url(&double.dynamodb)
-            .http_client(millrace::store::connect::http_client(Path::new(""))?)
+        let dynamo = aws_sdk_dynamodb::config::Builder::from(&aws(&double.dynamodb)?)
             .interceptor(calls.clone());
         let dynamo = Dynamo::new(dynamo.build(), &config.dynamodb.table);
         table::create_if_missing(&dynamo).await?;
@@ -230,15 +227,22 @@ fn is_count(name: &QueueAttributeName) -> bool {
     name.as_str().starts_with("ApproximateNumberOfMessages")
 }
 
+/// What reaches a double of AWS at `url`.
+fn aws(url: &str) -> anyhow::Result<SdkConfig> {
+    let credentials = Credentials::from_keys("test", "test", None);
+    Ok(SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .endpoint_url(url)
+        .http_client(connect::http_client(Path::new(""))?)
+        .build())
+}
+
 type Connected = (Sqs, aws_sdk_sqs::Client, [String; 2]);
 
 async fn sqs(url: &str, config: &Config, calls: &Calls) -> anyhow::Result<Connected> {
-    let builder = aws_sdk_sqs::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("eu-west-1"))
-        .credentials_provider(Credentials::from_keys("test", "test", None))
-        .endpoint_url(url)
-        .http_client(millrace::store::connect::http_client(Path::new(""))?);
+    let builder = aws_sdk_sqs::config::Builder::from(&aws(url)?);
     let client = aws_sdk_sqs::Client::from_conf(builder.clone().build());
     let made = async |kind: &str| {
         let name = format!("cost-{kind}-{}", app::now().as_microsecond());

@@ -296,42 +296,43 @@ impl Project {
         })
     }
 
-    /// A closed loop of publishers, each event for one endpoint.
+    /// A closed loop of many publishers, each event for one endpoint.
     async fn level(
         &self,
         arguments: &Arguments,
         server: &Server,
         sink: &Sink,
     ) -> anyhow::Result<Level> {
-        let (url, pid) = (server.url(), Some(server.pid()));
-        level(
-            arguments,
-            CONCURRENCY,
-            1,
-            (&url, &self.key),
-            sink,
-            pid,
-            DELIVERY_WAIT_MAX,
-        )
-        .await
+        let many = (CONCURRENCY, DELIVERY_WAIT_MAX);
+        self.publish(arguments, server, sink, many).await
     }
 
-    /// One publisher.
+    /// The same of one publisher.
     async fn steady(
         &self,
         arguments: &Arguments,
         server: &Server,
         sink: &Sink,
     ) -> anyhow::Result<Level> {
-        let (url, pid) = (server.url(), Some(server.pid()));
+        let one = (1, BACKLOG_WAIT_MAX);
+        self.publish(arguments, server, sink, one).await
+    }
+
+    async fn publish(
+        &self,
+        arguments: &Arguments,
+        server: &Server,
+        sink: &Sink,
+        (publishers, wait_max): (usize, Duration),
+    ) -> anyhow::Result<Level> {
         level(
             arguments,
+            publishers,
             1,
-            1,
-            (&url, &self.key),
+            (&server.url(), &self.key),
             sink,
-            pid,
-            BACKLOG_WAIT_MAX,
+            Some(server.pid()),
+            wait_max,
         )
         .await
     }
