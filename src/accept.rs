@@ -89,7 +89,8 @@ pub async fn accept_own(
 async fn view(app: &App, project: &ProjectId) -> Option<Arc<View>> {
     let view = app.plane.view(project).await;
     view.inspect_err(|error| {
-        tracing::warn!(%error, "configuration unknown at accept: left to the fan-out");
+        let cause = error.causes();
+        tracing::warn!(%error, cause, "configuration unknown at accept: left to the fan-out");
     })
     .ok()
 }

@@ -52,6 +52,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Why, for the log: see [`causes`].
+    pub fn causes(&self) -> Option<String> {
+        causes(self)
+    }
+
     /// Whether it only says that a store is out of reach.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
@@ -60,6 +65,38 @@ impl Error {
 
 /// `Result` with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What lies behind `error`, for the log: every source, the nearest first, on one
+/// line of at most [`CAUSES_CHARS_MAX`] characters; none if it has no source.
+///
+/// A source that only repeats the end of what holds it is left out. What stores
+/// answer is put into words where it is classified (`aws::error`,
+/// `store::postgres`), so that no secret reaches this.
+pub fn causes(error: &dyn std::error::Error) -> Option<String> {
+    let mut text = String::new();
+    let mut said = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        let cause = cause.to_string();
+        if said.ends_with(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+        said = cause;
+    }
+    (!text.is_empty()).then(|| one_line(&text, CAUSES_CHARS_MAX))
+}
+
+/// What [`causes`] may take of a log line.
+const CAUSES_CHARS_MAX: usize = 1000;
+
+/// At most `chars_max` characters of `text`, none of which ends a line.
+pub fn one_line(text: &str, chars_max: usize) -> String {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(chars_max).map(printable).collect()
+}
 
 /// A malformed request: what is wrong, and with which field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,5 +189,38 @@ impl Error {
             Self::Unavailable { .. } => 503,
             Self::Internal(_) => 500,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    fn unavailable(source: anyhow::Error) -> Error {
+        let what = "the event store";
+        Error::Unavailable { what, source }
+    }
+
+    #[test]
+    fn causes_are_the_whole_chain_on_one_line() {
+        let refused = std::io::Error::other("connection refused");
+        let chain = Err::<(), _>(refused).context("dispatch failure");
+        let error = unavailable(chain.context("secret arn:1").unwrap_err());
+        let expected = "secret arn:1: dispatch failure: connection refused";
+        assert_eq!(error.causes().as_deref(), Some(expected));
+        let lines = unavailable(anyhow::anyhow!("one\r\ntwo\u{1b}[31m"));
+        assert_eq!(lines.causes().as_deref(), Some("one  two [31m"));
+        let long = unavailable(anyhow::anyhow!("\u{e9}".repeat(5000)));
+        assert_eq!(long.causes().unwrap().chars().count(), CAUSES_CHARS_MAX);
+    }
+
+    #[test]
+    fn what_has_no_cause_and_what_repeats_itself_say_nothing_more() {
+        assert_eq!(Error::NotFound("endpoint ep_1".into()).causes(), None);
+        let inner = anyhow::anyhow!("down");
+        let repeated = inner.context("the queue: down");
+        assert_eq!(unavailable(repeated).causes().unwrap(), "the queue: down");
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod app;
+pub mod aws;
 pub mod care;
 pub mod config;
 pub mod error;

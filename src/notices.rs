@@ -34,7 +34,8 @@ pub async fn publish(
 pub async fn tell(app: &App, project: &ProjectId, notice: &Notice<'_>, now: Timestamp) {
     if let Err(error) = publish(app, project, notice, now).await {
         let kind = notice.kind.event_type();
-        tracing::warn!(%error, kind, "operational event not published");
+        let cause = error.causes();
+        tracing::warn!(%error, cause, kind, "operational event not published");
     }
 }
 

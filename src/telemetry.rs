@@ -21,7 +21,7 @@ use crate::config::Config;
 use metrics::Metrics;
 use trace::Traces;
 
-pub use log::init;
+pub use log::{init, millis};
 
 /// How long a finished span waits for others, in a process that lives long.
 const TRACES_INTERVAL: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Receipt, accept_own};
 use crate::app::App;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, causes};
 use crate::model::event::Event;
 use crate::model::event_type::{Checked, Validate};
 use crate::model::id::{EventId, ProjectId};
@@ -47,7 +47,8 @@ pub(super) fn mismatch(view: &View, event: &Event) -> Option<Mismatch> {
         // What this version cannot read must not silence the project.
         Err(error) => {
             let event_type = event.event_type();
-            tracing::warn!(event.r#type = event_type, %error, "schema unusable: event accepted");
+            let cause = causes(&error);
+            tracing::warn!(event.r#type = event_type, %error, cause, "schema unusable: event accepted");
             None
         }
     }
@@ -90,7 +91,8 @@ pub(super) async fn count(
         Ok(()) | Err(Error::Conflict(_)) => {}
         Err(error) => {
             let kind = notice.kind.event_type();
-            tracing::warn!(%error, kind, "operational event not published");
+            let cause = error.causes();
+            tracing::warn!(%error, cause, kind, "operational event not published");
             app.told.invalidate(&told).await;
         }
     }

@@ -129,10 +129,9 @@ impl Failed {
     /// without them and is left out.
     fn log(&self) {
         let cause = match self {
-            Self::Work(error) => std::error::Error::source(error),
+            Self::Work(error) => error.causes(),
             Self::Unreadable(_) | Self::HandlerOff(_) => None,
         };
-        let cause = cause.map(|source| format!("{source:#}"));
         tracing::error!(error = %self, error.type = self.name(), cause, "invocation failed");
     }
 
@@ -144,6 +143,12 @@ impl Failed {
             Self::Work(_) => "Millrace.Failed",
         }
     }
+}
+
+/// Logs that work which another invocation finds again was not done in this one.
+fn left_for_later(what: &str, error: &Error) {
+    let cause = error.causes();
+    tracing::warn!(what, %error, cause, "left for later");
 }
 
 impl From<Failed> for Diagnostic {
@@ -241,7 +246,7 @@ impl Function {
         };
         match tokio::time::timeout(patience(context), counting).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "counting left for later"),
+            Ok(Err(error)) => left_for_later("counting", &error),
             Err(_) => tracing::warn!("counting left for later: out of time"),
         }
     }
@@ -269,14 +274,14 @@ impl Function {
         {
             Ok(Ok(0)) => {}
             Ok(Ok(changes)) => tracing::info!(changes, "control-plane changes projected late"),
-            Ok(Err(error)) => tracing::warn!(%error, "outbox left for later"),
+            Ok(Err(error)) => left_for_later("outbox", &error),
             Err(_) => tracing::warn!("outbox left for later: out of time"),
         }
         let planned = archive::plan(&self.app, app::now());
         match tokio::time::timeout(patience / 8, planned).await {
             Ok(Ok(0)) => {}
             Ok(Ok(days)) => tracing::info!(days, "days to archive"),
-            Ok(Err(error)) => tracing::warn!(%error, "archive left for later"),
+            Ok(Err(error)) => left_for_later("archive", &error),
             Err(_) => tracing::warn!("archive left for later: out of time"),
         }
         Ok(())

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::start::{self, FirstKey, Started};
 use super::tcp::{self, ServeOptions};
 use crate::config::{Config, Handler};
+use crate::error::causes;
 use crate::http;
 use crate::jobs::worker;
 use crate::telemetry;
@@ -100,7 +101,8 @@ async fn expire_often(started: Started, stop: CancellationToken) -> Started {
     {
         pause = interval;
         if let Err(error) = started.expire().await {
-            tracing::error!(error = format!("{error:#}"), "expired items not removed");
+            let cause = causes(error.as_ref());
+            tracing::error!(%error, cause, "expired items not removed");
         }
     }
     started

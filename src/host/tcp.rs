@@ -28,6 +28,8 @@ use tower::ServiceExt;
 
 use deadline::{HeaderDeadline, Requests};
 
+use crate::error::causes;
+
 /// How long accepting rests after an error that the next try would meet again,
 /// such as too many open files.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -159,7 +161,8 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             // That one client's affair: the next may be well.
             Err(error) if is_of_the_client(error.kind()) => {}
             Err(error) => {
-                tracing::error!(%error, "cannot accept connections");
+                let cause = causes(&error);
+                tracing::error!(%error, cause, "cannot accept connections");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -177,7 +180,8 @@ fn is_of_the_client(kind: ErrorKind) -> bool {
 async fn connection(stream: TcpStream, router: Router, options: ServeOptions, ends: Ends) {
     // Without it the last packet of an answer may wait for an acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
+        let cause = causes(&error);
+        tracing::debug!(%error, cause, "cannot set TCP_NODELAY");
     }
     let requests = Requests::default();
     let io = HeaderDeadline::new(stream, requests.clone(), options.header_timeout);
@@ -208,7 +212,8 @@ async fn connection(stream: TcpStream, router: Router, options: ServeOptions, en
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended");
+        let cause = causes(&error);
+        tracing::debug!(%error, cause, "connection ended");
     }
 }
 

@@ -429,7 +429,10 @@ async fn resume(app: &App, id: &EndpointId, now: Timestamp) {
     let resumed = due::bring_forward(&app.dynamo, id, (at, until), LOOKED_AT_MAX, RESUMED_MAX);
     match resumed.await {
         Ok(deliveries) => tracing::info!(endpoint.id = %id, deliveries, "endpoint turned on"),
-        Err(error) => tracing::warn!(endpoint.id = %id, %error, "held deliveries go on later"),
+        Err(error) => {
+            let cause = error.causes();
+            tracing::warn!(endpoint.id = %id, %error, cause, "held deliveries go on later");
+        }
     }
 }
 

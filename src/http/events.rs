@@ -252,8 +252,8 @@ async fn batch(
 
 /// A batch answers 202, so the frame does not see what failed on our side.
 fn log_refused(error: &Error) {
-    if let Some(cause) = std::error::Error::source(error) {
-        tracing::error!(%error, cause = format!("{cause:#}"), "event of a batch not accepted");
+    if let Some(cause) = error.causes() {
+        tracing::error!(%error, cause, "event of a batch not accepted");
     }
 }
 

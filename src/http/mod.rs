@@ -36,6 +36,7 @@ use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTION
 use crate::app::App;
 use crate::error::Error;
 use crate::model::id::base32;
+use crate::telemetry::millis;
 use crate::telemetry::scope::Scope;
 
 /// All routes with the frame around them.
@@ -179,11 +180,9 @@ fn log(
     started: Instant,
 ) {
     let status = response.status().as_u16();
-    let duration_ms = started.elapsed().as_secs_f64() * 1e3;
+    let duration_ms = millis(started.elapsed());
     let error = failure.map(|problem::Failure(error)| &**error);
-    let cause = error
-        .and_then(std::error::Error::source)
-        .map(|source| format!("{source:#}"));
+    let cause = error.and_then(Error::causes);
     let error = error.map(tracing::field::display);
     match status {
         500.. => {

@@ -27,6 +27,7 @@ use crate::sender::Attempted;
 use crate::store::data_plane::TOMBSTONE_KEPT;
 use crate::store::deliveries::{self, Recorded};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::millis;
 use crate::telemetry::trace::{Span, TRACEPARENT};
 
 /// How early or late a slot that was given before may be used.
@@ -322,7 +323,8 @@ async fn in_hand(
     let renewed = deliveries::renew(&app.dynamo, id, made, until);
     let (attempted, renewed) = tokio::join!(post, renewed);
     if let Err(error) = renewed {
-        tracing::warn!(delivery.id = %id, %error, "slow attempt's lease not renewed");
+        let cause = error.causes();
+        tracing::warn!(delivery.id = %id, %error, cause, "slow attempt's lease not renewed");
     }
     attempted
 }
@@ -414,7 +416,7 @@ fn log(id: &DeliveryId, attempted: &Attempted, verdict: Verdict, recorded: bool)
         .as_ref()
         .err()
         .map(tracing::field::display);
-    let duration_ms = attempted.latency.as_secs_f64() * 1e3;
+    let duration_ms = millis(attempted.latency);
     match verdict {
         Verdict::Delivered => {
             tracing::debug!(delivery.id = %id, status, duration_ms, recorded, "delivered");

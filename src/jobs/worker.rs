@@ -173,9 +173,7 @@ async fn archive_often(app: Arc<App>, stop: CancellationToken) {
 
 /// Logs a failure once, here where it is handled: the work stays due.
 pub(super) fn report(what: &str, name: &str, error: &Error) {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    let cause = causes.map(ToString::to_string).collect::<Vec<_>>();
-    let cause = (!cause.is_empty()).then(|| cause.join(": "));
+    let cause = error.causes();
     if error.is_outage() {
         tracing::warn!(what, name, %error, cause, "left for later");
     } else {

@@ -4,7 +4,6 @@
 //! does not answer, and not at all for one that has just refused: the sweeper
 //! sends again. Nothing here runs a job.
 
-use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,17 +12,19 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::Builder;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
-use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
     DeleteMessageBatchRequestEntry, Message, MessageAttributeValue, MessageSystemAttributeName,
     SendMessageBatchRequestEntry,
 };
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
+use crate::aws;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, causes};
 use crate::model::job::{Envelope, Job, Park};
 use crate::store::connect::Lazy;
 use crate::store::keys;
@@ -274,10 +275,10 @@ impl Sqs {
         match request.set_entries(Some(entries)).send().await {
             Ok(output) => match failure(&output.failed) {
                 None => sending.taken(name),
-                Some(cause) => sending.refused(name, &cause, Instant::now()),
+                Some(cause) => sending.refused(name, &anyhow::anyhow!(cause), Instant::now()),
             },
             Err(error) => {
-                sending.refused(name, &DisplayErrorContext(&error), Instant::now() + PAUSE);
+                sending.refused(name, &aws::error::cause(error), Instant::now() + PAUSE);
             }
         }
     }
@@ -380,8 +381,9 @@ impl Sqs {
                 true
             }
             Err(error) => {
-                let cause = DisplayErrorContext(&error).to_string();
-                tracing::error!(queue = from, %why, cause, "message not parked; it comes again");
+                let error = unavailable(error);
+                let cause = error.causes();
+                tracing::error!(queue = from, %why, %error, cause, "message not parked; it comes again");
                 false
             }
         }
@@ -438,14 +440,13 @@ fn all(failed: &[BatchResultErrorEntry]) -> Result<()> {
     }
 }
 
-fn unavailable<E, R>(error: SdkError<E, R>) -> Error
+fn unavailable<E>(error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
 {
     Error::Unavailable {
         what: "the queue",
-        source: error.into(),
+        source: aws::error::cause(error),
     }
 }
 
@@ -473,12 +474,12 @@ impl Sending {
         self.lock().is_some()
     }
 
-    fn refused(&self, name: Name, cause: &dyn Display, until: Instant) {
+    fn refused(&self, name: Name, error: &anyhow::Error, until: Instant) {
         if self.lock().replace(until).is_none() {
-            let cause = cause.to_string();
             tracing::warn!(
                 queue = name.as_str(),
-                cause,
+                %error,
+                cause = causes(error.as_ref()),
                 "queue refuses jobs: left to the sweeper"
             );
         }
@@ -503,9 +504,13 @@ mod tests {
     fn a_refusing_queue_is_left_alone_and_then_tried_by_one() {
         let sending = Sending::default();
         assert!(sending.may_try() && sending.may_try() && !sending.is_refusing());
-        sending.refused(Name::Deliver, &"down", Instant::now() + PAUSE);
+        sending.refused(
+            Name::Deliver,
+            &anyhow::anyhow!("down"),
+            Instant::now() + PAUSE,
+        );
         assert!(!sending.may_try() && sending.is_refusing());
-        sending.refused(Name::Deliver, &"down", Instant::now());
+        sending.refused(Name::Deliver, &anyhow::anyhow!("down"), Instant::now());
         assert!(sending.may_try() && !sending.may_try());
         sending.taken(Name::Deliver);
         assert!(sending.may_try() && sending.may_try());

@@ -26,7 +26,7 @@ use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable};
 use super::endpoints::{Endpoint, SealedEndpoint};
 use super::keys;
 use super::secrets::Held;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, causes};
 use crate::model::endpoint::{BodyFormat, Care, Signer, State, Target, Targets};
 use crate::model::extras::Extras;
 use crate::model::filter::Filter;
@@ -197,8 +197,8 @@ impl DataPlane {
                     Ok(checked) => types.extend(checked.map(|checked| (name.into(), checked))),
                     // Its events are accepted as they come.
                     Err(error) => {
-                        let error = format!("{:#}", anyhow::Error::from(error));
-                        tracing::error!(event.r#type = name, error, "event type cannot be read");
+                        let cause = error.causes();
+                        tracing::error!(event.r#type = name, %error, cause, "event type cannot be read");
                     }
                 }
                 continue;
@@ -219,8 +219,8 @@ impl DataPlane {
                 }
                 // One unreadable endpoint must not silence the others.
                 Err(error) => {
-                    let error = format!("{:#}", anyhow::Error::from(error));
-                    tracing::error!(endpoint.id = %id, error, "endpoint cannot be read");
+                    let cause = error.causes();
+                    tracing::error!(endpoint.id = %id, %error, cause, "endpoint cannot be read");
                     unreadable.push(id);
                 }
             }
@@ -242,7 +242,7 @@ impl DataPlane {
         let key_ring = self.key_ring.as_ref()?.get().await;
         key_ring
             .inspect_err(|error| {
-                let cause = std::error::Error::source(error).map(|cause| format!("{cause:#}"));
+                let cause = error.causes();
                 tracing::error!(%error, cause, "no key ring: deliveries wait");
             })
             .ok()
@@ -426,7 +426,8 @@ fn read_extras(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Opti
     };
     Extras::open(key_ring?, id, sealed)
         .inspect_err(|error| {
-            tracing::error!(endpoint.id = %id, %error, "headers and credentials cannot be opened");
+            let cause = causes(error);
+            tracing::error!(endpoint.id = %id, %error, cause, "headers and credentials cannot be opened");
         })
         .ok()
 }
@@ -449,8 +450,8 @@ fn read_target(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Resu
             .filter_map(|secret| match open(key_ring?, id, secret) {
                 Ok(signer) => Some(signer),
                 Err(error) => {
-                    let error = format!("{:#}", anyhow::Error::from(error));
-                    tracing::error!(endpoint.id = %id, error, "secret cannot be opened");
+                    let cause = error.causes();
+                    tracing::error!(endpoint.id = %id, %error, cause, "secret cannot be opened");
                     None
                 }
             })

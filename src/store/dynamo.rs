@@ -8,9 +8,11 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use jiff::Timestamp;
 
 use super::connect::Lazy;
+use crate::aws;
 use crate::error::{Error, Result};
 
 /// Keys of one BatchGetItem.
@@ -189,17 +191,18 @@ pub(crate) fn kind<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Kind {
 /// `error` as what a request or job answers with: nobody can act on the
 /// difference between a throttled and an unreachable table but by coming back.
 /// What DynamoDB will never take, such as an item too large, is a defect of ours.
-pub(crate) fn unavailable<E, R>(error: SdkError<E, R>) -> Error
+pub(crate) fn unavailable<E>(error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
 {
-    if kind(&error) == Kind::Invalid {
-        return Error::internal(error);
+    let is_defect = kind(&error) == Kind::Invalid;
+    let source = aws::error::cause(error);
+    if is_defect {
+        return Error::Internal(source);
     }
     Error::Unavailable {
         what: "the event store",
-        source: error.into(),
+        source,
     }
 }
 

@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, Request};
 use url::Url;
 
 use super::signing::{Service, Signer};
+use crate::aws;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::sender::{Sender, SenderConfig};
@@ -101,7 +102,7 @@ impl Objects {
         match response.status {
             200..=299 => Ok(()),
             status => {
-                let error = anyhow::anyhow!("{status}: {}", response.body_head);
+                let error = aws::error::refusal(status, &response.body_head);
                 Err((status == 429 || status >= 500, error))
             }
         }

@@ -189,7 +189,7 @@ pub async fn project_all(postgres: &Postgres, plane: &DataPlane, age: Duration) 
 }
 
 fn not_projected(change: &Change, error: &Error) {
-    let cause = std::error::Error::source(error).map(|source| format!("{source:#}"));
+    let cause = error.causes();
     let subject = &change.subject;
     tracing::warn!(subject, %error, cause, "change not projected yet");
 }

@@ -10,7 +10,7 @@ use deadpool_postgres::{
 };
 use deadpool_postgres::{RecyclingMethod, Runtime, Timeouts};
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use self::login::{LoggingIn, Logins};
@@ -240,7 +240,8 @@ impl Postgres {
         let set = limit(self.statement_timeout_ms);
         let alter = format!("alter role current_user in database {database} {set}");
         if let Err(error) = client.batch_execute(&alter).await {
-            tracing::warn!(%error, "statement_timeout is not the role's default: set by connection");
+            let cause = connecting(error);
+            tracing::warn!(%cause, "statement_timeout is not the role's default: set by connection");
         }
         Ok(())
     }
@@ -300,7 +301,7 @@ fn cause(error: PoolError) -> anyhow::Error {
     match error {
         // The pool's own text says nothing of use and repeats the cause.
         PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
-            error.into()
+            connecting(error)
         }
         PoolError::Timeout(_) => anyhow!("no connection within database.connect_timeout_s"),
         other => other.into(),
@@ -319,6 +320,37 @@ fn is_refused(error: &PoolError) -> bool {
     )
 }
 
+/// What kept a connection from coming about.
+fn connecting(error: tokio_postgres::Error) -> anyhow::Error {
+    match error.as_db_error() {
+        Some(db) => SqlError::from(db).into(),
+        None => error.into(),
+    }
+}
+
+/// An error of PostgreSQL's, for the log: its SQLSTATE and message. Its detail
+/// is left out, since that quotes rows.
+#[derive(Debug, thiserror::Error)]
+#[error("SQLSTATE {code}: {message}")]
+struct SqlError {
+    code: String,
+    message: String,
+}
+
+impl From<&DbError> for SqlError {
+    fn from(error: &DbError) -> Self {
+        let mut message = error.message().to_owned();
+        // Not in every message, and what one looks for.
+        if let Some(constraint) = error.constraint().filter(|name| !message.contains(*name)) {
+            message = format!("{message} (constraint {constraint})");
+        }
+        Self {
+            code: error.code().code().to_owned(),
+            message,
+        }
+    }
+}
+
 fn unavailable(source: anyhow::Error) -> Error {
     Error::Unavailable {
         what: "the control-plane database",
@@ -332,6 +364,7 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
     let Some(db) = error.as_db_error() else {
         return unavailable(error.into());
     };
+    let answer = SqlError::from(db);
     match db.constraint() {
         Some("projects_name_unique") => {
             Error::Conflict("name: a project of that name exists already".into())
@@ -350,8 +383,8 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
             .iter()
             .any(|class| db.code().code().starts_with(class)) =>
         {
-            unavailable(error.into())
+            unavailable(answer.into())
         }
-        _ => Error::internal(error),
+        _ => Error::internal(answer),
     }
 }

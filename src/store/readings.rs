@@ -188,8 +188,8 @@ pub async fn get<'a>(
             Ok(readings) => readable.push(readings),
             Err(error) => {
                 let pk = item.str("pk")?;
-                let error = format!("{:#}", anyhow::Error::from(error));
-                tracing::error!(event.id = pk, error, "readings cannot be read");
+                let cause = error.causes();
+                tracing::error!(event.id = pk, %error, cause, "readings cannot be read");
                 unreadable.extend(due.iter().find(|due| due.pk == pk));
             }
         }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::connect::Lazy;
+use crate::aws;
 use crate::error::{Error, Result};
 use crate::model::key;
 use crate::model::seal::KeyRing;
@@ -103,7 +104,10 @@ impl<T: Shape> Held<T> {
                 known.fetched = Instant::now();
                 match held.fetch().await {
                     Ok(value) => known.value = Arc::new(value),
-                    Err(error) => tracing::warn!(secret = held.arn, %error, "secret not renewed"),
+                    Err(error) => {
+                        let cause = error.causes();
+                        tracing::warn!(secret = held.arn, %error, cause, "secret not renewed");
+                    }
                 }
                 Ok(known.value.clone())
             }
@@ -150,7 +154,7 @@ impl<T: Shape> Remote<T> {
             .await;
         let output = output.map_err(|error| Error::Unavailable {
             what: "the secret store",
-            source: anyhow::Error::from(error).context(format!("secret {}", self.arn)),
+            source: aws::error::cause(error).context(format!("secret {}", self.arn)),
         })?;
         output.secret_string().and_then(T::read).ok_or_else(|| {
             Error::internal(anyhow::anyhow!(

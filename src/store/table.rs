@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::types::{
 use serde::Deserialize;
 
 use super::dynamo::{Dynamo, Kind, kind};
+use crate::aws;
 
 /// The description, as `table.json` has it.
 #[derive(Debug, Deserialize)]
@@ -98,7 +99,7 @@ pub async fn create_if_missing(dynamo: &Dynamo) -> anyhow::Result<bool> {
     for index in &shape.indexes {
         create = create.global_secondary_indexes(global_index(index)?);
     }
-    create.send().await?;
+    create.send().await.map_err(aws::error::cause)?;
     wait_until_active(dynamo).await?;
     let ttl = TimeToLiveSpecification::builder()
         .attribute_name(shape.ttl_attribute)
@@ -110,7 +111,8 @@ pub async fn create_if_missing(dynamo: &Dynamo) -> anyhow::Result<bool> {
     update
         .time_to_live_specification(ttl.build()?)
         .send()
-        .await?;
+        .await
+        .map_err(aws::error::cause)?;
     Ok(true)
 }
 
@@ -162,7 +164,7 @@ async fn describe(dynamo: &Dynamo) -> anyhow::Result<Option<TableDescription>> {
     {
         Ok(output) => Ok(output.table),
         Err(error) if kind(&error) == Kind::NoTable => Ok(None),
-        Err(error) => Err(anyhow::Error::new(error).context("describing the DynamoDB table")),
+        Err(error) => Err(aws::error::cause(error).context("describing the DynamoDB table")),
     }
 }
 
@@ -212,7 +214,8 @@ pub async fn differences(dynamo: &Dynamo) -> anyhow::Result<Vec<String>> {
         .describe_time_to_live()
         .table_name(&dynamo.table)
         .send()
-        .await?;
+        .await
+        .map_err(aws::error::cause)?;
     let ttl = ttl
         .time_to_live_description()
         .and_then(|ttl| ttl.attribute_name());

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::io::{IsTerminal, stderr, stdout};
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -171,6 +172,11 @@ impl<M: SerializeMap> Visit for Fields<M> {
     }
 }
 
+/// A duration as logs have it: milliseconds, to the microsecond.
+pub fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -270,6 +276,15 @@ mod tests {
         };
         assert_eq!(logged("info", act).len(), 1);
         assert_eq!(logged("info,wasmer_wasix=info", act).len(), 2);
+    }
+
+    #[test]
+    fn a_duration_is_told_to_the_microsecond() {
+        let told = |nanos| millis(Duration::from_nanos(nanos)).to_string();
+        assert_eq!(told(1_234_567_891), "1234.568");
+        assert_eq!(told(300_000), "0.3");
+        assert_eq!(told(1_100_100), "1.1");
+        assert_eq!(told(499), "0");
     }
 
     #[test]

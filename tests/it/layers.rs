@@ -42,12 +42,13 @@ fn all() -> Vec<(String, String)> {
 }
 
 /// The layers, the lowest first: each may import itself and those before it.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "error",
     "config",
     "model",
     "limits",
     "sender",
+    "aws",
     "store",
     "telemetry",
     "queue",
@@ -141,6 +142,40 @@ fn only_the_store_speaks_to_stores() {
             assert!(file == "store/keys.rs" || !built, "src/{file} builds a key");
         }
         assert!(!text.contains(".scan()"), "src/{file} scans");
+    }
+}
+
+/// The calls of `tracing`'s macros in `text`, each to its end.
+fn log_calls(text: &str) -> impl Iterator<Item = &str> {
+    let calls = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+    text.split("tracing::").skip(1).filter_map(move |rest| {
+        calls.iter().find(|call| rest.starts_with(*call))?;
+        let mut depth = 0;
+        let end = rest.find(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            c == ')' && depth == 0
+        });
+        Some(&rest[..end.unwrap_or(rest.len())])
+    })
+}
+
+/// An error's own text is what clients are told: "the event store is unavailable".
+/// Why is what lies behind it.
+#[test]
+fn an_error_is_logged_with_its_causes() {
+    let lacks_cause = |call: &&str| call.contains("%error") && !call.contains("cause");
+    let bad = r#"tracing::warn!(%error, "no"); tracing::warn!(%error, cause, "yes");"#;
+    assert_eq!(log_calls(bad).filter(lacks_cause).count(), 1);
+    for (file, text) in all() {
+        let found: Vec<_> = log_calls(&text).filter(lacks_cause).collect();
+        assert!(
+            found.is_empty(),
+            "src/{file} logs an error without its causes: {found:?}"
+        );
+        assert!(
+            !text.contains("std::error::Error::source("),
+            "src/{file} reads a source by itself: Error::causes() does"
+        );
     }
 }
 

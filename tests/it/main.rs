@@ -9,6 +9,7 @@ mod backfills;
 #[cfg(feature = "embedded")]
 mod binary;
 mod care;
+mod causes;
 mod conformance;
 mod contract;
 mod database;

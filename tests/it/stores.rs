@@ -29,8 +29,8 @@ const START_MAX: Duration = Duration::from_secs(20);
 
 static POSTGRES: tokio::sync::OnceCell<Shared> = tokio::sync::OnceCell::const_new();
 
-struct Shared {
-    postgres: Postgres,
+pub struct Shared {
+    pub postgres: Postgres,
     #[cfg(feature = "embedded")]
     _server: Option<(
         millrace::host::embedded::EmbeddedPostgres,
@@ -86,6 +86,18 @@ pub async fn shared_postgres() -> Postgres {
         shared
     };
     POSTGRES.get_or_init(start).await.postgres.clone()
+}
+
+/// A database of its own without any of Millrace's tables.
+pub async fn unmigrated_postgres() -> Shared {
+    match database_url() {
+        Some(url) => Shared {
+            postgres: postgres(&url, 1),
+            #[cfg(feature = "embedded")]
+            _server: None,
+        },
+        None => embedded_postgres().await,
+    }
 }
 
 /// A pool; of one connection, as the embedded database wants it.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use pglite_oxide::{DataDirArchiveFormat, Pglite, PgliteProxy};
 
+use crate::error::causes;
 use crate::host::data_dir::unreadable;
 
 pub(super) const DIRECTORY: &str = "postgres";
@@ -206,7 +207,8 @@ fn serve(listener: &UnixListener, proxy: &PgliteProxy, stopped: &AtomicBool) {
         match catch_unwind(AssertUnwindSafe(|| proxy.accept_unix_once(listener))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::debug!(%error, "connection to the embedded PostgreSQL ended");
+                let cause = causes(error.as_ref());
+                tracing::debug!(%error, cause, "connection to the embedded PostgreSQL ended");
                 thread::sleep(ACCEPT_BACKOFF);
             }
             Err(_) => tracing::error!("the embedded PostgreSQL panicked; it starts anew"),

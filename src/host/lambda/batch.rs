@@ -53,7 +53,7 @@ pub async fn run(app: &App, messages: &[Message<'_>], patience: Duration) -> Bat
 
 /// Logs a failure, unless the job has done so.
 fn failed(message: &Message<'_>, error: &Error) {
-    let cause = std::error::Error::source(error).map(|source| format!("{source:#}"));
+    let cause = error.causes();
     let queue = message.queue();
     tracing::warn!(message.id = %message.message_id, queue, %error, cause, "message failed: it comes again");
 }

@@ -10,6 +10,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use crate::error::causes;
+
 const NAME: &str = "millrace";
 const NAME_HEADER: &str = "lambda-extension-name";
 const ID_HEADER: &str = "lambda-extension-identifier";
@@ -30,7 +32,10 @@ pub async fn register() {
     let registered = tokio::time::timeout(PATIENCE, registration(&client, &api)).await;
     match registered {
         Ok(Ok(id)) => drop(tokio::spawn(wait(client, api, id))),
-        Ok(Err(error)) => tracing::debug!(%error, "no extension: Lambda will not send SIGTERM"),
+        Ok(Err(error)) => {
+            let cause = causes(error.as_ref());
+            tracing::debug!(%error, cause, "no extension: Lambda will not send SIGTERM");
+        }
         Err(_) => tracing::debug!("no extension: the runtime API did not answer"),
     }
 }

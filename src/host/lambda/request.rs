@@ -24,7 +24,7 @@ use lambda_runtime::{Context, LambdaEvent};
 use tower::util::ServiceFn;
 use tower::{Service, ServiceExt, service_fn};
 
-use crate::error::{Error, Invalid};
+use crate::error::{Error, Invalid, causes};
 
 /// The first segment of the API's own paths.
 const ROOT: &str = "v1";
@@ -185,7 +185,8 @@ async fn route(router: Router, bare: lambda_http::Request, taken: Taken) -> Resp
 /// The answer to a request that does not get as far as the router.
 fn refused(invalid: Invalid) -> Response {
     let error = Error::Invalid(invalid);
-    tracing::info!(%error, "request refused");
+    let cause = error.causes();
+    tracing::info!(%error, cause, "request refused");
     crate::http::problem::Problem::of(&error)
         .into_response()
         .into_response()
@@ -209,7 +210,8 @@ async fn buffered(response: Response) -> http::Response<lambda_http::Body> {
     let bytes = match body.collect().await {
         Ok(collected) => Vec::from(collected.to_bytes()),
         Err(error) => {
-            tracing::error!(%error, "response body broke off");
+            let cause = causes(&error);
+            tracing::error!(%error, cause, "response body broke off");
             let error = Error::internal(anyhow::anyhow!("response body broke off"));
             return Box::pin(buffered(error.into_response())).await;
         }

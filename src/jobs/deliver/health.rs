@@ -76,7 +76,8 @@ pub async fn note(
         }
     };
     if let Err(error) = noted {
-        tracing::warn!(endpoint.id = %target.id, %error, "how the endpoint does is not written down");
+        let cause = error.causes();
+        tracing::warn!(endpoint.id = %target.id, %error, cause, "how the endpoint does is not written down");
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) fn read(id: &str, item: &Item) -> Option<Meter> {
     };
     read()
         .inspect_err(|error| {
-            let cause = std::error::Error::source(error).map(|cause| format!("{cause:#}"));
+            let cause = error.causes();
             tracing::error!(meter.id = id, %error, cause, "meter cannot be read: not counted");
         })
         .ok()

@@ -21,7 +21,9 @@ use prost::Message;
 use tokio::time::Instant;
 use url::Url;
 
+use crate::aws;
 use crate::config::{Config, TracesChoice};
+use crate::error::causes;
 use crate::sender::{Sender, SenderConfig};
 use crate::store::signing::{Service, Signer};
 
@@ -92,7 +94,8 @@ impl Exporter {
         };
         match error {
             Some(error) if resting.is_none() => {
-                tracing::warn!(error = format!("{error:#}"), "traces are not taken");
+                let cause = causes(error.as_ref());
+                tracing::warn!(%error, cause, "traces are not taken");
             }
             None if resting.is_some() => tracing::info!("traces are taken again"),
             _ => {}
@@ -111,7 +114,7 @@ impl Exporter {
         let response = attempted
             .outcome
             .map_err(|error| Failed::Later(error.into()))?;
-        let error = || anyhow::anyhow!("{}: {}", response.status, response.body_head);
+        let error = || aws::error::refusal(response.status, &response.body_head);
         match response.status {
             200..=299 => Ok(()),
             // A role may yet be given the right, a limit may yet be raised.

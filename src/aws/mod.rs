@@ -1,0 +1,3 @@
+//! What every call of AWS has in common, whichever service it goes to.
+
+pub mod error;
