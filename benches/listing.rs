@@ -36,14 +36,14 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use millrace::config::Config;
 use millrace::host::embedded::start_dynamodb;
-use millrace::model::delivery::{Attempt, Progress, State};
+use millrace::model::delivery::{Attempt, DeliveryState, Progress};
 use millrace::model::event::{PlainDefaults, parse_plain};
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
-use millrace::store::deliveries::{self, DeliveryFilter, NewDelivery, Recorded};
+use millrace::store::deliveries::{self, AttemptRecord, DeliveryFilter, NewDelivery};
 use millrace::store::dynamo::Dynamo;
 use millrace::store::events::{self, EventFilter, NewEvent, Plan};
 use millrace::store::keys::{self, Listing};
-use millrace::store::timeline::Range;
+use millrace::store::timeline::TimelineRange;
 use millrace::store::{connect, table};
 use serde_json::json;
 
@@ -190,8 +190,8 @@ impl Store {
         self.accept(n, &body).await?;
         if n < RARE || n.is_multiple_of(EVENTS_PER_DELIVERY) {
             let state = match n < RARE {
-                true => State::Failed,
-                false => State::Delivered,
+                true => DeliveryState::Failed,
+                false => DeliveryState::Delivered,
             };
             self.deliver(n, &event_type, &tenant, state).await?;
         }
@@ -229,7 +229,7 @@ impl Store {
         n: u64,
         event_type: &str,
         tenant: &str,
-        state: State,
+        state: DeliveryState,
     ) -> anyhow::Result<()> {
         let (event, created) = (self.event(n), self.received(n));
         let new = NewDelivery {
@@ -243,7 +243,7 @@ impl Store {
             due: created,
         };
         deliveries::put_new(&self.dynamo, &new).await?;
-        let recorded = Recorded {
+        let recorded = AttemptRecord {
             id: &DeliveryId::new(&event, &self.endpoint),
             before: Progress::default(),
             kept: &[],
@@ -352,7 +352,7 @@ impl Store {
             ("project".into(), s(self.project.as_str())),
             ("type".into(), s(event_type)),
             ("tenant".into(), s(tenant)),
-            ("state".into(), s(State::Delivered.as_str())),
+            ("state".into(), s(DeliveryState::Delivered.as_str())),
             ("made".into(), number(1)),
             ("round_start".into(), number(0)),
             ("created".into(), number(created.as_millisecond())),
@@ -401,7 +401,7 @@ fn body(n: u64) -> serde_json::Value {
 /// A list that is measured.
 enum List {
     Events(EventFilter),
-    Deliveries(Option<State>),
+    Deliveries(Option<DeliveryState>),
 }
 
 fn lists(kept: u64) -> Vec<(&'static str, List)> {
@@ -427,18 +427,21 @@ fn lists(kept: u64) -> Vec<(&'static str, List)> {
         ("deliveries", List::Deliveries(None)),
         (
             "deliveries, delivered",
-            List::Deliveries(Some(State::Delivered)),
+            List::Deliveries(Some(DeliveryState::Delivered)),
         ),
-        ("deliveries, failed", List::Deliveries(Some(State::Failed))),
+        (
+            "deliveries, failed",
+            List::Deliveries(Some(DeliveryState::Failed)),
+        ),
         (
             "deliveries, pending",
-            List::Deliveries(Some(State::Pending)),
+            List::Deliveries(Some(DeliveryState::Pending)),
         ),
     ]
 }
 
 async fn ask(store: &Store, list: &List) -> anyhow::Result<(usize, bool)> {
-    let range = Range {
+    let range = TimelineRange {
         since: None,
         until: None,
         after: None,
@@ -483,7 +486,7 @@ async fn measure(store: &Store, kept: u64, out: &mut impl Write) -> anyhow::Resu
         out.flush()?;
     }
     // What finding the rare ones would take with the timeline alone.
-    let mut range = Range {
+    let mut range = TimelineRange {
         since: None,
         until: None,
         after: None,
@@ -494,7 +497,7 @@ async fn measure(store: &Store, kept: u64, out: &mut impl Write) -> anyhow::Resu
     let begun = Instant::now();
     loop {
         let is_rare = |event_type: &str, _: Option<&str>| event_type == "rare.type";
-        let gone = events::go_through(&store.dynamo, &store.project, &range, is_rare).await?;
+        let gone = events::scan(&store.dynamo, &store.project, &range, is_rare).await?;
         (found, pages) = (found + gone.rows.len(), pages + 1);
         range.after = gone.next;
         if range.after.is_none() {

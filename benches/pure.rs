@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use millrace::model::endpoint::{Care, State, Target, Targets};
+use millrace::model::endpoint::{DeliverySettings, EndpointState, Target, Targets};
 use millrace::model::event::{parse_binary, parse_structured};
 use millrace::model::filter::Filter;
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
@@ -75,12 +75,12 @@ fn targets() -> Targets {
             version: 1,
             url: format!("https://example.com/{n}").parse().unwrap(),
             filter: Filter::new(&types, tenant).unwrap(),
-            state: State::Enabled,
+            state: EndpointState::Enabled,
             secrets: vec![],
-            care: Care::default(),
-            extras: None,
+            delivery_settings: DeliverySettings::default(),
+            credentials: None,
             enabled_at: jiff::Timestamp::UNIX_EPOCH,
-            failing: None,
+            failure_streak: None,
         }
     };
     Targets::new((0..ENDPOINTS).map(target).collect(), vec![])

@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, Method};
 use millrace::config::Config;
 use millrace::telemetry::Telemetry;
-use millrace::telemetry::scope::{self, Scope};
+use millrace::telemetry::scope::{self, WorkContext};
 
 fn telemetry(traces: &str, ratio: f64) -> Telemetry {
     let toml = format!(
@@ -25,9 +25,9 @@ fn request(telemetry: &Telemetry) {
     let mut span = telemetry
         .traces
         .request(&Method::POST, Some("/v1/events"), &headers);
-    span.set("request.id", || "0123456789abcdef");
+    span.set_attribute("request.id", || "0123456789abcdef");
     let work = async { black_box(scope::traceparent()) };
-    black_box(Scope::request("0123456789abcdef", &span).around(work)).now_or_never();
+    black_box(WorkContext::request("0123456789abcdef", &span).run(work)).now_or_never();
 }
 
 fn benches(c: &mut Criterion) {
@@ -44,7 +44,7 @@ fn benches(c: &mut Criterion) {
     c.bench_function("count", |b| b.iter(|| off.metrics.accepted.add_one()));
     let latency = Duration::from_millis(37);
     c.bench_function("see a duration", |b| {
-        b.iter(|| off.metrics.attempt_latency.see(black_box(latency)));
+        b.iter(|| off.metrics.attempt_latency.record(black_box(latency)));
     });
 }
 

@@ -18,18 +18,18 @@ use crate::model::delivery::Progress;
 use crate::model::event::Event;
 use crate::model::filter::RESERVED_PREFIX;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
-use crate::model::job::{Carried, Job};
-use crate::model::meter::{self, Metered};
-use crate::model::view::View;
-use crate::store::events::{self, Accepted, INLINE_DELIVERIES_MAX, NewEvent, Plan};
+use crate::model::job::{InlinePayload, Job};
+use crate::model::meter::{self, EventReadings};
+use crate::model::project_config::ProjectConfig;
+use crate::store::events::{self, AcceptOutcome, INLINE_DELIVERIES_MAX, NewEvent, Plan};
 
 /// What the publisher is told.
 #[derive(Debug, Clone)]
-pub struct Receipt {
+pub struct Acceptance {
     /// The event's id: the same for the same project, source and CloudEvent id.
     pub id: EventId,
     /// It was here before.
-    pub duplicate: bool,
+    pub is_duplicate: bool,
 }
 
 /// Keeps a publisher's event and enqueues its deliveries, if its data satisfies the
@@ -50,22 +50,25 @@ pub async fn accept(
     project: &ProjectId,
     event: &Event,
     now: Timestamp,
-) -> Result<Receipt> {
+) -> Result<Acceptance> {
     if event.event_type().starts_with(RESERVED_PREFIX) {
         return Err(Error::invalid(
             "type",
             "the prefix \"millrace.\" is reserved",
         ));
     }
-    let view = view(app, project).await;
-    if let Some(mismatch) = view.as_ref().and_then(|view| schema::mismatch(view, event)) {
-        schema::count(app, project, event, &mismatch, now).await;
-        if mismatch.refused {
+    let project_config = project_config(app, project).await;
+    if let Some(mismatch) = project_config
+        .as_ref()
+        .and_then(|project_config| schema::find_violation(project_config, event))
+    {
+        schema::record_violation(app, project, event, &mismatch, now).await;
+        if mismatch.is_rejected {
             return schema::refuse(app, project, event, mismatch).await;
         }
     }
-    let found = Found::by(app, view.as_deref(), event, now);
-    keep(app, project, event, found, now).await
+    let found = EventMatches::by(app, project_config.as_deref(), event, now);
+    persist_and_enqueue(app, project, event, found, now).await
 }
 
 /// Keeps an event that Millrace itself publishes, for every endpoint whose filter
@@ -73,61 +76,74 @@ pub async fn accept(
 ///
 /// # Errors
 /// As [`accept`], but for the reserved type.
-pub async fn accept_own(
+pub async fn accept_operational(
     app: &App,
     project: &ProjectId,
     event: &Event,
     now: Timestamp,
-) -> Result<Receipt> {
-    let view = view(app, project).await;
-    let found = Found::by(app, view.as_deref(), event, now);
-    keep(app, project, event, found, now).await
+) -> Result<Acceptance> {
+    let project_config = project_config(app, project).await;
+    let found = EventMatches::by(app, project_config.as_deref(), event, now);
+    persist_and_enqueue(app, project, event, found, now).await
 }
 
 /// The project's configuration, unless it is not to be had now: the event can be
 /// kept without.
-async fn view(app: &App, project: &ProjectId) -> Option<Arc<View>> {
-    let view = app.plane.view(project).await;
-    view.inspect_err(|error| {
-        let cause = error.causes();
-        tracing::warn!(%error, cause, "configuration unknown at accept: left to the fan-out");
-    })
-    .ok()
+async fn project_config(app: &App, project: &ProjectId) -> Option<Arc<ProjectConfig>> {
+    let project_config = app.projection.project_config(project).await;
+    project_config
+        .inspect_err(|error| {
+            let cause = error.causes();
+            tracing::warn!(%error, cause, "project configuration unavailable: deferred to fan-out");
+        })
+        .ok()
 }
 
 /// What a project's configuration makes of an event.
-struct Found {
+struct EventMatches {
     /// The endpoints it is for, unless that cannot be known now.
     endpoints: Option<Vec<EndpointId>>,
     /// What meters read of it, unless that cannot be known now.
-    metered: Option<Metered>,
+    metered: Option<EventReadings>,
 }
 
-impl Found {
-    fn by(app: &App, view: Option<&View>, event: &Event, now: Timestamp) -> Self {
+impl EventMatches {
+    fn by(
+        app: &App,
+        project_config: Option<&ProjectConfig>,
+        event: &Event,
+        now: Timestamp,
+    ) -> Self {
         Self {
-            endpoints: view.and_then(|view| matching(view, event)),
-            metered: view.map(|view| metered(app, view, event, now)),
+            endpoints: project_config.and_then(|project_config| matching(project_config, event)),
+            metered: project_config.map(|project_config| metered(app, project_config, event, now)),
         }
     }
 }
 
-/// What the meters of `view` read of an event that arrived at `received`.
-pub fn metered(app: &App, view: &View, event: &Event, received: Timestamp) -> Metered {
+/// What the meters of `project_config` read of an event that arrived at `received`.
+pub fn metered(
+    app: &App,
+    project_config: &ProjectConfig,
+    event: &Event,
+    received: Timestamp,
+) -> EventReadings {
     let late_max = app.config.meters.late_max();
-    Metered {
+    EventReadings {
         at: meter::counted_at(event.time(), received, late_max),
-        readings: view.readings(event),
+        readings: project_config.readings(event),
     }
 }
 
 /// The endpoints the event is for, unless that cannot be known now.
-fn matching(view: &View, event: &Event) -> Option<Vec<EndpointId>> {
+fn matching(project_config: &ProjectConfig, event: &Event) -> Option<Vec<EndpointId>> {
     // What cannot be read may match: the fan-out waits until it can be.
-    if !view.targets.unreadable().is_empty() {
+    if !project_config.targets.unreadable().is_empty() {
         return None;
     }
-    let matching = view.targets.matching(event.event_type(), event.tenant());
+    let matching = project_config
+        .targets
+        .matching(event.event_type(), event.tenant());
     Some(matching.map(|target| target.id.clone()).collect())
 }
 
@@ -136,30 +152,30 @@ fn matching(view: &View, event: &Event) -> Option<Vec<EndpointId>> {
 ///
 /// # Errors
 /// As [`accept`].
-pub async fn accept_for(
+pub async fn accept_for_endpoint(
     app: &App,
     project: &ProjectId,
     event: &Event,
     endpoint: &EndpointId,
     now: Timestamp,
-) -> Result<Receipt> {
-    let found = Found {
+) -> Result<Acceptance> {
+    let found = EventMatches {
         endpoints: Some(vec![endpoint.clone()]),
-        metered: Some(Metered {
+        metered: Some(EventReadings {
             at: now,
             readings: vec![],
         }),
     };
-    keep(app, project, event, found, now).await
+    persist_and_enqueue(app, project, event, found, now).await
 }
 
-async fn keep(
+async fn persist_and_enqueue(
     app: &App,
     project: &ProjectId,
     event: &Event,
-    found: Found,
+    found: EventMatches,
     now: Timestamp,
-) -> Result<Receipt> {
+) -> Result<Acceptance> {
     let id = EventId::derive(project, event.source(), event.id());
     let expires = events::expiry(now, app.config.retention_days);
     let new = NewEvent {
@@ -182,16 +198,16 @@ async fn keep(
         }
     };
     let duplicate = match events::accept(&app.dynamo, &new, &plan).await? {
-        Accepted::New => {
+        AcceptOutcome::New => {
             app.telemetry.metrics.accepted.add_one();
             app.queue.send(jobs(app, &new, &plan), delay).await;
             false
         }
-        Accepted::Duplicate => {
+        AcceptOutcome::Duplicate => {
             app.telemetry.metrics.duplicates.add_one();
             true
         }
-        Accepted::Different => {
+        AcceptOutcome::Conflict => {
             return Err(Error::Conflict(
                 "id: an event with this source and id was published before with other content"
                     .into(),
@@ -199,7 +215,10 @@ async fn keep(
         }
     };
     tracing::debug!(event.id = %id, project.id = %project, duplicate, "event accepted");
-    Ok(Receipt { id, duplicate })
+    Ok(Acceptance {
+        id,
+        is_duplicate: duplicate,
+    })
 }
 
 fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
@@ -211,8 +230,8 @@ fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
     let body: &Bytes = new.event.body();
     let deliver = |endpoint: &EndpointId| Job::Deliver {
         delivery: DeliveryId::new(new.id, endpoint),
-        made: 0,
-        carried: app.queue.carries().then(|| Carried {
+        attempts_made: 0,
+        payload: app.queue.inlines_payload().then(|| InlinePayload {
             project: new.project.clone(),
             body: body.clone(),
             received: new.received,

@@ -13,20 +13,20 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use subtle::ConstantTimeEq;
 
-use crate::care::Care;
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::error::Result;
-use crate::limits::Limits;
 use crate::model::breaker::Policy;
 use crate::model::retry::Schedule;
 use crate::model::seal::KeyRing;
 use crate::queue::Queue;
+use crate::rate_limits::RateLimits;
 use crate::sender::{Sender, SenderConfig};
-use crate::store::data_plane::DataPlane;
+use crate::store::config_projection::ConfigProjection;
 use crate::store::dynamo::Dynamo;
 use crate::store::objects::Objects;
 use crate::store::postgres::Postgres;
-use crate::store::secrets::{AdminKey, Held};
+use crate::store::secrets::{AdminKey, CachedSecret};
 use crate::telemetry::Telemetry;
 
 /// Everything a request or a job needs.
@@ -38,26 +38,26 @@ pub struct App {
     /// The control-plane database.
     pub postgres: Postgres,
     /// Configuration as the data plane sees it.
-    pub plane: DataPlane,
+    pub projection: ConfigProjection,
     /// Occasions this process has told of lately, so as not to tell again.
-    pub told: Cache<String, ()>,
+    pub recently_published: Cache<String, ()>,
     /// What each API key has used of its rate.
-    pub limits: Limits,
+    pub rate_limits: RateLimits,
     /// Where jobs wait.
     pub queue: Queue,
     /// How each endpoint does, as this process knows it.
-    pub care: Care,
+    pub admission: Admission,
     /// Outbound HTTP.
     pub sender: Sender,
     /// Where events go before they expire, if anywhere.
     pub archive: Option<Objects>,
     /// Seals signing secrets.
-    pub key_ring: Held<KeyRing>,
+    pub key_ring: CachedSecret<KeyRing>,
     /// What is counted and traced.
     pub telemetry: Arc<Telemetry>,
     /// When a failed attempt is made again.
     pub schedule: Schedule,
-    admin_key: Held<AdminKey>,
+    admin_key: CachedSecret<AdminKey>,
     random: SystemRandom,
     draining: AtomicBool,
 }
@@ -72,9 +72,9 @@ pub struct Parts {
     /// Where jobs wait.
     pub queue: Queue,
     /// The key that may manage projects.
-    pub admin_key: Held<AdminKey>,
+    pub admin_key: CachedSecret<AdminKey>,
     /// Seals signing secrets.
-    pub key_ring: Held<KeyRing>,
+    pub key_ring: CachedSecret<KeyRing>,
     /// Where events go before they expire, if anywhere.
     pub archive: Option<Objects>,
 }
@@ -90,29 +90,29 @@ impl App {
             .map_err(|invalid| anyhow::anyhow!("{invalid}"))?;
         let cache = &config.cache;
         Ok(Arc::new(Self {
-            plane: DataPlane::new(
+            projection: ConfigProjection::new(
                 parts.dynamo.clone(),
                 parts.key_ring.clone(),
                 cache.ttl,
                 cache.keys_max,
                 cache.projects_max,
             ),
-            told: Cache::builder()
-                .max_capacity(TOLD_MAX)
-                .time_to_live(TOLD_KEPT)
+            recently_published: Cache::builder()
+                .max_capacity(RECENTLY_PUBLISHED_MAX)
+                .time_to_live(RECENTLY_PUBLISHED_TTL)
                 .build(),
-            limits: Limits::new(cache.keys_max),
+            rate_limits: RateLimits::new(cache.keys_max),
             queue: parts.queue,
-            care: Care::new(breaker_policy(&config)),
+            admission: Admission::new(breaker_policy(&config)),
             sender: Sender::new(SenderConfig {
-                allow_private_targets: config.allow_private_targets(),
+                allow_private_targets: config.allows_private_targets(),
                 connect_timeout: config.delivery.connect_timeout,
                 timeout: config.delivery.timeout,
                 response_bytes_max: config.delivery.response_bytes_max,
                 response_kept_bytes: RESPONSE_KEPT_BYTES,
                 user_agent: USER_AGENT,
                 idle_per_host_max: config.delivery.endpoint_concurrency,
-                own_roots: own_roots(&config)?,
+                extra_roots: own_roots(&config)?,
             }),
             archive: parts.archive,
             dynamo: parts.dynamo,
@@ -154,7 +154,7 @@ impl App {
     /// Whether `text` is the admin key. Takes as long for any text.
     ///
     /// # Errors
-    /// As [`Held::get`].
+    /// As [`CachedSecret::get`].
     pub async fn is_admin_key(&self, text: &str) -> Result<bool> {
         let admin_key = self.admin_key.get().await?;
         Ok(AdminKey::of(text).0.ct_eq(&admin_key.0).into())
@@ -190,18 +190,18 @@ fn own_roots(config: &Config) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 
 fn breaker_policy(config: &Config) -> Policy {
     Policy {
-        failures: config.delivery.breaker_failures,
+        failure_threshold: config.delivery.breaker_failures,
         open: config.delivery.breaker_open,
         open_max: config.delivery.breaker_open_max,
         // And some time to record what it came to.
-        probe: config.delivery.timeout + Duration::from_secs(5),
+        probe_timeout: config.delivery.timeout + Duration::from_secs(5),
     }
 }
 
 /// Occasions remembered as told, and for how long: forgetting one costs a write that
 /// changes nothing.
-const TOLD_MAX: u64 = 10_000;
-const TOLD_KEPT: Duration = Duration::from_secs(3600);
+const RECENTLY_PUBLISHED_MAX: u64 = 10_000;
+const RECENTLY_PUBLISHED_TTL: Duration = Duration::from_secs(3600);
 
 /// Bytes of an answer that an attempt keeps.
 const RESPONSE_KEPT_BYTES: usize = 256;

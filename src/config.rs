@@ -22,8 +22,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 pub use database_url::with_tls;
-pub use meters::Meters;
-use source::Source;
+pub use meters::MetersConfig;
+use source::Layer;
 use units::{auto_bool, millis, seconds, seconds_list};
 
 /// The documented defaults: every key there is, once.
@@ -44,26 +44,26 @@ pub struct Config {
     pub admin_key: SecretString,
     pub admin_key_secret_arn: String,
     pub retention_days: u32,
-    pub http: Http,
-    pub database: Database,
-    pub key_ring: KeyRing,
-    pub aws: Aws,
-    pub dynamodb: Dynamodb,
-    pub sqs: Sqs,
-    pub queue: Queue,
-    pub delivery: Delivery,
-    pub recovery: Recovery,
-    pub archive: Archive,
-    pub event_types: EventTypes,
-    pub ingest: Ingest,
-    pub sweep: Sweep,
-    pub meters: Meters,
-    pub cache: Cache,
-    pub log: Log,
-    pub telemetry: Telemetry,
+    pub http: HttpConfig,
+    pub database: DatabaseConfig,
+    pub key_ring: KeyRingConfig,
+    pub aws: AwsConfig,
+    pub dynamodb: DynamodbConfig,
+    pub sqs: SqsConfig,
+    pub queue: QueueConfig,
+    pub delivery: DeliveryConfig,
+    pub recovery: RecoveryConfig,
+    pub archive: ArchiveConfig,
+    pub event_types: EventTypesConfig,
+    pub ingest: IngestConfig,
+    pub sweep: SweepConfig,
+    pub meters: MetersConfig,
+    pub cache: CacheConfig,
+    pub log: LogConfig,
+    pub telemetry: TelemetryConfig,
     /// Where the process runs, read from the environment beside the keys.
     #[serde(skip)]
-    pub surroundings: Surroundings,
+    pub runtime_env: RuntimeEnv,
 }
 
 /// `host`: what drives the process, unless detected.
@@ -100,7 +100,7 @@ pub enum Handler {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Http {
+pub struct HttpConfig {
     pub listen: String,
     pub body_bytes_max: usize,
     #[serde(rename = "request_timeout_s", with = "seconds")]
@@ -121,7 +121,7 @@ pub struct Http {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Database {
+pub struct DatabaseConfig {
     #[serde(serialize_with = "mask::url")]
     pub url: SecretString,
     pub secret_arn: String,
@@ -141,7 +141,7 @@ pub struct Database {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct KeyRing {
+pub struct KeyRingConfig {
     pub secret_arn: String,
 }
 
@@ -149,7 +149,7 @@ pub struct KeyRing {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Aws {
+pub struct AwsConfig {
     pub endpoint_url: String,
     /// As configured; [`Config::region`] is what to use.
     pub region: String,
@@ -160,7 +160,7 @@ pub struct Aws {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Dynamodb {
+pub struct DynamodbConfig {
     pub table: String,
     /// As configured; [`Config::dynamodb_endpoint`] is what to use.
     pub endpoint_url: String,
@@ -170,7 +170,7 @@ pub struct Dynamodb {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Sqs {
+pub struct SqsConfig {
     pub fan_out_url: String,
     pub deliver_url: String,
     pub ingest_url: String,
@@ -183,7 +183,7 @@ pub struct Sqs {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Queue {
+pub struct QueueConfig {
     pub local_jobs_max: usize,
     pub local_bytes_max: usize,
 }
@@ -192,8 +192,8 @@ pub struct Queue {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Delivery {
-    /// `None` is "auto"; [`Config::allow_private_targets`] is what to use.
+pub struct DeliveryConfig {
+    /// `None` is "auto"; [`Config::allows_private_targets`] is what to use.
     #[serde(with = "auto_bool")]
     pub allow_private_targets: Option<bool>,
     #[serde(rename = "connect_timeout_s", with = "seconds")]
@@ -218,7 +218,7 @@ pub struct Delivery {
 /// `[recovery]`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recovery {
+pub struct RecoveryConfig {
     /// Deliveries that one recovery begins in a second, at most.
     pub per_second_max: u32,
 }
@@ -227,7 +227,7 @@ pub struct Recovery {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Archive {
+pub struct ArchiveConfig {
     pub bucket: String,
     pub prefix: String,
     /// As configured; [`Config::archive_url`] is what to use.
@@ -238,7 +238,7 @@ pub struct Archive {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct EventTypes {
+pub struct EventTypesConfig {
     pub per_project_max: usize,
     pub schema_bytes_per_project_max: usize,
 }
@@ -246,7 +246,7 @@ pub struct EventTypes {
 /// `[ingest]`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Ingest {
+pub struct IngestConfig {
     /// A project's id, or nothing.
     pub project: String,
 }
@@ -255,7 +255,7 @@ pub struct Ingest {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Sweep {
+pub struct SweepConfig {
     #[serde(rename = "interval_ms", with = "millis")]
     pub interval: Duration,
     pub batch: usize,
@@ -271,7 +271,7 @@ pub struct Sweep {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Cache {
+pub struct CacheConfig {
     #[serde(rename = "ttl_s", with = "seconds")]
     pub ttl: Duration,
     pub keys_max: u64,
@@ -282,7 +282,7 @@ pub struct Cache {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Log {
+pub struct LogConfig {
     pub format: LogFormat,
     pub level: String,
 }
@@ -303,7 +303,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Telemetry {
+pub struct TelemetryConfig {
     pub service: String,
     /// As configured; [`Config::emits_metrics`] is what to use.
     pub metrics: MetricsChoice,
@@ -342,11 +342,11 @@ pub enum TracesChoice {
 
 /// What AWS's own variables say about where the process runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Surroundings {
+pub struct RuntimeEnv {
     /// `AWS_LAMBDA_RUNTIME_API` is there: Lambda, or its Web Adapter.
-    pub lambda: bool,
+    pub is_lambda: bool,
     /// `ECS_CONTAINER_METADATA_URI_V4` is there.
-    pub ecs: bool,
+    pub is_ecs: bool,
     /// `AWS_REGION`, or `AWS_DEFAULT_REGION`.
     pub region: Option<String>,
     /// `AWS_LAMBDA_MAX_CONCURRENCY`, where it is more than one: invocations that
@@ -354,13 +354,13 @@ pub struct Surroundings {
     pub lambda_concurrency: Option<usize>,
 }
 
-impl Surroundings {
+impl RuntimeEnv {
     /// Reads them through `env`, which answers one variable by name.
     pub fn detect(env: impl Fn(&str) -> Option<String>) -> Self {
         let set = |name| env(name).filter(|value| !value.is_empty());
         Self {
-            lambda: set("AWS_LAMBDA_RUNTIME_API").is_some(),
-            ecs: set("ECS_CONTAINER_METADATA_URI_V4").is_some(),
+            is_lambda: set("AWS_LAMBDA_RUNTIME_API").is_some(),
+            is_ecs: set("ECS_CONTAINER_METADATA_URI_V4").is_some(),
             region: set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")),
             lambda_concurrency: set("AWS_LAMBDA_MAX_CONCURRENCY")
                 .and_then(|text| text.parse().ok())
@@ -369,8 +369,8 @@ impl Surroundings {
     }
 
     /// Whether AWS runs this process, so that its disk is not there to stay.
-    pub fn aws(&self) -> bool {
-        self.lambda || self.ecs
+    pub fn is_aws(&self) -> bool {
+        self.is_lambda || self.is_ecs
     }
 }
 
@@ -391,7 +391,7 @@ impl Config {
     /// The file cannot be read or is not TOML, or any key is unknown, of the
     /// wrong type or out of its range, or lacks what `purpose` takes: all such
     /// keys at once, each by name.
-    pub fn load(file: Option<&Path>, purpose: Purpose) -> Result<Self, Invalid> {
+    pub fn load(file: Option<&Path>, purpose: Purpose) -> Result<Self, InvalidConfig> {
         let env: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
@@ -402,19 +402,19 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn from_toml(toml: &str) -> Result<Self, Invalid> {
-        let file = Source::toml("this text", toml)?;
+    pub fn from_toml(toml: &str) -> Result<Self, InvalidConfig> {
+        let file = Layer::toml("this text", toml)?;
         Self::layered(Some(file), &[], Purpose::Serve)
     }
 
     fn layered(
-        file: Option<Source>,
+        file: Option<Layer>,
         env: &[(String, String)],
         purpose: Purpose,
-    ) -> Result<Self, Invalid> {
-        let sources = [file, Some(Source::env(env))];
+    ) -> Result<Self, InvalidConfig> {
+        let sources = [file, Some(Layer::env(env))];
         let mut config: Self = source::extract(sources.into_iter().flatten().collect())?;
-        config.surroundings = Surroundings::detect(|name| {
+        config.runtime_env = RuntimeEnv::detect(|name| {
             let found = env.iter().find(|(key, _)| key == name);
             found.map(|(_, value)| value.clone())
         });
@@ -427,8 +427,8 @@ impl Config {
     ///
     /// # Errors
     /// Every problem there is, not only the first.
-    pub fn validate(&self, purpose: Purpose) -> Result<(), Invalid> {
-        Invalid::unless_empty(check::problems(self, purpose))
+    pub fn validate(&self, purpose: Purpose) -> Result<(), InvalidConfig> {
+        InvalidConfig::unless_empty(check::problems(self, purpose))
     }
 
     /// What is in force, as TOML in the order of `config.toml`, secrets masked.
@@ -437,23 +437,23 @@ impl Config {
     }
 
     /// Whether PostgreSQL runs in this process.
-    pub fn embedded_postgres(&self) -> bool {
+    pub fn uses_embedded_postgres(&self) -> bool {
         cfg!(feature = "embedded")
-            && !self.surroundings.aws()
+            && !self.runtime_env.is_aws()
             && self.database.url.expose_secret().is_empty()
             && self.database.host.is_empty()
     }
 
     /// Whether DynamoDB runs in this process: nothing says where another is, and
     /// neither AWS around us nor a configured PostgreSQL says this is no laptop.
-    pub fn embedded_dynamodb(&self) -> bool {
-        self.embedded_postgres() && self.dynamodb_endpoint().is_none()
+    pub fn uses_embedded_dynamodb(&self) -> bool {
+        self.uses_embedded_postgres() && self.dynamodb_endpoint().is_none()
     }
 
     /// Whether the Lambda runtime API drives the process.
-    pub fn on_lambda(&self) -> bool {
+    pub fn runs_on_lambda(&self) -> bool {
         match self.host {
-            HostChoice::Auto => self.surroundings.lambda,
+            HostChoice::Auto => self.runtime_env.is_lambda,
             HostChoice::Lambda => true,
             HostChoice::Tcp => false,
         }
@@ -462,18 +462,18 @@ impl Config {
     /// Connections to PostgreSQL: the embedded one has a single backend.
     pub fn pool_size(&self) -> usize {
         let configured = self.database.pool_size;
-        match (self.embedded_postgres(), self.on_lambda()) {
+        match (self.uses_embedded_postgres(), self.runs_on_lambda()) {
             (true, _) => 1,
             // A function has one for each request that it answers at a time: many
             // of them share what RDS Proxy has.
-            (_, true) => configured.min(self.surroundings.lambda_concurrency.unwrap_or(1)),
+            (_, true) => configured.min(self.runtime_env.lambda_concurrency.unwrap_or(1)),
             (false, false) => configured,
         }
     }
 
     /// The AWS region, never asked of a metadata service.
     pub fn region(&self) -> &str {
-        match (self.aws.region.as_str(), &self.surroundings.region) {
+        match (self.aws.region.as_str(), &self.runtime_env.region) {
             ("", Some(region)) => region,
             ("", None) => "us-east-1",
             (region, _) => region,
@@ -519,8 +519,8 @@ impl Config {
     }
 
     /// Whether an endpoint may lead to an address that is not public.
-    pub fn allow_private_targets(&self) -> bool {
-        let laptop = self.embedded_postgres() && self.embedded_dynamodb();
+    pub fn allows_private_targets(&self) -> bool {
+        let laptop = self.uses_embedded_postgres() && self.uses_embedded_dynamodb();
         self.delivery.allow_private_targets.unwrap_or(laptop)
     }
 
@@ -535,7 +535,7 @@ impl Config {
     /// Whether metrics are written.
     pub fn emits_metrics(&self) -> bool {
         match self.telemetry.metrics {
-            MetricsChoice::Auto => self.surroundings.aws(),
+            MetricsChoice::Auto => self.runtime_env.is_aws(),
             MetricsChoice::Emf => true,
             MetricsChoice::Off => false,
         }
@@ -581,12 +581,12 @@ fn first_set<'a>(values: &[&'a String]) -> Option<&'a str> {
 
 /// Everything that is wrong with a configuration, one line each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct Invalid {
+pub struct InvalidConfig {
     /// Each names the key, what it was given and what was expected.
     pub problems: Vec<String>,
 }
 
-impl Invalid {
+impl InvalidConfig {
     fn one(problem: String) -> Self {
         Self {
             problems: vec![problem],
@@ -601,7 +601,7 @@ impl Invalid {
     }
 }
 
-impl fmt::Display for Invalid {
+impl fmt::Display for InvalidConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("configuration:")?;
         self.problems

@@ -67,7 +67,7 @@ impl Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What lies behind `error`, for the log: every source, the nearest first, on one
-/// line of at most [`CAUSES_CHARS_MAX`] characters; none if it has no source.
+/// line of at most `CAUSES_CHARS_MAX` characters; none if it has no source.
 ///
 /// A source that only repeats the end of what holds it is left out. What stores
 /// answer is put into words where it is classified (`aws::error`,

@@ -5,18 +5,18 @@
 //! way: `host → http, jobs → store, queue, sender → model`.
 
 pub mod accept;
+pub mod admission;
 pub mod app;
 pub mod aws;
-pub mod care;
 pub mod config;
 pub mod error;
 pub mod host;
 pub mod http;
 pub mod jobs;
-pub mod limits;
 pub mod model;
-pub mod notices;
+pub mod operational_events;
 pub mod queue;
+pub mod rate_limits;
 pub mod sender;
 pub mod store;
 pub mod telemetry;

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub use self::local::{Local, LocalOptions};
-pub use self::sqs::{Sqs, SqsOptions};
+pub use self::local::{LocalOptions, LocalQueue};
+pub use self::sqs::{SqsOptions, SqsQueue};
 use crate::model::id::EndpointId;
 use crate::model::job::{Job, Park};
 
@@ -21,9 +21,9 @@ use crate::model::job::{Job, Park};
 #[derive(Debug)]
 pub enum Queue {
     /// In this process; lost with it.
-    Local(Local),
+    Local(LocalQueue),
     /// Amazon SQS.
-    Sqs(Sqs),
+    Sqs(SqsQueue),
 }
 
 impl Queue {
@@ -56,23 +56,23 @@ impl Queue {
     }
 
     /// Jobs waiting, as far as this process knows: none of SQS's.
-    pub fn waiting(&self) -> usize {
+    pub fn depth(&self) -> usize {
         match self {
-            Self::Local(local) => local.len() + local.put_off(),
+            Self::Local(local) => local.len() + local.deferred_len(),
             Self::Sqs(_) => 0,
         }
     }
 
     /// Whether many jobs of `endpoint` wait here, as far as this process knows.
-    pub fn is_behind(&self, endpoint: &EndpointId) -> bool {
+    pub fn has_backlog(&self, endpoint: &EndpointId) -> bool {
         match self {
-            Self::Local(local) => local.is_behind(endpoint),
+            Self::Local(local) => local.has_backlog(endpoint),
             Self::Sqs(_) => false,
         }
     }
 
     /// Whether a job sent along with an event should carry it.
-    pub fn carries(&self) -> bool {
+    pub fn inlines_payload(&self) -> bool {
         matches!(self, Self::Local(_))
     }
 
@@ -105,11 +105,11 @@ impl Queue {
 
     /// Sends deliveries that wait behind a backlog of their own endpoint's, and that
     /// nobody else takes up before the time beside them. Where there is no room for
-    /// one yet it comes in later, by [`Self::take_up`].
-    pub async fn send_behind(&self, jobs: Vec<(Job, Timestamp)>) {
+    /// one yet it comes in later, by [`Self::readmit_deferred`].
+    pub async fn send_backlogged(&self, jobs: Vec<(Job, Timestamp)>) {
         match self {
             Self::Local(local) => jobs.into_iter().for_each(|(job, until)| {
-                local.push_behind(job, until);
+                local.push_or_defer(job, until);
             }),
             Self::Sqs(sqs) => {
                 let jobs: Vec<_> = jobs.into_iter().map(|(job, _)| job).collect();
@@ -119,9 +119,9 @@ impl Queue {
     }
 
     /// Takes in what there was no room for, as far as there is some at `now`.
-    pub fn take_up(&self, now: Timestamp) {
+    pub fn readmit_deferred(&self, now: Timestamp) {
         match self {
-            Self::Local(local) => local.take_up(now),
+            Self::Local(local) => local.readmit_deferred(now),
             Self::Sqs(_) => {}
         }
     }

@@ -6,12 +6,12 @@
 //! what may have been received, or know of deliveries.
 
 mod address;
+mod client_certificate;
 mod connect;
 mod error;
-mod identity;
-mod target;
 #[cfg(test)]
 mod tests;
+mod url_policy;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -31,16 +31,16 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use url::Url;
 
 pub use address::is_public;
+pub use client_certificate::check_certificate;
 pub use connect::Resolve;
 pub use error::SendError;
-pub use identity::check_certificate;
-pub use target::check_url;
+pub use url_policy::check_url;
 
+use client_certificate::CertificateClients;
 pub(crate) use connect::Connector;
 use connect::Resolver;
-use identity::Clients;
 
-use crate::model::extras::ClientCertificate;
+use crate::model::credentials::ClientCertificate;
 
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ pub struct SenderConfig {
     pub idle_per_host_max: usize,
     /// Certificate authorities that endpoints' certificates may be of, beside the
     /// public ones.
-    pub own_roots: Vec<CertificateDer<'static>>,
+    pub extra_roots: Vec<CertificateDer<'static>>,
 }
 
 impl SenderConfig {
@@ -84,7 +84,7 @@ impl SenderConfig {
             response_kept_bytes: 300,
             user_agent: HeaderValue::from_static("millrace"),
             idle_per_host_max: 1,
-            own_roots: vec![],
+            extra_roots: vec![],
         }
     }
 }
@@ -101,7 +101,7 @@ struct Inner {
     /// Built by the first attempt: a process that sends nothing sets up no TLS.
     client: OnceLock<HttpClient>,
     /// As many more as there are client certificates.
-    certified: Clients,
+    certificate_clients: CertificateClients,
 }
 
 /// A pool of connections.
@@ -109,7 +109,7 @@ pub(crate) type HttpClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
 
 /// One attempt.
 #[derive(Debug, Clone)]
-pub struct Attempted {
+pub struct AttemptResult {
     /// A response of whatever status, or why there is none.
     pub outcome: Result<Response, SendError>,
     /// From the call to the end of the response's body.
@@ -138,7 +138,7 @@ impl Sender {
     /// A sender that looks names up with `resolve`, which must not block. The
     /// addresses it gives are checked like any others.
     pub fn with_resolver(config: SenderConfig, resolve: Arc<Resolve>) -> Self {
-        Self::build(config, Resolver::Given(resolve))
+        Self::build(config, Resolver::Custom(resolve))
     }
 
     fn build(config: SenderConfig, resolver: Resolver) -> Self {
@@ -160,7 +160,7 @@ impl Sender {
                 config,
                 connector,
                 client: OnceLock::new(),
-                certified: Clients::default(),
+                certificate_clients: CertificateClients::default(),
             }),
         }
     }
@@ -179,7 +179,7 @@ impl Sender {
         headers: HeaderMap,
         body: Bytes,
         certificate: Option<&ClientCertificate>,
-    ) -> Attempted {
+    ) -> AttemptResult {
         self.send(Method::POST, url, headers, body, certificate)
             .await
     }
@@ -192,14 +192,14 @@ impl Sender {
         headers: HeaderMap,
         body: Bytes,
         certificate: Option<&ClientCertificate>,
-    ) -> Attempted {
+    ) -> AttemptResult {
         let started = Instant::now();
         let after = self.inner.config.timeout;
         let exchange = self.exchange(method, url, headers, body, certificate);
         let outcome = tokio::time::timeout(after, exchange)
             .await
             .unwrap_or(Err(SendError::Timeout { after }));
-        Attempted {
+        AttemptResult {
             outcome,
             latency: started.elapsed(),
         }
@@ -225,7 +225,7 @@ impl Sender {
         let inner = &*self.inner;
         let client = match certificate {
             None => inner.client.get_or_init(|| inner.client(None)).clone(),
-            Some(certificate) => inner.certified.get(inner, certificate)?,
+            Some(certificate) => inner.certificate_clients.get(inner, certificate)?,
         };
         let response = client
             .request(request)
@@ -254,7 +254,7 @@ impl Inner {
         let mut roots = rustls::RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
         };
-        roots.add_parsable_certificates(self.config.own_roots.iter().cloned());
+        roots.add_parsable_certificates(self.config.extra_roots.iter().cloned());
         client(
             self.connector.clone(),
             tls_config(roots, certified),

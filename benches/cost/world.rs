@@ -19,11 +19,11 @@ use millrace::config::{Config, Handler};
 use millrace::host::embedded::{EmbeddedPostgres, start_postgres};
 use millrace::jobs::{meter, worker};
 use millrace::model::seal::KeyRing;
-use millrace::queue::{Local, Queue, Sqs, SqsOptions};
+use millrace::queue::{LocalQueue, Queue, SqsOptions, SqsQueue};
 use millrace::store::connect;
 use millrace::store::dynamo::Dynamo;
 use millrace::store::postgres::{Options, Postgres};
-use millrace::store::secrets::{AdminKey, Held};
+use millrace::store::secrets::{AdminKey, CachedSecret};
 use millrace::store::table;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -89,7 +89,7 @@ impl World {
         };
         let (queue, watched) = match sqs {
             Some((sqs, client, urls)) => (Queue::Sqs(sqs), Some((client, urls))),
-            None => (Queue::Local(Local::new((&config).into())), None),
+            None => (Queue::Local(LocalQueue::new((&config).into())), None),
         };
         let key_ring = KeyRing::generate("bench", [7; 32]);
         let key_ring = key_ring.map_err(|invalid| anyhow::anyhow!("{invalid}"))?;
@@ -97,8 +97,8 @@ impl World {
             dynamo,
             postgres,
             queue,
-            admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
-            key_ring: Held::given(key_ring),
+            admin_key: CachedSecret::fixed(AdminKey::of(ADMIN_KEY)),
+            key_ring: CachedSecret::fixed(key_ring),
             archive: None,
         };
         let app = App::new(config, parts)?;
@@ -239,7 +239,7 @@ fn aws(url: &str) -> anyhow::Result<SdkConfig> {
         .build())
 }
 
-type Connected = (Sqs, aws_sdk_sqs::Client, [String; 2]);
+type Connected = (SqsQueue, aws_sdk_sqs::Client, [String; 2]);
 
 async fn sqs(url: &str, config: &Config, calls: &Calls) -> anyhow::Result<Connected> {
     let builder = aws_sdk_sqs::config::Builder::from(&aws(url)?);
@@ -259,7 +259,7 @@ async fn sqs(url: &str, config: &Config, calls: &Calls) -> anyhow::Result<Connec
         visibility: Duration::from_mins(1),
         wait: Duration::from_secs(20),
     };
-    let sqs = Sqs::new(builder.interceptor(calls.clone()), options);
+    let sqs = SqsQueue::new(builder.interceptor(calls.clone()), options);
     Ok((sqs, client, urls))
 }
 

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use millrace::error::Result;
-use millrace::model::ingest::{self, Mapped, Notification};
+use millrace::model::ingest::{self, MappedEvent, Notification};
 use millrace_fuzz::{canonical, refused, text};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-fn check(mapped: &Result<Mapped<'_>>) {
+fn check(mapped: &Result<MappedEvent<'_>>) {
     match mapped {
         Ok(mapped) => {
             canonical(&mapped.event);
@@ -67,7 +67,7 @@ fn check(mapped: &Result<Mapped<'_>>) {
 }
 
 /// The same, sent by way of a topic, are the same events.
-fn in_a_topic(body: &str, events: &[Result<Mapped<'_>>]) {
+fn in_a_topic(body: &str, events: &[Result<MappedEvent<'_>>]) {
     let notification = json!({
         "Type": "Notification",
         "MessageId": "2",
@@ -85,7 +85,7 @@ fn in_a_topic(body: &str, events: &[Result<Mapped<'_>>]) {
     );
 }
 
-fn shown(events: &[Result<Mapped<'_>>]) -> Vec<String> {
+fn shown(events: &[Result<MappedEvent<'_>>]) -> Vec<String> {
     let shown = events.iter().map(|mapped| match mapped {
         Ok(mapped) => text(&mapped.event).to_owned(),
         Err(error) => error.to_string(),

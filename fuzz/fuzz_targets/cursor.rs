@@ -29,7 +29,7 @@ fn cursor(cursor: &str) {
     if let Some(position) = read(page::position(Some(cursor))) {
         assert_eq!(given(&position), cursor, "a cursor is written in one way");
     }
-    if let Some(number) = read(page::number(Some(cursor))) {
+    if let Some(number) = read(page::numeric_position(Some(cursor))) {
         assert_eq!(given(&number.to_string()), cursor);
     }
     let range = page::range(None, None, None, Some(cursor)).map(|range| range.after);

@@ -9,7 +9,7 @@ use axum::extract::Request;
 use futures_util::FutureExt;
 use lambda_runtime::Context;
 use libfuzzer_sys::fuzz_target;
-use millrace::host::lambda::payload::{self, Kind, Unreadable};
+use millrace::host::lambda::payload::{self, PayloadError, PayloadKind};
 use millrace::host::lambda::request;
 use serde_json::Value;
 
@@ -25,39 +25,39 @@ fuzz_target!(|input: &[u8]| {
     let kind = checked(payload::kind(json));
     if let Ok(document) = serde_json::from_str(json) {
         marked(kind, &document);
-        if !matches!(kind, Some(Kind::Request(_))) {
+        if !matches!(kind, Some(PayloadKind::Request(_))) {
             forged(json);
         }
     }
     match kind {
-        Some(Kind::Request(shape)) => {
+        Some(PayloadKind::Request(shape)) => {
             if let Some(request) = checked(payload::request(shape, json)) {
                 let answer = request::answer(ROUTER.clone(), request, Context::default());
                 let answer = answer.now_or_never().expect("there is nothing to wait for");
                 serde_json::to_string(&answer).expect("an answer is JSON");
             }
         }
-        Some(Kind::Queue) => {
+        Some(PayloadKind::Queue) => {
             for message in checked(payload::messages(json)).unwrap_or_default() {
                 assert!(message.queue_arn.ends_with(message.queue()));
                 message.sent();
             }
         }
-        Some(Kind::Schedule | Kind::Notification) | None => {}
+        Some(PayloadKind::Schedule | PayloadKind::Notification) | None => {}
     }
 });
 
-fn checked<T>(read: Result<T, Unreadable>) -> Option<T> {
+fn checked<T>(read: Result<T, PayloadError>) -> Option<T> {
     read.map_err(|error| assert!(error.to_string().len() <= REFUSAL_BYTES_MAX, "{error}"))
         .ok()
 }
 
 /// A payload is what it is taken for only with the marks of it.
-fn marked(kind: Option<Kind>, document: &Value) {
+fn marked(kind: Option<PayloadKind>, document: &Value) {
     let has = |name: &str| document.get(name).is_some_and(|value| !value.is_null());
     match kind {
-        Some(Kind::Request(_)) => assert!(has("requestContext")),
-        Some(Kind::Queue) => {
+        Some(PayloadKind::Request(_)) => assert!(has("requestContext")),
+        Some(PayloadKind::Queue) => {
             let is_sqs = |record: &Value| {
                 record["eventSource"] == "aws:sqs" || record["EventSource"] == "aws:sqs"
             };
@@ -65,11 +65,11 @@ fn marked(kind: Option<Kind>, document: &Value) {
             assert!(records.is_some_and(|records| records.iter().all(is_sqs)));
             assert!(!has("requestContext"));
         }
-        Some(Kind::Schedule) => {
+        Some(PayloadKind::Schedule) => {
             assert_eq!(document["detail-type"], "Scheduled Event");
             assert!(!has("requestContext"));
         }
-        Some(Kind::Notification) => {
+        Some(PayloadKind::Notification) => {
             assert!(has("Records") || has("detail-type") && has("source"));
             assert!(!has("requestContext"));
         }
@@ -86,7 +86,10 @@ fn forged(json: &str) {
     for context in [r#"{"http":{}}"#, r#"{"elb":{}}"#, "{}"] {
         let forged = format!(r#"{{"requestContext":{context},{members}"#);
         let kind = payload::kind(&forged).ok();
-        assert!(matches!(kind, None | Some(Kind::Request(_))), "{kind:?}");
+        assert!(
+            matches!(kind, None | Some(PayloadKind::Request(_))),
+            "{kind:?}"
+        );
     }
 }
 

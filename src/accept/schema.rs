@@ -4,51 +4,54 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Receipt, accept_own};
+use super::{Acceptance, accept_operational};
 use crate::app::App;
 use crate::error::{Error, Result, causes};
 use crate::model::event::Event;
-use crate::model::event_type::{Checked, Validate};
+use crate::model::event_type::{EventTypeSchema, ValidationMode};
 use crate::model::id::{EventId, ProjectId};
-use crate::model::notice::{Kind, Notice};
+use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
+use crate::model::project_config::ProjectConfig;
 use crate::model::schema;
-use crate::model::view::View;
 use crate::store::events;
 
 /// How an event does not satisfy the schema of its type.
-pub(super) struct Mismatch {
+pub(super) struct ValidationFailure {
     /// Whether that is a reason to refuse it.
-    pub(super) refused: bool,
-    validate: Validate,
+    pub(super) is_rejected: bool,
+    validate: ValidationMode,
     schema_version: i64,
-    what: schema::Mismatch,
+    detail: schema::SchemaViolation,
 }
 
 /// How `event` does not satisfy the schema of its type, if it has one that is in
 /// force.
-pub(super) fn mismatch(view: &View, event: &Event) -> Option<Mismatch> {
-    let Checked {
+pub(super) fn find_violation(
+    project_config: &ProjectConfig,
+    event: &Event,
+) -> Option<ValidationFailure> {
+    let EventTypeSchema {
         validate,
         schema,
         schema_version,
-    } = view.types.get(event.event_type())?;
+    } = project_config.event_types.get(event.event_type())?;
     let refused = match validate {
-        Validate::Reject => true,
-        Validate::Warn => false,
-        Validate::Off => return None,
+        ValidationMode::Reject => true,
+        ValidationMode::Warn => false,
+        ValidationMode::Off => return None,
     };
-    match schema.mismatch(event.data()) {
-        Ok(what) => what.map(|what| Mismatch {
-            refused,
+    match schema.violation(event.data()) {
+        Ok(what) => what.map(|what| ValidationFailure {
+            is_rejected: refused,
             validate: *validate,
             schema_version: *schema_version,
-            what,
+            detail: what,
         }),
         // What this version cannot read must not silence the project.
         Err(error) => {
             let event_type = event.event_type();
             let cause = causes(&error);
-            tracing::warn!(event.r#type = event_type, %error, cause, "schema unusable: event accepted");
+            tracing::warn!(event.r#type = event_type, %error, cause, "schema not usable: event accepted without validation");
             None
         }
     }
@@ -56,44 +59,52 @@ pub(super) fn mismatch(view: &View, event: &Event) -> Option<Mismatch> {
 
 /// Counts it, and publishes `millrace.schema.rejected` if this hour has not seen it
 /// of this type.
-pub(super) async fn count(
+pub(super) async fn record_violation(
     app: &App,
     project: &ProjectId,
     event: &Event,
-    mismatch: &Mismatch,
+    mismatch: &ValidationFailure,
     now: Timestamp,
 ) {
     app.telemetry.metrics.schema_rejected.add_one();
     let event_type = event.event_type();
     let hour = now.as_second() / 3600;
-    let told = format!("{project}/{event_type}/{hour}");
-    if !app.told.entry_by_ref(&told).or_insert(()).await.is_fresh() {
+    let occasion_key = format!("{project}/{event_type}/{hour}");
+    if !app
+        .recently_published
+        .entry_by_ref(&occasion_key)
+        .or_insert(())
+        .await
+        .is_fresh()
+    {
         return;
     }
-    let notice = Notice {
-        kind: Kind::SchemaRejected,
+    let operational_event = OperationalEvent {
+        kind: OperationalEventKind::SchemaRejected,
         source: &format!("/v1/event-types/{event_type}"),
-        occasion: &format!("{event_type}/{hour}"),
+        occurrence_key: &format!("{event_type}/{hour}"),
         tenant: None,
         data: json!({
             "type": event_type,
             "validate": mismatch.validate,
             "schema_version": mismatch.schema_version,
-            "path": mismatch.what.path,
+            "path": mismatch.detail.path,
         }),
     };
-    let published = match notice.event() {
-        Ok(notice) => accept_own(app, project, &notice, now).await.map(drop),
+    let published = match operational_event.to_event() {
+        Ok(operational_event) => accept_operational(app, project, &operational_event, now)
+            .await
+            .map(drop),
         Err(error) => Err(error),
     };
     match published {
         // Another instance was first.
         Ok(()) | Err(Error::Conflict(_)) => {}
         Err(error) => {
-            let kind = notice.kind.event_type();
+            let kind = operational_event.kind.event_type();
             let cause = error.causes();
             tracing::warn!(%error, cause, kind, "operational event not published");
-            app.told.invalidate(&told).await;
+            app.recently_published.invalidate(&occasion_key).await;
         }
     }
 }
@@ -104,15 +115,18 @@ pub(super) async fn refuse(
     app: &App,
     project: &ProjectId,
     event: &Event,
-    mismatch: Mismatch,
-) -> Result<Receipt> {
+    mismatch: ValidationFailure,
+) -> Result<Acceptance> {
     let id = EventId::derive(project, event.source(), event.id());
     if events::is_kept(&app.dynamo, &id, event.fingerprint()).await? {
         app.telemetry.metrics.duplicates.add_one();
-        return Ok(Receipt {
+        return Ok(Acceptance {
             id,
-            duplicate: true,
+            is_duplicate: true,
         });
     }
-    Err(Error::invalid(mismatch.what.path, mismatch.what.expected))
+    Err(Error::invalid(
+        mismatch.detail.path,
+        mismatch.detail.expected,
+    ))
 }

@@ -111,7 +111,7 @@ fn quoted(key: &str, given: impl std::fmt::Debug, expected: &str) -> String {
 fn ranges(config: &Config) -> Vec<String> {
     let values = serde_json::to_value(config).unwrap_or_default();
     let out_of_range = RANGES.iter().filter_map(|(key, range, unit)| {
-        let given = at(&values, key).as_f64()?;
+        let given = value_at(&values, key).as_f64()?;
         let expected = || format!("{} to {} {unit}", range.start(), range.end());
         (!range.contains(&given)).then(|| self::given(key, given, &expected()))
     });
@@ -119,7 +119,7 @@ fn ranges(config: &Config) -> Vec<String> {
 }
 
 /// The value under a dotted key.
-pub fn at<'a>(values: &'a Value, key: &str) -> &'a Value {
+pub fn value_at<'a>(values: &'a Value, key: &str) -> &'a Value {
     key.split('.').fold(values, |value, name| &value[name])
 }
 
@@ -171,7 +171,7 @@ fn listen_expected(given: &str) -> String {
 /// What the API and the jobs cannot do without, and a migration can.
 fn serving(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    let aws = config.surroundings.aws();
+    let aws = config.runtime_env.is_aws();
     let has_admin_key =
         !config.admin_key.expose_secret().is_empty() || !config.admin_key_secret_arn.is_empty();
     if aws && config.handles(Handler::Http) && !has_admin_key {
@@ -187,7 +187,7 @@ fn serving(config: &Config) -> Vec<String> {
     // All but counting sends jobs, and in a function nobody takes them from a
     // queue in process.
     let sends_jobs = config.handlers.iter().any(|h| *h != Handler::Meter);
-    if config.on_lambda() && sends_jobs && !config.uses_sqs() {
+    if config.runs_on_lambda() && sends_jobs && !config.uses_sqs() {
         let expected = "the URL of a queue on Lambda, which runs nothing between invocations";
         found.push(problem("sqs.deliver_url", None, expected));
     }
@@ -197,8 +197,11 @@ fn serving(config: &Config) -> Vec<String> {
 fn stores(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     let database_url = config.database.url.expose_secret();
-    if database_url.is_empty() && config.database.host.is_empty() && !config.embedded_postgres() {
-        let why = match config.surroundings.aws() {
+    if database_url.is_empty()
+        && config.database.host.is_empty()
+        && !config.uses_embedded_postgres()
+    {
+        let why = match config.runtime_env.is_aws() {
             true => {
                 "PostgreSQL's URL, or database.host: on ECS and Lambda there is none in process"
             }

@@ -11,7 +11,7 @@ use super::units::millis;
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config.toml documents every key")]
-pub struct Meters {
+pub struct MetersConfig {
     #[serde(rename = "interval_ms", with = "millis")]
     pub interval: Duration,
     pub batch: usize,
@@ -19,7 +19,7 @@ pub struct Meters {
     pub late_days_max: u32,
 }
 
-impl Meters {
+impl MetersConfig {
     /// How late an event may be and still count at its own time.
     pub fn late_max(&self) -> SignedDuration {
         SignedDuration::from_hours(24 * i64::from(self.late_days_max))

@@ -11,26 +11,26 @@ use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
 use super::check::{env_name, is_secret, problem};
-use super::{DEFAULT_FILE, Invalid};
+use super::{DEFAULT_FILE, InvalidConfig};
 
 const ENV_PREFIX: &str = "MILLRACE_";
 
 /// One layer of configuration and what to call it in a message.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct Layer {
     name: String,
     values: Dict,
 }
 
-impl Source {
+impl Layer {
     /// A layer from TOML.
-    pub fn toml(name: &str, text: &str) -> Result<Self, Invalid> {
+    pub fn toml(name: &str, text: &str) -> Result<Self, InvalidConfig> {
         let values = Toml::from_str(text).map_err(|error| {
             // Its own text quotes the line, which may hold a secret.
             let before = error.span().and_then(|span| text.get(..span.start));
             let line = before.map_or(1, |before| before.split('\n').count());
             let message = error.message().lines().collect::<Vec<_>>().join(", ");
-            Invalid::one(format!("{name}, line {line}: {message}"))
+            InvalidConfig::one(format!("{name}, line {line}: {message}"))
         })?;
         let name = name.to_owned();
         Ok(Self { name, values })
@@ -50,7 +50,7 @@ impl Source {
     }
 }
 
-impl Provider for Source {
+impl Provider for Layer {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.name.clone())
     }
@@ -61,13 +61,13 @@ impl Provider for Source {
 }
 
 /// The file named, which must be there, or else the default one if it is.
-pub fn file(named: Option<&Path>) -> Result<Option<Source>, Invalid> {
+pub fn file(named: Option<&Path>) -> Result<Option<Layer>, InvalidConfig> {
     let path = named.unwrap_or(Path::new(DEFAULT_FILE));
     let name = path.display().to_string();
     match std::fs::read_to_string(path) {
-        Ok(text) => Source::toml(&name, &text).map(Some),
+        Ok(text) => Layer::toml(&name, &text).map(Some),
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Invalid::one(format!("cannot read {name}: {error}"))),
+        Err(error) => Err(InvalidConfig::one(format!("cannot read {name}: {error}"))),
     }
 }
 
@@ -76,10 +76,10 @@ pub fn file(named: Option<&Path>) -> Result<Option<Source>, Invalid> {
 /// # Errors
 /// Every unknown key and every value of the wrong type. A bad value is taken
 /// out and the rest tried again, so that one does not hide the next.
-pub fn extract<T: DeserializeOwned>(mut sources: Vec<Source>) -> Result<T, Invalid> {
+pub fn extract<T: DeserializeOwned>(mut sources: Vec<Layer>) -> Result<T, InvalidConfig> {
     let mut problems = Vec::new();
     for source in &mut sources {
-        problems.extend(take_unknown(source));
+        problems.extend(remove_unknown(source));
     }
     loop {
         let merged = sources
@@ -87,11 +87,11 @@ pub fn extract<T: DeserializeOwned>(mut sources: Vec<Source>) -> Result<T, Inval
             .fold(Figment::from(&*DEFAULTS), |all, source| all.merge(source));
         match merged.extract() {
             Ok(value) if problems.is_empty() => return Ok(value),
-            Ok(_) => return Err(Invalid { problems }),
+            Ok(_) => return Err(InvalidConfig { problems }),
             Err(error) => {
                 problems.push(describe(&error));
-                if !take_out(&mut sources, &error) {
-                    return Err(Invalid { problems });
+                if !remove_invalid(&mut sources, &error) {
+                    return Err(InvalidConfig { problems });
                 }
             }
         }
@@ -100,7 +100,7 @@ pub fn extract<T: DeserializeOwned>(mut sources: Vec<Source>) -> Result<T, Inval
 
 /// The layer of what `config.toml` says, from JSON: reading its TOML was much of
 /// what a start computes. A test holds the one to the other, and writes it.
-static DEFAULTS: LazyLock<Source> = LazyLock::new(|| Source {
+static DEFAULTS: LazyLock<Layer> = LazyLock::new(|| Layer {
     name: "config.toml".to_owned(),
     values: serde_json::from_str(include_str!("defaults.json"))
         .expect("defaults.json is a JSON object"),
@@ -108,7 +108,7 @@ static DEFAULTS: LazyLock<Source> = LazyLock::new(|| Source {
 static KNOWN: LazyLock<Vec<(String, &Value)>> = LazyLock::new(|| leaves(&DEFAULTS.values));
 
 /// Every key `config.toml` documents with its default, dotted.
-pub fn known() -> &'static [(String, &'static Value)] {
+pub fn known_keys() -> &'static [(String, &'static Value)] {
     &KNOWN
 }
 
@@ -136,7 +136,7 @@ fn leaves(dict: &Dict) -> Vec<(String, &Value)> {
 }
 
 /// Takes out every unknown key, and says so of each.
-fn take_unknown(source: &mut Source) -> Vec<String> {
+fn remove_unknown(source: &mut Layer) -> Vec<String> {
     let mut kept = Dict::new();
     let mut problems = Vec::new();
     for (path, value) in leaves(&source.values) {
@@ -144,7 +144,7 @@ fn take_unknown(source: &mut Source) -> Vec<String> {
             insert(&mut kept, &path, value.clone());
             continue;
         }
-        let hint = match nearest(&path, known()) {
+        let hint = match nearest(&path, known_keys()) {
             Some(key) => format!("did you mean {key} ({})?", env_name(key)),
             None => "config.toml lists them all".to_owned(),
         };
@@ -246,7 +246,7 @@ fn remove(dict: &mut Dict, path: &str) -> bool {
 }
 
 /// Removes the topmost value at fault, unless that is the default itself.
-fn take_out(sources: &mut [Source], error: &Error) -> bool {
+fn remove_invalid(sources: &mut [Layer], error: &Error) -> bool {
     let key = key_of(error);
     sources
         .iter_mut()
@@ -257,7 +257,7 @@ fn take_out(sources: &mut [Source], error: &Error) -> bool {
 /// The key an error is about: its path without the index into a list.
 fn key_of(error: &Error) -> String {
     let path = error.path.join(".");
-    let keys = known().iter().map(|(key, _)| key);
+    let keys = known_keys().iter().map(|(key, _)| key);
     keys.filter(|key| path == **key || path.starts_with(&format!("{key}.")))
         .max_by_key(|key| key.len())
         .cloned()
@@ -272,7 +272,7 @@ fn describe(error: &Error) -> String {
         .map(|metadata| metadata.name.as_ref());
     let given = match &error.kind {
         _ if is_secret(&key) => None,
-        Kind::InvalidType(actual, _) | Kind::InvalidValue(actual, _) => Some(shown(actual)),
+        Kind::InvalidType(actual, _) | Kind::InvalidValue(actual, _) => Some(display_given(actual)),
         Kind::UnknownVariant(actual, _) => Some(format!("{actual:?}")),
         _ => None,
     };
@@ -280,7 +280,7 @@ fn describe(error: &Error) -> String {
     problem(&key, given.as_deref(), &expected(&key, &error.kind))
 }
 
-fn shown(actual: &Actual) -> String {
+fn display_given(actual: &Actual) -> String {
     match actual {
         Actual::Str(text) => format!("{text:?}"),
         Actual::Bool(value) => value.to_string(),

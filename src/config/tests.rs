@@ -4,19 +4,19 @@ use figment::Figment;
 use figment::value::Dict;
 use insta::assert_snapshot;
 
-use super::check::{RANGES, at, env_name};
+use super::check::{RANGES, env_name, value_at};
 use super::*;
 
-fn load(toml: &str, env: &[(&str, &str)]) -> Result<Config, Invalid> {
+fn load(toml: &str, env: &[(&str, &str)]) -> Result<Config, InvalidConfig> {
     load_for(Purpose::Serve, toml, env)
 }
 
-fn load_for(purpose: Purpose, toml: &str, env: &[(&str, &str)]) -> Result<Config, Invalid> {
+fn load_for(purpose: Purpose, toml: &str, env: &[(&str, &str)]) -> Result<Config, InvalidConfig> {
     let env: Vec<(String, String)> = env
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    Config::layered(Some(Source::toml("millrace.toml", toml)?), &env, purpose)
+    Config::layered(Some(Layer::toml("millrace.toml", toml)?), &env, purpose)
 }
 
 /// What a build without stores cannot start without.
@@ -51,7 +51,7 @@ fn the_defaults_are_a_laptop() {
     assert_eq!(config.delivery.retry_schedule.len(), 10);
     assert_eq!(config.sweep.interval, Duration::from_secs(1));
     assert!(!config.uses_sqs());
-    assert_eq!(config.embedded_postgres(), cfg!(feature = "embedded"));
+    assert_eq!(config.uses_embedded_postgres(), cfg!(feature = "embedded"));
 }
 
 #[test]
@@ -59,7 +59,10 @@ fn config_toml_documents_every_key_of_the_struct_and_no_other() {
     let values = serde_json::to_value(defaults()).unwrap();
     let mut fields = Vec::new();
     dotted("", &values, &mut fields);
-    let mut documented: Vec<String> = source::known().iter().map(|(key, _)| key.clone()).collect();
+    let mut documented: Vec<String> = source::known_keys()
+        .iter()
+        .map(|(key, _)| key.clone())
+        .collect();
     fields.sort();
     documented.sort();
     assert_eq!(fields, documented);
@@ -82,7 +85,7 @@ pub(crate) fn hold_file(name: &str, made: &str, recipe: &str) {
 
 #[test]
 fn the_compiled_in_defaults_are_those_of_config_toml() {
-    let documented = Figment::from(Source::toml("config.toml", DEFAULTS).unwrap());
+    let documented = Figment::from(Layer::toml("config.toml", DEFAULTS).unwrap());
     let documented: Dict = documented.extract().unwrap();
     let made = serde_json::to_string_pretty(&documented).unwrap() + "\n";
     hold_file("config/defaults.json", &made, "defaults");
@@ -90,7 +93,7 @@ fn the_compiled_in_defaults_are_those_of_config_toml() {
 
 #[test]
 fn every_key_has_a_description_and_its_environment_name() {
-    for (key, _) in source::known() {
+    for (key, _) in source::known_keys() {
         let name = key.rsplit('.').next().unwrap();
         let line = format!("# Environment: {}\n{name} = ", env_name(key));
         let before = DEFAULTS.split(&line).next().unwrap();
@@ -105,7 +108,7 @@ fn every_number_has_a_range_its_default_is_in() {
     let values = serde_json::to_value(&config).unwrap();
     let mut fields = Vec::new();
     dotted("", &values, &mut fields);
-    fields.retain(|key| at(&values, key).is_number());
+    fields.retain(|key| value_at(&values, key).is_number());
     let mut ranged: Vec<&str> = RANGES.iter().map(|(key, ..)| *key).collect();
     fields.sort();
     ranged.sort_unstable();
@@ -136,15 +139,15 @@ fn the_environment_goes_before_the_file() {
     assert_eq!(config.delivery.retry_jitter, 0.0);
     assert_eq!(config.http.connections_max, 1000);
     assert_eq!(config.dynamodb.table, "2024");
-    assert!(!config.allow_private_targets());
+    assert!(!config.allows_private_targets());
     assert_eq!(config.region(), "eu-west-1");
 }
 
 #[test]
 fn a_configured_database_means_the_regions_dynamodb() {
     let config = load(STORE, &[]).unwrap();
-    assert!(!config.embedded_postgres() && !config.embedded_dynamodb());
-    assert!(!config.allow_private_targets());
+    assert!(!config.uses_embedded_postgres() && !config.uses_embedded_dynamodb());
+    assert!(!config.allows_private_targets());
     assert_eq!((config.pool_size(), config.dynamodb_endpoint()), (10, None));
 }
 
@@ -236,7 +239,7 @@ fn the_grace_of_a_drain_is_part_of_it() {
 #[cfg(feature = "embedded")]
 fn an_endpoint_alone_leaves_postgres_embedded() {
     let config = load("[aws]\nendpoint_url = \"http://localhost:4566\"", &[]).unwrap();
-    assert!(config.embedded_postgres() && !config.embedded_dynamodb());
+    assert!(config.uses_embedded_postgres() && !config.uses_embedded_dynamodb());
     assert_eq!(config.pool_size(), 1);
     assert_eq!(config.dynamodb_endpoint(), Some("http://localhost:4566"));
     assert_eq!(config.sqs_endpoint(), Some("http://localhost:4566"));

@@ -22,7 +22,7 @@ const OPEN_FILE: &str = "open";
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    was_cut_short: bool,
+    was_unclean_shutdown: bool,
     _lock: File,
 }
 
@@ -33,24 +33,25 @@ pub struct DataDir {
 /// version of the program has laid it out.
 pub fn open_data_dir(path: &Path) -> anyhow::Result<DataDir> {
     create_private(path).with_context(|| {
-        let shown = path.display();
-        format!("data_dir: cannot create {shown}; set MILLRACE_DATA_DIR to a writable place")
+        let path_text = path.display();
+        format!("data_dir: cannot create {path_text}; set MILLRACE_DATA_DIR to a writable place")
     })?;
     let lock = lock(path)?;
     let open = path.join(OPEN_FILE);
     let dir = DataDir {
         path: path.to_owned(),
-        was_cut_short: open.exists(),
+        was_unclean_shutdown: open.exists(),
         _lock: lock,
     };
     dir.check_format()?;
-    write_whole(&open, "").with_context(|| format!("data_dir: cannot write {}", open.display()))?;
+    write_atomically(&open, "")
+        .with_context(|| format!("data_dir: cannot write {}", open.display()))?;
     Ok(dir)
 }
 
 /// A data directory as others see it.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum DataDirStatus {
     /// It is not there, or nothing is in it.
     Nothing,
     /// The process of this id has it.
@@ -63,16 +64,16 @@ pub enum Seen {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn look(path: &Path) -> anyhow::Result<Seen> {
+pub fn look(path: &Path) -> anyhow::Result<DataDirStatus> {
     let mut lock = match File::open(path.join(LOCK_FILE)) {
         Ok(lock) => lock,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Seen::Nothing),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(DataDirStatus::Nothing),
         Err(error) => return Err(error).with_context(|| unreadable(path)),
     };
     match lock.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Ok(Seen::InUse(holder(&mut lock)?)),
+        Err(TryLockError::WouldBlock) => Ok(DataDirStatus::InUse(holder(&mut lock)?)),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| unreadable(path)),
-        Ok(()) => Ok(Seen::Free),
+        Ok(()) => Ok(DataDirStatus::Free),
     }
 }
 
@@ -92,8 +93,8 @@ impl DataDir {
 
     /// Whether the last process that had it did not end in good order: was killed,
     /// or lost its power.
-    pub fn was_cut_short(&self) -> bool {
-        self.was_cut_short
+    pub fn was_unclean_shutdown(&self) -> bool {
+        self.was_unclean_shutdown
     }
 
     /// Gives it back, its stores closed.
@@ -117,7 +118,7 @@ impl DataDir {
             Ok(text) => text.trim_end().to_owned(),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let secret = make();
-                write_whole(&path, &secret)
+                write_atomically(&path, &secret)
                     .with_context(|| format!("data_dir: cannot write {}", path.display()))?;
                 secret
             }
@@ -139,7 +140,7 @@ impl DataDir {
                 self.path.display(),
                 found.trim().chars().take(20).collect::<String>(),
             ),
-            Err(error) if error.kind() == ErrorKind::NotFound => write_whole(&path, FORMAT)
+            Err(error) if error.kind() == ErrorKind::NotFound => write_atomically(&path, FORMAT)
                 .with_context(|| format!("data_dir: cannot write {}", path.display())),
             Err(error) => Err(error).with_context(|| unreadable(&path)),
         }
@@ -164,7 +165,7 @@ fn create_private(path: &Path) -> std::io::Result<()> {
 /// The lock is the system's and ends with the process, however that ends.
 fn lock(dir: &Path) -> anyhow::Result<File> {
     let path = dir.join(LOCK_FILE);
-    let shown = dir.display();
+    let dir_text = dir.display();
     let mut file = private_file()
         .read(true)
         .truncate(false)
@@ -179,7 +180,7 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
         Err(TryLockError::WouldBlock) => {
             let pid = holder(&mut file)?;
             bail!(
-                "data_dir: {shown} is in use by another Millrace (pid {}); \
+                "data_dir: {dir_text} is in use by another Millrace (pid {}); \
                  stop it or set MILLRACE_DATA_DIR",
                 pid,
             )
@@ -191,7 +192,7 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
 }
 
 /// Writes beside `path` and renames, so that a crash leaves no half of it.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+fn write_atomically(path: &Path, text: &str) -> std::io::Result<()> {
     let beside = path.with_extension("tmp");
     let mut file = private_file().truncate(true).open(&beside)?;
     file.write_all(text.as_bytes())?;

@@ -11,7 +11,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
-use super::data_dir::{self, Seen};
+use super::data_dir::{self, DataDirStatus};
 use super::start;
 use crate::app;
 use crate::config::Config;
@@ -25,7 +25,7 @@ const CLOCK_SKEW_MAX_S: i64 = 60;
 /// How long a change may be on its way to the event store: a few repairs.
 const PROJECTED_MAX_S: i64 = 60;
 /// Ids that are shown of many.
-const SHOWN_MAX: usize = 3;
+const LISTED_IDS_MAX: usize = 3;
 /// How long another process may take to say how it is: its stores have two
 /// seconds of that.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
@@ -33,23 +33,27 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 /// One check: what was looked at, and what is wrong with it.
 struct Check {
     what: &'static str,
-    found: Found,
-    mend: &'static str,
+    found: CheckResult,
+    fix: &'static str,
 }
 
 /// What a check found.
-enum Found {
+enum CheckResult {
     /// All that is wrong; nothing, if it is empty.
-    Wrong(Vec<String>),
+    Problems(Vec<String>),
     /// Nothing wrong, and more to say of it.
-    Well(String),
+    Healthy(String),
     /// It could not look, because of what is told elsewhere.
     Unknown(&'static str),
 }
 
 impl Check {
-    fn new(what: &'static str, found: Found, mend: &'static str) -> Self {
-        Self { what, found, mend }
+    fn new(what: &'static str, found: CheckResult, mend: &'static str) -> Self {
+        Self {
+            what,
+            found,
+            fix: mend,
+        }
     }
 }
 
@@ -60,38 +64,38 @@ impl Check {
 pub async fn doctor(config: Config) -> anyhow::Result<bool> {
     let mut out = std::io::stdout();
     let handlers = format!("{} handlers", config.handlers.len());
-    tell(
+    print_check(
         &mut out,
-        &Check::new("configuration", Found::Well(handlers), ""),
+        &Check::new("configuration", CheckResult::Healthy(handlers), ""),
     )?;
     let mut well = true;
     for check in checks(config).await? {
-        well &= tell(&mut out, &check)?;
+        well &= print_check(&mut out, &check)?;
     }
     Ok(well)
 }
 
 async fn checks(config: Config) -> anyhow::Result<Vec<Check>> {
-    if !config.embedded_postgres() {
+    if !config.uses_embedded_postgres() {
         let (dynamo, postgres) = start::remote_stores(&config).await?;
         return Ok(store_checks(&postgres, &dynamo, true).await);
     }
-    let directory = |found| Check::new("data directory", Found::Well(found), "");
+    let directory = |found| Check::new("data directory", CheckResult::Healthy(found), "");
     match data_dir::look(&config.data_dir)? {
-        Seen::Nothing => {
+        DataDirStatus::Nothing => {
             let found = "not there yet; the first start makes it and the stores in it";
             Ok(vec![directory(found.into())])
         }
-        Seen::InUse(pid) => {
+        DataDirStatus::InUse(pid) => {
             let found = format!("in use by another Millrace (pid {pid})");
             Ok(vec![directory(found), ask(&config).await])
         }
-        Seen::Free => {
+        DataDirStatus::Free => {
             let started = start::assemble(config).await?;
             let app = &started.app;
             let mut checks = vec![Check::new(
                 "data directory and secrets",
-                Found::Wrong(vec![]),
+                CheckResult::Problems(vec![]),
                 "",
             )];
             // Its clock is this one.
@@ -105,11 +109,13 @@ async fn checks(config: Config) -> anyhow::Result<Vec<Check>> {
 /// Asks the process that has the stores open how they are.
 async fn ask(config: &Config) -> Check {
     let found = match readiness(&config.http.listen).await {
-        Ok(said) if said["status"] == "ready" => Found::Well("ready, says that one".into()),
-        Ok(said) => Found::Wrong(vec![format!("that one says {said}")]),
+        Ok(said) if said["status"] == "ready" => {
+            CheckResult::Healthy("ready, says that one".into())
+        }
+        Ok(said) => CheckResult::Problems(vec![format!("that one says {said}")]),
         Err(error) => {
             let listen = &config.http.listen;
-            Found::Wrong(vec![format!(
+            CheckResult::Problems(vec![format!(
                 "that one does not answer at {listen}: {error:#}"
             )])
         }
@@ -132,12 +138,12 @@ async fn readiness(listen: &str) -> anyhow::Result<Value> {
 async fn store_checks(postgres: &Postgres, dynamo: &Dynamo, remote: bool) -> Vec<Check> {
     let (database, migrations) = split(postgres.pending_migrations().await, |names| {
         let pending = names.iter().map(|name| format!("{name} is not applied"));
-        Found::Wrong(pending.collect())
+        CheckResult::Problems(pending.collect())
     });
-    let (event_store, table) = split(table::differences(dynamo).await, Found::Wrong);
+    let (event_store, table) = split(table::differences(dynamo).await, CheckResult::Problems);
     let projection = match [&database, &migrations, &event_store, &table] {
-        all if all.iter().all(|found| found.is_well()) => projected(postgres, dynamo).await,
-        _ => Found::Unknown("not checked, because of the above"),
+        all if all.iter().all(|found| found.is_ok()) => check_projection(postgres, dynamo).await,
+        _ => CheckResult::Unknown("not checked, because of the above"),
     };
     let mut checks = vec![
         Check::new(
@@ -170,74 +176,81 @@ async fn store_checks(postgres: &Postgres, dynamo: &Dynamo, remote: bool) -> Vec
     checks
 }
 
-impl Found {
-    fn is_well(&self) -> bool {
+impl CheckResult {
+    fn is_ok(&self) -> bool {
         match self {
-            Self::Wrong(wrong) => wrong.is_empty(),
-            Self::Well(_) => true,
+            Self::Problems(wrong) => wrong.is_empty(),
+            Self::Healthy(_) => true,
             Self::Unknown(_) => false,
         }
     }
 }
 
 /// Whether a store answered, and what its answer says.
-fn split<T>(answer: anyhow::Result<T>, read: impl FnOnce(T) -> Found) -> (Found, Found) {
+fn split<T>(
+    answer: anyhow::Result<T>,
+    read: impl FnOnce(T) -> CheckResult,
+) -> (CheckResult, CheckResult) {
     match answer {
-        Ok(answer) => (Found::Wrong(vec![]), read(answer)),
+        Ok(answer) => (CheckResult::Problems(vec![]), read(answer)),
         Err(error) => (
-            Found::Wrong(vec![format!("{error:#}")]),
-            Found::Unknown("not checked, as the store does not answer"),
+            CheckResult::Problems(vec![format!("{error:#}")]),
+            CheckResult::Unknown("not checked, as the store does not answer"),
         ),
     }
 }
 
 /// Prints the outcome of one check; true if nothing is wrong with it.
-fn tell(out: &mut impl Write, check: &Check) -> std::io::Result<bool> {
+fn print_check(out: &mut impl Write, check: &Check) -> std::io::Result<bool> {
     match &check.found {
-        Found::Unknown(why) => writeln!(out, "?     {}: {why}", check.what)?,
-        Found::Well(more) => writeln!(out, "ok    {}: {more}", check.what)?,
-        Found::Wrong(wrong) if wrong.is_empty() => writeln!(out, "ok    {}", check.what)?,
-        Found::Wrong(wrong) => {
+        CheckResult::Unknown(why) => writeln!(out, "?     {}: {why}", check.what)?,
+        CheckResult::Healthy(more) => writeln!(out, "ok    {}: {more}", check.what)?,
+        CheckResult::Problems(wrong) if wrong.is_empty() => writeln!(out, "ok    {}", check.what)?,
+        CheckResult::Problems(wrong) => {
             for wrong in wrong {
                 writeln!(out, "WRONG {}: {wrong}", check.what)?;
             }
-            writeln!(out, "      mend: {}", check.mend)?;
+            writeln!(out, "      fix: {}", check.fix)?;
         }
     }
-    Ok(check.found.is_well())
+    Ok(check.found.is_ok())
 }
 
 /// Whether accepting and delivering know what people configured.
-async fn projected(postgres: &Postgres, dynamo: &Dynamo) -> Found {
-    let waiting = projection::waiting(postgres).await;
-    let lacking = projection::lacking(postgres, dynamo).await;
-    let (Ok((waiting, since)), Ok(lacking)) = (waiting, lacking) else {
-        return Found::Unknown("not checked, as a store does not answer any more");
+async fn check_projection(postgres: &Postgres, dynamo: &Dynamo) -> CheckResult {
+    let waiting = projection::outbox_backlog(postgres).await;
+    let missing = projection::missing(postgres, dynamo).await;
+    let (Ok((waiting, since)), Ok(missing)) = (waiting, missing) else {
+        return CheckResult::Unknown("not checked, as a store does not answer any more");
     };
     let mut wrong = Vec::new();
     let waited_s = since.map_or(0, |since| app::now().as_second() - since.as_second());
     if waited_s > PROJECTED_MAX_S {
         wrong.push(format!("{waiting} on the way, the first for {waited_s} s"));
     }
-    if !lacking.is_empty() {
-        let shown: Vec<_> = lacking.iter().take(SHOWN_MAX).map(String::as_str).collect();
-        let count = lacking.len();
+    if !missing.is_empty() {
+        let listed: Vec<_> = missing
+            .iter()
+            .take(LISTED_IDS_MAX)
+            .map(String::as_str)
+            .collect();
+        let count = missing.len();
         wrong.push(format!(
             "{count} of the latest missing or old: {}",
-            shown.join(", ")
+            listed.join(", ")
         ));
     }
-    Found::Wrong(wrong)
+    CheckResult::Problems(wrong)
 }
 
 /// How far this clock is from the database's, if too far.
-async fn clock_skew(postgres: &Postgres) -> Found {
+async fn clock_skew(postgres: &Postgres) -> CheckResult {
     let Ok(theirs) = postgres.clock().await else {
-        return Found::Unknown("not checked, as the database does not answer");
+        return CheckResult::Unknown("not checked, as the database does not answer");
     };
     let skew_s = theirs.as_second() - app::now().as_second();
     if skew_s.abs() <= CLOCK_SKEW_MAX_S {
-        return Found::Wrong(vec![]);
+        return CheckResult::Problems(vec![]);
     }
-    Found::Wrong(vec![format!("{skew_s} s away from the database's")])
+    CheckResult::Problems(vec![format!("{skew_s} s away from the database's")])
 }

@@ -35,21 +35,21 @@ pub struct Embedded {
 /// # Errors
 /// A store cannot be read or written; the message names it and the way out.
 pub async fn start(config: &Config, dir: &DataDir) -> anyhow::Result<Embedded> {
-    let was_cut_short = dir.was_cut_short();
+    let was_cut_short = dir.was_unclean_shutdown();
     let dir = dir.path();
-    if config.embedded_dynamodb() {
+    if config.uses_embedded_dynamodb() {
         check_both(dir)?;
         // Before the other starts, so that a refusal leaves all as it was.
         if dynamodb::is_there(dir)? && was_cut_short {
-            dynamodb::check_whole(dir).await?;
+            dynamodb::check_integrity(dir).await?;
         }
     }
     // First, so that a start cut short leaves no event store by itself.
-    let postgres = match config.embedded_postgres() {
+    let postgres = match config.uses_embedded_postgres() {
         true => Some(start_postgres(dir).await?),
         false => None,
     };
-    let dynamodb = match config.embedded_dynamodb() {
+    let dynamodb = match config.uses_embedded_dynamodb() {
         true => start_dynamodb(dir).map(Some),
         false => Ok(None),
     };

@@ -30,12 +30,12 @@ use crate::error::Error;
 use crate::http;
 use crate::jobs::{archive, ingest, meter, sweep};
 use crate::model::ingest::Notification;
-use crate::telemetry::scope::Scope;
+use crate::telemetry::scope::WorkContext;
 
 use batch::BatchResponse;
-use payload::{Kind, Unreadable};
+use payload::{PayloadError, PayloadKind};
 
-type Invoked = Pin<Box<dyn Future<Output = Result<Answer, Failed>> + Send>>;
+type Invoked = Pin<Box<dyn Future<Output = Result<InvocationResponse, InvocationError>> + Send>>;
 
 /// Kept back from an invocation's time for its answer to reach Lambda.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
@@ -60,20 +60,20 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// # Errors
 /// The configuration lacks what Lambda needs, or the runtime API is gone.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let patience = config.http.drain_timeout;
+    let timeout = config.http.drain_timeout;
     let started = start::assemble(config).await?;
     let function = Function::new(started.app.clone());
     // Before the first poll for work, which ends the time for it.
     extension::register().await;
-    let in_hand = TaskTracker::new();
-    let invocations = in_hand.clone();
+    let in_flight = TaskTracker::new();
+    let invocations = in_flight.clone();
     let mut polling = pin!(lambda_runtime::run_concurrent(service_fn(move |event| {
         let function = function.clone();
-        let in_hand = invocations.token();
+        let in_flight = invocations.token();
         // Boxed, for this future is large and lambda_runtime moves it about.
         Box::pin(async move {
             let answer = function.invoke(event).await;
-            drop(in_hand);
+            drop(in_flight);
             answer
         }) as Invoked
     })));
@@ -83,7 +83,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
         signal = super::tcp::shutdown_signal() => {
             signal?;
-            stop::finish(polling, &in_hand, patience).await;
+            stop::finish(polling, &in_flight, timeout).await;
         }
     }
     started.app.telemetry.flush().await;
@@ -104,18 +104,18 @@ pub struct Function {
 #[serde(untagged)]
 #[expect(missing_docs, reason = "the names say it")]
 #[expect(clippy::large_enum_variant, reason = "made once an invocation")]
-pub enum Answer {
-    Http(request::Answer),
+pub enum InvocationResponse {
+    Http(request::HttpResponse),
     Batch(BatchResponse),
     Done(()),
 }
 
 /// Why an invocation failed; Lambda shows its name and text.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
+pub enum InvocationError {
     /// The payload is none of those documented, or not as documented.
     #[error(transparent)]
-    Unreadable(#[from] Unreadable),
+    Payload(#[from] PayloadError),
     /// The payload asks for work that `handlers` leaves out.
     #[error("handlers: {0:?} is not among them, and this payload needs it")]
     HandlerOff(Handler),
@@ -124,20 +124,20 @@ pub enum Failed {
     Work(#[source] Error),
 }
 
-impl Failed {
+impl InvocationError {
     /// Logs it, with the ids of the invocation; the runtime's own line would be
     /// without them and is left out.
     fn log(&self) {
         let cause = match self {
             Self::Work(error) => error.causes(),
-            Self::Unreadable(_) | Self::HandlerOff(_) => None,
+            Self::Payload(_) | Self::HandlerOff(_) => None,
         };
         tracing::error!(error = %self, error.type = self.name(), cause, "invocation failed");
     }
 
     fn name(&self) -> &'static str {
         match self {
-            Self::Unreadable(_) => "Millrace.UnreadablePayload",
+            Self::Payload(_) => "Millrace.UnreadablePayload",
             Self::HandlerOff(_) => "Millrace.HandlerOff",
             Self::Work(Error::Unavailable { .. }) => "Millrace.Unavailable",
             Self::Work(_) => "Millrace.Failed",
@@ -146,13 +146,13 @@ impl Failed {
 }
 
 /// Logs that work which another invocation finds again was not done in this one.
-fn left_for_later(what: &str, error: &Error) {
+fn log_deferred(what: &str, error: &Error) {
     let cause = error.causes();
-    tracing::warn!(what, %error, cause, "left for later");
+    tracing::warn!(what, %error, cause, "deferred: dependency unavailable");
 }
 
-impl From<Failed> for Diagnostic {
-    fn from(failed: Failed) -> Self {
+impl From<InvocationError> for Diagnostic {
+    fn from(failed: InvocationError) -> Self {
         Self {
             error_type: failed.name().to_owned(),
             error_message: failed.to_string(),
@@ -170,40 +170,49 @@ impl Function {
     /// Answers one invocation.
     ///
     /// # Errors
-    /// [`Failed`]; a record of a queue's batch that fails is no error but part of
+    /// [`InvocationError`]; a record of a queue's batch that fails is no error but part of
     /// the answer.
-    pub async fn invoke(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, Failed> {
+    pub async fn invoke(
+        &self,
+        event: LambdaEvent<Box<RawValue>>,
+    ) -> Result<InvocationResponse, InvocationError> {
         let LambdaEvent { payload, context } = event;
         let trace_id = context.xray_trace_id.clone();
-        let scope = Scope::invocation(&context.request_id, trace_id.as_deref());
+        let scope = WorkContext::invocation(&context.request_id, trace_id.as_deref());
         let answered = async {
             let answer = Box::pin(self.answer(payload.get(), context)).await;
-            answer.inspect_err(Failed::log)
+            answer.inspect_err(InvocationError::log)
         };
-        let answer = scope.around(answered).await;
+        let answer = scope.run(answered).await;
         // Lambda may freeze the process once it has the answer.
         self.app.telemetry.flush().await;
         answer
     }
 
-    async fn answer(&self, json: &str, context: Context) -> Result<Answer, Failed> {
+    async fn answer(
+        &self,
+        json: &str,
+        context: Context,
+    ) -> Result<InvocationResponse, InvocationError> {
         match payload::kind(json)? {
-            Kind::Request(shape) => {
+            PayloadKind::Request(shape) => {
                 let request = payload::request(shape, json)?;
-                Ok(Answer::Http(self.request(request, context).await))
+                Ok(InvocationResponse::Http(
+                    self.request(request, context).await,
+                ))
             }
-            Kind::Queue => {
+            PayloadKind::Queue => {
                 let messages = payload::messages(json)?;
-                let patience = patience(&context);
-                let answer = batch::run(&self.app, &messages, patience).await;
-                Ok(Answer::Batch(answer))
+                let timeout = timeout(&context);
+                let answer = batch::run(&self.app, &messages, timeout).await;
+                Ok(InvocationResponse::Batch(answer))
             }
-            Kind::Schedule => self.scheduled(&context).await.map(Answer::Done),
-            Kind::Notification => self.ingest(json).await.map(Answer::Done),
+            PayloadKind::Schedule => self.scheduled(&context).await.map(InvocationResponse::Done),
+            PayloadKind::Notification => self.ingest(json).await.map(InvocationResponse::Done),
         }
     }
 
-    async fn request(&self, request: LambdaRequest, context: Context) -> request::Answer {
+    async fn request(&self, request: LambdaRequest, context: Context) -> request::HttpResponse {
         let router = self
             .router
             .get_or_init(|| match self.app.config.handles(Handler::Http) {
@@ -214,7 +223,7 @@ impl Function {
     }
 
     /// Sweeps and counts, whichever this function is to do.
-    async fn scheduled(&self, context: &Context) -> Result<(), Failed> {
+    async fn scheduled(&self, context: &Context) -> Result<(), InvocationError> {
         if !self.app.config.handles(Handler::Meter) {
             return self.sweep(context).await;
         }
@@ -232,32 +241,32 @@ impl Function {
     async fn meter(&self, context: &Context) {
         let app = &self.app;
         let counting = async {
-            while let meter::Looked {
-                more: true,
+            while let meter::MeterRun {
+                has_more: true,
                 found: 1..,
                 ..
             } = meter::meter(app, app::now()).await?
             {}
             // Once an hour.
             match app::now().as_second() / 60 % 60 {
-                0 => meter::tidy(app, app::now()).await,
+                0 => meter::prune(app, app::now()).await,
                 _ => Ok(()),
             }
         };
-        match tokio::time::timeout(patience(context), counting).await {
+        match tokio::time::timeout(timeout(context), counting).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => left_for_later("counting", &error),
-            Err(_) => tracing::warn!("counting left for later: out of time"),
+            Ok(Err(error)) => log_deferred("counting", &error),
+            Err(_) => tracing::warn!("metering deferred: out of time"),
         }
     }
 
     /// Sweeps until nothing more is due, and repairs.
-    async fn sweep(&self, context: &Context) -> Result<(), Failed> {
-        self.need(Handler::Sweep)?;
-        let patience = patience(context);
+    async fn sweep(&self, context: &Context) -> Result<(), InvocationError> {
+        self.require_handler(Handler::Sweep)?;
+        let timeout = timeout(context);
         let sweeping = async {
-            while let sweep::Swept {
-                more: true,
+            while let sweep::SweepSummary {
+                has_more: true,
                 enqueued: 1..,
                 ..
             } = sweep::sweep(&self.app, app::now()).await?
@@ -265,47 +274,51 @@ impl Function {
             Ok(())
         };
         // Whatever time does not suffice for is due at the next minute, too.
-        if let Ok(swept) = tokio::time::timeout(patience / 2, sweeping).await {
-            swept.map_err(Failed::Work)?;
+        if let Ok(swept) = tokio::time::timeout(timeout / 2, sweeping).await {
+            swept.map_err(InvocationError::Work)?;
         }
         // The control plane may be down; that is no reason to fail a sweep that
         // the data plane alone was to have.
-        match tokio::time::timeout(patience / 4, sweep::repair(&self.app, sweep::REPAIR_AGE)).await
+        match tokio::time::timeout(
+            timeout / 4,
+            sweep::repair_outbox(&self.app, sweep::REPAIR_AGE),
+        )
+        .await
         {
             Ok(Ok(0)) => {}
-            Ok(Ok(changes)) => tracing::info!(changes, "control-plane changes projected late"),
-            Ok(Err(error)) => left_for_later("outbox", &error),
-            Err(_) => tracing::warn!("outbox left for later: out of time"),
+            Ok(Ok(changes)) => tracing::info!(changes, "outbox repaired: late changes projected"),
+            Ok(Err(error)) => log_deferred("outbox", &error),
+            Err(_) => tracing::warn!("outbox repair deferred: out of time"),
         }
         let planned = archive::plan(&self.app, app::now());
-        match tokio::time::timeout(patience / 8, planned).await {
+        match tokio::time::timeout(timeout / 8, planned).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(days)) => tracing::info!(days, "days to archive"),
-            Ok(Err(error)) => left_for_later("archive", &error),
-            Err(_) => tracing::warn!("archive left for later: out of time"),
+            Ok(Ok(days)) => tracing::info!(days, "archive planned"),
+            Ok(Err(error)) => log_deferred("archive", &error),
+            Err(_) => tracing::warn!("archive planning deferred: out of time"),
         }
         Ok(())
     }
 
     /// AWS's own events, sent to the function itself.
-    async fn ingest(&self, json: &str) -> Result<(), Failed> {
-        self.need(Handler::Ingest)?;
+    async fn ingest(&self, json: &str) -> Result<(), InvocationError> {
+        self.require_handler(Handler::Ingest)?;
         let notification = Notification::Invocation { json };
         ingest::ingest(&self.app, &notification, app::now())
             .await
-            .map_err(Failed::Work)
+            .map_err(InvocationError::Work)
     }
 
-    fn need(&self, handler: Handler) -> Result<(), Failed> {
+    fn require_handler(&self, handler: Handler) -> Result<(), InvocationError> {
         match self.app.config.handles(handler) {
             true => Ok(()),
-            false => Err(Failed::HandlerOff(handler)),
+            false => Err(InvocationError::HandlerOff(handler)),
         }
     }
 }
 
 /// How long the work of an invocation may take.
-fn patience(context: &Context) -> Duration {
+fn timeout(context: &Context) -> Duration {
     let left = context.deadline().duration_since(SystemTime::now());
     left.unwrap_or_default().saturating_sub(ANSWER_TIME)
 }

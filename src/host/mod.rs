@@ -28,7 +28,7 @@ pub enum Host {
 impl Host {
     /// The host the configuration asks for, or else the one that is there.
     pub fn detect(config: &Config) -> Self {
-        match (config.on_lambda(), config.surroundings.ecs) {
+        match (config.runs_on_lambda(), config.runtime_env.is_ecs) {
             (true, _) => Self::Lambda,
             (false, true) => Self::Ecs,
             (false, false) => Self::Tcp,
@@ -39,13 +39,13 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{HostChoice, Surroundings};
+    use crate::config::{HostChoice, RuntimeEnv};
 
     fn detected(host: HostChoice, variable: &str) -> Host {
         let stores = "[database]\nurl = \"postgresql://u@db/m\"";
         let mut config = Config::from_toml(stores).unwrap();
         config.host = host;
-        config.surroundings = Surroundings::detect(|name| (name == variable).then(|| "x".into()));
+        config.runtime_env = RuntimeEnv::detect(|name| (name == variable).then(|| "x".into()));
         Host::detect(&config)
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::start::{self, FirstKey, Started};
+use super::start::{self, FirstKey, RunningApp};
 use super::tcp::{self, ServeOptions};
 use crate::config::{Config, Handler};
 use crate::error::causes;
@@ -27,7 +27,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // First, so that a second process fails here and not half-way.
     let listener = tcp::bind(&config.http.listen).await?;
     let address = listener.local_addr()?;
-    let managed = config.surroundings.aws();
+    let managed = config.runtime_env.is_aws();
     let started = start::assemble(config).await?;
     let app = started.app.clone();
     if !managed {
@@ -41,7 +41,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut workers = worker::start(&app, &stop);
     let measured = CancellationToken::new();
     let measuring = tokio::spawn(telemetry::run(app.telemetry.clone(), measured.clone()));
-    let expiring = tokio::spawn(expire_often(started, stop.clone()));
+    let expiring = tokio::spawn(expire_loop(started, stop.clone()));
     let http_stop = CancellationToken::new();
     let served = tokio::spawn(tcp::serve(
         listener,
@@ -73,7 +73,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let in_time =
         tokio::time::timeout(left, async { while workers.join_next().await.is_some() {} });
     if in_time.await.is_err() {
-        tracing::warn!(jobs = workers.len(), "jobs cut off; they stay due");
+        tracing::warn!(
+            jobs = workers.len(),
+            "drain timed out: jobs aborted, still due"
+        );
         workers.shutdown().await;
     }
     // Last, so that what was drained is measured too.
@@ -92,7 +95,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// Removes what has expired from the embedded store now and then; gives back
 /// what it was lent when told to stop.
-async fn expire_often(started: Started, stop: CancellationToken) -> Started {
+async fn expire_loop(started: RunningApp, stop: CancellationToken) -> RunningApp {
     let (interval, mut pause) = EXPIRE_INTERVALS;
     while stop
         .run_until_cancelled(tokio::time::sleep(pause))
@@ -102,7 +105,7 @@ async fn expire_often(started: Started, stop: CancellationToken) -> Started {
         pause = interval;
         if let Err(error) = started.expire().await {
             let cause = causes(error.as_ref());
-            tracing::error!(%error, cause, "expired items not removed");
+            tracing::error!(%error, cause, "failed to remove expired items");
         }
     }
     started
@@ -116,7 +119,7 @@ fn announce(config: &Config, url: &str, first: Option<&FirstKey>) -> std::io::Re
         out,
         "\nMillrace is up at {url}  (API documentation: {url}/docs)"
     )?;
-    match config.embedded_postgres() || config.embedded_dynamodb() {
+    match config.uses_embedded_postgres() || config.uses_embedded_dynamodb() {
         true => writeln!(out, "Data lies in {}", data_dir.display())?,
         false if start::needs_dir(config) => {
             writeln!(out, "Secrets lie in {}", data_dir.display())?;

@@ -13,17 +13,17 @@ use super::data_dir::{DataDir, open_data_dir};
 use crate::app::{self, App, Parts};
 use crate::config::Config;
 use crate::http::projects::{KeySpec, make_key};
-use crate::model::audit::{Actor, By};
+use crate::model::api_key::Scope;
+use crate::model::audit::{Actor, AuditContext};
 use crate::model::id::ProjectId;
-use crate::model::key::Scope;
 use crate::model::seal::KeyRing;
-use crate::queue::{Local, Queue, sqs};
-use crate::store::data_plane::DataPlane;
+use crate::queue::{LocalQueue, Queue, sqs};
+use crate::store::config_projection::ConfigProjection;
 use crate::store::dynamo::Dynamo;
 use crate::store::objects::Objects;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
-use crate::store::secrets::{AdminKey, Held};
+use crate::store::secrets::{AdminKey, CachedSecret};
 use crate::store::table;
 use crate::store::{api_keys, connect, outbox};
 
@@ -32,12 +32,12 @@ const DEFAULT_PROJECT: &str = "default";
 /// The name in a key ring of a key made here.
 const LOCAL_KEY_ID: &str = "local";
 /// Between two words that a step of the start goes on.
-const TOLD_EVERY: Duration = Duration::from_secs(2);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 const KEY_RING_FILE: &str = "key_ring.json";
 
 /// An application and what must outlive it.
 #[derive(Debug)]
-pub struct Started {
+pub struct RunningApp {
     /// The application.
     pub app: Arc<App>,
     #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "it is ()"))]
@@ -50,7 +50,7 @@ type Stores = super::embedded::Embedded;
 #[cfg(not(feature = "embedded"))]
 type Stores = ();
 
-impl Started {
+impl RunningApp {
     /// Removes what has expired, where the store does not do so by itself.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Started {
 /// # Errors
 /// The data directory is in use or unreadable, or a store does not start; the
 /// message names it and the way out.
-pub async fn assemble(config: Config) -> anyhow::Result<Started> {
+pub async fn assemble(config: Config) -> anyhow::Result<RunningApp> {
     let dir = match needs_dir(&config) {
         true => Some(open_data_dir(&config.data_dir)?),
         false => None,
@@ -90,7 +90,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
     let aws = aws(&config)?;
     let queue = match config.uses_sqs() {
         true => Queue::Sqs(sqs::connect(&config, &aws)),
-        false => Queue::Local(Local::new((&config).into())),
+        false => Queue::Local(LocalQueue::new((&config).into())),
     };
     let admin_key = admin_key(&config, &aws, dir.as_ref())?;
     let key_ring = key_ring(&config, &aws, dir.as_ref())?;
@@ -107,7 +107,7 @@ pub async fn assemble(config: Config) -> anyhow::Result<Started> {
             archive,
         },
     )?;
-    Ok(Started { app, stores, dir })
+    Ok(RunningApp { app, stores, dir })
 }
 
 fn aws(config: &Config) -> anyhow::Result<SdkConfig> {
@@ -118,10 +118,10 @@ fn aws(config: &Config) -> anyhow::Result<SdkConfig> {
 /// Whether anything is kept on this disk. On AWS nothing is: its disk is not
 /// there to stay.
 pub(super) fn needs_dir(config: &Config) -> bool {
-    config.embedded_postgres()
-        || config.embedded_dynamodb()
+    config.uses_embedded_postgres()
+        || config.uses_embedded_dynamodb()
         || config.key_ring.secret_arn.is_empty()
-        || (makes_admin_key(config) && !config.surroundings.aws())
+        || (makes_admin_key(config) && !config.runtime_env.is_aws())
 }
 
 pub(super) fn makes_admin_key(config: &Config) -> bool {
@@ -132,14 +132,14 @@ fn admin_key(
     config: &Config,
     aws: &SdkConfig,
     dir: Option<&DataDir>,
-) -> anyhow::Result<Held<AdminKey>> {
+) -> anyhow::Result<CachedSecret<AdminKey>> {
     if !makes_admin_key(config) {
         return Ok(match config.admin_key.expose_secret() {
-            "" => Held::remote(
+            "" => CachedSecret::remote(
                 connect::secrets_manager(config, aws),
                 &config.admin_key_secret_arn,
             ),
-            text => Held::given(AdminKey::of(text)),
+            text => CachedSecret::fixed(AdminKey::of(text)),
         });
     }
     let made = || format!("mradmin_{}", random_text());
@@ -148,16 +148,16 @@ fn admin_key(
         // A worker on AWS that serves no API: nobody has this one.
         None => made().into(),
     };
-    Ok(Held::given(AdminKey::of(text.expose_secret())))
+    Ok(CachedSecret::fixed(AdminKey::of(text.expose_secret())))
 }
 
 fn key_ring(
     config: &Config,
     aws: &SdkConfig,
     dir: Option<&DataDir>,
-) -> anyhow::Result<Held<KeyRing>> {
+) -> anyhow::Result<CachedSecret<KeyRing>> {
     let Some(dir) = dir.filter(|_| config.key_ring.secret_arn.is_empty()) else {
-        return Ok(Held::remote(
+        return Ok(CachedSecret::remote(
             connect::secrets_manager(config, aws),
             &config.key_ring.secret_arn,
         ));
@@ -173,7 +173,7 @@ fn key_ring(
         let path = path.display();
         anyhow::anyhow!("data_dir: cannot read {path}; restore it from a backup: {invalid}")
     })?;
-    Ok(Held::given(ring))
+    Ok(CachedSecret::fixed(ring))
 }
 
 /// A new key ring beside old stores would be found out at the first delivery,
@@ -198,7 +198,7 @@ async fn open_stores(
     aws: &SdkConfig,
     dir: Option<&DataDir>,
 ) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
-    let Some(dir) = dir.filter(|_| config.embedded_postgres()) else {
+    let Some(dir) = dir.filter(|_| config.uses_embedded_postgres()) else {
         let stores = Stores::default();
         return Ok((
             connect::dynamo(config, aws),
@@ -208,7 +208,7 @@ async fn open_stores(
     };
     let stores = super::embedded::start(config, dir);
     let step = "the embedded stores, which the first time takes some seconds";
-    let stores = told(step, stores).await?;
+    let stores = log_progress(step, stores).await?;
     let dynamo = match &stores.dynamodb {
         Some(embedded) => connect::embedded_dynamo(config, embedded.http_client()),
         None => connect::dynamo(config, aws),
@@ -246,9 +246,9 @@ pub(super) async fn remote_stores(config: &Config) -> anyhow::Result<(Dynamo, Po
 
 fn postgres(config: &Config, aws: &SdkConfig, url: SecretString) -> anyhow::Result<Postgres> {
     let database = &config.database;
-    let held = !config.embedded_postgres() && !database.secret_arn.is_empty();
-    let login =
-        held.then(|| Held::remote(connect::secrets_manager(config, aws), &database.secret_arn));
+    let held = !config.uses_embedded_postgres() && !database.secret_arn.is_empty();
+    let login = held
+        .then(|| CachedSecret::remote(connect::secrets_manager(config, aws), &database.secret_arn));
     Postgres::new(&Options {
         url,
         login,
@@ -273,11 +273,11 @@ fn random_text() -> String {
 
 /// Says what is begun, and while it takes long that it goes on: a start that hangs
 /// is not silent.
-async fn told<T>(step: &str, work: impl Future<Output = T>) -> T {
+async fn log_progress<T>(step: &str, work: impl Future<Output = T>) -> T {
     tracing::info!(step, "starting");
     let (mut work, begun) = (pin!(work), Instant::now());
     loop {
-        if let Ok(done) = tokio::time::timeout(TOLD_EVERY, &mut work).await {
+        if let Ok(done) = tokio::time::timeout(PROGRESS_INTERVAL, &mut work).await {
             return done;
         }
         let waited_s = begun.elapsed().as_secs();
@@ -291,7 +291,7 @@ async fn told<T>(step: &str, work: impl Future<Output = T>) -> T {
 /// # Errors
 /// A store is out of reach or refuses; the message names the key to look at.
 pub async fn migrate(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
-    let applied = told("the control-plane database", postgres.migrate());
+    let applied = log_progress("the control-plane database", postgres.migrate());
     let applied = applied.await.context(
         "database.url: the control-plane database cannot be migrated; \
          check MILLRACE_DATABASE__URL and that it is running",
@@ -299,10 +299,10 @@ pub async fn migrate(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()>
     if !applied.is_empty() {
         tracing::info!(
             migrations = applied.join(", "),
-            "migrated the control-plane database"
+            "control-plane database migrated"
         );
     }
-    let created = told("the event store", table::create_if_missing(dynamo))
+    let created = log_progress("the event store", table::create_if_missing(dynamo))
         .await
         .with_context(|| {
             format!(
@@ -312,7 +312,7 @@ pub async fn migrate(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()>
             )
         })?;
     if created {
-        tracing::info!(table = dynamo.table, "created the DynamoDB table");
+        tracing::info!(table = dynamo.table, "dynamodb table created");
         reproject(postgres, dynamo).await?;
     }
     Ok(())
@@ -328,9 +328,9 @@ async fn reproject(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
     if outbox::add_all(postgres).await? == 0 {
         return Ok(());
     }
-    let plane = DataPlane::writer(dynamo.clone());
-    let projected = outbox::project_all(postgres, &plane, Duration::ZERO).await?;
-    tracing::info!(projected, "keys and endpoints projected to the event store");
+    let projection = ConfigProjection::writer(dynamo.clone());
+    let projected = outbox::project_all(postgres, &projection, Duration::ZERO).await?;
+    tracing::info!(projected, "configuration reprojected");
     Ok(())
 }
 
@@ -341,13 +341,13 @@ async fn reproject(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// As [`assemble`] and [`migrate`].
-pub async fn migrate_alone(config: Config, again: bool) -> anyhow::Result<()> {
+pub async fn migrate_alone(config: Config, force_reproject: bool) -> anyhow::Result<()> {
     // The embedded stores are a data directory's, which is made as a whole.
-    if config.embedded_postgres() {
+    if config.uses_embedded_postgres() {
         let started = assemble(config).await?;
         let app = &started.app;
         migrate(&app.postgres, &app.dynamo).await?;
-        if again {
+        if force_reproject {
             reproject(&app.postgres, &app.dynamo).await?;
         }
         started.stop().await;
@@ -355,10 +355,10 @@ pub async fn migrate_alone(config: Config, again: bool) -> anyhow::Result<()> {
     }
     let (dynamo, postgres) = remote_stores(&config).await?;
     migrate(&postgres, &dynamo).await?;
-    if again && config.surroundings.aws() {
+    if force_reproject && config.runtime_env.is_aws() {
         let left = outbox::add_all(&postgres).await?;
-        tracing::info!(left, "keys and endpoints left to the sweepers to project");
-    } else if again {
+        tracing::info!(left, "reprojection deferred to sweepers");
+    } else if force_reproject {
         reproject(&postgres, &dynamo).await?;
     }
     Ok(())
@@ -390,7 +390,7 @@ pub async fn first_project(app: &App) -> anyhow::Result<Option<FirstKey>> {
     {
         return Ok(None);
     }
-    let by = By {
+    let by = AuditContext {
         project: project.clone(),
         actor: Actor::Millrace,
         at: app::now(),

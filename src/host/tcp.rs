@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use deadline::{HeaderDeadline, Requests};
+use deadline::{HeaderDeadline, RequestCounter};
 
 use crate::error::causes;
 
@@ -111,13 +111,13 @@ pub async fn serve(
 ) -> DrainReport {
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
-    let ends = Ends {
+    let ends = ShutdownTokens {
         draining: shutdown,
         close: CancellationToken::new(),
     };
-    let places = Arc::new(Semaphore::new(options.connections_max));
+    let permits = Arc::new(Semaphore::new(options.connections_max));
     let take_all = async || {
-        while let Some((stream, place)) = next(&listener, &places).await {
+        while let Some((stream, place)) = next(&listener, &permits).await {
             let connection = connection(stream, router.clone(), options, ends.clone());
             let abort = abort.clone();
             connections.spawn(async move {
@@ -138,7 +138,7 @@ pub async fn serve(
 
 /// How a connection learns of the end.
 #[derive(Debug, Clone)]
-struct Ends {
+struct ShutdownTokens {
     /// Answers close the connection.
     draining: CancellationToken,
     /// It closes when it is idle, and at once if it is.
@@ -148,10 +148,10 @@ struct Ends {
 /// The next connection and its place among `connections_max`.
 async fn next(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.ok()?;
-    Some((accept(listener).await, place))
+    let permit = permits.clone().acquire_owned().await.ok()?;
+    Some((accept(listener).await, permit))
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -162,7 +162,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             Err(error) if is_of_the_client(error.kind()) => {}
             Err(error) => {
                 let cause = causes(&error);
-                tracing::error!(%error, cause, "cannot accept connections");
+                tracing::error!(%error, cause, "failed to accept connection");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -177,13 +177,18 @@ fn is_of_the_client(kind: ErrorKind) -> bool {
     )
 }
 
-async fn connection(stream: TcpStream, router: Router, options: ServeOptions, ends: Ends) {
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    options: ServeOptions,
+    ends: ShutdownTokens,
+) {
     // Without it the last packet of an answer may wait for an acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         let cause = causes(&error);
         tracing::debug!(%error, cause, "cannot set TCP_NODELAY");
     }
-    let requests = Requests::default();
+    let requests = RequestCounter::default();
     let io = HeaderDeadline::new(stream, requests.clone(), options.header_timeout);
     let draining = ends.draining;
     let service = service_fn(move |request| {
@@ -220,7 +225,7 @@ async fn connection(stream: TcpStream, router: Router, options: ServeOptions, en
 async fn answer(
     router: Router,
     request: hyper::Request<Incoming>,
-    requests: Requests,
+    requests: RequestCounter,
 ) -> Result<Response, Infallible> {
     let _under_way = requests.begin();
     router.oneshot(request).await

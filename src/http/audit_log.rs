@@ -14,12 +14,13 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::id::ProjectId;
 use crate::model::time::Time;
-use crate::store::audit_log::{self, Entry};
+use crate::store::audit_log::{self, AuditEntry};
 use crate::store::projects;
 
 /// A change of the configuration.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Audited {
+#[schema(as = Audited)]
+pub struct AuditLogEntry {
     /// Its number: the newest has the highest.
     pub id: i64,
     /// When it was made.
@@ -39,8 +40,8 @@ pub struct Audited {
     pub after: Option<Value>,
 }
 
-impl From<Entry> for Audited {
-    fn from(entry: Entry) -> Self {
+impl From<AuditEntry> for AuditLogEntry {
+    fn from(entry: AuditEntry) -> Self {
         Self {
             id: entry.id,
             at: entry.at.into(),
@@ -57,7 +58,7 @@ impl From<Entry> for Audited {
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ListAudited {
+pub struct ListAuditLog {
     /// Only what was done to this: an id, or an event type's name.
     subject: Option<String>,
     /// Rows in a page.
@@ -68,35 +69,39 @@ pub struct ListAudited {
 }
 
 /// List changes of your project's configuration, the newest first.
-#[utoipa::path(get, path = "/v1/audit-log", tag = "audit", params(ListAudited),
-    responses((status = 200, body = Page<Audited>), Problems),
+#[utoipa::path(get, path = "/v1/audit-log", tag = "audit", params(ListAuditLog),
+    responses((status = 200, body = Page<AuditLogEntry>), Problems),
     security(("api_key" = ["endpoints:read"])))]
 pub async fn list(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsRead>,
-    Query(query): Query<ListAudited>,
-) -> Result<Json<Page<Audited>>> {
+    Query(query): Query<ListAuditLog>,
+) -> Result<Json<Page<AuditLogEntry>>> {
     read(&app, &caller.project, query).await
 }
 
 /// List changes of a project's configuration, the newest first.
 #[utoipa::path(get, path = "/v1/projects/{id}/audit-log", tag = "audit",
-    params(("id" = String, Path, description = "prj_…"), ListAudited),
-    responses((status = 200, body = Page<Audited>), Problems),
+    params(("id" = String, Path, description = "prj_…"), ListAuditLog),
+    responses((status = 200, body = Page<AuditLogEntry>), Problems),
     security(("admin_key" = [])))]
 pub async fn list_of_project(
     State(app): State<Arc<App>>,
     _: Admin,
     Path(project): Path<ProjectId>,
-    Query(query): Query<ListAudited>,
-) -> Result<Json<Page<Audited>>> {
+    Query(query): Query<ListAuditLog>,
+) -> Result<Json<Page<AuditLogEntry>>> {
     projects::get(&app.postgres, &project).await?;
     read(&app, &project, query).await
 }
 
-async fn read(app: &App, project: &ProjectId, query: ListAudited) -> Result<Json<Page<Audited>>> {
+async fn read(
+    app: &App,
+    project: &ProjectId,
+    query: ListAuditLog,
+) -> Result<Json<Page<AuditLogEntry>>> {
     let limit = page::limit(query.limit)?;
-    let before = page::number(query.cursor.as_deref())?.unwrap_or(i64::MAX);
+    let before = page::numeric_position(query.cursor.as_deref())?.unwrap_or(i64::MAX);
     let subject = query.subject.as_deref().filter(|text| !text.contains('\0'));
     if query.subject.is_some() && subject.is_none() {
         return Err(Error::invalid(
@@ -105,6 +110,11 @@ async fn read(app: &App, project: &ProjectId, query: ListAudited) -> Result<Json
         ));
     }
     let rows = audit_log::list(&app.postgres, project, subject, before, limit as i64 + 1).await?;
-    let page = Page::of_one_more(rows, limit, |entry| entry.id.to_string(), Audited::from);
+    let page = Page::from_lookahead(
+        rows,
+        limit,
+        |entry| entry.id.to_string(),
+        AuditLogEntry::from,
+    );
     Ok(Json(page))
 }

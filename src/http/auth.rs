@@ -14,9 +14,9 @@ use jiff::Timestamp;
 
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::audit::{Actor, By};
+use crate::model::api_key::{self, Scope};
+use crate::model::audit::{Actor, AuditContext};
 use crate::model::id::{KeyId, ProjectId};
-use crate::model::key::{self, Scope};
 
 /// The caller's key, known and allowed to do what `S` names.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ pub struct Allowed<S> {
 
 impl<S> Allowed<S> {
     /// The caller, as who changes something of the project at `now`.
-    pub fn by(&self, now: Timestamp) -> By {
-        By {
+    pub fn by(&self, now: Timestamp) -> AuditContext {
+        AuditContext {
             project: self.project.clone(),
             actor: Actor::Key(self.key.clone()),
             at: now,
@@ -71,8 +71,8 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
         let text = bearer(parts)?;
-        let grant = match text.starts_with(key::PREFIX) {
-            true => app.plane.grant(key::hash(text)).await?,
+        let grant = match text.starts_with(api_key::PREFIX) {
+            true => app.projection.grant(api_key::hash(text)).await?,
             false => None,
         };
         let grant = grant.ok_or(Error::Unauthenticated("the API key is not known".into()))?;
@@ -97,8 +97,8 @@ pub struct Admin;
 
 impl Admin {
     /// The caller, as who changes something of `project` at `now`.
-    pub fn by(&self, project: ProjectId, now: Timestamp) -> By {
-        By {
+    pub fn by(&self, project: ProjectId, now: Timestamp) -> AuditContext {
+        AuditContext {
             project,
             actor: Actor::Admin,
             at: now,

@@ -14,8 +14,8 @@ use super::page::{self, Page};
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::http::problem::Problems;
-use crate::model::delivery::{Attempt, State as DeliveryState};
-use crate::model::endpoint::State as EndpointState;
+use crate::model::delivery::{Attempt, DeliveryState};
+use crate::model::endpoint::EndpointState;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::Job;
 use crate::model::time::Time;
@@ -62,7 +62,7 @@ impl From<StoredDelivery> for Delivery {
             event_type: row.event_type,
             tenant: row.tenant,
             state: row.state,
-            attempts_made: row.progress.made,
+            attempts_made: row.progress.attempts_made,
             attempts: row.attempts,
             created_at: row.created.into(),
             next_attempt_at: row.due.map(Time),
@@ -114,7 +114,7 @@ pub async fn list(
 ) -> Result<Json<Page<Delivery>>> {
     match (&query.endpoint_id, &query.event_id) {
         (Some(endpoint), None) => {
-            find_target(&app, &caller.project, endpoint).await?;
+            ensure_endpoint(&app, &caller.project, endpoint).await?;
             let range = page::range(
                 query.since,
                 query.until,
@@ -165,7 +165,7 @@ async fn of_event(
         .transpose()
         .map_err(|_| Error::invalid("cursor", "expected the next_cursor of a former page"))?;
     let rows = deliveries::of_event(&app.dynamo, event, after.as_ref(), limit + 1).await?;
-    let mut page = Page::of_one_more(
+    let mut page = Page::from_lookahead(
         rows,
         limit,
         |row| row.id.endpoint().to_string(),
@@ -178,9 +178,9 @@ async fn of_event(
 
 /// Refuses an endpoint that is not the project's, as the data plane knows it:
 /// looking at deliveries works without the control plane.
-pub(super) async fn find_target(app: &App, project: &ProjectId, id: &EndpointId) -> Result<()> {
-    let view = app.plane.view_with(project, id).await?;
-    match view.targets.get(id) {
+pub(super) async fn ensure_endpoint(app: &App, project: &ProjectId, id: &EndpointId) -> Result<()> {
+    let project_config = app.projection.project_config_with(project, id).await?;
+    match project_config.targets.get(id) {
         Some(target) if target.state != EndpointState::Deleted => Ok(()),
         _ => Err(Error::not_found("endpoint", id)),
     }
@@ -218,14 +218,14 @@ pub async fn retry(
     Path(id): Path<DeliveryId>,
 ) -> Result<(StatusCode, Json<Delivery>)> {
     find(&app, &caller.project, &id).await?;
-    find_target(&app, &caller.project, &id.endpoint()).await?;
+    ensure_endpoint(&app, &caller.project, &id.endpoint()).await?;
     let due = app.queue.due(app::now(), Duration::ZERO);
     let delivery = deliveries::retry(&app.dynamo, &id, due).await?;
     let delivery = delivery.ok_or_else(|| Error::not_found("delivery", &id))?;
     let job = Job::Deliver {
         delivery: id,
-        made: delivery.progress.made,
-        carried: None,
+        attempts_made: delivery.progress.attempts_made,
+        payload: None,
     };
     app.queue.send(vec![job], Duration::ZERO).await;
     Ok((StatusCode::ACCEPTED, Json(delivery.into())))

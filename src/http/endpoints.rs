@@ -1,6 +1,6 @@
 //! Where webhooks go.
 
-pub mod care;
+pub mod credentials;
 pub mod stats;
 
 use std::collections::BTreeMap;
@@ -20,23 +20,25 @@ use super::problem::Problems;
 use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Invalid, Result};
-use crate::model::delivery::DISABLED_HOLD;
-use crate::model::endpoint::{BodyFormat, Care, State as EndpointState};
+use crate::model::credentials::RedactedCredentials;
+use crate::model::delivery::DISABLED_RECHECK_DELAY;
+use crate::model::endpoint::{BodyFormat, DeliverySettings, EndpointState};
 use crate::model::event;
-use crate::model::extras::Shown;
 use crate::model::filter::{Filter, TEST_TYPE};
 use crate::model::id::{DeliveryId, EndpointId, EventId, base32};
 use crate::model::signature::{Scheme, Secret};
 use crate::model::time::Time;
 use crate::sender;
-use crate::store::data_plane::{open_secret, seal_secret};
+use crate::store::config_projection::{open_secret, seal_secret};
 use crate::store::endpoints::{self, Endpoint as Row};
 use crate::store::{due, outbox};
 
-use care::{ExtrasChange, NewAuth, NewCertificate, NewHeaders, ShownAuth, ShownCertificate};
+use credentials::{
+    CredentialsChange, NewAuth, NewCertificate, NewHeaders, RedactedAuth, RedactedCertificate,
+};
 
 /// How long a rotated secret goes on signing.
-const OVERLAP: SignedDuration = SignedDuration::from_hours(24);
+const ROTATION_OVERLAP: SignedDuration = SignedDuration::from_hours(24);
 /// Characters of a description.
 const DESCRIPTION_LEN_MAX: usize = 500;
 
@@ -71,10 +73,10 @@ pub struct Endpoint {
     pub headers: BTreeMap<String, &'static str>,
     /// How its requests authenticate.
     #[schema(required)]
-    pub auth: Option<ShownAuth>,
+    pub auth: Option<RedactedAuth>,
     /// The TLS client certificate it is called with.
     #[schema(required)]
-    pub client_certificate: Option<ShownCertificate>,
+    pub client_certificate: Option<RedactedCertificate>,
     /// When it was created.
     pub created_at: Time,
     /// When it was last changed.
@@ -83,11 +85,11 @@ pub struct Endpoint {
 
 impl From<Row> for Endpoint {
     fn from(row: Row) -> Self {
-        let (headers, auth, client_certificate) = care::shown(row.extras_shown);
+        let (headers, auth, client_certificate) = credentials::redacted(row.credentials_redacted);
         Self {
-            rate_limit: row.care.rate_limit,
-            max_concurrency: row.care.max_concurrency,
-            body_format: row.care.body_format,
+            rate_limit: row.delivery_settings.rate_limit,
+            max_concurrency: row.delivery_settings.max_concurrency,
+            body_format: row.delivery_settings.body_format,
             headers,
             auth,
             client_certificate,
@@ -125,7 +127,8 @@ impl From<&Secret> for SigningSecret {
 
 /// A new endpoint and what verifies its webhooks.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Created {
+#[schema(as = Created)]
+pub struct CreatedEndpoint {
     #[serde(flatten)]
     endpoint: Endpoint,
     #[serde(flatten)]
@@ -180,23 +183,23 @@ pub struct NewEndpoint {
 /// Create an endpoint.
 #[utoipa::path(post, path = "/v1/endpoints", tag = "endpoints",
     request_body = NewEndpoint,
-    responses((status = 201, body = Created), Problems),
+    responses((status = 201, body = CreatedEndpoint), Problems),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn create(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
     Json(new): Json<NewEndpoint>,
-) -> Result<(StatusCode, Json<Created>)> {
+) -> Result<(StatusCode, Json<CreatedEndpoint>)> {
     let by = caller.by(app::now());
     let now = by.at;
     let mut row = Row {
-        care: Care {
+        delivery_settings: DeliverySettings {
             rate_limit: new.rate_limit,
             max_concurrency: new.max_concurrency,
             body_format: new.body_format,
         },
-        extras_sealed: None,
-        extras_shown: Shown::default(),
+        credentials_sealed: None,
+        credentials_redacted: RedactedCredentials::default(),
         enabled_at: now,
         id: EndpointId::new(now.as_millisecond(), app.random()),
         project: by.project.clone(),
@@ -210,20 +213,20 @@ pub async fn create(
         version: 1,
     };
     check(&app, &mut row)?;
-    let extras = ExtrasChange {
+    let credentials = CredentialsChange {
         headers: (!new.headers.is_empty()).then_some(new.headers),
         auth: new.auth.map(Some),
         client_certificate: new.client_certificate.map(Some),
     };
-    if let Some(sealing) = care::sealing(&app, extras).await? {
+    if let Some(sealing) = credentials::sealing(&app, credentials).await? {
         sealing.apply(&mut row)?;
     }
     let secret = make_secret(&app, new.scheme, new.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
     let change = endpoints::create(&app.postgres, &by, &row, &sealed).await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
-    let created = Created {
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let created = CreatedEndpoint {
         endpoint: row.into(),
         secret: (&secret).into(),
     };
@@ -235,10 +238,10 @@ pub async fn create(
 fn check(app: &App, row: &mut Row) -> Result<()> {
     let url = url::Url::parse(&row.url)
         .map_err(|error| Invalid::new("url", format!("expected an absolute URL: {error}")))?;
-    sender::check_url(&url, app.config.allow_private_targets())?;
+    sender::check_url(&url, app.config.allows_private_targets())?;
     row.url = url.into();
     Filter::new(&row.event_types, row.tenant.as_deref())?;
-    row.care.check()?;
+    row.delivery_settings.check()?;
     row.tenant.as_deref().map_or(Ok(()), event::check_tenant)?;
     if row.description.chars().count() > DESCRIPTION_LEN_MAX || row.description.contains('\0') {
         let detail = format!("expected up to {DESCRIPTION_LEN_MAX} characters, none of them NUL");
@@ -289,7 +292,7 @@ pub async fn list(
         limit as i64 + 1,
     )
     .await?;
-    let page = Page::of_one_more(rows, limit, |row| row.id.to_string(), Endpoint::from);
+    let page = Page::from_lookahead(rows, limit, |row| row.id.to_string(), Endpoint::from);
     Ok(Json(page))
 }
 
@@ -313,7 +316,8 @@ pub async fn get(
 /// What a person may turn an endpoint to.
 #[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Switch {
+#[schema(as = Switch)]
+pub enum EndpointSwitch {
     /// Takes events again. Pending deliveries go on: up to 500 at once, more within
     /// 15 minutes.
     Enabled,
@@ -326,7 +330,8 @@ pub enum Switch {
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "state": "disabled" })))]
-pub struct Changes {
+#[schema(as = Changes)]
+pub struct EndpointChanges {
     /// Where webhooks go.
     url: Option<String>,
     /// A note for people.
@@ -338,7 +343,7 @@ pub struct Changes {
     #[schema(value_type = Option<String>)]
     tenant: Option<Option<String>>,
     /// Whether it takes events.
-    state: Option<Switch>,
+    state: Option<EndpointSwitch>,
     /// Attempts a second, by all instances together; null without a limit.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
@@ -373,23 +378,23 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 /// Change an endpoint.
 #[utoipa::path(patch, path = "/v1/endpoints/{id}", tag = "endpoints",
     params(("id" = String, Path, description = "ep_…")),
-    request_body = Changes,
+    request_body = EndpointChanges,
     responses((status = 200, body = Endpoint), Problems),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn update(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
     Path(id): Path<EndpointId>,
-    Json(changes): Json<Changes>,
+    Json(changes): Json<EndpointChanges>,
 ) -> Result<Json<Endpoint>> {
     let by = caller.by(app::now());
     let now = by.at;
-    let extras = ExtrasChange {
+    let credentials = CredentialsChange {
         headers: changes.headers,
         auth: changes.auth,
         client_certificate: changes.client_certificate,
     };
-    let sealing = care::sealing(&app, extras).await?;
+    let sealing = credentials::sealing(&app, credentials).await?;
     let apply = |row: &mut Row| {
         row.url = changes.url.unwrap_or_else(|| std::mem::take(&mut row.url));
         row.description = changes
@@ -400,20 +405,26 @@ pub async fn update(
             .unwrap_or_else(|| std::mem::take(&mut row.event_types));
         row.tenant = changes.tenant.unwrap_or_else(|| row.tenant.take());
         match changes.state {
-            Some(Switch::Enabled) => row.state = EndpointState::Enabled,
-            Some(Switch::Disabled) => row.state = EndpointState::Disabled,
+            Some(EndpointSwitch::Enabled) => row.state = EndpointState::Enabled,
+            Some(EndpointSwitch::Disabled) => row.state = EndpointState::Disabled,
             None => {}
         }
-        row.care = Care {
-            rate_limit: changes.rate_limit.unwrap_or(row.care.rate_limit),
-            max_concurrency: changes.max_concurrency.unwrap_or(row.care.max_concurrency),
-            body_format: changes.body_format.unwrap_or(row.care.body_format),
+        row.delivery_settings = DeliverySettings {
+            rate_limit: changes
+                .rate_limit
+                .unwrap_or(row.delivery_settings.rate_limit),
+            max_concurrency: changes
+                .max_concurrency
+                .unwrap_or(row.delivery_settings.max_concurrency),
+            body_format: changes
+                .body_format
+                .unwrap_or(row.delivery_settings.body_format),
         };
         check(&app, row)?;
         sealing.map_or(Ok(()), |sealing| sealing.apply(row))
     };
     let (row, change) = endpoints::update(&app.postgres, &by, &id, apply).await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
     if row.enabled_at == now {
         resume(&app, &id, now).await;
     }
@@ -421,17 +432,17 @@ pub async fn update(
 }
 
 /// Lets what is held for an endpoint go on that was just turned on, as far as that
-/// is little work: all of it does within [`DISABLED_HOLD`].
+/// is little work: all of it does within [`DISABLED_RECHECK_DELAY`].
 async fn resume(app: &App, id: &EndpointId, now: Timestamp) {
     // Not before every instance knows.
     let at = now + app.config.cache.ttl + Duration::from_secs(1);
-    let until = now + DISABLED_HOLD;
-    let resumed = due::bring_forward(&app.dynamo, id, (at, until), LOOKED_AT_MAX, RESUMED_MAX);
+    let until = now + DISABLED_RECHECK_DELAY;
+    let resumed = due::bring_forward(&app.dynamo, id, (at, until), RESUME_SCAN_MAX, RESUMED_MAX);
     match resumed.await {
-        Ok(deliveries) => tracing::info!(endpoint.id = %id, deliveries, "endpoint turned on"),
+        Ok(deliveries) => tracing::info!(endpoint.id = %id, deliveries, "endpoint enabled"),
         Err(error) => {
             let cause = error.causes();
-            tracing::warn!(endpoint.id = %id, %error, cause, "held deliveries go on later");
+            tracing::warn!(endpoint.id = %id, %error, cause, "failed to resume held deliveries");
         }
     }
 }
@@ -439,7 +450,7 @@ async fn resume(app: &App, id: &EndpointId, now: Timestamp) {
 /// Deliveries brought forward when an endpoint is turned on.
 const RESUMED_MAX: usize = 500;
 /// Things looked at for them, in each due partition.
-const LOOKED_AT_MAX: usize = 1000;
+const RESUME_SCAN_MAX: usize = 1000;
 
 /// Delete an endpoint; its pending deliveries are canceled.
 #[utoipa::path(delete, path = "/v1/endpoints/{id}", tag = "endpoints",
@@ -453,13 +464,14 @@ pub async fn delete(
 ) -> Result<StatusCode> {
     let by = caller.by(app::now());
     let change = endpoints::delete(&app.postgres, &by, &id).await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// A test event on its way.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Tested {
+#[schema(as = Tested)]
+pub struct TestDelivery {
     /// The test event.
     pub event_id: EventId,
     /// Its delivery: look here for what the endpoint answered.
@@ -470,13 +482,13 @@ pub struct Tested {
 /// filter.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/test", tag = "endpoints",
     params(("id" = String, Path, description = "ep_…")),
-    responses((status = 202, body = Tested), Problems),
+    responses((status = 202, body = TestDelivery), Problems),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn test(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
     Path(id): Path<EndpointId>,
-) -> Result<(StatusCode, Json<Tested>)> {
+) -> Result<(StatusCode, Json<TestDelivery>)> {
     let row = endpoints::get(&app.postgres, &caller.project, &id).await?;
     if row.state != EndpointState::Enabled {
         return Err(Error::Conflict("the endpoint is not enabled".into()));
@@ -491,11 +503,11 @@ pub async fn test(
         "data": { "message": "A test event. Your endpoint works." },
     });
     let event = event::parse_structured(event.to_string().as_bytes())?;
-    let receipt = accept::accept_for(&app, &caller.project, &event, &id, now).await?;
+    let receipt = accept::accept_for_endpoint(&app, &caller.project, &event, &id, now).await?;
     let delivery_id = DeliveryId::new(&receipt.id, &id);
     Ok((
         StatusCode::ACCEPTED,
-        Json(Tested {
+        Json(TestDelivery {
             event_id: receipt.id,
             delivery_id,
         }),
@@ -521,7 +533,8 @@ pub async fn secret(
 /// How to rotate.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Rotation {
+#[schema(as = Rotation)]
+pub struct SecretRotation {
     /// `v1` (the default) or `v1a`.
     #[serde(default)]
     #[schema(value_type = Option<Scheme>)]
@@ -537,21 +550,24 @@ pub struct Rotation {
 /// time sign at most.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints",
     params(("id" = String, Path, description = "ep_…")),
-    request_body = Rotation,
+    request_body = SecretRotation,
     responses((status = 200, body = SigningSecret), Problems),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn rotate_secret(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
     Path(id): Path<EndpointId>,
-    Json(rotation): Json<Rotation>,
+    Json(rotation): Json<SecretRotation>,
 ) -> Result<Json<SigningSecret>> {
     let by = caller.by(app::now());
     let secret = make_secret(&app, rotation.scheme, rotation.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &id, &secret);
-    let ends = by.at.saturating_add(OVERLAP).map_err(Error::internal)?;
+    let ends = by
+        .at
+        .saturating_add(ROTATION_OVERLAP)
+        .map_err(Error::internal)?;
     let change = endpoints::rotate_secret(&app.postgres, &by, &id, &sealed, ends).await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
     Ok(Json((&secret).into()))
 }

@@ -13,7 +13,7 @@ use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
-use crate::model::event_type::{Validate, check_name};
+use crate::model::event_type::{ValidationMode, check_name};
 use crate::model::schema;
 use crate::model::time::Time;
 use crate::store::event_types::{self, EventType as Row, Quota, SchemaVersion as VersionRow, Spec};
@@ -36,7 +36,7 @@ pub struct EventType {
     #[schema(required)]
     pub schema_version: Option<i64>,
     /// What becomes of events whose data does not satisfy it.
-    pub validate: Validate,
+    pub validate: ValidationMode,
     /// When it was registered.
     pub created_at: Time,
     /// When it was last changed.
@@ -89,7 +89,7 @@ pub struct NewEventType {
     #[schema(value_type = Option<Object>)]
     schema: Option<Box<RawValue>>,
     /// `reject` (the default with a schema), `warn` or `off` (the default without).
-    validate: Option<Validate>,
+    validate: Option<ValidationMode>,
 }
 
 /// Register an event type.
@@ -110,9 +110,9 @@ pub async fn create(
     let mut spec = Spec {
         description: String::new(),
         schema: None,
-        validate: Validate::Off,
+        validate: ValidationMode::Off,
     };
-    let changes = Changes {
+    let changes = EventTypeChanges {
         description: Some(new.description),
         schema: new.schema.map(Some),
         validate: new.validate,
@@ -121,7 +121,7 @@ pub async fn create(
     let by = caller.by(app::now());
     let created = event_types::create(&app.postgres, &by, new.name, spec, quota(&app));
     let (row, change) = created.await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
     Ok((StatusCode::CREATED, Json(row.try_into()?)))
 }
 
@@ -157,12 +157,12 @@ pub async fn list(
     let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
     let project = &caller.project;
     let rows = event_types::list(&app.postgres, project, &after, limit as i64 + 1).await?;
-    let page = Page::of_one_more(rows, limit, |row| row.name.clone(), EventType::try_from);
+    let page = Page::from_lookahead(rows, limit, |row| row.name.clone(), EventType::try_from);
     Ok(Json(page.transpose()?))
 }
 
 /// The name in the path; what cannot be one names nothing.
-fn named(name: &str) -> Result<()> {
+fn check_path_name(name: &str) -> Result<()> {
     check_name(name).map_err(|_| Error::NotFound("the event type".into()))
 }
 
@@ -176,7 +176,7 @@ pub async fn get(
     caller: Allowed<EventsRead>,
     Path(name): Path<String>,
 ) -> Result<Json<EventType>> {
-    named(&name)?;
+    check_path_name(&name)?;
     let row = event_types::get(&app.postgres, &caller.project, &name).await?;
     Ok(Json(row.try_into()?))
 }
@@ -184,8 +184,8 @@ pub async fn get(
 /// What to change of an event type; what is absent stays.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = EventTypeChanges, examples(json!({ "validate": "warn" })))]
-pub struct Changes {
+#[schema(examples(json!({ "validate": "warn" })))]
+pub struct EventTypeChanges {
     /// A note for people.
     #[schema(max_length = 500)]
     description: Option<String>,
@@ -195,7 +195,7 @@ pub struct Changes {
     schema: Option<Option<Box<RawValue>>>,
     /// What becomes of events that do not satisfy it. Absent, a first schema
     /// rejects, and without one it is `off`.
-    validate: Option<Validate>,
+    validate: Option<ValidationMode>,
 }
 
 /// Tells null from absent. A raw value would take null as one, too.
@@ -204,7 +204,7 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Box<RawVa
     Ok(Some(Some(raw).filter(|raw| raw.get() != "null")))
 }
 
-impl Changes {
+impl EventTypeChanges {
     fn apply(self, spec: &mut Spec) -> Result<()> {
         if let Some(description) = self.description {
             check_description(&description)?;
@@ -216,14 +216,14 @@ impl Changes {
                 schema::check(text)?;
             }
             spec.validate = match (&spec.schema, &schema) {
-                (None, Some(_)) => Validate::Reject,
-                (_, None) => Validate::Off,
+                (None, Some(_)) => ValidationMode::Reject,
+                (_, None) => ValidationMode::Off,
                 (Some(_), Some(_)) => spec.validate,
             };
             spec.schema = schema;
         }
         spec.validate = self.validate.unwrap_or(spec.validate);
-        if spec.schema.is_none() && spec.validate != Validate::Off {
+        if spec.schema.is_none() && spec.validate != ValidationMode::Off {
             let detail = "expected off, as the event type has no schema";
             return Err(Error::invalid("validate", detail));
         }
@@ -245,20 +245,20 @@ fn check_description(description: &str) -> Result<()> {
 /// again, and publishing the same again answers the same.
 #[utoipa::path(patch, path = "/v1/event-types/{name}", tag = "event types",
     params(("name" = String, Path, description = "The `type` of its events")),
-    request_body = Changes,
+    request_body = EventTypeChanges,
     responses((status = 200, body = EventType), Problems),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn update(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
     Path(name): Path<String>,
-    Json(changes): Json<Changes>,
+    Json(changes): Json<EventTypeChanges>,
 ) -> Result<Json<EventType>> {
-    named(&name)?;
+    check_path_name(&name)?;
     let by = caller.by(app::now());
     let apply = |spec: &mut Spec| changes.apply(spec);
     let (row, change) = event_types::update(&app.postgres, &by, &name, quota(&app), apply).await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
     Ok(Json(row.try_into()?))
 }
 
@@ -274,10 +274,10 @@ pub async fn delete(
     caller: Allowed<EndpointsWrite>,
     Path(name): Path<String>,
 ) -> Result<StatusCode> {
-    named(&name)?;
+    check_path_name(&name)?;
     let by = caller.by(app::now());
     let change = event_types::delete(&app.postgres, &by, &name).await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -316,14 +316,14 @@ pub async fn versions(
     Path(name): Path<String>,
     Query(query): Query<ListEventTypes>,
 ) -> Result<Json<Page<SchemaVersion>>> {
-    named(&name)?;
+    check_path_name(&name)?;
     let limit = page::limit(query.limit)?;
-    let before = page::number(query.cursor.as_deref())?.unwrap_or(i64::MAX);
+    let before = page::numeric_position(query.cursor.as_deref())?.unwrap_or(i64::MAX);
     let project = &caller.project;
     event_types::get(&app.postgres, project, &name).await?;
     let rows =
         event_types::versions(&app.postgres, project, &name, before, limit as i64 + 1).await?;
     let position = |row: &VersionRow| row.version.to_string();
-    let page = Page::of_one_more(rows, limit, position, SchemaVersion::try_from);
+    let page = Page::from_lookahead(rows, limit, position, SchemaVersion::try_from);
     Ok(Json(page.transpose()?))
 }

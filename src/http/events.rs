@@ -17,26 +17,27 @@ use super::extract::{self, Json, Path, Query};
 use super::page::{self, Page};
 use super::problem::{Problem, Problems};
 use super::rate_limit;
-use crate::accept::{self, Receipt};
+use crate::accept::{self, Acceptance};
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::event::{self, Event, Mode, PlainDefaults};
 use crate::model::id::{EndpointId, EventId, ProjectId, base32};
 use crate::model::job::Job;
 use crate::model::time::Time;
-use crate::store::events::{EventFilter, EventRow, Fan, StoredEvent};
+use crate::store::events::{EventFilter, EventRow, PendingFanOut, StoredEvent};
 use crate::store::{deliveries, events};
 
 /// Events of a batch accepted at a time.
 const BATCH_CONCURRENCY: usize = 16;
 /// Deliveries shown with their event; the rest are in the list of deliveries.
-const DELIVERIES_SHOWN_MAX: usize = 100;
+const EMBEDDED_DELIVERIES_MAX: usize = 100;
 /// The `source` of an event in the plain form that names none.
 const PLAIN_SOURCE: &str = "/";
 
 /// One event, accepted.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Accepted {
+#[schema(as = Accepted)]
+pub struct AcceptedEvent {
     /// The event's id, the same however often it is published; also the
     /// `webhook-id` of its deliveries.
     pub id: EventId,
@@ -44,18 +45,19 @@ pub struct Accepted {
     pub duplicate: bool,
 }
 
-impl From<Receipt> for Accepted {
-    fn from(receipt: Receipt) -> Self {
+impl From<Acceptance> for AcceptedEvent {
+    fn from(receipt: Acceptance) -> Self {
         Self {
             id: receipt.id,
-            duplicate: receipt.duplicate,
+            duplicate: receipt.is_duplicate,
         }
     }
 }
 
 /// What became of each event of a batch, in the batch's order.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Batch {
+#[schema(as = Batch)]
+pub struct BatchResult {
     /// One for each event.
     pub data: Vec<BatchItem>,
 }
@@ -65,7 +67,7 @@ pub struct Batch {
 #[serde(untagged)]
 pub enum BatchItem {
     /// It was accepted.
-    Accepted(Accepted),
+    Accepted(AcceptedEvent),
     /// It was not; the others are not affected.
     Refused {
         /// Why.
@@ -76,11 +78,12 @@ pub enum BatchItem {
 /// One event or a batch.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
-pub enum Answer {
+#[schema(as = Answer)]
+pub enum PublishResponse {
     /// To one event.
-    One(Accepted),
+    One(AcceptedEvent),
     /// To a batch.
-    Batch(Batch),
+    Batch(BatchResult),
 }
 
 /// An event in JSON: a CloudEvent, or the plain form, which needs a `type` only.
@@ -135,7 +138,7 @@ pub struct EventBody {
         (EventBody = "application/cloudevents+json"),
         (Vec<EventBody> = "application/cloudevents-batch+json"),
     )),
-    responses((status = 202, body = Answer), Problems),
+    responses((status = 202, body = PublishResponse), Problems),
     security(("api_key" = ["events:write"])))]
 pub async fn publish(
     State(app): State<Arc<App>>,
@@ -144,18 +147,18 @@ pub async fn publish(
 ) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let mode = event::mode(&parts.headers)?;
-    let body = extract::body(body, app.config.http.body_bytes_max).await?;
+    let body = extract::read_body(body, app.config.http.body_bytes_max).await?;
     let published = match mode {
         Mode::Batch => Published::Batch(event::split_batch(&body)?),
         mode => Published::One(mode),
     };
     let now = app::now();
-    let standing = rate_limit::admit(&app, &caller, now, published.len()).await;
-    let answer = match rate_limit::check(standing.as_ref()) {
+    let status = rate_limit::admit(&app, &caller, now, published.len()).await;
+    let answer = match rate_limit::check(status.as_ref()) {
         Ok(()) => answer(&app, &caller.project, published, &parts.headers, &body, now).await,
         Err(refused) => Err(refused),
     };
-    Ok(rate_limit::tell(standing.as_ref(), answer))
+    Ok(rate_limit::with_headers(status.as_ref(), answer))
 }
 
 /// What a request holds, not yet looked into.
@@ -180,12 +183,12 @@ async fn answer(
     headers: &HeaderMap,
     body: &Bytes,
     now: Timestamp,
-) -> Result<(StatusCode, Json<Answer>)> {
+) -> Result<(StatusCode, Json<PublishResponse>)> {
     let answer = match published {
-        Published::Batch(events) => Answer::Batch(batch(app, project, events, now).await?),
+        Published::Batch(events) => PublishResponse::Batch(batch(app, project, events, now).await?),
         Published::One(mode) => {
             let event = parse_one(app, mode, headers, body, now)?;
-            Answer::One(accept::accept(app, project, &event, now).await?.into())
+            PublishResponse::One(accept::accept(app, project, &event, now).await?.into())
         }
     };
     Ok((StatusCode::ACCEPTED, Json(answer)))
@@ -220,7 +223,7 @@ async fn batch(
     project: &ProjectId,
     events: Vec<&RawValue>,
     now: Timestamp,
-) -> Result<Batch> {
+) -> Result<BatchResult> {
     let accept_one = async |json: &RawValue| {
         let event = event::parse_structured(json.get().as_bytes())?;
         accept::accept(app, project, &event, now).await
@@ -231,12 +234,12 @@ async fn batch(
         .collect()
         .await;
     // With nothing kept the whole batch can be sent again, as one refusal says.
-    let outage = |result: &Result<Receipt>| matches!(result, Err(Error::Unavailable { .. }));
+    let outage = |result: &Result<Acceptance>| matches!(result, Err(Error::Unavailable { .. }));
     let mut results = results;
     if !results.is_empty() && results.iter().all(outage) {
         return Err(results.swap_remove(0).expect_err("all are outages"));
     }
-    let item = |result: Result<Receipt>| match result {
+    let item = |result: Result<Acceptance>| match result {
         Ok(receipt) => BatchItem::Accepted(receipt.into()),
         Err(error) => {
             log_refused(&error);
@@ -245,7 +248,7 @@ async fn batch(
             }
         }
     };
-    Ok(Batch {
+    Ok(BatchResult {
         data: results.into_iter().map(item).collect(),
     })
 }
@@ -253,7 +256,7 @@ async fn batch(
 /// A batch answers 202, so the frame does not see what failed on our side.
 fn log_refused(error: &Error) {
     if let Some(cause) = error.causes() {
-        tracing::error!(%error, cause, "event of a batch not accepted");
+        tracing::error!(%error, cause, "batch event not accepted");
     }
 }
 
@@ -378,7 +381,7 @@ pub async fn get(
 ) -> Result<Json<EventDetail>> {
     let (event, rows) = tokio::try_join!(
         find(&app, &caller.project, &id),
-        deliveries::of_event(&app.dynamo, &id, None, DELIVERIES_SHOWN_MAX),
+        deliveries::of_event(&app.dynamo, &id, None, EMBEDDED_DELIVERIES_MAX),
     )?;
     let body = String::from_utf8(event.body.into()).map_err(Error::internal)?;
     Ok(Json(EventDetail {
@@ -400,14 +403,16 @@ pub(super) async fn find(app: &App, project: &ProjectId, id: &EventId) -> Result
 /// Which endpoints an event is sent to again.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Replay {
+#[schema(as = Replay)]
+pub struct ReplayRequest {
     /// This endpoint only, whatever its filter; absent, all that match now.
     endpoint_id: Option<EndpointId>,
 }
 
 /// A replay, asked for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Replaying {
+#[schema(as = Replaying)]
+pub struct ReplayResponse {
     /// The event.
     pub id: EventId,
 }
@@ -418,26 +423,26 @@ pub struct Replaying {
 /// `webhook-id`; those still pending go on as they are.
 #[utoipa::path(post, path = "/v1/events/{id}/replay", tag = "events",
     params(("id" = String, Path, description = "evt_…")),
-    request_body = Replay,
-    responses((status = 202, body = Replaying), Problems),
+    request_body = ReplayRequest,
+    responses((status = 202, body = ReplayResponse), Problems),
     security(("api_key" = ["events:write"])))]
 pub async fn replay(
     State(app): State<Arc<App>>,
     caller: Allowed<EventsWrite>,
     Path(id): Path<EventId>,
-    Json(replay): Json<Replay>,
-) -> Result<(StatusCode, Json<Replaying>)> {
+    Json(replay): Json<ReplayRequest>,
+) -> Result<(StatusCode, Json<ReplayResponse>)> {
     find(&app, &caller.project, &id).await?;
     if let Some(endpoint) = &replay.endpoint_id {
-        super::deliveries::find_target(&app, &caller.project, endpoint).await?;
+        super::deliveries::ensure_endpoint(&app, &caller.project, endpoint).await?;
     }
     let now = app::now();
-    let fan = Fan::Replay {
+    let pending_fan_out = PendingFanOut::Replay {
         at: now,
         only: replay.endpoint_id,
     };
     let due = app.queue.due(now, std::time::Duration::ZERO);
-    if !events::ask_replay(&app.dynamo, &id, &fan, due).await? {
+    if !events::request_replay(&app.dynamo, &id, &pending_fan_out, due).await? {
         return Err(Error::Conflict(
             "the event is still being sent for the last time asked".into(),
         ));
@@ -448,5 +453,5 @@ pub async fn replay(
             std::time::Duration::ZERO,
         )
         .await;
-    Ok((StatusCode::ACCEPTED, Json(Replaying { id })))
+    Ok((StatusCode::ACCEPTED, Json(ReplayResponse { id })))
 }

@@ -25,7 +25,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
             let essence = value.to_str().unwrap_or("").split(';').next().unwrap_or("");
             essence.trim().eq_ignore_ascii_case("application/json")
         });
-        let body = body(request.into_body(), app.config.http.body_bytes_max).await?;
+        let body = read_body(request.into_body(), app.config.http.body_bytes_max).await?;
         // A body is asked for where it matters; curl's bare POST has neither.
         if !is_json && !body.is_empty() {
             let detail = "Content-Type: expected application/json";
@@ -50,7 +50,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        named(&path, &error.into_inner().to_string())
+        field_error(&path, &error.into_inner().to_string())
     })?;
     json.end()
         .map_err(|error| Invalid::body(format!("after the JSON body: {error}")))?;
@@ -61,7 +61,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
 ///
 /// # Errors
 /// [`Error::TooLarge`]; [`Error::Invalid`] when the connection breaks off.
-pub async fn body(body: Body, bytes_max: usize) -> Result<Bytes> {
+pub async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes> {
     let limited = http_body_util::Limited::new(body, bytes_max);
     match http_body_util::BodyExt::collect(limited).await {
         Ok(collected) => Ok(collected.to_bytes()),
@@ -86,14 +86,14 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
             .map(Self)
             .map_err(|error| {
                 let path = error.path().to_string();
-                named(&path, &error.into_inner().to_string()).into()
+                field_error(&path, &error.into_inner().to_string()).into()
             })
     }
 }
 
 /// What serde found wrong at `path`, by the field's name: serde puts that of a
 /// missing or unknown field in the text alone.
-fn named(path: &str, detail: &str) -> Invalid {
+fn field_error(path: &str, detail: &str) -> Invalid {
     // Where in the body it is helps nobody who is told the field.
     let detail = detail
         .split(" at line ")

@@ -13,25 +13,27 @@ use crate::app::App;
 use crate::store::table;
 
 /// Longest a store may take to be called ready.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process is alive.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Live {
+#[schema(as = Live)]
+pub struct Liveness {
     /// `ok`.
     status: &'static str,
 }
 
 /// Liveness: the process answers. Touches no store.
 #[utoipa::path(get, path = "/health", tag = "health", security(()),
-    responses((status = 200, body = Live)))]
-pub async fn live() -> Json<Live> {
-    Json(Live { status: "ok" })
+    responses((status = 200, body = Liveness)))]
+pub async fn live() -> Json<Liveness> {
+    Json(Liveness { status: "ok" })
 }
 
 /// What works.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Ready {
+#[schema(as = Ready)]
+pub struct Readiness {
     /// `ready`; `degraded` when the control plane alone is out of reach, since
     /// events are accepted and delivered without it; `unavailable` when the event
     /// store is; `draining` when the process is about to end.
@@ -45,10 +47,10 @@ pub struct Ready {
 /// Readiness: 200 while events can be accepted, which takes the event store
 /// alone; 503 when they cannot, or the process drains.
 #[utoipa::path(get, path = "/health/ready", tag = "health", security(()),
-    responses((status = 200, body = Ready), (status = 503, body = Ready)))]
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
-    let event_store = tokio::time::timeout(PATIENCE, table::ping(&app.dynamo));
-    let control_plane = tokio::time::timeout(PATIENCE, app.postgres.ping());
+    let event_store = tokio::time::timeout(PING_TIMEOUT, table::ping(&app.dynamo));
+    let control_plane = tokio::time::timeout(PING_TIMEOUT, app.postgres.ping());
     let (event_store, control_plane) = tokio::join!(event_store, control_plane);
     let event_store = matches!(event_store, Ok(Ok(())));
     let control_plane = matches!(control_plane, Ok(Ok(())));
@@ -63,7 +65,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
         "ready" | "degraded" => StatusCode::OK,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let ready = Ready {
+    let ready = Readiness {
         status,
         event_store: part(event_store),
         control_plane: part(control_plane),

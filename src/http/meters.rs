@@ -17,9 +17,9 @@ use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::id::MeterId;
-use crate::model::meter::{Aggregation, Definition, MeterFilter, Written};
+use crate::model::meter::{Aggregation, Definition, MeterFilter, MeterSpec};
 use crate::model::time::Time;
-use crate::store::meters::{self, Meter as Row};
+use crate::store::meters::{self, StoredMeter as Row};
 use crate::store::outbox;
 
 /// Characters of a name.
@@ -27,7 +27,7 @@ const NAME_LEN_MAX: usize = 100;
 /// Characters of a description.
 const DESCRIPTION_LEN_MAX: usize = 500;
 /// Members of a metric's line that are none of ours to name.
-const NAMES_TAKEN: [&str; 3] = ["_aws", "service", "project"];
+const RESERVED_METRIC_NAMES: [&str; 3] = ["_aws", "service", "project"];
 
 /// A meter.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -71,7 +71,7 @@ impl From<Row> for Meter {
             value: row.written.value,
             group_by: row.written.group_by,
             filters: row.written.filters,
-            metric: row.metric,
+            metric: row.is_published,
             skipped: row.skipped,
             created_at: row.created_at.into(),
             updated_at: row.updated_at.into(),
@@ -141,14 +141,14 @@ pub async fn create(
         project: caller.project,
         name: new.name,
         description: new.description,
-        written: Written {
+        written: MeterSpec {
             event_type: new.event_type,
             aggregation: new.aggregation,
             value: new.value,
             group_by: new.group_by,
             filters: new.filters,
         },
-        metric: new.metric,
+        is_published: new.metric,
         skipped: 0,
         created_at: by.at,
         updated_at: by.at,
@@ -158,7 +158,7 @@ pub async fn create(
     check(&row)?;
     Definition::new(&row.written)?;
     let change = meters::create(&app.postgres, &by, &row).await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 
@@ -176,7 +176,7 @@ fn check(row: &Row) -> Result<()> {
         let detail = format!("expected up to {DESCRIPTION_LEN_MAX} characters, none of them NUL");
         return Err(Error::invalid("description", detail));
     }
-    if !row.metric {
+    if !row.is_published {
         return Ok(());
     }
     if row.written.aggregation == Aggregation::UniqueCount {
@@ -184,7 +184,7 @@ fn check(row: &Row) -> Result<()> {
         return Err(Error::invalid("metric", detail));
     }
     // Its own groups' pointers begin with a slash.
-    let is_taken = NAMES_TAKEN.contains(&name.as_str()) || name.starts_with('/');
+    let is_taken = RESERVED_METRIC_NAMES.contains(&name.as_str()) || name.starts_with('/');
     if is_taken || !name.is_ascii() {
         let detail = "expected the name of a metric: ASCII, not beginning with a slash, \
             and not \"_aws\", \"project\" or \"service\"";
@@ -217,7 +217,7 @@ pub async fn list(
     let limit = page::limit(query.limit)?;
     let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
     let rows = meters::list(&app.postgres, &caller.project, &after, limit as i64 + 1).await?;
-    let page = Page::of_one_more(rows, limit, |row| row.id.to_string(), Meter::from);
+    let page = Page::from_lookahead(rows, limit, |row| row.id.to_string(), Meter::from);
     Ok(Json(page))
 }
 
@@ -300,12 +300,12 @@ pub async fn update(
         row.description = changes
             .description
             .unwrap_or_else(|| std::mem::take(&mut row.description));
-        row.metric = changes.metric.unwrap_or(row.metric);
+        row.is_published = changes.metric.unwrap_or(row.is_published);
         check(row)
     };
     let by = caller.by(app::now());
     let (row, change) = meters::update(&app.postgres, &by, &id, apply).await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
     Ok(Json(row.into()))
 }
 
@@ -321,6 +321,6 @@ pub async fn delete(
 ) -> Result<StatusCode> {
     let by = caller.by(app::now());
     let change = meters::delete(&app.postgres, &by, &id).await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
     Ok(StatusCode::NO_CONTENT)
 }

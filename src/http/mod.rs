@@ -37,16 +37,16 @@ use crate::app::App;
 use crate::error::Error;
 use crate::model::id::base32;
 use crate::telemetry::millis;
-use crate::telemetry::scope::Scope;
+use crate::telemetry::scope::WorkContext;
 
 /// All routes with the frame around them.
 pub fn router(app: Arc<App>) -> Router {
-    with_frame(routes::table(), app)
+    with_middleware(routes::table(), app)
 }
 
 /// `routes` with the frame around them: ids, problems, a bound on the time, and
 /// an answer to whatever else is asked.
-pub fn with_frame(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+pub fn with_middleware(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     routes
         .fallback(|request: Request| async move {
             Error::NotFound(format!("{} {}", request.method(), request.uri().path()))
@@ -61,7 +61,10 @@ pub fn with_frame(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
             *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
             response
         })
-        .layer(axum::middleware::from_fn_with_state(app.clone(), frame))
+        .layer(axum::middleware::from_fn_with_state(
+            app.clone(),
+            request_middleware,
+        ))
         .with_state(app)
 }
 
@@ -75,24 +78,24 @@ pub fn health_router(app: Arc<App>) -> Router {
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn request_middleware(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let id = request_id(&app, &request);
     let route = request.extensions().get::<MatchedPath>();
     let route = route.map(MatchedPath::as_str);
     let traces = &app.telemetry.traces;
     let mut span = traces.request(request.method(), route, request.headers());
-    span.set("request.id", || id.clone());
-    let scope = Scope::request(&id, &span);
-    let response = scope.around(framed(&app, &id, request, next)).await;
+    span.set_attribute("request.id", || id.clone());
+    let scope = WorkContext::request(&id, &span);
+    let response = scope.run(handle_request(&app, &id, request, next)).await;
     let status = response.status();
-    span.set("http.response.status_code", || i64::from(status.as_u16()));
+    span.set_attribute("http.response.status_code", || i64::from(status.as_u16()));
     if status.is_server_error() {
-        span.fail(String::new);
+        span.set_error(String::new);
     }
     response
 }
 
-async fn framed(app: &App, id: &str, request: Request, next: Next) -> Response {
+async fn handle_request(app: &App, id: &str, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::store::keys;
-use crate::store::timeline::Range;
+use crate::store::timeline::TimelineRange;
 
 /// Rows in a page when none is asked for.
 const LIMIT_DEFAULT: usize = 50;
@@ -38,7 +38,7 @@ impl<T> Page<T> {
 
     /// A page of up to `limit` of `rows`, of which one more was asked for to see
     /// whether there is a next.
-    pub fn of_one_more<R>(
+    pub fn from_lookahead<R>(
         mut rows: Vec<R>,
         limit: usize,
         position: impl Fn(&R) -> String,
@@ -117,7 +117,7 @@ pub fn position_by<T>(
 ///
 /// # Errors
 /// [`Error::Invalid`] when no page gave it.
-pub fn number(cursor: Option<&str>) -> Result<Option<i64>> {
+pub fn numeric_position(cursor: Option<&str>) -> Result<Option<i64>> {
     position_by(cursor, |text| {
         let number = text.parse::<i64>().ok();
         // As a page writes it: no plus, no leading zeros.
@@ -134,9 +134,9 @@ pub fn range(
     until: Option<Timestamp>,
     limit_asked: Option<usize>,
     cursor: Option<&str>,
-) -> Result<Range> {
-    let is_ours = |after: &str| keys::event_of_timeline_sort(after).is_some();
-    range_of(since, until, limit_asked, cursor, is_ours)
+) -> Result<TimelineRange> {
+    let is_position = |after: &str| keys::event_of_timeline_sort(after).is_some();
+    range_of(since, until, limit_asked, cursor, is_position)
 }
 
 /// The range of a list by time whose positions are those that `is_ours` knows.
@@ -148,21 +148,21 @@ pub fn range_of(
     until: Option<Timestamp>,
     limit_asked: Option<usize>,
     cursor: Option<&str>,
-    is_ours: impl Fn(&str) -> bool,
-) -> Result<Range> {
+    is_position: impl Fn(&str) -> bool,
+) -> Result<TimelineRange> {
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
         return Err(Error::invalid("since", "expected a time before until"));
     }
     let after = position(cursor)?;
-    if after.as_ref().is_some_and(|after| !is_ours(after)) {
+    if after.as_ref().is_some_and(|after| !is_position(after)) {
         return Err(Error::invalid(
             "cursor",
             "expected the next_cursor of a former page",
         ));
     }
-    Ok(Range {
+    Ok(TimelineRange {
         since,
         until,
         after,
@@ -182,10 +182,13 @@ mod tests {
     fn a_number_is_read_as_a_page_writes_it() {
         for given in [0, -1, i64::MAX, i64::MIN] {
             let page = Page::<()>::new(vec![], Some(given.to_string()));
-            assert_eq!(number(page.next_cursor.as_deref()).unwrap(), Some(given));
+            assert_eq!(
+                numeric_position(page.next_cursor.as_deref()).unwrap(),
+                Some(given)
+            );
         }
         for forged in ["", "+1", "01", "-0", "1 ", "9223372036854775808", "x"] {
-            assert!(number(Some(&cursor(forged))).is_err(), "{forged}");
+            assert!(numeric_position(Some(&cursor(forged))).is_err(), "{forged}");
         }
     }
 

@@ -75,16 +75,16 @@ impl Problem {
 
 fn title(error: &Error) -> &'static str {
     match error {
-        Error::Invalid(_) => "The request is malformed",
-        Error::Unauthenticated(_) => "A valid key is needed",
-        Error::Forbidden(_) => "The key may not do this",
+        Error::Invalid(_) => "Invalid request",
+        Error::Unauthenticated(_) => "Unauthenticated",
+        Error::Forbidden(_) => "Insufficient scope",
         Error::NotFound(_) => "Not found",
-        Error::Conflict(_) => "It contradicts what is stored",
-        Error::TooLarge(_) => "Too large",
-        Error::UnsupportedMediaType(_) => "The content type is not supported",
+        Error::Conflict(_) => "Conflict",
+        Error::TooLarge(_) => "Content too large",
+        Error::UnsupportedMediaType(_) => "Unsupported media type",
         Error::RateLimited { .. } => "Too many requests",
-        Error::Unavailable { .. } => "Unavailable for now",
-        Error::Internal(_) => "Something went wrong here",
+        Error::Unavailable { .. } => "Service unavailable",
+        Error::Internal(_) => "Internal server error",
     }
 }
 
@@ -145,7 +145,7 @@ impl utoipa::IntoResponses for Problems {
             ("401", "No key, or one that is not known"),
             ("403", "The key lacks the scope"),
             ("404", "Not there, or another project's"),
-            ("409", "It contradicts what is stored"),
+            ("409", "It conflicts with what is stored"),
             ("413", "Over a size limit"),
             ("415", "A content type that is not supported"),
             (

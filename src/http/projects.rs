@@ -13,11 +13,11 @@ use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
-use crate::model::audit::{Actor, By};
+use crate::model::api_key::{self, Scope};
+use crate::model::audit::{Actor, AuditContext};
 use crate::model::id::{KeyId, ProjectId};
-use crate::model::key::{self, Scope};
 use crate::model::time::Time;
-use crate::notices::{self, Kind, Notice};
+use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
 use crate::store::api_keys::{self, ApiKey as KeyRow};
 use crate::store::outbox;
 use crate::store::projects::{self, Project as Row};
@@ -112,7 +112,7 @@ pub async fn list(
     let limit = page::limit(query.limit)?;
     let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
     let rows = projects::list(&app.postgres, &after, limit as i64 + 1).await?;
-    Ok(Json(Page::of_one_more(
+    Ok(Json(Page::from_lookahead(
         rows,
         limit,
         |row| row.id.to_string(),
@@ -214,7 +214,7 @@ pub async fn create_key(
     };
     let by = admin.by(project, app::now());
     let (row, text) = make_key(&app, &by, new).await?;
-    tell_created(&app, &row).await;
+    publish_key_created(&app, &row).await;
     Ok((
         StatusCode::CREATED,
         Json(CreatedKey {
@@ -234,11 +234,11 @@ fn check_rate_limit(per_second: u32) -> Result<NonZeroU32> {
 }
 
 /// A key may be a person's way in, so whoever asks is told of a new one.
-async fn tell_created(app: &App, row: &KeyRow) {
-    let notice = Notice {
-        kind: Kind::KeyCreated,
+async fn publish_key_created(app: &App, row: &KeyRow) {
+    let operational_event = OperationalEvent {
+        kind: OperationalEventKind::KeyCreated,
         source: &format!("/v1/projects/{}/keys/{}", row.project, row.id),
-        occasion: row.id.as_str(),
+        occurrence_key: row.id.as_str(),
         tenant: None,
         data: serde_json::json!({
             "id": row.id,
@@ -247,7 +247,13 @@ async fn tell_created(app: &App, row: &KeyRow) {
             "hint": row.hint,
         }),
     };
-    notices::tell_if_asked(app, &row.project, &notice, row.created_at).await;
+    operational_events::publish_if_subscribed(
+        app,
+        &row.project,
+        &operational_event,
+        row.created_at,
+    )
+    .await;
 }
 
 /// What a new key is to be.
@@ -266,19 +272,19 @@ pub struct KeySpec {
 /// # Errors
 /// [`Error::Invalid`] without scopes; [`Error::NotFound`] without a project;
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn make_key(app: &App, by: &By, mut spec: KeySpec) -> Result<(KeyRow, String)> {
+pub async fn make_key(app: &App, by: &AuditContext, mut spec: KeySpec) -> Result<(KeyRow, String)> {
     spec.scopes.sort_unstable();
     spec.scopes.dedup();
     if spec.scopes.is_empty() {
         return Err(Error::invalid("scopes", "expected at least one scope"));
     }
-    let text = key::text(app.random());
+    let text = api_key::format_key(app.random());
     let row = KeyRow {
         id: KeyId::new(by.at.as_millisecond(), app.random()),
         project: by.project.clone(),
         name: spec.name,
-        hash: key::hash(&text),
-        hint: key::hint(&text).to_owned(),
+        hash: api_key::hash(&text),
+        hint: api_key::hint(&text).to_owned(),
         scopes: spec.scopes,
         rate_limit: spec.rate_limit,
         created_at: by.at,
@@ -286,7 +292,7 @@ pub async fn make_key(app: &App, by: &By, mut spec: KeySpec) -> Result<(KeyRow, 
         version: 1,
     };
     let change = api_keys::create(&app.postgres, by, &row).await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
     Ok((row, text))
 }
 
@@ -305,7 +311,7 @@ pub async fn list_keys(
     let limit = page::limit(query.limit)?;
     let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
     let rows = api_keys::list(&app.postgres, &project, &after, limit as i64 + 1).await?;
-    Ok(Json(Page::of_one_more(
+    Ok(Json(Page::from_lookahead(
         rows,
         limit,
         |row| row.id.to_string(),
@@ -328,6 +334,6 @@ pub async fn revoke_key(
 ) -> Result<StatusCode> {
     let by = admin.by(project, app::now());
     let change = api_keys::revoke(&app.postgres, &by, &id).await?;
-    outbox::apply(&app.postgres, &app.plane, change).await;
+    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use super::auth::Allowed;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::limits::Standing;
 use crate::model::event::BATCH_EVENTS_MAX;
-use crate::model::rate::Rate;
+use crate::model::rate_limit::Rate;
+use crate::rate_limits::RateLimitStatus;
 
 /// What the limit is.
 pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -28,40 +28,43 @@ pub async fn admit<S>(
     caller: &Allowed<S>,
     now: Timestamp,
     events: usize,
-) -> Option<Standing> {
+) -> Option<RateLimitStatus> {
     let default = NonZeroU32::new(app.config.http.events_per_second_max);
     let per_second = caller.rate_limit.or(default)?;
     // A batch is never more than a burst, so that every one gets through in time.
     let at_once = u32::try_from(BATCH_EVENTS_MAX).unwrap_or(u32::MAX);
-    let rate = Rate::with_room(per_second, at_once);
+    let rate = Rate::with_burst_for(per_second, at_once);
     let cost = u32::try_from(events).unwrap_or(u32::MAX);
-    Some(app.limits.admit(&caller.key, rate, now, cost).await)
+    Some(app.rate_limits.admit(&caller.key, rate, now, cost).await)
 }
 
 /// That the request comes too soon, if it does.
 ///
 /// # Errors
 /// [`Error::RateLimited`].
-pub fn check(standing: Option<&Standing>) -> Result<()> {
-    match standing.filter(|standing| !standing.admitted) {
+pub fn check(status: Option<&RateLimitStatus>) -> Result<()> {
+    match status.filter(|status| !status.is_admitted) {
         None => Ok(()),
-        Some(standing) => Err(Error::RateLimited {
-            retry_after: standing.wait,
+        Some(status) => Err(Error::RateLimited {
+            retry_after: status.wait,
         }),
     }
 }
 
 /// `answer`, which says where the key stands.
-pub fn tell(standing: Option<&Standing>, answer: Result<impl IntoResponse>) -> Response {
+pub fn with_headers(
+    status: Option<&RateLimitStatus>,
+    answer: Result<impl IntoResponse>,
+) -> Response {
     let mut response = answer.into_response();
-    let Some(standing) = standing else {
+    let Some(status) = status else {
         return response;
     };
-    let Standing { rate, .. } = standing;
+    let RateLimitStatus { rate, .. } = status;
     let window_s = rate.burst.get() / rate.per_second;
     let policy = format!(r#""key";q={};w={window_s};qu="events""#, rate.burst);
-    let wait_s = standing.wait.as_millis().div_ceil(1000);
-    let state = format!(r#""key";r={};t={wait_s}"#, standing.remaining);
+    let wait_s = status.wait.as_millis().div_ceil(1000);
+    let state = format!(r#""key";r={};t={wait_s}"#, status.remaining);
     for (name, text) in [(RATELIMIT_POLICY, policy), (RATELIMIT, state)] {
         if let Ok(value) = HeaderValue::from_str(&text) {
             response.headers_mut().insert(name, value);

@@ -9,18 +9,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
-use super::deliveries::find_target;
+use super::deliveries::ensure_endpoint;
 use super::extract::{Json, Path, Query};
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
-use crate::model::delivery::State as DeliveryState;
+use crate::model::delivery::DeliveryState;
 use crate::model::id::{EndpointId, ProjectId, RecoveryId};
 use crate::model::job::Job;
-use crate::model::recovery::{self as model, Kind, State as RecoveryState};
+use crate::model::recovery::{self as model, RecoveryKind, RecoveryState};
 use crate::model::time::Time;
-use crate::store::timeline::Range;
+use crate::store::timeline::TimelineRange;
 use crate::store::{events, keys, recoveries};
 
 /// Recoveries of a project that may run at once.
@@ -32,8 +32,8 @@ pub struct Recovery {
     /// Its id.
     pub id: RecoveryId,
     /// What it does. An `archive` is begun by Millrace itself.
-    #[schema(value_type = Kind)]
-    pub kind: Kind,
+    #[schema(value_type = RecoveryKind)]
+    pub kind: RecoveryKind,
     /// Where it stands.
     #[schema(value_type = RecoveryState)]
     pub state: RecoveryState,
@@ -117,7 +117,7 @@ pub async fn recover(
     Path(id): Path<EndpointId>,
     Json(period): Json<Period>,
 ) -> Result<(StatusCode, Json<Recovery>)> {
-    let mut new = new(&app, caller.project, Kind::Recover, id, &period)?;
+    let mut new = new(&app, caller.project, RecoveryKind::Recover, id, &period)?;
     new.deliveries = Some(DeliveryState::Failed);
     start(&app, new).await
 }
@@ -139,14 +139,21 @@ pub async fn replay_missing(
     Path(id): Path<EndpointId>,
     Json(period): Json<Period>,
 ) -> Result<(StatusCode, Json<Recovery>)> {
-    let new = new(&app, caller.project, Kind::ReplayMissing, id, &period)?;
+    let new = new(
+        &app,
+        caller.project,
+        RecoveryKind::ReplayMissing,
+        id,
+        &period,
+    )?;
     start(&app, new).await
 }
 
 /// A final state that a person may lead out of.
 #[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Ended {
+#[schema(as = Ended)]
+pub enum RetryableState {
     /// The schedule was exhausted, or the endpoint gone.
     Failed,
     /// It was ended before.
@@ -160,7 +167,7 @@ pub struct Retry {
     /// Those to this endpoint,
     endpoint_id: EndpointId,
     /// in this state,
-    state: Ended,
+    state: RetryableState,
     /// created at or after this time
     #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
@@ -193,13 +200,13 @@ pub async fn retry(
     let mut new = new(
         &app,
         caller.project,
-        Kind::Retry,
+        RecoveryKind::Retry,
         retry.endpoint_id,
         &period,
     )?;
     new.deliveries = Some(match retry.state {
-        Ended::Failed => DeliveryState::Failed,
-        Ended::Canceled => DeliveryState::Canceled,
+        RetryableState::Failed => DeliveryState::Failed,
+        RetryableState::Canceled => DeliveryState::Canceled,
     });
     (new.event_type, new.tenant) = (retry.event_type, retry.tenant);
     start(&app, new).await
@@ -208,7 +215,7 @@ pub async fn retry(
 fn new(
     app: &App,
     project: ProjectId,
-    kind: Kind,
+    kind: RecoveryKind,
     endpoint: EndpointId,
     period: &Period,
 ) -> Result<model::Recovery> {
@@ -231,7 +238,7 @@ fn new(
 /// Keeps a new recovery, which is durable then, and enqueues its first page.
 async fn start(app: &App, new: model::Recovery) -> Result<(StatusCode, Json<Recovery>)> {
     if let Some(endpoint) = &new.endpoint {
-        find_target(app, &new.project, endpoint).await?;
+        ensure_endpoint(app, &new.project, endpoint).await?;
     }
     refuse_too_many(app, &new.project).await?;
     let now = new.created;
@@ -248,15 +255,16 @@ async fn start(app: &App, new: model::Recovery) -> Result<(StatusCode, Json<Reco
 
 /// Refuses one more while many run, of those last asked for.
 async fn refuse_too_many(app: &App, project: &ProjectId) -> Result<()> {
-    let latest = Range {
+    let latest = TimelineRange {
         since: None,
         until: None,
         after: None,
         limit: page::LIMIT_MAX,
     };
     let (rows, _) = recoveries::list(&app.dynamo, project, &latest).await?;
-    let asked_for =
-        |row: &&model::Recovery| row.state == RecoveryState::Running && row.kind != Kind::Archive;
+    let asked_for = |row: &&model::Recovery| {
+        row.state == RecoveryState::Running && row.kind != RecoveryKind::Archive
+    };
     match rows.iter().filter(asked_for).count() {
         RUNNING_MAX.. => Err(Error::Conflict(
             format!("{RUNNING_MAX} recoveries are running: cancel one or wait for it").into(),
@@ -327,7 +335,7 @@ pub async fn cancel(
     Path(id): Path<RecoveryId>,
 ) -> Result<Json<Recovery>> {
     let found = find(&app, &caller.project, &id).await?;
-    if found.kind == Kind::Archive {
+    if found.kind == RecoveryKind::Archive {
         let detail = "an archive cannot be canceled: its events would be lost";
         return Err(Error::Conflict(detail.into()));
     }

@@ -19,7 +19,7 @@ use crate::app::App;
 
 macro_rules! routes {
     ($($module:ident: $($handler:ident),+;)+) => {
-        /// All of them, for [`super::with_frame`].
+        /// All of them, for [`super::with_middleware`].
         pub(super) fn table() -> Router<Arc<App>> {
             let router = Router::new();
             pastey::paste! {
@@ -32,7 +32,7 @@ macro_rules! routes {
         #[cfg(test)]
         #[derive(utoipa::OpenApi)]
         #[openapi(paths($($($module::$handler),+),+))]
-        pub(super) struct Described;
+        pub(super) struct RouteDocs;
     };
 }
 

@@ -15,16 +15,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::recover::{Outcome, range};
+use super::recover::{PageOutcome, range};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::id::{EventId, RecoveryId};
 use crate::model::job::Job;
-use crate::model::recovery::{Day, Kind, Recovery, archive_key};
+use crate::model::recovery::{Day, Recovery, RecoveryKind, archive_key};
 use crate::model::time::Time;
 use crate::store::events::{self, StoredEvent};
 use crate::store::projects::{self, Project};
-use crate::store::recoveries::{self, Step};
+use crate::store::recoveries::{self, PageResult};
 
 /// Events read at a time.
 const READ_EVENTS: usize = 100;
@@ -79,7 +79,13 @@ pub async fn plan(app: &App, now: Timestamp) -> Result<usize> {
 async fn plan_one(app: &App, project: &Project, day: Day, now: Timestamp) -> Result<bool> {
     let id = RecoveryId::derive(&project.id, &format!("archive {day}"));
     let whole_day = (day.start(), day.end());
-    let recovery = Recovery::new(id, project.id.clone(), Kind::Archive, whole_day, now);
+    let recovery = Recovery::new(
+        id,
+        project.id.clone(),
+        RecoveryKind::Archive,
+        whole_day,
+        now,
+    );
     let due = app.queue.due(now, Duration::ZERO);
     let expires = events::expiry(now, app.config.retention_days);
     let is_new = recoveries::put_new(&app.dynamo, &recovery, due, expires).await?;
@@ -102,23 +108,23 @@ struct Line<'a> {
 }
 
 /// Writes the next object of a day.
-pub(super) async fn run_page(app: &App, recovery: &Recovery) -> Result<Outcome> {
+pub(super) async fn run_page(app: &App, recovery: &Recovery) -> Result<PageOutcome> {
     let Some(archive) = &app.archive else {
         let why = "archive.bucket is not set in the process that was to write it";
-        return Ok(Outcome::Failed(why.into()));
+        return Ok(PageOutcome::Failed(why.into()));
     };
-    let mut step = Step {
+    let mut step = PageResult {
         next: recovery.cursor.clone(),
-        ..Step::default()
+        ..PageResult::default()
     };
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     let mut bytes = 0;
     loop {
         let mut range = range(recovery, READ_EVENTS);
         range.after = step.next.take();
-        let page = events::go_through(&app.dynamo, &recovery.project, &range, |_, _| true).await?;
-        let events = events::whole(&app.dynamo, &page.rows).await?;
-        step.examined += page.looked_at;
+        let page = events::scan(&app.dynamo, &recovery.project, &range, |_, _| true).await?;
+        let events = events::load_full(&app.dynamo, &page.rows).await?;
+        step.examined += page.examined;
         step.resent += events.len();
         for event in &events {
             bytes += event.body.len();
@@ -136,7 +142,7 @@ pub(super) async fn run_page(app: &App, recovery: &Recovery) -> Result<Outcome> 
         let object = gzip.finish().map_err(Error::internal)?;
         archive.put(&key, Bytes::from(object)).await?;
     }
-    Ok(Outcome::Stepped(step))
+    Ok(PageOutcome::Stepped(step))
 }
 
 fn write(gzip: &mut GzEncoder<Vec<u8>>, event: &StoredEvent) -> Result<()> {

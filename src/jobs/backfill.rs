@@ -14,9 +14,9 @@ use crate::model::meter::{self, Definition, Meter, Reading};
 use crate::store::backfills::{self, Backfill};
 use crate::store::events;
 use crate::store::meters;
-use crate::store::readings::Due;
-use crate::store::timeline::Range;
-use crate::store::usage::{self, Entry};
+use crate::store::readings::DueItem;
+use crate::store::timeline::TimelineRange;
+use crate::store::usage::{self, UsageEntry};
 
 /// Events of a page whose type is right.
 pub const PAGE_EVENTS: usize = 500;
@@ -27,7 +27,7 @@ const LEASE: SignedDuration = SignedDuration::from_mins(1);
 
 /// What a page of a back-fill did.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct BackfillPage {
     /// Events looked at.
     pub read: usize,
     /// Readings newly counted.
@@ -40,8 +40,8 @@ pub struct Progress {
 ///
 /// # Errors
 /// When a store is out of reach; it is due again when its lease is over.
-pub async fn run(app: &App, due: &Due, now: Timestamp) -> Result<bool> {
-    let Some(mut backfill) = backfills::take(&app.dynamo, due, now + LEASE).await? else {
+pub async fn run(app: &App, due: &DueItem, now: Timestamp) -> Result<bool> {
+    let Some(mut backfill) = backfills::claim(&app.dynamo, due, now + LEASE).await? else {
         return Ok(false);
     };
     let row = meters::get_any(&app.postgres, backfill.meter.as_str()).await?;
@@ -67,15 +67,15 @@ pub async fn run(app: &App, due: &Due, now: Timestamp) -> Result<bool> {
         }
         if backfill.finished.is_some() {
             let (read, counted) = (backfill.read, backfill.counted);
-            tracing::info!(meter.id = %backfill.meter, read, counted, "meter filled back");
+            tracing::info!(meter.id = %backfill.meter, read, counted, "meter backfill finished");
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-fn range(backfill: &Backfill) -> Range {
-    Range {
+fn range(backfill: &Backfill) -> TimelineRange {
+    TimelineRange {
         since: Some(backfill.since),
         until: Some(backfill.until),
         after: backfill.position.clone(),
@@ -95,12 +95,12 @@ pub async fn backfill_page(
     app: &App,
     meter: &Meter,
     project: &ProjectId,
-    range: &Range,
+    range: &TimelineRange,
     now: Timestamp,
-) -> Result<Progress> {
+) -> Result<BackfillPage> {
     let wanted = |event_type: &str, _: Option<&str>| meter.definition.is_for(event_type);
-    let gone = events::go_through(&app.dynamo, project, range, wanted).await?;
-    let stored = events::whole(&app.dynamo, &gone.rows).await?;
+    let scan = events::scan(&app.dynamo, project, range, wanted).await?;
+    let stored = events::load_full(&app.dynamo, &scan.rows).await?;
     let retention_days = app.config.retention_days;
     let mut found: Vec<(usize, Timestamp, Reading)> = Vec::with_capacity(stored.len());
     for (place, stored) in stored.iter().enumerate() {
@@ -113,19 +113,19 @@ pub async fn backfill_page(
         let at = meter::counted_at(event.time(), stored.received, late_max);
         found.extend(meter.read(&event).map(|reading| (place, at, reading)));
     }
-    let entries = found.iter().map(|(place, at, reading)| Entry {
+    let entries = found.iter().map(|(place, at, reading)| UsageEntry {
         event: &stored[*place].id,
         tenant: stored[*place].tenant.as_deref(),
         received: stored[*place].received,
         at: *at,
         reading,
     });
-    let entries: Vec<Entry<'_>> = entries.collect();
+    let entries: Vec<UsageEntry<'_>> = entries.collect();
     // No metric is published of them: CloudWatch would take them for new.
     let counted = usage::count(&app.postgres, &entries, app.config.meters.groups_max).await?;
-    Ok(Progress {
-        read: gone.looked_at,
-        counted: counted.fresh,
-        next: gone.next,
+    Ok(BackfillPage {
+        read: scan.examined,
+        counted: counted.newly_counted,
+        next: scan.next,
     })
 }

@@ -5,11 +5,11 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::model::endpoint::State;
+use crate::model::endpoint::EndpointState;
 use crate::model::id::{EndpointId, ProjectId};
 use crate::model::time::Time;
-use crate::notices::{self, Notice};
-use crate::store::data_plane::care::Word;
+use crate::operational_events::{self, OperationalEvent};
+use crate::store::config_projection::health::PendingDisable;
 use crate::store::{endpoints, outbox};
 
 /// Publishes that the endpoint was disabled and marks it so in PostgreSQL, where
@@ -19,46 +19,46 @@ use crate::store::{endpoints, outbox};
 /// # Errors
 /// When a store is out of reach; the word stays and is due again.
 pub async fn disable(app: &App, id: &EndpointId, now: Timestamp) -> Result<()> {
-    let Some(word) = app.plane.word(id).await? else {
+    let Some(pending) = app.projection.pending_disable(id).await? else {
         return Ok(());
     };
-    if let Some(project) = &word.project {
+    if let Some(project) = &pending.project {
         // Before PostgreSQL, which this need not wait for.
-        publish(app, project, id, &word, now).await?;
+        publish(app, project, id, &pending, now).await?;
     }
-    let marked = endpoints::mark_disabled(&app.postgres, id, &word).await?;
+    let marked = endpoints::mark_disabled(&app.postgres, id, &pending).await?;
     if let Some(change) = marked {
-        outbox::project(&app.postgres, &app.plane, &change).await?;
-        let state = word.state.as_str();
+        outbox::project(&app.postgres, &app.projection, &change).await?;
+        let state = pending.state.as_str();
         tracing::warn!(endpoint.id = %id, state, "endpoint disabled");
     }
-    app.plane.forget_word(id, &word).await
+    app.projection.clear_pending_disable(id, &pending).await
 }
 
 async fn publish(
     app: &App,
     project: &ProjectId,
     id: &EndpointId,
-    word: &Word,
+    pending: &PendingDisable,
     now: Timestamp,
 ) -> Result<()> {
-    let view = app.plane.view(project).await?;
-    let target = view.targets.get(id);
-    let reason = match word.state {
-        State::Failed => "failing",
+    let project_config = app.projection.project_config(project).await?;
+    let target = project_config.targets.get(id);
+    let reason = match pending.state {
+        EndpointState::Failed => "failing",
         _ => "gone",
     };
-    let notice = Notice {
-        kind: notices::Kind::EndpointDisabled,
+    let operational_event = OperationalEvent {
+        kind: operational_events::OperationalEventKind::EndpointDisabled,
         source: &format!("/v1/endpoints/{id}"),
-        occasion: &format!("{id}/{}", word.at.as_millisecond()),
+        occurrence_key: &format!("{id}/{}", pending.at.as_millisecond()),
         tenant: target.and_then(|target| target.filter.tenant()),
         data: json!({
             "endpoint_id": id,
             "reason": reason,
-            "disabled_at": Time(word.at),
-            "failing_since": word.failing_since.map(Time),
+            "disabled_at": Time(pending.at),
+            "failing_since": pending.failing_since.map(Time),
         }),
     };
-    notices::publish(app, project, &notice, now).await
+    operational_events::publish(app, project, &operational_event, now).await
 }

@@ -11,9 +11,9 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::delivery::Progress;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
-use crate::model::job::{Carried, Job};
-use crate::store::deliveries::{self, NewDelivery, Replayed};
-use crate::store::events::{self, Fan, StoredEvent};
+use crate::model::job::{InlinePayload, Job};
+use crate::store::deliveries::{self, NewDelivery, ReplayOutcome};
+use crate::store::events::{self, PendingFanOut, StoredEvent};
 use crate::store::readings::{self, NewReadings};
 
 /// Deliveries written at a time.
@@ -30,19 +30,19 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
     let Some(event) = events::get(&app.dynamo, id).await? else {
         return Ok(());
     };
-    let Some(fan) = event.fan.clone() else {
+    let Some(pending_fan_out) = event.pending_fan_out.clone() else {
         return Ok(());
     };
-    let view = app.plane.view(&event.project).await?;
+    let project_config = app.projection.project_config(&event.project).await?;
     // Before the due time is cleared, and before an unreadable endpoint ends this.
-    if fan == Fan::New && !event.metered {
-        let metered = accept::metered(app, &view, &event.event()?, event.received);
+    if pending_fan_out == PendingFanOut::New && !event.is_metered {
+        let metered = accept::metered(app, &project_config, &event.event()?, event.received);
         readings::put(&app.dynamo, &NewReadings::of_stored(&event, &metered)).await?;
     }
-    let targets = &view.targets;
-    let only = match &fan {
-        Fan::Replay { only, .. } => only.as_ref(),
-        Fan::New => None,
+    let targets = &project_config.targets;
+    let only = match &pending_fan_out {
+        PendingFanOut::Replay { only, .. } => only.as_ref(),
+        PendingFanOut::New => None,
     };
     let matching = targets.matching(&event.event_type, event.tenant.as_deref());
     let endpoints: Vec<EndpointId> = match only {
@@ -50,15 +50,15 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
         Some(endpoint) => vec![endpoint.clone()],
         None => matching.map(|target| target.id.clone()).collect(),
     };
-    let delay = match fan {
-        Fan::New => app.schedule.first_delay(),
+    let delay = match pending_fan_out {
+        PendingFanOut::New => app.schedule.first_delay(),
         // A person asked for it.
-        Fan::Replay { .. } => Duration::ZERO,
+        PendingFanOut::Replay { .. } => Duration::ZERO,
     };
     let due = app.queue.due(now, delay);
     let writes: Vec<_> = endpoints
         .iter()
-        .map(|endpoint| write(app, &event, &fan, endpoint, (now, due)))
+        .map(|endpoint| write(app, &event, &pending_fan_out, endpoint, (now, due)))
         .collect();
     let mut written = stream::iter(writes)
         .buffer_unordered(WRITES_MAX)
@@ -84,48 +84,50 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
             "{unreadable:?} cannot be read"
         )));
     }
-    events::clear_fan(&app.dynamo, id, &fan).await
+    events::clear_fan_out(&app.dynamo, id, &pending_fan_out).await
 }
 
 /// Writes one delivery, unless this fan-out has done so before; what to enqueue.
 async fn write(
     app: &App,
     event: &StoredEvent,
-    fan: &Fan,
+    pending_fan_out: &PendingFanOut,
     endpoint: &EndpointId,
     (now, due): (Timestamp, Timestamp),
 ) -> Result<Option<Job>> {
     let id = DeliveryId::new(&event.id, endpoint);
-    let replayed = match fan {
-        Fan::New => Replayed::Missing,
-        Fan::Replay { at, .. } => deliveries::replay(&app.dynamo, &id, None, *at, due).await?,
+    let replayed = match pending_fan_out {
+        PendingFanOut::New => ReplayOutcome::Missing,
+        PendingFanOut::Replay { at, .. } => {
+            deliveries::replay(&app.dynamo, &id, None, *at, due).await?
+        }
     };
     let job = match replayed {
-        Replayed::Before | Replayed::Already => return Ok(None),
+        ReplayOutcome::AlreadyReplayed | ReplayOutcome::NotEligible => return Ok(None),
         // Not carried: it has attempts to keep.
-        Replayed::Again(progress) => Job::Deliver {
+        ReplayOutcome::NewRound(progress) => Job::Deliver {
             delivery: id,
-            made: progress.made,
-            carried: None,
+            attempts_made: progress.attempts_made,
+            payload: None,
         },
-        Replayed::Missing => {
+        ReplayOutcome::Missing => {
             let new = NewDelivery::of_stored(event, endpoint, now, due);
             if !deliveries::put_new(&app.dynamo, &new).await? {
                 return Ok(None);
             }
-            let carried = app.queue.carries().then(|| Carried {
+            let carried = app.queue.inlines_payload().then(|| InlinePayload {
                 project: event.project.clone(),
                 body: event.body.clone(),
-                received: match fan {
-                    Fan::New => event.received,
-                    Fan::Replay { at, .. } => *at,
+                received: match pending_fan_out {
+                    PendingFanOut::New => event.received,
+                    PendingFanOut::Replay { at, .. } => *at,
                 },
                 progress: Progress::default(),
             });
             Job::Deliver {
                 delivery: id,
-                made: 0,
-                carried,
+                attempts_made: 0,
+                payload: carried,
             }
         }
     };

@@ -14,11 +14,11 @@ use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::event::Event;
 use crate::model::id::ProjectId;
-use crate::model::ingest::{self, Mapped, Notification};
+use crate::model::ingest::{self, MappedEvent, Notification};
 use crate::model::job::Park;
 use crate::queue::Queue;
-use crate::queue::sqs::{BATCH_MAX, Name, Received, Sqs, arn};
-use crate::telemetry::scope::Scope;
+use crate::queue::sqs::{BATCH_MAX, QueueName, ReceivedMessage, SqsQueue, arn};
+use crate::telemetry::scope::WorkContext;
 
 /// Between polls of a queue that does not answer.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -39,9 +39,9 @@ pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) 
     let mut span = app.telemetry.traces.ingest(source(notification), carried);
     // Boxed, for a batch holds ten of these, and each is large.
     let taking_in = Box::pin(take_in(app, notification, now));
-    let ingested = Scope::ingest(&span).around(taking_in).await;
+    let ingested = WorkContext::ingest(&span).run(taking_in).await;
     if let Err(error) = &ingested {
-        span.fail(|| error.to_string());
+        span.set_error(|| error.to_string());
     }
     ingested
 }
@@ -60,7 +60,7 @@ async fn take_in(app: &App, notification: &Notification<'_>, now: Timestamp) -> 
         };
         match accepted {
             Ok(()) => {}
-            Err(error) if is_final(&error) => drop(unusable.get_or_insert(error)),
+            Err(error) if is_permanent(&error) => drop(unusable.get_or_insert(error)),
             Err(error) => drop(left.get_or_insert(error)),
         }
     }
@@ -92,19 +92,19 @@ fn project(app: &App) -> Result<ProjectId> {
 /// Takes what the queue of AWS sources holds, until `stop` is cancelled: then
 /// what is in hand is finished. What failed comes again when its time of being
 /// hidden is over.
-pub(super) async fn poll_often(app: Arc<App>, stop: CancellationToken) {
+pub(super) async fn consume_loop(app: Arc<App>, stop: CancellationToken) {
     let Queue::Sqs(sqs) = &app.queue else {
-        tracing::warn!("sqs.ingest_url is of no use without sqs.deliver_url");
+        tracing::warn!("sqs.ingest_url ignored: sqs.deliver_url is not set");
         return;
     };
     let arn = arn(&app.config.sqs.ingest_url, app.config.region());
     loop {
-        let polling = sqs.receive(Name::Ingest, sqs.options().wait);
+        let polling = sqs.receive(QueueName::Ingest, sqs.options().wait);
         let Some(received) = stop.run_until_cancelled(polling).await else {
             return;
         };
         let polled = match received {
-            Ok(received) => take(&app, sqs, &arn, &received).await,
+            Ok(received) => ingest_batch(&app, sqs, &arn, &received).await,
             Err(error) => Err(error),
         };
         if let Err(error) = polled {
@@ -116,18 +116,23 @@ pub(super) async fn poll_often(app: Arc<App>, stop: CancellationToken) {
 
 /// Ingests messages, hidden from others for as long as that takes, and deletes
 /// those that are done.
-async fn take(app: &App, sqs: &Sqs, queue_arn: &str, received: &[Received]) -> Result<()> {
+async fn ingest_batch(
+    app: &App,
+    sqs: &SqsQueue,
+    queue_arn: &str,
+    received: &[ReceivedMessage],
+) -> Result<()> {
     let ingested = tokio::select! {
         ingested = ingest_all(app, queue_arn, received) => ingested,
-        () = keep_hidden(sqs, received) => unreachable!("it goes on until the others are done"),
+        () = extend_visibility(sqs, received) => unreachable!("it goes on until the others are done"),
     };
     match ingested.is_empty() {
         true => Ok(()),
-        false => sqs.delete(Name::Ingest, &ingested).await,
+        false => sqs.delete(QueueName::Ingest, &ingested).await,
     }
 }
 
-async fn keep_hidden(sqs: &Sqs, received: &[Received]) {
+async fn extend_visibility(sqs: &SqsQueue, received: &[ReceivedMessage]) {
     let visibility = sqs.options().visibility;
     let handles: Vec<_> = received
         .iter()
@@ -136,15 +141,19 @@ async fn keep_hidden(sqs: &Sqs, received: &[Received]) {
     loop {
         tokio::time::sleep(visibility / 2).await;
         for handles in handles.chunks(BATCH_MAX) {
-            if let Err(error) = sqs.hide(Name::Ingest, handles).await {
-                report("ingest", "hide", &error);
+            if let Err(error) = sqs.change_visibility(QueueName::Ingest, handles).await {
+                report("ingest", "change_visibility", &error);
             }
         }
     }
 }
 
 /// The handles of those that are done.
-async fn ingest_all<'a>(app: &App, queue_arn: &str, received: &'a [Received]) -> Vec<&'a str> {
+async fn ingest_all<'a>(
+    app: &App,
+    queue_arn: &str,
+    received: &'a [ReceivedMessage],
+) -> Vec<&'a str> {
     let ingested = received.iter().map(async |message| {
         let notification = Notification::Message {
             id: &message.id,
@@ -165,7 +174,12 @@ async fn ingest_all<'a>(app: &App, queue_arn: &str, received: &'a [Received]) ->
     ingested.into_iter().flatten().collect()
 }
 
-async fn accept(app: &App, project: &ProjectId, mapped: &Mapped<'_>, now: Timestamp) -> Result<()> {
+async fn accept(
+    app: &App,
+    project: &ProjectId,
+    mapped: &MappedEvent<'_>,
+    now: Timestamp,
+) -> Result<()> {
     let accept = async |event: &Event| accept::accept(app, project, event, now).await.map(drop);
     match (accept(&mapped.event).await, mapped.with_distinct_id()) {
         (Err(Error::Conflict(_)), Some(distinct)) => accept(&distinct?).await,
@@ -194,7 +208,7 @@ async fn park(app: &App, notification: &Notification<'_>, error: Error) -> Resul
 }
 
 /// Whether trying again can only end the same.
-fn is_final(error: &Error) -> bool {
+fn is_permanent(error: &Error) -> bool {
     matches!(
         error,
         Error::Invalid(_) | Error::Conflict(_) | Error::TooLarge(_)

@@ -12,10 +12,10 @@ use super::{backfill, worker};
 use crate::app::App;
 use crate::error::Result;
 use crate::store::keys;
-use crate::store::readings::{self, Due, StoredReadings};
-use crate::store::usage::tidy;
-use crate::store::usage::{self, Counted, Sums};
-use crate::telemetry::metrics::{Series, Sum};
+use crate::store::readings::{self, DueItem, StoredReadings};
+use crate::store::usage::prune;
+use crate::store::usage::{self, CountSummary, GroupTotals};
+use crate::telemetry::metrics::{Series, StatisticSet};
 
 /// Readings counted by one statement, unless a single event has more: it is held
 /// against up to 100 meters.
@@ -23,17 +23,17 @@ const READINGS_MAX: usize = 1_000;
 /// How long readings that cannot be counted are out of the way.
 const POSTPONED: SignedDuration = SignedDuration::from_mins(5);
 /// Times one tidying goes on while there is more.
-const TIDIES_MAX: u32 = 100;
+const PRUNE_ROUNDS_MAX: u32 = 100;
 
 /// What a look at what is to be counted did.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Looked {
+pub struct MeterRun {
     /// Readings newly counted.
     pub counted: u64,
     /// Things found due.
     pub found: usize,
     /// More is due than one look takes.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 /// Counts what is due at `now`: up to `meters.batch` events of each partition, and
@@ -41,35 +41,35 @@ pub struct Looked {
 ///
 /// # Errors
 /// When a store is out of reach; what is due stays due.
-pub async fn meter(app: &App, now: Timestamp) -> Result<Looked> {
+pub async fn meter(app: &App, now: Timestamp) -> Result<MeterRun> {
     let batch = app.config.meters.batch;
     let shards =
         (0..keys::METER_SHARDS).map(|shard| readings::query(&app.dynamo, shard, now, batch));
     let shards = future::try_join_all(shards).await?;
-    let mut looked = Looked::default();
+    let mut run = MeterRun::default();
     let (mut due, mut backfills) = (Vec::new(), Vec::new());
     for shard in shards {
         let found = shard.readings.len() + shard.backfills.len();
-        looked.found += found;
-        looked.more |= found >= batch;
+        run.found += found;
+        run.has_more |= found >= batch;
         due.extend(shard.readings);
         backfills.extend(shard.backfills);
     }
     for chunk in due.chunks(batch) {
-        looked.counted += count_due(app, chunk, now).await?;
+        run.counted += count_due(app, chunk, now).await?;
     }
     for due in &backfills {
         // One that fails must not keep the others waiting.
         match backfill::run(app, due, now).await {
-            Ok(is_left) => looked.more |= is_left,
+            Ok(is_left) => run.has_more |= is_left,
             Err(error) => worker::report("backfill", due.subject(), &error),
         }
     }
-    Ok(looked)
+    Ok(run)
 }
 
 /// Counts the readings of `due` and deletes them; how many were new.
-async fn count_due(app: &App, due: &[Due], now: Timestamp) -> Result<u64> {
+async fn count_due(app: &App, due: &[DueItem], now: Timestamp) -> Result<u64> {
     let (stored, unreadable) = readings::get(&app.dynamo, due).await?;
     for due in unreadable {
         // Another version may know what they are.
@@ -83,7 +83,7 @@ async fn count_due(app: &App, due: &[Due], now: Timestamp) -> Result<u64> {
         let events = forgotten.len();
         tracing::error!(
             events,
-            "readings older than what was counted is remembered: dropped"
+            "meter readings dropped: older than the deduplication window"
         );
         delete(app, &forgotten).await?;
     }
@@ -92,8 +92,8 @@ async fn count_due(app: &App, due: &[Due], now: Timestamp) -> Result<u64> {
     while let Some(part) = left.pop() {
         match count(app, part).await {
             Ok(counted) => {
-                publish(app, &counted);
-                fresh += counted.fresh;
+                add_to_metrics(app, &counted);
+                fresh += counted.newly_counted;
                 delete(app, part).await?;
             }
             Err(error) if error.is_outage() => return Err(error),
@@ -125,7 +125,7 @@ fn parts(stored: &[StoredReadings]) -> Vec<&[StoredReadings]> {
     parts
 }
 
-async fn count(app: &App, stored: &[StoredReadings]) -> Result<Counted> {
+async fn count(app: &App, stored: &[StoredReadings]) -> Result<CountSummary> {
     let entries = usage::entries(stored);
     usage::count(&app.postgres, &entries, app.config.meters.groups_max).await
 }
@@ -136,19 +136,19 @@ async fn delete(app: &App, stored: &[StoredReadings]) -> Result<()> {
 }
 
 /// Adds what was newly counted to the metrics.
-fn publish(app: &App, counted: &Counted) {
+fn add_to_metrics(app: &App, counted: &CountSummary) {
     let metrics = &app.telemetry.metrics;
-    metrics.metered.add(counted.fresh - counted.skipped);
+    metrics.metered.add(counted.newly_counted - counted.skipped);
     metrics.meter_skipped.add(counted.skipped);
     for sums in &counted.sums {
-        if let Some((series, sum)) = published(sums) {
+        if let Some((series, sum)) = metric_sum(sums) {
             metrics.kpis.add(series, sum);
         }
     }
 }
 
 /// What is published of `sums`, if its meter is.
-fn published(sums: &Sums) -> Option<(Series, Sum)> {
+fn metric_sum(sums: &GroupTotals) -> Option<(Series, StatisticSet)> {
     let metric = sums.metric.as_ref()?;
     let values = serde_json::from_str::<Vec<serde_json::Value>>(&sums.group).unwrap_or_default();
     let text = |value: serde_json::Value| match value {
@@ -180,7 +180,7 @@ fn published(sums: &Sums) -> Option<(Series, Sum)> {
     };
     Some((
         series,
-        Sum {
+        StatisticSet {
             count,
             sum,
             min,
@@ -193,9 +193,9 @@ fn published(sums: &Sums) -> Option<(Series, Sum)> {
 ///
 /// # Errors
 /// When PostgreSQL is out of reach; the next time does it.
-pub async fn tidy(app: &App, now: Timestamp) -> Result<()> {
-    for _ in 0..TIDIES_MAX {
-        if !tidy::tidy(&app.postgres, now, app.config.retention_days).await? {
+pub async fn prune(app: &App, now: Timestamp) -> Result<()> {
+    for _ in 0..PRUNE_ROUNDS_MAX {
+        if !prune::prune(&app.postgres, now, app.config.retention_days).await? {
             break;
         }
     }

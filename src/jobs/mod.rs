@@ -11,9 +11,9 @@ pub mod disable;
 pub mod fan_out;
 pub mod ingest;
 pub mod meter;
-mod poll;
-pub mod postpone;
 pub mod recover;
+pub mod reschedule;
+mod sqs_consumer;
 pub mod sweep;
 pub mod worker;
 
@@ -27,11 +27,11 @@ use jiff::Timestamp;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::job::Job;
-use crate::queue::lanes::Wait;
-use crate::telemetry::scope::Scope;
+use crate::queue::lanes::WaitReason;
+use crate::telemetry::scope::WorkContext;
 
 /// Longest that all calls of a job or a sweep to the stores may take.
-const STORES_MAX: Duration = Duration::from_mins(5);
+const STORE_CALLS_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What became of a job.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub struct Later {
     /// The job.
     pub job: Job,
     /// What it waits for.
-    pub wait: Wait,
+    pub wait: WaitReason,
 }
 
 /// Runs one job as part of the trace its message carried, a W3C `traceparent`.
@@ -58,17 +58,17 @@ pub struct Later {
 /// When a store is out of reach; the job's work stays due. It has been logged.
 pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Result<Done> {
     let mut span = app.telemetry.traces.job(&job, trace);
-    let scope = Scope::job(&job, &span);
-    let name = job.name().to_owned();
+    let scope = WorkContext::job(&job, &span);
+    let name = job.subject().to_owned();
     let logged = async {
         // Its attempt has a bound of its own, of which this is none.
-        let longest = app.config.delivery.timeout + STORES_MAX;
-        let done = guarded(longest, dispatch(app, job, now)).await;
+        let longest = app.config.delivery.timeout + STORE_CALLS_TIMEOUT;
+        let done = catch_panic_and_timeout(longest, dispatch(app, job, now)).await;
         done.inspect_err(|error| worker::report("job", &name, error))
     };
-    let done = scope.around(logged).await;
+    let done = scope.run(logged).await;
     if let Err(error) = &done {
-        span.fail(|| error.to_string());
+        span.set_error(|| error.to_string());
     }
     done
 }
@@ -76,7 +76,10 @@ pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Re
 /// Waits for `work`: one that panics has failed, and so has one that takes longer
 /// than `longest`, as on a connection whose other end is gone. Neither takes the
 /// worker along.
-async fn guarded<T>(longest: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+async fn catch_panic_and_timeout<T>(
+    longest: Duration,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     // A job's future is large: it is moved once.
     let work = AssertUnwindSafe(Box::pin(work)).catch_unwind();
     let done = tokio::time::timeout(longest, work);
@@ -101,9 +104,9 @@ async fn dispatch(app: &App, job: Job, now: Timestamp) -> Result<Done> {
         Job::FanOut { event } => fan_out::fan_out(app, &event, now).await?,
         Job::Deliver {
             delivery,
-            made,
-            carried,
-        } => return deliver::deliver(app, &delivery, made, carried, now).await,
+            attempts_made,
+            payload,
+        } => return deliver::deliver(app, &delivery, attempts_made, payload, now).await,
         Job::Disable { endpoint } => Box::pin(disable::disable(app, &endpoint, now)).await?,
         Job::Recover { recovery, page } => {
             Box::pin(recover::recover(app, &recovery, page, now)).await?;

@@ -19,24 +19,24 @@ use super::archive;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::delivery;
-use crate::model::endpoint::{State as EndpointState, Target};
+use crate::model::endpoint::{EndpointState, Target};
 use crate::model::id::{DeliveryId, EndpointId, RecoveryId};
 use crate::model::job::Job;
-use crate::model::recovery::{self, Kind, Recovery, State};
-use crate::model::view::View;
-use crate::store::deliveries::{self, NewDelivery, Replayed};
+use crate::model::project_config::ProjectConfig;
+use crate::model::recovery::{self, Recovery, RecoveryKind, RecoveryState};
+use crate::store::deliveries::{self, NewDelivery, ReplayOutcome};
 use crate::store::events::{self, EventRow};
-use crate::store::recoveries::{self, Step};
-use crate::store::timeline::Range;
+use crate::store::recoveries::{self, PageResult};
+use crate::store::timeline::TimelineRange;
 
 /// Deliveries begun at a time.
 const WRITES_MAX: usize = 16;
 
 /// What a page came to.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum PageOutcome {
     /// It is done, and another may follow.
-    Stepped(Step),
+    Stepped(PageResult),
     /// There is no use in another.
     Failed(String),
 }
@@ -48,13 +48,13 @@ pub enum Outcome {
 /// When a store is out of reach; the recovery stays due.
 pub async fn recover(app: &App, id: &RecoveryId, page: u32, now: Timestamp) -> Result<()> {
     let recovery = recoveries::get(&app.dynamo, id).await?;
-    let next = recovery.filter(|r| r.state == State::Running && r.page == page);
+    let next = recovery.filter(|r| r.state == RecoveryState::Running && r.page == page);
     let Some(recovery) = next else {
         return Ok(());
     };
     match run_page(app, &recovery, now).await? {
-        Outcome::Stepped(step) => record(app, &recovery, &step, now).await,
-        Outcome::Failed(why) => {
+        PageOutcome::Stepped(step) => record(app, &recovery, &step, now).await,
+        PageOutcome::Failed(why) => {
             tracing::warn!(recovery.id = %id, why, "recovery failed");
             recoveries::fail(&app.dynamo, id, &why, now).await?;
             Ok(())
@@ -67,34 +67,36 @@ pub async fn recover(app: &App, id: &RecoveryId, page: u32, now: Timestamp) -> R
 ///
 /// # Errors
 /// When a store is out of reach; what it has begun so far stays.
-pub async fn run_page(app: &App, recovery: &Recovery, now: Timestamp) -> Result<Outcome> {
+pub async fn run_page(app: &App, recovery: &Recovery, now: Timestamp) -> Result<PageOutcome> {
     let Some(endpoint) = &recovery.endpoint else {
         return archive::run_page(app, recovery).await;
     };
-    let view = app.plane.view(&recovery.project).await?;
-    if view.targets.unreadable().contains(endpoint) {
+    let project_config = app.projection.project_config(&recovery.project).await?;
+    if project_config.targets.unreadable().contains(endpoint) {
         return Err(Error::internal(anyhow::anyhow!(
             "{endpoint} cannot be read"
         )));
     }
-    let Some(target) = target(&view, endpoint) else {
-        return Ok(Outcome::Failed(format!("endpoint {endpoint} was deleted")));
+    let Some(target) = target(&project_config, endpoint) else {
+        return Ok(PageOutcome::Failed(format!(
+            "endpoint {endpoint} was deleted"
+        )));
     };
     let step = match recovery.kind {
-        Kind::ReplayMissing => replay_missing(app, recovery, target, now).await?,
+        RecoveryKind::ReplayMissing => replay_missing(app, recovery, target, now).await?,
         _ => resend(app, recovery, endpoint, now).await?,
     };
-    Ok(Outcome::Stepped(step))
+    Ok(PageOutcome::Stepped(step))
 }
 
-fn target<'a>(view: &'a View, endpoint: &EndpointId) -> Option<&'a Target> {
-    let target = view.targets.get(endpoint)?;
+fn target<'a>(project_config: &'a ProjectConfig, endpoint: &EndpointId) -> Option<&'a Target> {
+    let target = project_config.targets.get(endpoint)?;
     (target.state != EndpointState::Deleted).then_some(target)
 }
 
 /// The part of the timeline that the next page is taken from.
-pub(super) fn range(recovery: &Recovery, limit: usize) -> Range {
-    Range {
+pub(super) fn range(recovery: &Recovery, limit: usize) -> TimelineRange {
+    TimelineRange {
         since: Some(recovery.since),
         until: Some(recovery.until),
         after: recovery.cursor.clone(),
@@ -102,7 +104,7 @@ pub(super) fn range(recovery: &Recovery, limit: usize) -> Range {
     }
 }
 
-fn page_range(app: &App, recovery: &Recovery) -> Range {
+fn page_range(app: &App, recovery: &Recovery) -> TimelineRange {
     let per_second_max = app.config.recovery.per_second_max;
     range(recovery, recovery::page_size(per_second_max))
 }
@@ -113,26 +115,30 @@ async fn resend(
     recovery: &Recovery,
     endpoint: &EndpointId,
     now: Timestamp,
-) -> Result<Step> {
-    let state = recovery.deliveries.unwrap_or(delivery::State::Failed);
+) -> Result<PageResult> {
+    let state = recovery
+        .deliveries
+        .unwrap_or(delivery::DeliveryState::Failed);
     let wanted = |event_type: &str, tenant: Option<&str>| {
         let is = |wanted: &Option<String>, value| wanted.is_none() || wanted.as_deref() == value;
         is(&recovery.event_type, Some(event_type)) && is(&recovery.tenant, tenant)
     };
     let range = page_range(app, recovery);
-    let page = deliveries::positions(&app.dynamo, endpoint, state, &range, wanted).await?;
+    let page = deliveries::scan_ids(&app.dynamo, endpoint, state, &range, wanted).await?;
     let due = app.queue.due(now, Duration::ZERO);
     let begin = async |id: DeliveryId| {
         let at = recovery.created;
         match deliveries::replay(&app.dynamo, &id, Some(state), at, due).await? {
-            Replayed::Again(progress) => Ok::<_, Error>(Begun::Now(deliver(id, progress.made))),
-            Replayed::Before => Ok(Begun::Before),
-            Replayed::Already | Replayed::Missing => Ok(Begun::Not),
+            ReplayOutcome::NewRound(progress) => {
+                Ok::<_, Error>(BeginOutcome::Begun(deliver(id, progress.attempts_made)))
+            }
+            ReplayOutcome::AlreadyReplayed => Ok(BeginOutcome::AlreadyBegun),
+            ReplayOutcome::NotEligible | ReplayOutcome::Missing => Ok(BeginOutcome::Skipped),
         }
     };
     let begun = begin_all(app, page.ids.into_iter().map(begin)).await?;
-    Ok(Step {
-        examined: page.looked_at,
+    Ok(PageResult {
+        examined: page.examined,
         next: page.next,
         ..begun
     })
@@ -145,12 +151,12 @@ async fn replay_missing(
     recovery: &Recovery,
     target: &Target,
     now: Timestamp,
-) -> Result<Step> {
+) -> Result<PageResult> {
     let (project, endpoint) = (&recovery.project, &target.id);
     let matches =
         |event_type: &str, tenant: Option<&str>| target.filter.matches(event_type, tenant);
     let range = page_range(app, recovery);
-    let page = events::go_through(&app.dynamo, project, &range, matches).await?;
+    let page = events::scan(&app.dynamo, project, &range, matches).await?;
     let ids = page.rows.iter().map(|row| &row.id);
     let missing = deliveries::missing(&app.dynamo, ids, endpoint).await?;
     let due = app.queue.due(now, Duration::ZERO);
@@ -159,53 +165,53 @@ async fn replay_missing(
         let is_new = deliveries::put_new(&app.dynamo, &new).await?;
         let id = DeliveryId::new(&event.id, endpoint);
         Ok::<_, Error>(match is_new {
-            true => Begun::Now(deliver(id, 0)),
-            false => Begun::Not,
+            true => BeginOutcome::Begun(deliver(id, 0)),
+            false => BeginOutcome::Skipped,
         })
     };
     let wanted = |row: &&EventRow| missing.contains(&row.id) && row.expires > now;
     let begun = begin_all(app, page.rows.iter().filter(wanted).map(begin)).await?;
-    Ok(Step {
-        examined: page.looked_at,
+    Ok(PageResult {
+        examined: page.examined,
         next: page.next,
         ..begun
     })
 }
 
-fn deliver(delivery: DeliveryId, made: u32) -> Job {
+fn deliver(delivery: DeliveryId, attempts_made: u32) -> Job {
     Job::Deliver {
         delivery,
-        made,
-        carried: None,
+        attempts_made,
+        payload: None,
     }
 }
 
 /// Whether a recovery has begun a delivery.
-enum Begun {
+enum BeginOutcome {
     /// Just now: this is to be enqueued.
-    Now(Job),
+    Begun(Job),
     /// In an earlier run of the same page.
-    Before,
-    Not,
+    AlreadyBegun,
+    Skipped,
 }
 
 /// Begins a page's deliveries and enqueues their attempts. What is begun when one
 /// of them fails stays due, and the sweeper brings it.
 async fn begin_all(
     app: &App,
-    begins: impl Iterator<Item = impl Future<Output = Result<Begun>>>,
-) -> Result<Step> {
+    begins: impl Iterator<Item = impl Future<Output = Result<BeginOutcome>>>,
+) -> Result<PageResult> {
     let begins: Vec<_> = begins.collect();
-    let mut step = Step {
+    let mut step = PageResult {
         written: begins.len(),
-        ..Step::default()
+        ..PageResult::default()
     };
     let begun = stream::iter(begins).buffer_unordered(WRITES_MAX);
-    let begun: Vec<Begun> = begun.try_collect().await?;
+    let begun: Vec<BeginOutcome> = begun.try_collect().await?;
     let mut jobs = Vec::with_capacity(begun.len());
     for one in begun {
-        step.resent += usize::from(!matches!(one, Begun::Not));
-        if let Begun::Now(job) = one {
+        step.resent += usize::from(!matches!(one, BeginOutcome::Skipped));
+        if let BeginOutcome::Begun(job) = one {
             jobs.push(job);
         }
     }
@@ -214,7 +220,7 @@ async fn begin_all(
 }
 
 /// Records a page and enqueues the next, after a pause that keeps the rate.
-async fn record(app: &App, recovery: &Recovery, step: &Step, now: Timestamp) -> Result<()> {
+async fn record(app: &App, recovery: &Recovery, step: &PageResult, now: Timestamp) -> Result<()> {
     let pause = recovery::pause(step.written, app.config.recovery.per_second_max);
     let due = app.queue.due(now, pause);
     if !recoveries::advance(&app.dynamo, recovery, step, now, due).await? {
@@ -228,7 +234,7 @@ async fn record(app: &App, recovery: &Recovery, step: &Step, now: Timestamp) -> 
                 .send(vec![Job::Recover { recovery, page }], pause)
                 .await;
         }
-        None => tracing::info!(recovery.id = %recovery.id, pages = page, "recovery done"),
+        None => tracing::info!(recovery.id = %recovery.id, pages = page, "recovery finished"),
     }
     Ok(())
 }

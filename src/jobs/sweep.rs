@@ -12,36 +12,36 @@ use jiff::Timestamp;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::job::Job;
-use crate::store::due::{self, Due};
+use crate::store::due::{self, DueItem};
 use crate::store::{keys, outbox};
 
 /// Conditional writes at a time, of each due partition.
-const WINS_MAX: usize = 16;
+const CLAIMS_MAX: usize = 16;
 /// The same for what waits behind a backlog of its own endpoint's: nobody waits for
 /// it, and what is being accepted and delivered must not wait behind it.
-const BEHIND_WINS_MAX: usize = 1;
+const BACKLOG_CLAIMS_MAX: usize = 1;
 /// Doublings of the lease that it starts with: taking it up again and again would
 /// cost the others.
-const AHEAD: u32 = 3;
+const BACKLOG_LEASE_DOUBLINGS: u32 = 3;
 /// How old an outbox row is before its writer is presumed dead.
 pub const REPAIR_AGE: Duration = Duration::from_secs(2);
 
 /// What a sweep did.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepSummary {
     /// Jobs enqueued.
     pub enqueued: usize,
     /// More is due than one sweep takes.
-    pub more: bool,
+    pub has_more: bool,
     /// Things found due, whether or not this sweeper was the one to take them.
     pub found: usize,
 }
 
-impl Swept {
+impl SweepSummary {
     fn of(shards: &[Self]) -> Self {
         Self {
             enqueued: shards.iter().map(|swept| swept.enqueued).sum(),
-            more: shards.iter().any(|swept| swept.more),
+            has_more: shards.iter().any(|swept| swept.has_more),
             found: shards.iter().map(|swept| swept.found).sum(),
         }
     }
@@ -52,22 +52,25 @@ impl Swept {
 ///
 /// # Errors
 /// When DynamoDB is out of reach; what is due stays due.
-pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
-    app.queue.take_up(now);
+pub async fn sweep(app: &App, now: Timestamp) -> Result<SweepSummary> {
+    app.queue.readmit_deferred(now);
     let room = app.queue.room() / usize::from(keys::DUE_SHARDS);
     let batch = app.config.sweep.batch.min(room);
-    let waiting = app.queue.waiting();
-    let swept = match batch {
-        0 => Swept::default(),
+    let waiting = app.queue.depth();
+    let summary = match batch {
+        0 => SweepSummary::default(),
         _ => all_shards(app, now, now, batch, |_, _| true).await?,
     };
     // The larger, not both: what is due may wait in the queue already.
-    app.telemetry.metrics.backlog.see(swept.found.max(waiting));
-    let breakers_open = app.care.open(now);
+    app.telemetry
+        .metrics
+        .backlog
+        .record(summary.found.max(waiting));
+    let breakers_open = app.admission.open_breakers(now);
     if breakers_open > 0 {
-        app.telemetry.metrics.breakers_open.see(breakers_open);
+        app.telemetry.metrics.breakers_open.record(breakers_open);
     }
-    Ok(swept)
+    Ok(summary)
 }
 
 /// Enqueues what the in-process queue held when its process ended: it is due
@@ -75,14 +78,14 @@ pub async fn sweep(app: &App, now: Timestamp) -> Result<Swept> {
 ///
 /// # Errors
 /// When DynamoDB is out of reach; the leases then run out by themselves.
-pub async fn recover(app: &App, now: Timestamp) -> Result<Swept> {
+pub async fn reclaim_leases(app: &App, now: Timestamp) -> Result<SweepSummary> {
     let horizon = now + due::lease_max(app.queue.lease());
     let batch = app.queue.room() / usize::from(keys::DUE_SHARDS);
-    all_shards(app, horizon, now, batch, held_or_due).await
+    all_shards(app, horizon, now, batch, is_leased_or_due).await
 }
 
 /// Whether a queue held it, or it is due anyway.
-fn held_or_due(due: &Due, now: Timestamp) -> bool {
+fn is_leased_or_due(due: &DueItem, now: Timestamp) -> bool {
     due.swept() > 0 || due.at().is_some_and(|at| at <= now)
 }
 
@@ -92,54 +95,60 @@ async fn all_shards(
     until: Timestamp,
     now: Timestamp,
     batch: usize,
-    take: fn(&Due, Timestamp) -> bool,
-) -> Result<Swept> {
+    take: fn(&DueItem, Timestamp) -> bool,
+) -> Result<SweepSummary> {
     let shards = (0..keys::DUE_SHARDS).map(async |shard| {
         let due = due::query(&app.dynamo, shard, until, batch).await?;
         let more = due.len() == batch;
         let taken = due.iter().filter(|due| take(due, now)).collect();
-        Ok::<_, Error>(Swept {
+        Ok::<_, Error>(SweepSummary {
             enqueued: enqueue(app, taken, now).await?,
-            more,
+            has_more: more,
             found: due.len(),
         })
     });
-    Ok(Swept::of(&future::try_join_all(shards).await?))
+    Ok(SweepSummary::of(&future::try_join_all(shards).await?))
 }
 
 /// Wins each of `due` and enqueues what was won; last, and without haste, what waits
 /// behind a backlog of its own endpoint's.
-async fn enqueue(app: &App, due: Vec<&Due>, now: Timestamp) -> Result<usize> {
-    let is_behind = |due: &&Due| due.endpoint().is_some_and(|id| app.queue.is_behind(&id));
-    let (behind, others): (Vec<_>, Vec<_>) = due.into_iter().partition(is_behind);
-    let others = win_all(app, others, now, (0, WINS_MAX)).await?;
+async fn enqueue(app: &App, due: Vec<&DueItem>, now: Timestamp) -> Result<usize> {
+    let has_backlog = |due: &&DueItem| due.endpoint().is_some_and(|id| app.queue.has_backlog(&id));
+    let (backlogged, others): (Vec<_>, Vec<_>) = due.into_iter().partition(has_backlog);
+    let others = claim_all(app, others, now, (0, CLAIMS_MAX)).await?;
     let mut enqueued = others.len();
     let others = others.into_iter().map(|(job, _)| job).collect();
     app.queue.send(others, Duration::ZERO).await;
-    let behind = win_all(app, behind, now, (AHEAD, BEHIND_WINS_MAX)).await?;
-    enqueued += behind.len();
-    app.queue.send_behind(behind).await;
+    let backlogged = claim_all(
+        app,
+        backlogged,
+        now,
+        (BACKLOG_LEASE_DOUBLINGS, BACKLOG_CLAIMS_MAX),
+    )
+    .await?;
+    enqueued += backlogged.len();
+    app.queue.send_backlogged(backlogged).await;
     Ok(enqueued)
 }
 
 /// What was won of `due`, each with the end of its lease.
-async fn win_all(
+async fn claim_all(
     app: &App,
-    due: Vec<&Due>,
+    due: Vec<&DueItem>,
     now: Timestamp,
-    (ahead, wins_max): (u32, usize),
+    (ahead, claims_max): (u32, usize),
 ) -> Result<Vec<(Job, Timestamp)>> {
     let lease = app.queue.lease();
-    let wins: Vec<_> = due
+    let claims: Vec<_> = due
         .into_iter()
         .map(async |due| {
             let until = now + due.lease(lease, ahead);
-            let job = due::win(&app.dynamo, due, until).await?;
+            let job = due::claim(&app.dynamo, due, until).await?;
             Ok::<_, Error>(job.map(|job| (job, until)))
         })
         .collect();
-    stream::iter(wins)
-        .buffer_unordered(wins_max)
+    stream::iter(claims)
+        .buffer_unordered(claims_max)
         .try_filter_map(future::ok)
         .try_collect()
         .await
@@ -150,6 +159,6 @@ async fn win_all(
 ///
 /// # Errors
 /// As [`outbox::project_all`].
-pub async fn repair(app: &App, age: Duration) -> Result<usize> {
-    outbox::project_all(&app.postgres, &app.plane, age).await
+pub async fn repair_outbox(app: &App, age: Duration) -> Result<usize> {
+    outbox::project_all(&app.postgres, &app.projection, age).await
 }

@@ -7,14 +7,17 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Done, STORES_MAX, archive, guarded, ingest, meter, poll, run, sweep};
+use super::{
+    Done, STORE_CALLS_TIMEOUT, archive, catch_panic_and_timeout, ingest, meter, run, sqs_consumer,
+    sweep,
+};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 
 /// Between two looks for usage that is no longer needed.
-const TIDY_INTERVAL: Duration = Duration::from_hours(1);
+const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 /// Between two repairs of the outbox.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -33,22 +36,22 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
                     tasks.spawn(work(app.clone(), stop.clone()));
                 }
             }
-            Queue::Sqs(_) => poll::start(app, stop, &mut tasks),
+            Queue::Sqs(_) => sqs_consumer::start(app, stop, &mut tasks),
         }
     }
     if config.handles(Handler::Ingest) && !config.sqs.ingest_url.is_empty() {
-        tasks.spawn(ingest::poll_often(app.clone(), stop.clone()));
+        tasks.spawn(ingest::consume_loop(app.clone(), stop.clone()));
     }
     if config.handles(Handler::Sweep) {
-        tasks.spawn(sweep_often(app.clone(), stop.clone()));
-        tasks.spawn(repair_often(app.clone(), stop.clone()));
+        tasks.spawn(sweep_loop(app.clone(), stop.clone()));
+        tasks.spawn(repair_loop(app.clone(), stop.clone()));
         if app.archive.is_some() {
-            tasks.spawn(archive_often(app.clone(), stop.clone()));
+            tasks.spawn(archive_loop(app.clone(), stop.clone()));
         }
     }
     if config.handles(Handler::Meter) {
-        tasks.spawn(meter_often(app.clone(), stop.clone()));
-        tasks.spawn(tidy_often(app.clone(), stop.clone()));
+        tasks.spawn(meter_loop(app.clone(), stop.clone()));
+        tasks.spawn(prune_loop(app.clone(), stop.clone()));
     }
     tasks
 }
@@ -58,14 +61,14 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
 pub async fn drain(app: &App, now: Timestamp) -> Vec<Error> {
     let queue = match &app.queue {
         Queue::Local(queue) => queue,
-        Queue::Sqs(sqs) => return poll::drain(app, sqs, now).await,
+        Queue::Sqs(sqs) => return sqs_consumer::drain(app, sqs, now).await,
     };
     let mut failed = Vec::new();
     while let Some(mut taken) = queue.try_next(now) {
         let (job, trace) = taken.take();
         match run(app, job, trace.as_deref(), now).await {
             Ok(Done::Finished) => {}
-            Ok(Done::Later(later)) => taken.put_back(later.job, trace, later.wait),
+            Ok(Done::Later(later)) => taken.requeue(later.job, trace, later.wait),
             Err(error) => failed.push(error),
         }
     }
@@ -80,60 +83,72 @@ async fn work(app: Arc<App>, stop: CancellationToken) {
         let (job, trace) = taken.take();
         // A failure has been logged, and its work stays due.
         if let Ok(Done::Later(later)) = run(&app, job, trace.as_deref(), app::now()).await {
-            taken.put_back(later.job, trace, later.wait);
+            taken.requeue(later.job, trace, later.wait);
         }
     }
 }
 
-async fn sweep_often(app: Arc<App>, stop: CancellationToken) {
+async fn sweep_loop(app: Arc<App>, stop: CancellationToken) {
     if app.queue.ends_with_process()
-        && let Err(error) = sweep::recover(&app, app::now()).await
+        && let Err(error) = sweep::reclaim_leases(&app, app::now()).await
     {
         report("sweep", "recover", &error);
     }
     let interval = app.config.sweep.interval;
     let step = || async {
-        let swept = sweep::sweep(&app, app::now()).await?;
+        let summary = sweep::sweep(&app, app::now()).await?;
         // A full batch means that more is due already.
-        Ok(match swept.more && swept.enqueued > 0 {
+        Ok(match summary.has_more && summary.enqueued > 0 {
             true => Duration::from_millis(10),
             false => interval,
         })
     };
-    repeat(&stop, ("sweep", "due"), (interval, STORES_MAX), step).await;
+    repeat(
+        &stop,
+        ("sweep", "due"),
+        (interval, STORE_CALLS_TIMEOUT),
+        step,
+    )
+    .await;
 }
 
-async fn repair_often(app: Arc<App>, stop: CancellationToken) {
+async fn repair_loop(app: Arc<App>, stop: CancellationToken) {
     let step = || async {
-        match sweep::repair(&app, sweep::REPAIR_AGE).await? {
+        match sweep::repair_outbox(&app, sweep::REPAIR_AGE).await? {
             0 => {}
-            changes => tracing::info!(changes, "control-plane changes projected late"),
+            changes => tracing::info!(changes, "outbox repaired: late changes projected"),
         }
         Ok(REPAIR_INTERVAL)
     };
-    let times = (REPAIR_INTERVAL, STORES_MAX);
+    let times = (REPAIR_INTERVAL, STORE_CALLS_TIMEOUT);
     repeat(&stop, ("sweep", "outbox"), times, step).await;
 }
 
-async fn meter_often(app: Arc<App>, stop: CancellationToken) {
+async fn meter_loop(app: Arc<App>, stop: CancellationToken) {
     let interval = app.config.meters.interval;
     let step = || async {
-        let looked = meter::meter(&app, app::now()).await?;
-        Ok(match looked.more && looked.found > 0 {
+        let meter_run = meter::meter(&app, app::now()).await?;
+        Ok(match meter_run.has_more && meter_run.found > 0 {
             true => Duration::from_millis(10),
             false => interval,
         })
     };
-    repeat(&stop, ("meter", "due"), (interval, STORES_MAX), step).await;
+    repeat(
+        &stop,
+        ("meter", "due"),
+        (interval, STORE_CALLS_TIMEOUT),
+        step,
+    )
+    .await;
 }
 
-async fn tidy_often(app: Arc<App>, stop: CancellationToken) {
+async fn prune_loop(app: Arc<App>, stop: CancellationToken) {
     let step = || async {
-        meter::tidy(&app, app::now()).await?;
-        Ok(TIDY_INTERVAL)
+        meter::prune(&app, app::now()).await?;
+        Ok(PRUNE_INTERVAL)
     };
-    let times = (TIDY_INTERVAL, STORES_MAX);
-    repeat(&stop, ("meter", "tidy"), times, step).await;
+    let times = (PRUNE_INTERVAL, STORE_CALLS_TIMEOUT);
+    repeat(&stop, ("meter", "prune"), times, step).await;
 }
 
 /// Takes one `step` after the other until `stop` is cancelled, each followed by
@@ -147,7 +162,7 @@ async fn repeat<F: Future<Output = Result<Duration>>>(
     step: impl Fn() -> F,
 ) {
     loop {
-        let done = guarded(longest, step()).await;
+        let done = catch_panic_and_timeout(longest, step()).await;
         let pause = done.unwrap_or_else(|error| {
             report(what, name, &error);
             interval
@@ -159,15 +174,15 @@ async fn repeat<F: Future<Output = Result<Duration>>>(
     }
 }
 
-async fn archive_often(app: Arc<App>, stop: CancellationToken) {
+async fn archive_loop(app: Arc<App>, stop: CancellationToken) {
     let step = || async {
         match archive::plan(&app, app::now()).await? {
             0 => {}
-            days => tracing::info!(days, "days to archive"),
+            days => tracing::info!(days, "archive planned"),
         }
         Ok(ARCHIVE_INTERVAL)
     };
-    let times = (ARCHIVE_INTERVAL, STORES_MAX);
+    let times = (ARCHIVE_INTERVAL, STORE_CALLS_TIMEOUT);
     repeat(&stop, ("sweep", "archive"), times, step).await;
 }
 
@@ -175,7 +190,7 @@ async fn archive_often(app: Arc<App>, stop: CancellationToken) {
 pub(super) fn report(what: &str, name: &str, error: &Error) {
     let cause = error.causes();
     if error.is_outage() {
-        tracing::warn!(what, name, %error, cause, "left for later");
+        tracing::warn!(what, name, %error, cause, "deferred: dependency unavailable");
     } else {
         tracing::error!(what, name, %error, cause, "job failed");
     }

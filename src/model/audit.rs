@@ -35,7 +35,7 @@ impl std::fmt::Display for Actor {
 /// Who changes a project's configuration, and when: the first thing that every
 /// control-plane write is given.
 #[derive(Debug, Clone)]
-pub struct By {
+pub struct AuditContext {
     /// Whose configuration it is.
     pub project: ProjectId,
     /// Who changes it.
@@ -46,7 +46,10 @@ pub struct By {
 
 /// What may be written down of a change from `before` to `after`: of two objects
 /// only the fields that differ, and in no case a secret.
-pub fn difference(before: Option<Value>, after: Option<Value>) -> (Option<Value>, Option<Value>) {
+pub fn redacted_diff(
+    before: Option<Value>,
+    after: Option<Value>,
+) -> (Option<Value>, Option<Value>) {
     let (before, after) = match (before, after) {
         (Some(Value::Object(mut before)), Some(Value::Object(mut after))) => {
             before.retain(|name, old| match after.get(name) {
@@ -143,10 +146,10 @@ mod tests {
     fn only_what_differs_is_written_down() {
         let before = json!({ "state": "enabled", "tenant": null, "old": 1 });
         let after = json!({ "state": "disabled", "tenant": null, "new": 2 });
-        let (before, after) = difference(Some(before), Some(after));
+        let (before, after) = redacted_diff(Some(before), Some(after));
         assert_eq!(before, Some(json!({ "state": "enabled", "old": 1 })));
         assert_eq!(after, Some(json!({ "state": "disabled", "new": 2 })));
-        let created = difference(None, Some(json!({ "tenant": null })));
+        let created = redacted_diff(None, Some(json!({ "tenant": null })));
         assert_eq!(created, (None, Some(json!({ "tenant": null }))));
     }
 
@@ -160,7 +163,7 @@ mod tests {
             "list": [{ "Password": "hunter2", "key": "hunter2", "keys": 3 }],
             "token": null,
         });
-        let (_, after) = difference(None, Some(after));
+        let (_, after) = redacted_diff(None, Some(after));
         let after = after.unwrap();
         assert!(!after.to_string().contains("hunter2"), "{after}");
         assert_eq!(
@@ -178,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_changed_secret_is_seen_to_have_changed() {
-        let (before, after) = difference(
+        let (before, after) = redacted_diff(
             Some(json!({ "url": "https://a.example/?t=1" })),
             Some(json!({ "url": "https://a.example/?t=2" })),
         );

@@ -1,4 +1,4 @@
-//! When an endpoint that keeps failing is left alone for a while.
+//! The circuit breaker of an endpoint: when one that keeps failing is left alone.
 //!
 //! ```text
 //!   ┌────────┐ so many failures in a row ┌──────┐ its wait is over ┌───────────┐
@@ -27,20 +27,19 @@ const DOUBLINGS_MAX: u32 = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// Failures in a row that open it; 0 never does.
-    pub failures: u32,
+    pub failure_threshold: u32,
     /// How long it stays open at first.
     pub open: Duration,
     /// How long it stays open at most; each failed probe doubles the wait.
     pub open_max: Duration,
     /// How long a probe may take before it counts as lost and another one goes.
-    pub probe: Duration,
+    pub probe_timeout: Duration,
 }
 
 /// Where a breaker stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = BreakerState)]
-pub enum State {
+pub enum BreakerState {
     /// Attempts are made.
     Closed,
     /// No attempt is made until `retry_at`.
@@ -54,12 +53,12 @@ pub enum State {
 pub struct Breaker {
     phase: Phase,
     /// Failures in a row while closed.
-    failures: u32,
+    consecutive_failures: u32,
     failed_at: Option<Timestamp>,
     /// Probes that failed in a row.
     doublings: u32,
     /// Counts changes, so that what began before one is known by it.
-    turn: u32,
+    generation: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,11 +76,11 @@ enum Phase {
 
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
+pub enum BreakerDecision {
     /// It may; what it comes to is to be told with this.
-    Go(Ticket),
+    Allow(Ticket),
     /// Not before this.
-    Hold {
+    Defer {
         /// When to ask again.
         until: Timestamp,
     },
@@ -90,14 +89,14 @@ pub enum Admission {
 /// An attempt that was let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
-    turn: u32,
+    generation: u32,
     /// Somebody asked for this very attempt: its success counts whenever it began.
-    asked: bool,
+    is_manual: bool,
 }
 
 /// What an outcome did to the breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum BreakerTransition {
     /// Nothing to speak of.
     None,
     /// It is open now.
@@ -109,73 +108,87 @@ pub enum Change {
 impl Breaker {
     /// Whether an attempt may begin at `now`. The first to ask after the wait is
     /// the probe.
-    pub fn admit(&mut self, policy: &Policy, now: Timestamp) -> Admission {
+    pub fn admit(&mut self, policy: &Policy, now: Timestamp) -> BreakerDecision {
         match self.phase {
-            Phase::Closed => Admission::Go(self.ticket_of(false)),
-            Phase::Open { until } if now < until => Admission::Hold { until },
-            Phase::Probing { since } if now < since + policy.probe => Admission::Hold {
-                // It is known soon, as a rule.
-                until: now + (policy.open / 8).min(policy.probe),
-            },
+            Phase::Closed => BreakerDecision::Allow(self.issue_ticket(false)),
+            Phase::Open { until } if now < until => BreakerDecision::Defer { until },
+            Phase::Probing { since } if now < since + policy.probe_timeout => {
+                BreakerDecision::Defer {
+                    // It is known soon, as a rule.
+                    until: now + (policy.open / 8).min(policy.probe_timeout),
+                }
+            }
             Phase::Open { .. } | Phase::Probing { .. } => {
                 self.phase = Phase::Probing { since: now };
-                self.turn = self.turn.wrapping_add(1);
-                Admission::Go(self.ticket_of(false))
+                self.generation = self.generation.wrapping_add(1);
+                BreakerDecision::Allow(self.issue_ticket(false))
             }
         }
     }
 
-    /// Lets an attempt through whatever the state: `asked` is one that a person
+    /// Lets an attempt through whatever the state: `is_manual` is one that a person
     /// asked for.
-    pub fn ticket_of(&self, asked: bool) -> Ticket {
-        let turn = self.turn;
-        Ticket { turn, asked }
+    pub fn issue_ticket(&self, is_manual: bool) -> Ticket {
+        let turn = self.generation;
+        Ticket {
+            generation: turn,
+            is_manual,
+        }
     }
 
     /// Closes it, and gives what is under way no say.
     pub fn reset(&mut self) {
         *self = Self {
-            turn: self.turn.wrapping_add(1),
+            generation: self.generation.wrapping_add(1),
             ..Self::default()
         };
     }
 
     /// Takes note that an attempt ended well at its endpoint's side: it answered,
     /// and not with a status that says it is overwhelmed.
-    pub fn succeeded(&mut self, ticket: Ticket) -> Change {
-        if ticket.turn != self.turn && !ticket.asked {
-            return Change::None;
+    pub fn record_success(&mut self, ticket: Ticket) -> BreakerTransition {
+        if ticket.generation != self.generation && !ticket.is_manual {
+            return BreakerTransition::None;
         }
-        (self.failures, self.failed_at, self.doublings) = (0, None, 0);
+        (self.consecutive_failures, self.failed_at, self.doublings) = (0, None, 0);
         match self.phase {
-            Phase::Closed => Change::None,
+            Phase::Closed => BreakerTransition::None,
             Phase::Open { .. } | Phase::Probing { .. } => {
                 self.phase = Phase::Closed;
-                self.turn = self.turn.wrapping_add(1);
-                Change::Closed
+                self.generation = self.generation.wrapping_add(1);
+                BreakerTransition::Closed
             }
         }
     }
 
     /// Takes note that an attempt failed at `now`.
-    pub fn failed(&mut self, policy: &Policy, ticket: Ticket, now: Timestamp) -> Change {
-        if ticket.turn != self.turn {
-            return Change::None;
+    pub fn record_failure(
+        &mut self,
+        policy: &Policy,
+        ticket: Ticket,
+        now: Timestamp,
+    ) -> BreakerTransition {
+        if ticket.generation != self.generation {
+            return BreakerTransition::None;
         }
         match self.phase {
             Phase::Closed => {
                 let in_a_row = self.failed_at.is_some_and(|at| now <= at + GAP_MAX);
-                self.failures = if in_a_row { self.failures + 1 } else { 1 };
+                self.consecutive_failures = if in_a_row {
+                    self.consecutive_failures + 1
+                } else {
+                    1
+                };
                 self.failed_at = Some(now);
-                match policy.failures {
-                    0 => Change::None,
-                    most if self.failures >= most => self.open(policy, now),
-                    _ => Change::None,
+                match policy.failure_threshold {
+                    0 => BreakerTransition::None,
+                    most if self.consecutive_failures >= most => self.open(policy, now),
+                    _ => BreakerTransition::None,
                 }
             }
             // An attempt that a person asked for does not put off the probe.
-            Phase::Open { .. } => Change::None,
-            Phase::Probing { .. } if ticket.asked => Change::None,
+            Phase::Open { .. } => BreakerTransition::None,
+            Phase::Probing { .. } if ticket.is_manual => BreakerTransition::None,
             Phase::Probing { .. } => {
                 self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
                 self.open(policy, now)
@@ -183,21 +196,21 @@ impl Breaker {
         }
     }
 
-    fn open(&mut self, policy: &Policy, now: Timestamp) -> Change {
+    fn open(&mut self, policy: &Policy, now: Timestamp) -> BreakerTransition {
         let wait = policy.open.saturating_mul(1 << self.doublings);
         self.phase = Phase::Open {
             until: now + wait.min(policy.open_max),
         };
-        self.turn = self.turn.wrapping_add(1);
-        Change::Opened
+        self.generation = self.generation.wrapping_add(1);
+        BreakerTransition::Opened
     }
 
     /// Where it stands at `now`.
-    pub fn state(&self, now: Timestamp) -> State {
+    pub fn state(&self, now: Timestamp) -> BreakerState {
         match self.phase {
-            Phase::Closed => State::Closed,
-            Phase::Open { until } if now < until => State::Open,
-            Phase::Open { .. } | Phase::Probing { .. } => State::HalfOpen,
+            Phase::Closed => BreakerState::Closed,
+            Phase::Open { until } if now < until => BreakerState::Open,
+            Phase::Open { .. } | Phase::Probing { .. } => BreakerState::HalfOpen,
         }
     }
 
@@ -210,8 +223,8 @@ impl Breaker {
     }
 
     /// Failures in a row while closed; the count that opened it, while open.
-    pub fn failures(&self) -> u32 {
-        self.failures
+    pub fn consecutive_failures(&self) -> u32 {
+        self.consecutive_failures
     }
 }
 
@@ -224,10 +237,10 @@ mod tests {
     use super::*;
 
     const POLICY: Policy = Policy {
-        failures: 3,
+        failure_threshold: 3,
         open: Duration::from_secs(8),
         open_max: Duration::from_secs(20),
-        probe: Duration::from_secs(5),
+        probe_timeout: Duration::from_secs(5),
     };
 
     fn at(s: i64) -> Timestamp {
@@ -236,7 +249,7 @@ mod tests {
 
     fn go(breaker: &mut Breaker, s: i64) -> Ticket {
         match breaker.admit(&POLICY, at(s)) {
-            Admission::Go(ticket) => ticket,
+            BreakerDecision::Allow(ticket) => ticket,
             held => panic!("{held:?}"),
         }
     }
@@ -245,7 +258,7 @@ mod tests {
         let mut breaker = Breaker::default();
         for s in 0..3 {
             let ticket = go(&mut breaker, s);
-            breaker.failed(&POLICY, ticket, at(s));
+            breaker.record_failure(&POLICY, ticket, at(s));
         }
         breaker
     }
@@ -253,19 +266,19 @@ mod tests {
     #[test]
     fn it_opens_after_failures_in_a_row() {
         let breaker = opened();
-        assert_eq!(breaker.state(at(2)), State::Open);
+        assert_eq!(breaker.state(at(2)), BreakerState::Open);
         assert_eq!(breaker.retry_at(), Some(at(10)));
-        assert_eq!(breaker.failures(), 3);
+        assert_eq!(breaker.consecutive_failures(), 3);
 
         let mut breaker = Breaker::default();
         for s in 0..30 {
             let ticket = go(&mut breaker, s);
             match s % 3 {
-                2 => breaker.succeeded(ticket),
-                _ => breaker.failed(&POLICY, ticket, at(s)),
+                2 => breaker.record_success(ticket),
+                _ => breaker.record_failure(&POLICY, ticket, at(s)),
             };
         }
-        assert_eq!(breaker.state(at(30)), State::Closed);
+        assert_eq!(breaker.state(at(30)), BreakerState::Closed);
     }
 
     #[test]
@@ -273,21 +286,24 @@ mod tests {
         let mut breaker = Breaker::default();
         for n in 0..30 {
             let ticket = go(&mut breaker, n * 61);
-            assert_eq!(breaker.failed(&POLICY, ticket, at(n * 61)), Change::None);
+            assert_eq!(
+                breaker.record_failure(&POLICY, ticket, at(n * 61)),
+                BreakerTransition::None
+            );
         }
-        assert_eq!(breaker.state(at(2000)), State::Closed);
+        assert_eq!(breaker.state(at(2000)), BreakerState::Closed);
     }
 
     #[test]
     fn one_probe_goes_and_decides() {
         let mut breaker = opened();
-        let hold = Admission::Hold { until: at(10) };
+        let hold = BreakerDecision::Defer { until: at(10) };
         assert_eq!(breaker.admit(&POLICY, at(9)), hold);
         let probe = go(&mut breaker, 10);
         let held = breaker.admit(&POLICY, at(10));
-        assert!(matches!(held, Admission::Hold { until } if until > at(10)));
-        assert_eq!(breaker.succeeded(probe), Change::Closed);
-        assert_eq!(breaker.state(at(10)), State::Closed);
+        assert!(matches!(held, BreakerDecision::Defer { until } if until > at(10)));
+        assert_eq!(breaker.record_success(probe), BreakerTransition::Closed);
+        assert_eq!(breaker.state(at(10)), BreakerState::Closed);
         go(&mut breaker, 10);
         go(&mut breaker, 10);
     }
@@ -298,15 +314,18 @@ mod tests {
         let mut now = 10;
         for wait in [16, 20, 20] {
             let probe = go(&mut breaker, now);
-            assert_eq!(breaker.failed(&POLICY, probe, at(now)), Change::Opened);
+            assert_eq!(
+                breaker.record_failure(&POLICY, probe, at(now)),
+                BreakerTransition::Opened
+            );
             assert_eq!(breaker.retry_at(), Some(at(now + wait)));
             now += wait;
         }
         let probe = go(&mut breaker, now);
-        breaker.succeeded(probe);
+        breaker.record_success(probe);
         for _ in 0..3 {
             let ticket = go(&mut breaker, now);
-            breaker.failed(&POLICY, ticket, at(now));
+            breaker.record_failure(&POLICY, ticket, at(now));
         }
         assert_eq!(breaker.retry_at(), Some(at(now + 8)), "it begins anew");
     }
@@ -317,11 +336,14 @@ mod tests {
         let lost = go(&mut breaker, 10);
         assert!(matches!(
             breaker.admit(&POLICY, at(14)),
-            Admission::Hold { .. }
+            BreakerDecision::Defer { .. }
         ));
         let probe = go(&mut breaker, 15);
-        assert_eq!(breaker.failed(&POLICY, lost, at(15)), Change::None);
-        assert_eq!(breaker.succeeded(probe), Change::Closed);
+        assert_eq!(
+            breaker.record_failure(&POLICY, lost, at(15)),
+            BreakerTransition::None
+        );
+        assert_eq!(breaker.record_success(probe), BreakerTransition::Closed);
     }
 
     #[test]
@@ -330,36 +352,48 @@ mod tests {
         let early = go(&mut breaker, 0);
         for s in 0..3 {
             let ticket = go(&mut breaker, s);
-            breaker.failed(&POLICY, ticket, at(s));
+            breaker.record_failure(&POLICY, ticket, at(s));
         }
-        assert_eq!(breaker.succeeded(early), Change::None);
-        assert_eq!(breaker.failed(&POLICY, early, at(4)), Change::None);
+        assert_eq!(breaker.record_success(early), BreakerTransition::None);
+        assert_eq!(
+            breaker.record_failure(&POLICY, early, at(4)),
+            BreakerTransition::None
+        );
         assert_eq!(breaker.retry_at(), Some(at(10)));
     }
 
     #[test]
     fn an_attempt_a_person_asks_for_closes_it_and_never_opens_it() {
         let mut breaker = opened();
-        let asked = breaker.ticket_of(true);
-        assert_eq!(breaker.failed(&POLICY, asked, at(3)), Change::None);
+        let asked = breaker.issue_ticket(true);
+        assert_eq!(
+            breaker.record_failure(&POLICY, asked, at(3)),
+            BreakerTransition::None
+        );
         assert_eq!(breaker.retry_at(), Some(at(10)));
-        let asked = breaker.ticket_of(true);
+        let asked = breaker.issue_ticket(true);
         let probe = go(&mut breaker, 10);
-        assert_eq!(breaker.succeeded(asked), Change::Closed);
-        assert_eq!(breaker.failed(&POLICY, probe, at(11)), Change::None);
-        assert_eq!(breaker.state(at(11)), State::Closed);
+        assert_eq!(breaker.record_success(asked), BreakerTransition::Closed);
+        assert_eq!(
+            breaker.record_failure(&POLICY, probe, at(11)),
+            BreakerTransition::None
+        );
+        assert_eq!(breaker.state(at(11)), BreakerState::Closed);
     }
 
     #[test]
     fn it_can_be_turned_off() {
         let policy = Policy {
-            failures: 0,
+            failure_threshold: 0,
             ..POLICY
         };
         let mut breaker = Breaker::default();
         for s in 0..100 {
             let ticket = go(&mut breaker, s);
-            assert_eq!(breaker.failed(&policy, ticket, at(s)), Change::None);
+            assert_eq!(
+                breaker.record_failure(&policy, ticket, at(s)),
+                BreakerTransition::None
+            );
         }
     }
 
@@ -387,29 +421,32 @@ mod tests {
                 match step {
                     Step::Wait => now += 4,
                     Step::Ask => match breaker.admit(&POLICY, at(now)) {
-                        Admission::Go(ticket) => under_way.push(ticket),
-                        Admission::Hold { until } => {
+                        BreakerDecision::Allow(ticket) => under_way.push(ticket),
+                        BreakerDecision::Defer { until } => {
                             assert!(until > at(now) && until <= at(now + 20));
                         }
                     },
                     Step::Succeed | Step::Fail if under_way.is_empty() => {}
                     Step::Succeed => {
-                        let closed = breaker.state(at(now)) == State::Closed;
-                        if breaker.succeeded(under_way.remove(0)) == Change::Closed {
+                        let closed = breaker.state(at(now)) == BreakerState::Closed;
+                        if breaker.record_success(under_way.remove(0)) == BreakerTransition::Closed
+                        {
                             assert!(!closed);
                         }
                     }
                     Step::Fail => {
                         fails += 1;
                         let ticket = under_way.remove(0);
-                        if breaker.failed(&POLICY, ticket, at(now)) == Change::Opened {
+                        if breaker.record_failure(&POLICY, ticket, at(now))
+                            == BreakerTransition::Opened
+                        {
                             assert!(fails >= 3);
-                            assert_eq!(breaker.state(at(now)), State::Open);
+                            assert_eq!(breaker.state(at(now)), BreakerState::Open);
                         }
                     }
                 }
-                let current = |ticket: &&Ticket| ticket.turn == breaker.turn;
-                if breaker.state(at(now)) != State::Closed {
+                let current = |ticket: &&Ticket| ticket.generation == breaker.generation;
+                if breaker.state(at(now)) != BreakerState::Closed {
                     assert!(under_way.iter().filter(current).count() <= 1);
                 }
                 seen.insert(format!("{:?}", breaker.state(at(now))));
@@ -427,16 +464,16 @@ mod tests {
             let mut now = 0;
             for well in outcomes {
                 now += 1;
-                if let Admission::Go(ticket) = breaker.admit(&POLICY, at(now)) {
+                if let BreakerDecision::Allow(ticket) = breaker.admit(&POLICY, at(now)) {
                     match well {
-                        true => breaker.succeeded(ticket),
-                        false => breaker.failed(&POLICY, ticket, at(now)),
+                        true => breaker.record_success(ticket),
+                        false => breaker.record_failure(&POLICY, ticket, at(now)),
                     };
                 }
             }
             let ticket = go(&mut breaker, now + 25);
-            breaker.succeeded(ticket);
-            prop_assert_eq!(breaker.state(at(now + 25)), State::Closed);
+            breaker.record_success(ticket);
+            prop_assert_eq!(breaker.state(at(now + 25)), BreakerState::Closed);
         }
     }
 }

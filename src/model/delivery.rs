@@ -27,8 +27,7 @@ use super::time::Time;
 /// Where a delivery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = DeliveryState)]
-pub enum State {
+pub enum DeliveryState {
     /// An attempt is due now or later.
     Pending,
     /// The endpoint answered 2xx.
@@ -39,7 +38,7 @@ pub enum State {
     Canceled,
 }
 
-impl State {
+impl DeliveryState {
     /// The name in JSON and in the store.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,24 +50,24 @@ impl State {
     }
 }
 
-impl std::str::FromStr for State {
-    type Err = UnknownState;
+impl std::str::FromStr for DeliveryState {
+    type Err = UnknownDeliveryState;
 
-    fn from_str(text: &str) -> Result<Self, UnknownState> {
+    fn from_str(text: &str) -> Result<Self, UnknownDeliveryState> {
         match text {
             "pending" => Ok(Self::Pending),
             "delivered" => Ok(Self::Delivered),
             "failed" => Ok(Self::Failed),
             "canceled" => Ok(Self::Canceled),
-            _ => Err(UnknownState),
+            _ => Err(UnknownDeliveryState),
         }
     }
 }
 
-/// Not the name of a [`State`].
+/// Not the name of a [`DeliveryState`].
 #[derive(Debug, thiserror::Error)]
 #[error("expected pending, delivered, failed or canceled")]
-pub struct UnknownState;
+pub struct UnknownDeliveryState;
 
 /// One HTTP try, as the deliveries API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -92,30 +91,30 @@ pub struct Attempt {
 pub const ATTEMPTS_KEPT_MAX: usize = 12;
 
 /// How long a delivery to a disabled endpoint waits before it looks again.
-pub const DISABLED_HOLD: Duration = Duration::from_mins(15);
+pub const DISABLED_RECHECK_DELAY: Duration = Duration::from_mins(15);
 
 /// How far a delivery is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Progress {
     /// Attempts made in all: also which attempt a queued message is about.
-    pub made: u32,
-    /// `made` when the current round of the schedule began: 0, or later after a
+    pub attempts_made: u32,
+    /// `attempts_made` when the current round of the schedule began: 0, or later after a
     /// person's retry or replay.
     pub round_start: u32,
 }
 
 /// What an attempt came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// An answer with this status, and the `Retry-After` it asked for.
-    Answered {
+    Response {
         /// HTTP status.
         status: u16,
         /// Parsed `Retry-After`, whatever the status.
         retry_after: Option<Duration>,
     },
     /// No answer: refused, timed out, closed, blocked.
-    Unanswered,
+    NoResponse,
 }
 
 /// What follows from an attempt.
@@ -136,19 +135,24 @@ pub enum Verdict {
 /// on 429 and 503 only, and all else is tried again while the schedule lasts.
 ///
 /// `progress` is as it was before the attempt; `random` is so, in `0..1`.
-pub fn judge(progress: Progress, outcome: Outcome, schedule: &Schedule, random: f64) -> Verdict {
+pub fn judge(
+    progress: Progress,
+    outcome: AttemptOutcome,
+    schedule: &Schedule,
+    random: f64,
+) -> Verdict {
     let retry_after = match outcome {
-        Outcome::Answered {
+        AttemptOutcome::Response {
             status: 200..=299, ..
         } => return Verdict::Delivered,
-        Outcome::Answered { status: 410, .. } => return Verdict::Gone,
-        Outcome::Answered {
+        AttemptOutcome::Response { status: 410, .. } => return Verdict::Gone,
+        AttemptOutcome::Response {
             status: 429 | 503,
             retry_after,
         } => retry_after,
         _ => None,
     };
-    let made_in_round = progress.made.saturating_sub(progress.round_start) + 1;
+    let made_in_round = progress.attempts_made.saturating_sub(progress.round_start) + 1;
     match schedule.delay_after(made_in_round, retry_after, random) {
         Some(delay) => Verdict::Retry(delay),
         None => Verdict::Exhausted,
@@ -157,11 +161,11 @@ pub fn judge(progress: Progress, outcome: Outcome, schedule: &Schedule, random: 
 
 impl Verdict {
     /// The state a delivery is in after it.
-    pub fn state(self) -> State {
+    pub fn state(self) -> DeliveryState {
         match self {
-            Self::Delivered => State::Delivered,
-            Self::Retry(_) => State::Pending,
-            Self::Exhausted | Self::Gone => State::Failed,
+            Self::Delivered => DeliveryState::Delivered,
+            Self::Retry(_) => DeliveryState::Pending,
+            Self::Exhausted | Self::Gone => DeliveryState::Failed,
         }
     }
 }
@@ -171,12 +175,15 @@ mod tests {
     use super::*;
 
     fn after(made: u32, round_start: u32, status: u16) -> Verdict {
-        let outcome = Outcome::Answered {
+        let outcome = AttemptOutcome::Response {
             status,
             retry_after: Some(Duration::from_secs(77)),
         };
         judge(
-            Progress { made, round_start },
+            Progress {
+                attempts_made: made,
+                round_start,
+            },
             outcome,
             &Schedule::default(),
             0.5,

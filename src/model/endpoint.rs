@@ -6,18 +6,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::extras::Extras;
+use super::credentials::EndpointCredentials;
 use super::filter::Filter;
 use super::id::EndpointId;
-use super::pace;
+use super::pacing;
 use super::signature::Secret;
 use crate::error::Invalid;
 
 /// Whether an endpoint takes events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = EndpointState)]
-pub enum State {
+pub enum EndpointState {
     /// It does.
     Enabled,
     /// Paused by a person: new events pass it by; pending deliveries wait, and are
@@ -31,7 +30,7 @@ pub enum State {
     Deleted,
 }
 
-impl State {
+impl EndpointState {
     /// The name in JSON and in the stores.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,25 +43,25 @@ impl State {
     }
 }
 
-impl std::str::FromStr for State {
-    type Err = UnknownState;
+impl std::str::FromStr for EndpointState {
+    type Err = UnknownEndpointState;
 
-    fn from_str(text: &str) -> Result<Self, UnknownState> {
+    fn from_str(text: &str) -> Result<Self, UnknownEndpointState> {
         match text {
             "enabled" => Ok(Self::Enabled),
             "disabled" => Ok(Self::Disabled),
             "gone" => Ok(Self::Gone),
             "failed" => Ok(Self::Failed),
             "deleted" => Ok(Self::Deleted),
-            _ => Err(UnknownState),
+            _ => Err(UnknownEndpointState),
         }
     }
 }
 
-/// Not the name of a [`State`].
+/// Not the name of a [`EndpointState`].
 #[derive(Debug, thiserror::Error)]
 #[error("expected enabled, disabled, gone, failed or deleted")]
-pub struct UnknownState;
+pub struct UnknownEndpointState;
 
 /// What the body of a webhook is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -105,7 +104,7 @@ pub struct UnknownBodyFormat;
 
 /// How an endpoint is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Care {
+pub struct DeliverySettings {
     /// Attempts a second by all processes together; as many as come if absent.
     pub rate_limit: Option<u32>,
     /// Attempts at once by one process, if fewer than the configured number.
@@ -117,7 +116,7 @@ pub struct Care {
 /// The most attempts at once that an endpoint may ask for.
 pub const CONCURRENCY_MAX: u32 = 1000;
 
-impl Care {
+impl DeliverySettings {
     /// Checks the numbers.
     ///
     /// # Errors
@@ -130,7 +129,7 @@ impl Care {
             )),
             _ => Ok(()),
         };
-        within("rate_limit", self.rate_limit, pace::PER_SECOND_MAX)?;
+        within("rate_limit", self.rate_limit, pacing::PER_SECOND_MAX)?;
         within("max_concurrency", self.max_concurrency, CONCURRENCY_MAX)
     }
 }
@@ -147,31 +146,31 @@ pub struct Target {
     /// Which events it takes.
     pub filter: Filter,
     /// Whether it takes any.
-    pub state: State,
+    pub state: EndpointState,
     /// Signing secrets, the newest first; a rotated one until it expires.
-    pub secrets: Vec<Signer>,
+    pub secrets: Vec<ExpiringSecret>,
     /// How it is called.
-    pub care: Care,
+    pub delivery_settings: DeliverySettings,
     /// What its requests carry beside the signature; none if it cannot be opened.
-    pub extras: Option<Extras>,
+    pub credentials: Option<EndpointCredentials>,
     /// When it was last turned on.
     pub enabled_at: Timestamp,
     /// Since when nothing but failures is known of it.
-    pub failing: Option<Failing>,
+    pub failure_streak: Option<FailureStreak>,
 }
 
 /// A run of failures, as all processes know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failing {
+pub struct FailureStreak {
     /// The first of them.
     pub since: Timestamp,
     /// Whether its owner was warned.
-    pub told: bool,
+    pub warned: bool,
 }
 
 /// A signing secret and until when it signs.
 #[derive(Debug)]
-pub struct Signer {
+pub struct ExpiringSecret {
     /// The secret.
     pub secret: Secret,
     /// Absent for the current one.
@@ -180,18 +179,18 @@ pub struct Signer {
 
 impl Target {
     /// Whether an event of `event_type` and `tenant` goes here.
-    pub fn takes(&self, event_type: &str, tenant: Option<&str>) -> bool {
-        self.state == State::Enabled && self.filter.matches(event_type, tenant)
+    pub fn accepts(&self, event_type: &str, tenant: Option<&str>) -> bool {
+        self.state == EndpointState::Enabled && self.filter.matches(event_type, tenant)
     }
 
     /// The run of failures since it was last turned on.
-    pub fn failing(&self) -> Option<Failing> {
-        self.failing
+    pub fn failure_streak(&self) -> Option<FailureStreak> {
+        self.failure_streak
             .filter(|failing| failing.since >= self.enabled_at)
     }
 
     /// The secrets that sign at `now`.
-    pub fn signing(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
+    pub fn active_secrets(&self, now: Timestamp) -> impl Iterator<Item = &Secret> {
         self.secrets
             .iter()
             .filter(move |signer| signer.expires_at.is_none_or(|at| at > now))
@@ -229,7 +228,7 @@ impl Targets {
     }
 
     /// Whether the endpoint called `id` is there, readable or not.
-    pub fn knows(&self, id: &EndpointId) -> bool {
+    pub fn contains(&self, id: &EndpointId) -> bool {
         self.by_id.contains_key(id) || self.unreadable.contains(id)
     }
 
@@ -246,6 +245,6 @@ impl Targets {
     ) -> impl Iterator<Item = &'a Target> {
         self.list
             .iter()
-            .filter(move |target| target.takes(event_type, tenant))
+            .filter(move |target| target.accepts(event_type, tenant))
     }
 }

@@ -9,6 +9,7 @@
 //! Nothing here knows about projects, HTTP answers or storage.
 
 mod binary;
+mod convert;
 mod draft;
 mod fingerprint;
 mod media;
@@ -17,7 +18,6 @@ mod rules;
 mod structured;
 #[cfg(test)]
 mod tests;
-mod unwrap;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,13 +27,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::error::{Error, Invalid, Result};
-use draft::{Attribute, Scalar};
+use draft::{Attribute, AttributeScalar};
 
 pub use binary::parse_binary;
+pub use convert::to_binary;
 pub use media::{Mode, mode};
 pub use plain::{PlainDefaults, parse_plain};
 pub use structured::{parse_structured, split_batch};
-pub use unwrap::to_binary;
 
 /// The largest single event, in bytes as received (a binary-mode event: its body).
 pub const EVENT_BYTES_MAX: usize = 262_144;
@@ -50,7 +50,7 @@ pub const BATCH_EVENTS_MAX: usize = 100;
 /// [`Invalid`], which names `tenant`: empty, longer than 128 characters, or with
 /// characters that no attribute may have.
 pub fn check_tenant(text: &str) -> Result<(), Invalid> {
-    rules::check("tenant", &Scalar::String(text.into()))
+    rules::check("tenant", &AttributeScalar::String(text.into()))
 }
 
 /// A valid CloudEvent in canonical form.
@@ -79,8 +79,8 @@ impl Event {
     /// # Errors
     /// [`Error::Internal`] when `body` is not one that [`Event::body`] gave.
     pub fn from_stored(body: Bytes, fingerprint: [u8; 32]) -> Result<Self> {
-        let (attributes, data) = structured::trusted(&body).map_err(stored)?;
-        let event = Self::assemble(&attributes, fingerprint).map_err(stored)?;
+        let (attributes, data) = structured::parse_trusted(&body).map_err(corrupt_stored_event)?;
+        let event = Self::assemble(&attributes, fingerprint).map_err(corrupt_stored_event)?;
         Ok(event.with_body(body, data))
     }
 
@@ -141,7 +141,7 @@ impl Event {
         let (mut id, mut source, mut event_type) = (None, None, None);
         let (mut subject, mut tenant, mut time) = (None, None, None);
         for Attribute { name, value } in attributes {
-            let Scalar::String(text) = value else {
+            let AttributeScalar::String(text) = value else {
                 continue;
             };
             match &**name {
@@ -187,6 +187,6 @@ impl fmt::Debug for Event {
     }
 }
 
-fn stored(error: impl fmt::Display) -> Error {
+fn corrupt_stored_event(error: impl fmt::Display) -> Error {
     Error::internal(anyhow::anyhow!("a stored event does not parse: {error}"))
 }

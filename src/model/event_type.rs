@@ -16,7 +16,8 @@ const NAME_LEN_MAX: usize = 255;
 /// What becomes of an event whose data does not satisfy its schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Validate {
+#[schema(as = Validate)]
+pub enum ValidationMode {
     /// It is refused.
     Reject,
     /// It is accepted, and `millrace.schema.rejected` says so.
@@ -25,7 +26,7 @@ pub enum Validate {
     Off,
 }
 
-impl Validate {
+impl ValidationMode {
     /// The name in JSON and in the stores.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -36,29 +37,29 @@ impl Validate {
     }
 }
 
-impl std::str::FromStr for Validate {
-    type Err = UnknownValidate;
+impl std::str::FromStr for ValidationMode {
+    type Err = UnknownValidationMode;
 
-    fn from_str(text: &str) -> Result<Self, UnknownValidate> {
+    fn from_str(text: &str) -> Result<Self, UnknownValidationMode> {
         match text {
             "reject" => Ok(Self::Reject),
             "warn" => Ok(Self::Warn),
             "off" => Ok(Self::Off),
-            _ => Err(UnknownValidate),
+            _ => Err(UnknownValidationMode),
         }
     }
 }
 
-/// Not the name of a [`Validate`].
+/// Not the name of a [`ValidationMode`].
 #[derive(Debug, thiserror::Error)]
 #[error("expected reject, warn or off")]
-pub struct UnknownValidate;
+pub struct UnknownValidationMode;
 
 /// What the data plane needs of a type whose events are looked at.
 #[derive(Debug, Clone)]
-pub struct Checked {
+pub struct EventTypeSchema {
     /// What becomes of those that do not satisfy it.
-    pub validate: Validate,
+    pub validate: ValidationMode,
     /// What their data must satisfy.
     pub schema: Arc<Schema>,
     /// Its number among the schemas of the type.
@@ -67,17 +68,17 @@ pub struct Checked {
 
 /// The types of a project whose events are looked at, by name.
 #[derive(Debug, Default)]
-pub struct Types(HashMap<Box<str>, Checked>);
+pub struct EventTypeSchemas(HashMap<Box<str>, EventTypeSchema>);
 
-impl Types {
+impl EventTypeSchemas {
     /// What events of `event_type` must satisfy, if anything.
-    pub fn get(&self, event_type: &str) -> Option<&Checked> {
+    pub fn get(&self, event_type: &str) -> Option<&EventTypeSchema> {
         self.0.get(event_type)
     }
 }
 
-impl FromIterator<(Box<str>, Checked)> for Types {
-    fn from_iter<T: IntoIterator<Item = (Box<str>, Checked)>>(types: T) -> Self {
+impl FromIterator<(Box<str>, EventTypeSchema)> for EventTypeSchemas {
+    fn from_iter<T: IntoIterator<Item = (Box<str>, EventTypeSchema)>>(types: T) -> Self {
         Self(types.into_iter().collect())
     }
 }

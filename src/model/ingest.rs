@@ -46,7 +46,7 @@ pub enum Notification<'a> {
 
 /// An event made of what AWS sent.
 #[derive(Debug, Clone)]
-pub struct Mapped<'a> {
+pub struct MappedEvent<'a> {
     /// The event.
     pub event: Event,
     s3: Option<&'a RawValue>,
@@ -57,9 +57,9 @@ pub struct Mapped<'a> {
 ///
 /// # Errors
 /// [`Error::Invalid`] when it is not what it seems to be; also for each record.
-pub fn events<'a>(notification: &Notification<'a>) -> Result<Vec<Result<Mapped<'a>>>> {
+pub fn events<'a>(notification: &Notification<'a>) -> Result<Vec<Result<MappedEvent<'a>>>> {
     match *notification {
-        Notification::Invocation { json } => match recognized(json)? {
+        Notification::Invocation { json } => match map_envelope(json)? {
             Some(events) => Ok(events),
             None => Err(Invalid::body("expected an event of S3, SNS or EventBridge").into()),
         },
@@ -69,14 +69,14 @@ pub fn events<'a>(notification: &Notification<'a>) -> Result<Vec<Result<Mapped<'
             sent,
             body,
             ..
-        } => match recognized(body)? {
+        } => match map_envelope(body)? {
             Some(events) => Ok(events),
             None => Ok(vec![message(id, queue_arn, sent, body)]),
         },
     }
 }
 
-impl Mapped<'_> {
+impl MappedEvent<'_> {
     /// The same event under an id of its own, if S3 gave it one that it shares
     /// with others: the adapter makes the id of the request's, and one request
     /// may delete a thousand objects.
@@ -94,7 +94,7 @@ impl Mapped<'_> {
 
 /// The fields that tell one envelope from another.
 #[derive(Deserialize)]
-struct Peek<'a> {
+struct EnvelopeFields<'a> {
     specversion: Option<IgnoredAny>,
     #[serde(borrow, rename = "Records")]
     records: Option<&'a RawValue>,
@@ -110,12 +110,12 @@ struct Peek<'a> {
 }
 
 /// What is in `json`, if it is one of the envelopes of AWS or a CloudEvent.
-fn recognized(json: &str) -> Result<Option<Vec<Result<Mapped<'_>>>>> {
+fn map_envelope(json: &str) -> Result<Option<Vec<Result<MappedEvent<'_>>>>> {
     // An array would be read as the fields in their order.
     if !json.trim_ascii_start().starts_with('{') {
         return Ok(None);
     }
-    let Ok(peek) = serde_json::from_str::<Peek<'_>>(json) else {
+    let Ok(peek) = serde_json::from_str::<EnvelopeFields<'_>>(json) else {
         return Ok(None);
     };
     if peek.specversion.is_some() {
@@ -124,7 +124,7 @@ fn recognized(json: &str) -> Result<Option<Vec<Result<Mapped<'_>>>>> {
         ]));
     }
     if let Some(records) = peek.records {
-        return of_records(records);
+        return map_records(records);
     }
     if peek.detail_type.is_some() && peek.detail.is_some() {
         return Ok(Some(vec![event_bridge(json).map(plain)]));
@@ -142,7 +142,7 @@ fn recognized(json: &str) -> Result<Option<Vec<Result<Mapped<'_>>>>> {
     Ok(None)
 }
 
-fn of_records(records: &RawValue) -> Result<Option<Vec<Result<Mapped<'_>>>>> {
+fn map_records(records: &RawValue) -> Result<Option<Vec<Result<MappedEvent<'_>>>>> {
     #[derive(Deserialize)]
     struct Record<'a> {
         #[serde(rename = "eventSource", alias = "EventSource")]
@@ -172,13 +172,13 @@ fn of_records(records: &RawValue) -> Result<Option<Vec<Result<Mapped<'_>>>>> {
     Ok(Some(events))
 }
 
-fn plain(event: Event) -> Mapped<'static> {
-    Mapped { event, s3: None }
+fn plain(event: Event) -> MappedEvent<'static> {
+    MappedEvent { event, s3: None }
 }
 
 /// A CloudEvent to be, in structured mode.
 #[derive(Serialize)]
-struct Draft<'a> {
+struct CloudEventJson<'a> {
     specversion: &'static str,
     id: &'a str,
     source: &'a str,
@@ -193,17 +193,17 @@ struct Draft<'a> {
     awsaccount: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     awsregion: Option<&'a str>,
-    data: Data<'a>,
+    data: CloudEventData<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Data<'a> {
+enum CloudEventData<'a> {
     Json(&'a RawValue),
     Text(&'a str),
 }
 
-impl<'a> Draft<'a> {
+impl<'a> CloudEventJson<'a> {
     fn json(id: &'a str, source: &'a str, event_type: &'a str, data: &'a RawValue) -> Self {
         Self {
             specversion: "1.0",
@@ -215,7 +215,7 @@ impl<'a> Draft<'a> {
             datacontenttype: "application/json",
             awsaccount: None,
             awsregion: None,
-            data: Data::Json(data),
+            data: CloudEventData::Json(data),
         }
     }
 
@@ -274,9 +274,9 @@ impl S3Record<'_> {
     }
 }
 
-fn s3(record: &RawValue) -> Result<Mapped<'_>> {
+fn s3(record: &RawValue) -> Result<MappedEvent<'_>> {
     let event = s3_event(record, |s3| s3.id())?;
-    Ok(Mapped {
+    Ok(MappedEvent {
         event,
         s3: Some(record),
     })
@@ -290,10 +290,10 @@ fn s3_event(record: &RawValue, id: impl FnOnce(&S3Record<'_>) -> String) -> Resu
         s3.event_source, s3.aws_region, s3.s3.bucket.name
     );
     let event_type = format!("com.amazonaws.s3.{}", s3.event_name);
-    Draft {
+    CloudEventJson {
         subject: Some(&s3.s3.object.key),
         time: Some(&s3.event_time),
-        ..Draft::json(&id, &source, &event_type, record)
+        ..CloudEventJson::json(&id, &source, &event_type, record)
     }
     .finish()
 }
@@ -314,12 +314,12 @@ struct SnsMessage<'a> {
     unsubscribe_url: Option<Cow<'a, str>>,
 }
 
-fn sns<'a>(json: &'a str, subscription_arn: Option<&str>) -> Vec<Result<Mapped<'a>>> {
-    let mapped = || -> Result<Vec<Result<Mapped<'a>>>> {
+fn sns<'a>(json: &'a str, subscription_arn: Option<&str>) -> Vec<Result<MappedEvent<'a>>> {
+    let mapped = || -> Result<Vec<Result<MappedEvent<'a>>>> {
         let message: SnsMessage<'_> = parse("an SNS message", json)?;
         let text: String = serde_json::from_str(message.message.get())
-            .map_err(|error| unlike("an SNS message", &error))?;
-        if let Some(inside) = recognized(&text)? {
+            .map_err(|error| malformed("an SNS message", &error))?;
+        if let Some(inside) = map_envelope(&text)? {
             // It borrows from the text that was unescaped here.
             return Ok(inside
                 .into_iter()
@@ -344,13 +344,13 @@ fn sns_event(
         _ => &message.topic_arn,
     };
     let event_type = format!("com.amazonaws.sns.{}", message.kind);
-    Draft {
+    CloudEventJson {
         subject: message
             .subject
             .as_deref()
             .filter(|subject| !subject.is_empty()),
         time: Some(&message.timestamp),
-        ..Draft::json(
+        ..CloudEventJson::json(
             &message.message_id,
             source,
             &event_type,
@@ -387,12 +387,12 @@ struct BridgeEvent<'a> {
 
 fn event_bridge(json: &str) -> Result<Event> {
     let event: BridgeEvent<'_> = parse("an EventBridge event", json)?;
-    Draft {
+    CloudEventJson {
         subject: event.resources.first().map(|resource| &**resource),
         time: Some(&event.time),
         awsaccount: event.account.as_deref(),
         awsregion: event.region.as_deref(),
-        ..Draft::json(&event.id, &event.source, &event.detail_type, event.detail)
+        ..CloudEventJson::json(&event.id, &event.source, &event.detail_type, event.detail)
     }
     .finish()
 }
@@ -402,28 +402,28 @@ fn message<'a>(
     queue_arn: &str,
     sent: Option<Timestamp>,
     body: &str,
-) -> Result<Mapped<'a>> {
+) -> Result<MappedEvent<'a>> {
     let time = sent.map(|time| time.to_string());
     let json = serde_json::from_str::<&RawValue>(body);
     let (datacontenttype, data) = match json {
-        Ok(json) => ("application/json", Data::Json(json)),
-        Err(_) => ("text/plain", Data::Text(body)),
+        Ok(json) => ("application/json", CloudEventData::Json(json)),
+        Err(_) => ("text/plain", CloudEventData::Text(body)),
     };
-    let draft = Draft {
+    let draft = CloudEventJson {
         time: time.as_deref(),
         datacontenttype,
         data,
-        ..Draft::json(id, queue_arn, "com.amazonaws.sqs.message", RawValue::NULL)
+        ..CloudEventJson::json(id, queue_arn, "com.amazonaws.sqs.message", RawValue::NULL)
     };
     draft.finish().map(plain)
 }
 
 fn parse<'a, T: Deserialize<'a>>(what: &'static str, json: &'a str) -> Result<T> {
-    serde_json::from_str(json).map_err(|error| unlike(what, &error))
+    serde_json::from_str(json).map_err(|error| malformed(what, &error))
 }
 
 /// Names where it differs, never what stands there.
-fn unlike(what: &'static str, error: &serde_json::Error) -> Error {
+fn malformed(what: &'static str, error: &serde_json::Error) -> Error {
     let (line, column) = (error.line(), error.column());
     // A missing field is named; of a value only its place is told.
     let text = error.to_string();

@@ -30,10 +30,11 @@ pub enum Job {
         delivery: DeliveryId,
         /// Attempts made when this was enqueued; a message about another attempt
         /// than the next one is stale and does nothing.
-        made: u32,
+        #[serde(rename = "made")]
+        attempts_made: u32,
         /// What the in-process queue carries along, to spare the reads.
         #[serde(skip)]
-        carried: Option<Carried>,
+        payload: Option<InlinePayload>,
     },
     /// Tell the control plane that an endpoint answered 410.
     Disable {
@@ -54,7 +55,7 @@ pub enum Job {
 /// wrong needs a new one; a new field that they may ignore does not.
 const VERSION: u64 = 1;
 /// The names of [`Job`]'s variants in a message.
-const JOBS: [&str; 4] = ["fan_out", "deliver", "disable", "recover"];
+const JOB_NAMES: [&str; 4] = ["fan_out", "deliver", "disable", "recover"];
 /// The longest a message is of use: its work was swept many times since. Well below
 /// the four days that SQS keeps one for by default, or none would get that old.
 const AGE_MAX: Duration = Duration::from_hours(24);
@@ -84,14 +85,14 @@ impl Envelope {
     /// The message's body.
     pub fn to_json(&self) -> String {
         #[derive(Serialize)]
-        struct Written<'a> {
+        struct EnvelopeJson<'a> {
             v: u64,
             #[serde(flatten)]
             job: &'a Job,
             #[serde(skip_serializing_if = "Option::is_none")]
             trace: Option<&'a str>,
         }
-        let written = Written {
+        let written = EnvelopeJson {
             v: VERSION,
             job: &self.job,
             trace: self.trace.as_deref(),
@@ -132,7 +133,7 @@ impl Envelope {
         let park = |reason: Cow<'static, str>, job| Park { reason, job };
         let head: Head<'_> =
             serde_json::from_str(body).map_err(|_| park("not an envelope".into(), None))?;
-        let job = JOBS
+        let job = JOB_NAMES
             .iter()
             .copied()
             .find(|name| head.job.as_deref() == Some(*name));
@@ -152,7 +153,7 @@ impl Envelope {
 
 /// An event and the delivery's progress, as just written.
 #[derive(Debug, Clone)]
-pub struct Carried {
+pub struct InlinePayload {
     /// The project.
     pub project: ProjectId,
     /// The CloudEvent in structured mode: the webhook's body.
@@ -166,7 +167,7 @@ pub struct Carried {
 impl Job {
     /// A name that two messages about the same work share, so that the
     /// in-process queue holds it once.
-    pub fn name(&self) -> &str {
+    pub fn subject(&self) -> &str {
         match self {
             Self::FanOut { event } => event.as_str(),
             Self::Deliver { delivery, .. } => delivery.as_str(),
@@ -178,18 +179,18 @@ impl Job {
     /// What it is called in a message.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::FanOut { .. } => JOBS[0],
-            Self::Deliver { .. } => JOBS[1],
-            Self::Disable { .. } => JOBS[2],
-            Self::Recover { .. } => JOBS[3],
+            Self::FanOut { .. } => JOB_NAMES[0],
+            Self::Deliver { .. } => JOB_NAMES[1],
+            Self::Disable { .. } => JOB_NAMES[2],
+            Self::Recover { .. } => JOB_NAMES[3],
         }
     }
 
     /// Bytes of event bodies it holds in memory.
-    pub fn carried_bytes(&self) -> usize {
+    pub fn payload_bytes(&self) -> usize {
         match self {
             Self::Deliver {
-                carried: Some(carried),
+                payload: Some(carried),
                 ..
             } => carried.body.len(),
             _ => 0,
@@ -209,8 +210,8 @@ mod tests {
             Job::FanOut { event },
             Job::Deliver {
                 delivery,
-                made: 3,
-                carried: None,
+                attempts_made: 3,
+                payload: None,
             },
             Job::Disable { endpoint },
             Job::Recover {

@@ -33,7 +33,7 @@ const FILTERS_MAX: usize = 10;
 /// Characters of a value by which usage is told apart; a longer one counts as null.
 const GROUP_CHARS_MAX: usize = 128;
 /// How far an event's `time` may lie ahead of its receipt.
-const EARLY_MAX: SignedDuration = SignedDuration::from_hours(1);
+const FUTURE_SKEW_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// Bytes of SHA-256 that stand for a value in a unique count.
 pub const UNIQUE_BYTES: usize = 16;
 
@@ -104,7 +104,7 @@ pub struct UnknownAggregation;
 
 /// What a meter counts, as it is written: in the API and in the stores.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Written {
+pub struct MeterSpec {
     /// Exact, `prefix.*` or `*`.
     pub event_type: String,
     /// What to make of the values.
@@ -136,7 +136,7 @@ impl Definition {
     /// [`Invalid`], which names the field: a malformed pattern, pointer or filter,
     /// a value where nothing but events is counted or none where it is needed,
     /// more than 5 groups or 10 filters, the same group twice.
-    pub fn new(written: &Written) -> Result<Self, Invalid> {
+    pub fn new(written: &MeterSpec) -> Result<Self, Invalid> {
         let event_type = TypePattern::parse(&written.event_type)
             .map_err(|invalid| Invalid::new("event_type", invalid.detail))?;
         let (group_by, filters) = (&written.group_by, &written.filters);
@@ -189,7 +189,7 @@ impl Definition {
                 text.push(',');
             }
             let value = pointer.resolve(data).and_then(Scalar::read);
-            let value = value.filter(makes_group).unwrap_or(Scalar::Null);
+            let value = value.filter(is_groupable).unwrap_or(Scalar::Null);
             text.push_str(&value.to_json());
         }
         text.push(']');
@@ -198,7 +198,7 @@ impl Definition {
 }
 
 /// Whether a value may tell usage apart. PostgreSQL's JSON knows no NUL.
-fn makes_group(value: &Scalar) -> bool {
+fn is_groupable(value: &Scalar) -> bool {
     match value {
         Scalar::Null | Scalar::Bool(_) => true,
         Scalar::Number(text) | Scalar::String(text) => {
@@ -214,7 +214,7 @@ fn data(event: &Event) -> &str {
     std::str::from_utf8(text).expect("an event's data is JSON, and so UTF-8")
 }
 
-fn value(written: &Written) -> Result<Option<Pointer>, Invalid> {
+fn value(written: &MeterSpec) -> Result<Option<Pointer>, Invalid> {
     match (&written.value, written.aggregation) {
         (None, Aggregation::Count) => Ok(None),
         (Some(_), Aggregation::Count) => {
@@ -328,7 +328,7 @@ impl fmt::Debug for Measure {
 
 /// What all meters of a project read of an event, and when that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metered {
+pub struct EventReadings {
     /// The time the readings count at.
     pub at: Timestamp,
     /// One for each meter that counts the event.
@@ -344,7 +344,7 @@ pub fn counted_at(
 ) -> Timestamp {
     let plausible = |time: &Timestamp| {
         let late = received.duration_since(*time);
-        late <= late_max && late >= -EARLY_MAX
+        late <= late_max && late >= -FUTURE_SKEW_MAX
     };
     time.filter(plausible).unwrap_or(received)
 }

@@ -3,24 +3,25 @@
 //! Called by every other layer; imports nothing of them. Where a rule needs the
 //! time or randomness, it takes them as parameters.
 
+pub mod api_key;
 pub mod audit;
 pub mod breaker;
+pub mod credentials;
 pub mod decimal;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod event_type;
-pub mod extras;
 pub mod filter;
 pub mod id;
 pub mod ingest;
 pub mod job;
-pub mod key;
 pub mod meter;
-pub mod notice;
-pub mod pace;
+pub mod operational_event;
+pub mod pacing;
 pub mod pointer;
-pub mod rate;
+pub mod project_config;
+pub mod rate_limit;
 pub mod recovery;
 pub mod retry;
 pub mod scalar;
@@ -29,5 +30,4 @@ pub mod seal;
 pub mod signature;
 pub mod time;
 pub mod transition;
-pub mod view;
 pub mod window;

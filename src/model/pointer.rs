@@ -63,7 +63,7 @@ impl Pointer {
         let mut found = whole.get();
         for step in &self.steps {
             let mut reader = serde_json::Deserializer::from_str(found);
-            found = Step(step).deserialize(&mut reader).ok()??.get();
+            found = TokenSeed(step).deserialize(&mut reader).ok()??.get();
         }
         Some(found)
     }
@@ -103,9 +103,9 @@ fn unescaped(step: &str) -> Result<Box<str>, Invalid> {
 
 /// One step down: the member or element it names, in what is deserialized.
 #[derive(Clone, Copy)]
-struct Step<'t>(&'t str);
+struct TokenSeed<'t>(&'t str);
 
-impl Step<'_> {
+impl TokenSeed<'_> {
     /// The element it names (RFC 6901 §4): digits without a leading zero.
     fn index(self) -> Option<usize> {
         let is_plain = self.0 == "0" || !self.0.starts_with(['0', '+']);
@@ -113,7 +113,7 @@ impl Step<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Step<'_> {
+impl<'de> DeserializeSeed<'de> for TokenSeed<'_> {
     type Value = Option<&'de RawValue>;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
@@ -123,7 +123,7 @@ impl<'de> DeserializeSeed<'de> for Step<'_> {
 
 /// What is no object and no array has nothing below: an error, which is no answer
 /// either.
-impl<'de> Visitor<'de> for Step<'_> {
+impl<'de> Visitor<'de> for TokenSeed<'_> {
     type Value = Option<&'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,7 +132,7 @@ impl<'de> Visitor<'de> for Step<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
-        while let Some(is_it) = map.next_key_seed(Name(self.0))? {
+        while let Some(is_it) = map.next_key_seed(MemberNameSeed(self.0))? {
             match is_it {
                 true => found = Some(map.next_value()?),
                 false => drop(map.next_value::<IgnoredAny>()?),
@@ -159,9 +159,9 @@ impl<'de> Visitor<'de> for Step<'_> {
 }
 
 /// Whether a member has this name.
-struct Name<'t>(&'t str);
+struct MemberNameSeed<'t>(&'t str);
 
-impl<'de> DeserializeSeed<'de> for Name<'_> {
+impl<'de> DeserializeSeed<'de> for MemberNameSeed<'_> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
@@ -169,7 +169,7 @@ impl<'de> DeserializeSeed<'de> for Name<'_> {
     }
 }
 
-impl Visitor<'_> for Name<'_> {
+impl Visitor<'_> for MemberNameSeed<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

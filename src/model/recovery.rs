@@ -24,8 +24,7 @@ use super::id::{EndpointId, ProjectId, RecoveryId};
 /// What a recovery does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = RecoveryKind)]
-pub enum Kind {
+pub enum RecoveryKind {
     /// Resends what failed at one endpoint.
     Recover,
     /// Sends one endpoint the events that match its filter now and never went.
@@ -39,8 +38,7 @@ pub enum Kind {
 /// Where a recovery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = RecoveryState)]
-pub enum State {
+pub enum RecoveryState {
     /// A page is due now or later.
     Running,
     /// It has gone through all of it.
@@ -61,21 +59,21 @@ macro_rules! names {
         }
 
         impl std::str::FromStr for $name {
-            type Err = Unknown;
+            type Err = UnknownRecoveryName;
 
-            fn from_str(text: &str) -> Result<Self, Unknown> {
-                match text { $($text => Ok(Self::$variant),)* _ => Err(Unknown) }
+            fn from_str(text: &str) -> Result<Self, UnknownRecoveryName> {
+                match text { $($text => Ok(Self::$variant),)* _ => Err(UnknownRecoveryName) }
             }
         }
     };
 }
-names!(Kind { Recover = "recover", ReplayMissing = "replay_missing", Retry = "retry", Archive = "archive" });
-names!(State { Running = "running", Done = "done", Canceled = "canceled", Failed = "failed" });
+names!(RecoveryKind { Recover = "recover", ReplayMissing = "replay_missing", Retry = "retry", Archive = "archive" });
+names!(RecoveryState { Running = "running", Done = "done", Canceled = "canceled", Failed = "failed" });
 
-/// Not the name of a [`Kind`] or [`State`].
+/// Not the name of a [`RecoveryKind`] or [`RecoveryState`].
 #[derive(Debug, thiserror::Error)]
 #[error("expected the name of a kind or state of recoveries")]
-pub struct Unknown;
+pub struct UnknownRecoveryName;
 
 /// A recovery, as it is kept.
 #[derive(Debug, Clone)]
@@ -85,11 +83,11 @@ pub struct Recovery {
     /// Whose it is.
     pub project: ProjectId,
     /// What it does.
-    pub kind: Kind,
+    pub kind: RecoveryKind,
     /// Where it sends to; none for an archive.
     pub endpoint: Option<EndpointId>,
     /// The deliveries it resends are in this state.
-    pub deliveries: Option<delivery::State>,
+    pub deliveries: Option<delivery::DeliveryState>,
     /// Only events of this type.
     pub event_type: Option<String>,
     /// Only events of this tenant.
@@ -99,7 +97,7 @@ pub struct Recovery {
     /// and before this, the newest first.
     pub until: Timestamp,
     /// Where it stands.
-    pub state: State,
+    pub state: RecoveryState,
     /// Pages done: also which page a queued message is about.
     pub page: u32,
     /// What the last page ended at.
@@ -122,7 +120,7 @@ impl Recovery {
     pub fn new(
         id: RecoveryId,
         project: ProjectId,
-        kind: Kind,
+        kind: RecoveryKind,
         (since, until): (Timestamp, Timestamp),
         now: Timestamp,
     ) -> Self {
@@ -136,7 +134,7 @@ impl Recovery {
             tenant: None,
             since,
             until,
-            state: State::Running,
+            state: RecoveryState::Running,
             page: 0,
             cursor: None,
             examined: 0,
@@ -218,18 +216,23 @@ mod tests {
     #[test]
     fn names_are_read_back() {
         for kind in [
-            Kind::Recover,
-            Kind::ReplayMissing,
-            Kind::Retry,
-            Kind::Archive,
+            RecoveryKind::Recover,
+            RecoveryKind::ReplayMissing,
+            RecoveryKind::Retry,
+            RecoveryKind::Archive,
         ] {
-            assert_eq!(kind.as_str().parse::<Kind>().unwrap(), kind);
+            assert_eq!(kind.as_str().parse::<RecoveryKind>().unwrap(), kind);
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
-        for state in [State::Running, State::Done, State::Canceled, State::Failed] {
-            assert_eq!(state.as_str().parse::<State>().unwrap(), state);
+        for state in [
+            RecoveryState::Running,
+            RecoveryState::Done,
+            RecoveryState::Canceled,
+            RecoveryState::Failed,
+        ] {
+            assert_eq!(state.as_str().parse::<RecoveryState>().unwrap(), state);
         }
-        assert!("gone".parse::<State>().is_err());
+        assert!("gone".parse::<RecoveryState>().is_err());
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl std::fmt::Debug for Schema {
 
 /// How the data of an event fails to satisfy a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mismatch {
+pub struct SchemaViolation {
     /// Where in the event the first thing is wrong: `data/items/0/price`.
     pub path: String,
     /// What was expected there, and what is wrong elsewhere; up to five things, and
@@ -59,7 +59,7 @@ pub struct Mismatch {
 /// This version cannot do anything with a schema that was registered.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Unusable<'a>(&'a str);
+pub struct UnusableSchema<'a>(&'a str);
 
 impl Schema {
     /// The schema in `text`, which was checked when it was registered.
@@ -80,17 +80,20 @@ impl Schema {
     ///
     /// # Errors
     /// When the schema cannot be compiled, each time.
-    pub fn mismatch(&self, data: Option<&[u8]>) -> Result<Option<Mismatch>, Unusable<'_>> {
+    pub fn violation(
+        &self,
+        data: Option<&[u8]>,
+    ) -> Result<Option<SchemaViolation>, UnusableSchema<'_>> {
         let compiled = self
             .compiled
             .get_or_init(|| compile(&self.text).map_err(|invalid| invalid.to_string()));
         let Compiled { validator, cost } = match compiled {
             Ok(compiled) => compiled,
-            Err(error) => return Err(Unusable(error)),
+            Err(error) => return Err(UnusableSchema(error)),
         };
         let data = data.and_then(|data| serde_json::from_slice::<Value>(data).ok());
         let Some(data) = data else {
-            return Ok(Some(Mismatch {
+            return Ok(Some(SchemaViolation {
                 path: "data".into(),
                 expected: "expected JSON, as the event's type has a schema".into(),
             }));
@@ -99,8 +102,8 @@ impl Schema {
         if validator.is_valid(&data) {
             return Ok(None);
         }
-        if !cost.affords(&data) {
-            return Ok(Some(Mismatch {
+        if !cost.is_affordable_for(&data) {
+            return Ok(Some(SchemaViolation {
                 path: "data".into(),
                 expected: "expected what the schema describes; it recurs too often to say where \
                            this does not"
@@ -111,18 +114,18 @@ impl Schema {
     }
 }
 
-fn describe<'a>(mut errors: impl Iterator<Item = ValidationError<'a>>) -> Mismatch {
+fn describe<'a>(mut errors: impl Iterator<Item = ValidationError<'a>>) -> SchemaViolation {
     let path = |error: &ValidationError<'_>| {
         let pointer = error.instance_path().as_str();
         format!("data{}", expected::shortened(pointer, PATH_LEN_MAX))
     };
     let Some(first) = errors.next() else {
-        return Mismatch {
+        return SchemaViolation {
             path: "data".into(),
             expected: "expected what the schema describes".into(),
         };
     };
-    let mut mismatch = Mismatch {
+    let mut mismatch = SchemaViolation {
         path: path(&first),
         expected: expected::of(&first),
     };

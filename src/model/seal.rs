@@ -38,10 +38,10 @@ const KID_LEN_MAX: usize = 32;
 /// has been sealed again. `Debug` shows only key ids.
 pub struct KeyRing {
     primary: Box<str>,
-    keys: BTreeMap<Box<str>, Key>,
+    keys: BTreeMap<Box<str>, SealingKey>,
 }
 
-struct Key {
+struct SealingKey {
     bytes: SecretSlice<u8>,
     aead: LessSafeKey,
 }
@@ -110,7 +110,7 @@ impl KeyRing {
     /// [`Invalid`] when `kid` is not a key id, see [`KeyRing::parse`].
     pub fn generate(kid: &str, key: [u8; KEY_BYTES]) -> Result<Self, Invalid> {
         let primary = parse_kid("primary", kid)?;
-        let keys = BTreeMap::from([(primary.clone(), Key::new(&key))]);
+        let keys = BTreeMap::from([(primary.clone(), SealingKey::new(&key))]);
         Ok(Self { primary, keys })
     }
 
@@ -182,7 +182,7 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-impl Key {
+impl SealingKey {
     fn new(bytes: &[u8; KEY_BYTES]) -> Self {
         let key = UnboundKey::new(&AES_256_GCM, bytes).expect("AES-256 keys are 32 bytes");
         Self {
@@ -208,7 +208,7 @@ fn parse_kid(field: &'static str, kid: &str) -> Result<Box<str>, Invalid> {
 }
 
 /// Called once `kid` is known to be an id, so that an error may quote it.
-fn parse_key(kid: &str, key: &Value) -> Result<Key, Invalid> {
+fn parse_key(kid: &str, key: &Value) -> Result<SealingKey, Invalid> {
     let bytes = key
         .as_str()
         .and_then(|text| BASE64.decode(text).ok())
@@ -217,7 +217,7 @@ fn parse_key(kid: &str, key: &Value) -> Result<Key, Invalid> {
         .as_deref()
         .map(|bytes| <&[u8; KEY_BYTES]>::try_from(&**bytes))
     {
-        Some(Ok(bytes)) => Ok(Key::new(bytes)),
+        Some(Ok(bytes)) => Ok(SealingKey::new(bytes)),
         _ => Err(Invalid::new(
             format!("keys.{kid}"),
             "expected the padded standard base64 of 32 bytes",

@@ -54,10 +54,10 @@ impl Scheme {
 /// Its bytes are wiped when it is dropped, and `Debug` shows only the scheme.
 pub struct Secret {
     bytes: SecretSlice<u8>,
-    key: Key,
+    key: SigningKey,
 }
 
-enum Key {
+enum SigningKey {
     V1(hmac::Key),
     V1a(Box<Ed25519KeyPair>),
 }
@@ -67,8 +67,8 @@ impl Secret {
     pub fn generate(scheme: Scheme, seed: [u8; SEED_BYTES]) -> Self {
         let bytes = SecretSlice::from(seed.to_vec());
         let key = match scheme {
-            Scheme::V1 => Key::V1(hmac::Key::new(hmac::HMAC_SHA256, &seed)),
-            Scheme::V1a => Key::V1a(Box::new(
+            Scheme::V1 => SigningKey::V1(hmac::Key::new(hmac::HMAC_SHA256, &seed)),
+            Scheme::V1a => SigningKey::V1a(Box::new(
                 Ed25519KeyPair::from_seed_unchecked(&seed)
                     .expect("any 32 bytes are an Ed25519 seed"),
             )),
@@ -104,7 +104,7 @@ impl Secret {
             ));
         }
         Ok(Self {
-            key: Key::V1(hmac::Key::new(hmac::HMAC_SHA256, &bytes)),
+            key: SigningKey::V1(hmac::Key::new(hmac::HMAC_SHA256, &bytes)),
             bytes: SecretSlice::from(bytes.to_vec()),
         })
     }
@@ -126,7 +126,7 @@ impl Secret {
         }
         .map_err(|_| invalid("expected the public key in \"whsk_\" to be the seed's"))?;
         Ok(Self {
-            key: Key::V1a(Box::new(pair)),
+            key: SigningKey::V1a(Box::new(pair)),
             bytes: SecretSlice::from(seed.to_vec()),
         })
     }
@@ -134,8 +134,8 @@ impl Secret {
     /// How it signs.
     pub fn scheme(&self) -> Scheme {
         match self.key {
-            Key::V1(_) => Scheme::V1,
-            Key::V1a(_) => Scheme::V1a,
+            SigningKey::V1(_) => Scheme::V1,
+            SigningKey::V1a(_) => Scheme::V1a,
         }
     }
 
@@ -144,8 +144,8 @@ impl Secret {
     /// A `whsk_` holds the seed alone, the form the reference libraries sign with.
     pub fn to_text(&self) -> SecretString {
         let prefix = match self.key {
-            Key::V1(_) => SYMMETRIC_PREFIX,
-            Key::V1a(_) => PRIVATE_PREFIX,
+            SigningKey::V1(_) => SYMMETRIC_PREFIX,
+            SigningKey::V1a(_) => PRIVATE_PREFIX,
         };
         encode(prefix, self.bytes.expose_secret())
     }
@@ -154,21 +154,21 @@ impl Secret {
     /// [`Secret::to_text`]) or the public key, `whpk_…`.
     pub fn verifier_text(&self) -> SecretString {
         match &self.key {
-            Key::V1(_) => self.to_text(),
-            Key::V1a(pair) => encode(PUBLIC_PREFIX, pair.public_key().as_ref()),
+            SigningKey::V1(_) => self.to_text(),
+            SigningKey::V1a(pair) => encode(PUBLIC_PREFIX, pair.public_key().as_ref()),
         }
     }
 
     fn sign(&self, prefix: &str, body: &[u8]) -> Signature {
         match &self.key {
-            Key::V1(key) => {
+            SigningKey::V1(key) => {
                 let mut context = hmac::Context::with_key(key);
                 context.update(prefix.as_bytes());
                 context.update(body);
                 Signature::V1(context.sign())
             }
             // Ed25519 hashes the message twice, so it must be in one piece.
-            Key::V1a(pair) => Signature::V1a(pair.sign(&[prefix.as_bytes(), body].concat())),
+            SigningKey::V1a(pair) => Signature::V1a(pair.sign(&[prefix.as_bytes(), body].concat())),
         }
     }
 }

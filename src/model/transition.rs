@@ -6,13 +6,13 @@
 //! model: two workers, sweeps, lost and doubled messages, crashes, and an endpoint
 //! that changes meanwhile.
 
-use super::delivery::{Progress, State};
+use super::delivery::{DeliveryState, Progress};
 
 /// All of a delivery that decides what may become of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Standing {
+pub struct DeliverySnapshot {
     /// Where it stands.
-    pub state: State,
+    pub state: DeliveryState,
     /// Attempts made, and where its round began.
     pub progress: Progress,
     /// When the sweeper takes it up, in milliseconds since 1970; only while
@@ -24,14 +24,14 @@ pub struct Standing {
 
 /// A conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Change {
+pub enum DeliveryTransition {
     /// A worker records attempt number `before.made + 1`, after which the delivery
     /// is in `state`, due again at `due` if that is pending.
     Record {
         /// The progress that the worker saw.
         before: Progress,
         /// The state that the attempt leads to.
-        state: State,
+        state: DeliveryState,
         /// Given if and only if `state` is pending.
         due: Option<i64>,
     },
@@ -39,19 +39,19 @@ pub enum Change {
     /// attempt is under way.
     Postpone {
         /// Attempts made, as its worker saw them.
-        made: u32,
+        attempts_made: u32,
         /// The new due time.
         due: i64,
     },
     /// It ends without an attempt.
     End {
         /// Attempts made, as its worker saw them.
-        made: u32,
+        attempts_made: u32,
         /// A final state.
-        state: State,
+        state: DeliveryState,
     },
     /// A sweeper takes it, and leaves it to a worker until `due`.
-    Win {
+    Claim {
         /// The due time that the sweeper saw.
         seen: i64,
         /// The new due time.
@@ -71,11 +71,11 @@ pub enum Change {
     },
 }
 
-impl Standing {
+impl DeliverySnapshot {
     /// A delivery as it is first written, due at `due`.
     pub fn new(due: i64) -> Self {
         Self {
-            state: State::Pending,
+            state: DeliveryState::Pending,
             progress: Progress::default(),
             due: Some(due),
             replayed: None,
@@ -84,14 +84,15 @@ impl Standing {
 
     /// The delivery after `change`; none if its guard refuses it, and nothing
     /// changes.
-    pub fn after(self, change: Change) -> Option<Self> {
-        let pending_at = |made| self.state == State::Pending && self.progress.made == made;
+    pub fn apply(self, change: DeliveryTransition) -> Option<Self> {
+        let pending_at =
+            |made| self.state == DeliveryState::Pending && self.progress.attempts_made == made;
         match change {
-            Change::Record { before, state, due } => {
-                let guard =
-                    pending_at(before.made) && self.progress.round_start == before.round_start;
+            DeliveryTransition::Record { before, state, due } => {
+                let guard = pending_at(before.attempts_made)
+                    && self.progress.round_start == before.round_start;
                 let progress = Progress {
-                    made: before.made + 1,
+                    attempts_made: before.attempts_made + 1,
                     ..self.progress
                 };
                 guard.then_some(Self {
@@ -101,22 +102,26 @@ impl Standing {
                     ..self
                 })
             }
-            Change::Postpone { made, due } => pending_at(made).then_some(Self {
-                due: Some(due),
-                ..self
-            }),
-            Change::End { made, state } => pending_at(made).then_some(Self {
+            DeliveryTransition::Postpone { attempts_made, due } => pending_at(attempts_made)
+                .then_some(Self {
+                    due: Some(due),
+                    ..self
+                }),
+            DeliveryTransition::End {
+                attempts_made,
+                state,
+            } => pending_at(attempts_made).then_some(Self {
                 state,
                 due: None,
                 ..self
             }),
-            Change::Win { seen, due } => (self.due == Some(seen)).then_some(Self {
+            DeliveryTransition::Claim { seen, due } => (self.due == Some(seen)).then_some(Self {
                 due: Some(due),
                 ..self
             }),
-            Change::Retry { due } => Some(self.new_round(due)),
-            Change::Replay { at, due } => {
-                let guard = self.state != State::Pending
+            DeliveryTransition::Retry { due } => Some(self.new_round(due)),
+            DeliveryTransition::Replay { at, due } => {
+                let guard = self.state != DeliveryState::Pending
                     && self.replayed.is_none_or(|replayed| replayed < at);
                 guard.then_some(Self {
                     replayed: Some(at),
@@ -128,9 +133,9 @@ impl Standing {
 
     fn new_round(self, due: i64) -> Self {
         Self {
-            state: State::Pending,
+            state: DeliveryState::Pending,
             progress: Progress {
-                round_start: self.progress.made,
+                round_start: self.progress.attempts_made,
                 ..self.progress
             },
             due: Some(due),
@@ -145,8 +150,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::delivery::{Outcome, Verdict, judge};
-    use crate::model::endpoint::State as Endpoint;
+    use crate::model::delivery::{AttemptOutcome, Verdict, judge};
+    use crate::model::endpoint::EndpointState as Endpoint;
     use crate::model::retry::Schedule;
 
     /// Attempts of a round in the model.
@@ -159,7 +164,7 @@ mod tests {
     /// which allows more than can happen.
     #[derive(Debug, Clone, PartialEq, Eq, Hash)]
     struct World {
-        delivery: Standing,
+        delivery: DeliverySnapshot,
         /// The attempt each worker has in hand, once it has loaded the delivery.
         workers: [Option<Progress>; WORKERS],
         /// Messages by the attempt they are about, sorted.
@@ -185,7 +190,7 @@ mod tests {
 
     fn start() -> World {
         World {
-            delivery: Standing::new(0),
+            delivery: DeliverySnapshot::new(0),
             workers: [None; WORKERS],
             messages: vec![0],
             endpoint: Endpoint::Enabled,
@@ -212,8 +217,8 @@ mod tests {
         }
 
         /// Applies `change` if its guard holds; whether it did.
-        fn apply(&mut self, change: Change) -> bool {
-            let after = self.delivery.after(change);
+        fn apply(&mut self, change: DeliveryTransition) -> bool {
+            let after = self.delivery.apply(change);
             self.delivery = after.unwrap_or(self.delivery);
             after.is_some()
         }
@@ -250,7 +255,7 @@ mod tests {
             for (by, outcome) in [
                 (By::GoodAnswer, answered(200)),
                 (By::System, answered(500)),
-                (By::System, Outcome::Unanswered),
+                (By::System, AttemptOutcome::NoResponse),
                 (By::GoodAnswer, answered(410)),
             ] {
                 let done = world.with(|w| attempt(w, worker, before, outcome));
@@ -270,8 +275,8 @@ mod tests {
             next.push((
                 By::System,
                 world.with(|w| {
-                    assert!(w.apply(Change::Win { seen: 0, due: 0 }));
-                    w.send(w.delivery.progress.made);
+                    assert!(w.apply(DeliveryTransition::Claim { seen: 0, due: 0 }));
+                    w.send(w.delivery.progress.attempts_made);
                 }),
             ));
         }
@@ -279,8 +284,8 @@ mod tests {
         next
     }
 
-    fn answered(status: u16) -> Outcome {
-        Outcome::Answered {
+    fn answered(status: u16) -> AttemptOutcome {
+        AttemptOutcome::Response {
             status,
             retry_after: None,
         }
@@ -288,35 +293,41 @@ mod tests {
 
     /// As `jobs::deliver` begins.
     fn load(w: &mut World, worker: usize, made: u32) {
-        let Standing {
+        let DeliverySnapshot {
             state, progress, ..
         } = w.delivery;
-        if state != State::Pending || progress.made != made {
+        if state != DeliveryState::Pending || progress.attempts_made != made {
             return;
         }
         match w.endpoint {
             Endpoint::Enabled => w.workers[worker] = Some(progress),
             Endpoint::Deleted => {
-                let state = State::Canceled;
-                w.apply(Change::End { made, state });
+                let state = DeliveryState::Canceled;
+                w.apply(DeliveryTransition::End {
+                    attempts_made: made,
+                    state,
+                });
             }
             _ => {
-                w.apply(Change::Postpone { made, due: 0 });
+                w.apply(DeliveryTransition::Postpone {
+                    attempts_made: made,
+                    due: 0,
+                });
             }
         }
     }
 
     /// As `jobs::deliver` ends.
-    fn attempt(w: &mut World, worker: usize, before: Progress, outcome: Outcome) {
+    fn attempt(w: &mut World, worker: usize, before: Progress, outcome: AttemptOutcome) {
         w.workers[worker] = None;
         let schedule = Schedule::new(vec![Duration::ZERO; ATTEMPTS as usize], 0.0).unwrap();
         let verdict = judge(before, outcome, &schedule, 0.5);
         let state = verdict.state();
-        let due = (state == State::Pending).then_some(0);
-        if w.apply(Change::Record { before, state, due }) {
+        let due = (state == DeliveryState::Pending).then_some(0);
+        if w.apply(DeliveryTransition::Record { before, state, due }) {
             w.recorded += 1;
-            if state == State::Pending {
-                w.send(before.made + 1);
+            if state == DeliveryState::Pending {
+                w.send(before.attempts_made + 1);
             }
         }
         if verdict == Verdict::Gone && w.endpoint == Endpoint::Enabled {
@@ -332,20 +343,23 @@ mod tests {
                 world.with(|w| {
                     w.retries -= 1;
                     w.recorded = 0;
-                    assert!(w.apply(Change::Retry { due: 0 }));
-                    w.send(w.delivery.progress.made);
+                    assert!(w.apply(DeliveryTransition::Retry { due: 0 }));
+                    w.send(w.delivery.progress.attempts_made);
                 }),
             ));
         }
-        if world.replays > 0 && world.delivery.state != State::Pending {
+        if world.replays > 0 && world.delivery.state != DeliveryState::Pending {
             next.push((
                 By::Person,
                 world.with(|w| {
                     w.replays -= 1;
                     w.recorded = 0;
-                    assert!(w.apply(Change::Replay { at: 1, due: 0 }));
-                    assert!(!w.apply(Change::Replay { at: 1, due: 0 }), "once");
-                    w.send(w.delivery.progress.made);
+                    assert!(w.apply(DeliveryTransition::Replay { at: 1, due: 0 }));
+                    assert!(
+                        !w.apply(DeliveryTransition::Replay { at: 1, due: 0 }),
+                        "once"
+                    );
+                    w.send(w.delivery.progress.attempts_made);
                 }),
             ));
         }
@@ -363,12 +377,12 @@ mod tests {
         next
     }
 
-    fn is_final(state: State) -> bool {
-        state != State::Pending
+    fn is_final(state: DeliveryState) -> bool {
+        state != DeliveryState::Pending
     }
 
     fn check(world: &World) {
-        let Standing {
+        let DeliverySnapshot {
             state,
             progress,
             due,
@@ -376,16 +390,16 @@ mod tests {
         } = world.delivery;
         assert_eq!(
             due.is_some(),
-            state == State::Pending,
+            state == DeliveryState::Pending,
             "work is left if and only if it is due: {world:?}"
         );
-        let in_round = progress.made - progress.round_start;
+        let in_round = progress.attempts_made - progress.round_start;
         assert!(in_round <= ATTEMPTS, "attempts are bounded: {world:?}");
         assert_eq!(
             in_round, world.recorded,
             "an attempt is counted once: {world:?}"
         );
-        if state == State::Pending {
+        if state == DeliveryState::Pending {
             assert!(in_round < ATTEMPTS, "an attempt is left: {world:?}");
         }
     }
@@ -393,14 +407,14 @@ mod tests {
     fn check_move(by: By, from: &World, to: &World) {
         let (old, new) = (from.delivery, to.delivery);
         if is_final(old.state) {
-            let begins_again = new.state == State::Pending;
+            let begins_again = new.state == DeliveryState::Pending;
             assert!(
                 new == old || (begins_again && by == By::Person),
                 "only a person begins it again: {from:?} -> {to:?}"
             );
         }
-        assert!(new.progress.made >= old.progress.made);
-        assert!(new.progress.made <= old.progress.made + 1);
+        assert!(new.progress.attempts_made >= old.progress.attempts_made);
+        assert!(new.progress.attempts_made <= old.progress.attempts_made + 1);
     }
 
     struct Explored {
@@ -483,7 +497,7 @@ mod tests {
             );
         }
         // And to being delivered, if it is answered well and still enabled.
-        let delivered = |w: &World| w.delivery.state == State::Delivered;
+        let delivered = |w: &World| w.delivery.state == DeliveryState::Delivered;
         let answered = reaching(&explored, delivered, |by| {
             matches!(by, By::System | By::GoodAnswer)
         });
@@ -496,9 +510,9 @@ mod tests {
     #[test]
     fn a_model_without_its_guard_is_caught() {
         // The same exploration with a write that ignores the attempt it is about.
-        let unguarded = |delivery: Standing| Standing {
+        let unguarded = |delivery: DeliverySnapshot| DeliverySnapshot {
             progress: Progress {
-                made: delivery.progress.made + 1,
+                attempts_made: delivery.progress.attempts_made + 1,
                 ..delivery.progress
             },
             ..delivery

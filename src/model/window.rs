@@ -59,7 +59,7 @@ pub fn zone(name: &str) -> Result<TimeZone, Invalid> {
 /// # Errors
 /// [`Invalid`] naming `from` when it is not before `to`, or `window` when there
 /// would be more than 1,500, or `to` at the end of time.
-pub fn cut(
+pub fn split_into_windows(
     width: Width,
     zone: &TimeZone,
     from: Timestamp,
@@ -69,7 +69,7 @@ pub fn cut(
         return Err(Invalid::new("from", "expected a time before to"));
     }
     let mut windows = Vec::new();
-    let mut start = floor(width, zone, from).ok_or_else(beyond)?;
+    let mut start = floor(width, zone, from).ok_or_else(out_of_range)?;
     while start < to {
         if windows.len() == WINDOWS_MAX {
             let detail = format!(
@@ -78,14 +78,14 @@ pub fn cut(
             );
             return Err(Invalid::new("window", detail));
         }
-        let end = next(width, zone, start).ok_or_else(beyond)?;
+        let end = next(width, zone, start).ok_or_else(out_of_range)?;
         windows.push(Window { start, end });
         start = end;
     }
     Ok(windows)
 }
 
-fn beyond() -> Invalid {
+fn out_of_range() -> Invalid {
     Invalid::new("to", "expected times within the years 1 to 9998")
 }
 
@@ -93,8 +93,8 @@ fn beyond() -> Invalid {
 fn floor(width: Width, zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
     let local = zone.to_datetime(at);
     match width {
-        Width::Minute => whole(at, 60, 0),
-        Width::Hour => whole(at, 3600, zone.to_offset(at).seconds()),
+        Width::Minute => floor_to_step(at, 60, 0),
+        Width::Hour => floor_to_step(at, 3600, zone.to_offset(at).seconds()),
         Width::Day => midnight(zone, local.date()),
         Width::Month => midnight(zone, local.date().first_of_month()),
     }
@@ -119,7 +119,7 @@ fn next(width: Width, zone: &TimeZone, start: Timestamp) -> Option<Timestamp> {
 
 /// The multiple of `step` seconds at or before `at`, on a clock that is `ahead`
 /// seconds ahead of UTC.
-fn whole(at: Timestamp, step: i64, ahead: i32) -> Option<Timestamp> {
+fn floor_to_step(at: Timestamp, step: i64, ahead: i32) -> Option<Timestamp> {
     let clock = at.as_second() + i64::from(ahead);
     // Before 1970 the second is cut towards it; the remainder mends that.
     let clock = clock - i64::from(at.subsec_nanosecond() < 0);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn cut_in(width: Width, name: &str, from: &str, to: &str) -> Vec<Window> {
-        cut(width, &zone(name).unwrap(), at(from), at(to)).unwrap()
+        split_into_windows(width, &zone(name).unwrap(), at(from), at(to)).unwrap()
     }
 
     fn hours(window: &Window) -> f64 {
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn what_cannot_be_cut() {
         let refused = |width, from, to| {
-            cut(width, &TimeZone::UTC, at(from), at(to))
+            split_into_windows(width, &TimeZone::UTC, at(from), at(to))
                 .unwrap_err()
                 .to_string()
         };
@@ -272,7 +272,7 @@ mod tests {
             let zone = zone(name).unwrap();
             let from = Timestamp::from_second(second).unwrap();
             let to = Timestamp::from_second(second + length).unwrap();
-            let windows = cut(width, &zone, from, to).unwrap();
+            let windows = split_into_windows(width, &zone, from, to).unwrap();
             prop_assert!(windows[0].start <= from && from < windows[0].end);
             let last = windows.last().unwrap();
             prop_assert!(last.start < to && to <= last.end);

@@ -30,7 +30,7 @@ const RECOVERIES_MAX: usize = 2;
 /// much is kept for lanes of few jobs.
 const LANE_SHARE: usize = 8;
 /// What few jobs are.
-const FEW: usize = 8;
+const SMALL_LANE_JOBS: usize = 8;
 /// How long a job may take for its lane to count as quick.
 const QUICK: Duration = Duration::from_secs(1);
 /// Jobs of a lane that run at a time while nothing is known of it.
@@ -55,7 +55,7 @@ pub struct LaneOptions {
 
 /// Why a job cannot run now, though it was its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
+pub enum WaitReason {
     /// Nothing of its lane may run before this.
     Until(Timestamp),
     /// As many of its lane run as may.
@@ -67,18 +67,18 @@ pub enum Wait {
 #[derive(Debug)]
 pub struct Lanes<T> {
     options: LaneOptions,
-    state: Mutex<State<T>>,
+    state: Mutex<LanesState<T>>,
     pushed: Notify,
     taken: Notify,
     /// A pause ends sooner than the one that is watched.
-    sooner: Notify,
+    earlier_pause: Notify,
 }
 
 #[derive(Debug)]
-struct State<T> {
-    lanes: HashMap<Lane, Waiting<T>>,
+struct LanesState<T> {
+    lanes: HashMap<Lane, LaneState<T>>,
     /// Lanes with a job that may run, in turn: quick ones and the others.
-    ready: Turns,
+    ready: ReadyLanes,
     /// Paused lanes, by when their pause ends.
     paused: BTreeSet<(Timestamp, Lane)>,
     /// Somebody waits for the first pause to end.
@@ -88,13 +88,13 @@ struct State<T> {
     /// Jobs running of lanes that were not known to be quick.
     running_slow: usize,
     /// What waits or runs.
-    names: HashSet<Name>,
+    job_keys: HashSet<JobKey>,
     waiting: usize,
     bytes: usize,
 }
 
 #[derive(Debug, Default)]
-struct Turns {
+struct ReadyLanes {
     quick: VecDeque<Lane>,
     /// Before the slow ones: each may be a quick one, which is soon found out.
     unknown: VecDeque<Lane>,
@@ -104,7 +104,7 @@ struct Turns {
 }
 
 #[derive(Debug)]
-struct Waiting<T> {
+struct LaneState<T> {
     jobs: VecDeque<(Job, T)>,
     bytes: usize,
     running: usize,
@@ -118,16 +118,16 @@ struct Waiting<T> {
 
 /// A job's name and which attempt or page it is about: the next one may be pushed while
 /// this one ends.
-type Name = (Box<str>, u32);
+type JobKey = (Box<str>, u32);
 
-fn name_of(job: &Job) -> Name {
+fn job_key(job: &Job) -> JobKey {
     let attempt = match job {
-        Job::Deliver { made, .. } => *made,
+        Job::Deliver { attempts_made, .. } => *attempts_made,
         // A page enqueues the next one while it still runs.
         Job::Recover { page, .. } => *page,
         Job::FanOut { .. } | Job::Disable { .. } => 0,
     };
-    (job.name().into(), attempt)
+    (job.subject().into(), attempt)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,7 +158,7 @@ impl Lane {
     }
 }
 
-impl Turns {
+impl ReadyLanes {
     /// The next in line: quick ones and others in turn, if others may.
     fn next(&mut self, others_may: bool) -> Option<Lane> {
         let others = others_may && self.has_others();
@@ -176,7 +176,7 @@ impl Turns {
     }
 }
 
-impl<T> Waiting<T> {
+impl<T> LaneState<T> {
     fn may_run(&self, lane: &Lane, options: &LaneOptions, now: Timestamp) -> bool {
         let mut most = lane.running_max(options);
         if self.is_quick.is_none() {
@@ -198,14 +198,14 @@ impl<T> Waiting<T> {
 impl<T> Lanes<T> {
     /// Empty lanes.
     pub fn new(options: LaneOptions) -> Self {
-        let state = State {
+        let state = LanesState {
             lanes: HashMap::new(),
-            ready: Turns::default(),
+            ready: ReadyLanes::default(),
             paused: BTreeSet::new(),
             is_watched: false,
             quick: HashMap::new(),
             running_slow: 0,
-            names: HashSet::new(),
+            job_keys: HashSet::new(),
             waiting: 0,
             bytes: 0,
         };
@@ -214,7 +214,7 @@ impl<T> Lanes<T> {
             state: Mutex::new(state),
             pushed: Notify::new(),
             taken: Notify::new(),
-            sooner: Notify::new(),
+            earlier_pause: Notify::new(),
         }
     }
 
@@ -225,12 +225,12 @@ impl<T> Lanes<T> {
     /// more of its lane.
     pub fn push(&self, job: Job, along: T) -> Result<(), T> {
         let lane = Lane::of(&job);
-        let bytes = job.carried_bytes();
+        let bytes = job.payload_bytes();
         let mut state = self.lock();
-        if !state.has_room(&lane, bytes, &self.options) || !state.names.insert(name_of(&job)) {
+        if !state.has_room(&lane, bytes, &self.options) || !state.job_keys.insert(job_key(&job)) {
             return Err(along);
         }
-        state.waiting_in(&lane).jobs.push_back((job, along));
+        state.lane_mut(&lane).jobs.push_back((job, along));
         state.count_in(&lane, bytes);
         state.make_ready(lane, &self.options, Timestamp::now());
         drop(state);
@@ -239,7 +239,7 @@ impl<T> Lanes<T> {
     }
 
     /// The next job whose lane may run one; waits for it.
-    pub async fn next(&self) -> Taken<'_, T> {
+    pub async fn next(&self) -> RunningJob<'_, T> {
         loop {
             if let Some(taken) = self.try_next(Timestamp::now()) {
                 return taken;
@@ -251,14 +251,14 @@ impl<T> Lanes<T> {
             let pause = watch.until.duration_since(Timestamp::now());
             tokio::select! {
                 () = self.pushed.notified() => {}
-                () = self.sooner.notified() => {}
+                () = self.earlier_pause.notified() => {}
                 () = tokio::time::sleep(pause.try_into().unwrap_or_default()) => {}
             }
         }
     }
 
     /// The next job whose lane may run one at `now`, if there is one.
-    pub fn try_next(&self, now: Timestamp) -> Option<Taken<'_, T>> {
+    pub fn try_next(&self, now: Timestamp) -> Option<RunningJob<'_, T>> {
         let mut state = self.lock();
         state.end_pauses(now, &self.options);
         let lane = state.turn(&self.options, now)?;
@@ -266,7 +266,7 @@ impl<T> Lanes<T> {
         waiting.running += 1;
         let is_slow = waiting.is_slow();
         let (job, along) = waiting.jobs.pop_front().expect("a ready lane has a job");
-        let bytes = job.carried_bytes();
+        let bytes = job.payload_bytes();
         waiting.bytes -= bytes;
         state.running_slow += usize::from(is_slow);
         state.waiting -= 1;
@@ -279,8 +279,8 @@ impl<T> Lanes<T> {
             self.pushed.notify_one();
         }
         self.taken.notify_waiters();
-        Some(Taken {
-            name: name_of(&job),
+        Some(RunningJob {
+            name: job_key(&job),
             job: Some((job, along)),
             back: None,
             lane,
@@ -293,17 +293,19 @@ impl<T> Lanes<T> {
     /// Takes out all that waits and has not begun.
     pub fn clear(&self) -> Vec<T> {
         let mut state = self.lock();
-        let State { lanes, names, .. } = &mut *state;
+        let LanesState {
+            lanes, job_keys, ..
+        } = &mut *state;
         let mut out = Vec::new();
         for waiting in lanes.values_mut() {
             (waiting.is_ready, waiting.paused_until, waiting.bytes) = (false, None, 0);
             for (job, along) in waiting.jobs.drain(..) {
-                names.remove(&name_of(&job));
+                job_keys.remove(&job_key(&job));
                 out.push(along);
             }
         }
         lanes.retain(|_, waiting| waiting.running > 0);
-        state.ready = Turns::default();
+        state.ready = ReadyLanes::default();
         state.paused.clear();
         (state.waiting, state.bytes) = (0, 0);
         out
@@ -335,7 +337,7 @@ impl<T> Lanes<T> {
 
     /// Whether `job` waits or runs.
     pub fn has(&self, job: &Job) -> bool {
-        self.lock().names.contains(&name_of(job))
+        self.lock().job_keys.contains(&job_key(job))
     }
 
     /// Whether no job waits.
@@ -354,35 +356,35 @@ impl<T> Lanes<T> {
     }
 
     /// A job of `lane` ended after `took`.
-    fn done(&self, lane: &Lane, name: &Name, is_slow: bool, took: Duration) {
+    fn done(&self, lane: &Lane, name: &JobKey, is_slow: bool, took: Duration) {
         let mut state = self.lock();
-        state.names.remove(name);
-        state.learn(lane, took < QUICK);
-        self.left(state, lane, is_slow);
+        state.job_keys.remove(name);
+        state.record_speed(lane, took < QUICK);
+        self.release(state, lane, is_slow);
     }
 
     /// A job of `lane` did not run after all and waits again, before the others.
-    fn put_back(&self, lane: &Lane, is_slow: bool, (job, along, wait): (Job, T, Wait)) {
-        let bytes = job.carried_bytes();
+    fn requeue(&self, lane: &Lane, is_slow: bool, (job, along, wait): (Job, T, WaitReason)) {
+        let bytes = job.payload_bytes();
         let mut state = self.lock();
-        state.waiting_in(lane).jobs.push_front((job, along));
+        state.lane_mut(lane).jobs.push_front((job, along));
         state.count_in(lane, bytes);
         let is_sooner = match wait {
-            Wait::Until(until) => state.pause(lane, until),
-            Wait::Limit(limit) => {
+            WaitReason::Until(until) => state.pause(lane, until),
+            WaitReason::Limit(limit) => {
                 let until = Timestamp::now() + LIMIT_KEPT;
-                state.waiting_in(lane).limit = Some((limit.max(1), until));
+                state.lane_mut(lane).limit = Some((limit.max(1), until));
                 false
             }
         };
-        self.left(state, lane, is_slow);
+        self.release(state, lane, is_slow);
         if is_sooner {
-            self.sooner.notify_one();
+            self.earlier_pause.notify_one();
         }
     }
 
     /// A place in `lane` is free again.
-    fn left(&self, mut state: MutexGuard<'_, State<T>>, lane: &Lane, is_slow: bool) {
+    fn release(&self, mut state: MutexGuard<'_, LanesState<T>>, lane: &Lane, is_slow: bool) {
         state.running_slow -= usize::from(is_slow);
         let waiting = state
             .lanes
@@ -401,13 +403,13 @@ impl<T> Lanes<T> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, LanesState<T>> {
         // No code that can panic leaves the state half-changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> State<T> {
+impl<T> LanesState<T> {
     /// Whether one more job of `lane` may wait. A lane takes at most half of what is
     /// free, and nothing of what is kept for lanes of few jobs, unless it is one:
     /// however many are full, another's first jobs find room.
@@ -418,15 +420,17 @@ impl<T> State<T> {
             return free > 0 && bytes <= bytes_free;
         };
         let share = options.jobs_max.div_ceil(LANE_SHARE);
-        let lane_max = (free.saturating_sub(share) / 2).max(FEW).min(share);
+        let lane_max = (free.saturating_sub(share) / 2)
+            .max(SMALL_LANE_JOBS)
+            .min(share);
         let fits = bytes == 0 || waiting.bytes + bytes <= bytes_free / 2;
         free > 0 && waiting.jobs.len() < lane_max && fits
     }
 
     /// The lane, made if it is not there.
-    fn waiting_in(&mut self, lane: &Lane) -> &mut Waiting<T> {
+    fn lane_mut(&mut self, lane: &Lane) -> &mut LaneState<T> {
         let quick = &self.quick;
-        self.lanes.entry(lane.clone()).or_insert_with(|| Waiting {
+        self.lanes.entry(lane.clone()).or_insert_with(|| LaneState {
             jobs: VecDeque::new(),
             bytes: 0,
             running: 0,
@@ -443,7 +447,7 @@ impl<T> State<T> {
     }
 
     fn count_in(&mut self, lane: &Lane, bytes: usize) {
-        self.waiting_in(lane).bytes += bytes;
+        self.lane_mut(lane).bytes += bytes;
         self.waiting += 1;
         self.bytes += bytes;
     }
@@ -488,7 +492,7 @@ impl<T> State<T> {
     /// Lets nothing of `lane` run before `until`; whether that is the first pause
     /// to end.
     fn pause(&mut self, lane: &Lane, until: Timestamp) -> bool {
-        let waiting = self.waiting_in(lane);
+        let waiting = self.lane_mut(lane);
         let later = waiting.paused_until.replace(until);
         if let Some(before) = later {
             self.paused.remove(&(before, lane.clone()));
@@ -511,7 +515,7 @@ impl<T> State<T> {
     }
 
     /// Takes note of how quick a job of `lane` was.
-    fn learn(&mut self, lane: &Lane, is_quick: bool) {
+    fn record_speed(&mut self, lane: &Lane, is_quick: bool) {
         let Lane::Endpoint(endpoint) = lane else {
             return;
         };
@@ -537,7 +541,7 @@ impl<T> State<T> {
 
     /// Drops an empty lane.
     fn forget(&mut self, lane: &Lane) {
-        if let Some(Waiting {
+        if let Some(LaneState {
             paused_until: Some(until),
             ..
         }) = self.lanes.remove(lane)
@@ -567,17 +571,17 @@ impl<T> Drop for Watch<'_, T> {
 /// A job being run: its lane's place and its name are free again when this is
 /// dropped, unless it is put back.
 #[derive(Debug)]
-pub struct Taken<'a, T> {
+pub struct RunningJob<'a, T> {
     job: Option<(Job, T)>,
-    back: Option<(Job, T, Wait)>,
-    name: Name,
+    back: Option<(Job, T, WaitReason)>,
+    name: JobKey,
     lane: Lane,
     is_slow: bool,
     began: Instant,
     lanes: &'a Lanes<T>,
 }
 
-impl<T> Taken<'_, T> {
+impl<T> RunningJob<'_, T> {
     /// The job and what came along, once.
     ///
     /// # Panics
@@ -587,20 +591,20 @@ impl<T> Taken<'_, T> {
     }
 
     /// The job's name.
-    pub fn name(&self) -> &str {
+    pub fn subject(&self) -> &str {
         &self.name.0
     }
 
     /// Puts what was taken back to where it was: its turn comes after `wait`.
-    pub fn put_back(mut self, job: Job, along: T, wait: Wait) {
+    pub fn requeue(mut self, job: Job, along: T, wait: WaitReason) {
         self.back = Some((job, along, wait));
     }
 }
 
-impl<T> Drop for Taken<'_, T> {
+impl<T> Drop for RunningJob<'_, T> {
     fn drop(&mut self) {
         match self.back.take() {
-            Some(back) => self.lanes.put_back(&self.lane, self.is_slow, back),
+            Some(back) => self.lanes.requeue(&self.lane, self.is_slow, back),
             None => {
                 let took = self.began.elapsed();
                 self.lanes.done(&self.lane, &self.name, self.is_slow, took);

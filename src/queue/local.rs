@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::lanes::{LaneOptions, Lanes, Taken};
+use super::lanes::{LaneOptions, Lanes, RunningJob};
 use crate::config::Config;
 use crate::model::id::EndpointId;
 use crate::model::job::Job;
@@ -40,18 +40,18 @@ impl From<&Config> for LocalOptions {
 }
 
 /// Jobs of one endpoint that wait when it is behind.
-const BEHIND_MIN: usize = 100;
+const BACKLOG_MIN: usize = 100;
 /// Jobs put off, at most: a few megabytes. What is beyond waits for its lease.
-const PUT_OFF_MAX: usize = 10_000;
+const DEFERRED_MAX: usize = 10_000;
 
 /// The trace that a job continues, a W3C `traceparent`.
-type Trace = Option<Box<str>>;
+type TraceParent = Option<Box<str>>;
 
 /// Fair lanes that jobs are pushed into and taken from.
 #[derive(Debug)]
-pub struct Local {
-    lanes: Box<Lanes<Trace>>,
-    put_off: Mutex<PutOff>,
+pub struct LocalQueue {
+    lanes: Box<Lanes<TraceParent>>,
+    deferred: Mutex<DeferredJobs>,
     jobs_max: usize,
     pub(super) lease: Duration,
 }
@@ -59,12 +59,12 @@ pub struct Local {
 /// What waits behind a backlog of its own endpoint's and has no room in its lane
 /// yet, with when its lease ends: until then nobody else takes it up.
 #[derive(Debug, Default)]
-struct PutOff {
+struct DeferredJobs {
     endpoints: HashMap<EndpointId, VecDeque<(Job, Timestamp)>>,
     len: usize,
 }
 
-impl Local {
+impl LocalQueue {
     /// An empty queue.
     pub fn new(options: LocalOptions) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Local {
                 endpoint_concurrency: options.endpoint_concurrency,
                 workers: options.workers,
             })),
-            put_off: Mutex::default(),
+            deferred: Mutex::default(),
             jobs_max: options.jobs_max,
             lease: options.lease,
         }
@@ -87,23 +87,23 @@ impl Local {
     }
 
     /// The next job whose lane may run one; waits for it.
-    pub async fn next(&self) -> Taken<'_, Trace> {
+    pub async fn next(&self) -> RunningJob<'_, TraceParent> {
         self.lanes.next().await
     }
 
     /// The next job whose lane may run one at `now`, if there is one.
-    pub fn try_next(&self, now: Timestamp) -> Option<Taken<'_, Trace>> {
+    pub fn try_next(&self, now: Timestamp) -> Option<RunningJob<'_, TraceParent>> {
         self.lanes.try_next(now)
     }
 
     /// Whether more jobs of `endpoint` wait than soon come to their turn.
-    pub fn is_behind(&self, endpoint: &EndpointId) -> bool {
-        self.lanes.waiting_for(endpoint) >= BEHIND_MIN
+    pub fn has_backlog(&self, endpoint: &EndpointId) -> bool {
+        self.lanes.waiting_for(endpoint) >= BACKLOG_MIN
     }
 
     /// Takes a job in, or puts a delivery off while its lane has no room: nobody else
     /// takes it up before `until`.
-    pub fn push_behind(&self, job: Job, until: Timestamp) {
+    pub fn push_or_defer(&self, job: Job, until: Timestamp) {
         if self.push(job.clone()) || self.lanes.has(&job) {
             return;
         }
@@ -111,32 +111,32 @@ impl Local {
             return;
         };
         let endpoint = delivery.endpoint();
-        let mut put_off = self.lock();
-        if put_off.len < PUT_OFF_MAX {
-            let jobs = put_off.endpoints.entry(endpoint).or_default();
+        let mut deferred = self.lock();
+        if deferred.len < DEFERRED_MAX {
+            let jobs = deferred.endpoints.entry(endpoint).or_default();
             jobs.push_back((job, until));
-            put_off.len += 1;
+            deferred.len += 1;
         }
     }
 
     /// Takes in what was put off, as far as there is room by now. What has no more
     /// than a lease left at `now` is left to the sweeper.
-    pub fn take_up(&self, now: Timestamp) {
-        let mut put_off = self.lock();
+    pub fn readmit_deferred(&self, now: Timestamp) {
+        let mut deferred = self.lock();
         let horizon = now + self.lease;
-        put_off.endpoints.retain(|_, jobs| {
+        deferred.endpoints.retain(|_, jobs| {
             jobs.retain(|(_, until)| *until > horizon);
             while jobs.front().is_some_and(|(job, _)| self.push(job.clone())) {
                 jobs.pop_front();
             }
             !jobs.is_empty()
         });
-        put_off.len = put_off.endpoints.values().map(VecDeque::len).sum();
+        deferred.len = deferred.endpoints.values().map(VecDeque::len).sum();
     }
 
-    fn lock(&self) -> MutexGuard<'_, PutOff> {
+    fn lock(&self) -> MutexGuard<'_, DeferredJobs> {
         // Nothing in between can panic.
-        self.put_off.lock().unwrap_or_else(PoisonError::into_inner)
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many more jobs it takes.
@@ -145,7 +145,7 @@ impl Local {
     }
 
     /// Jobs put off.
-    pub fn put_off(&self) -> usize {
+    pub fn deferred_len(&self) -> usize {
         self.lock().len
     }
 

@@ -58,7 +58,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// One of the queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Name {
+pub enum QueueName {
     /// Jobs that find an event's endpoints, and recoveries.
     FanOut,
     /// Jobs about one endpoint.
@@ -67,7 +67,7 @@ pub enum Name {
     Ingest,
 }
 
-impl Name {
+impl QueueName {
     /// Those of jobs.
     pub const ALL: [Self; 2] = [Self::FanOut, Self::Deliver];
 
@@ -92,11 +92,11 @@ impl Name {
 /// Where the queues are and how they are used.
 #[derive(Debug, Clone)]
 pub struct SqsOptions {
-    /// Queue of [`Name::FanOut`].
+    /// Queue of [`QueueName::FanOut`].
     pub fan_out_url: String,
-    /// Queue of [`Name::Deliver`].
+    /// Queue of [`QueueName::Deliver`].
     pub deliver_url: String,
-    /// Queue of [`Name::Ingest`]; empty without.
+    /// Queue of [`QueueName::Ingest`]; empty without.
     pub ingest_url: String,
     /// Where messages go that no worker can use.
     pub parked_url: Option<String>,
@@ -111,16 +111,16 @@ pub struct SqsOptions {
 
 /// The queues and their client.
 #[derive(Debug)]
-pub struct Sqs {
+pub struct SqsQueue {
     client: Lazy<Client>,
     options: SqsOptions,
-    fan_outs: Sending,
-    deliveries: Sending,
+    fan_outs: SendBreaker,
+    deliveries: SendBreaker,
 }
 
 /// A message that was received and is hidden from others for a while.
 #[derive(Debug)]
-pub struct Received {
+pub struct ReceivedMessage {
     /// SQS's id of it.
     pub id: String,
     /// Its body.
@@ -130,18 +130,18 @@ pub struct Received {
     /// The X-Ray header of its sender.
     pub trace: Option<String>,
     /// What it is settled by.
-    pub receipt: Receipt,
+    pub receipt: MessageReceipt,
 }
 
 /// What a received message is settled by.
 #[derive(Debug, Clone)]
-pub struct Receipt {
+pub struct MessageReceipt {
     /// Where it was received.
-    pub from: Name,
+    pub from: QueueName,
     /// SQS's name for this receipt of it.
     pub handle: String,
     /// Times it was received, this one included.
-    pub count: u32,
+    pub receive_count: u32,
 }
 
 /// The ARN of the queue at `url`: what Lambda calls it. The region is in the URL
@@ -166,7 +166,7 @@ pub fn arn(url: &str, region: &str) -> String {
 }
 
 /// The queues of `config`, at its endpoint or AWS's own. Connects to nothing.
-pub fn connect(config: &Config, aws: &SdkConfig) -> Sqs {
+pub fn connect(config: &Config, aws: &SdkConfig) -> SqsQueue {
     let mut builder = Builder::from(aws);
     if let Some(endpoint) = config.sqs_endpoint() {
         builder = builder.endpoint_url(endpoint);
@@ -181,10 +181,10 @@ pub fn connect(config: &Config, aws: &SdkConfig) -> Sqs {
         visibility: VISIBILITY,
         wait: POLL_WAIT,
     };
-    Sqs::new(builder, options)
+    SqsQueue::new(builder, options)
 }
 
-impl Sqs {
+impl SqsQueue {
     /// The queues of `options`, reached by what `builder` says. Connects to
     /// nothing.
     pub fn new(builder: Builder, options: SqsOptions) -> Self {
@@ -199,8 +199,8 @@ impl Sqs {
         Self {
             client: Lazy::new(|| Client::from_conf(config)),
             options,
-            fan_outs: Sending::default(),
-            deliveries: Sending::default(),
+            fan_outs: SendBreaker::default(),
+            deliveries: SendBreaker::default(),
         }
     }
 
@@ -209,18 +209,18 @@ impl Sqs {
         &self.options
     }
 
-    fn url(&self, name: Name) -> &str {
+    fn url(&self, name: QueueName) -> &str {
         match name {
-            Name::FanOut => &self.options.fan_out_url,
-            Name::Deliver => &self.options.deliver_url,
-            Name::Ingest => &self.options.ingest_url,
+            QueueName::FanOut => &self.options.fan_out_url,
+            QueueName::Deliver => &self.options.deliver_url,
+            QueueName::Ingest => &self.options.ingest_url,
         }
     }
 
-    fn sending(&self, name: Name) -> &Sending {
+    fn send_breaker(&self, name: QueueName) -> &SendBreaker {
         match name {
-            Name::FanOut => &self.fan_outs,
-            Name::Deliver | Name::Ingest => &self.deliveries,
+            QueueName::FanOut => &self.fan_outs,
+            QueueName::Deliver | QueueName::Ingest => &self.deliveries,
         }
     }
 
@@ -228,8 +228,8 @@ impl Sqs {
     /// whether it takes them again. Each that was won and refused is late by its
     /// lease.
     pub fn room(&self) -> usize {
-        let refuses = |name: &Name| self.sending(*name).is_refusing();
-        match Name::ALL.iter().any(refuses) {
+        let refuses = |name: &QueueName| self.send_breaker(*name).is_refusing();
+        match QueueName::ALL.iter().any(refuses) {
             true => TRIAL_JOBS,
             false => usize::MAX,
         }
@@ -239,8 +239,11 @@ impl Sqs {
     /// What is refused is logged once, until something is taken again.
     pub async fn send(&self, jobs: &[Job], delay: Duration) {
         let delay_s = seconds(delay);
-        for name in Name::ALL {
-            let jobs: Vec<&Job> = jobs.iter().filter(|job| Name::of(job) == name).collect();
+        for name in QueueName::ALL {
+            let jobs: Vec<&Job> = jobs
+                .iter()
+                .filter(|job| QueueName::of(job) == name)
+                .collect();
             let batches: Vec<_> = jobs
                 .chunks(BATCH_MAX)
                 .map(|jobs| self.send_batch(name, jobs, delay_s))
@@ -252,8 +255,8 @@ impl Sqs {
         }
     }
 
-    async fn send_batch(&self, name: Name, jobs: &[&Job], delay_s: i32) {
-        let sending = self.sending(name);
+    async fn send_batch(&self, name: QueueName, jobs: &[&Job], delay_s: i32) {
+        let sending = self.send_breaker(name);
         if !sending.may_try() {
             return;
         }
@@ -274,11 +277,13 @@ impl Sqs {
         let request = self.client.send_message_batch().queue_url(self.url(name));
         match request.set_entries(Some(entries)).send().await {
             Ok(output) => match failure(&output.failed) {
-                None => sending.taken(name),
-                Some(cause) => sending.refused(name, &anyhow::anyhow!(cause), Instant::now()),
+                None => sending.record_success(name),
+                Some(cause) => {
+                    sending.record_refusal(name, &anyhow::anyhow!(cause), Instant::now())
+                }
             },
             Err(error) => {
-                sending.refused(name, &aws::error::cause(error), Instant::now() + PAUSE);
+                sending.record_refusal(name, &aws::error::cause(error), Instant::now() + PAUSE);
             }
         }
     }
@@ -288,12 +293,12 @@ impl Sqs {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when SQS does not answer.
-    pub async fn receive(&self, from: Name, wait: Duration) -> Result<Vec<Received>> {
+    pub async fn receive(&self, from: QueueName, wait: Duration) -> Result<Vec<ReceivedMessage>> {
         let timeout = wait + POLL_SLACK;
         let timeouts = TimeoutConfig::builder()
             .operation_attempt_timeout(timeout)
             .operation_timeout(timeout);
-        let patient = Builder::new()
+        let long_poll_config = Builder::new()
             .timeout_config(timeouts.build())
             .retry_config(RetryConfig::disabled());
         let output = self
@@ -307,13 +312,13 @@ impl Sqs {
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
             .message_system_attribute_names(MessageSystemAttributeName::AwsTraceHeader)
             .customize()
-            .config_override(patient)
+            .config_override(long_poll_config)
             .send()
             .await
             .map_err(unavailable)?;
         let messages = output.messages.unwrap_or_default().into_iter();
         Ok(messages
-            .filter_map(|message| received(from, message))
+            .filter_map(|message| read_message(from, message))
             .collect())
     }
 
@@ -321,7 +326,7 @@ impl Sqs {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when SQS does not answer or keeps any of them.
-    pub async fn delete(&self, from: Name, handles: &[&str]) -> Result<()> {
+    pub async fn delete(&self, from: QueueName, handles: &[&str]) -> Result<()> {
         let entry = |(id, handle): (usize, &&str)| {
             DeleteMessageBatchRequestEntry::builder()
                 .id(id.to_string())
@@ -332,7 +337,7 @@ impl Sqs {
         let request = self.client.delete_message_batch().queue_url(self.url(from));
         let entries = handles.iter().enumerate().map(entry).collect();
         let output = request.set_entries(Some(entries)).send().await;
-        all(&output.map_err(unavailable)?.failed)
+        ensure_all_succeeded(&output.map_err(unavailable)?.failed)
     }
 
     /// Hides messages, at most [`BATCH_MAX`], from now for whole seconds; for
@@ -340,12 +345,16 @@ impl Sqs {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when SQS does not answer or refuses any of them.
-    pub async fn hide(&self, from: Name, handles: &[(&str, Duration)]) -> Result<()> {
-        let entry = |(id, (handle, hidden)): (usize, &(&str, Duration))| {
+    pub async fn change_visibility(
+        &self,
+        from: QueueName,
+        handles: &[(&str, Duration)],
+    ) -> Result<()> {
+        let entry = |(id, (handle, visibility_timeout)): (usize, &(&str, Duration))| {
             ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(id.to_string())
                 .receipt_handle(*handle)
-                .visibility_timeout(seconds(*hidden))
+                .visibility_timeout(seconds(*visibility_timeout))
                 .build()
                 .expect("an entry with an id and a handle")
         };
@@ -353,7 +362,7 @@ impl Sqs {
         let request = request.queue_url(self.url(from));
         let entries = handles.iter().enumerate().map(entry).collect();
         let output = request.set_entries(Some(entries)).send().await;
-        all(&output.map_err(unavailable)?.failed)
+        ensure_all_succeeded(&output.map_err(unavailable)?.failed)
     }
 
     /// Sends a message's body to the queue for parked ones, with the reason and
@@ -383,7 +392,7 @@ impl Sqs {
             Err(error) => {
                 let error = unavailable(error);
                 let cause = error.causes();
-                tracing::error!(queue = from, %why, %error, cause, "message not parked; it comes again");
+                tracing::error!(queue = from, %why, %error, cause, "failed to park message: it will be redelivered");
                 false
             }
         }
@@ -395,20 +404,20 @@ pub(super) fn log_parked(from: &str, why: &Park, kept: bool) {
     tracing::error!(queue = from, job = why.job, reason = %why, kept, "message parked");
 }
 
-fn received(from: Name, message: Message) -> Option<Received> {
+fn read_message(from: QueueName, message: Message) -> Option<ReceivedMessage> {
     let attribute = |name| message.attributes.as_ref()?.get(&name);
     let number = |name| attribute(name)?.parse::<i64>().ok();
     let count = number(MessageSystemAttributeName::ApproximateReceiveCount);
     let sent = number(MessageSystemAttributeName::SentTimestamp);
     let trace = attribute(MessageSystemAttributeName::AwsTraceHeader).cloned();
-    Some(Received {
+    Some(ReceivedMessage {
         id: message.message_id.unwrap_or_default(),
         sent: sent.and_then(|ms| Timestamp::from_millisecond(ms).ok()),
         trace,
-        receipt: Receipt {
+        receipt: MessageReceipt {
             from,
             handle: message.receipt_handle?,
-            count: count.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
+            receive_count: count.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),
         },
         body: message.body.unwrap_or_default(),
     })
@@ -430,7 +439,7 @@ fn failure(failed: &[BatchResultErrorEntry]) -> Option<String> {
     ))
 }
 
-fn all(failed: &[BatchResultErrorEntry]) -> Result<()> {
+fn ensure_all_succeeded(failed: &[BatchResultErrorEntry]) -> Result<()> {
     match failure(failed) {
         None => Ok(()),
         Some(cause) => Err(Error::Unavailable {
@@ -453,9 +462,9 @@ where
 /// Whether a queue takes what is sent, so that a refusal is logged once and
 /// nobody waits for an SQS that is known to be out of reach.
 #[derive(Debug, Default)]
-struct Sending(Mutex<Option<Instant>>);
+struct SendBreaker(Mutex<Option<Instant>>);
 
-impl Sending {
+impl SendBreaker {
     /// Whether to try: always, but after a refusal one at a time and not at once.
     fn may_try(&self) -> bool {
         let now = Instant::now();
@@ -474,20 +483,20 @@ impl Sending {
         self.lock().is_some()
     }
 
-    fn refused(&self, name: Name, error: &anyhow::Error, until: Instant) {
+    fn record_refusal(&self, name: QueueName, error: &anyhow::Error, until: Instant) {
         if self.lock().replace(until).is_none() {
             tracing::warn!(
                 queue = name.as_str(),
                 %error,
                 cause = causes(error.as_ref()),
-                "queue refuses jobs: left to the sweeper"
+                "failed to send to SQS: jobs left to the sweeper"
             );
         }
     }
 
-    fn taken(&self, name: Name) {
+    fn record_success(&self, name: QueueName) {
         if self.lock().take().is_some() {
-            tracing::info!(queue = name.as_str(), "queue takes jobs again");
+            tracing::info!(queue = name.as_str(), "sending to SQS recovered");
         }
     }
 
@@ -502,17 +511,17 @@ mod tests {
 
     #[test]
     fn a_refusing_queue_is_left_alone_and_then_tried_by_one() {
-        let sending = Sending::default();
+        let sending = SendBreaker::default();
         assert!(sending.may_try() && sending.may_try() && !sending.is_refusing());
-        sending.refused(
-            Name::Deliver,
+        sending.record_refusal(
+            QueueName::Deliver,
             &anyhow::anyhow!("down"),
             Instant::now() + PAUSE,
         );
         assert!(!sending.may_try() && sending.is_refusing());
-        sending.refused(Name::Deliver, &anyhow::anyhow!("down"), Instant::now());
+        sending.record_refusal(QueueName::Deliver, &anyhow::anyhow!("down"), Instant::now());
         assert!(sending.may_try() && !sending.may_try());
-        sending.taken(Name::Deliver);
+        sending.record_success(QueueName::Deliver);
         assert!(sending.may_try() && sending.may_try());
     }
 

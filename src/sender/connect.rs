@@ -34,7 +34,7 @@ pub(crate) struct Connector {
 #[derive(Clone)]
 pub(super) enum Resolver {
     System,
-    Given(Arc<Resolve>),
+    Custom(Arc<Resolve>),
 }
 
 impl Resolver {
@@ -44,7 +44,7 @@ impl Resolver {
                 let found = tokio::net::lookup_host((host, port)).await?;
                 Ok(found.map(|address| address.ip()).collect())
             }
-            Self::Given(resolve) => resolve(host),
+            Self::Custom(resolve) => resolve(host),
         }
     }
 }
@@ -83,7 +83,7 @@ impl Connector {
         let host = uri.host().ok_or(SendError::InvalidUrl)?;
         let is_https = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let addresses = self.allowed(host, port).await?;
+        let addresses = self.resolve_allowed(host, port).await?;
         // A share each, or a first address that swallows packets would leave
         // nothing for the second.
         let share = self.timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
@@ -103,7 +103,7 @@ impl Connector {
     }
 
     /// The addresses of `host` that pass the guard, in the resolver's order.
-    async fn allowed(&self, host: &str, port: u16) -> Result<Vec<IpAddr>, SendError> {
+    async fn resolve_allowed(&self, host: &str, port: u16) -> Result<Vec<IpAddr>, SendError> {
         let mut addresses = match parse_literal(host) {
             Some(address) => vec![address],
             None => {

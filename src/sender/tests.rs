@@ -21,7 +21,7 @@ pub fn config() -> SenderConfig {
         response_kept_bytes: 16,
         user_agent: HeaderValue::from_static("millrace/test"),
         idle_per_host_max: 8,
-        own_roots: vec![],
+        extra_roots: vec![],
     }
 }
 
@@ -288,7 +288,7 @@ fn guarded(answers: Vec<Vec<IpAddr>>) -> (Sender, Arc<AtomicUsize>) {
         assert_eq!(host, "hooks.example.com");
         Ok(answers[count.fetch_add(1, Ordering::SeqCst)].clone())
     });
-    let sender = Sender::guarded(config(), Resolver::Given(resolve), |ip| ip != FORBIDDEN);
+    let sender = Sender::guarded(config(), Resolver::Custom(resolve), |ip| ip != FORBIDDEN);
     (sender, look_ups)
 }
 

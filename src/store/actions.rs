@@ -24,7 +24,7 @@ pub enum Role {
 
 /// A method of an SDK's client.
 #[derive(Debug, Clone, Copy)]
-pub struct Call {
+pub struct AwsCall {
     /// The method's name.
     pub method: &'static str,
     /// The IAM actions it needs.
@@ -37,8 +37,8 @@ const fn call(
     method: &'static str,
     actions: &'static [&'static str],
     roles: &'static [Role],
-) -> Call {
-    Call {
+) -> AwsCall {
+    AwsCall {
         method,
         actions,
         roles,
@@ -46,14 +46,14 @@ const fn call(
 }
 
 /// Calls of Secrets Manager, on the secrets that the configuration names.
-pub const SECRETS_MANAGER: &[Call] = &[call(
+pub const SECRETS_MANAGER: &[AwsCall] = &[call(
     "get_secret_value",
     &["secretsmanager:GetSecretValue"],
     &[Api, Worker, Migrate],
 )];
 
 /// Calls of DynamoDB, on the table; queries are made of its indexes too.
-pub const DYNAMODB: &[Call] = &[
+pub const DYNAMODB: &[AwsCall] = &[
     call("get_item", &["dynamodb:GetItem"], &[Api, Worker]),
     call("batch_get_item", &["dynamodb:BatchGetItem"], &[Api, Worker]),
     call("batch_write_item", &["dynamodb:BatchWriteItem"], &[Worker]),
@@ -87,7 +87,7 @@ pub const DYNAMODB: &[Call] = &[
 ];
 
 /// Calls of SQS. A batch is allowed by the action on one message.
-pub const SQS: &[Call] = &[
+pub const SQS: &[AwsCall] = &[
     call("send_message_batch", &["sqs:SendMessage"], &[Api, Worker]),
     // To the queue for parked messages.
     call("send_message", &["sqs:SendMessage"], &[Worker]),

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 
 use super::audit_log;
-use super::outbox::{self, Change, Kind};
+use super::outbox::{self, ChangeKind, ConfigChange};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
-use crate::model::audit::By;
+use crate::model::api_key::Scope;
+use crate::model::audit::AuditContext;
 use crate::model::id::{KeyId, ProjectId};
-use crate::model::key::Scope;
 
 /// An API key, without its text.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ impl ApiKey {
             // A scope of a newer version is none of this one's business.
             scopes: scopes
                 .iter()
-                .filter_map(|name| Scope::named(name))
+                .filter_map(|name| Scope::from_name(name))
                 .collect(),
             rate_limit: row
                 .get::<_, Option<i32>>("rate_limit")
@@ -72,7 +72,7 @@ impl ApiKey {
     }
 
     /// What the audit log says of it.
-    fn audited(&self) -> Value {
+    fn audit_value(&self) -> Value {
         json!({
             "name": self.name,
             "hint": self.hint,
@@ -91,7 +91,7 @@ const CREATE: &str = "\
 /// # Errors
 /// [`Error::NotFound`] when there is no such project; [`Error::Unavailable`] when
 /// the database does not answer.
-pub async fn create(postgres: &Postgres, by: &By, key: &ApiKey) -> Result<Change> {
+pub async fn create(postgres: &Postgres, by: &AuditContext, key: &ApiKey) -> Result<ConfigChange> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.as_str()).collect();
@@ -109,9 +109,9 @@ pub async fn create(postgres: &Postgres, by: &By, key: &ApiKey) -> Result<Change
         &key.created_at,
     ];
     tx.execute(CREATE, values).await.map_err(classify)?;
-    let (id, after) = (key.id.as_str(), key.audited());
+    let (id, after) = (key.id.as_str(), key.audit_value());
     audit_log::add(&tx, by, "key.create", id, None, Some(after)).await?;
-    let change = outbox::add(&tx, Kind::ApiKey, key.id.as_str()).await?;
+    let change = outbox::add(&tx, ChangeKind::ApiKey, key.id.as_str()).await?;
     tx.commit().await.map_err(classify)?;
     Ok(change)
 }
@@ -147,7 +147,7 @@ const REVOKE: &str = "\
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn revoke(postgres: &Postgres, by: &By, id: &KeyId) -> Result<Change> {
+pub async fn revoke(postgres: &Postgres, by: &AuditContext, id: &KeyId) -> Result<ConfigChange> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     let row = tx
@@ -159,10 +159,10 @@ pub async fn revoke(postgres: &Postgres, by: &By, id: &KeyId) -> Result<Change> 
         .await
         .map_err(classify)?;
     if key.revoked_at.is_none() {
-        let before = Some(key.audited());
+        let before = Some(key.audit_value());
         audit_log::add(&tx, by, "key.revoke", id.as_str(), before, None).await?;
     }
-    let change = outbox::add(&tx, Kind::ApiKey, id.as_str()).await?;
+    let change = outbox::add(&tx, ChangeKind::ApiKey, id.as_str()).await?;
     tx.commit().await.map_err(classify)?;
     Ok(change)
 }

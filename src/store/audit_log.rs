@@ -9,12 +9,12 @@ use tokio_postgres::{Row, Transaction};
 
 use super::postgres::{Postgres, classify};
 use crate::error::Result;
-use crate::model::audit::{self, By};
+use crate::model::audit::{self, AuditContext};
 use crate::model::id::ProjectId;
 
 /// One change.
 #[derive(Debug)]
-pub struct Entry {
+pub struct AuditEntry {
     /// Counts up with every entry of any project.
     pub id: i64,
     /// When it was made.
@@ -31,7 +31,7 @@ pub struct Entry {
     pub after: Option<Value>,
 }
 
-impl Entry {
+impl AuditEntry {
     fn read(row: &Row) -> Self {
         Self {
             id: row.get("id"),
@@ -58,13 +58,13 @@ const ADD: &str = "\
 /// not answer.
 pub(super) async fn add(
     tx: &Transaction<'_>,
-    by: &By,
+    by: &AuditContext,
     action: &str,
     subject: &str,
     before: Option<Value>,
     after: Option<Value>,
 ) -> Result<()> {
-    let (before, after) = audit::difference(before, after);
+    let (before, after) = audit::redacted_diff(before, after);
     let actor = by.actor.to_string();
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &by.project.as_str(),
@@ -99,7 +99,7 @@ pub async fn list(
     subject: Option<&str>,
     before: i64,
     limit: i64,
-) -> Result<Vec<Entry>> {
+) -> Result<Vec<AuditEntry>> {
     let client = postgres.get().await?;
     let project = project.as_str();
     let rows = match subject {
@@ -110,7 +110,11 @@ pub async fn list(
             client.query(LIST_OF_SUBJECT, values).await
         }
     };
-    Ok(rows.map_err(classify)?.iter().map(Entry::read).collect())
+    Ok(rows
+        .map_err(classify)?
+        .iter()
+        .map(AuditEntry::read)
+        .collect())
 }
 
 /// Every statement above, for the test that prepares them.

@@ -4,8 +4,10 @@
 use aws_sdk_dynamodb::types::ReturnValue;
 use jiff::{SignedDuration, Timestamp};
 
-use super::due::Due;
-use super::dynamo::{Dynamo, Item, Kind, Read, kind, ms, n, s, unavailable, won};
+use super::due::DueItem;
+use super::dynamo::{
+    Dynamo, DynamoErrorKind, Item, ItemExt, kind, ms, n, s, unavailable, update_if,
+};
 use super::keys;
 use crate::error::{Error, Result};
 use crate::model::id::{MeterId, ProjectId};
@@ -36,7 +38,7 @@ pub struct Backfill {
     /// When it was done.
     pub finished: Option<Timestamp>,
     /// Proves that whoever has it may go on with it.
-    held: Option<String>,
+    lease_token: Option<String>,
 }
 
 impl Backfill {
@@ -58,7 +60,7 @@ impl Backfill {
             counted: 0,
             started: now,
             finished: None,
-            held: None,
+            lease_token: None,
         }
     }
 
@@ -83,7 +85,7 @@ impl Backfill {
             counted: item.num("counted")?,
             started: item.time("started")?,
             finished: finished.transpose().map_err(Error::internal)?,
-            held: item.str_opt("due_sk").map(str::to_owned),
+            lease_token: item.str_opt("due_sk").map(str::to_owned),
         })
     }
 }
@@ -109,7 +111,7 @@ pub async fn start(dynamo: &Dynamo, new: &Backfill, due: Timestamp) -> Result<bo
         .condition_expression("attribute_not_exists(due_pk)");
     match put.send().await {
         Ok(_) => Ok(true),
-        Err(error) if kind(&error) == Kind::Condition => Ok(false),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(false),
         Err(error) => Err(unavailable(error)),
     }
 }
@@ -128,7 +130,11 @@ pub async fn get(dynamo: &Dynamo, meter: &MeterId) -> Result<Option<Backfill>> {
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn take(dynamo: &Dynamo, due: &Due, lease_ends: Timestamp) -> Result<Option<Backfill>> {
+pub async fn claim(
+    dynamo: &Dynamo,
+    due: &DueItem,
+    lease_ends: Timestamp,
+) -> Result<Option<Backfill>> {
     let update = dynamo
         .update(&due.pk, &due.sk)
         .update_expression("set due_sk = :next")
@@ -138,7 +144,7 @@ pub async fn take(dynamo: &Dynamo, due: &Due, lease_ends: Timestamp) -> Result<O
         .return_values(ReturnValue::AllNew);
     match update.send().await {
         Ok(output) => output.attributes().map(Backfill::read_item).transpose(),
-        Err(error) if kind(&error) == Kind::Condition => Ok(None),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
         Err(error) => Err(unavailable(error)),
     }
 }
@@ -150,7 +156,7 @@ pub async fn take(dynamo: &Dynamo, due: &Due, lease_ends: Timestamp) -> Result<O
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn advance(dynamo: &Dynamo, backfill: &mut Backfill, due: Timestamp) -> Result<bool> {
-    let held = backfill.held.clone().unwrap_or_default();
+    let held = backfill.lease_token.clone().unwrap_or_default();
     let update = dynamo
         .update(backfill.meter.as_str(), keys::BACKFILL)
         .condition_expression("due_sk = :held")
@@ -173,7 +179,7 @@ pub async fn advance(dynamo: &Dynamo, backfill: &mut Backfill, due: Timestamp) -
         }
         (None, position) => {
             let next = keys::due_sort(due, backfill.meter.as_str());
-            backfill.held = Some(next.clone());
+            backfill.lease_token = Some(next.clone());
             update
                 .update_expression(
                     "set #read = :read, counted = :counted, #position = :position, \
@@ -183,7 +189,7 @@ pub async fn advance(dynamo: &Dynamo, backfill: &mut Backfill, due: Timestamp) -
                 .expression_attribute_values(":next", s(next))
         }
     };
-    won(update).await
+    update_if(update).await
 }
 
 /// Forgets the back-fill of a meter that is deleted.

@@ -16,15 +16,15 @@ const ROUNDS_MAX: u32 = 5;
 /// whether they are there or not.
 pub(super) async fn delete<'a>(
     dynamo: &Dynamo,
-    doomed: impl Iterator<Item = (&'a str, &'a str)>,
+    keys: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<()> {
-    let doomed = doomed.map(|at| {
+    let keys = keys.map(|at| {
         let delete = DeleteRequest::builder().set_key(Some(key(at)));
         let delete = delete.build().map_err(Error::internal)?;
         Ok(WriteRequest::builder().delete_request(delete).build())
     });
-    let doomed: Vec<WriteRequest> = doomed.collect::<Result<_>>()?;
-    for chunk in doomed.chunks(WRITES_MAX) {
+    let keys: Vec<WriteRequest> = keys.collect::<Result<_>>()?;
+    for chunk in keys.chunks(WRITES_MAX) {
         let mut writes = chunk.to_vec();
         for round in 0..ROUNDS_MAX {
             pause(round).await;

@@ -10,12 +10,14 @@ use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use jiff::Timestamp;
 
-pub use self::list::{DeliveryFilter, Positions, list, missing, positions};
-use super::dynamo::{self, Dynamo, Item, Kind, Read, kind, ms, n, s, unavailable, won};
+pub use self::list::{DeliveryFilter, DeliveryIdScan, list, missing, scan_ids};
+use super::dynamo::{
+    self, Dynamo, DynamoErrorKind, Item, ItemExt, kind, ms, n, s, unavailable, update_if,
+};
 use super::events::{EventRow, NewEvent, StoredEvent};
 use super::keys;
 use crate::error::{Error, Result};
-use crate::model::delivery::{ATTEMPTS_KEPT_MAX, Attempt, Progress, State};
+use crate::model::delivery::{ATTEMPTS_KEPT_MAX, Attempt, DeliveryState, Progress};
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 
 /// A delivery about to be written.
@@ -106,7 +108,7 @@ pub(super) fn new_item(new: &NewDelivery<'_>) -> Item {
     if let Some(tenant) = new.tenant {
         item.insert("tenant".into(), s(tenant));
     }
-    item.insert("state".into(), s(State::Pending.as_str()));
+    item.insert("state".into(), s(DeliveryState::Pending.as_str()));
     item.insert("made".into(), n(0));
     item.insert("round_start".into(), n(0));
     item.insert("created".into(), ms(new.created));
@@ -138,7 +140,7 @@ pub struct StoredDelivery {
     /// The event's `tenant`.
     pub tenant: Option<String>,
     /// Where it stands.
-    pub state: State,
+    pub state: DeliveryState,
     /// How far it is.
     pub progress: Progress,
     /// The latest attempts, the oldest first.
@@ -160,7 +162,7 @@ impl StoredDelivery {
             tenant: item.str_opt("tenant").map(str::to_owned),
             state: item.parse("state")?,
             progress: Progress {
-                made: u32::try_from(item.num("made")?).map_err(Error::internal)?,
+                attempts_made: u32::try_from(item.num("made")?).map_err(Error::internal)?,
                 round_start: u32::try_from(item.num("round_start")?).map_err(Error::internal)?,
             },
             attempts: read_attempts(item)?,
@@ -302,7 +304,7 @@ pub async fn of_event(
 
 /// What an attempt changed.
 #[derive(Debug)]
-pub struct Recorded<'a> {
+pub struct AttemptRecord<'a> {
     /// The delivery.
     pub id: &'a DeliveryId,
     /// Its progress before the attempt.
@@ -312,7 +314,7 @@ pub struct Recorded<'a> {
     /// The attempt.
     pub attempt: &'a Attempt,
     /// The state after it.
-    pub state: State,
+    pub state: DeliveryState,
     /// When the next one is due, if the state is pending.
     pub due: Option<Timestamp>,
 }
@@ -324,17 +326,17 @@ pub struct Recorded<'a> {
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn record(dynamo: &Dynamo, recorded: &Recorded<'_>) -> Result<bool> {
+pub async fn record(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> Result<bool> {
     let drop = (recorded.kept.len() + 1).saturating_sub(ATTEMPTS_KEPT_MAX);
     let attempts = recorded.kept.iter().skip(drop).chain([recorded.attempt]);
     let attempts = attempts.map(write_attempt).collect();
     let mut set = vec!["#state = :state, made = :next, attempts = :attempts"];
     let mut remove = vec!["swept, slot"];
-    let mut update = guarded(dynamo, recorded.id, recorded.before.made)
+    let mut update = guarded(dynamo, recorded.id, recorded.before.attempts_made)
         .condition_expression(format!("{GUARD} and round_start = :round_start"))
         .expression_attribute_values(":round_start", n(recorded.before.round_start))
         .expression_attribute_values(":state", s(recorded.state.as_str()))
-        .expression_attribute_values(":next", n(recorded.before.made + 1))
+        .expression_attribute_values(":next", n(recorded.before.attempts_made + 1))
         .expression_attribute_values(":attempts", AttributeValue::L(attempts));
     match recorded.due {
         Some(due) => {
@@ -346,7 +348,7 @@ pub async fn record(dynamo: &Dynamo, recorded: &Recorded<'_>) -> Result<bool> {
     }
     match recorded.state {
         // Most are, and most never were in the index.
-        State::Delivered => remove.push("detail_pk"),
+        DeliveryState::Delivered => remove.push("detail_pk"),
         state => {
             set.push("detail_pk = :in");
             let within = keys::delivery_in(recorded.id, state);
@@ -354,39 +356,48 @@ pub async fn record(dynamo: &Dynamo, recorded: &Recorded<'_>) -> Result<bool> {
         }
     }
     let (set, remove) = (set.join(", "), remove.join(", "));
-    won(update.update_expression(format!("set {set} remove {remove}"))).await
+    update_if(update.update_expression(format!("set {set} remove {remove}"))).await
 }
 
 /// Moves a pending delivery's due time without an attempt: its endpoint is
-/// disabled for now, or left alone for a while.
+/// disabled, or its circuit breaker is open.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn hold(dynamo: &Dynamo, id: &DeliveryId, made: u32, until: Timestamp) -> Result<bool> {
-    won(guarded(dynamo, id, made)
-        .update_expression("set due_sk = :due, detail_pk = :in remove swept")
-        .expression_attribute_values(":in", s(keys::delivery_in(id, State::Pending)))
-        .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))))
+pub async fn defer(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+    attempts_made: u32,
+    until: Timestamp,
+) -> Result<bool> {
+    update_if(
+        guarded(dynamo, id, attempts_made)
+            .update_expression("set due_sk = :due, detail_pk = :in remove swept")
+            .expression_attribute_values(":in", s(keys::delivery_in(id, DeliveryState::Pending)))
+            .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))),
+    )
     .await
 }
 
-/// As [`hold`], for a delivery that its endpoint's rate limit has a place for at
+/// As [`defer`], for a delivery that its endpoint's rate limit has a place for at
 /// `slot`: whoever takes it up then need not ask for one.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn hold_for_slot(
+pub async fn defer_for_slot(
     dynamo: &Dynamo,
     id: &DeliveryId,
-    made: u32,
+    attempts_made: u32,
     until: Timestamp,
     slot: Timestamp,
 ) -> Result<bool> {
-    won(guarded(dynamo, id, made)
-        .update_expression("set due_sk = :due, slot = :slot, detail_pk = :in remove swept")
-        .expression_attribute_values(":in", s(keys::delivery_in(id, State::Pending)))
-        .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str())))
-        .expression_attribute_values(":slot", ms(slot)))
+    update_if(
+        guarded(dynamo, id, attempts_made)
+            .update_expression("set due_sk = :due, slot = :slot, detail_pk = :in remove swept")
+            .expression_attribute_values(":in", s(keys::delivery_in(id, DeliveryState::Pending)))
+            .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str())))
+            .expression_attribute_values(":slot", ms(slot)),
+    )
     .await
 }
 
@@ -395,11 +406,18 @@ pub async fn hold_for_slot(
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn renew(dynamo: &Dynamo, id: &DeliveryId, made: u32, until: Timestamp) -> Result<bool> {
-    won(guarded(dynamo, id, made)
-        .update_expression("set due_sk = :due, swept = if_not_exists(swept, :one)")
-        .expression_attribute_values(":one", n(1))
-        .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))))
+pub async fn renew_lease(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+    attempts_made: u32,
+    until: Timestamp,
+) -> Result<bool> {
+    update_if(
+        guarded(dynamo, id, attempts_made)
+            .update_expression("set due_sk = :due, swept = if_not_exists(swept, :one)")
+            .expression_attribute_values(":one", n(1))
+            .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))),
+    )
     .await
 }
 
@@ -407,25 +425,32 @@ pub async fn renew(dynamo: &Dynamo, id: &DeliveryId, made: u32, until: Timestamp
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn end(dynamo: &Dynamo, id: &DeliveryId, made: u32, state: State) -> Result<bool> {
-    won(guarded(dynamo, id, made)
-        .update_expression("set #state = :state, detail_pk = :in remove due_pk, due_sk, swept")
-        .expression_attribute_values(":in", s(keys::delivery_in(id, state)))
-        .expression_attribute_values(":state", s(state.as_str())))
+pub async fn end(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+    attempts_made: u32,
+    state: DeliveryState,
+) -> Result<bool> {
+    update_if(
+        guarded(dynamo, id, attempts_made)
+            .update_expression("set #state = :state, detail_pk = :in remove due_pk, due_sk, swept")
+            .expression_attribute_values(":in", s(keys::delivery_in(id, state)))
+            .expression_attribute_values(":state", s(state.as_str())),
+    )
     .await
 }
 
 const GUARD: &str = "#state = :pending and made = :made";
 
 /// An update that takes place only while the delivery is pending and attempt
-/// `made` is its next.
-fn guarded(dynamo: &Dynamo, id: &DeliveryId, made: u32) -> UpdateItemFluentBuilder {
+/// `attempts_made` is its next.
+fn guarded(dynamo: &Dynamo, id: &DeliveryId, attempts_made: u32) -> UpdateItemFluentBuilder {
     dynamo
         .update(id.event().as_str(), keys::delivery(&id.endpoint()))
         .condition_expression(GUARD)
         .expression_attribute_names("#state", "state")
-        .expression_attribute_values(":pending", s(State::Pending.as_str()))
-        .expression_attribute_values(":made", n(made))
+        .expression_attribute_values(":pending", s(DeliveryState::Pending.as_str()))
+        .expression_attribute_values(":made", n(attempts_made))
 }
 
 /// Begins a new round for a delivery in any state, due at `due`; none if there
@@ -444,21 +469,21 @@ pub async fn retry(
         .return_values(ReturnValue::AllNew);
     match update.send().await {
         Ok(output) => output.attributes().map(StoredDelivery::read).transpose(),
-        Err(error) if kind(&error) == Kind::Condition => Ok(None),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
         Err(error) => Err(unavailable(error)),
     }
 }
 
 /// What a replay did to one delivery.
 #[derive(Debug)]
-pub enum Replayed {
+pub enum ReplayOutcome {
     /// It begins a new round.
-    Again(Progress),
+    NewRound(Progress),
     /// This replay has begun it before.
-    Before,
+    AlreadyReplayed,
     /// It is pending anyway, or not in the state asked for, or a later replay has
     /// begun it.
-    Already,
+    NotEligible,
     /// There is no delivery of this event to this endpoint yet.
     Missing,
 }
@@ -471,10 +496,10 @@ pub enum Replayed {
 pub async fn replay(
     dynamo: &Dynamo,
     id: &DeliveryId,
-    from: Option<State>,
+    from: Option<DeliveryState>,
     at: Timestamp,
     due: Timestamp,
-) -> Result<Replayed> {
+) -> Result<ReplayOutcome> {
     let ended = match from {
         Some(_) => "#state = :from",
         None => "#state <> :pending",
@@ -494,18 +519,22 @@ pub async fn replay(
     match update.send().await {
         Ok(output) => {
             let item = output.attributes().ok_or_else(no_attributes)?;
-            Ok(Replayed::Again(StoredDelivery::read(item)?.progress))
+            Ok(ReplayOutcome::NewRound(
+                StoredDelivery::read(item)?.progress,
+            ))
         }
-        Err(error) if kind(&error) == Kind::Condition => match error.into_service_error() {
-            UpdateItemError::ConditionalCheckFailedException(e) => Ok(match e.item() {
-                Some(old) if old.num_opt("replayed") == Some(at.as_millisecond()) => {
-                    Replayed::Before
-                }
-                Some(_) => Replayed::Already,
-                None => Replayed::Missing,
-            }),
-            other => Err(Error::internal(other)),
-        },
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => {
+            match error.into_service_error() {
+                UpdateItemError::ConditionalCheckFailedException(e) => Ok(match e.item() {
+                    Some(old) if old.num_opt("replayed") == Some(at.as_millisecond()) => {
+                        ReplayOutcome::AlreadyReplayed
+                    }
+                    Some(_) => ReplayOutcome::NotEligible,
+                    None => ReplayOutcome::Missing,
+                }),
+                other => Err(Error::internal(other)),
+            }
+        }
         Err(error) => Err(unavailable(error)),
     }
 }
@@ -518,8 +547,8 @@ fn new_round(dynamo: &Dynamo, id: &DeliveryId, due: Timestamp) -> UpdateItemFlue
     dynamo
         .update(id.event().as_str(), keys::delivery(&id.endpoint()))
         .expression_attribute_names("#state", "state")
-        .expression_attribute_values(":pending", s(State::Pending.as_str()))
-        .expression_attribute_values(":in", s(keys::delivery_in(id, State::Pending)))
+        .expression_attribute_values(":pending", s(DeliveryState::Pending.as_str()))
+        .expression_attribute_values(":in", s(keys::delivery_in(id, DeliveryState::Pending)))
         .expression_attribute_values(":due_pk", s(keys::due_of_delivery(id)))
         .expression_attribute_values(":due", s(keys::due_sort(due, id.as_str())))
 }

@@ -8,10 +8,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::deliveries::StoredDelivery;
-use super::dynamo::{Dynamo, Item, Kind, Read, kind, n, s, unavailable, won};
+use super::dynamo::{Dynamo, DynamoErrorKind, Item, ItemExt, kind, n, s, unavailable, update_if};
 use super::{keys, recoveries};
 use crate::error::Result;
-use crate::model::delivery::State;
+use crate::model::delivery::DeliveryState;
 use crate::model::id::EndpointId;
 use crate::model::job::Job;
 
@@ -21,14 +21,14 @@ const DOUBLINGS_MAX: u32 = 6;
 
 /// Something due, as the index knows it.
 #[derive(Debug)]
-pub struct Due {
+pub struct DueItem {
     pub(super) pk: String,
     pub(super) sk: String,
     pub(super) due_sk: String,
     swept: u32,
 }
 
-impl Due {
+impl DueItem {
     /// When it was due.
     pub fn at(&self) -> Option<Timestamp> {
         keys::time_of_sort(&self.due_sk)
@@ -80,7 +80,12 @@ pub fn lease_max(base: Duration) -> Duration {
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
 /// not answer.
-pub async fn query(dynamo: &Dynamo, shard: u8, until: Timestamp, limit: usize) -> Result<Vec<Due>> {
+pub async fn query(
+    dynamo: &Dynamo,
+    shard: u8,
+    until: Timestamp,
+    limit: usize,
+) -> Result<Vec<DueItem>> {
     partition(dynamo, &keys::due(shard), until, limit).await
 }
 
@@ -90,7 +95,7 @@ pub(super) async fn partition(
     partition: &str,
     until: Timestamp,
     limit: usize,
-) -> Result<Vec<Due>> {
+) -> Result<Vec<DueItem>> {
     let mut found = Vec::new();
     let mut start = None;
     loop {
@@ -98,7 +103,7 @@ pub(super) async fn partition(
         let output = page(dynamo, partition, until, left).set_exclusive_start_key(start);
         let output = output.send().await.map_err(unavailable)?;
         for item in output.items() {
-            found.push(Due::read(item)?);
+            found.push(DueItem::read(item)?);
         }
         start = output.last_evaluated_key;
         if start.is_none() || found.len() >= limit {
@@ -119,13 +124,13 @@ fn page(dynamo: &Dynamo, partition: &str, until: Timestamp, limit: usize) -> Que
         .limit(i32::try_from(limit).unwrap_or(i32::MAX))
 }
 
-/// Takes `due` until `until`, when its lease ends ([`Due::lease`]); none if it is
+/// Takes `due` until `until`, when its lease ends ([`DueItem::lease`]); none if it is
 /// done or another sweeper has taken it. One conditional write.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
 /// not answer.
-pub async fn win(dynamo: &Dynamo, due: &Due, until: Timestamp) -> Result<Option<Job>> {
+pub async fn claim(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> Result<Option<Job>> {
     let what = due.due_sk.get(14..).unwrap_or_default();
     let set = "set due_sk = :next, swept = if_not_exists(swept, :zero) + :one";
     let mut update = dynamo.update(&due.pk, &due.sk);
@@ -133,7 +138,7 @@ pub async fn win(dynamo: &Dynamo, due: &Due, until: Timestamp) -> Result<Option<
         // It is late, so the list of what is pending looks for it there.
         Some(id) => update
             .update_expression(format!("{set}, detail_pk = :in"))
-            .expression_attribute_values(":in", s(keys::delivery_in(&id, State::Pending))),
+            .expression_attribute_values(":in", s(keys::delivery_in(&id, DeliveryState::Pending))),
         None => update.update_expression(set),
     };
     let update = update
@@ -148,7 +153,7 @@ pub async fn win(dynamo: &Dynamo, due: &Due, until: Timestamp) -> Result<Option<
             Some(item) => job(item),
             None => Ok(None),
         },
-        Err(error) if kind(&error) == Kind::Condition => Ok(None),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
         Err(error) => Err(unavailable(error)),
     }
 }
@@ -172,7 +177,7 @@ pub async fn bring_forward(
     let mut brought = 0;
     for shard in 0..keys::DUE_SHARDS {
         let due = query(dynamo, shard, until, looked_at_max).await?;
-        let is_later = |due: &Due| due.sk == sk && due.at().is_some_and(|then| then > at);
+        let is_later = |due: &DueItem| due.sk == sk && due.at().is_some_and(|then| then > at);
         let later: Vec<_> = due.into_iter().filter(is_later).collect();
         let moves: Vec<_> = later
             .iter()
@@ -189,7 +194,7 @@ pub async fn bring_forward(
 /// Conditional writes at a time.
 const MOVES_MAX: usize = 16;
 
-async fn set_due(dynamo: &Dynamo, due: &Due, at: Timestamp) -> Result<bool> {
+async fn set_due(dynamo: &Dynamo, due: &DueItem, at: Timestamp) -> Result<bool> {
     let what = due.due_sk.get(14..).unwrap_or_default();
     let update = dynamo
         .update(&due.pk, &due.sk)
@@ -197,7 +202,7 @@ async fn set_due(dynamo: &Dynamo, due: &Due, at: Timestamp) -> Result<bool> {
         .condition_expression("due_sk = :old")
         .expression_attribute_values(":old", s(&due.due_sk))
         .expression_attribute_values(":next", s(keys::due_sort(at, what)));
-    won(update).await
+    update_if(update).await
 }
 
 /// What is to be done for a due item; none for one of a kind that only a newer
@@ -218,8 +223,8 @@ fn job(item: &Item) -> Result<Option<Job>> {
             let delivery = StoredDelivery::read(item)?;
             Job::Deliver {
                 delivery: delivery.id,
-                made: delivery.progress.made,
-                carried: None,
+                attempts_made: delivery.progress.attempts_made,
+                payload: None,
             }
         }
         _ => return Ok(None),

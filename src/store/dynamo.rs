@@ -138,10 +138,10 @@ pub(super) fn keys_of(rows: &[Item]) -> Result<Vec<(String, String)>> {
 }
 
 /// Sends a conditional update: whether its condition held.
-pub(super) async fn won(update: UpdateItemFluentBuilder) -> Result<bool> {
+pub(super) async fn update_if(update: UpdateItemFluentBuilder) -> Result<bool> {
     match update.send().await {
         Ok(_) => Ok(true),
-        Err(error) if kind(&error) == Kind::Condition => Ok(false),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(false),
         Err(error) => Err(unavailable(error)),
     }
 }
@@ -154,14 +154,14 @@ pub(super) async fn put_new(dynamo: &Dynamo, item: Item) -> Result<bool> {
         .condition_expression("attribute_not_exists(pk)");
     match put.send().await {
         Ok(_) => Ok(true),
-        Err(error) if kind(&error) == Kind::Condition => Ok(false),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(false),
         Err(error) => Err(unavailable(error)),
     }
 }
 
 /// What an error of DynamoDB means to the caller.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub(crate) enum Kind {
+pub(crate) enum DynamoErrorKind {
     /// A condition did not hold.
     Condition,
     /// A transaction met another one: the same call may work at once.
@@ -175,16 +175,18 @@ pub(crate) enum Kind {
 }
 
 /// Classifies `error`.
-pub(crate) fn kind<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Kind {
+pub(crate) fn kind<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> DynamoErrorKind {
     match error
         .as_service_error()
         .and_then(ProvideErrorMetadata::code)
     {
-        Some("ConditionalCheckFailedException") => Kind::Condition,
-        Some("TransactionConflictException" | "TransactionInProgressException") => Kind::Contention,
-        Some("ResourceNotFoundException") => Kind::NoTable,
-        Some("ValidationException") => Kind::Invalid,
-        _ => Kind::Other,
+        Some("ConditionalCheckFailedException") => DynamoErrorKind::Condition,
+        Some("TransactionConflictException" | "TransactionInProgressException") => {
+            DynamoErrorKind::Contention
+        }
+        Some("ResourceNotFoundException") => DynamoErrorKind::NoTable,
+        Some("ValidationException") => DynamoErrorKind::Invalid,
+        _ => DynamoErrorKind::Other,
     }
 }
 
@@ -195,7 +197,7 @@ pub(crate) fn unavailable<E>(error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let is_defect = kind(&error) == Kind::Invalid;
+    let is_defect = kind(&error) == DynamoErrorKind::Invalid;
     let source = aws::error::cause(error);
     if is_defect {
         return Error::Internal(source);
@@ -231,7 +233,7 @@ pub(crate) fn b(bytes: impl Into<Vec<u8>>) -> AttributeValue {
 
 /// Typed reads of an [`Item`]. A missing or ill-typed attribute is a defect of
 /// what wrote it, and so [`Error::Internal`].
-pub(crate) trait Read {
+pub(crate) trait ItemExt {
     /// The attribute, if it is a string.
     fn str_opt(&self, name: &str) -> Option<&str>;
     /// The number, if it is one.
@@ -260,7 +262,7 @@ pub(crate) trait Read {
     }
 }
 
-impl Read for Item {
+impl ItemExt for Item {
     fn str_opt(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_s().ok().map(String::as_str)
     }

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 
 use super::audit_log;
-use super::data_plane::care::Word;
-use super::outbox::{self, Change, Kind};
+use super::config_projection::health::PendingDisable;
+use super::outbox::{self, ChangeKind, ConfigChange};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
-use crate::model::audit::{Actor, By};
-use crate::model::endpoint::{Care, State};
-use crate::model::extras::Shown;
+use crate::model::audit::{Actor, AuditContext};
+use crate::model::credentials::RedactedCredentials;
+use crate::model::endpoint::{DeliverySettings, EndpointState};
 use crate::model::id::{EndpointId, ProjectId};
 use crate::model::time::Time;
 
@@ -32,13 +32,13 @@ pub struct Endpoint {
     /// The one tenant whose events it takes; all if absent.
     pub tenant: Option<String>,
     /// Whether it takes events.
-    pub state: State,
+    pub state: EndpointState,
     /// How it is called.
-    pub care: Care,
+    pub delivery_settings: DeliverySettings,
     /// What its requests carry beside the signature: sealed, bound to its id.
-    pub extras_sealed: Option<Vec<u8>>,
+    pub credentials_sealed: Option<Vec<u8>>,
     /// What people may see of that.
-    pub extras_shown: Shown,
+    pub credentials_redacted: RedactedCredentials,
     /// When it was last turned on.
     pub enabled_at: Timestamp,
     /// When it was created.
@@ -58,7 +58,7 @@ impl Endpoint {
         };
         let shown: Value = row.get("extras_shown");
         Ok(Self {
-            care: Care {
+            delivery_settings: DeliverySettings {
                 rate_limit: number("rate_limit").map_err(Error::internal)?,
                 max_concurrency: number("max_concurrency").map_err(Error::internal)?,
                 body_format: row
@@ -66,8 +66,8 @@ impl Endpoint {
                     .parse()
                     .map_err(Error::internal)?,
             },
-            extras_sealed: row.get("extras_sealed"),
-            extras_shown: serde_json::from_value(shown).map_err(Error::internal)?,
+            credentials_sealed: row.get("extras_sealed"),
+            credentials_redacted: serde_json::from_value(shown).map_err(Error::internal)?,
             enabled_at: row
                 .get::<_, Option<Timestamp>>("enabled_at")
                 .unwrap_or(created_at),
@@ -94,20 +94,20 @@ impl Endpoint {
     }
 
     /// What the audit log says of it.
-    fn audited(&self) -> Value {
+    fn audit_value(&self) -> Value {
         json!({
             "url": self.url,
             "description": self.description,
             "event_types": self.event_types,
             "tenant": self.tenant,
             "state": self.state.as_str(),
-            "rate_limit": self.care.rate_limit,
-            "max_concurrency": self.care.max_concurrency,
-            "body_format": self.care.body_format.as_str(),
+            "rate_limit": self.delivery_settings.rate_limit,
+            "max_concurrency": self.delivery_settings.max_concurrency,
+            "body_format": self.delivery_settings.body_format.as_str(),
             // Names alone: no value of a header, no credential.
-            "header_names": self.extras_shown.headers,
-            "auth_type": self.extras_shown.auth,
-            "client_certificate_sha256": self.extras_shown.certificate_sha256,
+            "header_names": self.credentials_redacted.headers,
+            "auth_type": self.credentials_redacted.auth,
+            "client_certificate_sha256": self.credentials_redacted.certificate_sha256,
         })
     }
 }
@@ -152,13 +152,13 @@ const ADD_SECRET: &str = "\
 /// the database does not answer.
 pub async fn create(
     postgres: &Postgres,
-    by: &By,
+    by: &AuditContext,
     endpoint: &Endpoint,
     sealed: &[u8],
-) -> Result<Change> {
+) -> Result<ConfigChange> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let care = CareColumns::of(endpoint)?;
+    let care = DeliverySettingsColumns::of(endpoint)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &endpoint.id.as_str(),
         &endpoint.project.as_str(),
@@ -170,22 +170,22 @@ pub async fn create(
         &endpoint.created_at,
         &care.rate_limit,
         &care.max_concurrency,
-        &endpoint.care.body_format.as_str(),
-        &endpoint.extras_sealed,
-        &care.shown,
+        &endpoint.delivery_settings.body_format.as_str(),
+        &endpoint.credentials_sealed,
+        &care.credentials_redacted,
         &endpoint.enabled_at,
     ];
     tx.execute(CREATE, values).await.map_err(classify)?;
     let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
         &[&endpoint.id.as_str(), &sealed, &endpoint.created_at];
     tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
-    let (id, after) = (endpoint.id.as_str(), endpoint.audited());
+    let (id, after) = (endpoint.id.as_str(), endpoint.audit_value());
     audit_log::add(&tx, by, "endpoint.create", id, None, Some(after)).await?;
     commit(tx, &endpoint.id).await
 }
 
-async fn commit(tx: Transaction<'_>, id: &EndpointId) -> Result<Change> {
-    let change = outbox::add(&tx, Kind::Endpoint, id.as_str()).await?;
+async fn commit(tx: Transaction<'_>, id: &EndpointId) -> Result<ConfigChange> {
+    let change = outbox::add(&tx, ChangeKind::Endpoint, id.as_str()).await?;
     tx.commit().await.map_err(classify)?;
     Ok(change)
 }
@@ -249,21 +249,21 @@ const UPDATE: &str = "\
 /// when the database does not answer.
 pub async fn update(
     postgres: &Postgres,
-    by: &By,
+    by: &AuditContext,
     id: &EndpointId,
     change: impl FnOnce(&mut Endpoint) -> Result<()>,
-) -> Result<(Endpoint, Change)> {
+) -> Result<(Endpoint, ConfigChange)> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     let mut endpoint = lock(&tx, by, id).await?;
-    let (before, audited) = (endpoint.state, endpoint.audited());
+    let (before, audited) = (endpoint.state, endpoint.audit_value());
     change(&mut endpoint)?;
     endpoint.updated_at = by.at;
-    if endpoint.state == State::Enabled && before != State::Enabled {
+    if endpoint.state == EndpointState::Enabled && before != EndpointState::Enabled {
         endpoint.enabled_at = by.at;
     }
     endpoint.version += 1;
-    let care = CareColumns::of(&endpoint)?;
+    let care = DeliverySettingsColumns::of(&endpoint)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &id.as_str(),
         &endpoint.url,
@@ -274,38 +274,40 @@ pub async fn update(
         &by.at,
         &care.rate_limit,
         &care.max_concurrency,
-        &endpoint.care.body_format.as_str(),
-        &endpoint.extras_sealed,
-        &care.shown,
+        &endpoint.delivery_settings.body_format.as_str(),
+        &endpoint.credentials_sealed,
+        &care.credentials_redacted,
         &endpoint.enabled_at,
     ];
     tx.execute(UPDATE, values).await.map_err(classify)?;
-    let (before, after) = (Some(audited), Some(endpoint.audited()));
+    let (before, after) = (Some(audited), Some(endpoint.audit_value()));
     audit_log::add(&tx, by, "endpoint.update", id.as_str(), before, after).await?;
     let change = commit(tx, id).await?;
     Ok((endpoint, change))
 }
 
 /// What is of another type in PostgreSQL.
-struct CareColumns {
+struct DeliverySettingsColumns {
     rate_limit: Option<i32>,
     max_concurrency: Option<i32>,
-    shown: Value,
+    credentials_redacted: Value,
 }
 
-impl CareColumns {
+impl DeliverySettingsColumns {
     fn of(endpoint: &Endpoint) -> Result<Self> {
         let number = |number: Option<u32>| number.map(i32::try_from).transpose();
         Ok(Self {
-            rate_limit: number(endpoint.care.rate_limit).map_err(Error::internal)?,
-            max_concurrency: number(endpoint.care.max_concurrency).map_err(Error::internal)?,
-            shown: serde_json::to_value(&endpoint.extras_shown).map_err(Error::internal)?,
+            rate_limit: number(endpoint.delivery_settings.rate_limit).map_err(Error::internal)?,
+            max_concurrency: number(endpoint.delivery_settings.max_concurrency)
+                .map_err(Error::internal)?,
+            credentials_redacted: serde_json::to_value(&endpoint.credentials_redacted)
+                .map_err(Error::internal)?,
         })
     }
 }
 
 /// The endpoint, to be changed by this transaction alone.
-async fn lock(tx: &Transaction<'_>, by: &By, id: &EndpointId) -> Result<Endpoint> {
+async fn lock(tx: &Transaction<'_>, by: &AuditContext, id: &EndpointId) -> Result<Endpoint> {
     let row = tx
         .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
         .await
@@ -324,10 +326,14 @@ const DELETE_SECRETS: &str = "delete from endpoint_secrets where endpoint_id = $
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn delete(postgres: &Postgres, by: &By, id: &EndpointId) -> Result<Change> {
+pub async fn delete(
+    postgres: &Postgres,
+    by: &AuditContext,
+    id: &EndpointId,
+) -> Result<ConfigChange> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let before = lock(&tx, by, id).await?.audited();
+    let before = lock(&tx, by, id).await?.audit_value();
     tx.execute(DELETE, &[&id.as_str(), &by.at])
         .await
         .map_err(classify)?;
@@ -356,11 +362,11 @@ const BUMP: &str = "update endpoints set updated_at = $2, version = version + 1 
 /// for none may stop before it was said to; [`Error::Unavailable`] when the database does not answer.
 pub async fn rotate_secret(
     postgres: &Postgres,
-    by: &By,
+    by: &AuditContext,
     id: &EndpointId,
     sealed: &[u8],
     overlap_ends: Timestamp,
-) -> Result<Change> {
+) -> Result<ConfigChange> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     lock(&tx, by, id).await?;
@@ -403,23 +409,27 @@ const DISABLE: &str = "\
 pub async fn mark_disabled(
     postgres: &Postgres,
     id: &EndpointId,
-    word: &Word,
-) -> Result<Option<Change>> {
+    pending: &PendingDisable,
+) -> Result<Option<ConfigChange>> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-        &[&id.as_str(), &word.version, &word.at, &word.state.as_str()];
+    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+        &id.as_str(),
+        &pending.version,
+        &pending.at,
+        &pending.state.as_str(),
+    ];
     let row = tx.query_opt(DISABLE, values).await.map_err(classify)?;
     let Some(row) = row else {
         return Ok(None);
     };
-    let by = By {
+    let by = AuditContext {
         project: Endpoint::read(&row)?.project,
         actor: Actor::Millrace,
-        at: word.at,
+        at: pending.at,
     };
-    let state = |state: State| Some(json!({ "state": state.as_str() }));
-    let (before, after) = (state(State::Enabled), state(word.state));
+    let state = |state: EndpointState| Some(json!({ "state": state.as_str() }));
+    let (before, after) = (state(EndpointState::Enabled), state(pending.state));
     audit_log::add(&tx, &by, "endpoint.disable", id.as_str(), before, after).await?;
     commit(tx, id).await.map(Some)
 }

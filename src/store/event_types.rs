@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use tokio_postgres::Row;
 
 use super::audit_log;
-use super::outbox::{self, Change, Kind};
+use super::outbox::{self, ChangeKind, ConfigChange};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
-use crate::model::audit::By;
-use crate::model::event_type::Validate;
+use crate::model::audit::AuditContext;
+use crate::model::event_type::ValidationMode;
 use crate::model::id::ProjectId;
 
 /// Schemas of one type, all of which are kept.
@@ -45,7 +45,7 @@ pub struct Spec {
     /// The schema in force, checked.
     pub schema: Option<String>,
     /// What becomes of events that do not satisfy it.
-    pub validate: Validate,
+    pub validate: ValidationMode,
 }
 
 /// How much a project may have.
@@ -90,7 +90,7 @@ impl EventType {
 
     /// What the audit log says of it: of the schema its number, under which it is
     /// kept.
-    fn audited(&self) -> Value {
+    fn audit_value(&self) -> Value {
         json!({
             "description": self.spec.description,
             "validate": self.spec.validate,
@@ -150,7 +150,7 @@ const ADD_SCHEMA: &str = "\
     values ($1, $2, $3, $4, $5)";
 
 /// The number of the next schema of a type.
-async fn next_version(tx: &Transaction<'_>, by: &By, name: &str) -> Result<i64> {
+async fn next_version(tx: &Transaction<'_>, by: &AuditContext, name: &str) -> Result<i64> {
     let row = tx
         .query_one(NEXT_VERSION, &[&by.project.as_str(), &name])
         .await;
@@ -163,7 +163,7 @@ async fn next_version(tx: &Transaction<'_>, by: &By, name: &str) -> Result<i64> 
 }
 
 /// Keeps the schema in force under its number.
-async fn add_schema(tx: &Transaction<'_>, by: &By, event_type: &EventType) -> Result<()> {
+async fn add_schema(tx: &Transaction<'_>, by: &AuditContext, event_type: &EventType) -> Result<()> {
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &by.project.as_str(),
         &event_type.name,
@@ -175,9 +175,9 @@ async fn add_schema(tx: &Transaction<'_>, by: &By, event_type: &EventType) -> Re
     Ok(())
 }
 
-async fn commit(tx: Transaction<'_>, by: &By, name: &str) -> Result<Change> {
+async fn commit(tx: Transaction<'_>, by: &AuditContext, name: &str) -> Result<ConfigChange> {
     let subject = format!("{}/{name}", by.project);
-    let change = outbox::add(&tx, Kind::EventType, &subject).await?;
+    let change = outbox::add(&tx, ChangeKind::EventType, &subject).await?;
     tx.commit().await.map_err(classify)?;
     Ok(change)
 }
@@ -201,11 +201,11 @@ const CREATE: &str = "\
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn create(
     postgres: &Postgres,
-    by: &By,
+    by: &AuditContext,
     name: String,
     spec: Spec,
     quota: Quota,
-) -> Result<(EventType, Change)> {
+) -> Result<(EventType, ConfigChange)> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     lock_project(&tx, &by.project).await?;
@@ -237,7 +237,7 @@ pub async fn create(
     if event_type.spec.schema.is_some() {
         add_schema(&tx, by, &event_type).await?;
     }
-    let (name, after) = (&event_type.name, event_type.audited());
+    let (name, after) = (&event_type.name, event_type.audit_value());
     audit_log::add(&tx, by, "event_type.create", name, None, Some(after)).await?;
     let change = commit(tx, by, &event_type.name).await?;
     Ok((event_type, change))
@@ -304,11 +304,11 @@ const UPDATE: &str = "\
 /// `quota` is reached; [`Error::Unavailable`] when the database does not answer.
 pub async fn update(
     postgres: &Postgres,
-    by: &By,
+    by: &AuditContext,
     name: &str,
     quota: Quota,
     change: impl FnOnce(&mut Spec) -> Result<()>,
-) -> Result<(EventType, Change)> {
+) -> Result<(EventType, ConfigChange)> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     lock_project(&tx, &by.project).await?;
@@ -328,14 +328,14 @@ pub async fn update(
         }
     }
     write(&tx, &event_type).await?;
-    let (old, new) = (Some(before.audited()), Some(event_type.audited()));
+    let (old, new) = (Some(before.audit_value()), Some(event_type.audit_value()));
     audit_log::add(&tx, by, "event_type.update", name, old, new).await?;
     let change = commit(tx, by, name).await?;
     Ok((event_type, change))
 }
 
 /// The event type; its project is locked already.
-async fn lock(tx: &Transaction<'_>, by: &By, name: &str) -> Result<EventType> {
+async fn lock(tx: &Transaction<'_>, by: &AuditContext, name: &str) -> Result<EventType> {
     let row = tx.query_opt(GET, &[&by.project.as_str(), &name]).await;
     let row = row.map_err(classify)?;
     EventType::read(&row.ok_or_else(|| not_found(name))?)
@@ -361,12 +361,12 @@ async fn write(tx: &Transaction<'_>, event_type: &EventType) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn delete(postgres: &Postgres, by: &By, name: &str) -> Result<Change> {
+pub async fn delete(postgres: &Postgres, by: &AuditContext, name: &str) -> Result<ConfigChange> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     lock_project(&tx, &by.project).await?;
     let mut event_type = lock(&tx, by, name).await?;
-    let before = Some(event_type.audited());
+    let before = Some(event_type.audit_value());
     event_type.updated_at = by.at;
     event_type.deleted_at = Some(by.at);
     write(&tx, &event_type).await?;

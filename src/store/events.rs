@@ -10,15 +10,17 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::deliveries;
-use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable, won};
+use super::dynamo::{
+    Dynamo, DynamoErrorKind, Item, ItemExt, b, kind, ms, n, s, unavailable, update_if,
+};
 use super::keys::{self, Listing};
 use super::readings;
-use super::timeline::{self, Range, Source};
-use super::transact::{self, Transacted};
+use super::timeline::{self, IndexPartition, TimelineRange};
+use super::transact::{self, TransactOutcome};
 use crate::error::{Error, Result};
 use crate::model::event::Event;
 use crate::model::id::{EndpointId, EventId, ProjectId};
-use crate::model::meter::Metered;
+use crate::model::meter::EventReadings;
 
 /// Endpoints up to which an event and its deliveries are written in one
 /// transaction; beyond, a fan-out job writes them. DynamoDB would allow 99, at
@@ -40,7 +42,7 @@ pub struct NewEvent<'a> {
     /// When it may be forgotten.
     pub expires: Timestamp,
     /// What meters read of it; none while it is not known which there are.
-    pub metered: Option<Metered>,
+    pub metered: Option<EventReadings>,
 }
 
 /// What becomes of an event's deliveries at accept.
@@ -54,13 +56,13 @@ pub enum Plan<'a> {
 
 /// How accepting ended.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Accepted {
+pub enum AcceptOutcome {
     /// Durable now.
     New,
     /// It was already there with the same content.
     Duplicate,
     /// It was already there with other content.
-    Different,
+    Conflict,
 }
 
 /// Keeps an event, what meters read of it, and its planned deliveries: one call,
@@ -75,12 +77,12 @@ pub enum Accepted {
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer, refuses or throttles;
 /// the event may then be kept all the same, and publishing it again tells.
-pub async fn accept(dynamo: &Dynamo, new: &NewEvent<'_>, plan: &Plan<'_>) -> Result<Accepted> {
+pub async fn accept(dynamo: &Dynamo, new: &NewEvent<'_>, plan: &Plan<'_>) -> Result<AcceptOutcome> {
     let mut event = item(new);
     let mut others = Vec::new();
     match plan {
         Plan::FanOut(due) => {
-            event.insert("fan".into(), s(Fan::New.to_text()));
+            event.insert("fan".into(), s(PendingFanOut::New.to_text()));
             event.insert("due_pk".into(), s(keys::due_of_event(new.id)));
             event.insert("due_sk".into(), s(keys::due_sort(*due, new.id.as_str())));
             if new.metered.is_some() {
@@ -102,7 +104,7 @@ pub async fn accept(dynamo: &Dynamo, new: &NewEvent<'_>, plan: &Plan<'_>) -> Res
     }
 }
 
-async fn put(dynamo: &Dynamo, new: &NewEvent<'_>, item: Item) -> Result<Accepted> {
+async fn put(dynamo: &Dynamo, new: &NewEvent<'_>, item: Item) -> Result<AcceptOutcome> {
     let result = dynamo
         .client
         .put_item()
@@ -113,8 +115,8 @@ async fn put(dynamo: &Dynamo, new: &NewEvent<'_>, item: Item) -> Result<Accepted
         .send()
         .await;
     match result {
-        Ok(_) => Ok(Accepted::New),
-        Err(error) if kind(&error) == Kind::Condition => {
+        Ok(_) => Ok(AcceptOutcome::New),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => {
             use aws_sdk_dynamodb::operation::put_item::PutItemError;
             match error.into_service_error() {
                 PutItemError::ConditionalCheckFailedException(failed) => {
@@ -132,7 +134,7 @@ async fn put_with(
     new: &NewEvent<'_>,
     event: Item,
     others: Vec<Item>,
-) -> Result<Accepted> {
+) -> Result<AcceptOutcome> {
     let mut puts = Vec::with_capacity(others.len() + 1);
     let put = Put::builder()
         .table_name(&dynamo.table)
@@ -145,8 +147,8 @@ async fn put_with(
         puts.push(transact_put(put.set_item(Some(item)))?);
     }
     match transact::transact(dynamo, puts).await? {
-        Transacted::Done => Ok(Accepted::New),
-        Transacted::Refused(old) => compare(old.as_ref(), new),
+        TransactOutcome::Committed => Ok(AcceptOutcome::New),
+        TransactOutcome::ConditionFailed(old) => compare(old.as_ref(), new),
     }
 }
 
@@ -155,7 +157,7 @@ fn transact_put(put: aws_sdk_dynamodb::types::builders::PutBuilder) -> Result<Tr
     Ok(TransactWriteItem::builder().put(put).build())
 }
 
-fn compare(old: Option<&Item>, new: &NewEvent<'_>) -> Result<Accepted> {
+fn compare(old: Option<&Item>, new: &NewEvent<'_>) -> Result<AcceptOutcome> {
     let old = old.ok_or_else(|| {
         Error::internal(anyhow::anyhow!(
             "a failed condition came without the old item"
@@ -163,9 +165,9 @@ fn compare(old: Option<&Item>, new: &NewEvent<'_>) -> Result<Accepted> {
     })?;
     let same = old.bytes_opt("fp") == Some(new.event.fingerprint().as_slice());
     Ok(if same {
-        Accepted::Duplicate
+        AcceptOutcome::Duplicate
     } else {
-        Accepted::Different
+        AcceptOutcome::Conflict
     })
 }
 
@@ -229,9 +231,9 @@ pub struct StoredEvent {
     /// The CloudEvent in structured mode.
     pub body: Bytes,
     /// The fan-out that is left to do.
-    pub fan: Option<Fan>,
+    pub pending_fan_out: Option<PendingFanOut>,
     /// Meters have read it, or none counts it.
-    pub metered: bool,
+    pub is_metered: bool,
     fingerprint: [u8; 32],
 }
 
@@ -245,8 +247,11 @@ impl StoredEvent {
             received: item.time("received")?,
             expires: Timestamp::from_second(item.num("ttl")?).map_err(Error::internal)?,
             body: Bytes::copy_from_slice(item.str("body")?.as_bytes()),
-            fan: item.str_opt("fan").map(Fan::from_text).transpose()?,
-            metered: item.contains_key("metered"),
+            pending_fan_out: item
+                .str_opt("fan")
+                .map(PendingFanOut::from_text)
+                .transpose()?,
+            is_metered: item.contains_key("metered"),
             fingerprint: item
                 .bytes_opt("fp")
                 .and_then(|bytes| bytes.try_into().ok())
@@ -265,7 +270,7 @@ impl StoredEvent {
 
 /// A fan-out an event is waiting for, kept with it until it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fan {
+pub enum PendingFanOut {
     /// The first one: deliveries that are not there yet.
     New,
     /// A replay: deliveries begin a new round, once per replay.
@@ -277,7 +282,7 @@ pub enum Fan {
     },
 }
 
-impl Fan {
+impl PendingFanOut {
     fn to_text(&self) -> String {
         match self {
             Self::New => "new".into(),
@@ -331,17 +336,17 @@ pub async fn is_kept(dynamo: &Dynamo, id: &EventId, fingerprint: &[u8; 32]) -> R
     Ok(item.is_some_and(|item| item.bytes_opt("fp") == Some(fingerprint.as_slice())))
 }
 
-/// Clears the fan-out `fan` of an event, unless another has taken its place.
+/// Clears the fan-out `fan_out` of an event, unless another has taken its place.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn clear_fan(dynamo: &Dynamo, id: &EventId, fan: &Fan) -> Result<()> {
+pub async fn clear_fan_out(dynamo: &Dynamo, id: &EventId, fan_out: &PendingFanOut) -> Result<()> {
     let update = dynamo
         .update(id.as_str(), keys::EVENT)
         .update_expression("remove fan, due_pk, due_sk, swept")
         .condition_expression("fan = :fan")
-        .expression_attribute_values(":fan", s(fan.to_text()));
-    won(update).await?;
+        .expression_attribute_values(":fan", s(fan_out.to_text()));
+    update_if(update).await?;
     Ok(())
 }
 
@@ -350,14 +355,21 @@ pub async fn clear_fan(dynamo: &Dynamo, id: &EventId, fan: &Fan) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn ask_replay(dynamo: &Dynamo, id: &EventId, fan: &Fan, due: Timestamp) -> Result<bool> {
-    won(dynamo
-        .update(id.as_str(), keys::EVENT)
-        .update_expression("set fan = :fan, due_pk = :due_pk, due_sk = :due_sk remove swept")
-        .condition_expression("attribute_exists(pk) and attribute_not_exists(fan)")
-        .expression_attribute_values(":fan", s(fan.to_text()))
-        .expression_attribute_values(":due_pk", s(keys::due_of_event(id)))
-        .expression_attribute_values(":due_sk", s(keys::due_sort(due, id.as_str()))))
+pub async fn request_replay(
+    dynamo: &Dynamo,
+    id: &EventId,
+    fan_out: &PendingFanOut,
+    due: Timestamp,
+) -> Result<bool> {
+    update_if(
+        dynamo
+            .update(id.as_str(), keys::EVENT)
+            .update_expression("set fan = :fan, due_pk = :due_pk, due_sk = :due_sk remove swept")
+            .condition_expression("attribute_exists(pk) and attribute_not_exists(fan)")
+            .expression_attribute_values(":fan", s(fan_out.to_text()))
+            .expression_attribute_values(":due_pk", s(keys::due_of_event(id)))
+            .expression_attribute_values(":due_sk", s(keys::due_sort(due, id.as_str()))),
+    )
     .await
 }
 
@@ -416,7 +428,7 @@ pub struct EventFilter {
 impl EventFilter {
     /// The partitions to read: of the index that is likely to hold the fewest
     /// rows beside those wanted.
-    fn sources(&self, project: &ProjectId) -> Vec<Source> {
+    fn sources(&self, project: &ProjectId) -> Vec<IndexPartition> {
         let facets = [
             (Listing::Detail, &self.subject),
             (Listing::Tenant, &self.tenant),
@@ -424,7 +436,7 @@ impl EventFilter {
         ];
         for (listing, value) in facets {
             if let Some(value) = value {
-                return Source::sharded(listing, |shard| {
+                return IndexPartition::sharded(listing, |shard| {
                     keys::events_by(listing, project, value, shard)
                 });
             }
@@ -432,7 +444,7 @@ impl EventFilter {
         whole_timeline(project)
     }
 
-    fn keeps(&self, item: &Item) -> bool {
+    fn matches(&self, item: &Item) -> bool {
         let is = |name: &str, wanted: &Option<String>| {
             wanted
                 .as_deref()
@@ -442,8 +454,8 @@ impl EventFilter {
     }
 }
 
-fn whole_timeline(project: &ProjectId) -> Vec<Source> {
-    Source::sharded(Listing::Timeline, |shard| {
+fn whole_timeline(project: &ProjectId) -> Vec<IndexPartition> {
+    IndexPartition::sharded(Listing::Timeline, |shard| {
         keys::timeline_of_project(project, shard)
     })
 }
@@ -461,10 +473,10 @@ pub async fn list(
     dynamo: &Dynamo,
     project: &ProjectId,
     filter: &EventFilter,
-    range: &Range,
+    range: &TimelineRange,
 ) -> Result<(Vec<EventRow>, Option<String>)> {
     let sources = filter.sources(project);
-    let page = timeline::page(dynamo, &sources, range, |item| filter.keeps(item)).await?;
+    let page = timeline::page(dynamo, &sources, range, |item| filter.matches(item)).await?;
     let rows = page
         .items
         .iter()
@@ -475,13 +487,13 @@ pub async fn list(
 
 /// Part of a timeline gone through.
 #[derive(Debug)]
-pub struct Gone {
+pub struct EventScan {
     /// The events that were wanted.
     pub rows: Vec<EventRow>,
     /// Where the next part begins.
     pub next: Option<String>,
     /// Events gone through.
-    pub looked_at: usize,
+    pub examined: usize,
 }
 
 /// The next events of a project that `wanted` wants by their type and tenant, the
@@ -489,25 +501,25 @@ pub struct Gone {
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn go_through(
+pub async fn scan(
     dynamo: &Dynamo,
     project: &ProjectId,
-    range: &Range,
+    range: &TimelineRange,
     wanted: impl Fn(&str, Option<&str>) -> bool,
-) -> Result<Gone> {
+) -> Result<EventScan> {
     let keep = |item: &Item| {
         let event_type = item.str_opt("type");
         event_type.is_some_and(|event_type| wanted(event_type, item.str_opt("tenant")))
     };
     let page = timeline::page(dynamo, &whole_timeline(project), range, keep).await?;
-    Ok(Gone {
+    Ok(EventScan {
         rows: page
             .items
             .iter()
             .map(EventRow::read)
             .collect::<Result<_>>()?,
         next: page.next,
-        looked_at: page.looked_at,
+        examined: page.examined,
     })
 }
 
@@ -515,7 +527,7 @@ pub async fn go_through(
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn whole(dynamo: &Dynamo, rows: &[EventRow]) -> Result<Vec<StoredEvent>> {
+pub async fn load_full(dynamo: &Dynamo, rows: &[EventRow]) -> Result<Vec<StoredEvent>> {
     let keys: Vec<_> = rows
         .iter()
         .map(|row| (row.id.to_string(), keys::EVENT.to_owned()))

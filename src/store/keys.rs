@@ -30,7 +30,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::delivery::State;
+use crate::model::delivery::DeliveryState;
 use crate::model::id::{DeliveryId, EndpointId, EventId, MeterId, ProjectId, RecoveryId, base32};
 
 /// Partitions a project's or an endpoint's timeline is spread over. A page of a
@@ -126,7 +126,7 @@ pub fn meter_of_sort(sort: &str) -> Option<&str> {
 }
 
 /// Sort key of an endpoint's run of failures, in its project's partition.
-pub fn care(endpoint: &EndpointId) -> String {
+pub fn endpoint_health(endpoint: &EndpointId) -> String {
     format!("care#{endpoint}")
 }
 
@@ -170,12 +170,12 @@ pub fn events_by(listing: Listing, project: &ProjectId, value: &str, shard: u8) 
 }
 
 /// Partition `shard` of an endpoint's deliveries in `state`.
-pub fn deliveries_in(endpoint: &EndpointId, state: State, shard: u8) -> String {
+pub fn deliveries_in(endpoint: &EndpointId, state: DeliveryState, shard: u8) -> String {
     format!("{endpoint}#{}#{shard}", state.as_str())
 }
 
 /// The same for one delivery.
-pub fn delivery_in(id: &DeliveryId, state: State) -> String {
+pub fn delivery_in(id: &DeliveryId, state: DeliveryState) -> String {
     deliveries_in(&id.endpoint(), state, timeline_shard(&id.event()))
 }
 
@@ -207,7 +207,7 @@ pub fn archived_day(day: impl std::fmt::Display) -> String {
 
 /// The timeline shard an event and its deliveries lie in.
 pub fn timeline_shard(event: &EventId) -> u8 {
-    last_digit(event.suffix()) % TIMELINE_SHARDS
+    shard_seed(event.suffix()) % TIMELINE_SHARDS
 }
 
 /// Timeline sort key: time, then event.
@@ -232,13 +232,13 @@ pub fn due(shard: u8) -> String {
 
 /// The due partition of an event's own work.
 pub fn due_of_event(event: &EventId) -> String {
-    due(last_digit(event.suffix()) % DUE_SHARDS)
+    due(shard_seed(event.suffix()) % DUE_SHARDS)
 }
 
 /// The due partition of a delivery: a wide fan-out lies in all of them.
 pub fn due_of_delivery(delivery: &DeliveryId) -> String {
-    let event = last_digit(delivery.event().suffix());
-    due(event.wrapping_add(last_digit(delivery.endpoint().suffix())) % DUE_SHARDS)
+    let event = shard_seed(delivery.event().suffix());
+    due(event.wrapping_add(shard_seed(delivery.endpoint().suffix())) % DUE_SHARDS)
 }
 
 /// Due partition `shard` of what is to be counted.
@@ -248,7 +248,7 @@ pub fn due_to_meter(shard: u8) -> String {
 
 /// The due partition of what meters read of an event.
 pub fn due_of_readings(event: &EventId) -> String {
-    due_to_meter(last_digit(event.suffix()) % METER_SHARDS)
+    due_to_meter(shard_seed(event.suffix()) % METER_SHARDS)
 }
 
 /// The due partition of back-fills: there are few.
@@ -258,7 +258,7 @@ pub fn due_of_backfill() -> String {
 
 /// The due partition of a recovery.
 pub fn due_of_recovery(recovery: &RecoveryId) -> String {
-    due(last_digit(recovery.suffix()) % DUE_SHARDS)
+    due(shard_seed(recovery.suffix()) % DUE_SHARDS)
 }
 
 /// Due sort key: time, then what is due.
@@ -290,7 +290,7 @@ fn after_millis(sort: &str) -> Option<&str> {
 
 /// The last character's place in base 36, spread evenly enough by the hash or
 /// randomness it ends.
-fn last_digit(suffix: &str) -> u8 {
+fn shard_seed(suffix: &str) -> u8 {
     // A random id ends in 128 bits' last three: the character before it is full.
     let bytes = suffix.as_bytes();
     bytes[bytes.len() - 2].wrapping_mul(7) ^ bytes[bytes.len() - 3]

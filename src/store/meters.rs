@@ -7,19 +7,19 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::audit_log;
-use super::outbox::{self, Change, Kind};
+use super::outbox::{self, ChangeKind, ConfigChange};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
-use crate::model::audit::By;
+use crate::model::audit::AuditContext;
 use crate::model::id::{MeterId, ProjectId};
-use crate::model::meter::Written;
+use crate::model::meter::MeterSpec;
 
 /// Meters of a project: each event is held against all of them.
 pub const METERS_MAX: i64 = 100;
 
 /// A meter as people configured it.
 #[derive(Debug, Clone)]
-pub struct Meter {
+pub struct StoredMeter {
     /// Its id.
     pub id: MeterId,
     /// Whose it is.
@@ -29,9 +29,9 @@ pub struct Meter {
     /// A note for people.
     pub description: String,
     /// What it counts.
-    pub written: Written,
+    pub written: MeterSpec,
     /// Whether it is published as a CloudWatch metric.
-    pub metric: bool,
+    pub is_published: bool,
     /// Events it matched and could not read a value of.
     pub skipped: i64,
     /// When it was created.
@@ -44,10 +44,10 @@ pub struct Meter {
     pub version: i64,
 }
 
-impl Meter {
+impl StoredMeter {
     /// What the audit log says of it.
-    fn audited(&self) -> Value {
-        let Written {
+    fn audit_value(&self) -> Value {
+        let MeterSpec {
             event_type,
             aggregation,
             value,
@@ -62,7 +62,7 @@ impl Meter {
             "value": value,
             "group_by": group_by,
             "filters": filters,
-            "metric": self.metric,
+            "metric": self.is_published,
         })
     }
 
@@ -76,14 +76,14 @@ impl Meter {
             project: project.parse().map_err(Error::internal)?,
             name: row.get("name"),
             description: row.get("description"),
-            written: Written {
+            written: MeterSpec {
                 event_type: row.get("event_type"),
                 aggregation: aggregation.parse().map_err(Error::internal)?,
                 value: row.get("value"),
                 group_by: row.get("group_by"),
                 filters: serde_json::from_str(filters).map_err(Error::internal)?,
             },
-            metric: row.get("metric"),
+            is_published: row.get("metric"),
             skipped: row.get("skipped"),
             created_at: row.get("created_at"),
             updated_at: row.get("updated_at"),
@@ -109,7 +109,11 @@ const CREATE: &str = "\
 /// [`Error::Conflict`] when the name is taken, or the project has
 /// [`METERS_MAX`] meters; [`Error::NotFound`] when there is no such project;
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn create(postgres: &Postgres, by: &By, meter: &Meter) -> Result<Change> {
+pub async fn create(
+    postgres: &Postgres,
+    by: &AuditContext,
+    meter: &StoredMeter,
+) -> Result<ConfigChange> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     let project = &by.project.as_str();
@@ -135,18 +139,18 @@ pub async fn create(postgres: &Postgres, by: &By, meter: &Meter) -> Result<Chang
         &written.value,
         &written.group_by,
         &filters,
-        &meter.metric,
+        &meter.is_published,
         &meter.created_at,
     ];
     tx.execute(CREATE, values).await.map_err(classify)?;
-    let (id, after) = (meter.id.as_str(), meter.audited());
+    let (id, after) = (meter.id.as_str(), meter.audit_value());
     audit_log::add(&tx, by, "meter.create", id, None, Some(after)).await?;
     commit(tx, &meter.id).await
 }
 
 /// The one end of every change of a meter.
-async fn commit(tx: Transaction<'_>, id: &MeterId) -> Result<Change> {
-    let change = outbox::add(&tx, Kind::Meter, id.as_str()).await?;
+async fn commit(tx: Transaction<'_>, id: &MeterId) -> Result<ConfigChange> {
+    let change = outbox::add(&tx, ChangeKind::Meter, id.as_str()).await?;
     tx.commit().await.map_err(classify)?;
     Ok(change)
 }
@@ -157,13 +161,13 @@ const GET: &str = "select * from meters where id = $1 and project_id = $2 and de
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn get(postgres: &Postgres, project: &ProjectId, id: &MeterId) -> Result<Meter> {
+pub async fn get(postgres: &Postgres, project: &ProjectId, id: &MeterId) -> Result<StoredMeter> {
     let client = postgres.get().await?;
     let row = client
         .query_opt(GET, &[&id.as_str(), &project.as_str()])
         .await
         .map_err(classify)?;
-    Meter::read(&row.ok_or_else(|| Error::not_found("meter", id))?)
+    StoredMeter::read(&row.ok_or_else(|| Error::not_found("meter", id))?)
 }
 
 const LIST: &str = "\
@@ -180,12 +184,15 @@ pub async fn list(
     project: &ProjectId,
     after: &str,
     limit: i64,
-) -> Result<Vec<Meter>> {
+) -> Result<Vec<StoredMeter>> {
     let client = postgres.get().await?;
     let rows = client
         .query(LIST, &[&project.as_str(), &after, &limit])
         .await;
-    rows.map_err(classify)?.iter().map(Meter::read).collect()
+    rows.map_err(classify)?
+        .iter()
+        .map(StoredMeter::read)
+        .collect()
 }
 
 const LOCK: &str = "\
@@ -206,14 +213,14 @@ const UPDATE: &str = "\
 /// answer.
 pub async fn update(
     postgres: &Postgres,
-    by: &By,
+    by: &AuditContext,
     id: &MeterId,
-    change: impl FnOnce(&mut Meter) -> Result<()>,
-) -> Result<(Meter, Change)> {
+    change: impl FnOnce(&mut StoredMeter) -> Result<()>,
+) -> Result<(StoredMeter, ConfigChange)> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
     let mut meter = lock(&tx, by, id).await?;
-    let before = meter.audited();
+    let before = meter.audit_value();
     change(&mut meter)?;
     meter.updated_at = by.at;
     meter.version += 1;
@@ -221,23 +228,23 @@ pub async fn update(
         &id.as_str(),
         &meter.name,
         &meter.description,
-        &meter.metric,
+        &meter.is_published,
         &by.at,
     ];
     tx.execute(UPDATE, values).await.map_err(classify)?;
-    let (before, after) = (Some(before), Some(meter.audited()));
+    let (before, after) = (Some(before), Some(meter.audit_value()));
     audit_log::add(&tx, by, "meter.update", id.as_str(), before, after).await?;
     let change = commit(tx, id).await?;
     Ok((meter, change))
 }
 
 /// The meter `id`, for its one writer.
-async fn lock(tx: &Transaction<'_>, by: &By, id: &MeterId) -> Result<Meter> {
+async fn lock(tx: &Transaction<'_>, by: &AuditContext, id: &MeterId) -> Result<StoredMeter> {
     let row = tx
         .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
         .await
         .map_err(classify)?;
-    Meter::read(&row.ok_or_else(|| Error::not_found("meter", id))?)
+    StoredMeter::read(&row.ok_or_else(|| Error::not_found("meter", id))?)
 }
 
 const DELETE: &str = "\
@@ -249,10 +256,10 @@ const DELETE: &str = "\
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn delete(postgres: &Postgres, by: &By, id: &MeterId) -> Result<Change> {
+pub async fn delete(postgres: &Postgres, by: &AuditContext, id: &MeterId) -> Result<ConfigChange> {
     let mut client = postgres.get().await?;
     let tx = client.transaction().await.map_err(classify)?;
-    let before = Some(lock(&tx, by, id).await?.audited());
+    let before = Some(lock(&tx, by, id).await?.audit_value());
     tx.execute(DELETE, &[&id.as_str(), &by.at])
         .await
         .map_err(classify)?;
@@ -266,10 +273,10 @@ const GET_ANY: &str = "select * from meters where id = $1";
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn get_any(postgres: &Postgres, id: &str) -> Result<Option<Meter>> {
+pub async fn get_any(postgres: &Postgres, id: &str) -> Result<Option<StoredMeter>> {
     let client = postgres.get().await?;
     let row = client.query_opt(GET_ANY, &[&id]).await.map_err(classify)?;
-    row.as_ref().map(Meter::read).transpose()
+    row.as_ref().map(StoredMeter::read).transpose()
 }
 
 /// Every statement above, for the test that prepares them.

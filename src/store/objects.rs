@@ -12,7 +12,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request};
 use url::Url;
 
-use super::signing::{Service, Signer};
+use super::signing::{Service, SigV4Signer};
 use crate::aws;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub struct Objects {
     /// Where it is, with a slash at the end.
     base: Url,
     sender: Sender,
-    signer: Signer,
+    signer: SigV4Signer,
 }
 
 impl Objects {
@@ -40,7 +40,7 @@ impl Objects {
     /// # Errors
     /// When `archive.endpoint_url` is not a URL.
     pub fn connect(config: &Config) -> anyhow::Result<Option<Self>> {
-        Self::signed(config, Signer::new(config))
+        Self::signed(config, SigV4Signer::new(config))
     }
 
     /// The same, with credentials of one's own.
@@ -51,10 +51,10 @@ impl Objects {
         config: &Config,
         provider: SharedCredentialsProvider,
     ) -> anyhow::Result<Option<Self>> {
-        Self::signed(config, Signer::with_credentials(config, provider))
+        Self::signed(config, SigV4Signer::with_credentials(config, provider))
     }
 
-    fn signed(config: &Config, signer: Signer) -> anyhow::Result<Option<Self>> {
+    fn signed(config: &Config, signer: SigV4Signer) -> anyhow::Result<Option<Self>> {
         if config.archive.bucket.is_empty() {
             return Ok(None);
         }

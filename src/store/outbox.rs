@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 
-use super::data_plane::DataPlane;
+use super::config_projection::ConfigProjection;
 use super::postgres::{Postgres, classify};
 use super::{api_keys, endpoints, event_types, meters};
 use crate::error::{Error, Result};
@@ -18,7 +18,7 @@ const OUTAGES_MAX: u32 = 3;
 
 /// What kind of thing changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ChangeKind {
     /// An endpoint or its secrets.
     Endpoint,
     /// An API key.
@@ -29,7 +29,7 @@ pub enum Kind {
     Meter,
 }
 
-impl Kind {
+impl ChangeKind {
     const ALL: [Self; 4] = [Self::Endpoint, Self::ApiKey, Self::EventType, Self::Meter];
 
     fn as_str(self) -> &'static str {
@@ -49,21 +49,25 @@ impl Kind {
 /// A committed change that is not projected yet.
 #[derive(Debug)]
 #[must_use = "a change takes effect when it is projected"]
-pub struct Change {
+pub struct ConfigChange {
     id: i64,
-    kind: Kind,
+    kind: ChangeKind,
     subject: String,
 }
 
 const ADD: &str = "insert into outbox (kind, subject_id) values ($1, $2) returning id";
 
 /// Notes a change in the transaction that makes it.
-pub(super) async fn add(tx: &Transaction<'_>, kind: Kind, subject: &str) -> Result<Change> {
+pub(super) async fn add(
+    tx: &Transaction<'_>,
+    kind: ChangeKind,
+    subject: &str,
+) -> Result<ConfigChange> {
     let row = tx
         .query_one(ADD, &[&kind.as_str(), &subject])
         .await
         .map_err(classify)?;
-    Ok(Change {
+    Ok(ConfigChange {
         id: row.get(0),
         kind,
         subject: subject.to_owned(),
@@ -97,17 +101,17 @@ const PENDING: &str = "\
 async fn pending(
     postgres: &Postgres,
     age: Duration,
-    after: Option<&Change>,
+    after: Option<&ConfigChange>,
     limit: i64,
-) -> Result<Vec<Change>> {
-    let kinds = Kind::ALL.map(Kind::as_str);
+) -> Result<Vec<ConfigChange>> {
+    let kinds = ChangeKind::ALL.map(ChangeKind::as_str);
     let after = after.map_or(0, |change| change.id);
     let values: &[&(dyn ToSql + Sync)] = &[&age.as_secs_f64(), &after, &limit, &kinds.as_slice()];
     let client = postgres.get().await?;
     let rows = client.query(PENDING, values).await.map_err(classify)?;
     let read = |row: &Row| {
-        let kind = Kind::named(row.get("kind"));
-        Ok(Change {
+        let kind = ChangeKind::named(row.get("kind"));
+        Ok(ConfigChange {
             id: row.get("id"),
             kind: kind.ok_or_else(|| Error::internal(anyhow::anyhow!("unknown outbox kind")))?,
             subject: row.get("subject_id"),
@@ -125,24 +129,28 @@ const DONE: &str = "delete from outbox where id = $1";
 /// # Errors
 /// [`Error::Unavailable`] when either store does not answer; the change then
 /// stays in the outbox.
-pub async fn project(postgres: &Postgres, plane: &DataPlane, change: &Change) -> Result<()> {
+pub async fn project(
+    postgres: &Postgres,
+    plane: &ConfigProjection,
+    change: &ConfigChange,
+) -> Result<()> {
     match change.kind {
-        Kind::Endpoint => {
+        ChangeKind::Endpoint => {
             if let Some(endpoint) = endpoints::get_sealed(postgres, &change.subject).await? {
                 plane.put_endpoint(&endpoint).await?;
             }
         }
-        Kind::ApiKey => {
+        ChangeKind::ApiKey => {
             if let Some(key) = api_keys::get(postgres, &change.subject).await? {
                 plane.put_key(&key).await?;
             }
         }
-        Kind::EventType => {
+        ChangeKind::EventType => {
             if let Some(event_type) = event_types::get_any(postgres, &change.subject).await? {
                 plane.put_event_type(&event_type).await?;
             }
         }
-        Kind::Meter => {
+        ChangeKind::Meter => {
             if let Some(meter) = meters::get_any(postgres, &change.subject).await? {
                 plane.put_meter(&meter).await?;
             }
@@ -163,7 +171,11 @@ pub async fn project(postgres: &Postgres, plane: &DataPlane, change: &Change) ->
 /// # Errors
 /// [`Error::Unavailable`] when either store does not answer; the changes then stay
 /// in the outbox.
-pub async fn project_all(postgres: &Postgres, plane: &DataPlane, age: Duration) -> Result<usize> {
+pub async fn project_all(
+    postgres: &Postgres,
+    plane: &ConfigProjection,
+    age: Duration,
+) -> Result<usize> {
     let (mut projected, mut outages) = (0, 0);
     let mut last = None;
     loop {
@@ -176,7 +188,7 @@ pub async fn project_all(postgres: &Postgres, plane: &DataPlane, age: Duration) 
                     if outages == OUTAGES_MAX {
                         return Err(error);
                     }
-                    not_projected(change, &error);
+                    log_not_projected(change, &error);
                 }
             }
         }
@@ -188,17 +200,21 @@ pub async fn project_all(postgres: &Postgres, plane: &DataPlane, age: Duration) 
     }
 }
 
-fn not_projected(change: &Change, error: &Error) {
+fn log_not_projected(change: &ConfigChange, error: &Error) {
     let cause = error.causes();
     let subject = &change.subject;
-    tracing::warn!(subject, %error, cause, "change not projected yet");
+    tracing::warn!(subject, %error, cause, "failed to project configuration change: left to the sweeper");
 }
 
 /// Projects a change that has just been committed. A failure is logged, not
 /// returned: the change is made, and the sweeper projects it.
-pub async fn apply(postgres: &Postgres, plane: &DataPlane, change: Change) {
+pub async fn project_best_effort(
+    postgres: &Postgres,
+    plane: &ConfigProjection,
+    change: ConfigChange,
+) {
     if let Err(error) = project(postgres, plane, &change).await {
-        not_projected(&change, &error);
+        log_not_projected(&change, &error);
     }
 }
 

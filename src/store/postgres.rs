@@ -13,8 +13,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
-use self::login::{LoggingIn, Logins};
-use super::secrets::{Held, Login};
+use self::login::{LoginConnector, LoginProvider};
+use super::secrets::{CachedSecret, Login};
 use crate::config::with_tls;
 use crate::error::{Error, Result};
 
@@ -26,7 +26,7 @@ mod embedded_migrations {
 
 /// How long a connection may lie unused and still be taken at its word. While a
 /// function is frozen, or a firewall forgets, the other end may go unheard.
-const TRUSTED: Duration = Duration::from_secs(1);
+const UNVERIFIED_IDLE_MAX: Duration = Duration::from_secs(1);
 /// How long such a connection has to answer before it is replaced.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -37,7 +37,7 @@ const VERIFY_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Postgres {
     pool: Pool,
-    logins: Arc<Logins>,
+    logins: Arc<LoginProvider>,
     statement_timeout_ms: u128,
 }
 
@@ -56,7 +56,7 @@ pub struct Options {
     /// says `sslmode=disable`.
     pub url: SecretString,
     /// Who logs in, in place of who is in the URL.
-    pub login: Option<Held<Login>>,
+    pub login: Option<CachedSecret<Login>>,
     /// A PEM file of the certificate authorities that the server may be of; the
     /// public ones without.
     pub ca_file: Option<PathBuf>,
@@ -84,12 +84,12 @@ impl Postgres {
         let recycle = ManagerConfig {
             recycling_method: RecyclingMethod::Fast,
         };
-        let logins = Arc::new(Logins::new(
+        let logins = Arc::new(LoginProvider::new(
             options.login.clone(),
             options.ca_file.clone(),
             config.get_ssl_mode(),
         ));
-        let connect = LoggingIn(logins.clone());
+        let connect = LoginConnector(logins.clone());
         let manager = Manager::from_connect(config, connect, recycle);
         let timeout_ms = options.statement_timeout.as_millis();
         let pool = Pool::builder(manager)
@@ -109,7 +109,7 @@ impl Postgres {
             .pre_recycle(Hook::async_fn(|client, metrics| {
                 let unused = metrics.last_used();
                 Box::pin(async move {
-                    match unused < TRUSTED {
+                    match unused < UNVERIFIED_IDLE_MAX {
                         true => Ok(()),
                         false => verify(client).await,
                     }
@@ -127,7 +127,7 @@ impl Postgres {
     /// fetches the new one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when none is to be had in time; as [`Held::get`].
+    /// [`Error::Unavailable`] when none is to be had in time; as [`CachedSecret::get`].
     pub async fn get(&self) -> Result<Object> {
         self.logins.fetch().await?;
         let refused = match self.pool.get().await {
@@ -137,7 +137,7 @@ impl Postgres {
         if !self.logins.renew().await? {
             return Err(unavailable(cause(refused)));
         }
-        tracing::info!("database login renewed: the last one was refused");
+        tracing::info!("database credentials refreshed: authentication had failed");
         let got = self.pool.get().await;
         got.map_err(|error| unavailable(cause(error)))
     }
@@ -157,12 +157,12 @@ impl Postgres {
     pub async fn migrate(&self) -> anyhow::Result<Vec<String>> {
         let mut client = self.connection().await?;
         // A migration takes as long as it takes.
-        client.batch_execute(&limit(0)).await?;
+        client.batch_execute(&statement_timeout_sql(0)).await?;
         let report = embedded_migrations::migrations::runner()
             .run_async(&mut **client)
             .await;
         client
-            .batch_execute(&limit(self.statement_timeout_ms))
+            .batch_execute(&statement_timeout_sql(self.statement_timeout_ms))
             .await?;
         let report = report?;
         self.set_default(&client).await?;
@@ -237,11 +237,11 @@ impl Postgres {
         if is_set {
             return Ok(());
         }
-        let set = limit(self.statement_timeout_ms);
+        let set = statement_timeout_sql(self.statement_timeout_ms);
         let alter = format!("alter role current_user in database {database} {set}");
         if let Err(error) = client.batch_execute(&alter).await {
             let cause = connecting(error);
-            tracing::warn!(%cause, "statement_timeout is not the role's default: set by connection");
+            tracing::warn!(%cause, "failed to set statement_timeout as role default: set per connection");
         }
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Postgres {
 
 const STATEMENT_TIMEOUT: &str = "select setting from pg_settings where name = 'statement_timeout'";
 
-fn limit(timeout_ms: u128) -> String {
+fn statement_timeout_sql(timeout_ms: u128) -> String {
     format!("set statement_timeout = {timeout_ms}")
 }
 
@@ -268,7 +268,11 @@ async fn limit_statements(
     let setting = row.and_then(|row: &SimpleQueryRow| row.get(0));
     match setting == Some(&*timeout_ms.to_string()) {
         true => Ok(()),
-        false => client.batch_execute(&limit(timeout_ms)).await,
+        false => {
+            client
+                .batch_execute(&statement_timeout_sql(timeout_ms))
+                .await
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::dynamo::{Dynamo, Read};
+use super::dynamo::{Dynamo, ItemExt};
 use super::keys;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ const WAITING: &str = "select count(*), min(created_at) from outbox";
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn waiting(postgres: &Postgres) -> Result<(i64, Option<Timestamp>)> {
+pub async fn outbox_backlog(postgres: &Postgres) -> Result<(i64, Option<Timestamp>)> {
     let client = postgres.get().await?;
     let row = client.query_one(WAITING, &[]).await.map_err(classify)?;
     Ok((row.get(0), row.get(1)))
@@ -56,7 +56,7 @@ const EVENT_TYPES: &str = "\
 ///
 /// # Errors
 /// [`Error::Unavailable`] when either store does not answer.
-pub async fn lacking(postgres: &Postgres, dynamo: &Dynamo) -> Result<Vec<String>> {
+pub async fn missing(postgres: &Postgres, dynamo: &Dynamo) -> Result<Vec<String>> {
     let client = postgres.get().await?;
     let endpoints = client.query(ENDPOINTS, &[&SAMPLE_MAX]).await;
     let keys = client.query(KEYS, &[&SAMPLE_MAX]).await;
@@ -97,12 +97,12 @@ async fn check(
     dynamo: &Dynamo,
     (pk, sk): (String, String),
     row: &Row,
-    lacking: &mut Vec<String>,
+    missing: &mut Vec<String>,
 ) -> Result<()> {
     let item = dynamo.get(pk, sk).await?;
     let version = item.as_ref().and_then(|item| item.num_opt("version"));
     if version.is_none_or(|version| version < row.get::<_, i64>("version")) {
-        lacking.push(row.get("id"));
+        missing.push(row.get("id"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use super::audit_log;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
-use crate::model::audit::{Actor, By};
+use crate::model::audit::{Actor, AuditContext};
 use crate::model::id::ProjectId;
 
 /// A project.
@@ -47,7 +47,7 @@ pub async fn create(postgres: &Postgres, actor: Actor, project: &Project) -> Res
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
         &[&project.id.as_str(), &project.name, &project.created_at];
     tx.execute(CREATE, values).await.map_err(classify)?;
-    let by = By {
+    let by = AuditContext {
         project: project.id.clone(),
         actor,
         at: project.created_at,

@@ -10,15 +10,15 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
-use super::dynamo::{Dynamo, Item, Read, b, ms, n, put_new, s, won};
+use super::dynamo::{Dynamo, Item, ItemExt, b, ms, n, put_new, s, update_if};
 use super::events::{NewEvent, StoredEvent};
 use super::{batch, due, keys};
 use crate::error::{Error, Result};
 use crate::model::decimal::Decimal;
 use crate::model::id::EventId;
-use crate::model::meter::{Measure, Metered, Reading};
+use crate::model::meter::{EventReadings, Measure, Reading};
 
-pub use super::due::Due;
+pub use super::due::DueItem;
 
 /// Readings about to be written.
 #[derive(Debug)]
@@ -27,11 +27,11 @@ pub struct NewReadings<'a> {
     tenant: Option<&'a str>,
     received: Timestamp,
     expires: Timestamp,
-    metered: &'a Metered,
+    metered: &'a EventReadings,
 }
 
 impl<'a> NewReadings<'a> {
-    pub(super) fn of(new: &NewEvent<'a>, metered: &'a Metered) -> Self {
+    pub(super) fn of(new: &NewEvent<'a>, metered: &'a EventReadings) -> Self {
         Self {
             event: new.id,
             tenant: new.event.tenant(),
@@ -42,7 +42,7 @@ impl<'a> NewReadings<'a> {
     }
 
     /// Readings of a stored event.
-    pub fn of_stored(event: &'a StoredEvent, metered: &'a Metered) -> Self {
+    pub fn of_stored(event: &'a StoredEvent, metered: &'a EventReadings) -> Self {
         Self {
             event: &event.id,
             tenant: event.tenant.as_deref(),
@@ -67,7 +67,7 @@ pub(super) fn item(new: &NewReadings<'_>) -> Option<Item> {
     item.insert("at".into(), ms(new.metered.at));
     item.insert("received".into(), ms(new.received));
     item.insert("ttl".into(), n(new.expires.as_second()));
-    let readings = new.metered.readings.iter().map(written);
+    let readings = new.metered.readings.iter().map(to_attribute);
     item.insert("readings".into(), AttributeValue::L(readings.collect()));
     item.insert("due_pk".into(), s(keys::due_of_readings(new.event)));
     let due = keys::due_sort(new.received, new.event.as_str());
@@ -75,7 +75,7 @@ pub(super) fn item(new: &NewReadings<'_>) -> Option<Item> {
     Some(item)
 }
 
-fn written(reading: &Reading) -> AttributeValue {
+fn to_attribute(reading: &Reading) -> AttributeValue {
     let mut map = HashMap::from([("meter".to_owned(), s(reading.meter.as_str()))]);
     map.insert("group".into(), s(&reading.group));
     match &reading.measure {
@@ -109,7 +109,7 @@ pub struct StoredReadings {
     /// When it arrived.
     pub received: Timestamp,
     /// What was read of it.
-    pub metered: Metered,
+    pub metered: EventReadings,
 }
 
 impl StoredReadings {
@@ -122,7 +122,7 @@ impl StoredReadings {
             event: item.parse("pk")?,
             tenant: item.str_opt("tenant").map(str::to_owned),
             received: item.time("received")?,
-            metered: Metered {
+            metered: EventReadings {
                 at: item.time("at")?,
                 readings: readings.map(reading).collect::<Result<_>>()?,
             },
@@ -150,11 +150,11 @@ fn reading(map: &Item) -> Result<Reading> {
 
 /// What is to be counted, or to be filled back.
 #[derive(Debug, Default)]
-pub struct ToMeter {
+pub struct DueMetering {
     /// Readings.
-    pub readings: Vec<Due>,
+    pub readings: Vec<DueItem>,
     /// Back-fills.
-    pub backfills: Vec<Due>,
+    pub backfills: Vec<DueItem>,
 }
 
 /// Up to `limit` things of due partition `shard` that are due at `now`, the
@@ -162,10 +162,15 @@ pub struct ToMeter {
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn query(dynamo: &Dynamo, shard: u8, now: Timestamp, limit: usize) -> Result<ToMeter> {
+pub async fn query(
+    dynamo: &Dynamo,
+    shard: u8,
+    now: Timestamp,
+    limit: usize,
+) -> Result<DueMetering> {
     let due = due::partition(dynamo, &keys::due_to_meter(shard), now, limit).await?;
     let (backfills, readings) = due.into_iter().partition(|due| due.sk == keys::BACKFILL);
-    Ok(ToMeter {
+    Ok(DueMetering {
         readings,
         backfills,
     })
@@ -178,8 +183,8 @@ pub async fn query(dynamo: &Dynamo, shard: u8, now: Timestamp, limit: usize) -> 
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn get<'a>(
     dynamo: &Dynamo,
-    due: &'a [Due],
-) -> Result<(Vec<StoredReadings>, Vec<&'a Due>)> {
+    due: &'a [DueItem],
+) -> Result<(Vec<StoredReadings>, Vec<&'a DueItem>)> {
     let wanted = due.iter().map(|due| (due.pk.clone(), due.sk.clone()));
     let items = dynamo.batch_get(&wanted.collect::<Vec<_>>(), None).await?;
     let (mut readable, mut unreadable) = (Vec::with_capacity(items.len()), Vec::new());
@@ -189,7 +194,7 @@ pub async fn get<'a>(
             Err(error) => {
                 let pk = item.str("pk")?;
                 let cause = error.causes();
-                tracing::error!(event.id = pk, %error, cause, "readings cannot be read");
+                tracing::error!(event.id = pk, %error, cause, "meter readings unreadable");
                 unreadable.extend(due.iter().find(|due| due.pk == pk));
             }
         }
@@ -203,8 +208,8 @@ pub async fn get<'a>(
 /// [`Error::Unavailable`] when DynamoDB does not answer: they are then counted
 /// again, to no effect, and forgotten later.
 pub async fn delete(dynamo: &Dynamo, events: &[&EventId]) -> Result<()> {
-    let doomed = events.iter().map(|event| (event.as_str(), keys::READINGS));
-    batch::delete(dynamo, doomed).await
+    let keys = events.iter().map(|event| (event.as_str(), keys::READINGS));
+    batch::delete(dynamo, keys).await
 }
 
 /// Puts readings off until `later`, so that they are in nobody's way.
@@ -217,6 +222,6 @@ pub async fn postpone(dynamo: &Dynamo, event: &str, later: Timestamp) -> Result<
         .update_expression("set due_sk = :later")
         .condition_expression("attribute_exists(due_pk)")
         .expression_attribute_values(":later", s(keys::due_sort(later, event)));
-    won(update).await?;
+    update_if(update).await?;
     Ok(())
 }

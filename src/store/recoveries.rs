@@ -2,12 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::dynamo::{self, Dynamo, Item, Kind, Read, keys_of, kind, ms, n, s, unavailable, won};
+use super::dynamo::{
+    self, Dynamo, DynamoErrorKind, Item, ItemExt, keys_of, kind, ms, n, s, unavailable, update_if,
+};
 use super::keys::{self, Listing};
-use super::timeline::{self, Range, Source};
+use super::timeline::{self, IndexPartition, TimelineRange};
 use crate::error::{Error, Result};
 use crate::model::id::{ProjectId, RecoveryId};
-use crate::model::recovery::{Day, Recovery, State};
+use crate::model::recovery::{Day, Recovery, RecoveryState};
 
 /// Keeps a recovery that is not there yet, due at `due`; false if it is. One
 /// conditional write.
@@ -112,7 +114,7 @@ pub async fn get(dynamo: &Dynamo, id: &RecoveryId) -> Result<Option<Recovery>> {
 
 /// What a page of a recovery came to.
 #[derive(Debug, Clone, Default)]
-pub struct Step {
+pub struct PageResult {
     /// Rows gone through.
     pub examined: usize,
     /// Deliveries begun, or events archived.
@@ -132,7 +134,7 @@ pub struct Step {
 pub async fn advance(
     dynamo: &Dynamo,
     recovery: &Recovery,
-    step: &Step,
+    step: &PageResult,
     now: Timestamp,
     due: Timestamp,
 ) -> Result<bool> {
@@ -145,7 +147,7 @@ pub async fn advance(
         .expression_attribute_values(":examined", number(step.examined as u64))
         .expression_attribute_values(":resent", number(step.resent as u64))
         .expression_attribute_values(":now", ms(now));
-    won(match &step.next {
+    update_if(match &step.next {
         Some(next) => update
             .update_expression(format!("{set}, pos = :pos, due_sk = :due remove swept"))
             .expression_attribute_values(":pos", s(next))
@@ -154,7 +156,7 @@ pub async fn advance(
             .update_expression(format!(
                 "{set}, #state = :done remove due_pk, due_sk, swept"
             ))
-            .expression_attribute_values(":done", s(State::Done.as_str())),
+            .expression_attribute_values(":done", s(RecoveryState::Done.as_str())),
     })
     .await
 }
@@ -164,14 +166,16 @@ pub async fn advance(
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn fail(dynamo: &Dynamo, id: &RecoveryId, why: &str, now: Timestamp) -> Result<bool> {
-    won(running(dynamo, id)
-        .update_expression(
-            "set #state = :failed, why = :why, updated = :now remove due_pk, due_sk, swept",
-        )
-        .condition_expression("#state = :running")
-        .expression_attribute_values(":failed", s(State::Failed.as_str()))
-        .expression_attribute_values(":why", s(why))
-        .expression_attribute_values(":now", ms(now)))
+    update_if(
+        running(dynamo, id)
+            .update_expression(
+                "set #state = :failed, why = :why, updated = :now remove due_pk, due_sk, swept",
+            )
+            .condition_expression("#state = :running")
+            .expression_attribute_values(":failed", s(RecoveryState::Failed.as_str()))
+            .expression_attribute_values(":why", s(why))
+            .expression_attribute_values(":now", ms(now)),
+    )
     .await
 }
 
@@ -183,12 +187,12 @@ pub async fn cancel(dynamo: &Dynamo, id: &RecoveryId, now: Timestamp) -> Result<
     let update = running(dynamo, id)
         .update_expression("set #state = :canceled, updated = :now remove due_pk, due_sk, swept")
         .condition_expression("#state = :running")
-        .expression_attribute_values(":canceled", s(State::Canceled.as_str()))
+        .expression_attribute_values(":canceled", s(RecoveryState::Canceled.as_str()))
         .expression_attribute_values(":now", ms(now))
         .return_values(aws_sdk_dynamodb::types::ReturnValue::AllNew);
     match update.send().await {
         Ok(output) => output.attributes().map(read).transpose(),
-        Err(error) if kind(&error) == Kind::Condition => Ok(None),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
         Err(error) => Err(unavailable(error)),
     }
 }
@@ -200,7 +204,7 @@ fn running(
     dynamo
         .update(id.as_str(), keys::RECOVERY)
         .expression_attribute_names("#state", "state")
-        .expression_attribute_values(":running", s(State::Running.as_str()))
+        .expression_attribute_values(":running", s(RecoveryState::Running.as_str()))
 }
 
 /// A page of a project's recoveries, the newest first, and where the next begins.
@@ -211,9 +215,9 @@ fn running(
 pub async fn list(
     dynamo: &Dynamo,
     project: &ProjectId,
-    range: &Range,
+    range: &TimelineRange,
 ) -> Result<(Vec<Recovery>, Option<String>)> {
-    let source = Source {
+    let source = IndexPartition {
         listing: Listing::Timeline,
         partition: keys::timeline_of_recoveries(project),
         since: None,

@@ -15,75 +15,75 @@ use tokio::sync::Mutex;
 use super::connect::Lazy;
 use crate::aws;
 use crate::error::{Error, Result};
-use crate::model::key;
+use crate::model::api_key;
 use crate::model::seal::KeyRing;
 
 /// How long a fetched value is used before it is looked up again, so that a
 /// rotation needs no restart.
-const FRESH: Duration = Duration::from_mins(10);
+const CACHE_TTL: Duration = Duration::from_mins(10);
 /// Between two fetches of one secret, whatever asks for it.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// A secret: given from the start, or held by Secrets Manager. Cheap to clone.
-pub struct Held<T>(Arc<Inner<T>>);
+pub struct CachedSecret<T>(Arc<SecretSource<T>>);
 
-enum Inner<T> {
-    Given(Arc<T>),
+enum SecretSource<T> {
+    Fixed(Arc<T>),
     Remote(Remote<T>),
 }
 
 struct Remote<T> {
     client: Lazy<Client>,
     arn: String,
-    kept: Mutex<Option<Kept<T>>>,
+    cached: Mutex<Option<CachedValue<T>>>,
 }
 
-struct Kept<T> {
+struct CachedValue<T> {
     value: Arc<T>,
     fetched: Instant,
 }
 
 /// What a secret's text must be.
-pub trait Shape: Sized {
+pub trait ParseSecret: Sized {
     /// In words, for whom it is missing.
     const EXPECTED: &'static str;
 
     /// Reads it. `None` if it is of another shape.
-    fn read(text: &str) -> Option<Self>;
+    fn parse_secret(text: &str) -> Option<Self>;
 }
 
-impl<T> Clone for Held<T> {
+impl<T> Clone for CachedSecret<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<T> std::fmt::Debug for Held<T> {
+impl<T> std::fmt::Debug for CachedSecret<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &*self.0 {
-            Inner::Given(_) => f.write_str("Held(given)"),
-            Inner::Remote(held) => write!(f, "Held({})", held.arn),
+            SecretSource::Fixed(_) => f.write_str("CachedSecret(fixed)"),
+            SecretSource::Remote(held) => write!(f, "CachedSecret({})", held.arn),
         }
     }
 }
 
-impl<T> Held<T> {
+impl<T> CachedSecret<T> {
     /// One that is known.
-    pub fn given(value: T) -> Self {
-        Self(Arc::new(Inner::Given(Arc::new(value))))
+    pub fn fixed(value: T) -> Self {
+        Self(Arc::new(SecretSource::Fixed(Arc::new(value))))
     }
 
     /// The one Secrets Manager holds under `arn`. Fetches nothing yet.
     pub fn remote(client: Lazy<Client>, arn: impl Into<String>) -> Self {
-        Self(Arc::new(Inner::Remote(Remote {
+        Self(Arc::new(SecretSource::Remote(Remote {
             client,
             arn: arn.into(),
-            kept: Mutex::new(None),
+            cached: Mutex::new(None),
         })))
     }
 }
 
-impl<T: Shape> Held<T> {
+impl<T: ParseSecret> CachedSecret<T> {
     /// Its value; fetched if it is not known or known for long. Where that fails
     /// the last known value goes on being used.
     ///
@@ -93,25 +93,25 @@ impl<T: Shape> Held<T> {
     /// its ARN.
     pub async fn get(&self) -> Result<Arc<T>> {
         let held = match &*self.0 {
-            Inner::Given(value) => return Ok(value.clone()),
-            Inner::Remote(held) => held,
+            SecretSource::Fixed(value) => return Ok(value.clone()),
+            SecretSource::Remote(held) => held,
         };
         // Held while fetching: others wait for it rather than fetch as well.
-        let mut kept = held.kept.lock().await;
+        let mut kept = held.cached.lock().await;
         match &mut *kept {
-            Some(known) if known.fetched.elapsed() < FRESH => Ok(known.value.clone()),
+            Some(known) if known.fetched.elapsed() < CACHE_TTL => Ok(known.value.clone()),
             Some(known) => {
                 known.fetched = Instant::now();
                 match held.fetch().await {
                     Ok(value) => known.value = Arc::new(value),
                     Err(error) => {
                         let cause = error.causes();
-                        tracing::warn!(secret = held.arn, %error, cause, "secret not renewed");
+                        tracing::warn!(secret = held.arn, %error, cause, "secret not refreshed: cached value used");
                     }
                 }
                 Ok(known.value.clone())
             }
-            None => Ok(held.keep(&mut kept).await?),
+            None => Ok(held.fetch_and_cache(&mut kept).await?),
         }
     }
 
@@ -119,26 +119,26 @@ impl<T: Shape> Held<T> {
     /// same, or was fetched a moment ago.
     ///
     /// # Errors
-    /// As [`Held::get`].
-    pub async fn renewed(&self, stale: &Arc<T>) -> Result<Option<Arc<T>>> {
-        let Inner::Remote(held) = &*self.0 else {
+    /// As [`CachedSecret::get`].
+    pub async fn refetch(&self, stale: &Arc<T>) -> Result<Option<Arc<T>>> {
+        let SecretSource::Remote(held) = &*self.0 else {
             return Ok(None);
         };
-        let mut kept = held.kept.lock().await;
+        let mut kept = held.cached.lock().await;
         match &*kept {
             // Somebody else was refused and has fetched it since.
             Some(known) if !Arc::ptr_eq(&known.value, stale) => Ok(Some(known.value.clone())),
             Some(known) if known.fetched.elapsed() < PAUSE => Ok(None),
-            _ => held.keep(&mut kept).await.map(Some),
+            _ => held.fetch_and_cache(&mut kept).await.map(Some),
         }
     }
 }
 
-impl<T: Shape> Remote<T> {
-    async fn keep(&self, kept: &mut Option<Kept<T>>) -> Result<Arc<T>> {
+impl<T: ParseSecret> Remote<T> {
+    async fn fetch_and_cache(&self, kept: &mut Option<CachedValue<T>>) -> Result<Arc<T>> {
         let value = Arc::new(self.fetch().await?);
         let fetched = Instant::now();
-        *kept = Some(Kept {
+        *kept = Some(CachedValue {
             value: value.clone(),
             fetched,
         });
@@ -156,13 +156,16 @@ impl<T: Shape> Remote<T> {
             what: "the secret store",
             source: aws::error::cause(error).context(format!("secret {}", self.arn)),
         })?;
-        output.secret_string().and_then(T::read).ok_or_else(|| {
-            Error::internal(anyhow::anyhow!(
-                "secret {}: expected {}",
-                self.arn,
-                T::EXPECTED
-            ))
-        })
+        output
+            .secret_string()
+            .and_then(T::parse_secret)
+            .ok_or_else(|| {
+                Error::internal(anyhow::anyhow!(
+                    "secret {}: expected {}",
+                    self.arn,
+                    T::EXPECTED
+                ))
+            })
     }
 }
 
@@ -173,24 +176,24 @@ pub struct AdminKey(pub [u8; 32]);
 impl AdminKey {
     /// Of the key's text.
     pub fn of(text: &str) -> Self {
-        Self(key::hash(text))
+        Self(api_key::hash(text))
     }
 }
 
-impl Shape for AdminKey {
+impl ParseSecret for AdminKey {
     const EXPECTED: &'static str = "plain text of at least 32 characters";
 
-    fn read(text: &str) -> Option<Self> {
+    fn parse_secret(text: &str) -> Option<Self> {
         let text = text.trim();
         (text.chars().count() >= 32).then(|| Self::of(text))
     }
 }
 
-impl Shape for KeyRing {
+impl ParseSecret for KeyRing {
     const EXPECTED: &'static str =
         "JSON {\"primary\": \"<key id>\", \"keys\": {\"<key id>\": \"<base64 of 32 bytes>\"}}";
 
-    fn read(text: &str) -> Option<Self> {
+    fn parse_secret(text: &str) -> Option<Self> {
         Self::parse(text).ok()
     }
 }
@@ -204,10 +207,10 @@ pub struct Login {
     pub password: SecretString,
 }
 
-impl Shape for Login {
+impl ParseSecret for Login {
     const EXPECTED: &'static str = "JSON with \"username\" and \"password\", as RDS writes it";
 
-    fn read(text: &str) -> Option<Self> {
+    fn parse_secret(text: &str) -> Option<Self> {
         let login: Self = serde_json::from_str(text).ok()?;
         let whole = !login.username.is_empty() && !login.password.expose_secret().is_empty();
         whole.then_some(login)
@@ -220,21 +223,21 @@ mod tests {
 
     #[test]
     fn a_shape_is_read_or_refused_whole() {
-        assert!(AdminKey::read("short").is_none());
+        assert!(AdminKey::parse_secret("short").is_none());
         let text = "mradmin_0123456789abcdefghijklmnop";
-        assert!(AdminKey::read(&format!("{text}\n")) == Some(AdminKey::of(text)));
-        assert!(KeyRing::read("{}").is_none());
+        assert!(AdminKey::parse_secret(&format!("{text}\n")) == Some(AdminKey::of(text)));
+        assert!(KeyRing::parse_secret("{}").is_none());
         let login = r#"{"engine":"postgres","username":"m","password":"p","port":5432}"#;
-        assert_eq!(Login::read(login).unwrap().username, "m");
-        assert!(Login::read(r#"{"username":"m"}"#).is_none());
-        assert!(Login::read(r#"{"username":"m","password":""}"#).is_none());
-        assert!(Login::read("postgresql://m:p@h/d").is_none());
+        assert_eq!(Login::parse_secret(login).unwrap().username, "m");
+        assert!(Login::parse_secret(r#"{"username":"m"}"#).is_none());
+        assert!(Login::parse_secret(r#"{"username":"m","password":""}"#).is_none());
+        assert!(Login::parse_secret("postgresql://m:p@h/d").is_none());
     }
 
     #[tokio::test]
     async fn a_given_secret_is_never_renewed() {
-        let secret = Held::given(AdminKey::of("a"));
+        let secret = CachedSecret::fixed(AdminKey::of("a"));
         let value = secret.get().await.unwrap();
-        assert!(secret.renewed(&value).await.unwrap().is_none());
+        assert!(secret.refetch(&value).await.unwrap().is_none());
     }
 }

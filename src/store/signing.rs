@@ -52,13 +52,13 @@ impl Service {
 }
 
 /// Signs requests with the process's credentials.
-pub struct Signer {
+pub struct SigV4Signer {
     config: Box<Config>,
     provider: OnceLock<SharedCredentialsProvider>,
     credentials: Mutex<Option<Credentials>>,
 }
 
-impl Signer {
+impl SigV4Signer {
     /// One that finds the role's credentials when it first signs.
     pub fn new(config: &Config) -> Self {
         Self {
@@ -135,8 +135,8 @@ impl Signer {
     }
 }
 
-impl std::fmt::Debug for Signer {
+impl std::fmt::Debug for SigV4Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Signer").finish_non_exhaustive()
+        f.debug_struct("SigV4Signer").finish_non_exhaustive()
     }
 }

@@ -9,15 +9,15 @@ use aws_sdk_dynamodb::types::{
 };
 use serde::Deserialize;
 
-use super::dynamo::{Dynamo, Kind, kind};
+use super::dynamo::{Dynamo, DynamoErrorKind, kind};
 use crate::aws;
 
 /// The description, as `table.json` has it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Shape {
+pub struct TableSchema {
     /// The table's own key.
-    pub key_schema: Vec<Key>,
+    pub key_schema: Vec<KeyAttribute>,
     /// Its global secondary indexes.
     pub indexes: Vec<Index>,
     /// The attribute with the expiry in seconds since 1970.
@@ -29,7 +29,7 @@ pub struct Shape {
 /// One attribute of a key.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Key {
+pub struct KeyAttribute {
     /// Its name.
     pub name: String,
     /// `S`, `N` or `B`.
@@ -46,15 +46,15 @@ pub struct Index {
     /// Its name.
     pub name: String,
     /// Its key.
-    pub keys: Vec<Key>,
+    pub keys: Vec<KeyAttribute>,
     /// What else it holds.
-    pub projection: Projected,
+    pub projection: IndexProjection,
 }
 
 /// What an index holds beside keys.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Projected {
+pub struct IndexProjection {
     /// `INCLUDE`, `ALL` or `KEYS_ONLY`.
     #[serde(rename = "type")]
     pub kind: String,
@@ -63,7 +63,7 @@ pub struct Projected {
 }
 
 /// The shape every table of Millrace has.
-pub fn shape() -> Shape {
+pub fn table_schema() -> TableSchema {
     serde_json::from_str(include_str!("table.json")).expect("table.json is checked by a test")
 }
 
@@ -76,7 +76,7 @@ pub async fn create_if_missing(dynamo: &Dynamo) -> anyhow::Result<bool> {
     if describe(dynamo).await?.is_some() {
         return Ok(false);
     }
-    let shape = shape();
+    let shape = table_schema();
     let mut create = dynamo
         .client
         .create_table()
@@ -116,7 +116,7 @@ pub async fn create_if_missing(dynamo: &Dynamo) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn key_schema(keys: &[Key]) -> anyhow::Result<Vec<KeySchemaElement>> {
+fn key_schema(keys: &[KeyAttribute]) -> anyhow::Result<Vec<KeySchemaElement>> {
     keys.iter()
         .map(|key| {
             let element = KeySchemaElement::builder()
@@ -163,7 +163,7 @@ async fn describe(dynamo: &Dynamo) -> anyhow::Result<Option<TableDescription>> {
         .await
     {
         Ok(output) => Ok(output.table),
-        Err(error) if kind(&error) == Kind::NoTable => Ok(None),
+        Err(error) if kind(&error) == DynamoErrorKind::NoTable => Ok(None),
         Err(error) => Err(aws::error::cause(error).context("describing the DynamoDB table")),
     }
 }
@@ -187,7 +187,7 @@ pub async fn differences(dynamo: &Dynamo) -> anyhow::Result<Vec<String>> {
     let Some(table) = describe(dynamo).await? else {
         return Ok(vec![format!("there is no table {:?}", dynamo.table)]);
     };
-    let shape = shape();
+    let shape = table_schema();
     let mut found = Vec::new();
     compare_keys(
         "the table",
@@ -228,7 +228,12 @@ pub async fn differences(dynamo: &Dynamo) -> anyhow::Result<Vec<String>> {
     Ok(found)
 }
 
-fn compare_keys(what: &str, wanted: &[Key], there: &[KeySchemaElement], found: &mut Vec<String>) {
+fn compare_keys(
+    what: &str,
+    wanted: &[KeyAttribute],
+    there: &[KeySchemaElement],
+    found: &mut Vec<String>,
+) {
     let wanted: Vec<_> = wanted
         .iter()
         .map(|k| (k.name.as_str(), k.role.as_str()))
@@ -269,7 +274,7 @@ mod tests {
 
     #[test]
     fn the_description_is_readable_and_every_key_is_a_string() {
-        let shape = shape();
+        let shape = table_schema();
         let indexes = shape.indexes.iter().flat_map(|index| &index.keys);
         assert!(
             shape

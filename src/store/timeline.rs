@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
-use super::dynamo::{Dynamo, Item, Read, s, unavailable};
+use super::dynamo::{Dynamo, Item, ItemExt, s, unavailable};
 use super::keys::{self, Listing};
 use crate::error::Result;
 
@@ -16,7 +16,7 @@ const STEP_MAX: usize = 256;
 
 /// Which part of a timeline to list.
 #[derive(Debug, Clone)]
-pub struct Range {
+pub struct TimelineRange {
     /// Only what came at or after this.
     pub since: Option<Timestamp>,
     /// Only what came before this.
@@ -28,23 +28,23 @@ pub struct Range {
 }
 
 /// A page and where the next begins.
-pub(super) struct Page {
+pub(super) struct TimelinePage {
     pub items: Vec<Item>,
     pub next: Option<String>,
     /// Rows looked at, those that were dropped included.
-    pub looked_at: usize,
+    pub examined: usize,
 }
 
 /// A partition that a page is made of.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct IndexPartition {
     pub listing: Listing,
     pub partition: String,
     /// Nothing older is read of this one.
     pub since: Option<Timestamp>,
 }
 
-impl Source {
+impl IndexPartition {
     /// The partitions that `partition` names for each shard.
     pub fn sharded(listing: Listing, partition: impl Fn(u8) -> String) -> Vec<Self> {
         (0..keys::TIMELINE_SHARDS)
@@ -59,7 +59,7 @@ impl Source {
 
 /// One shard's rows, read ahead.
 struct Shard<'a> {
-    source: &'a Source,
+    source: &'a IndexPartition,
     /// Rows read and not yet taken, the newest last.
     ahead: Vec<Item>,
     /// The position below which the next read begins,
@@ -69,17 +69,17 @@ struct Shard<'a> {
     /// Rows to read next.
     step: usize,
     /// No more rows to read.
-    dry: bool,
+    is_exhausted: bool,
 }
 
 /// Merges `sources` into a page of the rows that `keep` keeps. A row that several
 /// of them have is there once.
 pub(super) async fn page(
     dynamo: &Dynamo,
-    sources: &[Source],
-    range: &Range,
+    sources: &[IndexPartition],
+    range: &TimelineRange,
     keep: impl Fn(&Item) -> bool,
-) -> Result<Page> {
+) -> Result<TimelinePage> {
     let below = match (&range.after, range.until) {
         (Some(after), Some(until)) => after.clone().min(keys::time_bound(until)),
         (Some(after), None) => after.clone(),
@@ -101,7 +101,7 @@ pub(super) async fn page(
             // A share each and a little more: the shards are even, so few come
             // back.
             step: range.limit / sources.len() + 4,
-            dry: false,
+            is_exhausted: false,
         })
         .collect();
 
@@ -124,10 +124,10 @@ pub(super) async fn page(
             items.push(row);
         }
     }
-    Ok(Page {
+    Ok(TimelinePage {
         items,
         next: position,
-        looked_at,
+        examined: looked_at,
     })
 }
 
@@ -135,14 +135,14 @@ pub(super) async fn page(
 async fn refill(dynamo: &Dynamo, shards: &mut [Shard<'_>]) -> Result<()> {
     let empty = shards
         .iter_mut()
-        .filter(|shard| shard.ahead.is_empty() && !shard.dry);
+        .filter(|shard| shard.ahead.is_empty() && !shard.is_exhausted);
     try_join_all(empty.map(|shard| read(dynamo, shard))).await?;
     Ok(())
 }
 
 async fn read(dynamo: &Dynamo, shard: &mut Shard<'_>) -> Result<()> {
     if shard.below <= shard.since {
-        shard.dry = true;
+        shard.is_exhausted = true;
         return Ok(());
     }
     let limit = i32::try_from(shard.step).unwrap_or(i32::MAX);
@@ -165,7 +165,7 @@ async fn read(dynamo: &Dynamo, shard: &mut Shard<'_>) -> Result<()> {
         .send()
         .await
         .map_err(unavailable)?;
-    shard.dry = output.last_evaluated_key().is_none_or(|key| key.is_empty());
+    shard.is_exhausted = output.last_evaluated_key().is_none_or(|key| key.is_empty());
     let mut rows = output.items.unwrap_or_default();
     rows.retain(|row| {
         row.str_opt("tl_sk")

@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 
-use super::dynamo::{Dynamo, Item, Kind, kind, unavailable};
+use super::dynamo::{Dynamo, DynamoErrorKind, Item, kind, unavailable};
 use crate::error::Result;
 
 /// Tries of a transaction that meets another one on the same items.
@@ -14,11 +14,11 @@ const TRIES_MAX: u32 = 5;
 
 /// How a transaction ended.
 #[derive(Debug)]
-pub(super) enum Transacted {
+pub(super) enum TransactOutcome {
     /// It took place.
-    Done,
+    Committed,
     /// An item's condition did not hold; what is there, if that was asked for.
-    Refused(Option<Item>),
+    ConditionFailed(Option<Item>),
 }
 
 /// Writes `items` together or not at all.
@@ -26,7 +26,10 @@ pub(super) enum Transacted {
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
 /// not answer, throttles, or other transactions on the same items go on.
-pub(super) async fn transact(dynamo: &Dynamo, items: Vec<TransactWriteItem>) -> Result<Transacted> {
+pub(super) async fn transact(
+    dynamo: &Dynamo,
+    items: Vec<TransactWriteItem>,
+) -> Result<TransactOutcome> {
     for tries in 1.. {
         let request = dynamo
             .client
@@ -34,11 +37,11 @@ pub(super) async fn transact(dynamo: &Dynamo, items: Vec<TransactWriteItem>) -> 
             .set_transact_items(Some(items.clone()))
             .send();
         let Err(error) = request.await else {
-            return Ok(Transacted::Done);
+            return Ok(TransactOutcome::Committed);
         };
-        match canceled(&error) {
-            Some(Canceled::Condition(old)) => return Ok(Transacted::Refused(old)),
-            Some(Canceled::Contention) if tries < TRIES_MAX => {
+        match cancel_reason(&error) {
+            Some(CancelReason::Condition(old)) => return Ok(TransactOutcome::ConditionFailed(old)),
+            Some(CancelReason::Contention) if tries < TRIES_MAX => {
                 tokio::time::sleep(Duration::from_millis(10 << tries)).await;
             }
             _ => return Err(unavailable(error)),
@@ -48,22 +51,25 @@ pub(super) async fn transact(dynamo: &Dynamo, items: Vec<TransactWriteItem>) -> 
 }
 
 #[derive(Debug, PartialEq)]
-enum Canceled {
+enum CancelReason {
     Condition(Option<Item>),
     Contention,
 }
 
 /// Why a transaction did not take place, when that was an item's condition or another transaction on the same items.
-fn canceled<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<Canceled> {
+fn cancel_reason<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<CancelReason> {
     let canceled = match error.as_service_error()? {
         TransactWriteItemsError::TransactionCanceledException(canceled) => canceled,
-        _ => return (kind(error) == Kind::Contention).then_some(Canceled::Contention),
+        _ => {
+            return (kind(error) == DynamoErrorKind::Contention)
+                .then_some(CancelReason::Contention);
+        }
     };
     let reasons = canceled.cancellation_reasons();
     let with = |code| reasons.iter().find(|reason| reason.code() == Some(code));
     match with("ConditionalCheckFailed") {
-        Some(refused) => Some(Canceled::Condition(refused.item().cloned())),
-        None => with("TransactionConflict").map(|_| Canceled::Contention),
+        Some(refused) => Some(CancelReason::Condition(refused.item().cloned())),
+        None => with("TransactionConflict").map(|_| CancelReason::Contention),
     }
 }
 
@@ -74,22 +80,22 @@ mod tests {
 
     use super::*;
 
-    fn canceled_by(codes: [&str; 2]) -> Option<Canceled> {
+    fn canceled_by(codes: [&str; 2]) -> Option<CancelReason> {
         let reason = |code| CancellationReason::builder().code(code).build();
         let error = TransactionCanceledException::builder()
             .set_cancellation_reasons(Some(codes.map(reason).into()))
             .build();
         let error = TransactWriteItemsError::TransactionCanceledException(error);
-        canceled(&SdkError::service_error(error, ()))
+        cancel_reason(&SdkError::service_error(error, ()))
     }
 
     #[test]
     fn only_a_failed_condition_is_an_answer() {
-        let condition = Some(Canceled::Condition(None));
+        let condition = Some(CancelReason::Condition(None));
         assert_eq!(canceled_by(["ConditionalCheckFailed", "None"]), condition);
-        let condition = Some(Canceled::Condition(None));
+        let condition = Some(CancelReason::Condition(None));
         assert_eq!(canceled_by(["None", "ConditionalCheckFailed"]), condition);
-        let contention = Some(Canceled::Contention);
+        let contention = Some(CancelReason::Contention);
         assert_eq!(canceled_by(["TransactionConflict", "None"]), contention);
         assert_eq!(canceled_by(["None", "TransactionConflict"]), contention);
         assert_eq!(canceled_by(["ThrottlingError", "None"]), None);

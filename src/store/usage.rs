@@ -6,8 +6,8 @@
 //! bound on groups hold however many count, and keeps writers from deadlocks.
 //! Called by the meter job and by back-fills; asking for usage is [`report`]'s.
 
+pub mod prune;
 pub mod report;
-pub mod tidy;
 
 use deadpool_postgres::Object;
 use jiff::civil::Date;
@@ -30,7 +30,7 @@ const SEEN_EXTRA_DAYS: i64 = 2;
 
 /// A reading about to be counted.
 #[derive(Debug, Clone)]
-pub struct Entry<'a> {
+pub struct UsageEntry<'a> {
     /// The event.
     pub event: &'a EventId,
     /// Its tenant.
@@ -44,9 +44,9 @@ pub struct Entry<'a> {
 }
 
 /// The readings of `stored`, to be counted together.
-pub fn entries(stored: &[StoredReadings]) -> Vec<Entry<'_>> {
+pub fn entries(stored: &[StoredReadings]) -> Vec<UsageEntry<'_>> {
     let of_one = stored.iter().flat_map(|one| {
-        one.metered.readings.iter().map(|reading| Entry {
+        one.metered.readings.iter().map(|reading| UsageEntry {
             event: &one.event,
             tenant: one.tenant.as_deref(),
             received: one.received,
@@ -59,18 +59,18 @@ pub fn entries(stored: &[StoredReadings]) -> Vec<Entry<'_>> {
 
 /// What was newly counted.
 #[derive(Debug, Default)]
-pub struct Counted {
+pub struct CountSummary {
     /// Readings that had not been seen, with a value or without.
-    pub fresh: u64,
+    pub newly_counted: u64,
     /// Those of them that had none.
     pub skipped: u64,
     /// What they add up to, by meter and group.
-    pub sums: Vec<Sums>,
+    pub sums: Vec<GroupTotals>,
 }
 
 /// Readings of one group, added up.
 #[derive(Debug)]
-pub struct Sums {
+pub struct GroupTotals {
     /// The meter.
     pub meter: MeterId,
     /// The group, as usage has it.
@@ -123,9 +123,13 @@ pub fn is_countable(received: Timestamp, now: Timestamp, retention_days: u32) ->
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database
 /// does not answer; nothing is counted then.
-pub async fn count(postgres: &Postgres, entries: &[Entry<'_>], groups_max: u32) -> Result<Counted> {
+pub async fn count(
+    postgres: &Postgres,
+    entries: &[UsageEntry<'_>],
+    groups_max: u32,
+) -> Result<CountSummary> {
     if entries.is_empty() {
-        return Ok(Counted::default());
+        return Ok(CountSummary::default());
     }
     let mut client = postgres.get().await?;
     for tries in 1.. {
@@ -225,9 +229,9 @@ const COUNT: &str = "\
 
 async fn try_count(
     client: &mut Object,
-    entries: &[Entry<'_>],
+    entries: &[UsageEntry<'_>],
     groups_max: u32,
-) -> Result<Counted, tokio_postgres::Error> {
+) -> Result<CountSummary, tokio_postgres::Error> {
     let tx = client.transaction().await?;
     let mut ids: Vec<&str> = entries.iter().map(|e| e.reading.meter.as_str()).collect();
     ids.sort_unstable();
@@ -239,17 +243,17 @@ async fn try_count(
     let rows = tx.query(COUNT, &columns.values(&groups_max)).await?;
     tx.commit().await?;
 
-    let mut counted = Counted::default();
+    let mut counted = CountSummary::default();
     for row in rows {
         let count = row.get::<_, i64>("count").unsigned_abs();
-        counted.fresh += count;
+        counted.newly_counted += count;
         if row.get("skipped") {
             counted.skipped += count;
             continue;
         }
         let id: &str = row.get("meter_id");
         let Ok(meter) = id.parse() else { continue };
-        counted.sums.push(Sums {
+        counted.sums.push(GroupTotals {
             meter,
             group: row.get("grp"),
             count,
@@ -286,8 +290,8 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// Those of meters that `is_live`, each event once for each meter.
-    fn of(entries: &'a [Entry<'a>], is_live: impl Fn(&str) -> bool) -> Self {
-        let key = |entry: &&Entry<'a>| (entry.reading.meter.clone(), entry.event.clone());
+    fn of(entries: &'a [UsageEntry<'a>], is_live: impl Fn(&str) -> bool) -> Self {
+        let key = |entry: &&UsageEntry<'a>| (entry.reading.meter.clone(), entry.event.clone());
         let live = entries.iter();
         let mut live: Vec<_> = live
             .filter(|entry| is_live(entry.reading.meter.as_str()))
@@ -353,7 +357,7 @@ fn is_contention(error: &tokio_postgres::Error) -> bool {
 const MAKE_PARTITION: &str = "\
     create table if not exists usage_seen_{name} partition of usage_seen for values in ('{day}')";
 
-async fn make_partitions(client: &Object, entries: &[Entry<'_>]) -> Result<()> {
+async fn make_partitions(client: &Object, entries: &[UsageEntry<'_>]) -> Result<()> {
     let mut days: Vec<Date> = entries.iter().map(|entry| day(entry.received)).collect();
     days.sort_unstable();
     days.dedup();
@@ -392,7 +396,7 @@ fn partition_day(name: &str) -> Option<Date> {
 
 /// Every statement of this file and those below it, for the test that prepares
 /// them.
-pub const STATEMENTS: &[&[&str]] = &[&[LOCK, COUNT], report::STATEMENTS, tidy::STATEMENTS];
+pub const STATEMENTS: &[&[&str]] = &[&[LOCK, COUNT], report::STATEMENTS, prune::STATEMENTS];
 
 #[cfg(test)]
 mod tests {

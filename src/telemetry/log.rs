@@ -22,7 +22,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::scope;
-use crate::config::{Log, LogFormat};
+use crate::config::{LogConfig, LogFormat};
 
 /// Libraries that log what is of no use to who runs this, or is logged by us with
 /// more to it, unless `log.level` names them itself.
@@ -34,7 +34,7 @@ const QUIET: &str = "aws_=warn,cranelift=error,deadpool=warn,dynoxide=error,hype
 ///
 /// # Errors
 /// `log.level` is no list of directives, or a log is installed already.
-pub fn init(log: &Log) -> anyhow::Result<()> {
+pub fn init(log: &LogConfig) -> anyhow::Result<()> {
     let filter = filter(&log.level)?;
     let installed = match resolved(log.format, stdout().is_terminal()) {
         LogFormat::Human => tracing::subscriber::set_global_default(human(filter)),
@@ -187,7 +187,7 @@ mod tests {
     use crate::config::Config;
     use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
     use crate::model::job::Job;
-    use crate::telemetry::scope::Scope;
+    use crate::telemetry::scope::WorkContext;
     use crate::telemetry::trace::Traces;
 
     #[derive(Clone, Default)]
@@ -245,8 +245,8 @@ mod tests {
         let delivery = DeliveryId::new(&event, &EndpointId::new(0, [1; 10]));
         let job = Job::Deliver {
             delivery: delivery.clone(),
-            made: 0,
-            carried: None,
+            attempts_made: 0,
+            payload: None,
         };
         let header = "00-58406520a006649127e371903a2de979-4c721bf33e3caf8f-01";
         let toml = "[database]\nurl = \"postgresql://u@db/m\"\n[telemetry]\n\
@@ -254,9 +254,9 @@ mod tests {
         let traces = Traces::new(&Config::from_toml(toml).unwrap());
         let span = traces.job(&job, Some(header));
         let work = async { tracing::info!(delivery.id = "another", "delivered") };
-        let in_job = async { Scope::job(&job, &span).around(work).await };
+        let in_job = async { WorkContext::job(&job, &span).run(work).await };
         let lines = logged("info", || {
-            let invocation = Scope::invocation("8476a536", None).around(in_job);
+            let invocation = WorkContext::invocation("8476a536", None).run(in_job);
             assert_eq!(invocation.now_or_never(), Some(()));
         });
         let line = &lines[0];

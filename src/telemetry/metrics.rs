@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use crate::config::Config;
 use emf::Document;
 pub use histogram::Histogram;
-pub use kpi::{Kpis, Series, Sum};
+pub use kpi::{Kpis, Series, StatisticSet};
 
 /// The CloudWatch namespace.
 pub const NAMESPACE: &str = "Millrace";
@@ -37,13 +37,13 @@ pub struct Metrics {
     pub delivered: Counter,
     /// Deliveries given up: the schedule exhausted, or 410.
     pub failed: Counter,
-    /// Deliveries held back, as their endpoint is left alone for a while.
-    pub held: Counter,
-    /// Times an endpoint was left alone after failures in a row, probes included.
+    /// Deliveries deferred because the circuit breaker of their endpoint is open.
+    pub breaker_deferred: Counter,
+    /// Times a circuit breaker opened, failed probes included.
     pub breakers_opened: Counter,
-    /// The most endpoints that this process left alone at a time.
+    /// The most circuit breakers that were open at a time in this process.
     pub breakers_open: Peak,
-    /// Each attempt, from connecting to the end of the answer or of patience.
+    /// Each attempt, from connecting to the end of the answer or its timeout.
     pub attempt_latency: Histogram,
     /// From an event's receipt to its 2xx at one endpoint.
     pub delivery_lag: Histogram,
@@ -69,7 +69,7 @@ impl Metrics {
             schema_rejected: Counter::default(),
             delivered: Counter::default(),
             failed: Counter::default(),
-            held: Counter::default(),
+            breaker_deferred: Counter::default(),
             breakers_opened: Counter::default(),
             breakers_open: Peak::default(),
             attempt_latency: Histogram::default(),
@@ -104,7 +104,7 @@ impl Metrics {
         document.count("schema_rejected", self.schema_rejected.take());
         document.count("delivered", self.delivered.take());
         document.count("failed", self.failed.take());
-        document.count("held", self.held.take());
+        document.count("breaker_deferred", self.breaker_deferred.take());
         document.count("breakers_opened", self.breakers_opened.take());
         document.distribution("attempt_latency_ms", self.attempt_latency.take());
         document.distribution("delivery_lag_ms", self.delivery_lag.take());
@@ -147,7 +147,7 @@ pub struct Peak(
 
 impl Peak {
     /// Takes note of a number.
-    pub fn see(&self, number: usize) {
+    pub fn record(&self, number: usize) {
         let number = u64::try_from(number).unwrap_or(u64::MAX);
         self.0
             .fetch_max(number.saturating_add(1), Ordering::Relaxed);

@@ -10,20 +10,20 @@ use crate::model::job::Job;
 use super::trace::{Span, TraceContext};
 
 tokio::task_local! {
-    static SCOPE: Scope;
+    static SCOPE: WorkContext;
 }
 
 /// What some work belongs to.
 #[derive(Debug, Clone, Default)]
-pub struct Scope {
+pub struct WorkContext {
     request: Option<Box<str>>,
     lambda_request: Option<Box<str>>,
-    about: About,
+    about: WorkSubject,
     trace: Option<TraceContext>,
 }
 
 #[derive(Debug, Clone, Default)]
-enum About {
+enum WorkSubject {
     #[default]
     Nothing,
     Event(EventId),
@@ -32,7 +32,7 @@ enum About {
     Recovery(RecoveryId),
 }
 
-impl Scope {
+impl WorkContext {
     /// A Lambda invocation: its request id and the value of its
     /// `Lambda-Runtime-Trace-Id` header, from which what happens inside descends.
     pub fn invocation(lambda_request_id: &str, xray_trace_id: Option<&str>) -> Self {
@@ -54,10 +54,10 @@ impl Scope {
     /// A job, within what is around it.
     pub fn job(job: &Job, span: &Span) -> Self {
         let about = match job {
-            Job::FanOut { event } => About::Event(event.clone()),
-            Job::Deliver { delivery, .. } => About::Delivery(delivery.clone()),
-            Job::Disable { endpoint } => About::Endpoint(endpoint.clone()),
-            Job::Recover { recovery, .. } => About::Recovery(recovery.clone()),
+            Job::FanOut { event } => WorkSubject::Event(event.clone()),
+            Job::Deliver { delivery, .. } => WorkSubject::Delivery(delivery.clone()),
+            Job::Disable { endpoint } => WorkSubject::Endpoint(endpoint.clone()),
+            Job::Recover { recovery, .. } => WorkSubject::Recovery(recovery.clone()),
         };
         Self {
             about,
@@ -77,7 +77,7 @@ impl Scope {
     }
 
     /// Runs `work` as belonging to this.
-    pub async fn around<T>(self, work: impl Future<Output = T>) -> T {
+    pub async fn run<T>(self, work: impl Future<Output = T>) -> T {
         SCOPE.scope(self, work).await
     }
 }
@@ -94,7 +94,7 @@ pub fn traceparent() -> Option<Box<str>> {
 
 /// Tells `field` each id of the work in hand, under the name it is logged by.
 pub(super) fn fields(mut field: impl FnMut(&'static str, &dyn std::fmt::Display)) {
-    let mut tell = |scope: &Scope| {
+    let mut tell = |scope: &WorkContext| {
         if let Some(id) = &scope.request {
             field("request.id", id);
         }
@@ -105,15 +105,15 @@ pub(super) fn fields(mut field: impl FnMut(&'static str, &dyn std::fmt::Display)
             field("trace.id", &trace.trace_id());
         }
         match &scope.about {
-            About::Nothing => {}
-            About::Event(event) => field("event.id", event),
-            About::Delivery(delivery) => {
+            WorkSubject::Nothing => {}
+            WorkSubject::Event(event) => field("event.id", event),
+            WorkSubject::Delivery(delivery) => {
                 field("delivery.id", delivery);
                 field("event.id", &delivery.event());
                 field("endpoint.id", &delivery.endpoint());
             }
-            About::Endpoint(endpoint) => field("endpoint.id", endpoint),
-            About::Recovery(recovery) => field("recovery.id", recovery),
+            WorkSubject::Endpoint(endpoint) => field("endpoint.id", endpoint),
+            WorkSubject::Recovery(recovery) => field("recovery.id", recovery),
         }
     };
     // Outside any scope there is nothing to tell.

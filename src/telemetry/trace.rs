@@ -36,20 +36,20 @@ pub use context::{TRACEPARENT, TraceContext};
 use export::Exporter;
 
 /// Finished spans that may wait.
-const WAITING_MAX: usize = 2048;
+const QUEUED_SPANS_MAX: usize = 2048;
 /// As many as are waited for, and as many as go out in one request.
-const BATCH: usize = 512;
+const BATCH_SPANS_MAX: usize = 512;
 
 /// Begins spans and sends them off.
 #[derive(Debug)]
-pub struct Traces(Option<On>);
+pub struct Traces(Option<Tracer>);
 
 #[derive(Debug)]
-struct On {
+struct Tracer {
     sampler: Sampler,
     ids: XrayIdGenerator,
     messaging: &'static str,
-    finished: Arc<Finished>,
+    queue: Arc<SpanQueue>,
     exporter: Exporter,
 }
 
@@ -63,14 +63,14 @@ impl Traces {
     }
 
     fn to(config: &Config, exporter: Exporter) -> Self {
-        Self(Some(On {
+        Self(Some(Tracer {
             sampler: Sampler::TraceIdRatioBased(config.telemetry.sample_ratio),
             ids: XrayIdGenerator::default(),
             messaging: match config.uses_sqs() {
                 true => "aws_sqs",
                 false => "in_process",
             },
-            finished: Arc::default(),
+            queue: Arc::default(),
             exporter,
         }))
     }
@@ -94,9 +94,9 @@ impl Traces {
             Some(route) => format!("{method} {route}").into(),
             None => method.to_string().into(),
         });
-        span.set("http.request.method", || method.to_string());
+        span.set_attribute("http.request.method", || method.to_string());
         if let Some(route) = route {
-            span.set("http.route", || route.to_owned());
+            span.set_attribute("http.route", || route.to_owned());
         }
         span
     }
@@ -116,20 +116,24 @@ impl Traces {
             Job::Recover { .. } => "recover",
         };
         let mut span = on.begin(parent, true, SpanKind::Consumer, || kind.into());
-        span.set("messaging.system", || on.messaging);
-        span.set("messaging.operation.type", || "process");
+        span.set_attribute("messaging.system", || on.messaging);
+        span.set_attribute("messaging.operation.type", || "process");
         match job {
-            Job::FanOut { event } => span.set("event.id", || event.to_string()),
-            Job::Disable { endpoint } => span.set("endpoint.id", || endpoint.to_string()),
+            Job::FanOut { event } => span.set_attribute("event.id", || event.to_string()),
+            Job::Disable { endpoint } => span.set_attribute("endpoint.id", || endpoint.to_string()),
             Job::Recover { recovery, page } => {
-                span.set("recovery.id", || recovery.to_string());
-                span.set("recovery.page", || i64::from(*page));
+                span.set_attribute("recovery.id", || recovery.to_string());
+                span.set_attribute("recovery.page", || i64::from(*page));
             }
-            Job::Deliver { delivery, made, .. } => {
-                span.set("event.id", || delivery.event().to_string());
-                span.set("delivery.id", || delivery.to_string());
-                span.set("endpoint.id", || delivery.endpoint().to_string());
-                span.set("delivery.attempt", || i64::from(*made) + 1);
+            Job::Deliver {
+                delivery,
+                attempts_made,
+                ..
+            } => {
+                span.set_attribute("event.id", || delivery.event().to_string());
+                span.set_attribute("delivery.id", || delivery.to_string());
+                span.set_attribute("endpoint.id", || delivery.endpoint().to_string());
+                span.set_attribute("delivery.attempt", || i64::from(*attempts_made) + 1);
             }
         }
         span
@@ -145,8 +149,8 @@ impl Traces {
         let parent = carried.and_then(TraceContext::of_xray);
         let parent = parent.or_else(scope::trace);
         let mut span = on.begin(parent, true, SpanKind::Consumer, || "ingest".into());
-        span.set("messaging.operation.type", || "process");
-        span.set("messaging.destination.name", || from.to_owned());
+        span.set_attribute("messaging.operation.type", || "process");
+        span.set_attribute("messaging.destination.name", || from.to_owned());
         span
     }
 
@@ -157,13 +161,13 @@ impl Traces {
             return Span(None);
         };
         let mut span = on.begin(scope::trace(), false, SpanKind::Client, || "POST".into());
-        span.set("http.request.method", || "POST");
-        span.set("url.scheme", || url.scheme().to_owned());
+        span.set_attribute("http.request.method", || "POST");
+        span.set_attribute("url.scheme", || url.scheme().to_owned());
         if let Some(host) = url.host_str() {
-            span.set("server.address", || host.to_owned());
+            span.set_attribute("server.address", || host.to_owned());
         }
         if let Some(port) = url.port_or_known_default() {
-            span.set("server.port", || i64::from(port));
+            span.set_attribute("server.port", || i64::from(port));
         }
         span
     }
@@ -175,7 +179,7 @@ impl Traces {
             None => std::future::pending().await,
             Some(on) => tokio::select! {
                 () = tokio::time::sleep_until(at) => {}
-                () = on.finished.many.notified() => {}
+                () = on.queue.batch_ready.notified() => {}
             },
         }
     }
@@ -184,16 +188,16 @@ impl Traces {
     /// seconds, and what then still waits is tried again.
     pub async fn flush(&self) {
         let Some(on) = &self.0 else { return };
-        while let Some(batch) = on.finished.take() {
+        while let Some(batch) = on.queue.take() {
             if let Err(again) = on.exporter.export(batch).await {
-                on.finished.put_back(again);
+                on.queue.requeue(again);
                 return;
             }
         }
     }
 }
 
-impl On {
+impl Tracer {
     fn begin(
         &self,
         parent: Option<TraceContext>,
@@ -230,21 +234,21 @@ impl On {
                 status: Status::Unset,
                 instrumentation_scope: InstrumentationScope::builder("millrace").build(),
             };
-            Box::new((data, self.finished.clone()))
+            Box::new((data, self.queue.clone()))
         });
-        Span(Some(Begun { context, recorded }))
+        Span(Some(ActiveSpan { context, recorded }))
     }
 }
 
 /// Some work of a trace; it ends when this is dropped.
 #[derive(Debug)]
-pub struct Span(Option<Begun>);
+pub struct Span(Option<ActiveSpan>);
 
 #[derive(Debug)]
-struct Begun {
+struct ActiveSpan {
     context: TraceContext,
     /// Only of a trace that is kept.
-    recorded: Option<Box<(SpanData, Arc<Finished>)>>,
+    recorded: Option<Box<(SpanData, Arc<SpanQueue>)>>,
 }
 
 impl Span {
@@ -254,20 +258,20 @@ impl Span {
     }
 
     /// Adds an attribute, if the trace is kept.
-    pub fn set<V: Into<Value>>(&mut self, name: &'static str, value: impl FnOnce() -> V) {
+    pub fn set_attribute<V: Into<Value>>(&mut self, name: &'static str, value: impl FnOnce() -> V) {
         if let Some((data, _)) = self.recorded() {
             data.attributes.push(KeyValue::new(name, value()));
         }
     }
 
     /// Marks it as failed, if the trace is kept.
-    pub fn fail(&mut self, why: impl FnOnce() -> String) {
+    pub fn set_error(&mut self, why: impl FnOnce() -> String) {
         if let Some((data, _)) = self.recorded() {
             data.status = Status::error(why());
         }
     }
 
-    fn recorded(&mut self) -> Option<&mut (SpanData, Arc<Finished>)> {
+    fn recorded(&mut self) -> Option<&mut (SpanData, Arc<SpanQueue>)> {
         self.0.as_mut()?.recorded.as_deref_mut()
     }
 }
@@ -284,17 +288,17 @@ impl Drop for Span {
 
 /// Spans that have ended and wait to be sent.
 #[derive(Debug, Default)]
-struct Finished {
+struct SpanQueue {
     waiting: Mutex<Vec<SpanData>>,
-    many: Notify,
+    batch_ready: Notify,
     dropped: AtomicU64,
 }
 
-impl Finished {
+impl SpanQueue {
     fn put(&self, span: SpanData) {
         let waiting = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.len() >= WAITING_MAX {
+            if waiting.len() >= QUEUED_SPANS_MAX {
                 drop(waiting);
                 self.dropped.fetch_add(1, Ordering::Relaxed);
                 return;
@@ -302,8 +306,8 @@ impl Finished {
             waiting.push(span);
             waiting.len()
         };
-        if waiting == BATCH {
-            self.many.notify_one();
+        if waiting == BATCH_SPANS_MAX {
+            self.batch_ready.notify_one();
         }
     }
 
@@ -311,23 +315,20 @@ impl Finished {
     fn take(&self) -> Option<Vec<SpanData>> {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            tracing::warn!(
-                spans = dropped,
-                "spans dropped: they end faster than they are sent"
-            );
+            tracing::warn!(spans = dropped, "spans dropped: export queue full");
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match waiting.len() {
             0 => None,
-            1..=BATCH => Some(std::mem::take(&mut *waiting)),
-            _ => Some(waiting.drain(..BATCH).collect()),
+            1..=BATCH_SPANS_MAX => Some(std::mem::take(&mut *waiting)),
+            _ => Some(waiting.drain(..BATCH_SPANS_MAX).collect()),
         }
     }
 
     /// Puts back what was not sent, as far as there is room.
-    fn put_back(&self, mut spans: Vec<SpanData>) {
+    fn requeue(&self, mut spans: Vec<SpanData>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        spans.truncate(WAITING_MAX - waiting.len().min(WAITING_MAX));
+        spans.truncate(QUEUED_SPANS_MAX - waiting.len().min(QUEUED_SPANS_MAX));
         spans.append(&mut waiting);
         *waiting = spans;
     }

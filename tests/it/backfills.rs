@@ -7,7 +7,7 @@ use millrace::app;
 use millrace::jobs::{backfill, meter};
 use millrace::model::meter::{Definition, Meter};
 use millrace::store::meters;
-use millrace::store::timeline::Range;
+use millrace::store::timeline::TimelineRange;
 use serde_json::json;
 
 use crate::harness::{Harness, run};
@@ -103,7 +103,7 @@ fn a_back_fill_goes_on_where_it_broke_off() {
         };
         let (mut after, mut read, mut counted) = (None, 0, 0);
         loop {
-            let range = Range {
+            let range = TimelineRange {
                 since: None,
                 until: None,
                 after: after.clone(),

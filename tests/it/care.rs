@@ -10,7 +10,7 @@ use millrace::config::Config;
 use millrace::jobs::{self, Done};
 use millrace::model::id::{DeliveryId, EndpointId};
 use millrace::model::job::Job;
-use millrace::queue::lanes::Wait;
+use millrace::queue::lanes::WaitReason;
 use serde_json::{Value, json};
 
 use crate::harness::{self, Harness, run};
@@ -190,10 +190,13 @@ fn what_was_put_off_for_too_long_is_left_to_the_sweeper() {
         let first = receiver.received().len();
 
         // Eight leases less one.
-        harness.app.queue.take_up(now + Duration::from_secs(35));
+        harness
+            .app
+            .queue
+            .readmit_deferred(now + Duration::from_secs(35));
         harness.drain_at(now).await;
         assert_eq!(receiver.received().len(), first);
-        assert_eq!(harness.app.queue.waiting(), 0);
+        assert_eq!(harness.app.queue.depth(), 0);
         harness.sweep_after(Duration::from_secs(47)).await;
         assert_eq!(receiver.received().len(), 200);
     });
@@ -214,8 +217,8 @@ fn where_no_lane_waits_a_delivery_takes_its_slot_along() {
         }
         let job = |id: &DeliveryId| Job::Deliver {
             delivery: id.clone(),
-            made: 0,
-            carried: None,
+            attempts_made: 0,
+            payload: None,
         };
         // Far enough from the clock that nothing is waited for.
         let begin = app::now() + Duration::from_secs(60);
@@ -223,7 +226,7 @@ fn where_no_lane_waits_a_delivery_takes_its_slot_along() {
             match jobs::run(&harness.app, job(id), None, begin).await.unwrap() {
                 Done::Finished => {}
                 Done::Later(later) => {
-                    let postponed = jobs::postpone::postpone(&harness.app, *later, begin);
+                    let postponed = jobs::reschedule::reschedule(&harness.app, *later, begin);
                     postponed.await.unwrap();
                 }
             }
@@ -257,8 +260,8 @@ fn an_endpoint_has_no_more_attempts_under_way_than_it_says() {
             let event = harness.publish("a").await.parse().unwrap();
             jobs.push(Job::Deliver {
                 delivery: DeliveryId::new(&event, &endpoint),
-                made: 0,
-                carried: None,
+                attempts_made: 0,
+                payload: None,
             });
         }
         let now = app::now();
@@ -271,7 +274,7 @@ fn an_endpoint_has_no_more_attempts_under_way_than_it_says() {
             Done::Finished => None,
         });
         let later = back.next().unwrap();
-        assert_eq!(later.wait, Wait::Limit(2));
+        assert_eq!(later.wait, WaitReason::Limit(2));
         assert!(back.next().is_none());
         assert_eq!(receiver.received().len(), 2);
         let done = jobs::run(&harness.app, later.job, None, now).await.unwrap();

@@ -15,11 +15,11 @@ use http::{HeaderMap, StatusCode};
 use millrace::config::Config;
 use millrace::error::Error;
 use millrace::model::id::{EventId, ProjectId};
-use millrace::queue::sqs::Name;
-use millrace::queue::{Sqs, SqsOptions};
+use millrace::queue::sqs::QueueName;
+use millrace::queue::{SqsOptions, SqsQueue};
 use millrace::store::dynamo::Dynamo;
 use millrace::store::objects::Objects;
-use millrace::store::secrets::{AdminKey, Held};
+use millrace::store::secrets::{AdminKey, CachedSecret};
 use millrace::store::{connect, events, projects};
 use rcgen::generate_simple_self_signed;
 use rustls::pki_types::PrivateKeyDer;
@@ -133,15 +133,16 @@ async fn sqs(url: &str) -> Error {
         visibility: Duration::from_secs(30),
         wait: Duration::ZERO,
     };
-    let sqs = Sqs::new(client!(aws_sdk_sqs, url), options);
-    let received = sqs.receive(Name::Deliver, Duration::ZERO).await;
+    let sqs = SqsQueue::new(client!(aws_sdk_sqs, url), options);
+    let received = sqs.receive(QueueName::Deliver, Duration::ZERO).await;
     received.unwrap_err()
 }
 
 async fn secrets_manager(url: &str) -> Error {
     let config = client!(aws_sdk_secretsmanager, url).build();
     let client = connect::Lazy::new(|| aws_sdk_secretsmanager::Client::from_conf(config));
-    let secret = Held::<AdminKey>::remote(client, "arn:aws:secretsmanager:eu-west-1:1:secret:a");
+    let secret =
+        CachedSecret::<AdminKey>::remote(client, "arn:aws:secretsmanager:eu-west-1:1:secret:a");
     secret.get().await.map(drop).unwrap_err()
 }
 

@@ -36,7 +36,7 @@ fn a_panic_is_an_answer_that_says_nothing_of_it() {
             panic!("a secret of ours")
         }
         let routes = axum::Router::new().route("/panics", axum::routing::get(panics));
-        harness.router = millrace::http::with_frame(routes, harness.app.clone());
+        harness.router = millrace::http::with_middleware(routes, harness.app.clone());
         let answer = harness.get("/panics").await;
         assert!(answer.headers.contains_key("x-request-id"));
         assert!(!String::from_utf8_lossy(&answer.bytes).contains("secret"));

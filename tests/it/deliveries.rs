@@ -6,11 +6,11 @@ use std::time::Duration;
 use http::StatusCode;
 use millrace::app;
 use millrace::jobs::sweep;
-use millrace::model::endpoint::State;
+use millrace::model::endpoint::EndpointState;
 use millrace::model::id::EndpointId;
 use millrace::model::signature::{Scheme, Secret};
 use millrace::queue::Queue;
-use millrace::store::data_plane::seal_secret;
+use millrace::store::config_projection::seal_secret;
 use millrace::store::endpoints::{Endpoint, SealedEndpoint, SealedSecret};
 use serde_json::{Value, json};
 
@@ -38,10 +38,10 @@ pub async fn project_endpoint(harness: &Harness, id: EndpointId, url: &str) {
         description: String::new(),
         event_types: vec!["*".into()],
         tenant: None,
-        state: State::Enabled,
-        care: Default::default(),
-        extras_sealed: None,
-        extras_shown: Default::default(),
+        state: EndpointState::Enabled,
+        delivery_settings: Default::default(),
+        credentials_sealed: None,
+        credentials_redacted: Default::default(),
         enabled_at: now,
         created_at: now,
         updated_at: now,
@@ -52,7 +52,7 @@ pub async fn project_endpoint(harness: &Harness, id: EndpointId, url: &str) {
         expires_at: None,
     }];
     let sealed = SealedEndpoint { endpoint, secrets };
-    harness.app.plane.put_endpoint(&sealed).await.unwrap();
+    harness.app.projection.put_endpoint(&sealed).await.unwrap();
 }
 
 /// Loses all that is queued, as a crash would.
@@ -125,7 +125,10 @@ fn a_new_process_takes_up_what_the_old_one_held() {
 
         let successor = harness.another().await;
         assert_eq!(
-            sweep::recover(&successor.app, now).await.unwrap().enqueued,
+            sweep::reclaim_leases(&successor.app, now)
+                .await
+                .unwrap()
+                .enqueued,
             1
         );
         successor.drain().await;
@@ -383,8 +386,8 @@ fn each_state_has_its_list_at_every_moment() {
         assert_eq!(states().await, [1, 1, 0, 0], "held");
         let (dynamo, id) = (&harness.app.dynamo, id.parse().unwrap());
         let kept = millrace::store::deliveries::get(dynamo, &id).await.unwrap();
-        let made = kept.unwrap().progress.made;
-        let canceled = millrace::model::delivery::State::Canceled;
+        let made = kept.unwrap().progress.attempts_made;
+        let canceled = millrace::model::delivery::DeliveryState::Canceled;
         let ended = millrace::store::deliveries::end(dynamo, &id, made, canceled).await;
         assert!(ended.unwrap());
         assert_eq!(states().await, [0, 1, 0, 1], "canceled");

@@ -4,8 +4,8 @@
 use axum::body::Body;
 use http::{Request, StatusCode};
 use millrace::jobs::sweep;
-use millrace::model::audit::{Actor, By};
-use millrace::model::event_type::Validate;
+use millrace::model::audit::{Actor, AuditContext};
+use millrace::model::event_type::ValidationMode;
 use millrace::model::id::ProjectId;
 use millrace::store::event_types::{self, Quota};
 use serde_json::{Value, json};
@@ -444,7 +444,7 @@ fn a_registration_whose_writer_died_is_projected_by_the_sweeper() {
         register(&harness, "invoice.paid", json!({})).await;
         publish(&harness, "invoice.paid", bad()).await.problem(400);
         let project: ProjectId = harness.project.parse().unwrap();
-        let by = By {
+        let by = AuditContext {
             project,
             actor: Actor::Admin,
             at: millrace::app::now(),
@@ -455,12 +455,12 @@ fn a_registration_whose_writer_died_is_projected_by_the_sweeper() {
         };
         let postgres = &harness.app.postgres;
         let change = event_types::update(postgres, &by, "invoice.paid", quota, |spec| {
-            spec.validate = Validate::Off;
+            spec.validate = ValidationMode::Off;
             Ok(())
         });
         drop(change.await.unwrap());
         publish(&harness, "invoice.paid", bad()).await.problem(400);
-        let repaired = async || sweep::repair(&harness.app, std::time::Duration::ZERO).await;
+        let repaired = async || sweep::repair_outbox(&harness.app, std::time::Duration::ZERO).await;
         while repaired().await.unwrap() > 0 {}
         publish(&harness, "invoice.paid", bad())
             .await
@@ -477,7 +477,7 @@ fn a_schema_that_this_version_cannot_use_does_not_silence_its_events() {
         let spec = |schema: &str| event_types::Spec {
             description: String::new(),
             schema: Some(schema.to_owned()),
-            validate: Validate::Reject,
+            validate: ValidationMode::Reject,
         };
         // As a newer version might have written them, past the checks of this one.
         for (name, schema) in [("future", r#"{ "$schema": "urn:future" }"#), ("odd", "{")] {
@@ -491,7 +491,12 @@ fn a_schema_that_this_version_cannot_use_does_not_silence_its_events() {
                 deleted_at: None,
                 version: 1,
             };
-            harness.app.plane.put_event_type(&event_type).await.unwrap();
+            harness
+                .app
+                .projection
+                .put_event_type(&event_type)
+                .await
+                .unwrap();
             publish(&harness, name, bad())
                 .await
                 .expect(StatusCode::ACCEPTED);

@@ -18,11 +18,11 @@ use millrace::app::{self, App, Parts};
 use millrace::config::Config;
 use millrace::jobs::{meter, sweep, worker};
 use millrace::model::seal::KeyRing;
-use millrace::queue::{Local, Queue};
+use millrace::queue::{LocalQueue, Queue};
 use millrace::store::dynamo::Dynamo;
 use millrace::store::objects::Objects;
 use millrace::store::postgres::Postgres;
-use millrace::store::secrets::{AdminKey, Held};
+use millrace::store::secrets::{AdminKey, CachedSecret};
 use millrace::store::table;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -45,7 +45,7 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
 
 /// The in-process queue of `config`.
 pub fn local(config: &Config) -> Queue {
-    Queue::Local(Local::new(config.into()))
+    Queue::Local(LocalQueue::new(config.into()))
 }
 
 fn app(config: Config, queue: Queue, dynamo: &Dynamo, postgres: Postgres) -> Arc<App> {
@@ -67,8 +67,8 @@ fn parts(queue: Queue, dynamo: &Dynamo, postgres: Postgres, key: [u8; 32]) -> Pa
         dynamo: dynamo.clone(),
         postgres,
         queue,
-        admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
-        key_ring: Held::given(KeyRing::generate("test", key).unwrap()),
+        admin_key: CachedSecret::fixed(AdminKey::of(ADMIN_KEY)),
+        key_ring: CachedSecret::fixed(KeyRing::generate("test", key).unwrap()),
         archive: None,
     }
 }
@@ -108,8 +108,8 @@ pub fn unstarted(config: Config) -> anyhow::Result<Arc<App>> {
         postgres: nowhere(),
         queue: local(&config),
         archive: None,
-        admin_key: Held::given(AdminKey::of(ADMIN_KEY)),
-        key_ring: Held::given(KeyRing::generate("test", [7; 32]).unwrap()),
+        admin_key: CachedSecret::fixed(AdminKey::of(ADMIN_KEY)),
+        key_ring: CachedSecret::fixed(KeyRing::generate("test", [7; 32]).unwrap()),
     };
     App::new(config, parts)
 }

@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use http::StatusCode;
 use millrace::config::{Config, Handler};
 use millrace::jobs::worker;
-use millrace::queue::sqs::Name;
+use millrace::queue::sqs::QueueName;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -48,12 +48,12 @@ fn what_a_queue_holds_becomes_events_and_the_rest_is_parked_with_the_reason() {
         let cloud_event = json!({
             "specversion": "1.0", "id": "1", "source": "/orders", "type": "order.paid",
         });
-        queues.send_raw(Name::Ingest, "any text").await;
+        queues.send_raw(QueueName::Ingest, "any text").await;
         queues
-            .send_raw(Name::Ingest, &cloud_event.to_string())
+            .send_raw(QueueName::Ingest, &cloud_event.to_string())
             .await;
         let no_event = r#"{"specversion":"1.0","id":"2"}"#;
-        queues.send_raw(Name::Ingest, no_event).await;
+        queues.send_raw(QueueName::Ingest, no_event).await;
 
         let url = queues.options.ingest_url.clone();
         let all = async || queues.messages(&url).await == 0;
@@ -93,7 +93,9 @@ fn a_message_belongs_to_the_trace_of_its_sender() {
         trace_to(&mut config, &collector);
         let poller = base.configured_with(config, queues.queue()).await;
         let header = "Root=1-58406520-a006649127e371903a2de979;Parent=4c721bf33e3caf8f;Sampled=1";
-        queues.send_traced(Name::Ingest, "traced", header).await;
+        queues
+            .send_traced(QueueName::Ingest, "traced", header)
+            .await;
 
         let url = queues.options.ingest_url.clone();
         let all = async || queues.messages(&url).await == 0;
@@ -155,7 +157,7 @@ fn a_message_stays_hidden_while_it_is_taken_in_and_a_stop_waits_for_it() {
         let slow = Late(client.http_client().unwrap(), late);
         let slow = client.to_builder().http_client(slow).build();
         let poller = base.configured_on(slow, config, queues.queue()).await;
-        queues.send_raw(Name::Ingest, "slow").await;
+        queues.send_raw(QueueName::Ingest, "slow").await;
 
         let stop = CancellationToken::new();
         let mut tasks = worker::start(&poller.app, &stop);
@@ -166,7 +168,10 @@ fn a_message_stays_hidden_while_it_is_taken_in_and_a_stop_waits_for_it() {
         let sqs = queues.sqs();
         let watch = async {
             loop {
-                let seen = sqs.receive(Name::Ingest, Duration::ZERO).await.unwrap();
+                let seen = sqs
+                    .receive(QueueName::Ingest, Duration::ZERO)
+                    .await
+                    .unwrap();
                 assert!(seen.is_empty(), "somebody else has it: {seen:?}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

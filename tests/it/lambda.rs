@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
 use millrace::config::Config;
-use millrace::host::lambda::{Failed, Function};
+use millrace::host::lambda::{Function, InvocationError};
 use millrace::model::event::EVENT_BYTES_MAX;
 use millrace::model::id::{DeliveryId, EndpointId, EventId};
 use millrace::model::job::{Envelope, Job};
@@ -64,13 +64,13 @@ impl Lambda {
     }
 
     /// What the function answers to a payload, with the project's key in it.
-    async fn invoke(&self, payload: &Value) -> Result<Value, Failed> {
+    async fn invoke(&self, payload: &Value) -> Result<Value, InvocationError> {
         let trace = "Root=1-67891233-abcdef012345678912345600;Sampled=0";
         self.invoke_in(payload, trace).await
     }
 
     /// The same as part of an X-Ray trace.
-    async fn invoke_in(&self, payload: &Value, trace: &str) -> Result<Value, Failed> {
+    async fn invoke_in(&self, payload: &Value, trace: &str) -> Result<Value, InvocationError> {
         let payload = payload
             .to_string()
             .replace("Bearer KEY", &format!("Bearer {}", self.harness.key));
@@ -295,10 +295,14 @@ fn a_batch_runs_jobs_and_names_only_what_failed() {
         };
         let (job, _) = queue.try_next(millrace::app::now()).unwrap().take();
         let job = match job {
-            Job::Deliver { delivery, made, .. } => Job::Deliver {
+            Job::Deliver {
                 delivery,
-                made,
-                carried: None,
+                attempts_made,
+                ..
+            } => Job::Deliver {
+                delivery,
+                attempts_made,
+                payload: None,
             },
             other => panic!("{other:?}"),
         };
@@ -307,8 +311,8 @@ fn a_batch_runs_jobs_and_names_only_what_failed() {
         let event = EventId::derive(&lambda.harness.project.parse().unwrap(), "/", "gone");
         let gone = Job::Deliver {
             delivery: DeliveryId::new(&event, &EndpointId::new(0, [0; 10])),
-            made: 0,
-            carried: None,
+            attempts_made: 0,
+            payload: None,
         };
         let gone = Envelope {
             job: gone,

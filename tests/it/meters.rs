@@ -313,7 +313,7 @@ async fn count_and_die(harness: &Harness) -> u64 {
     let stored = due(harness).await;
     let entries = usage::entries(&stored);
     let counted = usage::count(&harness.app.postgres, &entries, 1_000).await;
-    counted.unwrap().fresh
+    counted.unwrap().newly_counted
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use millrace::app;
 use millrace::jobs::sweep;
-use millrace::model::audit::{Actor, By};
+use millrace::model::audit::{Actor, AuditContext};
 use millrace::store::endpoints;
 use serde_json::{Value, json};
 
@@ -88,7 +88,9 @@ fn a_change_whose_writer_died_is_projected_by_the_sweeper() {
         let endpoint = harness.endpoint("http://127.0.0.1:9/", &["*"]).await;
         narrow_and_die(&harness, &endpoint).await;
         assert_eq!(matching(&harness).await, 1);
-        sweep::repair(&harness.app, Duration::ZERO).await.unwrap();
+        sweep::repair_outbox(&harness.app, Duration::ZERO)
+            .await
+            .unwrap();
         assert_eq!(matching(&harness).await, 0);
     });
 }
@@ -112,7 +114,7 @@ fn a_change_that_cannot_be_projected_holds_up_no_other() {
         ))
         .await;
         narrow_and_die(&harness, &endpoint).await;
-        let repaired = sweep::repair(&harness.app, Duration::ZERO).await;
+        let repaired = sweep::repair_outbox(&harness.app, Duration::ZERO).await;
         sql(&format!("delete from outbox where subject_id = '{id}'")).await;
         assert!(repaired.unwrap() > 0);
         assert_eq!(matching(&harness).await, 0);
@@ -126,7 +128,7 @@ pub static OUTBOX: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// Commits a change of an endpoint's filter and goes no further.
 async fn narrow_and_die(harness: &Harness, endpoint: &Value) {
     let id = endpoint["id"].as_str().unwrap().parse().unwrap();
-    let by = By {
+    let by = AuditContext {
         project: harness.project.parse().unwrap(),
         actor: Actor::Admin,
         at: app::now(),
@@ -141,6 +143,11 @@ async fn narrow_and_die(harness: &Harness, endpoint: &Value) {
 /// How many endpoints an event of type `a` would go to.
 async fn matching(harness: &Harness) -> usize {
     let project = harness.project.parse().unwrap();
-    let view = harness.app.plane.view(&project).await.unwrap();
+    let view = harness
+        .app
+        .projection
+        .project_config(&project)
+        .await
+        .unwrap();
     view.targets.matching("a", None).count()
 }

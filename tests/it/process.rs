@@ -590,10 +590,10 @@ fn stores_that_do_not_answer_are_named_with_the_way_out() {
     assert_snapshot!(doctor.stdout, @"
     ok    configuration: 6 handlers
     WRONG control-plane database: error connecting to server: Connection refused (os error 111)
-          mend: check MILLRACE_DATABASE__URL and that the database is running
+          fix: check MILLRACE_DATABASE__URL and that the database is running
     ?     migrations: not checked, as the store does not answer
     WRONG event store: describing the DynamoDB table: dispatch failure: io error: client error (Connect): connection refused
-          mend: check MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials
+          fix: check MILLRACE_DYNAMODB__TABLE, MILLRACE_AWS__ENDPOINT_URL and the credentials
     ?     table: not checked, as the store does not answer
     ?     keys and endpoints in the event store: not checked, because of the above
     ?     clock: not checked, as the database does not answer

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use millrace::jobs::sweep;
-use millrace::model::audit::{Actor, By};
-use millrace::model::endpoint::State;
+use millrace::model::audit::{Actor, AuditContext};
+use millrace::model::endpoint::EndpointState;
 use millrace::model::event;
 use millrace::model::id::{EndpointId, ProjectId};
-use millrace::store::data_plane::care::{Reason, Word};
+use millrace::store::config_projection::health::{PendingDisable, Reason};
 use millrace::store::{endpoints, outbox};
 use millrace::{accept, app};
 use serde_json::{Value, json};
@@ -28,9 +28,14 @@ async fn delivery(harness: &Harness, event: &str) -> Value {
 }
 
 /// What the data plane makes of an endpoint.
-async fn projected(harness: &Harness, id: &EndpointId) -> State {
+async fn projected(harness: &Harness, id: &EndpointId) -> EndpointState {
     let project = harness.project.parse().unwrap();
-    let view = harness.app.plane.view(&project).await.unwrap();
+    let view = harness
+        .app
+        .projection
+        .project_config(&project)
+        .await
+        .unwrap();
     view.targets.get(id).unwrap().state
 }
 
@@ -44,7 +49,7 @@ fn an_endpoint_made_elsewhere_a_moment_ago_gets_what_is_for_it() {
         let harness = Harness::new().await;
         let other = harness.another().await;
         let project: ProjectId = harness.project.parse().unwrap();
-        let view = other.app.plane.view(&project).await.unwrap();
+        let view = other.app.projection.project_config(&project).await.unwrap();
         assert_eq!(view.targets.matching("a", None).count(), 0);
 
         let receiver = Receiver::start([]).await;
@@ -57,7 +62,7 @@ fn an_endpoint_made_elsewhere_a_moment_ago_gets_what_is_for_it() {
 
         // Nor is it unknown to a third one's API.
         let third = harness.another().await;
-        third.app.plane.view(&project).await.unwrap();
+        third.app.projection.project_config(&project).await.unwrap();
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await["id"].clone();
         let list = format!("/v1/deliveries?endpoint_id={}", endpoint.as_str().unwrap());
         third.get(&list).await.expect(StatusCode::OK);
@@ -76,7 +81,8 @@ fn a_delivery_waits_for_its_endpoints_projection_and_ends_without_one() {
             });
             let event = event::parse_structured(event.to_string().as_bytes()).unwrap();
             let now = app::now();
-            let sent = accept::accept_for(&harness.app, &project, &event, endpoint, now).await;
+            let sent =
+                accept::accept_for_endpoint(&harness.app, &project, &event, endpoint, now).await;
             harness.drain().await;
             sent.unwrap().id.to_string()
         };
@@ -111,7 +117,10 @@ fn an_endpoint_changed_while_it_answers_410_stays_enabled_everywhere() {
         });
         let shown = harness.get(&path).await.expect(StatusCode::OK);
         assert_eq!(shown["state"], "enabled");
-        assert_eq!(projected(&harness, &id(&endpoint)).await, State::Enabled);
+        assert_eq!(
+            projected(&harness, &id(&endpoint)).await,
+            EndpointState::Enabled
+        );
         harness.publish("b").await;
         harness.drain().await;
         assert_eq!(receiver.received().len(), 2);
@@ -125,21 +134,21 @@ fn gone_is_told_whatever_the_clocks_say() {
         let receiver = Receiver::start([Reply::Status(410)]).await;
         let endpoint = id(&harness.endpoint(&receiver.url, &["*"]).await);
         // By the clock of whoever changed it, that was in an hour.
-        let by = By {
+        let by = AuditContext {
             project: harness.project.parse().unwrap(),
             actor: Actor::Admin,
             at: app::now() + Duration::from_secs(3600),
         };
         let postgres = &harness.app.postgres;
         let changed = endpoints::update(postgres, &by, &endpoint, |_| Ok(())).await;
-        outbox::apply(postgres, &harness.app.plane, changed.unwrap().1).await;
+        outbox::project_best_effort(postgres, &harness.app.projection, changed.unwrap().1).await;
 
         harness.publish("a").await;
         harness.drain().await;
         let path = format!("/v1/endpoints/{endpoint}");
         let shown = harness.get(&path).await.expect(StatusCode::OK);
         assert_eq!(shown["state"], "gone");
-        assert_eq!(projected(&harness, &endpoint).await, State::Gone);
+        assert_eq!(projected(&harness, &endpoint).await, EndpointState::Gone);
     });
 }
 
@@ -149,26 +158,32 @@ fn a_word_is_not_taken_back_for_an_older_one() {
         let harness = Harness::new().await;
         let endpoint = id(&harness.endpoint("http://127.0.0.1:9/", &["*"]).await);
         let project = harness.project.parse().unwrap();
-        let plane = &harness.app.plane;
+        let plane = &harness.app.projection;
         let (at, version) = (app::now(), 1);
         let called = (&endpoint, version);
         let disabled = plane.disable(&project, called, Reason::Gone, at, at).await;
         assert!(disabled.unwrap());
-        let gone = Word {
+        let gone = PendingDisable {
             version,
             at,
-            state: State::Gone,
+            state: EndpointState::Gone,
             project: Some(project),
             failing_since: None,
         };
-        let older = Word {
+        let older = PendingDisable {
             version: 0,
             ..gone.clone()
         };
-        plane.forget_word(&endpoint, &older).await.unwrap();
-        assert_eq!(plane.word(&endpoint).await.unwrap(), Some(gone.clone()));
-        plane.forget_word(&endpoint, &gone).await.unwrap();
-        assert_eq!(plane.word(&endpoint).await.unwrap(), None);
+        plane
+            .clear_pending_disable(&endpoint, &older)
+            .await
+            .unwrap();
+        assert_eq!(
+            plane.pending_disable(&endpoint).await.unwrap(),
+            Some(gone.clone())
+        );
+        plane.clear_pending_disable(&endpoint, &gone).await.unwrap();
+        assert_eq!(plane.pending_disable(&endpoint).await.unwrap(), None);
     });
 }
 
@@ -288,7 +303,7 @@ fn a_slow_attempt_is_not_made_elsewhere_too() {
             let swept = sweep::sweep(&other.app, later).await.unwrap();
             assert_eq!(swept.enqueued, 0, "it is in hand");
             // After a crash it is: whoever comes next knows that it was held.
-            let swept = sweep::recover(&other.app, later).await.unwrap();
+            let swept = sweep::reclaim_leases(&other.app, later).await.unwrap();
             assert_eq!(swept.enqueued, 1);
             forget_queue(&other);
             told.notify_one();

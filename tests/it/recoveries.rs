@@ -9,9 +9,9 @@ use insta::assert_json_snapshot;
 use jiff::Timestamp;
 use millrace::app;
 use millrace::config::Config;
-use millrace::jobs::recover::{self, Outcome};
+use millrace::jobs::recover::{self, PageOutcome};
 use millrace::jobs::sweep;
-use millrace::model::delivery::State;
+use millrace::model::delivery::DeliveryState;
 use millrace::model::id::{DeliveryId, EventId, RecoveryId};
 use millrace::store::{deliveries, recoveries};
 use serde_json::{Value, json};
@@ -118,7 +118,7 @@ async fn page(scene: &Scene, recovery: &Value) -> usize {
     let app = &scene.harness.app;
     let kept = recoveries::get(&app.dynamo, &id(recovery)).await.unwrap();
     match recover::run_page(app, &kept.unwrap(), app::now()).await {
-        Ok(Outcome::Stepped(step)) => step.resent,
+        Ok(PageOutcome::Stepped(step)) => step.resent,
         other => panic!("{other:?}"),
     }
 }
@@ -234,7 +234,7 @@ fn a_page_begun_in_part_is_finished_and_begins_nothing_twice() {
         let kept = recoveries::get(&app.dynamo, &id(&recovery)).await.unwrap();
         let event: EventId = scene.failed[2].parse().unwrap();
         let delivery = DeliveryId::new(&event, &scene.endpoint.parse().unwrap());
-        let (from, due) = (Some(State::Failed), app::now());
+        let (from, due) = (Some(DeliveryState::Failed), app::now());
         deliveries::replay(&app.dynamo, &delivery, from, kept.unwrap().created, due)
             .await
             .unwrap();
@@ -365,7 +365,7 @@ fn a_page_under_way_when_it_is_cancelled_is_not_recorded() {
             .await
             .unwrap()
             .unwrap();
-        let (step, now) = (recoveries::Step::default(), app::now());
+        let (step, now) = (recoveries::PageResult::default(), app::now());
         assert!(
             !recoveries::advance(dynamo, &before, &step, now, now)
                 .await
@@ -404,7 +404,7 @@ fn events_that_match_now_and_never_went_are_sent() {
             .await
             .unwrap();
         let begun = recover::run_page(&harness.app, &kept.unwrap(), app::now()).await;
-        assert!(matches!(begun, Ok(Outcome::Stepped(step)) if step.resent == 2));
+        assert!(matches!(begun, Ok(PageOutcome::Stepped(step)) if step.resent == 2));
         forget_queue(&harness);
         let shown = finish(&harness, &recovery).await;
         assert_eq!(
@@ -468,7 +468,8 @@ fn many_deliveries_are_retried_by_filter() {
         forget_queue(&harness);
         let endpoint_id = endpoint["id"].as_str().unwrap().parse().unwrap();
         let delivery = DeliveryId::new(&event.parse().unwrap(), &endpoint_id);
-        let ended = deliveries::end(&harness.app.dynamo, &delivery, 0, State::Canceled).await;
+        let ended =
+            deliveries::end(&harness.app.dynamo, &delivery, 0, DeliveryState::Canceled).await;
         assert!(ended.unwrap());
         assert_eq!(retried(json!({})).await, 0);
         assert_eq!(retried(json!({ "state": "canceled" })).await, 1);

@@ -328,10 +328,10 @@ fn doctor_says_what_migrate_is_to_mend() {
         ok    configuration: 6 handlers
         ok    control-plane database
         WRONG migrations: V1__control_plane is not applied
-              mend: run `millrace migrate`
+              fix: run `millrace migrate`
         ok    event store
         WRONG table: there is no table "one"
-              mend: run `millrace migrate` if it is missing; else create it as deploy/ does
+              fix: run `millrace migrate` if it is missing; else create it as deploy/ does
         ?     keys and endpoints in the event store: not checked, because of the above
         ok    clock
         "#);
@@ -375,7 +375,7 @@ fn doctor_says_what_migrate_is_to_mend() {
         ok    table
         WRONG keys and endpoints in the event store: 1 on the way, the first for <waited> s
         WRONG keys and endpoints in the event store: 1 of the latest missing or old: ep_00000000000000000000000000
-              mend: see that a process with the handler `sweep` runs; if it does, run `millrace migrate --reproject`
+              fix: see that a process with the handler `sweep` runs; if it does, run `millrace migrate --reproject`
         ok    clock
         ");
         assert_snapshot!(millrace(&["migrate", "--reproject"], "one").await, @"

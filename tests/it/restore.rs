@@ -10,9 +10,9 @@ use millrace::app;
 use millrace::config::Config;
 use millrace::host::embedded::start_dynamodb;
 use millrace::host::start;
+use millrace::model::api_key;
 use millrace::model::audit::Actor;
 use millrace::model::id::ProjectId;
-use millrace::model::key;
 use millrace::store::connect;
 use millrace::store::projects::{self, Project};
 use serde_json::{Value, json};
@@ -138,7 +138,7 @@ fn damage_is_found_after_a_crash() {
         stop(served);
         let served = Served::start(&data, &[]);
         assert!(
-            !served.greeting.contains("cut short"),
+            !served.greeting.contains("unclean shutdown"),
             "{}",
             served.greeting
         );
@@ -167,7 +167,11 @@ fn damage_is_found_after_a_crash() {
 
         std::fs::write(&file, whole).unwrap();
         let served = Served::start(&data, &[]);
-        assert!(served.greeting.contains("cut short"), "{}", served.greeting);
+        assert!(
+            served.greeting.contains("unclean shutdown"),
+            "{}",
+            served.greeting
+        );
     });
 }
 
@@ -192,7 +196,11 @@ fn a_first_start_cut_short_leaves_nobody_without_a_key() {
         // Here it was killed.
         let first = start::first_project(&app).await.unwrap().unwrap();
         assert_eq!(first.project, project.id);
-        let grant = app.plane.grant(key::hash(&first.key)).await.unwrap();
+        let grant = app
+            .projection
+            .grant(api_key::hash(&first.key))
+            .await
+            .unwrap();
         assert_eq!(grant.unwrap().project, project.id);
         assert!(start::first_project(&app).await.unwrap().is_none());
         drop(app);

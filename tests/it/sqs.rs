@@ -20,8 +20,8 @@ use millrace::config::{Config, Handler};
 use millrace::jobs::{sweep, worker};
 use millrace::model::id::EndpointId;
 use millrace::model::job::{Envelope, Job};
-use millrace::queue::sqs::Name;
-use millrace::queue::{Queue, Sqs, SqsOptions};
+use millrace::queue::sqs::QueueName;
+use millrace::queue::{Queue, SqsOptions, SqsQueue};
 use millrace::store::connect;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -85,19 +85,19 @@ impl Queues {
         Some(queues)
     }
 
-    pub fn sqs(&self) -> Sqs {
-        Sqs::new(self.builder.clone(), self.options.clone())
+    pub fn sqs(&self) -> SqsQueue {
+        SqsQueue::new(self.builder.clone(), self.options.clone())
     }
 
     pub fn queue(&self) -> Queue {
         Queue::Sqs(self.sqs())
     }
 
-    fn url(&self, name: Name) -> &str {
+    fn url(&self, name: QueueName) -> &str {
         match name {
-            Name::FanOut => &self.options.fan_out_url,
-            Name::Deliver => &self.options.deliver_url,
-            Name::Ingest => &self.options.ingest_url,
+            QueueName::FanOut => &self.options.fan_out_url,
+            QueueName::Deliver => &self.options.deliver_url,
+            QueueName::Ingest => &self.options.ingest_url,
         }
     }
 
@@ -128,16 +128,16 @@ impl Queues {
     }
 
     async fn is_empty(&self) -> bool {
-        self.messages(self.url(Name::FanOut)).await == 0
-            && self.messages(self.url(Name::Deliver)).await == 0
+        self.messages(self.url(QueueName::FanOut)).await == 0
+            && self.messages(self.url(QueueName::Deliver)).await == 0
     }
 
-    pub async fn send_raw(&self, name: Name, body: &str) {
+    pub async fn send_raw(&self, name: QueueName, body: &str) {
         self.raw(name, body).send().await.unwrap();
     }
 
     /// The same, by a sender that X-Ray traces.
-    pub async fn send_traced(&self, name: Name, body: &str, header: &str) {
+    pub async fn send_traced(&self, name: QueueName, body: &str, header: &str) {
         let header = MessageSystemAttributeValue::builder()
             .data_type("String")
             .string_value(header)
@@ -149,13 +149,13 @@ impl Queues {
         send.send().await.unwrap();
     }
 
-    fn raw(&self, name: Name, body: &str) -> SendMessageFluentBuilder {
+    fn raw(&self, name: QueueName, body: &str) -> SendMessageFluentBuilder {
         let send = self.client.send_message().queue_url(self.url(name));
         send.message_body(body)
     }
 
     async fn purge(&self) {
-        for name in Name::ALL {
+        for name in QueueName::ALL {
             let purge = self.client.purge_queue().queue_url(self.url(name));
             purge.send().await.unwrap();
         }
@@ -222,23 +222,26 @@ fn an_event_goes_through_the_queue_once() {
         let id = harness.publish("a").await;
 
         let sqs = queues.sqs();
-        let received = sqs.receive(Name::Deliver, SOON).await.unwrap();
+        let received = sqs.receive(QueueName::Deliver, SOON).await.unwrap();
         let [message] = received.as_slice() else {
             panic!("{received:?}")
         };
         let envelope = Envelope::parse(&message.body).unwrap();
         assert!(
-            matches!(&envelope.job, Job::Deliver { delivery, made: 0, .. }
+            matches!(&envelope.job, Job::Deliver { delivery, attempts_made: 0, .. }
             if delivery.event().as_str() == id)
         );
-        assert_eq!(message.receipt.count, 1);
+        assert_eq!(message.receipt.receive_count, 1);
         let age = app::now().duration_since(message.sent.unwrap()).as_secs();
         assert!(age.abs() < 60, "{age}");
 
-        let hidden = sqs.receive(Name::Deliver, Duration::ZERO).await.unwrap();
+        let hidden = sqs
+            .receive(QueueName::Deliver, Duration::ZERO)
+            .await
+            .unwrap();
         assert!(hidden.is_empty(), "{hidden:?}");
         let handle = message.receipt.handle.as_str();
-        sqs.hide(Name::Deliver, &[(handle, Duration::ZERO)])
+        sqs.change_visibility(QueueName::Deliver, &[(handle, Duration::ZERO)])
             .await
             .unwrap();
 
@@ -335,7 +338,7 @@ fn a_wide_event_fans_out_in_batches() {
             harness.endpoint(&receiver.url, &["*"]).await;
         }
         harness.publish("a").await;
-        assert_eq!(queues.messages(queues.url(Name::FanOut)).await, 1);
+        assert_eq!(queues.messages(queues.url(QueueName::FanOut)).await, 1);
         harness.drain().await;
         assert_eq!(receiver.received().len(), 26);
         assert!(queues.is_empty().await);
@@ -361,12 +364,12 @@ fn a_job_is_kept_back_by_the_queue_or_by_the_sweeper() {
         queue.send(vec![disable(1)], 2 * SOON).await;
         let sqs = queues.sqs();
         assert!(
-            sqs.receive(Name::Deliver, Duration::ZERO)
+            sqs.receive(QueueName::Deliver, Duration::ZERO)
                 .await
                 .unwrap()
                 .is_empty()
         );
-        let received = sqs.receive(Name::Deliver, 5 * SOON).await.unwrap();
+        let received = sqs.receive(QueueName::Deliver, 5 * SOON).await.unwrap();
         assert_eq!(received.len(), 1);
         assert!(
             begun.elapsed() > Duration::from_millis(1500),
@@ -374,7 +377,7 @@ fn a_job_is_kept_back_by_the_queue_or_by_the_sweeper() {
             begun.elapsed()
         );
         let handle = received[0].receipt.handle.as_str();
-        sqs.delete(Name::Deliver, &[handle]).await.unwrap();
+        sqs.delete(QueueName::Deliver, &[handle]).await.unwrap();
         assert!(queues.is_empty().await);
     });
 }
@@ -387,7 +390,7 @@ fn many_jobs_are_sent_in_tens() {
         };
         let jobs = (0..45).map(disable).collect();
         queues.queue().send(jobs, Duration::ZERO).await;
-        assert_eq!(queues.messages(queues.url(Name::Deliver)).await, 45);
+        assert_eq!(queues.messages(queues.url(QueueName::Deliver)).await, 45);
     });
 }
 
@@ -399,7 +402,7 @@ fn what_no_worker_can_use_is_parked_with_the_reason() {
         };
         let harness = Harness::with_queue(config(), queues.queue()).await;
         let body = "{\"v\":7,\"job\":\"deliver\",\"a\":1}";
-        queues.send_raw(Name::Deliver, body).await;
+        queues.send_raw(QueueName::Deliver, body).await;
         harness.drain().await;
         assert!(queues.is_empty().await);
 
@@ -427,14 +430,14 @@ fn what_cannot_be_parked_is_dropped_without_a_queue_and_kept_with_one() {
         };
         queues.options.parked_url = None;
         let harness = Harness::with_queue(config(), queues.queue()).await;
-        queues.send_raw(Name::FanOut, "nothing we know").await;
+        queues.send_raw(QueueName::FanOut, "nothing we know").await;
         harness.drain().await;
         assert!(queues.is_empty().await);
 
         let nowhere = format!("{}-missing", queues.options.deliver_url);
         queues.options.parked_url = Some(nowhere);
         let harness = Harness::with_queue(config(), queues.queue()).await;
-        queues.send_raw(Name::FanOut, "nothing we know").await;
+        queues.send_raw(QueueName::FanOut, "nothing we know").await;
         harness.drain().await;
         assert!(!queues.is_empty().await, "it comes again");
     });
@@ -525,7 +528,7 @@ fn only_the_job_that_failed_comes_again() {
         let failed = worker::drain(&cut_off.app, app::now()).await;
         assert_eq!(failed.len(), 1, "{failed:?}");
         assert_eq!(receiver.received().len(), 1);
-        assert_eq!(queues.messages(queues.url(Name::Deliver)).await, 1);
+        assert_eq!(queues.messages(queues.url(QueueName::Deliver)).await, 1);
 
         let empty = async || queues.is_empty().await;
         work(&harness, "the failed job has come again", empty).await;
@@ -551,7 +554,10 @@ fn a_message_stays_hidden_while_its_job_runs() {
         let sqs = queues.sqs();
         // One runs, the other waits behind it: nobody else gets either.
         let watched = async || {
-            let received = sqs.receive(Name::Deliver, Duration::ZERO).await.unwrap();
+            let received = sqs
+                .receive(QueueName::Deliver, Duration::ZERO)
+                .await
+                .unwrap();
             assert!(
                 received.is_empty() || receiver.received().is_empty(),
                 "{received:?}"
@@ -592,7 +598,11 @@ fn a_drain_finishes_what_runs_and_gives_back_the_rest() {
         let sqs = queues.sqs();
         let mut left = Vec::new();
         for _ in 0..5 {
-            left.extend(sqs.receive(Name::Deliver, Duration::ZERO).await.unwrap());
+            left.extend(
+                sqs.receive(QueueName::Deliver, Duration::ZERO)
+                    .await
+                    .unwrap(),
+            );
         }
         assert_eq!(left.len(), 4, "all but the first, at once: {left:?}");
         assert!(
@@ -600,7 +610,7 @@ fn a_drain_finishes_what_runs_and_gives_back_the_rest() {
                 .all(|message| !message.body.contains(&first[4..]))
         );
         assert_eq!(
-            queues.messages(queues.url(Name::Deliver)).await,
+            queues.messages(queues.url(QueueName::Deliver)).await,
             4,
             "the first is deleted"
         );
@@ -633,7 +643,7 @@ fn out_of_reach() -> Queue {
         visibility: Duration::from_mins(1),
         wait: Duration::from_secs(20),
     };
-    Queue::Sqs(Sqs::new(builder, options))
+    Queue::Sqs(SqsQueue::new(builder, options))
 }
 
 #[test]

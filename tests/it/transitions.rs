@@ -2,10 +2,10 @@
 //! random sequences, run side by side.
 
 use jiff::Timestamp;
-use millrace::model::delivery::{Attempt, Progress, State};
+use millrace::model::delivery::{Attempt, DeliveryState, Progress};
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
-use millrace::model::transition::{Change, Standing};
-use millrace::store::deliveries::{self, NewDelivery, Recorded, Replayed};
+use millrace::model::transition::{DeliverySnapshot, DeliveryTransition};
+use millrace::store::deliveries::{self, AttemptRecord, NewDelivery, ReplayOutcome};
 use millrace::store::due;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -21,16 +21,16 @@ const SEQUENCES: u32 = 60;
 struct Step {
     kind: u8,
     off: i8,
-    final_state: State,
+    final_state: DeliveryState,
     due: i64,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let state = prop_oneof![
-        Just(State::Pending),
-        Just(State::Delivered),
-        Just(State::Failed),
-        Just(State::Canceled)
+        Just(DeliveryState::Pending),
+        Just(DeliveryState::Delivered),
+        Just(DeliveryState::Failed),
+        Just(DeliveryState::Canceled)
     ];
     let step = (0..6_u8, -1..2_i8, state, 1_000_000..2_000_000_i64);
     let step = step.prop_map(|(kind, off, final_state, due)| Step {
@@ -42,38 +42,38 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..20)
 }
 
-fn change(step: &Step, standing: &Standing) -> Change {
+fn change(step: &Step, standing: &DeliverySnapshot) -> DeliveryTransition {
     let off = |made: u32| made.saturating_add_signed(i32::from(step.off) % 2);
-    let made = off(standing.progress.made);
+    let made = off(standing.progress.attempts_made);
     match step.kind {
-        0 => Change::Record {
+        0 => DeliveryTransition::Record {
             before: Progress {
-                made,
+                attempts_made: made,
                 round_start: match step.off {
                     0 => standing.progress.round_start,
                     _ => off(standing.progress.round_start),
                 },
             },
             state: step.final_state,
-            due: (step.final_state == State::Pending).then_some(step.due),
+            due: (step.final_state == DeliveryState::Pending).then_some(step.due),
         },
-        1 => Change::Postpone {
-            made,
+        1 => DeliveryTransition::Postpone {
+            attempts_made: made,
             due: step.due,
         },
-        2 => Change::End {
-            made,
+        2 => DeliveryTransition::End {
+            attempts_made: made,
             state: match step.final_state {
-                State::Pending => State::Canceled,
+                DeliveryState::Pending => DeliveryState::Canceled,
                 state => state,
             },
         },
-        3 => Change::Win {
+        3 => DeliveryTransition::Claim {
             seen: standing.due.unwrap_or(step.due) + i64::from(step.off),
             due: step.due,
         },
-        4 => Change::Retry { due: step.due },
-        _ => Change::Replay {
+        4 => DeliveryTransition::Retry { due: step.due },
+        _ => DeliveryTransition::Replay {
             at: standing.replayed.unwrap_or(5) + i64::from(step.off),
             due: step.due,
         },
@@ -85,10 +85,10 @@ fn at(millis: i64) -> Timestamp {
 }
 
 /// The store's write for `change`; whether it took place.
-async fn write(harness: &Harness, id: &DeliveryId, change: Change) -> bool {
+async fn write(harness: &Harness, id: &DeliveryId, change: DeliveryTransition) -> bool {
     let dynamo = &harness.app.dynamo;
     match change {
-        Change::Record { before, state, due } => {
+        DeliveryTransition::Record { before, state, due } => {
             let attempt = Attempt {
                 at: at(1).into(),
                 duration_ms: 1,
@@ -96,7 +96,7 @@ async fn write(harness: &Harness, id: &DeliveryId, change: Change) -> bool {
                 error: None,
                 response: None,
             };
-            let recorded = Recorded {
+            let recorded = AttemptRecord {
                 id,
                 before,
                 kept: &[],
@@ -106,18 +106,25 @@ async fn write(harness: &Harness, id: &DeliveryId, change: Change) -> bool {
             };
             deliveries::record(dynamo, &recorded).await.unwrap()
         }
-        Change::Postpone { made, due } => {
-            deliveries::hold(dynamo, id, made, at(due)).await.unwrap()
+        DeliveryTransition::Postpone { attempts_made, due } => {
+            deliveries::defer(dynamo, id, attempts_made, at(due))
+                .await
+                .unwrap()
         }
-        Change::End { made, state } => deliveries::end(dynamo, id, made, state).await.unwrap(),
-        Change::Win { seen, due } => win(harness, id, seen, due).await,
-        Change::Retry { due } => deliveries::retry(dynamo, id, at(due))
+        DeliveryTransition::End {
+            attempts_made,
+            state,
+        } => deliveries::end(dynamo, id, attempts_made, state)
+            .await
+            .unwrap(),
+        DeliveryTransition::Claim { seen, due } => win(harness, id, seen, due).await,
+        DeliveryTransition::Retry { due } => deliveries::retry(dynamo, id, at(due))
             .await
             .unwrap()
             .is_some(),
-        Change::Replay { at: when, due } => {
+        DeliveryTransition::Replay { at: when, due } => {
             let replayed = deliveries::replay(dynamo, id, None, at(when), at(due)).await;
-            matches!(replayed.unwrap(), Replayed::Again(_))
+            matches!(replayed.unwrap(), ReplayOutcome::NewRound(_))
         }
     }
 }
@@ -133,7 +140,7 @@ async fn win(harness: &Harness, id: &DeliveryId, seen: i64, until: i64) -> bool 
     let Some(found) = found.iter().find(|found| found.at() == Some(at(seen))) else {
         return false;
     };
-    let job = due::win(dynamo, found, at(until)).await;
+    let job = due::claim(dynamo, found, at(until)).await;
     job.unwrap().is_some()
 }
 
@@ -164,10 +171,10 @@ async fn the_store_writes_what_the_state_machine_says() {
                 .unwrap()
         );
         let id = DeliveryId::new(&event, &endpoint);
-        let mut standing = Standing::new(1_500_000);
+        let mut standing = DeliverySnapshot::new(1_500_000);
         for step in steps().new_tree(&mut runner).unwrap().current() {
             let change = change(&step, &standing);
-            let after = standing.after(change);
+            let after = standing.apply(change);
             let written = write(&harness, &id, change).await;
             assert_eq!(written, after.is_some(), "{change:?} on {standing:?}");
             taken.entry(step.kind).or_default()[usize::from(written)] += 1;
@@ -179,8 +186,8 @@ async fn the_store_writes_what_the_state_machine_says() {
             assert_eq!(seen, expected, "after {change:?}");
         }
         // Nothing of it is left for the next sequence's sweeps.
-        let made = standing.progress.made;
-        deliveries::end(&harness.app.dynamo, &id, made, State::Canceled)
+        let made = standing.progress.attempts_made;
+        deliveries::end(&harness.app.dynamo, &id, made, DeliveryState::Canceled)
             .await
             .unwrap();
     }

@@ -10,8 +10,8 @@ use millrace::model::decimal::Decimal;
 use millrace::model::id::{EventId, MeterId};
 use millrace::model::meter::{Aggregation, Measure, Reading};
 use millrace::model::window::{self, Width, Window};
-use millrace::store::usage::report::{self, Question};
-use millrace::store::usage::{self, Entry, tidy};
+use millrace::store::usage::report::{self, UsageQuery};
+use millrace::store::usage::{self, UsageEntry, prune};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -332,7 +332,7 @@ fn what_is_no_longer_needed_is_forgotten() {
             measure: Measure::Skipped,
             group: "[null,null]".into(),
         };
-        let entry = Entry {
+        let entry = UsageEntry {
             event: &EventId::derive(&harness.project.parse().unwrap(), "/old", "1"),
             tenant: None,
             received: old,
@@ -346,18 +346,18 @@ fn what_is_no_longer_needed_is_forgotten() {
         let again = usage::count(postgres, std::slice::from_ref(&entry), 1_000)
             .await
             .unwrap();
-        assert_eq!(again.fresh, 0, "it is known");
+        assert_eq!(again.newly_counted, 0, "it is known");
         harness
             .delete(&format!("/v1/meters/{gone}"))
             .await
             .expect(StatusCode::NO_CONTENT);
 
-        tidy::tidy(postgres, now, 30).await.unwrap();
+        prune::prune(postgres, now, 30).await.unwrap();
         let again = usage::count(postgres, std::slice::from_ref(&entry), 1_000)
             .await
             .unwrap();
-        assert_eq!(again.fresh, 1, "its day is forgotten");
-        tidy::tidy(postgres, now, 30).await.unwrap();
+        assert_eq!(again.newly_counted, 1, "its day is forgotten");
+        prune::prune(postgres, now, 30).await.unwrap();
         let day = |at: Timestamp, window: &str| {
             let to = at + SignedDuration::from_mins(1);
             format!("from={at}&to={to}&window={window}")
@@ -520,9 +520,9 @@ fn usage_agrees_with_a_model_of_it() {
                 })
                 .collect();
             let now = app::now();
-            let entries: Vec<Entry<'_>> = readings
+            let entries: Vec<UsageEntry<'_>> = readings
                 .iter()
-                .map(|(place, reading)| Entry {
+                .map(|(place, reading)| UsageEntry {
                     event: &events[*place].0,
                     tenant: events[*place].1.tenant,
                     received: now,
@@ -538,13 +538,13 @@ fn usage_agrees_with_a_model_of_it() {
                 fresh += usage::count(&harness.app.postgres, batch, 1_000)
                     .await
                     .unwrap()
-                    .fresh;
+                    .newly_counted;
             }
             let backwards: Vec<_> = entries.iter().rev().cloned().collect();
             fresh += usage::count(&harness.app.postgres, &backwards, 1_000)
                 .await
                 .unwrap()
-                .fresh;
+                .newly_counted;
             assert_eq!(fresh, entries.len() as u64);
 
             for (width, zone) in [
@@ -556,7 +556,7 @@ fn usage_agrees_with_a_model_of_it() {
                 let zone = window::zone(zone).unwrap();
                 let [from, to] = ["2024-03-30T13:00:00Z", "2024-04-01T12:00:00Z"];
                 let [from, to] = [from, to].map(|text| text.parse().unwrap());
-                let windows = window::cut(width, &zone, from, to).unwrap();
+                let windows = window::split_into_windows(width, &zone, from, to).unwrap();
                 for aggregation in Aggregation::ALL {
                     for (tenant, by) in [
                         (None, (false, false)),
@@ -565,7 +565,7 @@ fn usage_agrees_with_a_model_of_it() {
                         (Some("acme"), (true, false)),
                         (Some(""), (false, true)),
                     ] {
-                        let question = Question {
+                        let question = UsageQuery {
                             meter: match aggregation {
                                 Aggregation::UniqueCount => &unique,
                                 _ => &sum,

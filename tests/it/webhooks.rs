@@ -97,12 +97,17 @@ fn a_rotated_secret_signs_beside_the_new_one_for_a_day() {
 
         let tomorrow = app::now() + Duration::from_secs(24 * 3600 + 1);
         let project = harness.project.parse().unwrap();
-        let view = harness.app.plane.view(&project).await.unwrap();
+        let view = harness
+            .app
+            .projection
+            .project_config(&project)
+            .await
+            .unwrap();
         let target = view
             .targets
             .get(&endpoint["id"].as_str().unwrap().parse().unwrap())
             .unwrap();
-        assert_eq!(target.signing(tomorrow).count(), 1);
+        assert_eq!(target.active_secrets(tomorrow).count(), 1);
     });
 }
 
@@ -269,7 +274,12 @@ fn an_event_fans_out_to_a_thousand_endpoints_once() {
         for _ in 0..1000 {
             harness.endpoint(&receiver.url, &["*"]).await;
         }
-        let view = harness.app.plane.view(&project).await.unwrap();
+        let view = harness
+            .app
+            .projection
+            .project_config(&project)
+            .await
+            .unwrap();
         assert_eq!(view.targets.matching("a", None).count(), 1000);
 
         let id = harness.publish("a").await;

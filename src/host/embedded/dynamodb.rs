@@ -70,9 +70,9 @@ pub(super) fn is_there(dir: &Path) -> anyhow::Result<bool> {
 ///
 /// # Errors
 /// The file cannot be read, or is damaged; it is left as it is.
-pub(super) async fn check_whole(dir: &Path) -> anyhow::Result<()> {
+pub(super) async fn check_integrity(dir: &Path) -> anyhow::Result<()> {
     let path = dir.join(FILE);
-    tracing::info!("the last process was cut short: looking for damage in the event store");
+    tracing::info!("unclean shutdown: checking event store integrity");
     let looked_at = path.clone();
     let found = tokio::task::spawn_blocking(move || {
         let conn = Connection::open(looked_at)?;

@@ -117,7 +117,7 @@ impl Engine {
         }
     }
 
-    fn grouped(&self, requests: &[&HttpRequest]) -> rusqlite::Result<Vec<Operated>> {
+    fn grouped(&self, requests: &[&HttpRequest]) -> rusqlite::Result<Vec<OperationResult>> {
         let conn = self.storage.conn();
         conn.execute_batch("begin immediate")?;
         let mut answers = Vec::with_capacity(requests.len());
@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// What the engine has to say, panics included.
-    fn operate(&self, request: &HttpRequest) -> Operated {
+    fn operate(&self, request: &HttpRequest) -> OperationResult {
         let (operation, body) = (operation(request), request.body().bytes());
         self.is_describing
             .store(operation == "DescribeTable", Ordering::Relaxed);
@@ -149,34 +149,46 @@ impl Engine {
         })
     }
 
-    fn call(&self, operation: &str, body: &[u8]) -> Operated {
+    fn call(&self, operation: &str, body: &[u8]) -> OperationResult {
         let db = &self.storage;
         match operation {
-            "BatchGetItem" => call(body, |request| now(batch_get_item::execute(db, request))),
-            "BatchWriteItem" => call(body, |request| now(batch_write_item::execute(db, request))),
-            "CreateTable" => call(body, |request| now(create_table::execute(db, request))),
-            "DeleteItem" => call(body, |request| now(delete_item::execute(db, request))),
+            "BatchGetItem" => call(body, |request| {
+                expect_ready(batch_get_item::execute(db, request))
+            }),
+            "BatchWriteItem" => call(body, |request| {
+                expect_ready(batch_write_item::execute(db, request))
+            }),
+            "CreateTable" => call(body, |request| {
+                expect_ready(create_table::execute(db, request))
+            }),
+            "DeleteItem" => call(body, |request| {
+                expect_ready(delete_item::execute(db, request))
+            }),
             "DescribeTable" => call(body, |request| {
-                now(describe_table::execute(db, request, &self.lifecycle))
+                expect_ready(describe_table::execute(db, request, &self.lifecycle))
             }),
             "DescribeTimeToLive" => call(body, |request| {
-                now(describe_time_to_live::execute(db, request))
+                expect_ready(describe_time_to_live::execute(db, request))
             }),
-            "GetItem" => call(body, |request| now(get_item::execute(db, request))),
-            "ListTables" => call(body, |request| now(list_tables::execute(db, request))),
-            "PutItem" => call(body, |request| now(put_item::execute(db, request))),
-            "Query" => call(body, |request| now(query::execute(db, request))),
+            "GetItem" => call(body, |request| expect_ready(get_item::execute(db, request))),
+            "ListTables" => call(body, |request| {
+                expect_ready(list_tables::execute(db, request))
+            }),
+            "PutItem" => call(body, |request| expect_ready(put_item::execute(db, request))),
+            "Query" => call(body, |request| expect_ready(query::execute(db, request))),
             // The token by which a repeated call is known is passed over: here
             // none is sent again.
             "TransactWriteItems" => call(body, |request: TransactWriteItemsRequest| {
-                now(transact_write_items::execute(db, request))
+                expect_ready(transact_write_items::execute(db, request))
             }),
-            "UpdateItem" => call(body, |request| now(update_item::execute(db, request))),
+            "UpdateItem" => call(body, |request| {
+                expect_ready(update_item::execute(db, request))
+            }),
             "UpdateTable" => call(body, |request| {
-                now(update_table::execute(db, request, &self.lifecycle))
+                expect_ready(update_table::execute(db, request, &self.lifecycle))
             }),
             "UpdateTimeToLive" => call(body, |request| {
-                now(update_time_to_live::execute(db, request))
+                expect_ready(update_time_to_live::execute(db, request))
             }),
             other => Err(DynoxideError::UnsupportedCapability(other.to_owned())),
         }
@@ -219,7 +231,7 @@ impl Checkpoints {
 }
 
 /// The JSON of an answer, or why there is none.
-type Operated = dynoxide::Result<Vec<u8>>;
+type OperationResult = dynoxide::Result<Vec<u8>>;
 
 /// The DynamoDB operation that `request` asks for.
 pub(super) fn operation(request: &HttpRequest) -> &str {
@@ -227,14 +239,14 @@ pub(super) fn operation(request: &HttpRequest) -> &str {
     target.strip_prefix(TARGET_PREFIX).unwrap_or(target)
 }
 
-fn now<T>(operated: impl Future<Output = T>) -> T {
+fn expect_ready<T>(operated: impl Future<Output = T>) -> T {
     operated.now_or_never().expect("SQLite does not await")
 }
 
 fn call<Q: DeserializeOwned, A: Serialize>(
     body: &[u8],
     operate: impl FnOnce(Q) -> dynoxide::Result<A>,
-) -> Operated {
+) -> OperationResult {
     let request = serde_json::from_slice(body).map_err(|error| refused(&error))?;
     let answer = operate(request)?;
     serde_json::to_vec(&answer)
@@ -255,7 +267,7 @@ fn refused(error: &serde_json::Error) -> DynoxideError {
     }
 }
 
-fn respond(operated: Operated) -> HttpResponse {
+fn respond(operated: OperationResult) -> HttpResponse {
     let (status, body): (u16, SdkBody) = match operated {
         Ok(body) => (200, body.into()),
         Err(error) => (error.status_code(), error.to_json().into()),

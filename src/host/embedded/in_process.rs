@@ -58,7 +58,7 @@ impl InProcess {
 }
 
 fn work(engine: &mut Engine, received: &Receiver<Call>) {
-    let mut waiting = Waiting::default();
+    let mut waiting = CallQueue::default();
     while let Some(first) = waiting.pop().or_else(|| received.recv().ok()) {
         received.try_iter().for_each(|call| waiting.push(call));
         let rest = std::iter::from_fn(|| waiting.pop());
@@ -74,13 +74,13 @@ fn work(engine: &mut Engine, received: &Receiver<Call>) {
 /// Calls in two queues that take turns: what brings new work in, and all else.
 /// Many publishers at once would otherwise keep their deliveries from ending.
 #[derive(Default)]
-struct Waiting {
+struct CallQueue {
     new: VecDeque<Call>,
     other: VecDeque<Call>,
     is_news_turn: bool,
 }
 
-impl Waiting {
+impl CallQueue {
     fn push(&mut self, call: Call) {
         match operation(&call.request) {
             "PutItem" | "TransactWriteItems" => self.new.push_back(call),

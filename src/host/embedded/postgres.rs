@@ -208,10 +208,10 @@ fn serve(listener: &UnixListener, proxy: &PgliteProxy, stopped: &AtomicBool) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 let cause = causes(error.as_ref());
-                tracing::debug!(%error, cause, "connection to the embedded PostgreSQL ended");
+                tracing::debug!(%error, cause, "embedded postgres connection ended");
                 thread::sleep(ACCEPT_BACKOFF);
             }
-            Err(_) => tracing::error!("the embedded PostgreSQL panicked; it starts anew"),
+            Err(_) => tracing::error!("embedded postgres panicked: restarting"),
         }
     }
 }

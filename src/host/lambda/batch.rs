@@ -11,7 +11,7 @@ use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
 use crate::jobs::ingest;
-use crate::jobs::postpone::run_here;
+use crate::jobs::reschedule::run_without_lanes;
 use crate::model::ingest::Notification;
 use crate::model::job::{Envelope, Job};
 use crate::queue::sqs::arn;
@@ -33,13 +33,13 @@ pub struct ItemFailure {
 }
 
 /// Does what `messages` ask for, all at a time; what takes longer than
-/// `patience` has failed.
-pub async fn run(app: &App, messages: &[Message<'_>], patience: Duration) -> BatchResponse {
+/// `timeout` has failed.
+pub async fn run(app: &App, messages: &[Message<'_>], timeout: Duration) -> BatchResponse {
     let done = future::join_all(messages.iter().map(|message| async move {
-        let done = tokio::time::timeout(patience, one(app, message)).await;
+        let done = tokio::time::timeout(timeout, handle_message(app, message)).await;
         if done.is_err() {
             let queue = message.queue();
-            tracing::warn!(message.id = %message.message_id, queue, "out of time: it comes again");
+            tracing::warn!(message.id = %message.message_id, queue, "message timed out: will be redelivered");
         }
         (!matches!(done, Ok(Ok(())))).then(|| ItemFailure {
             item_identifier: message.message_id.clone().into_owned(),
@@ -52,15 +52,15 @@ pub async fn run(app: &App, messages: &[Message<'_>], patience: Duration) -> Bat
 }
 
 /// Logs a failure, unless the job has done so.
-fn failed(message: &Message<'_>, error: &Error) {
+fn log_failure(message: &Message<'_>, error: &Error) {
     let cause = error.causes();
     let queue = message.queue();
-    tracing::warn!(message.id = %message.message_id, queue, %error, cause, "message failed: it comes again");
+    tracing::warn!(message.id = %message.message_id, queue, %error, cause, "message failed: will be redelivered");
 }
 
 /// Does what one message asks for. Only a queue of ours carries jobs: whatever
 /// comes from another is a message of somebody's, whatever it looks like.
-async fn one(app: &App, message: &Message<'_>) -> Result<()> {
+async fn handle_message(app: &App, message: &Message<'_>) -> Result<()> {
     let sqs = &app.config.sqs;
     let is = |url: &str| !url.is_empty() && arn(url, app.config.region()) == message.queue_arn;
     if is(&sqs.fan_out_url) || is(&sqs.deliver_url) {
@@ -74,10 +74,12 @@ async fn one(app: &App, message: &Message<'_>) -> Result<()> {
         body: &message.body,
     };
     let ingested = async {
-        need(app, Handler::Ingest)?;
+        require_handler(app, Handler::Ingest)?;
         ingest::ingest(app, &notification, app::now()).await
     };
-    ingested.await.inspect_err(|error| failed(message, error))
+    ingested
+        .await
+        .inspect_err(|error| log_failure(message, error))
 }
 
 async fn job(app: &App, message: &Message<'_>) -> Result<()> {
@@ -96,11 +98,11 @@ async fn job(app: &App, message: &Message<'_>) -> Result<()> {
         Job::FanOut { .. } | Job::Recover { .. } => Handler::FanOut,
         Job::Deliver { .. } | Job::Disable { .. } => Handler::Deliver,
     };
-    need(app, handler).inspect_err(|error| failed(message, error))?;
-    run_here(app, job, trace.as_deref(), now).await
+    require_handler(app, handler).inspect_err(|error| log_failure(message, error))?;
+    run_without_lanes(app, job, trace.as_deref(), now).await
 }
 
-fn need(app: &App, handler: Handler) -> Result<()> {
+fn require_handler(app: &App, handler: Handler) -> Result<()> {
     match app.config.handles(handler) {
         true => Ok(()),
         false => Err(Error::internal(anyhow::anyhow!(

@@ -16,7 +16,7 @@ const NAME: &str = "millrace";
 const NAME_HEADER: &str = "lambda-extension-name";
 const ID_HEADER: &str = "lambda-extension-identifier";
 /// The runtime API is in the same machine.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Api = Client<HttpConnector, Full<Bytes>>;
 
@@ -29,14 +29,14 @@ pub async fn register() {
         return;
     };
     let client: Api = Client::builder(TokioExecutor::new()).build_http();
-    let registered = tokio::time::timeout(PATIENCE, registration(&client, &api)).await;
+    let registered = tokio::time::timeout(REGISTER_TIMEOUT, registration(&client, &api)).await;
     match registered {
         Ok(Ok(id)) => drop(tokio::spawn(wait(client, api, id))),
         Ok(Err(error)) => {
             let cause = causes(error.as_ref());
-            tracing::debug!(%error, cause, "no extension: Lambda will not send SIGTERM");
+            tracing::debug!(%error, cause, "lambda extension not registered: no SIGTERM at shutdown");
         }
-        Err(_) => tracing::debug!("no extension: the runtime API did not answer"),
+        Err(_) => tracing::debug!("lambda extension not registered: runtime API timed out"),
     }
 }
 

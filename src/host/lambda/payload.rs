@@ -14,9 +14,9 @@ use serde_json::value::RawValue;
 
 /// What a payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum PayloadKind {
     /// An HTTP request, of a client.
-    Request(Shape),
+    Request(HttpFormat),
     /// Messages of an SQS queue.
     Queue,
     /// The schedule's tick.
@@ -27,7 +27,7 @@ pub enum Kind {
 
 /// How an HTTP request is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum HttpFormat {
     /// API Gateway REST API (payload format 1.0).
     Rest,
     /// API Gateway HTTP API or function URL (payload format 2.0).
@@ -38,7 +38,7 @@ pub enum Shape {
 
 /// A payload that this function does not take.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub enum PayloadError {
     /// It is none of those it takes.
     #[error(
         "expected an HTTP request of API Gateway, a function URL or a load balancer, \
@@ -58,7 +58,7 @@ pub enum Unreadable {
     },
 }
 
-impl Unreadable {
+impl PayloadError {
     fn malformed(what: &'static str, error: &serde_json::Error) -> Self {
         Self::Malformed {
             what,
@@ -102,81 +102,83 @@ struct RecordSource<'a> {
 /// What `json` is.
 ///
 /// # Errors
-/// [`Unreadable`] when it is none of the kinds this function takes.
-pub fn kind(json: &str) -> Result<Kind, Unreadable> {
+/// [`PayloadError`] when it is none of the kinds this function takes.
+pub fn kind(json: &str) -> Result<PayloadKind, PayloadError> {
     // An array would be read as the fields in their order.
     if !json.trim_ascii_start().starts_with('{') {
-        return Err(Unreadable::Unknown("it is no object".into()));
+        return Err(PayloadError::Unknown("it is no object".into()));
     }
     let peek: Peek<'_> =
-        serde_json::from_str(json).map_err(|error| Unreadable::malformed("payload", &error))?;
+        serde_json::from_str(json).map_err(|error| PayloadError::malformed("payload", &error))?;
     if peek.method_arn.is_some() || peek.route_arn.is_some() || peek.authorization_token.is_some() {
-        return Err(Unreadable::Unknown("it asks for an authorizer".into()));
+        return Err(PayloadError::Unknown("it asks for an authorizer".into()));
     }
     if let Some(context) = peek.request_context {
-        return request_shape(context, peek.http_method.is_some()).map(Kind::Request);
+        return http_format(context, peek.http_method.is_some()).map(PayloadKind::Request);
     }
     if let Some(records) = peek.records {
         return of_records(records);
     }
     match (peek.detail_type.as_deref(), peek.source.as_deref()) {
-        (Some("Scheduled Event"), Some("aws.events" | "aws.scheduler")) => Ok(Kind::Schedule),
-        (Some(_), Some(_)) => Ok(Kind::Notification),
-        _ => Err(Unreadable::Unknown("it has the marks of none".into())),
+        (Some("Scheduled Event"), Some("aws.events" | "aws.scheduler")) => {
+            Ok(PayloadKind::Schedule)
+        }
+        (Some(_), Some(_)) => Ok(PayloadKind::Notification),
+        _ => Err(PayloadError::Unknown("it has the marks of none".into())),
     }
 }
 
-fn request_shape(context: &RawValue, has_method: bool) -> Result<Shape, Unreadable> {
+fn http_format(context: &RawValue, has_method: bool) -> Result<HttpFormat, PayloadError> {
     let context = serde_json::from_str(context.get())
-        .map_err(|error| Unreadable::malformed("requestContext", &error))?;
+        .map_err(|error| PayloadError::malformed("requestContext", &error))?;
     match context {
         RequestContext {
             connection_id: Some(_),
             ..
-        } => Err(Unreadable::Unknown("it is of a WebSocket API".into())),
-        RequestContext { elb: Some(_), .. } => Ok(Shape::Alb),
-        RequestContext { http: Some(_), .. } => Ok(Shape::Http),
-        _ if has_method => Ok(Shape::Rest),
-        _ => Err(Unreadable::Unknown(
+        } => Err(PayloadError::Unknown("it is of a WebSocket API".into())),
+        RequestContext { elb: Some(_), .. } => Ok(HttpFormat::Alb),
+        RequestContext { http: Some(_), .. } => Ok(HttpFormat::Http),
+        _ if has_method => Ok(HttpFormat::Rest),
+        _ => Err(PayloadError::Unknown(
             "requestContext names no HTTP method".into(),
         )),
     }
 }
 
-fn of_records(records: &RawValue) -> Result<Kind, Unreadable> {
+fn of_records(records: &RawValue) -> Result<PayloadKind, PayloadError> {
     let records: Vec<RecordSource<'_>> = serde_json::from_str(records.get())
-        .map_err(|error| Unreadable::malformed("Records", &error))?;
+        .map_err(|error| PayloadError::malformed("Records", &error))?;
     let mut sources = records.iter().map(|record| record.source.as_deref());
     let first = sources.next().flatten();
     if sources.any(|source| source != first) {
-        return Err(Unreadable::Unknown(
+        return Err(PayloadError::Unknown(
             "its records are of several sources".into(),
         ));
     }
     match first {
-        Some("aws:sqs") => Ok(Kind::Queue),
-        Some("aws:s3" | "aws:sns") => Ok(Kind::Notification),
+        Some("aws:sqs") => Ok(PayloadKind::Queue),
+        Some("aws:s3" | "aws:sns") => Ok(PayloadKind::Notification),
         Some(other) => {
             let other: String = other.chars().take(64).collect();
-            Err(Unreadable::Unknown(
+            Err(PayloadError::Unknown(
                 format!("its records are of {other:?}").into(),
             ))
         }
-        None => Err(Unreadable::Unknown("its records name no source".into())),
+        None => Err(PayloadError::Unknown("its records name no source".into())),
     }
 }
 
 /// Reads an HTTP request.
 ///
 /// # Errors
-/// [`Unreadable::Malformed`] when it is not of `shape`.
-pub fn request(shape: Shape, json: &str) -> Result<LambdaRequest, Unreadable> {
+/// [`PayloadError::Malformed`] when it is not of `shape`.
+pub fn request(shape: HttpFormat, json: &str) -> Result<LambdaRequest, PayloadError> {
     match shape {
-        Shape::Rest => serde_json::from_str(json).map(LambdaRequest::ApiGatewayV1),
-        Shape::Http => serde_json::from_str(json).map(LambdaRequest::ApiGatewayV2),
-        Shape::Alb => serde_json::from_str(json).map(LambdaRequest::Alb),
+        HttpFormat::Rest => serde_json::from_str(json).map(LambdaRequest::ApiGatewayV1),
+        HttpFormat::Http => serde_json::from_str(json).map(LambdaRequest::ApiGatewayV2),
+        HttpFormat::Alb => serde_json::from_str(json).map(LambdaRequest::Alb),
     }
-    .map_err(|error| Unreadable::malformed("HTTP request", &error))
+    .map_err(|error| PayloadError::malformed("HTTP request", &error))
 }
 
 /// A message of an SQS queue.
@@ -225,14 +227,14 @@ impl Message<'_> {
 /// Reads an SQS batch.
 ///
 /// # Errors
-/// [`Unreadable::Malformed`] when it is none; then the whole batch comes again.
-pub fn messages(json: &str) -> Result<Vec<Message<'_>>, Unreadable> {
+/// [`PayloadError::Malformed`] when it is none; then the whole batch comes again.
+pub fn messages(json: &str) -> Result<Vec<Message<'_>>, PayloadError> {
     #[derive(Deserialize)]
     struct Batch<'a> {
         #[serde(borrow, rename = "Records")]
         records: Vec<Message<'a>>,
     }
     let batch: Batch<'_> =
-        serde_json::from_str(json).map_err(|error| Unreadable::malformed("SQS batch", &error))?;
+        serde_json::from_str(json).map_err(|error| PayloadError::malformed("SQS batch", &error))?;
     Ok(batch.records)
 }

@@ -31,14 +31,14 @@ const ROOT: &str = "v1";
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// What Lambda is answered: `lambda_http`'s own type, which has no public name.
-pub type Answer = <Adapter<'static, Buffered, ServiceFn<Answering>> as Service<
+pub type HttpResponse = <Adapter<'static, Buffered, ServiceFn<Answering>> as Service<
     LambdaEvent<LambdaRequest>,
 >>::Response;
 type Answering = fn(lambda_http::Request) -> Ready<Result<Buffered, Infallible>>;
 
 /// Answers `request` by `router`, in the form its sender expects.
-pub async fn answer(router: Router, mut request: LambdaRequest, context: Context) -> Answer {
-    let taken = Taken::from(&mut request);
+pub async fn answer(router: Router, mut request: LambdaRequest, context: Context) -> HttpResponse {
+    let taken = RequestParts::from(&mut request);
     let mut adapter = Adapter::from(service_fn(move |bare: lambda_http::Request| {
         let router = router.clone();
         let taken = taken.clone();
@@ -53,12 +53,12 @@ pub async fn answer(router: Router, mut request: LambdaRequest, context: Context
 
 /// What is not left to `lambda_http`.
 #[derive(Clone)]
-struct Taken {
+struct RequestParts {
     headers: HeaderMap,
     body: Result<Bytes, Invalid>,
 }
 
-impl Taken {
+impl RequestParts {
     fn from(request: &mut LambdaRequest) -> Self {
         match request {
             LambdaRequest::ApiGatewayV1(rest) => {
@@ -161,7 +161,7 @@ fn without_stage(path: &mut Option<String>, stage: Option<String>) {
     };
 }
 
-async fn route(router: Router, bare: lambda_http::Request, taken: Taken) -> Response {
+async fn route(router: Router, bare: lambda_http::Request, taken: RequestParts) -> Response {
     let body = match taken.body {
         Ok(body) => body,
         Err(invalid) => return refused(invalid),
@@ -211,8 +211,8 @@ async fn buffered(response: Response) -> http::Response<lambda_http::Body> {
         Ok(collected) => Vec::from(collected.to_bytes()),
         Err(error) => {
             let cause = causes(&error);
-            tracing::error!(%error, cause, "response body broke off");
-            let error = Error::internal(anyhow::anyhow!("response body broke off"));
+            tracing::error!(%error, cause, "response body incomplete");
+            let error = Error::internal(anyhow::anyhow!("response body incomplete"));
             return Box::pin(buffered(error.into_response())).await;
         }
     };

@@ -10,22 +10,26 @@ use tokio_util::task::TaskTracker;
 /// For the answer of an invocation that has just ended to reach Lambda.
 const ANSWER_TIME: Duration = Duration::from_millis(300);
 
-/// Goes on with `polling` until no invocation is `in_hand` and the answers are
-/// out, for at most `patience`; not at all if none is.
-pub async fn finish(mut polling: Pin<&mut impl Future>, in_hand: &TaskTracker, patience: Duration) {
-    in_hand.close();
+/// Goes on with `polling` until no invocation is `in_flight` and the answers are
+/// out, for at most `timeout`; not at all if none is.
+pub async fn finish(
+    mut polling: Pin<&mut impl Future>,
+    in_flight: &TaskTracker,
+    timeout: Duration,
+) {
+    in_flight.close();
     let answered = async {
         // One more may have come while the last one was answered.
-        while !in_hand.is_empty() {
-            in_hand.wait().await;
+        while !in_flight.is_empty() {
+            in_flight.wait().await;
             tokio::time::sleep(ANSWER_TIME).await;
         }
     };
     tokio::select! {
         // Idle, it is not asked for more.
         biased;
-        done = tokio::time::timeout(patience, answered) => if done.is_err() {
-            tracing::warn!(invocations = in_hand.len(), "invocations cut off; they come again");
+        done = tokio::time::timeout(timeout, answered) => if done.is_err() {
+            tracing::warn!(invocations = in_flight.len(), "shutdown timed out: invocations aborted, will be retried");
         },
         _ = polling.as_mut() => {}
     }

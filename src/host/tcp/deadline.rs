@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 
 /// What the service tells the stream below it of the requests between them.
 #[derive(Debug, Clone, Default)]
-pub struct Requests(Arc<Counts>);
+pub struct RequestCounter(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -26,25 +26,25 @@ struct Counts {
 
 /// One request whose answer is not made yet.
 #[derive(Debug)]
-pub struct UnderWay(Requests);
+pub struct InFlightRequest(RequestCounter);
 
-impl Requests {
+impl RequestCounter {
     /// A head has arrived; the request ends when the value is dropped.
-    pub fn begin(self) -> UnderWay {
+    pub fn begin(self) -> InFlightRequest {
         self.0.begun.fetch_add(1, Ordering::Relaxed);
-        UnderWay(self)
+        InFlightRequest(self)
     }
 
     fn begun(&self) -> u64 {
         self.0.begun.load(Ordering::Relaxed)
     }
 
-    fn under_way(&self) -> bool {
+    fn is_in_flight(&self) -> bool {
         self.begun() > self.0.ended.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         self.0.0.ended.fetch_add(1, Ordering::Relaxed);
     }
@@ -54,7 +54,7 @@ impl Drop for UnderWay {
 #[derive(Debug)]
 pub struct HeaderDeadline<S> {
     stream: S,
-    requests: Requests,
+    requests: RequestCounter,
     /// How many heads had arrived when `deadline` was last looked at.
     seen: u64,
     timeout: Duration,
@@ -63,7 +63,7 @@ pub struct HeaderDeadline<S> {
 
 impl<S> HeaderDeadline<S> {
     /// Begins with the deadline of the first head running.
-    pub fn new(stream: S, requests: Requests, timeout: Duration) -> Self {
+    pub fn new(stream: S, requests: RequestCounter, timeout: Duration) -> Self {
         Self {
             stream,
             requests,
@@ -97,7 +97,7 @@ impl<S> HeaderDeadline<S> {
     /// they are its body's, which is the request timeout's concern.
     fn received(&mut self) {
         self.met();
-        if self.deadline.is_none() && !self.requests.under_way() {
+        if self.deadline.is_none() && !self.requests.is_in_flight() {
             self.deadline = Some(Box::pin(sleep(self.timeout)));
         }
     }

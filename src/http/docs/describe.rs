@@ -29,18 +29,18 @@ use crate::http::{problem, routes};
         (name = "health", description = "Whether it is alive and ready"),
         (name = "docs", description = "This description, for machines and for people"),
     ),
-    modifiers(&Completed),
+    modifiers(&DocumentAddon),
 )]
-struct Described;
+struct ApiDoc;
 
 /// What the annotations leave out: how one authenticates and, as OpenAPI requires
 /// them, operation ids that are unique, `events_list` for `list` in `events`, and a
 /// description of each response.
-struct Completed;
+struct DocumentAddon;
 
-impl Modify for Completed {
+impl Modify for DocumentAddon {
     fn modify(&self, document: &mut Document) {
-        document.merge(routes::Described::openapi());
+        document.merge(routes::RouteDocs::openapi());
         let components = document.components.get_or_insert_default();
         for (name, what) in [
             ("api_key", "An API key, mr_…"),
@@ -84,6 +84,6 @@ fn reason(status: &str) -> &'static str {
 
 #[test]
 fn the_file_says_what_the_annotations_say() {
-    let made = Described::openapi().to_pretty_json().unwrap() + "\n";
+    let made = ApiDoc::openapi().to_pretty_json().unwrap() + "\n";
     hold_file("http/openapi.json", &made, "openapi");
 }

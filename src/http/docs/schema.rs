@@ -63,24 +63,27 @@ fn with_format(word: &str, schema: &Value) -> String {
 }
 
 /// An object with fields, made of one schema or of several together.
-struct Shape<'a> {
+struct ObjectSchema<'a> {
     description: &'a str,
     parts: Vec<&'a Value>,
 }
 
 /// The objects with fields that a value of `schema` is or holds.
-fn shapes<'a>(document: &'a Value, schema: &'a Value) -> Vec<Shape<'a>> {
+fn object_schemas<'a>(document: &'a Value, schema: &'a Value) -> Vec<ObjectSchema<'a>> {
     let own = schema["description"].as_str();
     let (schema, _) = resolve(document, schema);
     let described = own
         .or_else(|| schema["description"].as_str())
         .unwrap_or_default();
     if schema["items"].is_object() {
-        return shapes(document, &schema["items"]);
+        return object_schemas(document, &schema["items"]);
     }
     for alternatives in ["oneOf", "anyOf"] {
         if let Some(list) = schema[alternatives].as_array() {
-            return list.iter().flat_map(|one| shapes(document, one)).collect();
+            return list
+                .iter()
+                .flat_map(|one| object_schemas(document, one))
+                .collect();
         }
     }
     let parts: Vec<_> = match schema["allOf"].as_array() {
@@ -91,7 +94,7 @@ fn shapes<'a>(document: &'a Value, schema: &'a Value) -> Vec<Shape<'a>> {
     if !parts.iter().any(has_fields) {
         return vec![];
     }
-    vec![Shape {
+    vec![ObjectSchema {
         description: described,
         parts,
     }]
@@ -119,16 +122,16 @@ fn ordered(part: &Value) -> impl Iterator<Item = (&str, &Value, bool)> {
 
 /// Whether there are fields to show.
 pub(super) fn has_fields(document: &Value, schema: &Value) -> bool {
-    !shapes(document, schema).is_empty()
+    !object_schemas(document, schema).is_empty()
 }
 
 /// Writes the fields of `schema`, those of inner objects folded away.
 pub(super) fn write_fields(out: &mut String, document: &Value, schema: &Value) {
-    write_shapes(out, document, schema, 1);
+    write_object_schemas(out, document, schema, 1);
 }
 
-fn write_shapes(out: &mut String, document: &Value, schema: &Value, depth: usize) {
-    let shapes = shapes(document, schema);
+fn write_object_schemas(out: &mut String, document: &Value, schema: &Value, depth: usize) {
+    let shapes = object_schemas(document, schema);
     let several = shapes.len() > 1;
     for (n, shape) in shapes.iter().enumerate() {
         if several {
@@ -174,7 +177,7 @@ fn write_field(
     );
     if depth < DEPTH_MAX && has_fields(document, field) {
         out.push_str("<details><summary>its fields</summary>");
-        write_shapes(out, document, field, depth + 1);
+        write_object_schemas(out, document, field, depth + 1);
         out.push_str("</details>");
     }
     out.push_str("</div></li>");

@@ -10,25 +10,26 @@ use crate::error::{Error, Result};
 use crate::http::auth::{Allowed, EndpointsRead};
 use crate::http::extract::{Json, Path};
 use crate::http::problem::Problems;
-use crate::model::breaker::State as BreakerState;
-use crate::model::delivery::State as DeliveryState;
-use crate::model::endpoint::{State as EndpointState, Target};
+use crate::model::breaker::BreakerState;
+use crate::model::delivery::DeliveryState;
+use crate::model::endpoint::{EndpointState, Target};
 use crate::model::id::EndpointId;
 use crate::model::time::Time;
 use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
-use crate::store::timeline::Range;
+use crate::store::timeline::TimelineRange;
 
 /// Deliveries looked at.
 const LATEST: usize = 100;
 
 /// How an endpoint does, as far as a few reads tell.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Stats {
+#[schema(as = Stats)]
+pub struct EndpointStats {
     /// Whether it takes events.
     #[schema(value_type = EndpointState)]
     state: EndpointState,
     /// Whether the instance that answers leaves it alone; each has its own view.
-    breaker: Breaker,
+    breaker: BreakerStatus,
     /// Since when there was nothing but failures; null if its last attempt went
     /// well. A little late: it is written down once a minute at most.
     #[schema(required)]
@@ -37,12 +38,13 @@ pub struct Stats {
     #[schema(required)]
     disabled_at: Option<Time>,
     /// Its latest deliveries.
-    latest: Latest,
+    latest: LatestDeliveries,
 }
 
 /// An endpoint's circuit breaker.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Breaker {
+#[schema(as = Breaker)]
+pub struct BreakerStatus {
     /// `closed` lets attempts through, `open` none, `half_open` one.
     #[schema(value_type = BreakerState)]
     state: BreakerState,
@@ -55,7 +57,8 @@ pub struct Breaker {
 
 /// The latest deliveries to an endpoint, up to 100, counted by state.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
-pub struct Latest {
+#[schema(as = Latest)]
+pub struct LatestDeliveries {
     /// When the oldest of them was planned; null if there is none.
     #[schema(required)]
     since: Option<Time>,
@@ -75,20 +78,20 @@ pub struct Latest {
 /// 100 deliveries by state.
 #[utoipa::path(get, path = "/v1/endpoints/{id}/stats", tag = "endpoints",
     params(("id" = String, Path, description = "ep_…")),
-    responses((status = 200, body = Stats), Problems),
+    responses((status = 200, body = EndpointStats), Problems),
     security(("api_key" = ["endpoints:read"])))]
 pub async fn stats(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsRead>,
     Path(id): Path<EndpointId>,
-) -> Result<Json<Stats>> {
-    let view = app.plane.view(&caller.project).await?;
-    let target = view
+) -> Result<Json<EndpointStats>> {
+    let project_config = app.projection.project_config(&caller.project).await?;
+    let target = project_config
         .targets
         .get(&id)
         .filter(|target| target.state != EndpointState::Deleted)
         .ok_or_else(|| Error::not_found("endpoint", &id))?;
-    let range = Range {
+    let range = TimelineRange {
         since: None,
         until: None,
         after: None,
@@ -105,32 +108,32 @@ pub async fn stats(
     Ok(Json(stats_of(&app, target, &rows)))
 }
 
-fn stats_of(app: &App, target: &Target, rows: &[StoredDelivery]) -> Stats {
-    let breaker = app.care.shown(target, app::now());
+fn stats_of(app: &App, target: &Target, rows: &[StoredDelivery]) -> EndpointStats {
+    let breaker = app.admission.breaker_status(target, app::now());
     let failing = target
-        .failing()
+        .failure_streak()
         .filter(|_| target.state == EndpointState::Enabled);
-    let patience = app.config.disable_after();
-    Stats {
+    let disable_after = app.config.disable_after();
+    EndpointStats {
         state: target.state,
-        breaker: Breaker {
+        breaker: BreakerStatus {
             state: breaker.state,
             failures: breaker.failures,
             retry_at: breaker.retry_at.map(Time),
         },
         failing_since: failing.map(|failing| failing.since.into()),
         disabled_at: failing
-            .zip(patience)
-            .map(|(failing, patience)| (failing.since + patience).into()),
+            .zip(disable_after)
+            .map(|(failing, disable_after)| (failing.since + disable_after).into()),
         latest: count(rows),
     }
 }
 
-fn count(rows: &[StoredDelivery]) -> Latest {
-    let mut latest = Latest {
+fn count(rows: &[StoredDelivery]) -> LatestDeliveries {
+    let mut latest = LatestDeliveries {
         since: rows.iter().map(|row| row.created).min().map(Time),
         deliveries: rows.len(),
-        ..Latest::default()
+        ..LatestDeliveries::default()
     };
     for row in rows {
         *match row.state {

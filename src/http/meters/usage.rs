@@ -20,7 +20,7 @@ use crate::model::meter::OVERFLOW_GROUP;
 use crate::model::time::Time;
 use crate::model::window::{self, Width};
 use crate::store::meters;
-use crate::store::usage::report::{self, Position, Question, UsageRow};
+use crate::store::usage::report::{self, UsageCursor, UsageQuery, UsageRow};
 
 /// Rows in a page, unless fewer are asked for.
 const ROWS_MAX: usize = 1_000;
@@ -107,7 +107,7 @@ pub async fn usage(
     };
     let width = query.window.unwrap_or(Width::Day);
     let to = query.to.unwrap_or_else(app::now);
-    let windows = window::cut(width, &zone, query.from, to)?;
+    let windows = window::split_into_windows(width, &zone, query.from, to)?;
     if query
         .tenant
         .as_ref()
@@ -116,15 +116,15 @@ pub async fn usage(
         return Err(Error::invalid("tenant", "expected no NUL"));
     }
     let meter = meters::get(&app.postgres, &caller.project, &id).await?;
-    let by = By::parse(query.group_by.as_deref(), &meter.written.group_by)?;
-    let question = Question {
+    let by = GroupBy::parse(query.group_by.as_deref(), &meter.written.group_by)?;
+    let question = UsageQuery {
         meter: &id,
         aggregation: meter.written.aggregation,
         width,
         windows: &windows,
         tenant: query.tenant.as_deref(),
         by_tenant: by.tenant,
-        by_group: (!by.places.is_empty()).then_some(&*by.places),
+        by_group: (!by.group_indexes.is_empty()).then_some(&*by.group_indexes),
         after: after.as_ref(),
         limit: limit + 1,
     };
@@ -136,7 +136,7 @@ pub async fn usage(
         .filter(|_| !is_last)
         .map(|row| write_position(&row.position));
     let rows = rows.into_iter();
-    let rows = rows.map(|row| by.shown(row, query.tenant.as_deref()));
+    let rows = rows.map(|row| by.to_usage(row, query.tenant.as_deref()));
     Ok(Json(Page::new(rows.collect::<Result<_>>()?, next)))
 }
 
@@ -151,8 +151,8 @@ fn limit(limit: Option<usize>) -> Result<usize> {
 }
 
 /// The position a page ends at, as its `next_cursor` holds it.
-pub fn write_position(position: &Position) -> String {
-    let Position {
+pub fn write_position(position: &UsageCursor) -> String {
+    let UsageCursor {
         start,
         tenant,
         group,
@@ -161,13 +161,13 @@ pub fn write_position(position: &Position) -> String {
 }
 
 /// Reads what [`write_position`] wrote; `None` for anything else.
-pub fn read_position(text: String) -> Option<Position> {
+pub fn read_position(text: String) -> Option<UsageCursor> {
     if text.len() > POSITION_LEN_MAX {
         return None;
     }
     let (start, tenant, group): (i64, String, String) = serde_json::from_str(&text).ok()?;
     let is_text = |text: &String| !text.contains('\0');
-    Some(Position {
+    Some(UsageCursor {
         start: Timestamp::from_millisecond(start).ok()?,
         tenant: Some(tenant).filter(is_text)?,
         group: Some(group).filter(is_text)?,
@@ -175,18 +175,18 @@ pub fn read_position(text: String) -> Option<Position> {
 }
 
 /// What rows are told apart by.
-struct By<'a> {
+struct GroupBy<'a> {
     tenant: bool,
     /// The places of the pointers in the meter's `group_by`.
-    places: Vec<i32>,
+    group_indexes: Vec<i32>,
     pointers: Vec<&'a str>,
 }
 
-impl<'a> By<'a> {
+impl<'a> GroupBy<'a> {
     fn parse(asked: Option<&str>, group_by: &'a [String]) -> Result<Self, Invalid> {
         let mut by = Self {
             tenant: false,
-            places: vec![],
+            group_indexes: vec![],
             pointers: vec![],
         };
         for name in asked.into_iter().flat_map(|asked| asked.split(',')) {
@@ -203,15 +203,16 @@ impl<'a> By<'a> {
                 return Err(Invalid::new("group_by", detail));
             };
             if !by.pointers.contains(&name) {
-                by.places.push(i32::try_from(place).unwrap_or(i32::MAX));
+                by.group_indexes
+                    .push(i32::try_from(place).unwrap_or(i32::MAX));
                 by.pointers.push(&group_by[place]);
             }
         }
         Ok(by)
     }
 
-    fn shown(&self, row: UsageRow, asked: Option<&str>) -> Result<Usage> {
-        let Position {
+    fn to_usage(&self, row: UsageRow, asked: Option<&str>) -> Result<Usage> {
+        let UsageCursor {
             start,
             tenant,
             group,

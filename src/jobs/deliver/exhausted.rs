@@ -8,11 +8,11 @@ use crate::app::App;
 use crate::model::delivery::{Attempt, Progress, Verdict};
 use crate::model::filter::RESERVED_PREFIX;
 use crate::model::id::{DeliveryId, ProjectId};
-use crate::notices::{self, Kind, Notice};
+use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
 
 /// What of an event is needed to tell of it.
 #[derive(Debug, Deserialize)]
-pub struct Named {
+pub struct EventHead {
     /// The CloudEvents `type`.
     #[serde(rename = "type")]
     pub event_type: String,
@@ -20,7 +20,7 @@ pub struct Named {
     pub tenant: Option<String>,
 }
 
-impl Named {
+impl EventHead {
     /// Of an event's canonical body.
     pub fn of(body: &[u8]) -> Option<Self> {
         serde_json::from_slice(body).ok()
@@ -34,7 +34,7 @@ impl Named {
 
 /// Publishes `millrace.delivery.exhausted`, once for each round of the schedule,
 /// but not for Millrace's own events: that would go on for ever.
-pub async fn tell(
+pub async fn publish_exhausted(
     app: &App,
     (project, id, body): (&ProjectId, &DeliveryId, &[u8]),
     progress: Progress,
@@ -42,17 +42,17 @@ pub async fn tell(
     verdict: Verdict,
     now: Timestamp,
 ) {
-    let Some(event) = Named::of(body).filter(|event| !event.is_own()) else {
+    let Some(event) = EventHead::of(body).filter(|event| !event.is_own()) else {
         return;
     };
     let reason = match verdict {
         Verdict::Gone => "gone",
         _ => "schedule_exhausted",
     };
-    let notice = Notice {
-        kind: Kind::DeliveryExhausted,
+    let operational_event = OperationalEvent {
+        kind: OperationalEventKind::DeliveryExhausted,
         source: &format!("/v1/deliveries/{id}"),
-        occasion: &format!("{id}/{}", progress.round_start),
+        occurrence_key: &format!("{id}/{}", progress.round_start),
         tenant: event.tenant.as_deref(),
         data: json!({
             "delivery_id": id,
@@ -60,7 +60,7 @@ pub async fn tell(
             "event_type": event.event_type,
             "endpoint_id": id.endpoint(),
             "reason": reason,
-            "attempts_made": progress.made + 1,
+            "attempts_made": progress.attempts_made + 1,
             "last_attempt": {
                 "at": last.at,
                 "status": last.status,
@@ -68,5 +68,5 @@ pub async fn tell(
             },
         }),
     };
-    notices::tell(app, project, &notice, now).await;
+    operational_events::publish_best_effort(app, project, &operational_event, now).await;
 }

@@ -11,43 +11,53 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::model::breaker::{Change, Ticket};
-use crate::model::delivery::{Outcome, Verdict};
-use crate::model::endpoint::{Failing, Target};
+use crate::model::breaker::{BreakerTransition, Ticket};
+use crate::model::delivery::{AttemptOutcome, Verdict};
+use crate::model::endpoint::{FailureStreak, Target};
 use crate::model::id::ProjectId;
 use crate::model::job::Job;
 use crate::model::time::Time;
-use crate::notices::{self, Kind, Notice};
-use crate::store::data_plane::care::Reason;
+use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
+use crate::store::config_projection::health::Reason;
 
 /// Of the time after which an endpoint is disabled, the part after which its owner
 /// is told.
-const TOLD_AFTER: f64 = 0.6;
+const WARN_AFTER_FRACTION: f64 = 0.6;
 
 /// Tells the breaker how an attempt ended at `now`.
-pub fn tell_breaker(app: &App, target: &Target, ticket: Ticket, outcome: Outcome, now: Timestamp) {
-    let change = app.care.ended(target, ticket, is_well(outcome), now);
-    if change == Change::None {
+pub fn record_in_breaker(
+    app: &App,
+    target: &Target,
+    ticket: Ticket,
+    outcome: AttemptOutcome,
+    now: Timestamp,
+) {
+    let change = app
+        .admission
+        .record_outcome(target, ticket, is_healthy(outcome), now);
+    if change == BreakerTransition::None {
         return;
     }
     let metrics = &app.telemetry.metrics;
-    metrics.breakers_open.see(app.care.open(now));
+    metrics
+        .breakers_open
+        .record(app.admission.open_breakers(now));
     match change {
-        Change::Opened => {
+        BreakerTransition::Opened => {
             metrics.breakers_opened.add_one();
-            tracing::warn!(endpoint.id = %target.id, "endpoint left alone for a while: it keeps failing");
+            tracing::warn!(endpoint.id = %target.id, "circuit breaker opened");
         }
-        _ => tracing::info!(endpoint.id = %target.id, "endpoint answers again"),
+        _ => tracing::info!(endpoint.id = %target.id, "circuit breaker closed"),
     }
 }
 
 /// Whether the endpoint can cope: an answer that refuses one event is no reason to
 /// keep the others from it.
-fn is_well(outcome: Outcome) -> bool {
+fn is_healthy(outcome: AttemptOutcome) -> bool {
     !matches!(
         outcome,
-        Outcome::Unanswered
-            | Outcome::Answered {
+        AttemptOutcome::NoResponse
+            | AttemptOutcome::Response {
                 status: 429 | 500..,
                 ..
             }
@@ -56,7 +66,7 @@ fn is_well(outcome: Outcome) -> bool {
 
 /// Writes down what an attempt that ended at `now` says, if that is news: the
 /// usual success costs nothing, and neither does one more failure.
-pub async fn note(
+pub async fn persist_health(
     app: &App,
     project: &ProjectId,
     target: &Target,
@@ -64,68 +74,78 @@ pub async fn note(
     now: Timestamp,
 ) {
     // What is rare is boxed, so that every attempt's future need not have room for it.
-    let noted = match (verdict, target.failing()) {
+    let noted = match (verdict, target.failure_streak()) {
         (Verdict::Gone, _) => Box::pin(disable(app, project, target, Reason::Gone, now)).await,
         (Verdict::Delivered, None) => return,
-        (Verdict::Delivered, Some(_)) => Box::pin(works_again(app, project, target, now)).await,
+        (Verdict::Delivered, Some(_)) => Box::pin(clear_failing(app, project, target, now)).await,
         (Verdict::Retry(_) | Verdict::Exhausted, None) => {
-            Box::pin(begins_to_fail(app, project, target, now)).await
+            Box::pin(start_failing(app, project, target, now)).await
         }
         (Verdict::Retry(_) | Verdict::Exhausted, Some(failing)) => {
-            Box::pin(goes_on_failing(app, project, target, failing, now)).await
+            Box::pin(warn_or_disable(app, project, target, failing, now)).await
         }
     };
     if let Err(error) = noted {
         let cause = error.causes();
-        tracing::warn!(endpoint.id = %target.id, %error, cause, "how the endpoint does is not written down");
+        tracing::warn!(endpoint.id = %target.id, %error, cause, "failed to persist endpoint health");
     }
 }
 
-async fn works_again(
+async fn clear_failing(
     app: &App,
     project: &ProjectId,
     target: &Target,
     now: Timestamp,
 ) -> Result<()> {
-    match app.care.may_note(target, now) {
-        true => app.plane.forget_failing(project, &target.id).await,
+    match app.admission.should_persist_health(target, now) {
+        true => app.projection.clear_failing(project, &target.id).await,
         false => Ok(()),
     }
 }
 
-async fn begins_to_fail(
+async fn start_failing(
     app: &App,
     project: &ProjectId,
     target: &Target,
     now: Timestamp,
 ) -> Result<()> {
-    if !app.care.may_note(target, now) {
+    if !app.admission.should_persist_health(target, now) {
         return Ok(());
     }
     let noted = app
-        .plane
-        .note_failing(project, &target.id, now, target.enabled_at);
+        .projection
+        .record_failing(project, &target.id, now, target.enabled_at);
     noted.await.map(|_| ())
 }
 
-async fn goes_on_failing(
+async fn warn_or_disable(
     app: &App,
     project: &ProjectId,
     target: &Target,
-    failing: Failing,
+    failing: FailureStreak,
     now: Timestamp,
 ) -> Result<()> {
-    let Some(patience) = app.config.disable_after() else {
+    let Some(disable_after) = app.config.disable_after() else {
         return Ok(());
     };
     let failed_for = now.duration_since(failing.since);
     let failed_for = Duration::try_from(failed_for).unwrap_or_default();
-    if failed_for >= patience {
+    if failed_for >= disable_after {
         return disable(app, project, target, Reason::Failing(failing.since), now).await;
     }
-    if !failing.told && failed_for >= patience.mul_f64(TOLD_AFTER) && app.care.may_note(target, now)
+    if !failing.warned
+        && failed_for >= disable_after.mul_f64(WARN_AFTER_FRACTION)
+        && app.admission.should_persist_health(target, now)
     {
-        warn(app, project, target, failing.since + patience, failing, now).await?;
+        warn(
+            app,
+            project,
+            target,
+            failing.since + disable_after,
+            failing,
+            now,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -135,14 +155,14 @@ async fn warn(
     project: &ProjectId,
     target: &Target,
     disabled_at: Timestamp,
-    failing: Failing,
+    failing: FailureStreak,
     now: Timestamp,
 ) -> Result<()> {
     let id = &target.id;
-    let notice = Notice {
-        kind: Kind::EndpointFailing,
+    let operational_event = OperationalEvent {
+        kind: OperationalEventKind::EndpointFailing,
         source: &format!("/v1/endpoints/{id}"),
-        occasion: &format!("{id}/{}", failing.since.as_millisecond()),
+        occurrence_key: &format!("{id}/{}", failing.since.as_millisecond()),
         tenant: target.filter.tenant(),
         data: json!({
             "endpoint_id": id,
@@ -151,10 +171,13 @@ async fn warn(
         }),
     };
     // First, so that it is not lost; told twice it is one event.
-    notices::publish(app, project, &notice, now).await?;
-    let noted = app.plane.note_warned(project, id, failing.since).await?;
+    operational_events::publish(app, project, &operational_event, now).await?;
+    let noted = app
+        .projection
+        .record_warned(project, id, failing.since)
+        .await?;
     if noted {
-        tracing::warn!(endpoint.id = %id, failing_since = %failing.since, "endpoint fails and will be disabled");
+        tracing::warn!(endpoint.id = %id, failing_since = %failing.since, "endpoint failing: will be disabled");
     }
     Ok(())
 }
@@ -169,7 +192,11 @@ async fn disable(
 ) -> Result<()> {
     let due = app.queue.due(now, Duration::ZERO);
     let called = (&target.id, target.version);
-    if app.plane.disable(project, called, reason, now, due).await? {
+    if app
+        .projection
+        .disable(project, called, reason, now, due)
+        .await?
+    {
         let job = Job::Disable {
             endpoint: target.id.clone(),
         };

@@ -28,12 +28,15 @@ pub fn request(
         let endpoint = &target.id;
         Error::internal(anyhow::anyhow!("no {what} of {endpoint} can be opened"))
     };
-    if target.signing(sent).next().is_none() {
+    if target.active_secrets(sent).next().is_none() {
         return Err(closed("secret"));
     }
-    let extras = target.extras.as_ref().ok_or_else(|| closed("header"))?;
-    let mut headers = extras.header_map();
-    let (described, body) = match target.care.body_format {
+    let credentials = target
+        .credentials
+        .as_ref()
+        .ok_or_else(|| closed("header"))?;
+    let mut headers = credentials.header_map();
+    let (described, body) = match target.delivery_settings.body_format {
         BodyFormat::Cloudevents => (structured(), event.clone()),
         BodyFormat::Data => event::to_binary(event)?,
     };
@@ -50,7 +53,12 @@ fn structured() -> HeaderMap {
 /// Standard Webhooks 1.0.
 fn sign(id: &DeliveryId, target: &Target, body: &[u8], sent: Timestamp, headers: &mut HeaderMap) {
     let event = id.event();
-    let signature = signature_header(target.signing(sent), event.as_str(), sent.as_second(), body);
+    let signature = signature_header(
+        target.active_secrets(sent),
+        event.as_str(),
+        sent.as_second(),
+        body,
+    );
     let value = |text: &str| HeaderValue::from_str(text).expect("ids and signatures are ASCII");
     headers.insert("webhook-id", value(event.as_str()));
     headers.insert("webhook-timestamp", HeaderValue::from(sent.as_second()));

@@ -23,11 +23,11 @@ pub(super) struct Draft<'a> {
 /// One context attribute.
 pub(super) struct Attribute<'a> {
     pub name: Cow<'a, str>,
-    pub value: Scalar<'a>,
+    pub value: AttributeScalar<'a>,
 }
 
 /// An attribute's value, as far as JSON tells the types apart.
-pub(super) enum Scalar<'a> {
+pub(super) enum AttributeScalar<'a> {
     String(Cow<'a, str>),
     Integer(i32),
     Boolean(bool),
@@ -49,7 +49,7 @@ impl<'a> Attribute<'a> {
     pub fn string(name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) -> Self {
         Self {
             name: name.into(),
-            value: Scalar::String(value.into()),
+            value: AttributeScalar::String(value.into()),
         }
     }
 }
@@ -59,7 +59,7 @@ impl<'a> Draft<'a> {
     pub fn text(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find_map(|attribute| {
             match (attribute.name == name, &attribute.value) {
-                (true, Scalar::String(text)) => Some(&**text),
+                (true, AttributeScalar::String(text)) => Some(&**text),
                 _ => None,
             }
         })
@@ -134,8 +134,8 @@ impl<'a> Draft<'a> {
             .iter()
             .map(|attribute| {
                 let value = match &attribute.value {
-                    Scalar::String(text) => text.len(),
-                    Scalar::Integer(_) | Scalar::Boolean(_) => 12,
+                    AttributeScalar::String(text) => text.len(),
+                    AttributeScalar::Integer(_) | AttributeScalar::Boolean(_) => 12,
                 };
                 attribute.name.len() + value + 6
             })
@@ -166,10 +166,10 @@ fn write_attribute(body: &mut Vec<u8>, Attribute { name, value }: &Attribute<'_>
     body.extend_from_slice(name.as_bytes());
     body.extend_from_slice(b"\":");
     match value {
-        Scalar::String(text) => write_string(body, text),
-        Scalar::Integer(number) => body.extend_from_slice(number.to_string().as_bytes()),
-        Scalar::Boolean(true) => body.extend_from_slice(b"true"),
-        Scalar::Boolean(false) => body.extend_from_slice(b"false"),
+        AttributeScalar::String(text) => write_string(body, text),
+        AttributeScalar::Integer(number) => body.extend_from_slice(number.to_string().as_bytes()),
+        AttributeScalar::Boolean(true) => body.extend_from_slice(b"true"),
+        AttributeScalar::Boolean(false) => body.extend_from_slice(b"false"),
     }
 }
 

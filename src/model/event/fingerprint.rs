@@ -12,7 +12,7 @@ use ring::digest::{SHA256, digest};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::draft::{Data, Draft, Scalar};
+use super::draft::{AttributeScalar, Data, Draft};
 use super::media::MediaType;
 use super::rules::{capped, echo};
 use super::structured::Text;
@@ -32,9 +32,11 @@ pub(super) fn of(draft: &Draft<'_>) -> Result<[u8; 32], Invalid> {
         }
         write_text(&mut out, &attribute.name);
         match &attribute.value {
-            Scalar::String(text) => write_text(&mut out, text),
-            Scalar::Integer(number) => write_text(&mut out, &number.to_string()),
-            Scalar::Boolean(truth) => write_text(&mut out, if *truth { "true" } else { "false" }),
+            AttributeScalar::String(text) => write_text(&mut out, text),
+            AttributeScalar::Integer(number) => write_text(&mut out, &number.to_string()),
+            AttributeScalar::Boolean(truth) => {
+                write_text(&mut out, if *truth { "true" } else { "false" })
+            }
         }
     }
     out.push(b'.');
@@ -80,15 +82,17 @@ fn string<'a>(json: &'a RawValue, media_type: Option<&str>) -> Result<Cow<'a, st
 fn write_json(out: &mut Vec<u8>, json: &RawValue) -> Result<(), Invalid> {
     out.push(b'j');
     let mut deserializer = serde_json::Deserializer::from_str(json.get());
-    Walk(out).deserialize(&mut deserializer).map_err(|error| {
-        Invalid::new(
-            "data",
-            format!(
-                "expected a JSON value within the usual bounds: {}",
-                capped(&error.to_string())
-            ),
-        )
-    })
+    CanonicalWriter(out)
+        .deserialize(&mut deserializer)
+        .map_err(|error| {
+            Invalid::new(
+                "data",
+                format!(
+                    "expected a JSON value within the usual bounds: {}",
+                    capped(&error.to_string())
+                ),
+            )
+        })
 }
 
 fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -104,9 +108,9 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Writes whatever JSON value it meets, with the members of objects sorted.
-struct Walk<'o>(&'o mut Vec<u8>);
+struct CanonicalWriter<'o>(&'o mut Vec<u8>);
 
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
+impl<'de> DeserializeSeed<'de> for CanonicalWriter<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -114,7 +118,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_> {
+impl<'de> Visitor<'de> for CanonicalWriter<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,7 +160,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         self.0.push(b'[');
-        while items.next_element_seed(Walk(self.0))?.is_some() {}
+        while items.next_element_seed(CanonicalWriter(self.0))?.is_some() {}
         self.0.push(b']');
         Ok(())
     }
@@ -167,12 +171,12 @@ impl<'de> Visitor<'de> for Walk<'_> {
         let mut places = Vec::new();
         loop {
             let key = self.0.len();
-            if members.next_key_seed(Walk(self.0))?.is_none() {
+            if members.next_key_seed(CanonicalWriter(self.0))?.is_none() {
                 break;
             }
             let value = self.0.len();
-            members.next_value_seed(Walk(self.0))?;
-            places.push(Place {
+            members.next_value_seed(CanonicalWriter(self.0))?;
+            places.push(MemberSpan {
                 key,
                 value,
                 end: self.0.len(),
@@ -185,21 +189,21 @@ impl<'de> Visitor<'de> for Walk<'_> {
 }
 
 /// Where a member stands in the buffer: its key, then its value.
-struct Place {
+struct MemberSpan {
     key: usize,
     value: usize,
     end: usize,
 }
 
 /// Reorders the members written since `start`; a key given twice keeps its order.
-fn sort_members(out: &mut Vec<u8>, start: usize, mut places: Vec<Place>) {
-    let key = |place: &Place| &out[place.key..place.value];
+fn sort_members(out: &mut Vec<u8>, start: usize, mut places: Vec<MemberSpan>) {
+    let key = |place: &MemberSpan| &out[place.key..place.value];
     if places.is_sorted_by(|a, b| key(a) <= key(b)) {
         return;
     }
     places.sort_by(|a, b| key(a).cmp(key(b)));
     let unsorted = out.split_off(start);
-    for Place { key, end, .. } in places {
+    for MemberSpan { key, end, .. } in places {
         out.extend_from_slice(&unsorted[key - start..end - start]);
     }
 }

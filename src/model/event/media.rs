@@ -19,7 +19,7 @@ pub enum Mode {
 }
 
 /// What every refusal says.
-const SPOKEN: &str = "expected Content-Type application/cloudevents+json, \
+const SUPPORTED_TYPES: &str = "expected Content-Type application/cloudevents+json, \
     application/cloudevents-batch+json, application/json, \
     or any with the event's attributes in ce- headers; JSON in UTF-8";
 
@@ -41,7 +41,7 @@ pub fn mode(headers: &HeaderMap) -> Result<Mode> {
         _ if headers.keys().any(|name| name.as_str().starts_with("ce-")) => Some(Mode::Binary),
         media_type => media_type.and_then(|media_type| media_type.json_mode()),
     };
-    mode.ok_or(Error::UnsupportedMediaType(SPOKEN.into()))
+    mode.ok_or(Error::UnsupportedMediaType(SUPPORTED_TYPES.into()))
 }
 
 /// A media type, borrowed from its text.

@@ -4,7 +4,7 @@
 use fluent_uri::{Uri, UriRef};
 use jiff::Timestamp;
 
-use super::draft::Scalar;
+use super::draft::AttributeScalar;
 use super::media::MediaType;
 use crate::error::Invalid;
 
@@ -27,9 +27,9 @@ const CHARACTERS: &str =
     "no control characters and no Unicode noncharacters (CloudEvents 1.0 §2, String)";
 
 /// Checks one attribute, except for `time`, which [`timestamp`] checks in reading it.
-pub(super) fn check(name: &str, value: &Scalar<'_>) -> Result<(), Invalid> {
+pub(super) fn check(name: &str, value: &AttributeScalar<'_>) -> Result<(), Invalid> {
     check_name(name)?;
-    if let Scalar::String(text) = value {
+    if let AttributeScalar::String(text) = value {
         check_characters(name, text)?;
     }
     let (fits, expected) = match name {
@@ -133,17 +133,17 @@ fn is_forbidden(c: char) -> bool {
     c.is_control() || matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
 }
 
-fn unexpected(name: &str, expected: &str, value: &Scalar<'_>) -> Invalid {
+fn unexpected(name: &str, expected: &str, value: &AttributeScalar<'_>) -> Invalid {
     let got = match value {
-        Scalar::String(text) => echo(text),
-        Scalar::Integer(number) => format!("the number {number}"),
-        Scalar::Boolean(truth) => format!("the Boolean {truth}"),
+        AttributeScalar::String(text) => echo(text),
+        AttributeScalar::Integer(number) => format!("the number {number}"),
+        AttributeScalar::Boolean(truth) => format!("the Boolean {truth}"),
     };
     invalid(name, format!("expected {expected}, got {got}"))
 }
 
-fn is_string(value: &Scalar<'_>, rule: impl Fn(&str) -> bool) -> bool {
-    matches!(value, Scalar::String(text) if rule(text))
+fn is_string(value: &AttributeScalar<'_>, rule: impl Fn(&str) -> bool) -> bool {
+    matches!(value, AttributeScalar::String(text) if rule(text))
 }
 
 fn has_chars(text: &str, chars_max: usize) -> bool {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::draft::{Attribute, Data, Draft, Scalar, limit};
+use super::draft::{Attribute, AttributeScalar, Data, Draft, limit};
 use super::rules::{self, capped};
 use super::{BATCH_EVENTS_MAX, EVENT_BYTES_MAX, Event};
 use crate::error::{Error, Invalid, Result};
@@ -55,9 +55,9 @@ pub(super) struct Members<'a> {
 /// What stands where an attribute's value is expected.
 pub(super) enum Member<'a> {
     Null,
-    Scalar(Scalar<'a>),
+    Scalar(AttributeScalar<'a>),
     /// A value no attribute can have, in words.
-    Unfit(&'static str),
+    NotAScalar(&'static str),
 }
 
 /// The members of the object that `json` must be.
@@ -76,7 +76,7 @@ pub(super) fn draft(mut members: Members<'_>) -> Result<Draft<'_>, Invalid> {
     for (name, member) in members.attributes {
         match member {
             Member::Null => {}
-            Member::Unfit(got) => return Err(rules::not_a_scalar(&name, got)),
+            Member::NotAScalar(got) => return Err(rules::not_a_scalar(&name, got)),
             Member::Scalar(value) if name == "data_base64" => {
                 data = Data::Binary(base64(&data, &value)?.into());
             }
@@ -89,7 +89,7 @@ pub(super) fn draft(mut members: Members<'_>) -> Result<Draft<'_>, Invalid> {
 /// Attributes and place of `data` of a body we wrote: `data`, if any, ends it.
 ///
 /// `data_base64` stays among the attributes, undecoded.
-pub(super) fn trusted(body: &[u8]) -> Result<Trusted<'_>, Invalid> {
+pub(super) fn parse_trusted(body: &[u8]) -> Result<TrustedParts<'_>, Invalid> {
     let members = members(body)?;
     let data = members.data.map(|json| {
         let end = body.len() - 1;
@@ -104,11 +104,11 @@ pub(super) fn trusted(body: &[u8]) -> Result<Trusted<'_>, Invalid> {
     Ok((attributes.collect(), data))
 }
 
-type Trusted<'a> = (Vec<Attribute<'a>>, Option<Range<usize>>);
+type TrustedParts<'a> = (Vec<Attribute<'a>>, Option<Range<usize>>);
 
-fn base64(data: &Data<'_>, value: &Scalar<'_>) -> Result<Vec<u8>, Invalid> {
+fn base64(data: &Data<'_>, value: &AttributeScalar<'_>) -> Result<Vec<u8>, Invalid> {
     match (data, value) {
-        (Data::None, Scalar::String(text)) => STANDARD.decode(&**text).map_err(|error| {
+        (Data::None, AttributeScalar::String(text)) => STANDARD.decode(&**text).map_err(|error| {
             let detail = format!("expected Base64 with padding (RFC 4648 §4): {error}");
             Invalid::new("data_base64", detail)
         }),
@@ -194,7 +194,7 @@ impl<'de> Visitor<'de> for MemberVisitor {
     }
 
     fn visit_bool<E: de::Error>(self, truth: bool) -> Result<Member<'de>, E> {
-        Ok(Member::Scalar(Scalar::Boolean(truth)))
+        Ok(Member::Scalar(AttributeScalar::Boolean(truth)))
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Member<'de>, E> {
@@ -206,31 +206,33 @@ impl<'de> Visitor<'de> for MemberVisitor {
     }
 
     fn visit_f64<E: de::Error>(self, _: f64) -> Result<Member<'de>, E> {
-        Ok(Member::Unfit("a number with a fraction or exponent"))
+        Ok(Member::NotAScalar("a number with a fraction or exponent"))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Member<'de>, E> {
-        Ok(Member::Scalar(Scalar::String(text.to_owned().into())))
+        Ok(Member::Scalar(AttributeScalar::String(
+            text.to_owned().into(),
+        )))
     }
 
     fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Member<'de>, E> {
-        Ok(Member::Scalar(Scalar::String(text.into())))
+        Ok(Member::Scalar(AttributeScalar::String(text.into())))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Member<'de>, A::Error> {
         while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Member::Unfit("an array"))
+        Ok(Member::NotAScalar("an array"))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Member<'de>, A::Error> {
         while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Member::Unfit("an object"))
+        Ok(Member::NotAScalar("an object"))
     }
 }
 
 fn integer<'a>(number: Option<i32>) -> Member<'a> {
-    number.map_or(Member::Unfit("an integer beyond 32 bits"), |number| {
-        Member::Scalar(Scalar::Integer(number))
+    number.map_or(Member::NotAScalar("an integer beyond 32 bits"), |number| {
+        Member::Scalar(AttributeScalar::Integer(number))
     })
 }
 

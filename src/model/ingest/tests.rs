@@ -9,7 +9,7 @@ const SNS: &str = include_str!("../../../tests/it/payloads/sns.json");
 const EVENT_BRIDGE: &str = include_str!("../../../tests/it/payloads/event_bridge.json");
 const QUEUE_ARN: &str = "arn:aws:sqs:eu-west-1:123456789012:millrace-ingest";
 
-fn in_queue(body: &str) -> Vec<Result<Mapped<'_>>> {
+fn in_queue(body: &str) -> Vec<Result<MappedEvent<'_>>> {
     let notification = Notification::Message {
         id: "m1",
         queue_arn: QUEUE_ARN,
@@ -20,12 +20,12 @@ fn in_queue(body: &str) -> Vec<Result<Mapped<'_>>> {
     events(&notification).unwrap()
 }
 
-fn invoked(json: &str) -> Vec<Result<Mapped<'_>>> {
+fn invoked(json: &str) -> Vec<Result<MappedEvent<'_>>> {
     events(&Notification::Invocation { json }).unwrap()
 }
 
 /// The one event, without its data.
-fn attributes(events: &[Result<Mapped<'_>>]) -> String {
+fn attributes(events: &[Result<MappedEvent<'_>>]) -> String {
     let [Ok(mapped)] = events else {
         panic!("{events:?}")
     };
@@ -34,7 +34,7 @@ fn attributes(events: &[Result<Mapped<'_>>]) -> String {
     attributes.to_owned()
 }
 
-fn data(events: &[Result<Mapped<'_>>]) -> serde_json::Value {
+fn data(events: &[Result<MappedEvent<'_>>]) -> serde_json::Value {
     serde_json::from_slice(events[0].as_ref().unwrap().event.data().unwrap()).unwrap()
 }
 

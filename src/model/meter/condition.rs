@@ -47,11 +47,11 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, 
 #[derive(Debug)]
 pub(super) struct Condition {
     pointer: Pointer,
-    test: Test,
+    test: Predicate,
 }
 
 #[derive(Debug)]
-enum Test {
+enum Predicate {
     OneOf(Box<[Scalar]>),
     Exists(bool),
 }
@@ -61,9 +61,9 @@ impl Condition {
     pub(super) fn new(filter: &MeterFilter, at: usize) -> Result<Self, Invalid> {
         let field = |name: &str| format!("filters[{at}].{name}");
         let test = match (&filter.equals, &filter.one_of, filter.exists) {
-            (Some(value), None, None) => Test::OneOf([scalar(field("equals"), value)?].into()),
-            (None, Some(values), None) => Test::OneOf(scalars(&field("in"), values)?),
-            (None, None, Some(exists)) => Test::Exists(exists),
+            (Some(value), None, None) => Predicate::OneOf([scalar(field("equals"), value)?].into()),
+            (None, Some(values), None) => Predicate::OneOf(scalars(&field("in"), values)?),
+            (None, None, Some(exists)) => Predicate::Exists(exists),
             _ => {
                 let detail = "expected exactly one of equals, in and exists";
                 return Err(Invalid::new(format!("filters[{at}]"), detail));
@@ -77,8 +77,8 @@ impl Condition {
     pub(super) fn holds(&self, data: &str) -> bool {
         let found = self.pointer.resolve(data);
         match &self.test {
-            Test::Exists(exists) => found.is_some() == *exists,
-            Test::OneOf(values) => found
+            Predicate::Exists(exists) => found.is_some() == *exists,
+            Predicate::OneOf(values) => found
                 .and_then(Scalar::read)
                 .is_some_and(|value| values.contains(&value)),
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::event;
 
-fn written(json: Value) -> Written {
+fn written(json: Value) -> MeterSpec {
     serde_json::from_value(json).unwrap()
 }
 

@@ -5,7 +5,7 @@
 //! and those it leads to again. So they lead within the schema, and what it comes to
 //! with each of them written out is bounded. Recursive ones cannot be written out;
 //! the validator remembers what it has found of each value, but not where a value
-//! fails, so that is looked for only as far as it is cheap ([`Cost::affords`]).
+//! fails, so that is looked for only as far as it is cheap ([`Cost::is_affordable_for`]).
 
 use std::collections::HashMap;
 
@@ -38,7 +38,7 @@ pub(super) struct Cost {
 impl Cost {
     /// Whether it can be found out where `data` fails: a recursive schema may begin
     /// anew at each of its places for each level of the data.
-    pub(super) fn affords(self, data: &Value) -> bool {
+    pub(super) fn is_affordable_for(self, data: &Value) -> bool {
         let times = (0..depth(data)).try_fold(1_u64, |times, _| {
             Some(times.checked_mul(self.recursions.max(1))?).filter(|times| *times <= ENTERED_MAX)
         });
@@ -58,7 +58,7 @@ fn depth(data: &Value) -> u32 {
 
 /// Checks what `schema` is made of.
 pub(super) fn check(schema: &Value) -> Result<Cost, Invalid> {
-    let mut walk = Walk::default();
+    let mut walk = SchemaWalk::default();
     walk.enter(schema, "schema", 1)?;
     let counts = [
         ("patterns", walk.patterns, PATTERNS_MAX),
@@ -90,13 +90,13 @@ pub(super) fn check(schema: &Value) -> Result<Cost, Invalid> {
 
 /// Looks at every place of a schema.
 #[derive(Default)]
-struct Walk<'a> {
+struct SchemaWalk<'a> {
     patterns: usize,
     references: usize,
     anchors: HashMap<&'a str, &'a Value>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> SchemaWalk<'a> {
     /// As deep as [`DEPTH_MAX`].
     fn enter(&mut self, value: &'a Value, path: &str, depth: usize) -> Result<(), Invalid> {
         let refused = |path: &str, expected: String| {

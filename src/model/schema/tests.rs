@@ -18,9 +18,9 @@ fn mismatch(schema: &Value, data: &Value) -> String {
     check(&schema.to_string()).unwrap();
     let schema = Schema::new(&schema.to_string());
     let data = data.to_string();
-    match schema.mismatch(Some(data.as_bytes())).unwrap() {
+    match schema.violation(Some(data.as_bytes())).unwrap() {
         None => "fits".to_owned(),
-        Some(Mismatch { path, expected }) => format!("{path}: {expected}"),
+        Some(SchemaViolation { path, expected }) => format!("{path}: {expected}"),
     }
 }
 
@@ -212,7 +212,7 @@ fn what_is_told_is_bounded() {
 fn an_event_without_json_does_not_satisfy_a_schema() {
     let schema = Schema::new("{}");
     for data in [None, Some(&b"<xml/>"[..])] {
-        let mismatch = schema.mismatch(data).unwrap().unwrap();
+        let mismatch = schema.violation(data).unwrap().unwrap();
         assert_eq!(mismatch.path, "data");
         assert_eq!(
             mismatch.expected,
@@ -225,8 +225,8 @@ fn an_event_without_json_does_not_satisfy_a_schema() {
 fn a_schema_that_does_not_compile_is_said_to_be_unusable() {
     for text in ["{", r#"{ "type": 1 }"#, r#"{ "$schema": "x" }"#] {
         let schema = Schema::new(text);
-        assert!(schema.mismatch(Some(b"1")).is_err());
-        assert!(schema.mismatch(Some(b"1")).is_err(), "again");
+        assert!(schema.violation(Some(b"1")).is_err());
+        assert!(schema.violation(Some(b"1")).is_err(), "again");
     }
 }
 
@@ -290,7 +290,7 @@ proptest! {
         if check(&schema).is_ok() {
             let schema = Schema::new(&schema);
             let data = Value::from(text).to_string();
-            let mismatch = schema.mismatch(Some(data.as_bytes())).unwrap();
+            let mismatch = schema.violation(Some(data.as_bytes())).unwrap();
             if let Some(mismatch) = mismatch {
                 prop_assert!(mismatch.expected.chars().count() <= 161);
             }

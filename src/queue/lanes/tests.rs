@@ -15,8 +15,8 @@ fn job(event: u32, endpoint: u8) -> Job {
     let delivery = DeliveryId::new(&event, &EndpointId::new(0, [endpoint; 10]));
     Job::Deliver {
         delivery,
-        made: 0,
-        carried: None,
+        attempts_made: 0,
+        payload: None,
     }
 }
 
@@ -25,7 +25,7 @@ fn now() -> Timestamp {
 }
 
 fn names(lanes: &Lanes<()>) -> Vec<String> {
-    std::iter::from_fn(|| Some(lanes.try_next(now())?.name().to_owned())).collect()
+    std::iter::from_fn(|| Some(lanes.try_next(now())?.subject().to_owned())).collect()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn endpoints_take_turns() {
     }
     assert!(lanes.push(job(0, 2), ()).is_ok());
     let expected = [job(0, 1), job(0, 2), job(1, 1), job(2, 1)];
-    assert_eq!(names(&lanes), expected.map(|job| job.name().to_owned()));
+    assert_eq!(names(&lanes), expected.map(|job| job.subject().to_owned()));
     assert!(lanes.lock().lanes.is_empty(), "an empty lane is forgotten");
 }
 
@@ -69,8 +69,8 @@ fn the_next_attempt_may_wait_while_one_runs() {
     assert!(lanes.push(job(0, 1), ()).is_ok());
     let taken = lanes.try_next(now());
     let mut next = job(0, 1);
-    if let Job::Deliver { made, .. } = &mut next {
-        *made += 1;
+    if let Job::Deliver { attempts_made, .. } = &mut next {
+        *attempts_made += 1;
     }
     assert!(lanes.push(next.clone(), ()).is_ok());
     assert!(lanes.push(next, ()).is_err(), "it waits");
@@ -110,7 +110,7 @@ async fn a_waiting_worker_is_woken() {
     let lanes = lanes(1, 100);
     let (taken, pushed) = tokio::join!(lanes.next(), async { lanes.push(job(0, 1), ()) });
     assert!(pushed.is_ok());
-    assert_eq!(taken.name(), job(0, 1).name());
+    assert_eq!(taken.subject(), job(0, 1).subject());
 }
 
 #[test]
@@ -142,7 +142,7 @@ async fn room_is_waited_for() {
 }
 
 /// Ends a job as if it had taken so long.
-fn end_after(mut taken: Taken<'_, ()>, took: Duration) {
+fn end_after(mut taken: RunningJob<'_, ()>, took: Duration) {
     taken.began = Instant::now().checked_sub(took).unwrap();
     drop(taken);
 }
@@ -174,7 +174,7 @@ fn slow_endpoints_share_half_of_the_workers_however_many_they_are() {
     assert_eq!(running.len(), 8, "of 16 workers");
     let of_first = running
         .iter()
-        .filter(|taken| taken.name() == job(0, 1).name());
+        .filter(|taken| taken.subject() == job(0, 1).subject());
     assert_eq!(of_first.count(), 1, "in turns");
 
     // One that is known to be quick finds a worker all the same.
@@ -184,19 +184,19 @@ fn slow_endpoints_share_half_of_the_workers_however_many_they_are() {
     end_after(running.next().unwrap(), SLOW);
     let first = lanes.try_next(now()).unwrap();
     assert_eq!(
-        first.name(),
-        job(0, 77).name(),
+        first.subject(),
+        job(0, 77).subject(),
         "before the slow ones go on"
     );
     drop(first);
     push(&lanes, 77, 1..9);
     let running: Vec<_> = std::iter::from_fn(|| lanes.try_next(now())).collect();
     let expected: Vec<_> = (1..9)
-        .map(|event| job(event, 77).name().to_owned())
+        .map(|event| job(event, 77).subject().to_owned())
         .collect();
     let quick = running
         .iter()
-        .filter(|taken| expected.iter().any(|name| name == taken.name()));
+        .filter(|taken| expected.iter().any(|name| name == taken.subject()));
     assert_eq!(quick.count(), 8);
     assert_eq!(
         running.len(),
@@ -223,7 +223,11 @@ fn slow_ones_have_their_turn_while_quick_ones_keep_coming() {
     push(&lanes, 1, 0..1);
     push(&lanes, 2, 0..10);
     let first: Vec<_> = (0..2).map(|_| lanes.try_next(now()).unwrap()).collect();
-    assert!(first.iter().any(|taken| taken.name() == job(0, 1).name()));
+    assert!(
+        first
+            .iter()
+            .any(|taken| taken.subject() == job(0, 1).subject())
+    );
 }
 
 #[test]
@@ -255,7 +259,10 @@ fn one_that_proves_quick_leaves_the_line_of_the_slow_ones() {
         2,
         "in the place it left, and one of the quick ones'"
     );
-    assert!(next.iter().any(|taken| taken.name() == job(1, 77).name()));
+    assert!(
+        next.iter()
+            .any(|taken| taken.subject() == job(1, 77).subject())
+    );
 }
 
 #[test]
@@ -276,8 +283,8 @@ fn the_bytes_of_one_lane_leave_room_for_another() {
     let lanes = lanes(1, 1000);
     let carrying = |event: u32, endpoint: u8| {
         let mut job = job(event, endpoint);
-        if let Job::Deliver { carried, .. } = &mut job {
-            *carried = Some(crate::model::job::Carried {
+        if let Job::Deliver { payload, .. } = &mut job {
+            *payload = Some(crate::model::job::InlinePayload {
                 project: ProjectId::new(0, [0; 10]),
                 body: vec![0; 100].into(),
                 received: now(),
@@ -303,14 +310,14 @@ fn what_is_put_back_comes_first_when_its_wait_is_over() {
     let later = start + Duration::from_secs(60);
     let mut taken = lanes.try_next(start).unwrap();
     let (back, ()) = taken.take();
-    taken.put_back(back, (), Wait::Until(later));
+    taken.requeue(back, (), WaitReason::Until(later));
     assert_eq!(lanes.len(), 3);
     assert!(lanes.try_next(start).is_none(), "the lane pauses");
     assert!(lanes.push(job(0, 1), ()).is_err(), "it is there still");
     assert!(lanes.push(job(0, 2), ()).is_ok());
     assert!(lanes.try_next(start).is_some(), "others do not");
     let next = lanes.try_next(later).unwrap();
-    assert_eq!(next.name(), job(0, 1).name());
+    assert_eq!(next.subject(), job(0, 1).subject());
     assert!(lanes.lock().paused.is_empty());
 }
 
@@ -323,11 +330,11 @@ fn an_endpoints_own_limit_holds_for_its_lane() {
         lanes.try_next(now()).unwrap(),
     );
     let (back, ()) = second.take();
-    second.put_back(back, (), Wait::Limit(1));
+    second.requeue(back, (), WaitReason::Limit(1));
     assert!(lanes.try_next(now()).is_none());
     drop(first);
     let next = lanes.try_next(now()).unwrap();
-    assert_eq!(next.name(), job(1, 1).name());
+    assert_eq!(next.subject(), job(1, 1).subject());
     assert!(lanes.try_next(now()).is_none());
 }
 
@@ -337,7 +344,7 @@ fn clearing_ends_pauses_too() {
     push(&lanes, 1, 0..2);
     let mut taken = lanes.try_next(now()).unwrap();
     let (back, ()) = taken.take();
-    taken.put_back(back, (), Wait::Until(now() + Duration::from_secs(60)));
+    taken.requeue(back, (), WaitReason::Until(now() + Duration::from_secs(60)));
     assert_eq!(lanes.clear().len(), 2);
     push(&lanes, 1, 0..1);
     assert!(lanes.try_next(now()).is_some());
@@ -350,10 +357,14 @@ async fn a_worker_wakes_when_a_pause_ends() {
     let pause = |lanes: &Lanes<()>, ms| {
         let mut taken = lanes.try_next(now() + Duration::from_secs(3600)).unwrap();
         let (back, ()) = taken.take();
-        taken.put_back(back, (), Wait::Until(now() + Duration::from_millis(ms)));
+        taken.requeue(
+            back,
+            (),
+            WaitReason::Until(now() + Duration::from_millis(ms)),
+        );
     };
     pause(&lanes, 20);
-    assert_eq!(lanes.next().await.name(), job(0, 1).name());
+    assert_eq!(lanes.next().await.subject(), job(0, 1).subject());
 
     // A sooner end of a pause is noticed by whoever waits for a later one.
     push(&lanes, 1, 0..1);
@@ -363,7 +374,11 @@ async fn a_worker_wakes_when_a_pause_ends() {
     let (back, ()) = other.take();
     let (woken, _) = tokio::join!(lanes.next(), async {
         tokio::task::yield_now().await;
-        other.put_back(back, (), Wait::Until(now() + Duration::from_millis(20)));
+        other.requeue(
+            back,
+            (),
+            WaitReason::Until(now() + Duration::from_millis(20)),
+        );
     });
-    assert_eq!(woken.name(), job(0, 2).name());
+    assert_eq!(woken.subject(), job(0, 2).subject());
 }

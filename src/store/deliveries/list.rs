@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::{State, StoredDelivery, id_of};
+use super::{DeliveryState, StoredDelivery, id_of};
 use crate::error::Result;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
-use crate::store::dynamo::{Dynamo, Item, Read, keys_of};
+use crate::store::dynamo::{Dynamo, Item, ItemExt, keys_of};
 use crate::store::keys::{self, Listing};
-use crate::store::timeline::{self, Range, Source};
+use crate::store::timeline::{self, IndexPartition, TimelineRange};
 
 /// What a list of deliveries is narrowed to.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct DeliveryFilter<'a> {
     /// Those to this endpoint.
     pub endpoint: &'a EndpointId,
     /// In exactly this state.
-    pub state: Option<State>,
+    pub state: Option<DeliveryState>,
     /// Of exactly this tenant's events.
     pub tenant: Option<&'a str>,
     /// A pending delivery that is not late yet was created after this.
@@ -31,20 +31,20 @@ impl DeliveryFilter<'_> {
     /// what is delivered is found in the timeline, and of what is pending the part
     /// that nobody has touched yet: it is in the timeline's last moments, for
     /// whatever is due for longer has been swept.
-    fn sources(&self) -> Vec<Source> {
+    fn sources(&self) -> Vec<IndexPartition> {
         let timeline = || {
-            Source::sharded(Listing::Timeline, |shard| {
+            IndexPartition::sharded(Listing::Timeline, |shard| {
                 keys::timeline_of_endpoint(self.endpoint, shard)
             })
         };
         match self.state {
-            None | Some(State::Delivered) => timeline(),
-            Some(State::Pending) => {
-                let fresh = timeline().into_iter().map(|source| Source {
+            None | Some(DeliveryState::Delivered) => timeline(),
+            Some(DeliveryState::Pending) => {
+                let fresh = timeline().into_iter().map(|source| IndexPartition {
                     since: Some(self.fresh),
                     ..source
                 });
-                let late = in_state(self.endpoint, State::Pending);
+                let late = in_state(self.endpoint, DeliveryState::Pending);
                 late.into_iter().chain(fresh).collect()
             }
             Some(state) => in_state(self.endpoint, state),
@@ -52,8 +52,8 @@ impl DeliveryFilter<'_> {
     }
 }
 
-fn in_state(endpoint: &EndpointId, state: State) -> Vec<Source> {
-    Source::sharded(Listing::Detail, |shard| {
+fn in_state(endpoint: &EndpointId, state: DeliveryState) -> Vec<IndexPartition> {
+    IndexPartition::sharded(Listing::Detail, |shard| {
         keys::deliveries_in(endpoint, state, shard)
     })
 }
@@ -69,7 +69,7 @@ fn in_state(endpoint: &EndpointId, state: State) -> Vec<Source> {
 pub async fn list(
     dynamo: &Dynamo,
     filter: &DeliveryFilter<'_>,
-    range: &Range,
+    range: &TimelineRange,
 ) -> Result<(Vec<StoredDelivery>, Option<String>)> {
     let sources = filter.sources();
     let keep = |row: &Item| {
@@ -83,8 +83,8 @@ pub async fn list(
     let mut looked_at = 0;
     loop {
         let page = timeline::page(dynamo, &sources, &range, keep).await?;
-        looked_at += page.looked_at;
-        for row in whole(dynamo, &page.items).await? {
+        looked_at += page.examined;
+        for row in load_full(dynamo, &page.items).await? {
             if filter.state.is_none_or(|state| row.state == state) {
                 rows.push(row);
             }
@@ -99,7 +99,7 @@ pub async fn list(
 
 /// The whole items of index rows, in the rows' order; rows gone since are left
 /// out.
-async fn whole(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>> {
+async fn load_full(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>> {
     let mut found = HashMap::with_capacity(rows.len());
     for item in dynamo.batch_get(&keys_of(rows)?, None).await? {
         let row = StoredDelivery::read(&item)?;
@@ -114,13 +114,13 @@ async fn whole(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>> {
 
 /// Part of the index of a state gone through.
 #[derive(Debug)]
-pub struct Positions {
+pub struct DeliveryIdScan {
     /// The deliveries found there, which may be in another state by now.
     pub ids: Vec<DeliveryId>,
     /// Where the next part begins.
     pub next: Option<String>,
     /// Deliveries gone through.
-    pub looked_at: usize,
+    pub examined: usize,
 }
 
 /// The next deliveries to `endpoint` that failed or were canceled and that
@@ -130,22 +130,22 @@ pub struct Positions {
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
 /// not answer.
-pub async fn positions(
+pub async fn scan_ids(
     dynamo: &Dynamo,
     endpoint: &EndpointId,
-    state: State,
-    range: &Range,
+    state: DeliveryState,
+    range: &TimelineRange,
     wanted: impl Fn(&str, Option<&str>) -> bool,
-) -> Result<Positions> {
+) -> Result<DeliveryIdScan> {
     let keep = |item: &Item| {
         let event_type = item.str_opt("type");
         event_type.is_some_and(|event_type| wanted(event_type, item.str_opt("tenant")))
     };
     let page = timeline::page(dynamo, &in_state(endpoint, state), range, keep).await?;
-    Ok(Positions {
+    Ok(DeliveryIdScan {
         ids: page.items.iter().map(id_of).collect::<Result<_>>()?,
         next: page.next,
-        looked_at: page.looked_at,
+        examined: page.examined,
     })
 }
 

@@ -15,13 +15,13 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::super::secrets::{Held, Login};
+use super::super::secrets::{CachedSecret, Login};
 use crate::error::{Error, Result};
 
 /// What the pool connects with, made ready before it is asked to: it could
 /// neither wait for a secret nor say why there is none.
-pub(super) struct Logins {
-    secret: Option<Held<Login>>,
+pub(super) struct LoginProvider {
+    secret: Option<CachedSecret<Login>>,
     current: RwLock<Option<Arc<Login>>>,
     ca_file: Option<PathBuf>,
     /// None where the URL says `sslmode=disable`.
@@ -29,10 +29,10 @@ pub(super) struct Logins {
     mode: SslMode,
 }
 
-impl Logins {
+impl LoginProvider {
     /// What `secret`, or else the URL, says; nothing is read yet.
     pub(super) fn new(
-        secret: Option<Held<Login>>,
+        secret: Option<CachedSecret<Login>>,
         ca_file: Option<PathBuf>,
         mode: SslMode,
     ) -> Self {
@@ -48,7 +48,7 @@ impl Logins {
     /// Makes ready: reads the authorities and fetches the login, if need be.
     ///
     /// # Errors
-    /// As [`Held::get`]; [`Error::Internal`] for a `ca_file` of no use.
+    /// As [`CachedSecret::get`]; [`Error::Internal`] for a `ca_file` of no use.
     pub(super) async fn fetch(&self) -> Result<()> {
         self.tls
             .get_or_try_init(async || match self.mode {
@@ -67,12 +67,12 @@ impl Logins {
     /// Fetches the login again after it was refused; false if it is the same.
     ///
     /// # Errors
-    /// As [`Held::get`].
+    /// As [`CachedSecret::get`].
     pub(super) async fn renew(&self) -> Result<bool> {
         let (Some(secret), Some(stale)) = (&self.secret, self.current()) else {
             return Ok(false);
         };
-        let renewed = secret.renewed(&stale).await?;
+        let renewed = secret.refetch(&stale).await?;
         let is_new = renewed.is_some();
         renewed.into_iter().for_each(|login| self.set(login));
         Ok(is_new)
@@ -89,10 +89,10 @@ impl Logins {
     }
 }
 
-/// [`Logins`], as the pool has it.
-pub(super) struct LoggingIn(pub(super) Arc<Logins>);
+/// [`LoginProvider`], as the pool has it.
+pub(super) struct LoginConnector(pub(super) Arc<LoginProvider>);
 
-impl Connect for LoggingIn {
+impl Connect for LoginConnector {
     fn connect(
         &self,
         config: &Config,

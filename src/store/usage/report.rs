@@ -11,7 +11,7 @@ use crate::store::postgres::{Postgres, classify};
 
 /// What to report.
 #[derive(Debug)]
-pub struct Question<'a> {
+pub struct UsageQuery<'a> {
     /// The meter.
     pub meter: &'a MeterId,
     /// What it makes of values.
@@ -28,14 +28,14 @@ pub struct Question<'a> {
     /// if they are not.
     pub by_group: Option<&'a [i32]>,
     /// Only rows that follow this one.
-    pub after: Option<&'a Position>,
+    pub after: Option<&'a UsageCursor>,
     /// Rows at most.
     pub limit: usize,
 }
 
 /// Where a row stands: rows are in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
+pub struct UsageCursor {
     /// The window's start.
     pub start: Timestamp,
     /// The tenant; empty for none, and where tenants are not told apart.
@@ -48,7 +48,7 @@ pub struct Position {
 #[derive(Debug)]
 pub struct UsageRow {
     /// Which one.
-    pub position: Position,
+    pub position: UsageCursor,
     /// When the window ends.
     pub end: Timestamp,
     /// The value, a decimal number.
@@ -111,7 +111,7 @@ const UNIQUE: &str = "\
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database
 /// does not answer, or not within `database.statement_timeout_s`.
-pub async fn usage(postgres: &Postgres, question: &Question<'_>) -> Result<Vec<UsageRow>> {
+pub async fn usage(postgres: &Postgres, question: &UsageQuery<'_>) -> Result<Vec<UsageRow>> {
     let client = postgres.get().await?;
     // Windows before the position have nothing to add.
     let from = question.after.map(|after| after.start);
@@ -151,7 +151,7 @@ pub async fn usage(postgres: &Postgres, question: &Question<'_>) -> Result<Vec<U
     values.extend([&from as &(dyn ToSql + Sync), &tenant, &group, &limit]);
     let rows = client.query(statement, &values).await.map_err(classify)?;
     let row = |row: tokio_postgres::Row| UsageRow {
-        position: Position {
+        position: UsageCursor {
             start: row.get("starts"),
             tenant: row.get("tenant"),
             group: row.get("grp"),

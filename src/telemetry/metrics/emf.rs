@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::histogram::Taken;
-use super::kpi::Sum;
+use super::histogram::HistogramSnapshot;
+use super::kpi::StatisticSet;
 use super::{NAMESPACE, kpi};
 
 /// The name of the one dimension of the platform's own metrics.
@@ -23,13 +23,13 @@ pub struct Document {
     now: Timestamp,
     namespace: &'static str,
     dimension_sets: Vec<Vec<String>>,
-    metrics: Vec<Definition>,
+    metrics: Vec<MetricDefinition>,
     members: Map<String, Value>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Definition {
+struct MetricDefinition {
     name: Cow<'static, str>,
     unit: &'static str,
 }
@@ -82,7 +82,7 @@ impl Document {
     }
 
     /// Adds a distribution, if there is one.
-    pub fn distribution(&mut self, name: &'static str, taken: Option<Box<Taken>>) {
+    pub fn distribution(&mut self, name: &'static str, taken: Option<Box<HistogramSnapshot>>) {
         let Some(taken) = taken else { return };
         let (values, counts): (Vec<f64>, Vec<u64>) =
             taken.values().map(|(value, n)| (rounded(value), n)).unzip();
@@ -98,7 +98,7 @@ impl Document {
     }
 
     /// Adds what a meter counted: each reading stands at the mean of them all.
-    pub fn sum(&mut self, name: String, sum: &Sum) {
+    pub fn statistic_set(&mut self, name: String, sum: &StatisticSet) {
         #[expect(clippy::cast_precision_loss, reason = "a mean is a float all the same")]
         let mean = sum.sum / sum.count as f64;
         let value = json!({
@@ -133,7 +133,7 @@ impl Document {
     fn add(&mut self, name: impl Into<Cow<'static, str>>, unit: &'static str, value: Value) {
         let name = name.into();
         self.members.insert(name.clone().into_owned(), value);
-        self.metrics.push(Definition { name, unit });
+        self.metrics.push(MetricDefinition { name, unit });
     }
 }
 

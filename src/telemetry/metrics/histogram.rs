@@ -15,11 +15,11 @@ const GROWTH: f64 = 1.245;
 /// are exact and a percentile is off by less than a bucket's width. One lock,
 /// held for a few additions: what is taken out then fits together.
 #[derive(Debug, Default)]
-pub struct Histogram(Mutex<Option<Box<Taken>>>);
+pub struct Histogram(Mutex<Option<Box<HistogramSnapshot>>>);
 
 /// What a [`Histogram`] held, in milliseconds.
 #[derive(Debug, Clone)]
-pub struct Taken {
+pub struct HistogramSnapshot {
     buckets: [Bucket; BUCKETS],
     /// The smallest.
     pub min: f64,
@@ -35,11 +35,11 @@ struct Bucket {
 
 impl Histogram {
     /// Takes note of a duration.
-    pub fn see(&self, duration: Duration) {
+    pub fn record(&self, duration: Duration) {
         let value = duration.as_secs_f64() * 1e3;
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = taken.get_or_insert_with(|| {
-            Box::new(Taken {
+            Box::new(HistogramSnapshot {
                 buckets: [Bucket::default(); BUCKETS],
                 min: f64::INFINITY,
                 max: 0.0,
@@ -53,12 +53,12 @@ impl Histogram {
     }
 
     /// What was seen since the last time, if anything.
-    pub(super) fn take(&self) -> Option<Box<Taken>> {
+    pub(super) fn take(&self) -> Option<Box<HistogramSnapshot>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl Taken {
+impl HistogramSnapshot {
     /// Each bucket that holds something: the mean and how many.
     pub fn values(&self) -> impl Iterator<Item = (f64, u64)> {
         let filled = self.buckets.iter().filter(|bucket| bucket.count > 0);

@@ -43,7 +43,7 @@ impl Series {
 
 /// Readings added up. CloudWatch keeps floats.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sum {
+pub struct StatisticSet {
     /// How many.
     pub count: u64,
     /// All of them together.
@@ -58,14 +58,14 @@ pub struct Sum {
 #[derive(Debug)]
 pub struct Kpis {
     series_max: usize,
-    state: Mutex<State>,
+    state: Mutex<KpiState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct KpiState {
     /// Groups that have a series.
     known: HashSet<Series>,
-    pending: BTreeMap<Series, Sum>,
+    pending: BTreeMap<Series, StatisticSet>,
 }
 
 impl Kpis {
@@ -78,7 +78,7 @@ impl Kpis {
     }
 
     /// Adds what was newly counted of `series`.
-    pub fn add(&self, mut series: Series, more: Sum) {
+    pub fn add(&self, mut series: Series, more: StatisticSet) {
         if ![more.sum, more.min, more.max].iter().all(|n| n.is_finite()) {
             return;
         }
@@ -89,7 +89,7 @@ impl Kpis {
         } else {
             state.known.insert(series.clone());
         }
-        let sum = state.pending.entry(series).or_insert(Sum {
+        let sum = state.pending.entry(series).or_insert(StatisticSet {
             count: 0,
             sum: 0.0,
             min: more.min,
@@ -118,7 +118,7 @@ impl Kpis {
                     document.dimension(name, value);
                 }
             }
-            document.sum(series.name, &sum);
+            document.statistic_set(series.name, &sum);
             lines.extend(document.into_line());
         }
     }

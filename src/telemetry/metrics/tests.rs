@@ -62,11 +62,11 @@ fn a_line_holds_what_happened_and_nothing_else() {
     assert_eq!(line(&metrics), None);
     metrics.accepted.add_one();
     metrics.accepted.add_one();
-    metrics.backlog.see(0);
+    metrics.backlog.record(0);
     for latency_ms in [20, 20, 20, 850] {
         metrics
             .attempt_latency
-            .see(Duration::from_millis(latency_ms));
+            .record(Duration::from_millis(latency_ms));
     }
     let metric = |name: &str, unit: &str| json!({ "Name": name, "Unit": unit });
     let expected = json!({
@@ -109,7 +109,7 @@ fn a_line_of_everything_fits_the_format() {
         &metrics.failed,
         &metrics.metered,
         &metrics.meter_skipped,
-        &metrics.held,
+        &metrics.breaker_deferred,
         &metrics.breakers_opened,
     ] {
         counter.add_one();
@@ -117,13 +117,13 @@ fn a_line_of_everything_fits_the_format() {
     // From a microsecond to a year: more than there are buckets.
     let mut duration = Duration::from_micros(1);
     while duration < Duration::from_hours(24 * 365) {
-        metrics.attempt_latency.see(duration);
-        metrics.delivery_lag.see(duration);
+        metrics.attempt_latency.record(duration);
+        metrics.delivery_lag.record(duration);
         duration = duration.mul_f64(1.1);
     }
-    metrics.backlog.see(7);
-    metrics.backlog.see(3);
-    metrics.breakers_open.see(2);
+    metrics.backlog.record(7);
+    metrics.backlog.record(3);
+    metrics.breakers_open.record(2);
     let document = checked(&line(&metrics).unwrap());
     let names: Vec<&str> = document["_aws"]["CloudWatchMetrics"][0]["Metrics"]
         .as_array()
@@ -147,7 +147,7 @@ fn series(name: &str, group: &[(&str, &str)]) -> Series {
     }
 }
 
-const ONE: Sum = Sum {
+const ONE: StatisticSet = StatisticSet {
     count: 1,
     sum: 2.5,
     min: 2.5,
@@ -159,7 +159,7 @@ fn a_meter_is_a_line_for_each_group_and_adds_up_in_each() {
     let metrics = metrics();
     let paid = || series("revenue", &[("/plan", "pro"), ("/country", "null")]);
     metrics.kpis.add(paid(), ONE);
-    let more = Sum {
+    let more = StatisticSet {
         count: 3,
         sum: 6.0,
         min: -1.0,
@@ -216,7 +216,7 @@ fn only_so_many_groups_are_series_of_their_own() {
     assert_eq!(dimension_sets(&["pro", "team"]), [1, 2]);
     metrics.kpis.add(
         series("revenue", &[]),
-        Sum {
+        StatisticSet {
             sum: f64::INFINITY,
             ..ONE
         },
@@ -228,7 +228,7 @@ fn only_so_many_groups_are_series_of_their_own() {
 fn a_distribution_keeps_its_sum_and_its_shape() {
     let histogram = Histogram::default();
     for ms in 1..=1000 {
-        histogram.see(Duration::from_millis(ms));
+        histogram.record(Duration::from_millis(ms));
     }
     let taken = histogram.take().unwrap();
     assert_eq!(taken.count(), 1000);
@@ -248,7 +248,7 @@ fn a_distribution_keeps_its_sum_and_its_shape() {
 fn the_schema_refuses_what_cloudwatch_refuses() {
     let metrics = metrics();
     metrics.accepted.add_one();
-    metrics.attempt_latency.see(Duration::from_millis(1));
+    metrics.attempt_latency.record(Duration::from_millis(1));
     let good = checked(&line(&metrics).unwrap());
     let bad = |change: fn(&mut Value)| {
         let mut document = good.clone();

@@ -12,7 +12,7 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const XRAY: &str = "x-amzn-trace-id";
 /// The bit by which OpenTelemetry's X-Ray propagator says that the sender left
 /// the decision open.
-const UNDECIDED: TraceFlags = TraceFlags::new(0x02);
+const SAMPLING_UNDECIDED: TraceFlags = TraceFlags::new(0x02);
 
 /// A trace and a place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,10 @@ impl TraceContext {
 
     /// Reads a W3C `traceparent`.
     pub fn of_traceparent(header: &str) -> Option<Self> {
-        let context = extracted(&TraceContextPropagator::new(), One(TRACEPARENT, header));
+        let context = extracted(
+            &TraceContextPropagator::new(),
+            SingleHeader(TRACEPARENT, header),
+        );
         let sampled = Some(context.is_sampled());
         context.is_valid().then(|| Self::of(&context, sampled))
     }
@@ -42,11 +45,11 @@ impl TraceContext {
     /// Reads an X-Ray trace header: `Root=1-…;Parent=…;Sampled=…`. Parent and
     /// decision may be missing: a load balancer sends the root alone.
     pub fn of_xray(header: &str) -> Option<Self> {
-        let context = extracted(&XrayPropagator::new(), One(XRAY, header.trim()));
+        let context = extracted(&XrayPropagator::new(), SingleHeader(XRAY, header.trim()));
         if context.trace_id() == TraceId::INVALID {
             return None;
         }
-        let undecided = context.trace_flags() & UNDECIDED == UNDECIDED;
+        let undecided = context.trace_flags() & SAMPLING_UNDECIDED == SAMPLING_UNDECIDED;
         let sampled = (!undecided).then(|| context.is_sampled());
         Some(Self::of(&context, sampled))
     }
@@ -80,15 +83,15 @@ impl TraceContext {
     }
 }
 
-fn extracted(propagator: &impl TextMapPropagator, header: One<'_>) -> SpanContext {
+fn extracted(propagator: &impl TextMapPropagator, header: SingleHeader<'_>) -> SpanContext {
     let context = propagator.extract_with_context(&Context::new(), &header);
     context.span().span_context().clone()
 }
 
 /// A carrier of one header.
-struct One<'a>(&'static str, &'a str);
+struct SingleHeader<'a>(&'static str, &'a str);
 
-impl Extractor for One<'_> {
+impl Extractor for SingleHeader<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         (key == self.0).then_some(self.1)
     }

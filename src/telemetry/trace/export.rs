@@ -25,29 +25,29 @@ use crate::aws;
 use crate::config::{Config, TracesChoice};
 use crate::error::causes;
 use crate::sender::{Sender, SenderConfig};
-use crate::store::signing::{Service, Signer};
+use crate::store::signing::{Service, SigV4Signer};
 
 /// For an export, all in all: on Lambda an invocation waits for it.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a collector that failed is left alone.
-const REST: Duration = Duration::from_secs(10);
+const BACKOFF: Duration = Duration::from_secs(10);
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
 /// Sends batches of spans to one place.
 pub struct Exporter {
     config: Box<Config>,
     sender: Sender,
-    signer: Signer,
+    signer: SigV4Signer,
     /// Until when it stays away, after a failure.
-    resting: Mutex<Option<Instant>>,
+    backoff_until: Mutex<Option<Instant>>,
 }
 
 /// Why a batch was not taken.
-enum Failed {
+enum ExportError {
     /// It may be taken later.
-    Later(anyhow::Error),
+    Retryable(anyhow::Error),
     /// It never will be.
-    Refused(anyhow::Error),
+    Permanent(anyhow::Error),
 }
 
 impl Exporter {
@@ -56,8 +56,8 @@ impl Exporter {
         Self {
             config: Box::new(config.clone()),
             sender: Sender::new(SenderConfig::of_service(TIMEOUT, TIMEOUT)),
-            signer: Signer::new(config),
-            resting: Mutex::default(),
+            signer: SigV4Signer::new(config),
+            backoff_until: Mutex::default(),
         }
     }
 
@@ -65,61 +65,70 @@ impl Exporter {
     #[cfg(test)]
     pub fn with_credentials(config: &Config, provider: SharedCredentialsProvider) -> Self {
         Self {
-            signer: Signer::with_credentials(config, provider),
+            signer: SigV4Signer::with_credentials(config, provider),
             ..Self::new(config)
         }
     }
 
     /// As if the time it stays away after a failure were over.
     #[cfg(test)]
-    pub fn end_rest(&self) {
-        let mut resting = self.resting.lock().unwrap();
+    pub fn end_backoff(&self) {
+        let mut resting = self.backoff_until.lock().unwrap();
         *resting = resting.and(Some(Instant::now()));
     }
 
     /// Sends `spans`; gives them back if another time may do. The first failure
     /// is logged, and the first success after it.
     pub async fn export(&self, spans: Vec<SpanData>) -> Result<(), Vec<SpanData>> {
-        let resting = *self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let resting = *self
+            .backoff_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if resting.is_some_and(|until| Instant::now() < until) {
             return Err(spans);
         }
         let failed = self.send(&spans).await.err();
-        let rest = failed.as_ref().map(|_| Instant::now() + REST);
-        *self.resting.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+        let rest = failed.as_ref().map(|_| Instant::now() + BACKOFF);
+        *self
+            .backoff_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = rest;
         let (error, result) = match failed {
             None => (None, Ok(())),
-            Some(Failed::Refused(error)) => (Some(error), Ok(())),
-            Some(Failed::Later(error)) => (Some(error), Err(spans)),
+            Some(ExportError::Permanent(error)) => (Some(error), Ok(())),
+            Some(ExportError::Retryable(error)) => (Some(error), Err(spans)),
         };
         match error {
             Some(error) if resting.is_none() => {
                 let cause = causes(error.as_ref());
-                tracing::warn!(%error, cause, "traces are not taken");
+                tracing::warn!(%error, cause, "trace export failed");
             }
-            None if resting.is_some() => tracing::info!("traces are taken again"),
+            None if resting.is_some() => tracing::info!("trace export recovered"),
             _ => {}
         }
         result
     }
 
-    async fn send(&self, spans: &[SpanData]) -> Result<(), Failed> {
+    async fn send(&self, spans: &[SpanData]) -> Result<(), ExportError> {
         let body = self.encoded(spans.to_vec());
         let url = self.config.traces_url();
         let url: Url = url
             .parse()
-            .map_err(|e| Failed::Later(anyhow::Error::from(e)))?;
-        let headers = self.headers(&url, &body).await.map_err(Failed::Later)?;
+            .map_err(|e| ExportError::Retryable(anyhow::Error::from(e)))?;
+        let headers = self
+            .headers(&url, &body)
+            .await
+            .map_err(ExportError::Retryable)?;
         let attempted = self.sender.post(&url, headers, body, None).await;
         let response = attempted
             .outcome
-            .map_err(|error| Failed::Later(error.into()))?;
+            .map_err(|error| ExportError::Retryable(error.into()))?;
         let error = || aws::error::refusal(response.status, &response.body_head);
         match response.status {
             200..=299 => Ok(()),
             // A role may yet be given the right, a limit may yet be raised.
-            401 | 403 | 404 | 408 | 429 | 500.. => Err(Failed::Later(error())),
-            _ => Err(Failed::Refused(error())),
+            401 | 403 | 404 | 408 | 429 | 500.. => Err(ExportError::Retryable(error())),
+            _ => Err(ExportError::Permanent(error())),
         }
     }
 
@@ -150,7 +159,7 @@ impl std::fmt::Debug for Exporter {
 /// What every span comes from.
 fn resource(config: &Config) -> Resource {
     let mut attributes = vec![KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))];
-    let platform = match (config.surroundings.lambda, config.surroundings.ecs) {
+    let platform = match (config.runtime_env.is_lambda, config.runtime_env.is_ecs) {
         (true, _) => Some("aws_lambda"),
         (false, true) => Some("aws_ecs"),
         (false, false) => None,

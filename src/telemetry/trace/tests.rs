@@ -17,7 +17,7 @@ use prost::Message;
 use ring::{digest, hmac};
 use tokio::net::TcpListener;
 
-use super::super::scope::Scope;
+use super::super::scope::WorkContext;
 use super::*;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 
@@ -140,8 +140,8 @@ fn job() -> (Job, DeliveryId) {
     let delivery = DeliveryId::new(&event, &EndpointId::new(0, [1; 10]));
     let job = Job::Deliver {
         delivery: delivery.clone(),
-        made: 2,
-        carried: None,
+        attempts_made: 2,
+        payload: None,
     };
     (job, delivery)
 }
@@ -152,13 +152,13 @@ async fn one_event_is_one_trace_across_the_queue() {
     let traces = traces(&collector, 1.0);
     let (job, delivery) = job();
     let request = request(&traces, &[]);
-    let message = Scope::request("r1", &request)
-        .around(async { scope::traceparent() })
+    let message = WorkContext::request("r1", &request)
+        .run(async { scope::traceparent() })
         .await;
     let running = traces.job(&job, message.as_deref());
     let url = "https://user:hunter2@hooks.test/in/hunter3?key=hunter4".parse();
-    let attempt = Scope::job(&job, &running)
-        .around(async { traces.attempt(&url.unwrap()) })
+    let attempt = WorkContext::job(&job, &running)
+        .run(async { traces.attempt(&url.unwrap()) })
         .await;
     let to_endpoint = attempt.context().unwrap().traceparent().unwrap();
     drop((attempt, running, request));
@@ -255,8 +255,8 @@ async fn inside_an_invocation_its_trace_goes_on() {
     let other = "Root=1-00000001-000000000000000000000001;Parent=0000000000000001;Sampled=0";
     let message = "00-58406520000000000000000000000001-4c721bf33e3caf90-01";
     let (job, _) = job();
-    Scope::invocation("8476a536", Some(lambda))
-        .around(async {
+    WorkContext::invocation("8476a536", Some(lambda))
+        .run(async {
             drop(request(&traces, &[("x-amzn-trace-id", other)]));
             drop(traces.job(&job, None));
             drop(traces.job(&job, Some(message)));
@@ -362,7 +362,7 @@ async fn what_a_collector_cannot_take_now_waits() {
     drop(request(&traces, &[]));
     traces.flush().await;
     assert_eq!(collector.spans().len(), 0);
-    on.exporter.end_rest();
+    on.exporter.end_backoff();
     traces.flush().await;
     assert_eq!(collector.spans().len(), 2);
     // What is refused is not brought again.
@@ -370,7 +370,7 @@ async fn what_a_collector_cannot_take_now_waits() {
     drop(request(&traces, &[]));
     traces.flush().await;
     assert_eq!(collector.spans().len(), 1);
-    on.exporter.end_rest();
+    on.exporter.end_backoff();
     traces.flush().await;
     assert_eq!(collector.spans().len(), 0);
 }
@@ -379,11 +379,14 @@ async fn what_a_collector_cannot_take_now_waits() {
 async fn no_more_wait_than_there_is_room_for() {
     let collector = Collector::start().await;
     let traces = traces(&collector, 1.0);
-    for _ in 0..WAITING_MAX + 10 {
+    for _ in 0..QUEUED_SPANS_MAX + 10 {
         drop(request(&traces, &[]));
     }
     traces.flush().await;
-    assert_eq!(collector.requests().len(), WAITING_MAX / BATCH);
+    assert_eq!(
+        collector.requests().len(),
+        QUEUED_SPANS_MAX / BATCH_SPANS_MAX
+    );
 }
 
 fn hex(bytes: &[u8]) -> String {

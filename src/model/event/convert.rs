@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use super::draft::{Attribute, Scalar};
+use super::draft::{Attribute, AttributeScalar};
 use super::media::MediaType;
-use super::{stored, structured};
+use super::{corrupt_stored_event, structured};
 use crate::error::Result;
 
 /// The headers (`ce-…` and `content-type`) and the body that say what the
@@ -22,21 +22,28 @@ use crate::error::Result;
 /// [`Error::Internal`](crate::error::Error::Internal) when `event` is not a
 /// canonical body.
 pub fn to_binary(event: &Bytes) -> Result<(HeaderMap, Bytes)> {
-    let (attributes, data) = structured::trusted(event).map_err(stored)?;
+    let (attributes, data) = structured::parse_trusted(event).map_err(corrupt_stored_event)?;
     let mut headers = HeaderMap::with_capacity(attributes.len());
     let (mut media, mut binary) = (None, None);
     for Attribute { name, value } in &attributes {
         let text = match value {
-            Scalar::String(text) => Cow::Borrowed(&**text),
-            Scalar::Integer(number) => number.to_string().into(),
-            Scalar::Boolean(truth) => truth.to_string().into(),
+            AttributeScalar::String(text) => Cow::Borrowed(&**text),
+            AttributeScalar::Integer(number) => number.to_string().into(),
+            AttributeScalar::Boolean(truth) => truth.to_string().into(),
         };
         match &**name {
             "datacontenttype" => media = Some(text),
-            "data_base64" => binary = Some(STANDARD.decode(text.as_bytes()).map_err(stored)?),
+            "data_base64" => {
+                binary = Some(
+                    STANDARD
+                        .decode(text.as_bytes())
+                        .map_err(corrupt_stored_event)?,
+                )
+            }
             name => {
-                let name = HeaderName::try_from(format!("ce-{name}")).map_err(stored)?;
-                let value = HeaderValue::try_from(encode(&text)).map_err(stored)?;
+                let name =
+                    HeaderName::try_from(format!("ce-{name}")).map_err(corrupt_stored_event)?;
+                let value = HeaderValue::try_from(encode(&text)).map_err(corrupt_stored_event)?;
                 headers.insert(name, value);
             }
         }
@@ -47,7 +54,7 @@ pub fn to_binary(event: &Bytes) -> Result<(HeaderMap, Bytes)> {
         media = Some("application/json".into());
     }
     if let Some(media) = &media {
-        let value = HeaderValue::from_str(media).map_err(stored)?;
+        let value = HeaderValue::from_str(media).map_err(corrupt_stored_event)?;
         headers.insert(CONTENT_TYPE, value);
     }
     let body = match (json, binary) {

@@ -4,12 +4,14 @@
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::dynamo::{Item, Kind, Read, kind, ms, n, s, unavailable, won};
+use super::super::dynamo::{
+    DynamoErrorKind, Item, ItemExt, kind, ms, n, s, unavailable, update_if,
+};
 use super::super::keys;
-use super::super::transact::{self, Transacted};
-use super::DataPlane;
+use super::super::transact::{self, TransactOutcome};
+use super::ConfigProjection;
 use crate::error::{Error, Result};
-use crate::model::endpoint::{Failing, State};
+use crate::model::endpoint::{EndpointState, FailureStreak};
 use crate::model::id::{EndpointId, ProjectId};
 
 /// How long a run of failures is kept that nobody ends: its endpoint is gone.
@@ -17,14 +19,14 @@ const KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
 
 /// Word for the control plane that an endpoint was disabled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
+pub struct PendingDisable {
     /// The version that attempts were made with. Later ones are not meant: a clock
     /// could not tell them apart, as each machine has its own.
     pub version: i64,
     /// When.
     pub at: Timestamp,
     /// What it is now: gone or failed.
-    pub state: State,
+    pub state: EndpointState,
     /// Whose it is; absent in what an older version wrote.
     pub project: Option<ProjectId>,
     /// Since when it had failed.
@@ -41,21 +43,21 @@ pub enum Reason {
 }
 
 impl Reason {
-    fn state(self) -> State {
+    fn state(self) -> EndpointState {
         match self {
-            Self::Gone => State::Gone,
-            Self::Failing(_) => State::Failed,
+            Self::Gone => EndpointState::Gone,
+            Self::Failing(_) => EndpointState::Failed,
         }
     }
 }
 
-impl DataPlane {
+impl ConfigProjection {
     /// Notes that `endpoint` has failed since `since`, unless an earlier failure
     /// since `enabled_at` is noted. One conditional write.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn note_failing(
+    pub async fn record_failing(
         &self,
         project: &ProjectId,
         endpoint: &EndpointId,
@@ -63,15 +65,18 @@ impl DataPlane {
         enabled_at: Timestamp,
     ) -> Result<bool> {
         let ends = since.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
-        won(self
-            .dynamo
-            .update(keys::project(project), keys::care(endpoint))
-            .update_expression("set failing_since = :since, #ttl = :ttl remove told")
-            .condition_expression("attribute_not_exists(failing_since) or failing_since < :enabled")
-            .expression_attribute_names("#ttl", "ttl")
-            .expression_attribute_values(":since", ms(since))
-            .expression_attribute_values(":ttl", n(ends.as_second()))
-            .expression_attribute_values(":enabled", ms(enabled_at)))
+        update_if(
+            self.dynamo
+                .update(keys::project(project), keys::endpoint_health(endpoint))
+                .update_expression("set failing_since = :since, #ttl = :ttl remove told")
+                .condition_expression(
+                    "attribute_not_exists(failing_since) or failing_since < :enabled",
+                )
+                .expression_attribute_names("#ttl", "ttl")
+                .expression_attribute_values(":since", ms(since))
+                .expression_attribute_values(":ttl", n(ends.as_second()))
+                .expression_attribute_values(":enabled", ms(enabled_at)),
+        )
         .await
     }
 
@@ -79,12 +84,12 @@ impl DataPlane {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn forget_failing(&self, project: &ProjectId, endpoint: &EndpointId) -> Result<()> {
+    pub async fn clear_failing(&self, project: &ProjectId, endpoint: &EndpointId) -> Result<()> {
         let delete = self.dynamo.client.delete_item();
         let delete = delete.table_name(&self.dynamo.table);
         let delete = delete
             .key("pk", s(keys::project(project)))
-            .key("sk", s(keys::care(endpoint)));
+            .key("sk", s(keys::endpoint_health(endpoint)));
         delete.send().await.map_err(unavailable)?;
         Ok(())
     }
@@ -93,19 +98,20 @@ impl DataPlane {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn note_warned(
+    pub async fn record_warned(
         &self,
         project: &ProjectId,
         endpoint: &EndpointId,
         since: Timestamp,
     ) -> Result<bool> {
-        won(self
-            .dynamo
-            .update(keys::project(project), keys::care(endpoint))
-            .update_expression("set told = :told")
-            .condition_expression("failing_since = :since")
-            .expression_attribute_values(":told", AttributeValue::Bool(true))
-            .expression_attribute_values(":since", ms(since)))
+        update_if(
+            self.dynamo
+                .update(keys::project(project), keys::endpoint_health(endpoint))
+                .update_expression("set told = :told")
+                .condition_expression("failing_since = :since")
+                .expression_attribute_values(":told", AttributeValue::Bool(true))
+                .expression_attribute_values(":since", ms(since)),
+        )
         .await
     }
 
@@ -133,11 +139,11 @@ impl DataPlane {
             .condition_expression("#state = :enabled and version = :version")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":state", s(reason.state().as_str()))
-            .expression_attribute_values(":enabled", s(State::Enabled.as_str()))
+            .expression_attribute_values(":enabled", s(EndpointState::Enabled.as_str()))
             .expression_attribute_values(":version", n(version))
             .build()
             .map_err(Error::internal)?;
-        let mut word = Put::builder()
+        let mut put = Put::builder()
             .table_name(table)
             .item("pk", s(id.as_str()))
             .item("sk", s(keys::DISABLE))
@@ -149,32 +155,32 @@ impl DataPlane {
             .item("due_sk", s(keys::due_sort(due, id.as_str())));
         let mut writes = vec![TransactWriteItem::builder().update(update).build()];
         if let Reason::Failing(since) = reason {
-            word = word.item("failing_since", ms(since));
+            put = put.item("failing_since", ms(since));
             // Another process may have seen it work since this one looked.
             let failures = Delete::builder()
                 .table_name(table)
                 .key("pk", s(keys::project(project)))
-                .key("sk", s(keys::care(id)))
+                .key("sk", s(keys::endpoint_health(id)))
                 .condition_expression("failing_since = :since")
                 .expression_attribute_values(":since", ms(since))
                 .build()
                 .map_err(Error::internal)?;
             writes.push(TransactWriteItem::builder().delete(failures).build());
         }
-        let word = word.build().map_err(Error::internal)?;
-        writes.push(TransactWriteItem::builder().put(word).build());
+        let put = put.build().map_err(Error::internal)?;
+        writes.push(TransactWriteItem::builder().put(put).build());
         let transacted = transact::transact(&self.dynamo, writes).await;
-        self.forget(project).await;
-        Ok(matches!(transacted?, Transacted::Done))
+        self.invalidate(project).await;
+        Ok(matches!(transacted?, TransactOutcome::Committed))
     }
 
     /// The word that an endpoint was disabled; none once it is heard.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn word(&self, id: &EndpointId) -> Result<Option<Word>> {
+    pub async fn pending_disable(&self, id: &EndpointId) -> Result<Option<PendingDisable>> {
         let item = self.dynamo.get(id.as_str(), keys::DISABLE).await?;
-        item.as_ref().map(read_word).transpose()
+        item.as_ref().map(read_pending_disable).transpose()
     }
 
     /// Takes back the word for the control plane, which has it, unless another has
@@ -182,28 +188,32 @@ impl DataPlane {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn forget_word(&self, id: &EndpointId, word: &Word) -> Result<()> {
+    pub async fn clear_pending_disable(
+        &self,
+        id: &EndpointId,
+        pending: &PendingDisable,
+    ) -> Result<()> {
         let delete = self.dynamo.client.delete_item();
         let delete = delete.table_name(&self.dynamo.table);
         let delete = delete
             .key("pk", s(id.as_str()))
             .key("sk", s(keys::DISABLE))
             .condition_expression("version = :version")
-            .expression_attribute_values(":version", n(word.version));
+            .expression_attribute_values(":version", n(pending.version));
         match delete.send().await {
-            Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
+            Err(error) if kind(&error) != DynamoErrorKind::Condition => Err(unavailable(error)),
             _ => Ok(()),
         }
     }
 }
 
-fn read_word(item: &Item) -> Result<Word> {
-    Ok(Word {
+fn read_pending_disable(item: &Item) -> Result<PendingDisable> {
+    Ok(PendingDisable {
         version: item.num("version")?,
         at: item.time("at")?,
         state: match item.str_opt("state") {
             Some(_) => item.parse("state")?,
-            None => State::Gone,
+            None => EndpointState::Gone,
         },
         project: match item.str_opt("project") {
             Some(_) => Some(item.parse("project")?),
@@ -217,11 +227,11 @@ fn read_word(item: &Item) -> Result<Word> {
 }
 
 /// The endpoint and its run of failures, if `item` is one.
-pub(super) fn read_failing(item: &Item) -> Option<(EndpointId, Failing)> {
+pub(super) fn read_failing(item: &Item) -> Option<(EndpointId, FailureStreak)> {
     let id = item.str_opt("sk")?.strip_prefix("care#")?.parse().ok()?;
-    let failing = Failing {
+    let failing = FailureStreak {
         since: item.time("failing_since").ok()?,
-        told: item
+        warned: item
             .get("told")
             .is_some_and(|told| told.as_bool() == Ok(&true)),
     };

@@ -11,7 +11,7 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
 use crate::model::id::KeyId;
-use crate::model::rate::Rate;
+use crate::model::rate_limit::Rate;
 
 /// How long a key that publishes nothing is remembered: longer than any debt lasts,
 /// which is a whole batch at one event a second.
@@ -20,13 +20,13 @@ const IDLE_KEPT: Duration = Duration::from_secs(600);
 /// What each key that is limited has used; bounded, the least recently used are
 /// forgotten first.
 #[derive(Clone)]
-pub struct Limits {
+pub struct RateLimits {
     keys: Cache<KeyId, Arc<Mutex<Option<Timestamp>>>>,
 }
 
 /// Where a key stands after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct RateLimitStatus {
     /// Its rate.
     pub rate: Rate,
     /// Events it may publish at once now.
@@ -35,16 +35,16 @@ pub struct Standing {
     /// whole burst is there again.
     pub wait: Duration,
     /// Whether the request gets through.
-    pub admitted: bool,
+    pub is_admitted: bool,
 }
 
-impl std::fmt::Debug for Limits {
+impl std::fmt::Debug for RateLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Limits").finish_non_exhaustive()
+        f.debug_struct("RateLimits").finish_non_exhaustive()
     }
 }
 
-impl Limits {
+impl RateLimits {
     /// Remembers up to `keys_max` keys.
     pub fn new(keys_max: u64) -> Self {
         let keys = Cache::builder()
@@ -57,7 +57,13 @@ impl Limits {
     }
 
     /// Lets `cost` events of `key` through at `now`, all of them or none.
-    pub async fn admit(&self, key: &KeyId, rate: Rate, now: Timestamp, cost: u32) -> Standing {
+    pub async fn admit(
+        &self,
+        key: &KeyId,
+        rate: Rate,
+        now: Timestamp,
+        cost: u32,
+    ) -> RateLimitStatus {
         let paid = self
             .keys
             .get_with_by_ref(key, async { Arc::default() })
@@ -69,14 +75,14 @@ impl Limits {
             Ok(paid_until) => *paid.insert(paid_until),
             Err(retry_at) => retry_at,
         };
-        Standing {
+        RateLimitStatus {
             rate,
             remaining: rate.remaining(*paid, now),
             wait: until
                 .duration_since(now)
                 .max(SignedDuration::ZERO)
                 .unsigned_abs(),
-            admitted: admitted.is_ok(),
+            is_admitted: admitted.is_ok(),
         }
     }
 }
@@ -93,31 +99,31 @@ mod tests {
 
     #[tokio::test]
     async fn keys_are_counted_apart() {
-        let limits = Limits::new(100);
-        let rate = Rate::with_room(NonZeroU32::new(2).unwrap(), 0);
+        let limits = RateLimits::new(100);
+        let rate = Rate::with_burst_for(NonZeroU32::new(2).unwrap(), 0);
         let now = Timestamp::UNIX_EPOCH;
         let (one, other) = (key(1), key(2));
         let first = limits.admit(&one, rate, now, 2).await;
-        assert!(first.admitted && first.remaining == 0);
+        assert!(first.is_admitted && first.remaining == 0);
         assert_eq!(first.wait, Duration::from_secs(1));
         let refused = limits.admit(&one, rate, now, 1).await;
-        assert!(!refused.admitted);
+        assert!(!refused.is_admitted);
         assert_eq!(refused.wait, Duration::from_millis(500));
-        assert!(limits.admit(&other, rate, now, 2).await.admitted);
+        assert!(limits.admit(&other, rate, now, 2).await.is_admitted);
         let later = now + refused.wait;
-        assert!(limits.admit(&one, rate, later, 1).await.admitted);
+        assert!(limits.admit(&one, rate, later, 1).await.is_admitted);
     }
 
     #[tokio::test]
     async fn the_least_recently_used_are_forgotten_first() {
-        let limits = Limits::new(2);
-        let rate = Rate::with_room(NonZeroU32::MIN, 0);
+        let limits = RateLimits::new(2);
+        let rate = Rate::with_burst_for(NonZeroU32::MIN, 0);
         let now = Timestamp::UNIX_EPOCH;
         for n in 1..=3 {
-            assert!(limits.admit(&key(n), rate, now, 1).await.admitted);
+            assert!(limits.admit(&key(n), rate, now, 1).await.is_admitted);
             limits.keys.run_pending_tasks().await;
         }
-        assert!(!limits.admit(&key(3), rate, now, 1).await.admitted);
+        assert!(!limits.admit(&key(3), rate, now, 1).await.is_admitted);
         assert!(limits.keys.entry_count() <= 2);
     }
 }

@@ -1,14 +1,14 @@
 //! Meters in the data plane's view.
 
-use super::{DataPlane, tombstone_ends};
+use super::{ConfigProjection, tombstone_ends};
 use crate::error::{Error, Result};
 use crate::model::id::MeterId;
-use crate::model::meter::{Definition, Meter, Written};
-use crate::store::dynamo::{Item, Read, n, s};
+use crate::model::meter::{Definition, Meter, MeterSpec};
+use crate::store::dynamo::{Item, ItemExt, n, s};
 use crate::store::keys;
-use crate::store::meters::Meter as Row;
+use crate::store::meters::StoredMeter as Row;
 
-impl DataPlane {
+impl ConfigProjection {
     /// Projects a meter, unless a later version is there.
     ///
     /// # Errors
@@ -25,7 +25,7 @@ impl DataPlane {
             item.insert("ttl".into(), n(tombstone_ends(at)));
         }
         self.put_newer(item, meter.version).await?;
-        self.forget(&meter.project).await;
+        self.invalidate(&meter.project).await;
         Ok(())
     }
 }
@@ -39,7 +39,7 @@ pub(super) fn read(id: &str, item: &Item) -> Option<Meter> {
     }
     let read = || -> Result<Meter> {
         let id: MeterId = id.parse().map_err(Error::internal)?;
-        let written: Written =
+        let written: MeterSpec =
             serde_json::from_str(item.str("definition")?).map_err(Error::internal)?;
         let definition = Definition::new(&written)?;
         Ok(Meter { id, definition })
@@ -47,7 +47,7 @@ pub(super) fn read(id: &str, item: &Item) -> Option<Meter> {
     read()
         .inspect_err(|error| {
             let cause = error.causes();
-            tracing::error!(meter.id = id, %error, cause, "meter cannot be read: not counted");
+            tracing::error!(meter.id = id, %error, cause, "meter unreadable: not counted");
         })
         .ok()
 }

@@ -10,7 +10,7 @@ fn headers(pairs: &[(&str, &str)]) -> BTreeMap<String, SecretString> {
 }
 
 fn refusal(pairs: &[(&str, &str)]) -> String {
-    let mut extras = Extras::default();
+    let mut extras = EndpointCredentials::default();
     extras.set_headers(headers(pairs)).unwrap_err().to_string()
 }
 
@@ -20,8 +20,8 @@ fn bearer(token: &str) -> Option<Auth> {
     })
 }
 
-fn full() -> Extras {
-    let mut extras = Extras::default();
+fn full() -> EndpointCredentials {
+    let mut extras = EndpointCredentials::default();
     extras
         .set_headers(headers(&[("X-Api-Key", "s3cret-a"), ("x-b", "s3cret b")]))
         .unwrap();
@@ -47,9 +47,9 @@ fn headers_are_sent_as_given_and_shown_by_name() {
     let expected = BASE64.encode("s3cret-user:s3cret-pässword");
     assert_eq!(map["authorization"], format!("Basic {expected}"));
     assert!(map.values().all(HeaderValue::is_sensitive));
-    assert!(!format!("{map:?}{:?}", full().shown()).contains("s3cret"));
-    assert_eq!(full().shown().headers, ["x-api-key", "x-b"]);
-    let mut extras = Extras::default();
+    assert!(!format!("{map:?}{:?}", full().redacted()).contains("s3cret"));
+    assert_eq!(full().redacted().headers, ["x-api-key", "x-b"]);
+    let mut extras = EndpointCredentials::default();
     extras.set_auth(bearer("abc.def==")).unwrap();
     assert_eq!(extras.header_map()["authorization"], "Bearer abc.def==");
 }
@@ -65,14 +65,17 @@ fn what_is_sealed_opens_for_the_same_endpoint_only() {
     let ring = KeyRing::generate("k", [1; 32]).unwrap();
     let (id, other) = (EndpointId::new(0, [1; 10]), EndpointId::new(0, [2; 10]));
     let sealed = full().seal(&ring, [3; 12], &id).unwrap();
-    let opened = Extras::open(&ring, &id, &sealed).unwrap();
+    let opened = EndpointCredentials::open(&ring, &id, &sealed).unwrap();
     assert_eq!(opened.header_map(), full().header_map());
-    assert_eq!(opened.shown(), full().shown());
+    assert_eq!(opened.redacted(), full().redacted());
     let pair = opened.client_certificate().unwrap();
     assert_eq!(pair.private_key.expose_secret(), "s3cret-key");
-    assert!(Extras::open(&ring, &other, &sealed).is_err());
+    assert!(EndpointCredentials::open(&ring, &other, &sealed).is_err());
     assert!(ring.open(id.as_str().as_bytes(), &sealed).is_err());
-    assert_eq!(Extras::default().seal(&ring, [3; 12], &id), None);
+    assert_eq!(
+        EndpointCredentials::default().seal(&ring, [3; 12], &id),
+        None
+    );
 }
 
 #[test]
@@ -125,7 +128,11 @@ fn values_that_could_end_a_header_are_refused() {
 fn there_is_a_bound_on_all_of_them() {
     let many: Vec<(String, String)> = (0..21).map(|n| (format!("x-{n}"), "a".into())).collect();
     let many: Vec<_> = many.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-    assert!(Extras::default().set_headers(headers(&many[..20])).is_ok());
+    assert!(
+        EndpointCredentials::default()
+            .set_headers(headers(&many[..20]))
+            .is_ok()
+    );
     assert_eq!(refusal(&many), "headers: expected at most 20 headers");
     let long = "a".repeat(8190);
     assert!(refusal(&[("x-a", &long)]).contains("8192 bytes"));
@@ -133,7 +140,12 @@ fn there_is_a_bound_on_all_of_them() {
 
 #[test]
 fn credentials_are_checked_by_name() {
-    let refusal = |auth| Extras::default().set_auth(auth).unwrap_err().to_string();
+    let refusal = |auth| {
+        EndpointCredentials::default()
+            .set_auth(auth)
+            .unwrap_err()
+            .to_string()
+    };
     for token in ["", "a b", "a\r\n", "ä", MASK] {
         assert!(refusal(bearer(token)).starts_with("auth.token: "));
     }
@@ -150,7 +162,7 @@ fn credentials_are_checked_by_name() {
 
 #[test]
 fn one_authorization_is_enough() {
-    let mut extras = Extras::default();
+    let mut extras = EndpointCredentials::default();
     extras
         .set_headers(headers(&[("authorization", "Custom x")]))
         .unwrap();
@@ -167,7 +179,7 @@ proptest! {
     /// Whatever is accepted becomes exactly as many headers, each one line.
     #[test]
     fn nothing_accepted_is_more_than_its_header(name: String, value: String) {
-        let mut extras = Extras::default();
+        let mut extras = EndpointCredentials::default();
         if extras.set_headers(headers(&[(&name, &value)])).is_ok() {
             let map = extras.header_map();
             prop_assert_eq!(map.len(), 1);

@@ -9,7 +9,7 @@ use super::{Done, Later, run};
 use crate::app::{self, App};
 use crate::error::Result;
 use crate::model::job::Job;
-use crate::queue::lanes::Wait;
+use crate::queue::lanes::WaitReason;
 use crate::store::deliveries;
 
 /// How long a job waits here at a time, at most; what takes longer is sent again.
@@ -24,7 +24,12 @@ const LIMIT_WAIT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// When a store is out of reach; the job's work stays due.
-pub async fn run_here(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Result<()> {
+pub async fn run_without_lanes(
+    app: &App,
+    job: Job,
+    trace: Option<&str>,
+    now: Timestamp,
+) -> Result<()> {
     let (mut job, mut now) = (job, now);
     for _ in 0..WAITS_MAX {
         let later = match run(app, job, trace, now).await? {
@@ -36,19 +41,19 @@ pub async fn run_here(app: &App, job: Job, trace: Option<&str>, now: Timestamp) 
                 tokio::time::sleep(wait).await;
                 (job, now) = (later.job, app::now());
             }
-            _ => return postpone(app, later, now).await,
+            _ => return reschedule(app, later, now).await,
         }
     }
     match run(app, job, trace, now).await? {
         Done::Finished => Ok(()),
-        Done::Later(later) => postpone(app, *later, now).await,
+        Done::Later(later) => reschedule(app, *later, now).await,
     }
 }
 
-fn until(wait: Wait, now: Timestamp) -> Option<Duration> {
+fn until(wait: WaitReason, now: Timestamp) -> Option<Duration> {
     match wait {
-        Wait::Until(at) => Some(at.duration_since(now).try_into().unwrap_or_default()),
-        Wait::Limit(_) => None,
+        WaitReason::Until(at) => Some(at.duration_since(now).try_into().unwrap_or_default()),
+        WaitReason::Limit(_) => None,
     }
 }
 
@@ -57,23 +62,29 @@ fn until(wait: Wait, now: Timestamp) -> Option<Duration> {
 ///
 /// # Errors
 /// When DynamoDB is out of reach; the delivery stays due as it was.
-pub async fn postpone(app: &App, later: Later, now: Timestamp) -> Result<()> {
-    let Job::Deliver { delivery, made, .. } = &later.job else {
+pub async fn reschedule(app: &App, later: Later, now: Timestamp) -> Result<()> {
+    let Job::Deliver {
+        delivery,
+        attempts_made,
+        ..
+    } = &later.job
+    else {
         return Ok(());
     };
     let (held, delay) = match later.wait {
-        Wait::Until(at) => {
-            app.care.spend_slot(&delivery.endpoint());
+        WaitReason::Until(at) => {
+            app.admission.spend_slot(&delivery.endpoint());
             let delay: Duration = at.duration_since(now).try_into().unwrap_or_default();
             // Rather early than late: the rest is waited for.
             let delay = Duration::from_secs(delay.as_secs());
             let due = app.queue.due(now, delay);
-            let held = deliveries::hold_for_slot(&app.dynamo, delivery, *made, due, at).await?;
+            let held =
+                deliveries::defer_for_slot(&app.dynamo, delivery, *attempts_made, due, at).await?;
             (held, delay)
         }
-        Wait::Limit(_) => {
+        WaitReason::Limit(_) => {
             let due = app.queue.due(now, LIMIT_WAIT);
-            let held = deliveries::hold(&app.dynamo, delivery, *made, due).await?;
+            let held = deliveries::defer(&app.dynamo, delivery, *attempts_made, due).await?;
             (held, LIMIT_WAIT)
         }
     };

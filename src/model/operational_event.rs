@@ -1,6 +1,6 @@
 //! Operational events: what Millrace itself has to say.
 //!
-//! Published by `notices`; what each is about is up to whoever has it to say.
+//! Published by `operational_events`; what each is about is up to whoever has it to say.
 
 use serde_json::{Value, json};
 
@@ -9,13 +9,13 @@ use crate::error::Result;
 
 /// An operational event.
 #[derive(Debug)]
-pub struct Notice<'a> {
+pub struct OperationalEvent<'a> {
     /// What happened.
-    pub kind: Kind,
+    pub kind: OperationalEventKind,
     /// The path of what it happened to, `/v1/endpoints/ep_…`.
     pub source: &'a str,
     /// What makes it this occurrence and no other: told twice, it is one event.
-    pub occasion: &'a str,
+    pub occurrence_key: &'a str,
     /// The tenant it concerns, if it concerns one.
     pub tenant: Option<&'a str>,
     /// The particulars. No secret, no payload.
@@ -24,7 +24,7 @@ pub struct Notice<'a> {
 
 /// The types of operational events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum OperationalEventKind {
     /// An endpoint has failed for so long that it is about to be disabled.
     EndpointFailing,
     /// An endpoint was disabled: it failed for days, or answered 410.
@@ -37,7 +37,7 @@ pub enum Kind {
     SchemaRejected,
 }
 
-impl Kind {
+impl OperationalEventKind {
     /// Every one.
     pub const ALL: [Self; 5] = [
         Self::EndpointFailing,
@@ -59,16 +59,16 @@ impl Kind {
     }
 }
 
-impl Notice<'_> {
-    /// The notice as a CloudEvent. Its id is that of its kind and occasion.
+impl OperationalEvent<'_> {
+    /// The same as a CloudEvent. Its id is derived from its kind and `occurrence_key`.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::error::Error::Invalid) when it makes no CloudEvent:
     /// a source that is no URI reference, an occasion that is too long.
-    pub fn event(&self) -> Result<Event> {
+    pub fn to_event(&self) -> Result<Event> {
         let mut text = json!({
             "specversion": "1.0",
-            "id": format!("{}/{}", self.kind.event_type(), self.occasion),
+            "id": format!("{}/{}", self.kind.event_type(), self.occurrence_key),
             "source": self.source,
             "type": self.kind.event_type(),
             "datacontenttype": "application/json",

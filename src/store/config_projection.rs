@@ -6,8 +6,8 @@
 //! bounds how long another instance acts on what has changed; a write through
 //! this instance is seen by it at once.
 
-pub mod care;
 mod event_types;
+pub mod health;
 mod meters;
 
 use std::collections::HashMap;
@@ -22,19 +22,21 @@ use moka::future::Cache;
 use secrecy::ExposeSecret;
 
 use super::api_keys::ApiKey;
-use super::dynamo::{Dynamo, Item, Kind, Read, b, kind, ms, n, s, unavailable};
+use super::dynamo::{Dynamo, DynamoErrorKind, Item, ItemExt, b, kind, ms, n, s, unavailable};
 use super::endpoints::{Endpoint, SealedEndpoint};
 use super::keys;
-use super::secrets::Held;
+use super::secrets::CachedSecret;
 use crate::error::{Error, Result, causes};
-use crate::model::endpoint::{BodyFormat, Care, Signer, State, Target, Targets};
-use crate::model::extras::Extras;
+use crate::model::api_key::Scope;
+use crate::model::credentials::EndpointCredentials;
+use crate::model::endpoint::{
+    BodyFormat, DeliverySettings, EndpointState, ExpiringSecret, Target, Targets,
+};
 use crate::model::filter::Filter;
 use crate::model::id::{EndpointId, KeyId, ProjectId};
-use crate::model::key::Scope;
+use crate::model::project_config::ProjectConfig;
 use crate::model::seal::KeyRing;
 use crate::model::signature::Secret;
-use crate::model::view::View;
 
 /// How long a tombstone outlives what it stands for: longer than any projection
 /// can be late.
@@ -58,28 +60,28 @@ pub struct Grant {
 
 /// The data plane's view, cached.
 #[derive(Clone)]
-pub struct DataPlane {
+pub struct ConfigProjection {
     dynamo: Dynamo,
-    key_ring: Option<Held<KeyRing>>,
+    key_ring: Option<CachedSecret<KeyRing>>,
     grants: Cache<[u8; 32], Option<Grant>>,
-    views: Cache<ProjectId, Arc<View>>,
+    project_configs: Cache<ProjectId, Arc<ProjectConfig>>,
     schemas: event_types::Schemas,
     /// Counts invalidations, so that a read begun before one is not kept after.
     generation: Arc<AtomicU64>,
 }
 
-impl std::fmt::Debug for DataPlane {
+impl std::fmt::Debug for ConfigProjection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DataPlane").finish_non_exhaustive()
+        f.debug_struct("ConfigProjection").finish_non_exhaustive()
     }
 }
 
-impl DataPlane {
+impl ConfigProjection {
     /// A view of `dynamo` that opens secrets with `key_ring` and keeps up to
     /// `keys_max` keys and `projects_max` projects for `ttl`.
     pub fn new(
         dynamo: Dynamo,
-        key_ring: Held<KeyRing>,
+        key_ring: CachedSecret<KeyRing>,
         ttl: Duration,
         keys_max: u64,
         projects_max: u64,
@@ -96,7 +98,7 @@ impl DataPlane {
             dynamo,
             key_ring: Some(key_ring),
             grants,
-            views,
+            project_configs: views,
             schemas: event_types::schemas(),
             generation: Arc::default(),
         }
@@ -108,7 +110,7 @@ impl DataPlane {
             dynamo,
             key_ring: None,
             grants: Cache::new(0),
-            views: Cache::new(0),
+            project_configs: Cache::new(0),
             schemas: Cache::new(0),
             generation: Arc::default(),
         }
@@ -122,8 +124,11 @@ impl DataPlane {
         if let Some(grant) = self.grants.get(&hash).await {
             return Ok(grant);
         }
-        let read = self.current(|| self.read_grant(hash));
-        self.grants.try_get_with(hash, read).await.map_err(shared)
+        let read = self.read_uncontended(|| self.read_grant(hash));
+        self.grants
+            .try_get_with(hash, read)
+            .await
+            .map_err(unwrap_shared_error)
     }
 
     async fn read_grant(&self, hash: [u8; 32]) -> Result<Option<Grant>> {
@@ -131,7 +136,9 @@ impl DataPlane {
         let Some(item) = item.filter(|item| !item.contains_key("revoked")) else {
             return Ok(None);
         };
-        let scopes = texts(&item, "scopes").filter_map(Scope::named).collect();
+        let scopes = texts(&item, "scopes")
+            .filter_map(Scope::from_name)
+            .collect();
         Ok(Some(Grant {
             key: item.parse("key")?,
             project: item.parse("project")?,
@@ -146,15 +153,15 @@ impl DataPlane {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it is not cached and DynamoDB does not answer.
-    pub async fn view(&self, project: &ProjectId) -> Result<Arc<View>> {
-        if let Some(view) = self.views.get(project).await {
+    pub async fn project_config(&self, project: &ProjectId) -> Result<Arc<ProjectConfig>> {
+        if let Some(view) = self.project_configs.get(project).await {
             return Ok(view);
         }
-        let read = self.current(|| self.read_view(project));
-        self.views
+        let read = self.read_uncontended(|| self.read_project_config(project));
+        self.project_configs
             .try_get_with_by_ref(project, read)
             .await
-            .map_err(shared)
+            .map_err(unwrap_shared_error)
     }
 
     /// The configuration of `project`, read again if it lacks `endpoint` and that
@@ -162,10 +169,14 @@ impl DataPlane {
     /// more for an endpoint that is not known.
     ///
     /// # Errors
-    /// As [`DataPlane::view`].
-    pub async fn view_with(&self, project: &ProjectId, endpoint: &EndpointId) -> Result<Arc<View>> {
-        let view = self.view(project).await?;
-        if view.targets.knows(endpoint) {
+    /// As [`ConfigProjection::project_config`].
+    pub async fn project_config_with(
+        &self,
+        project: &ProjectId,
+        endpoint: &EndpointId,
+    ) -> Result<Arc<ProjectConfig>> {
+        let view = self.project_config(project).await?;
+        if view.targets.contains(endpoint) {
             return Ok(view);
         }
         // Its item alone: a stranger's id must not cost a whole project's.
@@ -173,23 +184,23 @@ impl DataPlane {
         if self.dynamo.get(pk, sk).await?.is_none() {
             return Ok(view);
         }
-        self.forget(project).await;
-        self.view(project).await
+        self.invalidate(project).await;
+        self.project_config(project).await
     }
 
     /// Has the configuration of `project` read again when it is next asked for.
-    async fn forget(&self, project: &ProjectId) {
+    async fn invalidate(&self, project: &ProjectId) {
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.views.invalidate(project).await;
+        self.project_configs.invalidate(project).await;
     }
 
-    async fn read_view(&self, project: &ProjectId) -> Result<Arc<View>> {
+    async fn read_project_config(&self, project: &ProjectId) -> Result<Arc<ProjectConfig>> {
         let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
         let mut meters = Vec::new();
         let mut types = Vec::new();
         let items = self.read_partition(&keys::project(project)).await?;
         let key_ring = self.key_ring_for(&items).await;
-        let failing: HashMap<_, _> = items.iter().filter_map(care::read_failing).collect();
+        let failing: HashMap<_, _> = items.iter().filter_map(health::read_failing).collect();
         for item in items {
             let sort = item.str("sk")?;
             if let Some(name) = keys::event_type_of_sort(sort) {
@@ -198,7 +209,7 @@ impl DataPlane {
                     // Its events are accepted as they come.
                     Err(error) => {
                         let cause = error.causes();
-                        tracing::error!(event.r#type = name, %error, cause, "event type cannot be read");
+                        tracing::error!(event.r#type = name, %error, cause, "event type unreadable: its events are not validated");
                     }
                 }
                 continue;
@@ -214,22 +225,22 @@ impl DataPlane {
             let id: EndpointId = id.parse().map_err(Error::internal)?;
             match read_target(key_ring.as_deref(), &id, &item) {
                 Ok(mut target) => {
-                    target.failing = failing.get(&id).copied();
+                    target.failure_streak = failing.get(&id).copied();
                     targets.push(target);
                 }
                 // One unreadable endpoint must not silence the others.
                 Err(error) => {
                     let cause = error.causes();
-                    tracing::error!(endpoint.id = %id, %error, cause, "endpoint cannot be read");
+                    tracing::error!(endpoint.id = %id, %error, cause, "endpoint unreadable in the configuration projection");
                     unreadable.push(id);
                 }
             }
         }
         let targets = Targets::new(targets, unreadable);
         let types = types.into_iter().collect();
-        Ok(Arc::new(View {
+        Ok(Arc::new(ProjectConfig {
             targets,
-            types,
+            event_types: types,
             meters,
         }))
     }
@@ -243,7 +254,7 @@ impl DataPlane {
         key_ring
             .inspect_err(|error| {
                 let cause = error.causes();
-                tracing::error!(%error, cause, "no key ring: deliveries wait");
+                tracing::error!(%error, cause, "key ring unavailable: deliveries deferred");
             })
             .ok()
     }
@@ -275,7 +286,10 @@ impl DataPlane {
 
     /// Reads with `read` again if an invalidation came in between: what a slow
     /// read saw before a change must not be cached after it.
-    async fn current<T, F: Future<Output = Result<T>>>(&self, read: impl Fn() -> F) -> Result<T> {
+    async fn read_uncontended<T, F: Future<Output = Result<T>>>(
+        &self,
+        read: impl Fn() -> F,
+    ) -> Result<T> {
         for _ in 1..CURRENT_TRIES_MAX {
             let before = self.generation.load(Ordering::SeqCst);
             let value = read().await?;
@@ -311,12 +325,12 @@ impl DataPlane {
             AttributeValue::M(map)
         });
         item.insert("secrets".into(), AttributeValue::L(secrets.collect()));
-        if endpoint.state == State::Deleted {
+        if endpoint.state == EndpointState::Deleted {
             item.insert("ttl".into(), n(tombstone_ends(endpoint.updated_at)));
         }
-        put_care(&mut item, endpoint);
+        put_delivery_settings(&mut item, endpoint);
         self.put_newer(item, endpoint.version).await?;
-        self.forget(&endpoint.project).await;
+        self.invalidate(&endpoint.project).await;
         Ok(())
     }
 
@@ -358,7 +372,7 @@ impl DataPlane {
             .send()
             .await;
         match result {
-            Err(error) if kind(&error) != Kind::Condition => Err(unavailable(error)),
+            Err(error) if kind(&error) != DynamoErrorKind::Condition => Err(unavailable(error)),
             _ => Ok(()),
         }
     }
@@ -387,28 +401,34 @@ pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Se
 }
 
 /// How the endpoint is called, as its item has it: what is not said is as ever.
-fn put_care(item: &mut Item, endpoint: &Endpoint) {
+fn put_delivery_settings(item: &mut Item, endpoint: &Endpoint) {
     let numbers = [
-        ("rate_limit", endpoint.care.rate_limit),
-        ("max_concurrency", endpoint.care.max_concurrency),
+        ("rate_limit", endpoint.delivery_settings.rate_limit),
+        (
+            "max_concurrency",
+            endpoint.delivery_settings.max_concurrency,
+        ),
     ];
     for (name, number) in numbers {
         if let Some(number) = number {
             item.insert(name.into(), n(number));
         }
     }
-    if endpoint.care.body_format != BodyFormat::default() {
-        item.insert("body_format".into(), s(endpoint.care.body_format.as_str()));
+    if endpoint.delivery_settings.body_format != BodyFormat::default() {
+        item.insert(
+            "body_format".into(),
+            s(endpoint.delivery_settings.body_format.as_str()),
+        );
     }
-    if let Some(sealed) = &endpoint.extras_sealed {
+    if let Some(sealed) = &endpoint.credentials_sealed {
         item.insert("extras".into(), b(sealed.clone()));
     }
     item.insert("enabled".into(), ms(endpoint.enabled_at));
 }
 
-fn read_care(item: &Item) -> Result<Care> {
+fn read_delivery_settings(item: &Item) -> Result<DeliverySettings> {
     let number = |name| item.num_opt(name).map(u32::try_from).transpose();
-    Ok(Care {
+    Ok(DeliverySettings {
         rate_limit: number("rate_limit").map_err(Error::internal)?,
         max_concurrency: number("max_concurrency").map_err(Error::internal)?,
         body_format: match item.str_opt("body_format") {
@@ -420,14 +440,18 @@ fn read_care(item: &Item) -> Result<Care> {
 
 /// What its requests carry beside the signature; none if that cannot be opened,
 /// and deliveries wait.
-fn read_extras(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Option<Extras> {
+fn read_credentials(
+    key_ring: Option<&KeyRing>,
+    id: &EndpointId,
+    item: &Item,
+) -> Option<EndpointCredentials> {
     let Some(sealed) = item.bytes_opt("extras") else {
-        return Some(Extras::default());
+        return Some(EndpointCredentials::default());
     };
-    Extras::open(key_ring?, id, sealed)
+    EndpointCredentials::open(key_ring?, id, sealed)
         .inspect_err(|error| {
             let cause = causes(error);
-            tracing::error!(endpoint.id = %id, %error, cause, "headers and credentials cannot be opened");
+            tracing::error!(endpoint.id = %id, %error, cause, "failed to decrypt endpoint credentials: deliveries deferred");
         })
         .ok()
 }
@@ -451,28 +475,28 @@ fn read_target(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Resu
                 Ok(signer) => Some(signer),
                 Err(error) => {
                     let cause = error.causes();
-                    tracing::error!(endpoint.id = %id, %error, cause, "secret cannot be opened");
+                    tracing::error!(endpoint.id = %id, %error, cause, "failed to decrypt signing secret");
                     None
                 }
             })
             .collect(),
-        care: read_care(item)?,
-        extras: read_extras(key_ring, id, item),
+        delivery_settings: read_delivery_settings(item)?,
+        credentials: read_credentials(key_ring, id, item),
         enabled_at: match item.num_opt("enabled") {
             Some(_) => item.time("enabled")?,
             // Written by an older version, which knew of no failures either.
             None => Timestamp::UNIX_EPOCH,
         },
-        failing: None,
+        failure_streak: None,
     })
 }
 
-fn open(key_ring: &KeyRing, id: &EndpointId, secret: &Item) -> Result<Signer> {
+fn open(key_ring: &KeyRing, id: &EndpointId, secret: &Item) -> Result<ExpiringSecret> {
     let sealed = secret
         .bytes_opt("sealed")
         .ok_or_else(|| Error::internal(anyhow::anyhow!("a secret of {id} has no bytes")))?;
     let expires_at = secret.num_opt("expires").map(Timestamp::from_millisecond);
-    Ok(Signer {
+    Ok(ExpiringSecret {
         secret: open_secret(key_ring, id, sealed)?,
         expires_at: expires_at.transpose().map_err(Error::internal)?,
     })
@@ -494,7 +518,7 @@ fn tombstone_ends(at: Timestamp) -> i64 {
 }
 
 /// The error of a read that several callers waited for together.
-fn shared(error: Arc<Error>) -> Error {
+fn unwrap_shared_error(error: Arc<Error>) -> Error {
     let source = match &*error {
         Error::Unavailable { source, .. } | Error::Internal(source) => format!("{source:#}"),
         other => other.to_string(),

@@ -22,7 +22,7 @@ pub struct Rate {
 impl Rate {
     /// `per_second`, and a burst of as many whole seconds' worth as `at_once` needs,
     /// one at least.
-    pub fn with_room(per_second: NonZeroU32, at_once: u32) -> Self {
+    pub fn with_burst_for(per_second: NonZeroU32, at_once: u32) -> Self {
         let seconds = at_once.div_ceil(per_second.get()).max(1);
         Self {
             per_second,
@@ -42,14 +42,16 @@ impl Rate {
     /// With the time from which the same `cost` would get through.
     pub fn admit(
         &self,
-        paid_until: Option<Timestamp>,
+        theoretical_arrival: Option<Timestamp>,
         now: Timestamp,
         cost: u32,
     ) -> Result<Timestamp, Timestamp> {
         let now_ns = now.as_nanosecond();
-        let paid = self.owed_ns(paid_until, now).saturating_add(now_ns);
-        let after = paid + self.worth_ns(cost);
-        let bound = now_ns + self.worth_ns(cost.max(self.burst.get()));
+        let paid = self
+            .owed_ns(theoretical_arrival, now)
+            .saturating_add(now_ns);
+        let after = paid + self.cost_ns(cost);
+        let bound = now_ns + self.cost_ns(cost.max(self.burst.get()));
         match after <= bound {
             true => Ok(at(after)),
             false => Err(at(now_ns + (after - bound))),
@@ -58,7 +60,7 @@ impl Rate {
 
     /// How many would get through at `now`: 0 to [`Self::burst`].
     pub fn remaining(&self, paid_until: Option<Timestamp>, now: Timestamp) -> u32 {
-        let free_ns = self.worth_ns(self.burst.get()) - self.owed_ns(paid_until, now);
+        let free_ns = self.cost_ns(self.burst.get()) - self.owed_ns(paid_until, now);
         let whole = free_ns.max(0) * i128::from(self.per_second.get()) / NANOS_PER_SECOND;
         u32::try_from(whole)
             .unwrap_or(u32::MAX)
@@ -74,7 +76,7 @@ impl Rate {
 
     /// How long `cost` takes at this rate, in nanoseconds, rounded up: the rate is
     /// kept rather than reached.
-    fn worth_ns(&self, cost: u32) -> i128 {
+    fn cost_ns(&self, cost: u32) -> i128 {
         let per_second = i128::from(self.per_second.get());
         (i128::from(cost) * NANOS_PER_SECOND + per_second - 1) / per_second
     }
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn room_is_made_in_whole_seconds() {
         let room = |per_second, at_once| {
-            Rate::with_room(NonZeroU32::new(per_second).unwrap(), at_once)
+            Rate::with_burst_for(NonZeroU32::new(per_second).unwrap(), at_once)
                 .burst
                 .get()
         };

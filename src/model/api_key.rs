@@ -64,7 +64,7 @@ impl Scope {
     }
 
     /// The scope of that name.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == name)
     }
 }
@@ -75,7 +75,7 @@ pub const PREFIX: &str = "mr_";
 const HINT_LEN: usize = PREFIX.len() + 8;
 
 /// A new key's text from 32 random bytes.
-pub fn text(random: [u8; 32]) -> String {
+pub fn format_key(random: [u8; 32]) -> String {
     format!("{PREFIX}{}", base32(&random))
 }
 

@@ -4,11 +4,11 @@
 use aws_sdk_dynamodb::types::ReturnValue;
 use jiff::{SignedDuration, Timestamp};
 
-use super::dynamo::{Dynamo, Kind, Read, kind, n, unavailable};
+use super::dynamo::{Dynamo, DynamoErrorKind, ItemExt, kind, n, unavailable};
 use super::keys;
 use crate::error::{Error, Result};
 use crate::model::id::EndpointId;
-use crate::model::pace::{AHEAD_MAX, Pace};
+use crate::model::pacing::{AHEAD_MAX, Pace};
 
 /// How long the number outlives its last slot.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -66,7 +66,7 @@ async fn claim_next(
             let start = Timestamp::from_microsecond(item.num("tat_us")? - block_us);
             Ok(Some(start.map_err(Error::internal)?))
         }
-        Err(error) if kind(&error) == Kind::Condition => Ok(None),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
         Err(error) => Err(unavailable(error)),
     }
 }
@@ -87,7 +87,7 @@ async fn claim_first(
         .expression_attribute_values(":next", n(next.as_microsecond()))
         .expression_attribute_values(":now", n(now.as_microsecond()))
         .expression_attribute_values(":ttl", n(kept_until(next)));
-    super::dynamo::won(update).await
+    super::dynamo::update_if(update).await
 }
 
 fn kept_until(at: Timestamp) -> i64 {

@@ -3,21 +3,21 @@
 
 use super::endpoint::Targets;
 use super::event::Event;
-use super::event_type::Types;
+use super::event_type::EventTypeSchemas;
 use super::meter::{Meter, Reading};
 
 /// A project's configuration as of one moment.
 #[derive(Debug, Default)]
-pub struct View {
+pub struct ProjectConfig {
     /// Where its webhooks go.
     pub targets: Targets,
     /// What it counts.
     pub meters: Vec<Meter>,
     /// What the data of its events must satisfy.
-    pub types: Types,
+    pub event_types: EventTypeSchemas,
 }
 
-impl View {
+impl ProjectConfig {
     /// What the project's meters read of `event`. Allocates nothing when none
     /// counts it.
     pub fn readings(&self, event: &Event) -> Vec<Reading> {

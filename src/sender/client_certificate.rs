@@ -16,7 +16,7 @@ use secrecy::ExposeSecret;
 
 use super::{HttpClient, Inner, SendError};
 use crate::error::Invalid;
-use crate::model::extras::ClientCertificate;
+use crate::model::credentials::ClientCertificate;
 
 /// Certificates whose connections are kept.
 const CLIENTS_MAX: usize = 256;
@@ -28,10 +28,10 @@ const CHAIN_MAX: usize = 10;
 /// # Errors
 /// [`Invalid`], which names the part and never shows it.
 pub fn check_certificate(pair: &ClientCertificate) -> Result<(), Invalid> {
-    read(pair).map(|_| ())
+    parse_certificate(pair).map(|_| ())
 }
 
-pub(super) fn read(pair: &ClientCertificate) -> Result<CertifiedKey, Invalid> {
+pub(super) fn parse_certificate(pair: &ClientCertificate) -> Result<CertifiedKey, Invalid> {
     let refuse = |part: &str, detail: &'static str| {
         Invalid::new(format!("client_certificate.{part}"), detail)
     };
@@ -61,16 +61,16 @@ pub(super) fn read(pair: &ClientCertificate) -> Result<CertifiedKey, Invalid> {
 
 /// The clients that have a certificate, by what it and its key hash to.
 #[derive(Default)]
-pub(super) struct Clients(Mutex<Kept>);
+pub(super) struct CertificateClients(Mutex<ClientCache>);
 
 #[derive(Default)]
-struct Kept {
+struct ClientCache {
     clients: HashMap<[u8; 32], (HttpClient, u64)>,
     /// Counts uses.
     uses: u64,
 }
 
-impl Clients {
+impl CertificateClients {
     /// The client for `pair`, made if there is none.
     pub fn get(&self, inner: &Inner, pair: &ClientCertificate) -> Result<HttpClient, SendError> {
         let hash = hash(pair);
@@ -81,7 +81,7 @@ impl Clients {
             *used = use_now;
             return Ok(client.clone());
         }
-        let certified = read(pair).map_err(|_| SendError::Tls {
+        let certified = parse_certificate(pair).map_err(|_| SendError::Tls {
             reason: "the client certificate cannot be used".to_owned(),
         })?;
         if kept.clients.len() >= CLIENTS_MAX {
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn there_is_a_client_for_each_certificate_and_a_bound_on_them() {
         let sender = super::super::Sender::guarded(config(), Resolver::System, is_public);
-        let clients = &sender.inner.certified;
+        let clients = &sender.inner.certificate_clients;
         let (first, second) = (pair(), pair());
         for certificate in [&first, &second, &first] {
             clients.get(&sender.inner, certificate).unwrap();
@@ -155,7 +155,7 @@ mod tests {
             ..pair()
         };
         assert!(check_certificate(&mixed).is_err());
-        let refused = sender.inner.certified.get(&sender.inner, &mixed);
+        let refused = sender.inner.certificate_clients.get(&sender.inner, &mixed);
         assert!(matches!(refused, Err(SendError::Tls { .. })));
     }
 }

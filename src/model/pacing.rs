@@ -50,7 +50,7 @@ impl Pace {
 
 /// Slots that one process has claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Block {
+pub struct SlotBlock {
     pace: Pace,
     next: Timestamp,
     left: u32,
@@ -67,7 +67,7 @@ pub enum Slot {
     None,
 }
 
-impl Block {
+impl SlotBlock {
     /// The block whose first slot is at `start`.
     pub fn new(pace: Pace, start: Timestamp) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl Block {
 
     /// Takes a slot for `now`, if one is due.
     pub fn take(&mut self, now: Timestamp) -> Slot {
-        self.forget_late(now);
+        self.drop_expired(now);
         match self.peek() {
             Some(at) if at <= now => {
                 self.spend();
@@ -106,7 +106,7 @@ impl Block {
         self.next += self.pace.interval();
     }
 
-    fn forget_late(&mut self, now: Timestamp) {
+    fn drop_expired(&mut self, now: Timestamp) {
         let late =
             now.duration_since(self.next) - SignedDuration::try_from(LATE_MAX).unwrap_or_default();
         if late.is_positive() {
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn slots_are_spaced_within_a_block() {
-        let mut block = Block::new(Pace::new(30), at(0));
+        let mut block = SlotBlock::new(Pace::new(30), at(0));
         assert_eq!(block.take(at(0)), Slot::Now);
         assert_eq!(block.take(at(1)), Slot::At(at(33_333)));
         assert_eq!(block.take(at(33_333)), Slot::Now);
@@ -153,20 +153,20 @@ mod tests {
 
     #[test]
     fn what_was_not_used_in_time_is_lost() {
-        let mut block = Block::new(Pace::new(1000), at(0));
+        let mut block = SlotBlock::new(Pace::new(1000), at(0));
         // A minute later there is nothing left to catch up with.
         assert_eq!(block.take(at(60_000_000)), Slot::None);
-        let mut block = Block::new(Pace::new(1000), at(0));
+        let mut block = SlotBlock::new(Pace::new(1000), at(0));
         // Of 100 slots, 0 to 49 ms are more than 100 ms ago.
         let taken = (0..200).filter(|_| block.take(at(150_000)) == Slot::Now);
         assert_eq!(taken.count(), 50);
     }
 
     /// The number all processes share, as the store keeps it.
-    fn claim(tat: &mut i64, pace: Pace, now: i64) -> Block {
+    fn claim(tat: &mut i64, pace: Pace, now: i64) -> SlotBlock {
         let start = (*tat).max(now);
         *tat = start + i64::try_from(pace.block().as_micros()).unwrap();
-        Block::new(pace, at(start))
+        SlotBlock::new(pace, at(start))
     }
 
     proptest! {
@@ -179,7 +179,7 @@ mod tests {
             asks in proptest::collection::vec((0_usize..4, 0_i64..20_000), 1..600),
         ) {
             let pace = Pace::new(per_second);
-            let mut blocks: [Option<Block>; 4] = [None; 4];
+            let mut blocks: [Option<SlotBlock>; 4] = [None; 4];
             let (mut tat, mut now) = (0, 0);
             let mut made: Vec<i64> = Vec::new();
             for (process, pause) in asks {

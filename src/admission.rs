@@ -12,52 +12,54 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::Result;
-use crate::model::breaker::{Admission, Breaker, Change, Policy, State, Ticket};
+use crate::model::breaker::{
+    Breaker, BreakerDecision, BreakerState, BreakerTransition, Policy, Ticket,
+};
 use crate::model::endpoint::Target;
 use crate::model::id::EndpointId;
-use crate::model::pace::{Block, Pace, Slot};
+use crate::model::pacing::{Pace, Slot, SlotBlock};
 use crate::store::dynamo::Dynamo;
-use crate::store::paces;
+use crate::store::pacing;
 
 /// Endpoints kept; of more, some are forgotten.
 const ENDPOINTS_MAX: usize = 10_000;
 /// How long an endpoint is certainly kept after it was last of interest.
-const KEPT: SignedDuration = SignedDuration::from_mins(10);
+const IDLE_TTL_MIN: SignedDuration = SignedDuration::from_mins(10);
 /// Between two writes of whether an endpoint fails, so that one which fails now
 /// and then does not cost a write each time.
-const NOTE_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
+const PERSIST_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// How long an attempt waits whose endpoint has no slot to give for a long time.
 const NO_SLOT_WAIT: Duration = Duration::from_mins(10);
 
 /// All endpoints of interest.
 #[derive(Debug)]
-pub struct Care {
+pub struct Admission {
     policy: Policy,
-    endpoints: Mutex<HashMap<EndpointId, Entry>>,
+    endpoints: Mutex<HashMap<EndpointId, EndpointAdmission>>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct EndpointAdmission {
     breaker: Breaker,
     /// When the endpoint was turned on for which all this holds.
     enabled_at: Timestamp,
-    block: Option<Block>,
+    block: Option<SlotBlock>,
     /// Held by whoever claims a block.
     claiming: Arc<tokio::sync::Mutex<()>>,
-    under_way: usize,
-    noted_at: Option<Timestamp>,
+    in_flight: usize,
+    persisted_at: Option<Timestamp>,
     touched: Timestamp,
 }
 
-impl Entry {
+impl EndpointAdmission {
     fn new(enabled_at: Timestamp, now: Timestamp) -> Self {
         Self {
             breaker: Breaker::default(),
             enabled_at,
             block: None,
             claiming: Arc::default(),
-            under_way: 0,
-            noted_at: None,
+            in_flight: 0,
+            persisted_at: None,
             touched: now,
         }
     }
@@ -65,9 +67,9 @@ impl Entry {
 
 /// What the API shows of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shown {
+pub struct BreakerSnapshot {
     /// Where it stands.
-    pub state: State,
+    pub state: BreakerState,
     /// Failures in a row.
     pub failures: u32,
     /// When the next attempt is made, while it is open.
@@ -76,9 +78,9 @@ pub struct Shown {
 
 /// A place among an endpoint's attempts, free again when this is dropped.
 #[derive(Debug)]
-pub struct Place<'a>(Option<(&'a Care, EndpointId)>);
+pub struct Permit<'a>(Option<(&'a Admission, EndpointId)>);
 
-impl Care {
+impl Admission {
     /// Nothing is known yet.
     pub fn new(policy: Policy) -> Self {
         Self {
@@ -91,71 +93,77 @@ impl Care {
     ///
     /// # Errors
     /// With the endpoint's limit, if as many are under way.
-    pub fn place(&self, target: &Target, now: Timestamp) -> Result<Place<'_>, usize> {
-        let Some(most) = target.care.max_concurrency else {
-            return Ok(Place(None));
+    pub fn acquire_permit(&self, target: &Target, now: Timestamp) -> Result<Permit<'_>, usize> {
+        let Some(most) = target.delivery_settings.max_concurrency else {
+            return Ok(Permit(None));
         };
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let mut endpoints = self.lock();
         let entry = entry(&mut endpoints, target, now);
-        if entry.under_way >= most {
+        if entry.in_flight >= most {
             return Err(most);
         }
-        entry.under_way += 1;
-        Ok(Place(Some((self, target.id.clone()))))
+        entry.in_flight += 1;
+        Ok(Permit(Some((self, target.id.clone()))))
     }
 
     /// Until when attempts are to be left, without asking for one.
-    pub fn held_until(&self, target: &Target, now: Timestamp) -> Option<Timestamp> {
+    pub fn deferred_until(&self, target: &Target, now: Timestamp) -> Option<Timestamp> {
         let mut endpoints = self.lock();
         let entry = endpoints.get_mut(&target.id)?;
-        renew(entry, target, now);
+        reset_if_reenabled(entry, target, now);
         // On a copy: whoever only looks must not become the probe.
         let mut breaker = entry.breaker;
         match breaker.admit(&self.policy, now) {
-            Admission::Go(_) => None,
-            Admission::Hold { until } => Some(until),
+            BreakerDecision::Allow(_) => None,
+            BreakerDecision::Defer { until } => Some(until),
         }
     }
 
-    /// Whether an attempt may be made; `asked` is one that a person asked for.
-    pub fn admit(&self, target: &Target, asked: bool, now: Timestamp) -> Admission {
+    /// Whether an attempt may be made; `is_manual` is one that a person asked for.
+    pub fn admit(&self, target: &Target, is_manual: bool, now: Timestamp) -> BreakerDecision {
         let mut endpoints = self.lock();
         let Some(entry) = endpoints.get_mut(&target.id) else {
             let fresh = Breaker::default();
-            return Admission::Go(fresh.ticket_of(asked));
+            return BreakerDecision::Allow(fresh.issue_ticket(is_manual));
         };
-        renew(entry, target, now);
-        match asked {
-            true => Admission::Go(entry.breaker.ticket_of(true)),
+        reset_if_reenabled(entry, target, now);
+        match is_manual {
+            true => BreakerDecision::Allow(entry.breaker.issue_ticket(true)),
             false => entry.breaker.admit(&self.policy, now),
         }
     }
 
     /// Takes note of how an attempt ended at `now`: `well` unless there was no
     /// answer, or one that says the endpoint is overwhelmed.
-    pub fn ended(&self, target: &Target, ticket: Ticket, well: bool, now: Timestamp) -> Change {
+    pub fn record_outcome(
+        &self,
+        target: &Target,
+        ticket: Ticket,
+        is_healthy: bool,
+        now: Timestamp,
+    ) -> BreakerTransition {
         let mut endpoints = self.lock();
-        if well {
+        if is_healthy {
             let Some(entry) = endpoints.get_mut(&target.id) else {
-                return Change::None;
+                return BreakerTransition::None;
             };
-            return entry.breaker.succeeded(ticket);
+            return entry.breaker.record_success(ticket);
         }
         let entry = entry(&mut endpoints, target, now);
-        entry.breaker.failed(&self.policy, ticket, now)
+        entry.breaker.record_failure(&self.policy, ticket, now)
     }
 
     /// Whether it is time to write down how the endpoint does; not again within a
     /// minute.
-    pub fn may_note(&self, target: &Target, now: Timestamp) -> bool {
+    pub fn should_persist_health(&self, target: &Target, now: Timestamp) -> bool {
         let mut endpoints = self.lock();
         let entry = entry(&mut endpoints, target, now);
         let due = entry
-            .noted_at
-            .is_none_or(|at| now.duration_since(at).abs() >= NOTE_INTERVAL);
+            .persisted_at
+            .is_none_or(|at| now.duration_since(at).abs() >= PERSIST_INTERVAL);
         if due {
-            entry.noted_at = Some(now);
+            entry.persisted_at = Some(now);
         }
         due
     }
@@ -174,13 +182,13 @@ impl Care {
     /// # Errors
     /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
     /// not answer.
-    pub async fn slot(
+    pub async fn acquire_slot(
         &self,
         dynamo: &Dynamo,
         target: &Target,
         now: Timestamp,
     ) -> Result<Option<Timestamp>> {
-        let Some(per_second) = target.care.rate_limit else {
+        let Some(per_second) = target.delivery_settings.rate_limit else {
             return Ok(None);
         };
         let pace = Pace::new(per_second);
@@ -193,10 +201,10 @@ impl Care {
         if let Ok(slot) = self.take_slot(target, pace, now) {
             return Ok(slot);
         }
-        let Some(start) = paces::claim(dynamo, &target.id, pace, now).await? else {
+        let Some(start) = pacing::claim(dynamo, &target.id, pace, now).await? else {
             return Ok(Some(now + NO_SLOT_WAIT));
         };
-        entry(&mut self.lock(), target, now).block = Some(Block::new(pace, start));
+        entry(&mut self.lock(), target, now).block = Some(SlotBlock::new(pace, start));
         // A slot of one block is always there, now or later.
         Ok(self.take_slot(target, pace, now).unwrap_or(Some(start)))
     }
@@ -226,30 +234,30 @@ impl Care {
     }
 
     /// Where an endpoint's breaker stands.
-    pub fn shown(&self, target: &Target, now: Timestamp) -> Shown {
+    pub fn breaker_status(&self, target: &Target, now: Timestamp) -> BreakerSnapshot {
         let mut endpoints = self.lock();
         let breaker = match endpoints.get_mut(&target.id) {
             Some(entry) => {
-                renew(entry, target, now);
+                reset_if_reenabled(entry, target, now);
                 entry.breaker
             }
             None => Breaker::default(),
         };
-        Shown {
+        BreakerSnapshot {
             state: breaker.state(now),
-            failures: breaker.failures(),
+            failures: breaker.consecutive_failures(),
             retry_at: breaker.retry_at(),
         }
     }
 
     /// How many breakers are not closed.
-    pub fn open(&self, now: Timestamp) -> usize {
+    pub fn open_breakers(&self, now: Timestamp) -> usize {
         let endpoints = self.lock();
-        let open = |entry: &&Entry| entry.breaker.state(now) != State::Closed;
+        let open = |entry: &&EndpointAdmission| entry.breaker.state(now) != BreakerState::Closed;
         endpoints.values().filter(open).count()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<EndpointId, EndpointAdmission>> {
         // No code that can panic leaves an entry half-changed.
         self.endpoints
             .lock()
@@ -259,47 +267,47 @@ impl Care {
 
 /// What is known of `target`, from now on if nothing was.
 fn entry<'a>(
-    endpoints: &'a mut HashMap<EndpointId, Entry>,
+    endpoints: &'a mut HashMap<EndpointId, EndpointAdmission>,
     target: &Target,
     now: Timestamp,
-) -> &'a mut Entry {
+) -> &'a mut EndpointAdmission {
     if endpoints.len() >= ENDPOINTS_MAX && !endpoints.contains_key(&target.id) {
         make_room(endpoints, now);
     }
     let entry = endpoints
         .entry(target.id.clone())
-        .or_insert_with(|| Entry::new(target.enabled_at, now));
-    renew(entry, target, now);
+        .or_insert_with(|| EndpointAdmission::new(target.enabled_at, now));
+    reset_if_reenabled(entry, target, now);
     entry
 }
 
 /// What was found out before an endpoint was turned on again holds no more.
-fn renew(entry: &mut Entry, target: &Target, now: Timestamp) {
+fn reset_if_reenabled(entry: &mut EndpointAdmission, target: &Target, now: Timestamp) {
     entry.touched = now;
     if entry.enabled_at < target.enabled_at {
         entry.enabled_at = target.enabled_at;
         entry.breaker.reset();
-        entry.noted_at = None;
+        entry.persisted_at = None;
     }
 }
 
-fn make_room(endpoints: &mut HashMap<EndpointId, Entry>, now: Timestamp) {
-    let is_recent = |entry: &Entry| now.duration_since(entry.touched) < KEPT;
-    endpoints.retain(|_, entry| entry.under_way > 0 || is_recent(entry));
+fn make_room(endpoints: &mut HashMap<EndpointId, EndpointAdmission>, now: Timestamp) {
+    let is_recent = |entry: &EndpointAdmission| now.duration_since(entry.touched) < IDLE_TTL_MIN;
+    endpoints.retain(|_, entry| entry.in_flight > 0 || is_recent(entry));
     if endpoints.len() >= ENDPOINTS_MAX {
-        let idle = endpoints.iter().find(|(_, entry)| entry.under_way == 0);
+        let idle = endpoints.iter().find(|(_, entry)| entry.in_flight == 0);
         if let Some(id) = idle.map(|(id, _)| id.clone()) {
             endpoints.remove(&id);
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if let Some((care, id)) = self.0.take()
             && let Some(entry) = care.lock().get_mut(&id)
         {
-            entry.under_way = entry.under_way.saturating_sub(1);
+            entry.in_flight = entry.in_flight.saturating_sub(1);
         }
     }
 }

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use moka::future::Cache;
 use ring::digest;
 
-use super::{DataPlane, tombstone_ends};
+use super::{ConfigProjection, tombstone_ends};
 use crate::error::Result;
-use crate::model::event_type::{Checked, Validate};
+use crate::model::event_type::{EventTypeSchema, ValidationMode};
 use crate::model::schema::Schema;
-use crate::store::dynamo::{Item, Read, n, s};
+use crate::store::dynamo::{Item, ItemExt, n, s};
 use crate::store::event_types::EventType;
 use crate::store::keys;
 
@@ -33,7 +33,7 @@ pub(super) fn schemas() -> Schemas {
         .build()
 }
 
-impl DataPlane {
+impl ConfigProjection {
     /// Projects an event type, unless a later version is there.
     ///
     /// # Errors
@@ -46,31 +46,31 @@ impl DataPlane {
         let spec = &event_type.spec;
         match (event_type.deleted_at, &spec.schema) {
             (Some(at), _) => {
-                item.insert("validate".into(), s(Validate::Off.as_str()));
+                item.insert("validate".into(), s(ValidationMode::Off.as_str()));
                 item.insert("ttl".into(), n(tombstone_ends(at)));
             }
             // A schema that nothing is held against is not read for every event.
-            (None, Some(schema)) if spec.validate != Validate::Off => {
+            (None, Some(schema)) if spec.validate != ValidationMode::Off => {
                 item.insert("validate".into(), s(spec.validate.as_str()));
                 item.insert("schema".into(), s(schema));
                 let number = event_type.schema_version.unwrap_or_default();
                 item.insert("schema_version".into(), n(number));
             }
             _ => {
-                item.insert("validate".into(), s(Validate::Off.as_str()));
+                item.insert("validate".into(), s(ValidationMode::Off.as_str()));
             }
         }
         self.put_newer(item, event_type.version).await?;
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.views.invalidate(&event_type.project).await;
+        self.project_configs.invalidate(&event_type.project).await;
         Ok(())
     }
 
     /// What events of the type in `item` must satisfy, if anything. Compiles
     /// nothing.
-    pub(super) async fn read_event_type(&self, item: &Item) -> Result<Option<Checked>> {
-        let validate: Validate = item.parse("validate")?;
-        if validate == Validate::Off {
+    pub(super) async fn read_event_type(&self, item: &Item) -> Result<Option<EventTypeSchema>> {
+        let validate: ValidationMode = item.parse("validate")?;
+        if validate == ValidationMode::Off {
             return Ok(None);
         }
         let text = item.str("schema")?;
@@ -79,7 +79,7 @@ impl DataPlane {
         let schema = self
             .schemas
             .get_with(hash, async { Arc::new(Schema::new(text)) });
-        Ok(Some(Checked {
+        Ok(Some(EventTypeSchema {
             validate,
             schema: schema.await,
             schema_version: item.num("schema_version")?,

@@ -19,7 +19,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use self::sealed::Written;
+use self::sealed::CredentialsJson;
 use super::id::EndpointId;
 use super::seal::{KeyRing, OpenError};
 use crate::error::Invalid;
@@ -88,7 +88,7 @@ pub struct ClientCertificate {
 
 /// All of it.
 #[derive(Debug, Clone, Default)]
-pub struct Extras {
+pub struct EndpointCredentials {
     headers: BTreeMap<String, SecretString>,
     auth: Option<Auth>,
     client_certificate: Option<ClientCertificate>,
@@ -96,7 +96,7 @@ pub struct Extras {
 
 /// What people may see of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shown {
+pub struct RedactedCredentials {
     /// The names of its headers.
     #[serde(default)]
     pub headers: Vec<String>,
@@ -118,7 +118,7 @@ pub enum AuthType {
     Bearer,
 }
 
-impl Extras {
+impl EndpointCredentials {
     /// Takes `headers` in place of those it has.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl Extras {
         }
         let mut checked = BTreeMap::new();
         for (name, value) in headers {
-            let field = format!("headers.{}", shown_name(&name));
+            let field = format!("headers.{}", redacted_name(&name));
             let refuse = |detail: &'static str| Invalid::new(field.clone(), detail);
             let lower = name.to_ascii_lowercase();
             check_name(&lower).map_err(refuse)?;
@@ -231,8 +231,8 @@ impl Extras {
     }
 
     /// What people may see.
-    pub fn shown(&self) -> Shown {
-        Shown {
+    pub fn redacted(&self) -> RedactedCredentials {
+        RedactedCredentials {
             headers: self.headers.keys().cloned().collect(),
             auth: self.auth.as_ref().map(Auth::kind),
             certificate_sha256: self
@@ -248,19 +248,21 @@ impl Extras {
         if self.is_empty() {
             return None;
         }
-        let json = Zeroizing::new(serde_json::to_vec(&Written::of(self)).unwrap_or_default());
+        let json = Zeroizing::new(
+            serde_json::to_vec(&CredentialsJson::from_credentials(self)).unwrap_or_default(),
+        );
         Some(ring.seal(nonce, &aad(id), &json))
     }
 
-    /// Opens what [`Extras::seal`] sealed for the same endpoint.
+    /// Opens what [`EndpointCredentials::seal`] sealed for the same endpoint.
     ///
     /// # Errors
     /// Every [`OpenError`].
     pub fn open(ring: &KeyRing, id: &EndpointId, sealed: &[u8]) -> Result<Self, OpenError> {
         let json = ring.open(&aad(id), sealed)?;
-        let written: Written<'_> =
+        let written: CredentialsJson<'_> =
             serde_json::from_slice(json.expose_secret()).map_err(|_| OpenError::Malformed)?;
-        Ok(written.read())
+        Ok(written.into_credentials())
     }
 }
 
@@ -308,7 +310,7 @@ fn sensitive(mut value: HeaderValue) -> HeaderValue {
 }
 
 /// A name as an error may repeat it: what is no name is not repeated.
-fn shown_name(name: &str) -> &str {
+fn redacted_name(name: &str) -> &str {
     match is_name(&name.to_ascii_lowercase()) {
         true => name,
         false => "?",

@@ -48,7 +48,7 @@ const FORGET_GROUPS: &str = "\
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database
 /// does not answer; what is left is forgotten the next time.
-pub async fn tidy(postgres: &Postgres, now: Timestamp, retention_days: u32) -> Result<bool> {
+pub async fn prune(postgres: &Postgres, now: Timestamp, retention_days: u32) -> Result<bool> {
     let client = postgres.get().await?;
     let first = first_day(now, retention_days);
     for row in client.query(PARTITIONS, &[]).await.map_err(classify)? {
@@ -57,7 +57,7 @@ pub async fn tidy(postgres: &Postgres, now: Timestamp, retention_days: u32) -> R
         if partition_day(name).is_some_and(|day| day < first) {
             let statement = DROP_PARTITION.replace("{name}", name);
             client.batch_execute(&statement).await.map_err(classify)?;
-            tracing::info!(partition = name, "counted events forgotten with their day");
+            tracing::info!(partition = name, "usage_seen partition dropped");
         }
     }
     let before = now.saturating_sub(MINUTES_KEPT).unwrap_or(Timestamp::MIN);

@@ -11,16 +11,18 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::extras::{Auth, AuthType, ClientCertificate, Extras, MASK, Shown};
+use crate::model::credentials::{
+    Auth, AuthType, ClientCertificate, EndpointCredentials, MASK, RedactedCredentials,
+};
 use crate::model::seal::KeyRing;
 use crate::sender;
 use crate::store::endpoints::Endpoint as Row;
 
 /// A secret text, which no error repeats.
 #[derive(Debug)]
-pub struct Hidden(SecretString);
+pub struct SecretText(SecretString);
 
-impl<'de> Deserialize<'de> for Hidden {
+impl<'de> Deserialize<'de> for SecretText {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         match Value::deserialize(from)? {
             Value::String(text) => Ok(Self(text.into())),
@@ -37,16 +39,16 @@ pub enum NewAuth {
     Basic {
         /// Without colons.
         #[schema(value_type = String)]
-        username: Hidden,
+        username: SecretText,
         /// Sent as UTF-8.
         #[schema(value_type = String)]
-        password: Hidden,
+        password: SecretText,
     },
     /// A token (RFC 6750).
     Bearer {
         /// Visible ASCII without spaces.
         #[schema(value_type = String)]
-        token: Hidden,
+        token: SecretText,
     },
 }
 
@@ -58,15 +60,15 @@ pub struct NewCertificate {
     certificate: String,
     /// In PEM, not encrypted.
     #[schema(value_type = String)]
-    private_key: Hidden,
+    private_key: SecretText,
 }
 
 /// Headers by name.
-pub type NewHeaders = BTreeMap<String, Hidden>;
+pub type NewHeaders = BTreeMap<String, SecretText>;
 
 /// What is to change of what requests carry; what is absent stays.
 #[derive(Debug, Default)]
-pub struct ExtrasChange {
+pub struct CredentialsChange {
     /// In place of all headers.
     pub headers: Option<NewHeaders>,
     /// In place of the authentication.
@@ -77,7 +79,8 @@ pub struct ExtrasChange {
 
 /// The authentication used; its values are never shown.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct ShownAuth {
+#[schema(as = ShownAuth)]
+pub struct RedactedAuth {
     /// Its kind.
     #[serde(rename = "type")]
     kind: AuthType,
@@ -85,30 +88,31 @@ pub struct ShownAuth {
 
 /// The client certificate used; its key is never shown.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct ShownCertificate {
+#[schema(as = ShownCertificate)]
+pub struct RedactedCertificate {
     /// SHA-256 of the PEM text as it was given, in hexadecimal.
     sha256: String,
 }
 
 /// The three as they are shown.
-pub fn shown(
-    shown: Shown,
+pub fn redacted(
+    redacted: RedactedCredentials,
 ) -> (
     BTreeMap<String, &'static str>,
-    Option<ShownAuth>,
-    Option<ShownCertificate>,
+    Option<RedactedAuth>,
+    Option<RedactedCertificate>,
 ) {
-    let headers = shown.headers.into_iter().map(|name| (name, MASK));
+    let headers = redacted.headers.into_iter().map(|name| (name, MASK));
     (
         headers.collect(),
-        shown.auth.map(|kind| ShownAuth { kind }),
-        shown
+        redacted.auth.map(|kind| RedactedAuth { kind }),
+        redacted
             .certificate_sha256
-            .map(|sha256| ShownCertificate { sha256 }),
+            .map(|sha256| RedactedCertificate { sha256 }),
     )
 }
 
-impl ExtrasChange {
+impl CredentialsChange {
     fn is_none(&self) -> bool {
         self.headers.is_none() && self.auth.is_none() && self.client_certificate.is_none()
     }
@@ -120,7 +124,7 @@ impl ExtrasChange {
 
 /// A change that is ready to be made in a transaction: nothing is waited for there.
 pub struct Sealing {
-    change: ExtrasChange,
+    change: CredentialsChange,
     key_ring: Arc<KeyRing>,
     nonce: [u8; 12],
 }
@@ -129,7 +133,7 @@ pub struct Sealing {
 ///
 /// # Errors
 /// When the key ring is not to be had.
-pub async fn sealing(app: &App, change: ExtrasChange) -> Result<Option<Sealing>> {
+pub async fn sealing(app: &App, change: CredentialsChange) -> Result<Option<Sealing>> {
     if change.is_none() {
         return Ok(None);
     }
@@ -147,38 +151,39 @@ impl Sealing {
     /// [`Error::Invalid`], which names the field; [`Error::Internal`] when what is
     /// there and stays cannot be opened.
     pub fn apply(self, row: &mut Row) -> Result<()> {
-        let mut extras = match &row.extras_sealed {
+        let mut credentials = match &row.credentials_sealed {
             Some(sealed) if !self.change.is_whole() => {
-                Extras::open(&self.key_ring, &row.id, sealed).map_err(Error::internal)?
+                EndpointCredentials::open(&self.key_ring, &row.id, sealed)
+                    .map_err(Error::internal)?
             }
-            _ => Extras::default(),
+            _ => EndpointCredentials::default(),
         };
-        change(&mut extras, self.change)?;
-        row.extras_sealed = extras.seal(&self.key_ring, self.nonce, &row.id);
-        row.extras_shown = extras.shown();
+        change(&mut credentials, self.change)?;
+        row.credentials_sealed = credentials.seal(&self.key_ring, self.nonce, &row.id);
+        row.credentials_redacted = credentials.redacted();
         Ok(())
     }
 }
 
-fn change(extras: &mut Extras, change: ExtrasChange) -> Result<()> {
+fn change(credentials: &mut EndpointCredentials, change: CredentialsChange) -> Result<()> {
     if let Some(headers) = change.headers {
         let headers = headers.into_iter().map(|(name, value)| (name, value.0));
-        extras.set_headers(headers.collect())?;
+        credentials.set_headers(headers.collect())?;
     }
     if let Some(auth) = change.auth {
-        extras.set_auth(auth.map(auth_of))?;
+        credentials.set_auth(auth.map(auth_of))?;
     }
     if let Some(certificate) = change.client_certificate {
         let certificate = certificate.map(|new| ClientCertificate {
             certificate: new.certificate,
             private_key: new.private_key.0,
         });
-        extras.set_client_certificate(certificate)?;
-        if let Some(certificate) = extras.client_certificate() {
+        credentials.set_client_certificate(certificate)?;
+        if let Some(certificate) = credentials.client_certificate() {
             sender::check_certificate(certificate)?;
         }
     }
-    Ok(extras.check()?)
+    Ok(credentials.check()?)
 }
 
 fn auth_of(new: NewAuth) -> Auth {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::postpone::run_here;
+use super::reschedule::run_without_lanes;
 use super::worker::report;
 use super::{Done, run};
 use crate::app::{self, App};
@@ -25,8 +25,8 @@ use crate::config::Handler;
 use crate::error::{Error, Result};
 use crate::model::job::{Envelope, Job};
 use crate::queue::Queue;
-use crate::queue::lanes::{LaneOptions, Lanes, Wait};
-use crate::queue::sqs::{BATCH_MAX, Name, Receipt, Received, Sqs};
+use crate::queue::lanes::{LaneOptions, Lanes, WaitReason};
+use crate::queue::sqs::{BATCH_MAX, MessageReceipt, QueueName, ReceivedMessage, SqsQueue};
 
 /// Jobs that wait in lanes for each that may run.
 const WAITING_PER_WORKER: usize = 4;
@@ -35,7 +35,7 @@ const WAITING_MIN: usize = BATCH_MAX * POLLS_MAX;
 /// Polls of one queue at a time, while it is full.
 const POLLS_MAX: usize = 8;
 /// How long a poll waits while jobs wait here.
-const BUSY_WAIT: Duration = Duration::from_secs(1);
+const BUSY_POLL_WAIT: Duration = Duration::from_secs(1);
 /// Between polls of an SQS that refuses: the first pause and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How long a settled message waits for others to share its request.
@@ -52,29 +52,29 @@ const RETRY_DELAYS: (Duration, Duration) = (Duration::from_secs(5), Duration::fr
 
 /// What is to become of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settled {
+enum Settlement {
     /// It is of no more use.
     Delete,
     /// It is to come again after a while.
-    Again(Duration),
+    ReturnAfter(Duration),
 }
 
 /// The trace that a message continues, a W3C `traceparent`.
 type Trace = Option<String>;
 
-type Settle = UnboundedSender<(Receipt, Settled)>;
+type SettleSender = UnboundedSender<(MessageReceipt, Settlement)>;
 
 /// What the loops share.
 #[derive(Debug)]
-struct Hand {
+struct Consumer {
     app: Arc<App>,
-    lanes: Lanes<(Receipt, Trace)>,
+    lanes: Lanes<(MessageReceipt, Trace)>,
     /// Until when each message in hand is hidden, by its handle.
-    hidden: Mutex<HashMap<String, (Name, Instant)>>,
+    invisible_until: Mutex<HashMap<String, (QueueName, Instant)>>,
 }
 
-impl Hand {
-    fn sqs(&self) -> &Sqs {
+impl Consumer {
+    fn sqs(&self) -> &SqsQueue {
         let Queue::Sqs(sqs) = &self.app.queue else {
             unreachable!("these loops are started for SQS only");
         };
@@ -82,14 +82,16 @@ impl Hand {
     }
 
     /// Says what becomes of a message, which is not hidden again from now on.
-    fn settle(&self, settle: &Settle, receipt: Receipt, settled: Settled) {
-        self.hidden().remove(&receipt.handle);
+    fn settle(&self, settle: &SettleSender, receipt: MessageReceipt, settled: Settlement) {
+        self.invisible_until().remove(&receipt.handle);
         // The settling loop outlives every sender.
         let _ = settle.send((receipt, settled));
     }
 
-    fn hidden(&self) -> MutexGuard<'_, HashMap<String, (Name, Instant)>> {
-        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
+    fn invisible_until(&self) -> MutexGuard<'_, HashMap<String, (QueueName, Instant)>> {
+        self.invisible_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,7 +100,7 @@ impl Hand {
 /// and what has not begun is given back.
 pub(super) fn start(app: &Arc<App>, stop: &CancellationToken, tasks: &mut JoinSet<()>) {
     let delivery = &app.config.delivery;
-    let hand = Arc::new(Hand {
+    let consumer = Arc::new(Consumer {
         app: app.clone(),
         lanes: Lanes::new(LaneOptions {
             jobs_max: WAITING_MIN.max(delivery.concurrency * WAITING_PER_WORKER),
@@ -107,44 +109,44 @@ pub(super) fn start(app: &Arc<App>, stop: &CancellationToken, tasks: &mut JoinSe
             endpoint_concurrency: delivery.endpoint_concurrency,
             workers: delivery.concurrency,
         }),
-        hidden: Mutex::default(),
+        invisible_until: Mutex::default(),
     });
     let (settle, settled) = unbounded_channel();
     let mut polls = Vec::new();
     for (name, handler) in [
-        (Name::FanOut, Handler::FanOut),
-        (Name::Deliver, Handler::Deliver),
+        (QueueName::FanOut, Handler::FanOut),
+        (QueueName::Deliver, Handler::Deliver),
     ] {
         if app.config.handles(handler) {
-            polls.push(poll(hand.clone(), name, settle.clone(), stop.clone()));
+            polls.push(poll(consumer.clone(), name, settle.clone(), stop.clone()));
         }
     }
-    let last = (hand.clone(), settle.clone());
+    let last = (consumer.clone(), settle.clone());
     tasks.spawn(async move {
         future::join_all(polls).await;
-        let (hand, settle) = last;
-        for (receipt, _) in hand.lanes.clear() {
-            hand.settle(&settle, receipt, Settled::Again(Duration::ZERO));
+        let (consumer, settle) = last;
+        for (receipt, _) in consumer.lanes.clear() {
+            consumer.settle(&settle, receipt, Settlement::ReturnAfter(Duration::ZERO));
         }
     });
     for _ in 0..delivery.concurrency {
-        tasks.spawn(work(hand.clone(), settle.clone(), stop.clone()));
+        tasks.spawn(work(consumer.clone(), settle.clone(), stop.clone()));
     }
     tasks.spawn(async move {
         tokio::select! {
-            () = settle_often(&hand, settled) => {}
-            () = hide_often(&hand) => {}
+            () = settle_loop(&consumer, settled) => {}
+            () = extend_visibility_loop(&consumer) => {}
         }
     });
 }
 
 /// Runs what both queues hold now, one job after the other, until they are
 /// empty; the jobs that failed.
-pub(super) async fn drain(app: &App, sqs: &Sqs, now: Timestamp) -> Vec<Error> {
+pub(super) async fn drain(app: &App, sqs: &SqsQueue, now: Timestamp) -> Vec<Error> {
     let mut failed = Vec::new();
     loop {
         let mut received = Vec::new();
-        for name in Name::ALL {
+        for name in QueueName::ALL {
             match sqs.receive(name, Duration::ZERO).await {
                 Ok(messages) => received.extend(messages),
                 Err(error) => failed.push(error),
@@ -159,26 +161,32 @@ pub(super) async fn drain(app: &App, sqs: &Sqs, now: Timestamp) -> Vec<Error> {
     }
 }
 
-async fn drain_one(app: &App, sqs: &Sqs, message: Received, now: Timestamp) -> Result<()> {
+async fn drain_one(
+    app: &App,
+    sqs: &SqsQueue,
+    message: ReceivedMessage,
+    now: Timestamp,
+) -> Result<()> {
     let receipt = &message.receipt;
     // A message's age is by the clock that its sender had, whatever `now` is.
     let done = match open(app, &message, app::now()).await {
-        Opened::Job(job, trace) => run_here(app, job, trace.as_deref(), now).await,
-        Opened::Parked => Ok(()),
-        Opened::Left => return Ok(()),
+        OpenedMessage::Job(job, trace) => run_without_lanes(app, job, trace.as_deref(), now).await,
+        OpenedMessage::Parked => Ok(()),
+        OpenedMessage::Left => return Ok(()),
     };
     match done {
         Ok(()) => sqs.delete(receipt.from, &[&receipt.handle]).await,
         Err(error) => {
-            let delay = retry_delay(app, receipt.count);
-            sqs.hide(receipt.from, &[(&receipt.handle, delay)]).await?;
+            let delay = retry_delay(app, receipt.receive_count);
+            sqs.change_visibility(receipt.from, &[(&receipt.handle, delay)])
+                .await?;
             Err(error)
         }
     }
 }
 
 /// What a message turned out to be.
-enum Opened {
+enum OpenedMessage {
     Job(Job, Trace),
     /// Put aside: of no more use here.
     Parked,
@@ -186,14 +194,14 @@ enum Opened {
     Left,
 }
 
-async fn open(app: &App, message: &Received, now: Timestamp) -> Opened {
+async fn open(app: &App, message: &ReceivedMessage, now: Timestamp) -> OpenedMessage {
     match Envelope::open(&message.body, message.sent, now) {
-        Ok(envelope) => Opened::Job(envelope.job, envelope.trace),
+        Ok(envelope) => OpenedMessage::Job(envelope.job, envelope.trace),
         Err(why) => {
             let from = message.receipt.from.as_str();
             match app.queue.park(from, &message.body, &why).await {
-                true => Opened::Parked,
-                false => Opened::Left,
+                true => OpenedMessage::Parked,
+                false => OpenedMessage::Left,
             }
         }
     }
@@ -205,19 +213,27 @@ async fn open(app: &App, message: &Received, now: Timestamp) -> Opened {
 /// SQS may still hand messages to a poll that was cut off, which then stay
 /// hidden for a while. So a poll is long, and cut off when the process ends, only
 /// while nothing waits here that would be given back and could go that way.
-async fn poll(hand: Arc<Hand>, name: Name, settle: Settle, stop: CancellationToken) {
+async fn poll(
+    consumer: Arc<Consumer>,
+    name: QueueName,
+    settle: SettleSender,
+    stop: CancellationToken,
+) {
     let mut polls = 1;
     let mut refusals = 0;
-    while let Some(room) = stop.run_until_cancelled(hand.lanes.room(BATCH_MAX)).await {
+    while let Some(room) = stop
+        .run_until_cancelled(consumer.lanes.room(BATCH_MAX))
+        .await
+    {
         polls = (room / BATCH_MAX).clamp(1, polls);
         let wait = match polls {
-            1 if hand.lanes.is_empty() => hand.sqs().options().wait,
-            1 => BUSY_WAIT,
+            1 if consumer.lanes.is_empty() => consumer.sqs().options().wait,
+            1 => BUSY_POLL_WAIT,
             _ => Duration::ZERO,
         };
-        let received = (0..polls).map(|_| receive(&hand, name, wait, &settle));
+        let received = (0..polls).map(|_| receive(&consumer, name, wait, &settle));
         let received = future::join_all(received);
-        let received = match wait > BUSY_WAIT {
+        let received = match wait > BUSY_POLL_WAIT {
             true => stop.run_until_cancelled(received).await,
             false => Some(received.await),
         };
@@ -227,7 +243,7 @@ async fn poll(hand: Arc<Hand>, name: Name, settle: Settle, stop: CancellationTok
         match received.into_iter().sum::<Result<usize>>() {
             Ok(messages) => {
                 if refusals > 0 {
-                    tracing::info!(queue = name.as_str(), "queue answers again");
+                    tracing::info!(queue = name.as_str(), "sqs receive recovered");
                 }
                 refusals = 0;
                 polls = match messages == polls * BATCH_MAX {
@@ -240,7 +256,7 @@ async fn poll(hand: Arc<Hand>, name: Name, settle: Settle, stop: CancellationTok
                     report("poll", name.as_str(), &error);
                 }
                 (polls, refusals) = (1, refusals + 1);
-                let pause = backoff(&hand.app, PAUSES, refusals);
+                let pause = backoff(&consumer.app, PAUSES, refusals);
                 stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             }
         }
@@ -248,34 +264,41 @@ async fn poll(hand: Arc<Hand>, name: Name, settle: Settle, stop: CancellationTok
 }
 
 /// Receives once into the lanes; how many messages there were.
-async fn receive(hand: &Hand, name: Name, wait: Duration, settle: &Settle) -> Result<usize> {
-    let sqs = hand.sqs();
+async fn receive(
+    consumer: &Consumer,
+    name: QueueName,
+    wait: Duration,
+    settle: &SettleSender,
+) -> Result<usize> {
+    let sqs = consumer.sqs();
     let received = sqs.receive(name, wait).await?;
     let messages = received.len();
     let until = Instant::now() + sqs.options().visibility;
     for message in received {
-        let opened = open(&hand.app, &message, app::now()).await;
+        let opened = open(&consumer.app, &message, app::now()).await;
         let receipt = message.receipt;
         match opened {
-            Opened::Job(job, trace) => {
-                hand.hidden().insert(receipt.handle.clone(), (name, until));
-                if let Err((receipt, _)) = hand.lanes.push(job, (receipt, trace)) {
-                    let settled = no_room(&hand.app, receipt.count);
-                    hand.settle(settle, receipt, settled);
+            OpenedMessage::Job(job, trace) => {
+                consumer
+                    .invisible_until()
+                    .insert(receipt.handle.clone(), (name, until));
+                if let Err((receipt, _)) = consumer.lanes.push(job, (receipt, trace)) {
+                    let settled = settle_rejected(&consumer.app, receipt.receive_count);
+                    consumer.settle(settle, receipt, settled);
                 }
             }
-            Opened::Parked => hand.settle(settle, receipt, Settled::Delete),
-            Opened::Left => {}
+            OpenedMessage::Parked => consumer.settle(settle, receipt, Settlement::Delete),
+            OpenedMessage::Left => {}
         }
     }
     Ok(messages)
 }
 
 /// A message whose lane is full or whose job is in hand already.
-fn no_room(app: &App, count: u32) -> Settled {
+fn settle_rejected(app: &App, count: u32) -> Settlement {
     match count > RETURNS_MAX {
-        true => Settled::Delete,
-        false => Settled::Again(RETURN_DELAY_MAX.mul_f64(0.5 + 0.5 * app.jitter())),
+        true => Settlement::Delete,
+        false => Settlement::ReturnAfter(RETURN_DELAY_MAX.mul_f64(0.5 + 0.5 * app.jitter())),
     }
 }
 
@@ -292,24 +315,24 @@ fn backoff(app: &App, (first, longest): (Duration, Duration), count: u32) -> Dur
 }
 
 /// Runs one job after the other.
-async fn work(hand: Arc<Hand>, settle: Settle, stop: CancellationToken) {
-    while let Some(mut taken) = stop.run_until_cancelled(hand.lanes.next()).await {
+async fn work(consumer: Arc<Consumer>, settle: SettleSender, stop: CancellationToken) {
+    while let Some(mut taken) = stop.run_until_cancelled(consumer.lanes.next()).await {
         let (job, (receipt, trace)) = taken.take();
         let now = app::now();
-        if let Some(at) = not_before(&hand.app, &job, now) {
-            taken.put_back(job, (receipt, trace), Wait::Until(at));
+        if let Some(at) = not_before(&consumer.app, &job, now) {
+            taken.requeue(job, (receipt, trace), WaitReason::Until(at));
             continue;
         }
-        let settled = match run(&hand.app, job, trace.as_deref(), now).await {
-            Ok(Done::Finished) => Settled::Delete,
+        let settled = match run(&consumer.app, job, trace.as_deref(), now).await {
+            Ok(Done::Finished) => Settlement::Delete,
             // Its message stays hidden for as long as it waits here.
             Ok(Done::Later(later)) => {
-                taken.put_back(later.job, (receipt, trace), later.wait);
+                taken.requeue(later.job, (receipt, trace), later.wait);
                 continue;
             }
-            Err(_) => Settled::Again(retry_delay(&hand.app, receipt.count)),
+            Err(_) => Settlement::ReturnAfter(retry_delay(&consumer.app, receipt.receive_count)),
         };
-        hand.settle(&settle, receipt, settled);
+        consumer.settle(&settle, receipt, settled);
     }
 }
 
@@ -317,13 +340,16 @@ async fn work(hand: Arc<Hand>, settle: Settle, stop: CancellationToken) {
 /// seen before the delivery is read.
 fn not_before(app: &App, job: &Job, now: Timestamp) -> Option<Timestamp> {
     match job {
-        Job::Deliver { delivery, .. } => app.care.not_before(&delivery.endpoint(), now),
+        Job::Deliver { delivery, .. } => app.admission.not_before(&delivery.endpoint(), now),
         Job::FanOut { .. } | Job::Disable { .. } | Job::Recover { .. } => None,
     }
 }
 
 /// Settles messages in batches until nobody is left to send any.
-async fn settle_often(hand: &Hand, mut settled: UnboundedReceiver<(Receipt, Settled)>) {
+async fn settle_loop(
+    consumer: &Consumer,
+    mut settled: UnboundedReceiver<(MessageReceipt, Settlement)>,
+) {
     let mut failing = false;
     let mut batch = Vec::new();
     while settled.recv_many(&mut batch, BATCH_MAX * SETTLES_MAX).await > 0 {
@@ -335,37 +361,39 @@ async fn settle_often(hand: &Hand, mut settled: UnboundedReceiver<(Receipt, Sett
             }
         })
         .await;
-        let outcomes = settle_batch(hand, batch.drain(..)).await;
-        note("settle", &mut failing, outcomes);
+        let outcomes = settle_batch(consumer, batch.drain(..)).await;
+        log_transition("settle", &mut failing, outcomes);
     }
 }
 
 async fn settle_batch(
-    hand: &Hand,
-    batch: impl Iterator<Item = (Receipt, Settled)>,
+    consumer: &Consumer,
+    batch: impl Iterator<Item = (MessageReceipt, Settlement)>,
 ) -> Vec<Result<()>> {
     let mut deletes: [Vec<String>; 2] = Default::default();
-    let mut hides: [Vec<(String, Duration)>; 2] = Default::default();
+    let mut visibility_changes: [Vec<(String, Duration)>; 2] = Default::default();
     for (receipt, settled) in batch {
         let queue = receipt.from as usize;
         match settled {
-            Settled::Delete => deletes[queue].push(receipt.handle),
-            Settled::Again(after) => hides[queue].push((receipt.handle, after)),
+            Settlement::Delete => deletes[queue].push(receipt.handle),
+            Settlement::ReturnAfter(after) => {
+                visibility_changes[queue].push((receipt.handle, after))
+            }
         }
     }
-    let sqs = hand.sqs();
+    let sqs = consumer.sqs();
     let mut calls = Vec::new();
-    for name in Name::ALL {
+    for name in QueueName::ALL {
         for handles in deletes[name as usize].chunks(BATCH_MAX) {
             calls.push(future::Either::Left(async move {
                 let handles: Vec<&str> = handles.iter().map(String::as_str).collect();
                 sqs.delete(name, &handles).await
             }));
         }
-        for handles in hides[name as usize].chunks(BATCH_MAX) {
+        for handles in visibility_changes[name as usize].chunks(BATCH_MAX) {
             calls.push(future::Either::Right(async move {
                 let handles: Vec<_> = handles.iter().map(|(h, s)| (h.as_str(), *s)).collect();
-                sqs.hide(name, &handles).await
+                sqs.change_visibility(name, &handles).await
             }));
         }
     }
@@ -376,38 +404,46 @@ async fn settle_batch(
 }
 
 /// Hides again, well before its time is over, each message in hand.
-async fn hide_often(hand: &Hand) {
-    let visibility = hand.sqs().options().visibility;
+async fn extend_visibility_loop(consumer: &Consumer) {
+    let visibility = consumer.sqs().options().visibility;
     let mut ticks = tokio::time::interval(visibility / 4);
     let mut failing = false;
     loop {
         ticks.tick().await;
         let soon = Instant::now() + visibility / 2;
         let mut expiring: [Vec<String>; 2] = Default::default();
-        for (handle, (name, until)) in hand.hidden().iter() {
+        for (handle, (name, until)) in consumer.invisible_until().iter() {
             if *until < soon {
                 expiring[*name as usize].push(handle.clone());
             }
         }
-        let calls: Vec<_> = Name::ALL
+        let calls: Vec<_> = QueueName::ALL
             .iter()
             .flat_map(|name| {
                 let handles = expiring[*name as usize].chunks(BATCH_MAX);
-                handles.map(|handles| hide(hand, *name, handles, visibility))
+                handles.map(|handles| extend_visibility(consumer, *name, handles, visibility))
             })
             .collect();
         let calls = stream::iter(calls).buffer_unordered(SETTLES_MAX);
-        note("hide", &mut failing, calls.collect().await);
+        log_transition("change_visibility", &mut failing, calls.collect().await);
     }
 }
 
-async fn hide(hand: &Hand, name: Name, handles: &[String], visibility: Duration) -> Result<()> {
+async fn extend_visibility(
+    consumer: &Consumer,
+    name: QueueName,
+    handles: &[String],
+    visibility: Duration,
+) -> Result<()> {
     let until = Instant::now() + visibility;
-    let hides: Vec<_> = handles.iter().map(|h| (h.as_str(), visibility)).collect();
-    let hidden = hand.sqs().hide(name, &hides).await;
-    let mut known = hand.hidden();
+    let visibility_changes: Vec<_> = handles.iter().map(|h| (h.as_str(), visibility)).collect();
+    let extended = consumer
+        .sqs()
+        .change_visibility(name, &visibility_changes)
+        .await;
+    let mut known = consumer.invisible_until();
     for handle in handles {
-        match (known.get_mut(handle), &hidden) {
+        match (known.get_mut(handle), &extended) {
             (Some(entry), Ok(())) => entry.1 = until,
             // Others may have it by now: its job still runs, as it may twice.
             (Some(entry), Err(_)) if entry.1 < Instant::now() => {
@@ -416,11 +452,11 @@ async fn hide(hand: &Hand, name: Name, handles: &[String], visibility: Duration)
             _ => {}
         }
     }
-    hidden
+    extended
 }
 
 /// Logs that calls of a kind began to fail, or work again.
-fn note(what: &'static str, failing: &mut bool, outcomes: Vec<Result<()>>) {
+fn log_transition(what: &'static str, failing: &mut bool, outcomes: Vec<Result<()>>) {
     if outcomes.is_empty() {
         return;
     }
@@ -430,7 +466,7 @@ fn note(what: &'static str, failing: &mut bool, outcomes: Vec<Result<()>>) {
             *failing = true;
         }
         None if *failing => {
-            tracing::info!(what, "queue takes it again");
+            tracing::info!(what, "sqs call recovered");
             *failing = false;
         }
         _ => {}
