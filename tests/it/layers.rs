@@ -1,6 +1,8 @@
 //! The code's own rules: imports point one way, keys are built in one file, SQL
 //! is in one layer.
 
+mod rings;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -102,6 +104,57 @@ fn imports_point_one_way() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn no_files_import_each_other() {
+    let files = all();
+    let files = files.iter().map(|(path, text)| (&**path, &**text));
+    let rings = rings::rings(&rings::imports(files));
+    assert!(rings.is_empty(), "files that import each other: {rings:#?}");
+}
+
+/// That the rule can fail, for each way of writing an import.
+#[test]
+fn a_ring_of_files_is_found() {
+    let rings = |files: &[(&str, &str)]| rings::rings(&rings::imports(files.iter().copied()));
+    let ring = |names: &[&str]| {
+        vec![
+            names
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect::<Vec<_>>(),
+        ]
+    };
+    let leaf = ("a/leaf.rs", "pub fn f() {}");
+    // A parent that declares, and a child that asks it for nothing.
+    let sound = [("a.rs", "mod leaf;\npub fn g() { leaf::f() }"), leaf];
+    assert_eq!(rings(&sound), Vec::<Vec<String>>::new());
+    for child in [
+        "use super::g;",
+        "use crate::a::g;",
+        "use crate::{b, a::{self as c, g}};",
+        "fn f() { super::g() }",
+        "fn f() { let x = r#\"a \" b\"#; crate::a::g::<'static>(x, '\"') }",
+    ] {
+        let found = rings(&[sound[0], ("a/leaf.rs", child)]);
+        assert_eq!(found, ring(&["a", "a::leaf"]), "{child}");
+    }
+    let far = [
+        ("a/mod.rs", "pub mod x;\npub mod y;"),
+        ("a/x.rs", "use super::y::{Y, Z as W};"),
+        ("a/y.rs", "fn y() -> crate::b::B { todo!() }"),
+        ("b.rs", "pub use crate::a::x;"),
+    ];
+    assert_eq!(rings(&far), ring(&["a::x", "a::y", "b"]));
+    for harmless in [
+        "//! As [`crate::a::x`].\nuse std::fmt;",
+        "const TEXT: &str = \"crate::a::x\";",
+        "pub fn b() {}\n#[cfg(test)]\nmod tests {\n    use crate::a::x;\n}",
+    ] {
+        let found = rings(&[far[0], far[1], far[2], ("b.rs", harmless)]);
+        assert_eq!(found, Vec::<Vec<String>>::new(), "{harmless}");
     }
 }
 
