@@ -191,8 +191,12 @@ impl Served {
             Value::Null => Bytes::new(),
             body => body.to_string().into(),
         };
-        let answer = self.client.request(request.body(body.into()).unwrap());
-        let (parts, body) = answer.await.ok()?.into_parts();
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    /// As [`Served::request`], of any kind.
+    pub async fn send(&self, request: http::Request<Full<Bytes>>) -> Option<(StatusCode, Value)> {
+        let (parts, body) = self.client.request(request).await.ok()?.into_parts();
         let body = body.collect().await.ok()?.to_bytes();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         Some((parts.status, json))

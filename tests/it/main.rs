@@ -22,6 +22,8 @@ mod events;
 mod function;
 mod harness;
 mod ingest;
+#[cfg(feature = "embedded")]
+mod kept;
 mod lambda;
 mod layers;
 mod meters;

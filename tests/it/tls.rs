@@ -16,8 +16,8 @@ use crate::harness::{self, Harness, run};
 use crate::receiver::Receiver;
 
 /// A certificate authority.
-struct Authority {
-    pem: String,
+pub struct Authority {
+    pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -28,7 +28,7 @@ struct Pair {
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -48,10 +48,16 @@ impl Authority {
 
     /// A server for `localhost` that asks for a certificate of this authority.
     fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor_of(&self.pem)
+    }
+
+    /// A server for `localhost` that asks for a certificate of the authority
+    /// `clients`.
+    pub fn acceptor_of(&self, clients: &str) -> TlsAcceptor {
         let server = self.certify("localhost");
         let mut roots = RootCertStore::empty();
         roots
-            .add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap())
+            .add(CertificateDer::from_pem_slice(clients.as_bytes()).unwrap())
             .unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier =

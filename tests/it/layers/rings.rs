@@ -186,7 +186,10 @@ fn tokens(text: &str) -> Vec<String> {
 
 /// How long the literal is that `text` begins with, if it does.
 fn literal(text: &str) -> Option<usize> {
-    let prefix = text.bytes().take(3).position(|b| matches!(b, b'"' | b'\''))?;
+    let prefix = text
+        .bytes()
+        .take(3)
+        .position(|b| matches!(b, b'"' | b'\''))?;
     if !["", "b", "c", "r", "br"].contains(&&text[..prefix]) {
         return raw(text);
     }
