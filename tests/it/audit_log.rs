@@ -4,8 +4,8 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{ALL_SCOPES, Harness, run};
-use crate::receiver::{Receiver, Reply};
+use crate::support::harness::{ALL_SCOPES, Harness, run};
+use crate::support::receiver::{Receiver, Reply};
 
 /// The log as lines: action, actor's kind, before, after; the newest first.
 async fn log(harness: &Harness, filter: &str) -> Vec<String> {

@@ -13,65 +13,24 @@ use millrace::model::job::Job;
 use millrace::queue::lanes::WaitReason;
 use serde_json::{Value, json};
 
-use crate::harness::{self, Harness, run};
-use crate::receiver::{Received, Receiver, Reply};
+use crate::support::fixtures::{
+    create_endpoint, endpoint_path, endpoint_stats, failures, only_delivery, received_types,
+    uncached_config,
+};
+use crate::support::harness::{self, Harness, run};
+use crate::support::receiver::{Received, Receiver, Reply};
 
 const DAY: Duration = Duration::from_hours(24);
-
-/// Changes show at once; whatever opens a breaker has to be said.
-fn config() -> Config {
-    let mut config = harness::config();
-    config.cache.ttl = Duration::ZERO;
-    config.delivery.breaker_failures = 0;
-    config
-}
-
-async fn create(harness: &Harness, body: Value) -> Value {
-    let created = harness.post("/v1/endpoints", body).await;
-    created.expect(StatusCode::CREATED)
-}
-
-fn path(endpoint: &Value) -> String {
-    format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap())
-}
-
-async fn stats(harness: &Harness, endpoint: &Value) -> Value {
-    let path = format!("{}/stats", path(endpoint));
-    harness.get(&path).await.expect(StatusCode::OK)
-}
-
-/// The one delivery of an event.
-async fn delivery(harness: &Harness, event: &str) -> Value {
-    let shown = harness.get(&format!("/v1/events/{event}")).await;
-    let shown = shown.expect(StatusCode::OK);
-    assert_eq!(shown["deliveries"].as_array().unwrap().len(), 1, "{shown}");
-    shown["deliveries"][0].clone()
-}
-
-fn failing(times: usize) -> Vec<Reply> {
-    vec![Reply::Status(500); times]
-}
-
-/// What a listener for operational events has heard, by type.
-fn heard(listener: &Receiver) -> Vec<String> {
-    let types = listener
-        .received()
-        .into_iter()
-        .map(|received| received.json()["type"].clone());
-    types
-        .map(|name| name.as_str().unwrap().to_owned())
-        .collect()
-}
 
 // Rate limit and concurrency
 
 #[test]
 fn instances_keep_a_rate_limit_together_and_evenly() {
     run(async {
-        let one = Harness::with(config()).await;
-        let two = one.configured(config()).await;
+        let one = Harness::builder().config(uncached_config()).build().await;
+        let two = one.beside().config(uncached_config()).build().await;
         let receiver = Receiver::start([]).await;
-        create(&one, json!({ "url": receiver.url, "rate_limit": 50 })).await;
+        create_endpoint(&one, json!({ "url": receiver.url, "rate_limit": 50 })).await;
         for harness in [&one, &two] {
             for _ in 0..60 {
                 harness.publish("a").await;
@@ -104,9 +63,9 @@ fn instances_keep_a_rate_limit_together_and_evenly() {
 #[test]
 fn what_waits_for_its_turn_holds_up_nobody_else() {
     run(async {
-        let harness = Harness::with(config()).await;
+        let harness = Harness::builder().config(uncached_config()).build().await;
         let (paced, other) = (Receiver::start([]).await, Receiver::start([]).await);
-        create(&harness, json!({ "url": paced.url, "rate_limit": 1 })).await;
+        create_endpoint(&harness, json!({ "url": paced.url, "rate_limit": 1 })).await;
         harness.endpoint(&other.url, &["*"]).await;
         for _ in 0..5 {
             harness.publish("a").await;
@@ -124,9 +83,9 @@ fn what_waits_for_its_turn_holds_up_nobody_else() {
 #[test]
 fn what_waits_behind_its_own_backlog_is_swept_ever_more_rarely() {
     run(async {
-        let mut harness = Harness::with(config()).await;
+        let mut harness = Harness::builder().config(uncached_config()).build().await;
         harness.leaves_jobs = true;
-        create(
+        create_endpoint(
             &harness,
             json!({ "url": "http://127.0.0.1:9/", "rate_limit": 1 }),
         )
@@ -138,7 +97,7 @@ fn what_waits_behind_its_own_backlog_is_swept_ever_more_rarely() {
         let now = app::now() + Duration::from_secs(6);
         let swept = jobs::sweep::sweep(&harness.app, now).await.unwrap();
         assert_eq!((swept.found, swept.enqueued), (110, 110));
-        let due = delivery(&harness, &events[100]).await["next_attempt_at"].clone();
+        let due = only_delivery(&harness, &events[100]).await["next_attempt_at"].clone();
         let due: Timestamp = due.as_str().unwrap().parse().unwrap();
         assert_eq!(due, now + Duration::from_secs(40), "eight leases");
     });
@@ -147,12 +106,12 @@ fn what_waits_behind_its_own_backlog_is_swept_ever_more_rarely() {
 /// Two hundred deliveries swept and those made that had room, of a lane that is full;
 /// and when that was.
 async fn with_some_put_off() -> (Harness, Receiver, Timestamp) {
-    let mut config = config();
+    let mut config = uncached_config();
     // A lane has an eighth of it.
     config.queue.local_jobs_max = 1_000;
-    let harness = Harness::with(config).await;
+    let harness = Harness::builder().config(config).build().await;
     let receiver = Receiver::start([]).await;
-    create(&harness, json!({ "url": receiver.url })).await;
+    create_endpoint(&harness, json!({ "url": receiver.url })).await;
     for _ in 0..200 {
         harness.publish("a").await;
     }
@@ -205,10 +164,11 @@ fn what_was_put_off_for_too_long_is_left_to_the_sweeper() {
 #[test]
 fn where_no_lane_waits_a_delivery_takes_its_slot_along() {
     run(async {
-        let mut harness = Harness::with(config()).await;
+        let mut harness = Harness::builder().config(uncached_config()).build().await;
         harness.leaves_jobs = true;
         let receiver = Receiver::start([]).await;
-        let endpoint = create(&harness, json!({ "url": receiver.url, "rate_limit": 1 })).await;
+        let endpoint =
+            create_endpoint(&harness, json!({ "url": receiver.url, "rate_limit": 1 })).await;
         let endpoint: EndpointId = endpoint["id"].as_str().unwrap().parse().unwrap();
         let mut ids = vec![];
         for _ in 0..4 {
@@ -245,11 +205,11 @@ fn where_no_lane_waits_a_delivery_takes_its_slot_along() {
 #[test]
 fn an_endpoint_has_no_more_attempts_under_way_than_it_says() {
     run(async {
-        let mut harness = Harness::with(config()).await;
+        let mut harness = Harness::builder().config(uncached_config()).build().await;
         harness.leaves_jobs = true;
         let slow = Reply::Slow(Duration::from_millis(100));
         let receiver = Receiver::start([slow.clone(), slow]).await;
-        let endpoint = create(
+        let endpoint = create_endpoint(
             &harness,
             json!({ "url": receiver.url, "max_concurrency": 2 }),
         )
@@ -286,7 +246,7 @@ fn an_endpoint_has_no_more_attempts_under_way_than_it_says() {
 // Circuit breaker
 
 fn with_breaker() -> Config {
-    let mut config = config();
+    let mut config = uncached_config();
     config.delivery.breaker_failures = 3;
     config
 }
@@ -294,8 +254,8 @@ fn with_breaker() -> Config {
 #[test]
 fn an_endpoint_that_keeps_failing_is_left_alone_and_tried_by_one() {
     run(async {
-        let harness = Harness::with(with_breaker()).await;
-        let receiver = Receiver::start(failing(4)).await;
+        let harness = Harness::builder().config(with_breaker()).build().await;
+        let receiver = Receiver::start(failures(4)).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let mut events = vec![];
         for _ in 0..6 {
@@ -304,7 +264,7 @@ fn an_endpoint_that_keeps_failing_is_left_alone_and_tried_by_one() {
         let begin = app::now();
         harness.drain_at(begin).await;
         assert_eq!(receiver.received().len(), 3, "then it is open");
-        let shown = stats(&harness, &endpoint).await;
+        let shown = endpoint_stats(&harness, &endpoint).await;
         assert_eq!(shown["breaker"]["state"], "open");
         assert_eq!(shown["breaker"]["failures"], 3);
         let retry_at: Timestamp = shown["breaker"]["retry_at"]
@@ -318,7 +278,7 @@ fn an_endpoint_that_keeps_failing_is_left_alone_and_tried_by_one() {
         // What is held has made no attempt, and does not before the time is over.
         let mut attempts = vec![];
         for event in &events {
-            let delivery = delivery(&harness, event).await;
+            let delivery = only_delivery(&harness, event).await;
             assert_eq!(delivery["state"], "pending");
             attempts.push(delivery["attempts_made"].as_u64().unwrap());
         }
@@ -337,11 +297,11 @@ fn an_endpoint_that_keeps_failing_is_left_alone_and_tried_by_one() {
             .sweep_after(Duration::from_secs(65 + 61 + 300))
             .await;
         for event in &events {
-            assert_eq!(delivery(&harness, event).await["state"], "delivered");
+            assert_eq!(only_delivery(&harness, event).await["state"], "delivered");
         }
         assert_eq!(receiver.received().len(), 10);
         assert_eq!(
-            stats(&harness, &endpoint).await["breaker"]["state"],
+            endpoint_stats(&harness, &endpoint).await["breaker"]["state"],
             "closed"
         );
     });
@@ -350,9 +310,9 @@ fn an_endpoint_that_keeps_failing_is_left_alone_and_tried_by_one() {
 #[test]
 fn an_open_breaker_leaves_other_endpoints_alone() {
     run(async {
-        let harness = Harness::with(with_breaker()).await;
+        let harness = Harness::builder().config(with_breaker()).build().await;
         let (bad, good) = (
-            Receiver::start(failing(100)).await,
+            Receiver::start(failures(100)).await,
             Receiver::start([]).await,
         );
         harness.endpoint(&bad.url, &["*"]).await;
@@ -368,15 +328,18 @@ fn an_open_breaker_leaves_other_endpoints_alone() {
 #[test]
 fn a_person_is_not_kept_waiting_by_it() {
     run(async {
-        let harness = Harness::with(with_breaker()).await;
-        let receiver = Receiver::start(failing(3)).await;
+        let harness = Harness::builder().config(with_breaker()).build().await;
+        let receiver = Receiver::start(failures(3)).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         for _ in 0..4 {
             harness.publish("a").await;
         }
         harness.drain().await;
-        assert_eq!(stats(&harness, &endpoint).await["breaker"]["state"], "open");
-        let test = format!("{}/test", path(&endpoint));
+        assert_eq!(
+            endpoint_stats(&harness, &endpoint).await["breaker"]["state"],
+            "open"
+        );
+        let test = format!("{}/test", endpoint_path(&endpoint));
         harness
             .post(&test, Value::Null)
             .await
@@ -384,7 +347,7 @@ fn a_person_is_not_kept_waiting_by_it() {
         harness.drain().await;
         assert_eq!(receiver.received().len(), 4);
         assert_eq!(
-            stats(&harness, &endpoint).await["breaker"]["state"],
+            endpoint_stats(&harness, &endpoint).await["breaker"]["state"],
             "closed"
         );
     });
@@ -395,8 +358,8 @@ fn every_delivery_comes_to_an_end_whatever_the_breaker_does() {
     run(async {
         let mut config = with_breaker();
         config.delivery.retry_schedule = vec![Duration::ZERO, Duration::from_secs(60)];
-        let harness = Harness::with(config).await;
-        let receiver = Receiver::start(failing(1000)).await;
+        let harness = Harness::builder().config(config).build().await;
+        let receiver = Receiver::start(failures(1000)).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let mut events = vec![];
         for _ in 0..8 {
@@ -407,7 +370,7 @@ fn every_delivery_comes_to_an_end_whatever_the_breaker_does() {
             harness.sweep_after(Duration::from_mins(minutes)).await;
         }
         for event in &events {
-            let delivery = delivery(&harness, event).await;
+            let delivery = only_delivery(&harness, event).await;
             assert_eq!(delivery["state"], "failed");
             assert_eq!(delivery["attempts_made"], 2);
         }
@@ -420,8 +383,11 @@ fn every_delivery_comes_to_an_end_whatever_the_breaker_does() {
 #[test]
 fn days_of_nothing_but_failures_disable_an_endpoint_and_its_owner_is_told() {
     run(async {
-        let harness = Harness::with(config()).await;
-        let (bad, listener) = (Receiver::start(failing(6)).await, Receiver::start([]).await);
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let (bad, listener) = (
+            Receiver::start(failures(6)).await,
+            Receiver::start([]).await,
+        );
         let endpoint = harness.endpoint(&bad.url, &["a"]).await;
         harness
             .endpoint(&listener.url, &["millrace.endpoint.*"])
@@ -432,45 +398,55 @@ fn days_of_nothing_but_failures_disable_an_endpoint_and_its_owner_is_told() {
             harness.drain_at(begin + later).await;
         };
         fail_at(Duration::ZERO).await;
-        let shown = stats(&harness, &endpoint).await;
+        let shown = endpoint_stats(&harness, &endpoint).await;
         let since: Timestamp = shown["failing_since"].as_str().unwrap().parse().unwrap();
         assert!(since >= begin && since < begin + Duration::from_secs(10));
         let disabled_at: Timestamp = shown["disabled_at"].as_str().unwrap().parse().unwrap();
         assert_eq!(disabled_at, since + 5 * DAY);
         fail_at(2 * DAY).await;
-        assert_eq!(heard(&listener), Vec::<String>::new());
+        assert_eq!(received_types(&listener), Vec::<String>::new());
 
         fail_at(3 * DAY + Duration::from_mins(1)).await;
         fail_at(4 * DAY).await;
-        assert_eq!(heard(&listener), ["millrace.endpoint.failing"], "once");
+        assert_eq!(
+            received_types(&listener),
+            ["millrace.endpoint.failing"],
+            "once"
+        );
         assert_eq!(
             listener.received()[0].json()["data"]["endpoint_id"],
             endpoint["id"]
         );
 
         fail_at(5 * DAY + Duration::from_mins(1)).await;
-        assert_eq!(heard(&listener)[1..], ["millrace.endpoint.disabled"]);
+        assert_eq!(
+            received_types(&listener)[1..],
+            ["millrace.endpoint.disabled"]
+        );
         let told = listener.received()[1].json();
         assert_eq!(told["data"]["reason"], "failing");
         assert_eq!(told["data"]["failing_since"], shown["failing_since"]);
-        assert_eq!(told["source"], path(&endpoint));
-        let disabled = harness.get(&path(&endpoint)).await.expect(StatusCode::OK);
+        assert_eq!(told["source"], endpoint_path(&endpoint));
+        let disabled = harness
+            .get(&endpoint_path(&endpoint))
+            .await
+            .expect(StatusCode::OK);
         assert_eq!(disabled["state"], "failed");
         fail_at(6 * DAY).await;
         assert_eq!(bad.received().len(), 5, "it is passed by");
 
         // A person turns it on: what was is forgotten.
         let on = json!({ "state": "enabled" });
-        let on = harness.patch(&path(&endpoint), on).await;
+        let on = harness.patch(&endpoint_path(&endpoint), on).await;
         assert_eq!(on.expect(StatusCode::OK)["state"], "enabled");
         assert_eq!(
-            stats(&harness, &endpoint).await["failing_since"],
+            endpoint_stats(&harness, &endpoint).await["failing_since"],
             Value::Null
         );
         harness.publish("a").await;
         harness.drain().await;
         assert_eq!(bad.received().len(), 6);
-        let again = stats(&harness, &endpoint).await;
+        let again = endpoint_stats(&harness, &endpoint).await;
         assert_ne!(again["failing_since"], shown["failing_since"]);
         assert_eq!(again["state"], "enabled");
     });
@@ -479,7 +455,7 @@ fn days_of_nothing_but_failures_disable_an_endpoint_and_its_owner_is_told() {
 #[test]
 fn one_success_ends_the_run_of_failures() {
     run(async {
-        let harness = Harness::with(config()).await;
+        let harness = Harness::builder().config(uncached_config()).build().await;
         let script = [Reply::Status(500), Reply::Status(200), Reply::Status(500)];
         let receiver = Receiver::start(script).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
@@ -487,43 +463,55 @@ fn one_success_ends_the_run_of_failures() {
         harness.publish("a").await;
         harness.drain_at(begin).await;
         assert_ne!(
-            stats(&harness, &endpoint).await["failing_since"],
+            endpoint_stats(&harness, &endpoint).await["failing_since"],
             Value::Null
         );
         harness.publish("a").await;
         harness.drain_at(begin + Duration::from_mins(2)).await;
         assert_eq!(
-            stats(&harness, &endpoint).await["failing_since"],
+            endpoint_stats(&harness, &endpoint).await["failing_since"],
             Value::Null
         );
         harness.publish("a").await;
         harness.drain_at(begin + 6 * DAY).await;
-        assert_eq!(stats(&harness, &endpoint).await["state"], "enabled");
+        assert_eq!(
+            endpoint_stats(&harness, &endpoint).await["state"],
+            "enabled"
+        );
     });
 }
 
 #[test]
 fn an_instance_that_missed_the_success_disables_nothing() {
     run(async {
-        let one = Harness::with(config()).await;
-        let mut stale = config();
+        let one = Harness::builder().config(uncached_config()).build().await;
+        let mut stale = uncached_config();
         stale.cache.ttl = DAY;
-        let two = one.configured(stale).await;
+        let two = one.beside().config(stale).build().await;
         let script = [Reply::Status(500), Reply::Status(200), Reply::Status(500)];
         let receiver = Receiver::start(script).await;
         let endpoint = one.endpoint(&receiver.url, &["*"]).await;
         let begin = app::now();
         one.publish("a").await;
         one.drain_at(begin).await;
-        assert_ne!(stats(&two, &endpoint).await["failing_since"], Value::Null);
+        assert_ne!(
+            endpoint_stats(&two, &endpoint).await["failing_since"],
+            Value::Null
+        );
         one.publish("a").await;
         one.drain_at(begin + Duration::from_mins(2)).await;
-        assert_ne!(stats(&two, &endpoint).await["failing_since"], Value::Null);
+        assert_ne!(
+            endpoint_stats(&two, &endpoint).await["failing_since"],
+            Value::Null
+        );
         two.publish("a").await;
         two.drain_at(begin + 6 * DAY).await;
         assert_eq!(receiver.received().len(), 3);
         for instance in [&one, &two] {
-            assert_eq!(stats(instance, &endpoint).await["state"], "enabled");
+            assert_eq!(
+                endpoint_stats(instance, &endpoint).await["state"],
+                "enabled"
+            );
         }
     });
 }
@@ -531,7 +519,7 @@ fn an_instance_that_missed_the_success_disables_nothing() {
 #[test]
 fn what_was_held_goes_on_at_once_when_an_endpoint_is_turned_on() {
     run(async {
-        let harness = Harness::with(config()).await;
+        let harness = Harness::builder().config(uncached_config()).build().await;
         let receiver = Receiver::start([]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let mut events = vec![];
@@ -540,7 +528,7 @@ fn what_was_held_goes_on_at_once_when_an_endpoint_is_turned_on() {
         }
         let switch = async |state: &str| {
             let changed = harness
-                .patch(&path(&endpoint), json!({ "state": state }))
+                .patch(&endpoint_path(&endpoint), json!({ "state": state }))
                 .await;
             changed.expect(StatusCode::OK)
         };
@@ -559,13 +547,13 @@ fn what_was_held_goes_on_at_once_when_an_endpoint_is_turned_on() {
 #[test]
 fn a_delivery_that_fails_for_good_is_told_once_a_round() {
     run(async {
-        let mut config = config();
+        let mut config = uncached_config();
         config.delivery.retry_schedule = vec![Duration::ZERO];
-        let harness = Harness::with(config).await;
+        let harness = Harness::builder().config(config).build().await;
         // The listener fails too: that is told to nobody.
         let (bad, listener) = (
-            Receiver::start(failing(9)).await,
-            Receiver::start(failing(9)).await,
+            Receiver::start(failures(9)).await,
+            Receiver::start(failures(9)).await,
         );
         harness.endpoint(&bad.url, &["a"]).await;
         harness
@@ -573,7 +561,7 @@ fn a_delivery_that_fails_for_good_is_told_once_a_round() {
             .await;
         let event = harness.publish("a").await;
         harness.drain().await;
-        assert_eq!(heard(&listener), ["millrace.delivery.exhausted"]);
+        assert_eq!(received_types(&listener), ["millrace.delivery.exhausted"]);
         let told = listener.received()[0].json();
         insta::assert_json_snapshot!(told["data"], {
             ".delivery_id" => "[id]", ".event_id" => "[id]", ".endpoint_id" => "[id]",
@@ -593,7 +581,7 @@ fn a_delivery_that_fails_for_good_is_told_once_a_round() {
           "reason": "schedule_exhausted"
         }
         "#);
-        let failed = delivery(&harness, &event).await;
+        let failed = only_delivery(&harness, &event).await;
         assert_eq!(told["data"]["delivery_id"], failed["id"]);
         assert_eq!(
             told["source"],
@@ -606,14 +594,14 @@ fn a_delivery_that_fails_for_good_is_told_once_a_round() {
             .await
             .expect(StatusCode::ACCEPTED);
         harness.drain().await;
-        assert_eq!(heard(&listener).len(), 2, "another round");
+        assert_eq!(received_types(&listener).len(), 2, "another round");
     });
 }
 
 #[test]
 fn gone_is_told_too() {
     run(async {
-        let harness = Harness::with(config()).await;
+        let harness = Harness::builder().config(uncached_config()).build().await;
         let gone = Receiver::start([Reply::Status(410)]).await;
         let listener = Receiver::start([]).await;
         harness.endpoint(&gone.url, &["a"]).await;
@@ -635,14 +623,14 @@ fn gone_is_told_too() {
 #[test]
 fn headers_and_credentials_are_sent_and_never_shown() {
     run(async {
-        let harness = Harness::with(config()).await;
+        let harness = Harness::builder().config(uncached_config()).build().await;
         let receiver = Receiver::start([]).await;
         let body = json!({
             "url": receiver.url,
             "headers": { "X-Api-Key": "s3cret-key", "x-env": "prod" },
             "auth": { "type": "basic", "username": "s3cret-user", "password": "s3cret-pass" },
         });
-        let endpoint = create(&harness, body).await;
+        let endpoint = create_endpoint(&harness, body).await;
         insta::assert_json_snapshot!(
             json!({ "headers": endpoint["headers"], "auth": endpoint["auth"] }), @r#"
         {
@@ -655,7 +643,7 @@ fn headers_and_credentials_are_sent_and_never_shown() {
           }
         }
         "#);
-        let shown = harness.get(&path(&endpoint)).await;
+        let shown = harness.get(&endpoint_path(&endpoint)).await;
         assert!(!String::from_utf8_lossy(&shown.bytes).contains("s3cret"));
         harness.publish("a").await;
         harness.drain().await;
@@ -673,12 +661,12 @@ fn headers_and_credentials_are_sent_and_never_shown() {
         // What a change does not name stays; what it names is replaced as a whole.
         let changes = json!({ "auth": { "type": "bearer", "token": "t0ken" } });
         harness
-            .patch(&path(&endpoint), changes)
+            .patch(&endpoint_path(&endpoint), changes)
             .await
             .expect(StatusCode::OK);
         let changes = json!({ "headers": { "x-env": "test" } });
         let changed = harness
-            .patch(&path(&endpoint), changes)
+            .patch(&endpoint_path(&endpoint), changes)
             .await
             .expect(StatusCode::OK);
         assert_eq!(changed["auth"]["type"], "bearer");
@@ -691,7 +679,7 @@ fn headers_and_credentials_are_sent_and_never_shown() {
 
         let none = json!({ "auth": null, "headers": {} });
         let changed = harness
-            .patch(&path(&endpoint), none)
+            .patch(&endpoint_path(&endpoint), none)
             .await
             .expect(StatusCode::OK);
         assert_eq!(changed["headers"], json!({}));
@@ -702,11 +690,11 @@ fn headers_and_credentials_are_sent_and_never_shown() {
 #[test]
 fn secrets_are_sealed_in_both_stores() {
     run(async {
-        let harness = Harness::with(config()).await;
+        let harness = Harness::builder().config(uncached_config()).build().await;
         let body = json!({
             "url": "http://127.0.0.1:9/", "headers": { "x-a": "s3cret-value" },
         });
-        let endpoint = create(&harness, body).await;
+        let endpoint = create_endpoint(&harness, body).await;
         let id = endpoint["id"].as_str().unwrap();
         let client = harness.app.postgres.get().await.unwrap();
         let query = "select row_to_json(e)::text, e.extras_sealed from endpoints e where id = $1";
@@ -727,7 +715,7 @@ fn secrets_are_sealed_in_both_stores() {
         assert!(items.contains(id) && !items.contains("s3cret"), "{items}");
 
         // Without its key nothing is sent rather than something else.
-        let other = harness.with_key_ring([9; 32]).await;
+        let other = harness.beside().key_ring([9; 32]).build().await;
         other.publish("a").await;
         let failed = jobs::worker::drain(&other.app, app::now()).await;
         assert_eq!(failed.len(), 1);
@@ -737,7 +725,7 @@ fn secrets_are_sealed_in_both_stores() {
 #[test]
 fn settings_that_make_no_sense_are_refused_by_name() {
     run(async {
-        let harness = Harness::with(config()).await;
+        let harness = Harness::builder().config(uncached_config()).build().await;
         let mut refusals = String::new();
         for body in [
             json!({ "rate_limit": 0 }),
@@ -781,12 +769,12 @@ fn settings_that_make_no_sense_are_refused_by_name() {
 #[test]
 fn data_alone_is_sent_in_binary_mode_and_signed_as_sent() {
     run(async {
-        let harness = Harness::with(config()).await;
+        let harness = Harness::builder().config(uncached_config()).build().await;
         let receiver = Receiver::start([]).await;
         let body = json!({
             "url": receiver.url, "body_format": "data", "headers": { "x-a": "b" },
         });
-        let endpoint = create(&harness, body).await;
+        let endpoint = create_endpoint(&harness, body).await;
         assert_eq!(endpoint["body_format"], "data");
         let event = json!({
             "specversion": "1.0", "id": "1", "source": "/shop", "type": "order.paid",
@@ -816,10 +804,10 @@ fn data_alone_is_sent_in_binary_mode_and_signed_as_sent() {
 #[test]
 fn stats_count_the_latest_deliveries() {
     run(async {
-        let harness = Harness::with(config()).await;
-        let receiver = Receiver::start(failing(1)).await;
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let receiver = Receiver::start(failures(1)).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
-        let none = stats(&harness, &endpoint).await;
+        let none = endpoint_stats(&harness, &endpoint).await;
         assert_eq!(
             none["latest"],
             json!({
@@ -830,13 +818,13 @@ fn stats_count_the_latest_deliveries() {
             harness.publish("a").await;
         }
         harness.drain().await;
-        let shown = stats(&harness, &endpoint).await;
+        let shown = endpoint_stats(&harness, &endpoint).await;
         assert_eq!(shown["latest"]["deliveries"], 3);
         assert_eq!(shown["latest"]["pending"], 1);
         assert_eq!(shown["latest"]["delivered"], 2);
         assert_eq!(shown["breaker"]["state"], "closed");
         let (_, stranger) = harness.new_project(&harness::ALL_SCOPES).await;
-        let path = format!("{}/stats", path(&endpoint));
+        let path = format!("{}/stats", endpoint_path(&endpoint));
         let theirs = harness
             .request(http::Method::GET, &path, &stranger, Value::Null)
             .await;

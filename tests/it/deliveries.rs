@@ -6,64 +6,11 @@ use std::time::Duration;
 use http::StatusCode;
 use millrace::app;
 use millrace::jobs::sweep;
-use millrace::model::endpoint::EndpointState;
-use millrace::model::id::EndpointId;
-use millrace::model::signature::{Scheme, Secret};
-use millrace::queue::Queue;
-use millrace::store::config_projection::seal_secret;
-use millrace::store::endpoints::{Endpoint, SealedEndpoint, SealedSecret};
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, run};
-use crate::receiver::{Receiver, Reply};
-
-/// Projects `count` endpoints as the outbox would.
-pub async fn project_endpoints(harness: &Harness, url: &str, count: usize) {
-    for _ in 0..count {
-        let id = EndpointId::new(app::now().as_millisecond(), harness.app.random());
-        project_endpoint(harness, id, url).await;
-    }
-}
-
-/// Projects the endpoint `id` as the outbox would.
-pub async fn project_endpoint(harness: &Harness, id: EndpointId, url: &str) {
-    let now = app::now();
-    let secret = Secret::generate(Scheme::V1, harness.app.random());
-    let key_ring = harness.app.key_ring.get().await.unwrap();
-    let sealed = seal_secret(&key_ring, harness.app.random(), &id, &secret);
-    let endpoint = Endpoint {
-        id,
-        project: harness.project.parse().unwrap(),
-        url: url.to_owned(),
-        description: String::new(),
-        event_types: vec!["*".into()],
-        tenant: None,
-        state: EndpointState::Enabled,
-        delivery_settings: Default::default(),
-        credentials_sealed: None,
-        credentials_redacted: Default::default(),
-        enabled_at: now,
-        created_at: now,
-        updated_at: now,
-        version: 1,
-    };
-    let secrets = vec![SealedSecret {
-        sealed,
-        expires_at: None,
-    }];
-    let sealed = SealedEndpoint { endpoint, secrets };
-    harness.app.projection.put_endpoint(&sealed).await.unwrap();
-}
-
-/// Loses all that is queued, as a crash would.
-pub fn forget_queue(harness: &Harness) {
-    let Queue::Local(queue) = &harness.app.queue else {
-        return;
-    };
-    while let Some(mut taken) = queue.try_next(app::now()) {
-        drop(taken.take());
-    }
-}
+use crate::support::fixtures::{config_without_retries, forget_queue, project_endpoints};
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::{Receiver, Reply};
 
 #[test]
 fn what_the_queue_forgot_is_delivered_late_not_lost() {
@@ -123,7 +70,7 @@ fn a_new_process_takes_up_what_the_old_one_held() {
             "leased"
         );
 
-        let successor = harness.another().await;
+        let successor = harness.beside().build().await;
         assert_eq!(
             sweep::reclaim_leases(&successor.app, now)
                 .await
@@ -140,7 +87,7 @@ fn a_new_process_takes_up_what_the_old_one_held() {
 fn two_sweepers_enqueue_a_thing_once() {
     run(async {
         let harness = Harness::new().await;
-        let other = harness.another().await;
+        let other = harness.beside().build().await;
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         for _ in 0..10 {
@@ -301,7 +248,7 @@ fn nothing_is_decided_for_an_endpoint_that_cannot_be_read() {
         let harness = Harness::new().await;
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
-        let stranger = harness.with_key_ring([9; 32]).await;
+        let stranger = harness.beside().key_ring([9; 32]).build().await;
         let id = stranger.publish("a").await;
         let failed = millrace::jobs::worker::drain(&stranger.app, app::now()).await;
         assert_eq!(failed.len(), 1, "{failed:?}");
@@ -318,7 +265,10 @@ fn nothing_is_decided_for_an_endpoint_that_cannot_be_read() {
 #[test]
 fn each_state_has_its_list_at_every_moment() {
     run(async {
-        let harness = Harness::with(crate::recoveries::brief(50)).await;
+        let harness = Harness::builder()
+            .config(config_without_retries(50))
+            .build()
+            .await;
         let receiver = Receiver::start([]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let endpoint = endpoint["id"].as_str().unwrap();

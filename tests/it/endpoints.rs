@@ -4,9 +4,9 @@ use http::StatusCode;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::deliveries::forget_queue;
-use crate::harness::{Harness, run};
-use crate::receiver::Receiver;
+use crate::support::fixtures::forget_queue;
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::Receiver;
 
 #[test]
 fn an_endpoint_lives() {

@@ -10,9 +10,9 @@ use millrace::model::id::ProjectId;
 use millrace::store::event_types::{self, Quota};
 use serde_json::{Value, json};
 
-use crate::harness::{ALL_SCOPES, Answer, Harness, config, run};
-use crate::outage::OUTBOX;
-use crate::receiver::Receiver;
+use crate::support::fixtures::OUTBOX;
+use crate::support::harness::{ALL_SCOPES, Answer, Harness, config, run};
+use crate::support::receiver::Receiver;
 
 /// What `invoice.paid` must satisfy in most tests.
 fn invoice() -> Value {
@@ -225,7 +225,7 @@ fn a_project_has_so_many_types_and_so_much_schema() {
         let mut strict = config();
         strict.event_types.per_project_max = 2;
         strict.event_types.schema_bytes_per_project_max = 40;
-        let strict = harness.configured(strict).await;
+        let strict = harness.beside().config(strict).build().await;
         let title = |len: usize| json!({ "title": "x".repeat(len) });
         let make = async |name: &str, schema: Value| {
             let body = json!({ "name": name, "schema": schema });
@@ -287,7 +287,7 @@ fn what_the_schema_does_not_allow_is_refused_and_told_once_an_hour() {
             .await
             .expect(StatusCode::ACCEPTED);
         // Another instance does not tell of the same hour again.
-        let another = harness.another().await;
+        let another = harness.beside().build().await;
         publish(&another, "invoice.paid", bad()).await.problem(400);
         another.drain().await;
 
@@ -427,7 +427,7 @@ fn events_are_held_against_their_schemas_without_postgres() {
     run(async {
         let harness = Harness::new().await;
         register(&harness, "invoice.paid", json!({})).await;
-        let cut_off = harness.without_postgres();
+        let cut_off = harness.beside().without_postgres().build().await;
         publish(&cut_off, "invoice.paid", bad()).await.problem(400);
         publish(&cut_off, "invoice.paid", good())
             .await

@@ -5,7 +5,7 @@ use http::{Request, StatusCode};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Harness, run};
+use crate::support::harness::{Answer, Harness, run};
 
 fn cloud_event(id: &str) -> Value {
     json!({
@@ -79,7 +79,7 @@ fn a_repeat_answers_the_same_and_other_content_is_refused() {
 fn a_repeat_is_recognised_when_the_event_has_deliveries() {
     run(async {
         let harness = Harness::new().await;
-        let receiver = crate::receiver::Receiver::start([]).await;
+        let receiver = crate::support::receiver::Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         for duplicate in [false, true] {
             let answer = publish_structured(&harness, &cloud_event("1")).await;

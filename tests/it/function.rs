@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use crate::binary::command;
-use crate::harness::run;
+use crate::support::binary::command;
+use crate::support::harness::run;
 
 const ALB: &str = include_str!("payloads/alb.json");
 const REQUEST_ID: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";

@@ -14,9 +14,9 @@ use millrace::queue::Queue;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
-use crate::harness::{self, Harness, run};
-use crate::receiver::Receiver;
-use crate::telemetry::{spans, trace_to};
+use crate::support::harness::{self, Harness, run};
+use crate::support::receiver::Receiver;
+use crate::support::traces::{spans, trace_to};
 
 const REST: &str = include_str!("payloads/api_gateway_v1.json");
 const HTTP: &str = include_str!("payloads/api_gateway_v2.json");
@@ -55,7 +55,7 @@ impl Lambda {
         let mut config = harness::config();
         config.ingest.project = base.project.clone();
         configure(&mut config);
-        Self::on(base.configured(config).await)
+        Self::on(base.beside().config(config).build().await)
     }
 
     fn on(harness: Harness) -> Self {
@@ -557,7 +557,7 @@ fn a_handler_that_is_off_is_said_to_be() {
         let base = Harness::new().await;
         let mut config = harness::config();
         config.handlers = Config::from_toml("handlers = [\"http\"]").unwrap().handlers;
-        let lambda = Lambda::on(base.configured(config).await);
+        let lambda = Lambda::on(base.beside().config(config).build().await);
         for payload in [SCHEDULE, S3] {
             let refused = lambda.refused(&parse(payload)).await;
             assert_eq!(refused.error_type, "Millrace.HandlerOff");

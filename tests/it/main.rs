@@ -6,21 +6,17 @@
 mod archive;
 mod audit_log;
 mod backfills;
-#[cfg(feature = "embedded")]
-mod binary;
 mod care;
 mod causes;
 mod conformance;
 mod contract;
 mod database;
 mod deliveries;
-mod docker;
 mod endpoints;
 mod event_types;
 mod events;
 #[cfg(feature = "embedded")]
 mod function;
-mod harness;
 mod ingest;
 mod lambda;
 mod layers;
@@ -31,7 +27,6 @@ mod process;
 mod projects;
 mod races;
 mod rate_limit;
-mod receiver;
 mod recoveries;
 #[cfg(feature = "embedded")]
 mod remote;
@@ -41,7 +36,7 @@ mod schema;
 #[cfg(feature = "embedded")]
 mod security;
 mod sqs;
-mod stores;
+mod support;
 mod telemetry;
 mod tls;
 mod transitions;

@@ -9,8 +9,9 @@ use millrace::model::audit::{Actor, AuditContext};
 use millrace::store::endpoints;
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, run};
-use crate::receiver::{Receiver, Reply};
+use crate::support::fixtures::OUTBOX;
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::{Receiver, Reply};
 
 #[test]
 fn events_are_accepted_and_delivered_without_postgres() {
@@ -19,7 +20,7 @@ fn events_are_accepted_and_delivered_without_postgres() {
         let receiver = Receiver::start([]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
 
-        let cut_off = harness.without_postgres();
+        let cut_off = harness.beside().without_postgres().build().await;
         let id = cut_off.publish("a").await;
         cut_off.drain().await;
         assert_eq!(receiver.only().header("webhook-id"), id);
@@ -60,7 +61,7 @@ fn gone_is_obeyed_at_once_and_told_later() {
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
 
-        let cut_off = harness.without_postgres();
+        let cut_off = harness.beside().without_postgres().build().await;
         cut_off.publish("a").await;
         let failed = millrace::jobs::worker::drain(&cut_off.app, app::now()).await;
         assert_eq!(
@@ -120,10 +121,6 @@ fn a_change_that_cannot_be_projected_holds_up_no_other() {
         assert_eq!(matching(&harness).await, 0);
     });
 }
-
-/// The outbox is one for all tests, and whoever repairs it does so into the
-/// tables of one test.
-pub static OUTBOX: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Commits a change of an endpoint's filter and goes no further.
 async fn narrow_and_die(harness: &Harness, endpoint: &Value) {

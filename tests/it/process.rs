@@ -9,9 +9,9 @@ use http::{Method, StatusCode};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::binary::{Served, run_to_end};
-use crate::harness::run;
-use crate::receiver::{Receiver, Reply};
+use crate::support::binary::{ANY_PORT, Served, create_endpoint, first_key, run_to_end};
+use crate::support::harness::run;
+use crate::support::receiver::{Receiver, Reply};
 
 /// Failures are retried soon, so that a test sees the end of them.
 const IMPATIENT: &[(&str, &str)] = &[
@@ -25,12 +25,6 @@ const IMPATIENT: &[(&str, &str)] = &[
 const PUBLISHERS: usize = 16;
 /// Longest that what is accepted may be under way in a test.
 const DELIVERED_MAX: Duration = Duration::from_secs(60);
-
-/// The key in the greeting of a first start.
-pub fn first_key(greeting: &str) -> Option<String> {
-    let (_, after) = greeting.split_once("export MILLRACE_KEY=")?;
-    Some(after.lines().next()?.to_owned())
-}
 
 /// Numbers to vary a test by; its seed is printed, and set by `TEST_SEED`.
 struct Random(u64);
@@ -109,13 +103,6 @@ async fn publish_all(
         all.in_doubt.extend(one.in_doubt);
     }
     all
-}
-
-pub async fn create_endpoint(served: &Served, key: &str, url: &str) -> String {
-    let created = served.request(Method::POST, "/v1/endpoints", key, json!({ "url": url }));
-    let (status, endpoint) = created.await.unwrap();
-    assert_eq!(status, StatusCode::CREATED, "{endpoint}");
-    endpoint["id"].as_str().unwrap().to_owned()
 }
 
 /// The names of the events that arrived, each with the `webhook-id`s it came
@@ -391,8 +378,6 @@ fn listing(dir: &Path) -> BTreeSet<(PathBuf, u64)> {
     }
     found
 }
-
-pub const ANY_PORT: (&str, &str) = ("MILLRACE_HTTP__LISTEN", "127.0.0.1:0");
 
 #[test]
 fn a_first_start_says_all_once_and_data_is_kept() {

@@ -4,8 +4,8 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_KEY, ALL_SCOPES, Harness, run};
-use crate::receiver::Receiver;
+use crate::support::harness::{ADMIN_KEY, ALL_SCOPES, Harness, run};
+use crate::support::receiver::Receiver;
 
 #[test]
 fn a_key_is_shown_once_and_works_until_revoked() {

@@ -16,17 +16,11 @@ use millrace::model::id::{DeliveryId, EventId, RecoveryId};
 use millrace::store::{deliveries, recoveries};
 use serde_json::{Value, json};
 
-use crate::deliveries::forget_queue;
-use crate::harness::{ALL_SCOPES, Harness, config, run};
-use crate::receiver::{Receiver, Reply};
-
-/// One attempt a round, and pages of up to `per_second_max`.
-pub fn brief(per_second_max: u32) -> Config {
-    let mut config = config();
-    config.delivery.retry_schedule = vec![Duration::ZERO];
-    config.recovery.per_second_max = per_second_max;
-    config
-}
+use crate::support::fixtures::{
+    config_without_retries, finish_recovery, forget_queue, show_recovery,
+};
+use crate::support::harness::{ALL_SCOPES, Harness, run};
+use crate::support::receiver::{Receiver, Reply};
 
 /// An endpoint at which `failed` deliveries have failed and `delivered` have not.
 struct Scene {
@@ -38,7 +32,7 @@ struct Scene {
 
 impl Scene {
     async fn new(config: Config, failed: usize, delivered: usize) -> Self {
-        let harness = Harness::with(config).await;
+        let harness = Harness::builder().config(config).build().await;
         let receiver = Receiver::start(vec![Reply::Status(500); failed]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let mut scene = Self {
@@ -80,7 +74,7 @@ impl Scene {
 
     /// That each failed event came once more, and nothing else did.
     async fn expect_recovered(&self, recovery: &Value) -> Value {
-        let shown = finish(&self.harness, recovery).await;
+        let shown = finish_recovery(&self.harness, recovery).await;
         assert_eq!(shown["state"], "done", "{shown}");
         assert_eq!(self.came(), vec![2; self.failed.len()]);
         shown
@@ -93,24 +87,6 @@ fn ago(seconds: i64) -> String {
 
 fn id(recovery: &Value) -> RecoveryId {
     recovery["id"].as_str().unwrap().parse().unwrap()
-}
-
-async fn show(harness: &Harness, recovery: &Value) -> Value {
-    let path = format!("/v1/recoveries/{}", id(recovery));
-    harness.get(&path).await.expect(StatusCode::OK)
-}
-
-/// Lets time pass until the recovery has ended; the recovery.
-pub async fn finish(harness: &Harness, recovery: &Value) -> Value {
-    harness.drain().await;
-    for minute in 1..60 {
-        let shown = show(harness, recovery).await;
-        if shown["state"] != "running" {
-            return shown;
-        }
-        harness.sweep_after(Duration::from_secs(60 * minute)).await;
-    }
-    panic!("it never ends");
 }
 
 /// The page a worker would do next, without what records it.
@@ -126,7 +102,7 @@ async fn page(scene: &Scene, recovery: &Value) -> usize {
 #[test]
 fn what_failed_is_resent_and_nothing_else() {
     run(async {
-        let scene = Scene::new(brief(1000), 5, 3).await;
+        let scene = Scene::new(config_without_retries(1000), 5, 3).await;
         let recovery = scene.recover().await;
         assert_json_snapshot!(recovery, {
             ".id" => "rec_…", ".endpoint_id" => "ep_…", ".since" => "…", ".until" => "…",
@@ -158,7 +134,7 @@ fn what_failed_is_resent_and_nothing_else() {
 
         // All is delivered now: another finds nothing.
         let another = scene.recover().await;
-        let shown = finish(&scene.harness, &another).await;
+        let shown = finish_recovery(&scene.harness, &another).await;
         assert_eq!(
             (&shown["examined"], &shown["resent"]),
             (&json!(0), &json!(0))
@@ -169,11 +145,11 @@ fn what_failed_is_resent_and_nothing_else() {
 #[test]
 fn only_its_period_is_resent() {
     run(async {
-        let scene = Scene::new(brief(1000), 3, 0).await;
+        let scene = Scene::new(config_without_retries(1000), 3, 0).await;
         let resent = async |body: Value| {
             let answer = scene.harness.post(&scene.path("recover"), body).await;
             let recovery = answer.expect(StatusCode::ACCEPTED);
-            finish(&scene.harness, &recovery).await["resent"].clone()
+            finish_recovery(&scene.harness, &recovery).await["resent"].clone()
         };
         assert_eq!(
             resent(json!({ "since": ago(3600), "until": ago(1800) })).await,
@@ -197,7 +173,7 @@ fn only_its_period_is_resent() {
 #[test]
 fn no_more_than_the_rate_is_begun_in_a_second() {
     run(async {
-        let scene = Scene::new(brief(2), 5, 0).await;
+        let scene = Scene::new(config_without_retries(2), 5, 0).await;
         let recovery = scene.recover().await;
         scene.harness.drain().await;
         let resent = |came: Vec<usize>| came.iter().filter(|times| **times == 2).count();
@@ -216,7 +192,7 @@ fn no_more_than_the_rate_is_begun_in_a_second() {
 #[test]
 fn a_recovery_whose_first_message_is_lost_is_swept() {
     run(async {
-        let scene = Scene::new(brief(2), 3, 0).await;
+        let scene = Scene::new(config_without_retries(2), 3, 0).await;
         let recovery = scene.recover().await;
         forget_queue(&scene.harness);
         scene.expect_recovered(&recovery).await;
@@ -226,7 +202,7 @@ fn a_recovery_whose_first_message_is_lost_is_swept() {
 #[test]
 fn a_page_begun_in_part_is_finished_and_begins_nothing_twice() {
     run(async {
-        let scene = Scene::new(brief(1000), 4, 0).await;
+        let scene = Scene::new(config_without_retries(1000), 4, 0).await;
         let recovery = scene.recover().await;
         forget_queue(&scene.harness);
         // What a worker did before it died: one of four, its message lost too.
@@ -246,7 +222,7 @@ fn a_page_begun_in_part_is_finished_and_begins_nothing_twice() {
 fn a_page_begun_and_not_recorded_is_done_again_and_begins_nothing_twice() {
     run(async {
         for is_delivered_between in [false, true] {
-            let scene = Scene::new(brief(2), 5, 0).await;
+            let scene = Scene::new(config_without_retries(2), 5, 0).await;
             let recovery = scene.recover().await;
             forget_queue(&scene.harness);
             assert_eq!(page(&scene, &recovery).await, 2);
@@ -262,7 +238,7 @@ fn a_page_begun_and_not_recorded_is_done_again_and_begins_nothing_twice() {
 #[test]
 fn what_fails_again_is_not_resent_by_the_same_page_again() {
     run(async {
-        let scene = Scene::new(brief(1000), 2, 0).await;
+        let scene = Scene::new(config_without_retries(1000), 2, 0).await;
         let recovery = scene.recover().await;
         forget_queue(&scene.harness);
         scene
@@ -278,7 +254,7 @@ fn what_fails_again_is_not_resent_by_the_same_page_again() {
         scene.expect_recovered(&recovery).await;
         // It is one recovery that resends them once.
         let another = scene.recover().await;
-        finish(&scene.harness, &another).await;
+        finish_recovery(&scene.harness, &another).await;
         assert_eq!(scene.came(), [3, 3]);
     });
 }
@@ -286,7 +262,7 @@ fn what_fails_again_is_not_resent_by_the_same_page_again() {
 #[test]
 fn a_page_recorded_whose_next_is_not_enqueued_is_swept() {
     run(async {
-        let scene = Scene::new(brief(2), 6, 0).await;
+        let scene = Scene::new(config_without_retries(2), 6, 0).await;
         let recovery = scene.recover().await;
         forget_queue(&scene.harness);
         for page in 0..2 {
@@ -303,8 +279,13 @@ fn a_page_recorded_whose_next_is_not_enqueued_is_swept() {
 #[test]
 fn a_message_twice_or_late_does_nothing() {
     run(async {
-        let scene = Scene::new(brief(2), 5, 0).await;
-        let other = scene.harness.configured(brief(2)).await;
+        let scene = Scene::new(config_without_retries(2), 5, 0).await;
+        let other = scene
+            .harness
+            .beside()
+            .config(config_without_retries(2))
+            .build()
+            .await;
         let recovery = scene.recover().await;
         let (id, now) = (id(&recovery), app::now());
         let (one, two) = tokio::join!(
@@ -331,7 +312,7 @@ fn a_message_twice_or_late_does_nothing() {
 #[test]
 fn cancelled_it_ends_before_its_next_page() {
     run(async {
-        let scene = Scene::new(brief(2), 5, 0).await;
+        let scene = Scene::new(config_without_retries(2), 5, 0).await;
         let recovery = scene.recover().await;
         scene.harness.drain().await;
         let path = format!("/v1/recoveries/{}/cancel", id(&recovery));
@@ -343,7 +324,7 @@ fn cancelled_it_ends_before_its_next_page() {
         );
         scene.harness.sweep_after(Duration::from_secs(3600)).await;
         assert_eq!(scene.came().iter().sum::<usize>(), 5 + 2);
-        assert_eq!(show(&scene.harness, &recovery).await, canceled);
+        assert_eq!(show_recovery(&scene.harness, &recovery).await, canceled);
         let again = scene.harness.post(&path, Value::Null).await.problem(409);
         assert_eq!(again, "conflict: the recovery does not run any more");
     });
@@ -352,7 +333,7 @@ fn cancelled_it_ends_before_its_next_page() {
 #[test]
 fn a_page_under_way_when_it_is_cancelled_is_not_recorded() {
     run(async {
-        let scene = Scene::new(brief(2), 3, 0).await;
+        let scene = Scene::new(config_without_retries(2), 3, 0).await;
         let recovery = scene.recover().await;
         forget_queue(&scene.harness);
         let dynamo = &scene.harness.app.dynamo;
@@ -372,14 +353,20 @@ fn a_page_under_way_when_it_is_cancelled_is_not_recorded() {
                 .unwrap()
         );
         scene.harness.drain().await;
-        assert_eq!(show(&scene.harness, &recovery).await["state"], "canceled");
+        assert_eq!(
+            show_recovery(&scene.harness, &recovery).await["state"],
+            "canceled"
+        );
     });
 }
 
 #[test]
 fn events_that_match_now_and_never_went_are_sent() {
     run(async {
-        let harness = Harness::with(brief(2)).await;
+        let harness = Harness::builder()
+            .config(config_without_retries(2))
+            .build()
+            .await;
         let receiver = Receiver::start([]).await;
         let endpoint = harness.endpoint(&receiver.url, &["a"]).await;
         let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
@@ -406,7 +393,7 @@ fn events_that_match_now_and_never_went_are_sent() {
         let begun = recover::run_page(&harness.app, &kept.unwrap(), app::now()).await;
         assert!(matches!(begun, Ok(PageOutcome::Stepped(step)) if step.resent == 2));
         forget_queue(&harness);
-        let shown = finish(&harness, &recovery).await;
+        let shown = finish_recovery(&harness, &recovery).await;
         assert_eq!(
             (&shown["state"], &shown["examined"]),
             (&json!("done"), &json!(7))
@@ -423,7 +410,7 @@ fn events_that_match_now_and_never_went_are_sent() {
             .post(&path, since)
             .await
             .expect(StatusCode::ACCEPTED);
-        assert_eq!(finish(&harness, &again).await["resent"], 0);
+        assert_eq!(finish_recovery(&harness, &again).await["resent"], 0);
         assert_eq!(receiver.received().len(), 6);
     });
 }
@@ -431,7 +418,10 @@ fn events_that_match_now_and_never_went_are_sent() {
 #[test]
 fn many_deliveries_are_retried_by_filter() {
     run(async {
-        let harness = Harness::with(brief(1000)).await;
+        let harness = Harness::builder()
+            .config(config_without_retries(1000))
+            .build()
+            .await;
         let receiver = Receiver::start(vec![Reply::Status(500); 6]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let mut events = vec![];
@@ -452,7 +442,7 @@ fn many_deliveries_are_retried_by_filter() {
             let answer = harness.post("/v1/deliveries/retry", body).await;
             let recovery = answer.expect(StatusCode::ACCEPTED);
             assert_eq!(recovery["kind"], "retry");
-            finish(&harness, &recovery).await["resent"]
+            finish_recovery(&harness, &recovery).await["resent"]
                 .as_u64()
                 .unwrap()
         };
@@ -483,7 +473,7 @@ fn many_deliveries_are_retried_by_filter() {
 #[test]
 fn a_recovery_of_an_endpoint_that_is_deleted_fails() {
     run(async {
-        let scene = Scene::new(brief(1), 3, 0).await;
+        let scene = Scene::new(config_without_retries(1), 3, 0).await;
         let recovery = scene.recover().await;
         scene.harness.drain().await;
         let path = format!("/v1/endpoints/{}", scene.endpoint);
@@ -492,7 +482,7 @@ fn a_recovery_of_an_endpoint_that_is_deleted_fails() {
             .delete(&path)
             .await
             .expect(StatusCode::NO_CONTENT);
-        let shown = finish(&scene.harness, &recovery).await;
+        let shown = finish_recovery(&scene.harness, &recovery).await;
         assert_eq!(shown["state"], "failed");
         assert_eq!(
             shown["error"],
@@ -511,12 +501,12 @@ fn a_recovery_of_an_endpoint_that_is_deleted_fails() {
 #[test]
 fn recovering_works_without_the_control_plane() {
     run(async {
-        let scene = Scene::new(brief(1000), 3, 0).await;
-        let cut_off = scene.harness.without_postgres();
+        let scene = Scene::new(config_without_retries(1000), 3, 0).await;
+        let cut_off = scene.harness.beside().without_postgres().build().await;
         let body = json!({ "since": ago(3600) });
         let answer = cut_off.post(&scene.path("recover"), body).await;
         let recovery = answer.expect(StatusCode::ACCEPTED);
-        let shown = finish(&cut_off, &recovery).await;
+        let shown = finish_recovery(&cut_off, &recovery).await;
         assert_eq!(
             (&shown["state"], &shown["resent"]),
             (&json!("done"), &json!(3))
@@ -529,7 +519,7 @@ fn recovering_works_without_the_control_plane() {
 #[test]
 fn recoveries_are_listed_the_newest_first_and_only_so_many_run() {
     run(async {
-        let scene = Scene::new(brief(1), 0, 0).await;
+        let scene = Scene::new(config_without_retries(1), 0, 0).await;
         let mut asked = vec![];
         for _ in 0..10 {
             asked.insert(0, scene.recover().await["id"].clone());
@@ -579,7 +569,7 @@ fn recoveries_are_listed_the_newest_first_and_only_so_many_run() {
 #[test]
 fn due_work_of_a_kind_that_is_not_known_holds_nothing_up() {
     run(async {
-        let scene = Scene::new(brief(1000), 2, 0).await;
+        let scene = Scene::new(config_without_retries(1000), 2, 0).await;
         let dynamo = &scene.harness.app.dynamo;
         for shard in 0..millrace::store::keys::DUE_SHARDS {
             let s = |text: String| aws_sdk_dynamodb::types::AttributeValue::S(text);
@@ -602,7 +592,7 @@ fn due_work_of_a_kind_that_is_not_known_holds_nothing_up() {
 #[test]
 fn what_is_asked_wrongly_is_refused_by_name() {
     run(async {
-        let scene = Scene::new(brief(1), 0, 0).await;
+        let scene = Scene::new(config_without_retries(1), 0, 0).await;
         let tomorrow = app::now() + Duration::from_secs(86_400);
         let recover = scene.path("recover");
         let retry = "/v1/deliveries/retry";
@@ -660,7 +650,7 @@ fn what_is_asked_wrongly_is_refused_by_name() {
             .expect(StatusCode::OK);
         assert_eq!(listed["data"], json!([]));
         scene.harness.drain().await;
-        let kept: Timestamp = show(&scene.harness, &recovery).await["created_at"]
+        let kept: Timestamp = show_recovery(&scene.harness, &recovery).await["created_at"]
             .as_str()
             .unwrap()
             .parse()

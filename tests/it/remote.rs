@@ -21,11 +21,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 
-use crate::binary::{Served, run_to_end};
-use crate::harness::{Harness, config, local, run};
-use crate::process::{create_endpoint, first_key};
-use crate::receiver::Receiver;
-use crate::stores;
+use crate::support::binary::{Served, create_endpoint, first_key, run_to_end};
+use crate::support::harness::{Harness, config, run};
+use crate::support::receiver::Receiver;
+use crate::support::stores;
 
 /// What a network does with the bytes it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,9 +197,10 @@ fn a_database_that_dies_or_hangs_in_use_holds_up_no_event_and_is_found_again() {
         let mut config = config();
         // Of a request to a database that hangs, and enough for any other.
         config.http.request_timeout = Duration::from_secs(5);
-        let queue = local(&config);
-        let (dynamo, pool) = (stores::dynamo(), remote.pool().await);
-        let harness = tokio::spawn(Harness::on_stores(config, queue, dynamo, pool));
+        let harness = Harness::builder()
+            .config(config)
+            .postgres(remote.pool().await);
+        let harness = tokio::spawn(harness.build());
         let harness = harness.await.unwrap();
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;

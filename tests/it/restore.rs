@@ -17,10 +17,9 @@ use millrace::store::connect;
 use millrace::store::projects::{self, Project};
 use serde_json::{Value, json};
 
-use crate::binary::{Served, run_to_end};
-use crate::harness::{config, run};
-use crate::process::{ANY_PORT, create_endpoint, first_key};
-use crate::receiver::Receiver;
+use crate::support::binary::{ANY_PORT, Served, create_endpoint, first_key, run_to_end};
+use crate::support::harness::{config, run};
+use crate::support::receiver::Receiver;
 
 /// Publishes an event with `key` and waits until `receiver` has been sent `sent`
 /// in all.

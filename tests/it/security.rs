@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::binary::Served;
-use crate::harness::{Harness, run};
-use crate::receiver::{Receiver, Reply};
+use crate::support::binary::Served;
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::{Receiver, Reply};
 
 /// Every secret that is in use anywhere in the test, by what it is.
 type Secrets = Vec<(&'static str, String)>;

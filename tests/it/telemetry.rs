@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use jiff::Timestamp;
-use millrace::config::{Config, TracesChoice};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use millrace::config::Config;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use prost::Message;
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, run};
-use crate::receiver::{Receiver, Reply};
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::{Receiver, Reply};
+use crate::support::traces::{hex, spans};
 
 fn traced(collector: &Receiver) -> Config {
     let toml = format!(
@@ -23,30 +22,6 @@ fn traced(collector: &Receiver) -> Config {
         collector.url
     );
     Config::from_toml(&toml).unwrap()
-}
-
-/// Has the spans of what `config` configures sent to `collector`.
-pub fn trace_to(config: &mut Config, collector: &Receiver) {
-    config.telemetry.traces = TracesChoice::Otlp;
-    config.telemetry.otlp_url.clone_from(&collector.url);
-}
-
-/// The spans of one trace, by when they began.
-pub fn spans(collector: &Receiver, trace: &str) -> Vec<Span> {
-    let bodies = collector.received().into_iter().map(|sent| sent.body);
-    let mut spans: Vec<Span> = bodies
-        .map(|body| ExportTraceServiceRequest::decode(body).unwrap())
-        .flat_map(|request| request.resource_spans)
-        .flat_map(|resource| resource.scope_spans)
-        .flat_map(|scope| scope.spans)
-        .filter(|span| hex(&span.trace_id) == trace)
-        .collect();
-    spans.sort_by_key(|span| span.start_time_unix_nano);
-    spans
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A trace for eyes: ids as small numbers, attributes as they are.
@@ -78,7 +53,7 @@ fn shown(spans: &[Span]) -> String {
 fn an_event_is_one_trace_from_its_request_to_its_endpoint() {
     run(async {
         let (collector, receiver) = (Receiver::start([]).await, Receiver::start([]).await);
-        let harness = Harness::with(traced(&collector)).await;
+        let harness = Harness::builder().config(traced(&collector)).build().await;
         let url = format!("{}?token=hunter2", receiver.url);
         let endpoint = harness.endpoint(&url, &["*"]).await;
         let (trace, parent) = ("6553f100a006649127e371903a2de979", "4c721bf33e3caf8f");
@@ -143,7 +118,7 @@ fn a_failed_attempt_shows_and_a_swept_retry_is_a_trace_of_its_own() {
     run(async {
         let collector = Receiver::start([]).await;
         let receiver = Receiver::start([Reply::Close]).await;
-        let harness = Harness::with(traced(&collector)).await;
+        let harness = Harness::builder().config(traced(&collector)).build().await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let event = harness.publish("invoice.paid").await;
         harness.drain().await;

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::harness::Harness;
+use crate::support::harness::Harness;
 
 const SEQUENCES: u32 = 60;
 

@@ -17,14 +17,14 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use crate::harness::{self, Harness, run};
+use crate::support::harness::{self, Harness, run};
 
 /// Events may be years late.
 async fn late() -> Harness {
     let mut config = harness::config();
     let toml = "[meters]\nlate_days_max = 3650\n[database]\nurl = \"postgresql://u@db/m\"";
     config.meters = Config::from_toml(toml).unwrap().meters;
-    Harness::with(config).await
+    Harness::builder().config(config).build().await
 }
 
 async fn publish(harness: &Harness, time: &str, tenant: Option<&str>, data: Value) {

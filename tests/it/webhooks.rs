@@ -7,8 +7,9 @@ use http::StatusCode;
 use millrace::app;
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, config, run};
-use crate::receiver::{Received, Receiver, Reply};
+use crate::support::fixtures::only_delivery;
+use crate::support::harness::{Harness, config, run};
+use crate::support::receiver::{Received, Receiver, Reply};
 
 fn verify(secret: &Value, received: &Received) {
     let webhook = standardwebhooks::Webhook::new(secret.as_str().unwrap()).unwrap();
@@ -21,12 +22,6 @@ async fn deliveries(harness: &Harness, event: &str) -> Vec<Value> {
         .await
         .expect(StatusCode::OK);
     shown["deliveries"].as_array().unwrap().clone()
-}
-
-async fn only_delivery(harness: &Harness, event: &str) -> Value {
-    let mut deliveries = deliveries(harness, event).await;
-    assert_eq!(deliveries.len(), 1);
-    deliveries.remove(0)
 }
 
 #[test]
@@ -250,7 +245,7 @@ fn a_private_address_is_not_called_where_that_is_forbidden() {
     run(async {
         let mut config = config();
         config.delivery.allow_private_targets = Some(false);
-        let harness = Harness::with(config).await;
+        let harness = Harness::builder().config(config).build().await;
         for url in [
             "https://127.0.0.1/",
             "https://[::ffff:10.0.0.1]/",

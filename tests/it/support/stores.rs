@@ -18,7 +18,7 @@ use millrace::store::dynamo::Dynamo;
 use millrace::store::postgres::{Options, Postgres};
 use url::Url;
 
-use crate::docker::{self, Containers};
+use super::docker::{self, Containers};
 
 /// What a run's databases are called, before the seconds since 1970.
 const DATABASE_PREFIX: &str = "millrace_test_";
@@ -59,9 +59,10 @@ fn containers() -> Option<&'static Containers> {
         "MILLRACE_TEST_DYNAMODB_URL",
         "MILLRACE_TEST_STORES",
     ];
-    match chosen.iter().any(|name| set(name).is_some()) {
-        true => None,
-        false => docker::containers(),
+    if chosen.iter().any(|name| set(name).is_some()) {
+        None
+    } else {
+        docker::containers()
     }
 }
 
@@ -202,7 +203,7 @@ pub fn dynamo() -> Dynamo {
 #[cfg(feature = "embedded")]
 fn embedded_dynamo() -> Dynamo {
     let engine = millrace::host::embedded::EmbeddedDynamo::memory().unwrap();
-    connect::embedded_dynamo(&crate::harness::config(), engine.http_client())
+    connect::embedded_dynamo(&super::harness::config(), engine.http_client())
 }
 
 #[cfg(not(feature = "embedded"))]
