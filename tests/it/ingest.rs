@@ -1,5 +1,5 @@
 //! Taking from a queue that AWS sources send to, outside Lambda; skipped without
-//! an SQS, as the tests in [`sqs`](crate::sqs).
+//! an SQS, as those of [`sqs`](crate::sqs).
 
 use std::time::Duration;
 

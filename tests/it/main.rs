@@ -3,15 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admission;
 mod archive;
 mod audit_log;
 mod backfills;
-mod care;
 mod causes;
+mod circuit_breaker;
 mod conformance;
 mod contract;
+mod credentials;
 mod database;
 mod deliveries;
+mod delivery_settings;
+mod endpoint_health;
 mod endpoints;
 mod event_types;
 mod events;
@@ -19,8 +23,10 @@ mod events;
 mod function;
 mod ingest;
 mod lambda;
+mod lanes;
 mod layers;
 mod meters;
+mod operational_events;
 mod outage;
 #[cfg(feature = "embedded")]
 mod process;
