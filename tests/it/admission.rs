@@ -27,26 +27,30 @@ fn instances_keep_a_rate_limit_together_and_evenly() {
             }
         }
         let begin = app::now();
-        let mut made = vec![];
+        let mut counts = vec![];
         for step in 0..300 {
             let now = begin + Duration::from_millis(step * 10);
             one.drain_at(now).await;
             two.drain_at(now).await;
-            made.push(receiver.received().len());
+            counts.push(receiver.received().len());
             let of_last_100_ms =
-                made[made.len() - 1] - made.get(made.len().wrapping_sub(11)).unwrap_or(&0);
+                counts[counts.len() - 1] - counts.get(counts.len().wrapping_sub(11)).unwrap_or(&0);
             assert!(
                 of_last_100_ms <= 11,
-                "{of_last_100_ms} within 100 ms: {made:?}"
+                "{of_last_100_ms} within 100 ms: {counts:?}"
             );
         }
         assert!(
-            (45..=60).contains(&made[99]),
+            (45..=60).contains(&counts[99]),
             "after a second: {}",
-            made[99]
+            counts[99]
         );
-        assert!((95..=110).contains(&made[199]), "after two: {}", made[199]);
-        assert_eq!(made[299], 120, "none is left");
+        assert!(
+            (95..=110).contains(&counts[199]),
+            "after two: {}",
+            counts[199]
+        );
+        assert_eq!(counts[299], 120, "none is left");
     });
 }
 

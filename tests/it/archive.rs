@@ -1,4 +1,4 @@
-//! The archive: what of a day is written to S3 before it expires, and how. At the
+//! The archive: the events of a day, written to S3 before they expire. At the
 //! emulator of `MILLRACE_TEST_SQS_URL`, which has S3 too, and at a receiver.
 
 use std::io::Read;
@@ -174,11 +174,11 @@ fn a_day_is_written_once_before_it_expires() {
         let ids: Vec<_> = lines.iter().rev().map(|line| line["id"].clone()).collect();
         assert_eq!(ids, kept, "the newest first");
         assert_eq!(lines[2]["received_at"], format!("{:.3}", day.start()));
-        let shown = harness
+        let fetched = harness
             .get(&format!("/v1/events/{}", kept[2]))
             .await
             .expect(StatusCode::OK);
-        assert_eq!(lines[0]["event"], shown["event"]);
+        assert_eq!(lines[0]["event"], fetched["event"]);
     });
 }
 

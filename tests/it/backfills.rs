@@ -1,4 +1,4 @@
-//! Filling a meter back from the events that are kept.
+//! Back-fills of a meter from the events that are kept.
 
 use std::time::Duration;
 
@@ -142,8 +142,8 @@ fn a_back_fill_ends_with_its_meter_and_waits_for_postgres() {
         harness.post(&path, span).await.expect(StatusCode::ACCEPTED);
         // Taken by an instance that cannot go on; its lease runs out.
         let cut_off = harness.beside().without_postgres().build().await;
-        let looked = meter::meter(&cut_off.app, app::now()).await.unwrap();
-        assert_eq!((looked.found, looked.counted), (1, 0));
+        let run = meter::meter(&cut_off.app, app::now()).await.unwrap();
+        assert_eq!((run.found, run.counted), (1, 0));
         assert_eq!(
             meter::meter(&harness.app, app::now()).await.unwrap().found,
             0

@@ -34,18 +34,18 @@ fn an_endpoint_that_keeps_failing_is_left_alone_and_tried_by_one() {
         let begin = app::now();
         harness.drain_at(begin).await;
         assert_eq!(receiver.received().len(), 3, "then it is open");
-        let shown = endpoint_stats(&harness, &endpoint).await;
-        assert_eq!(shown["breaker"]["state"], "open");
-        assert_eq!(shown["breaker"]["failures"], 3);
-        let retry_at: Timestamp = shown["breaker"]["retry_at"]
+        let fetched = endpoint_stats(&harness, &endpoint).await;
+        assert_eq!(fetched["breaker"]["state"], "open");
+        assert_eq!(fetched["breaker"]["failures"], 3);
+        let retry_at: Timestamp = fetched["breaker"]["retry_at"]
             .as_str()
             .unwrap()
             .parse()
             .unwrap();
         assert!(retry_at >= begin + Duration::from_secs(30));
-        assert_eq!(shown["latest"]["pending"], 6);
+        assert_eq!(fetched["latest"]["pending"], 6);
 
-        // What is held has made no attempt, and does not before the time is over.
+        // A deferred delivery makes no attempt before the breaker lets a probe through.
         let mut attempts = vec![];
         for event in &events {
             let delivery = only_delivery(&harness, event).await;

@@ -1,5 +1,5 @@
-//! What other people's libraries make of Millrace: events published by the
-//! CloudEvents SDK, and signatures verified by what did not make them.
+//! Conformance with other people's libraries: events published by the CloudEvents
+//! SDK, and signatures verified by what did not make them.
 
 use axum::body::Body;
 use base64::Engine;

@@ -33,8 +33,8 @@ fn headers_and_credentials_are_sent_and_never_shown() {
           }
         }
         "#);
-        let shown = harness.get(&endpoint_path(&endpoint)).await;
-        assert!(!String::from_utf8_lossy(&shown.bytes).contains("s3cret"));
+        let fetched = harness.get(&endpoint_path(&endpoint)).await;
+        assert!(!String::from_utf8_lossy(&fetched.bytes).contains("s3cret"));
         harness.publish("a").await;
         harness.drain().await;
         let received = receiver.only();

@@ -1,7 +1,7 @@
-//! The way to the control plane's database: TLS, and connections that are not
-//! what they were. The other end is a server that knows as much of PostgreSQL's
-//! protocol as these tests ask it; that the real one gets along with us is for
-//! the tests with `MILLRACE_TEST_DATABASE_URL`.
+//! Connections to the control plane's database: TLS, and those that fell silent. The
+//! other end is a server that knows as much of PostgreSQL's protocol as these tests
+//! ask it; that the real one gets along with us is for the tests with
+//! `MILLRACE_TEST_DATABASE_URL`.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

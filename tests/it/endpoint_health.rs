@@ -34,10 +34,10 @@ fn days_of_nothing_but_failures_disable_an_endpoint_and_its_owner_is_told() {
             harness.drain_at(begin + later).await;
         };
         fail_at(Duration::ZERO).await;
-        let shown = endpoint_stats(&harness, &endpoint).await;
-        let since: Timestamp = shown["failing_since"].as_str().unwrap().parse().unwrap();
+        let fetched = endpoint_stats(&harness, &endpoint).await;
+        let since: Timestamp = fetched["failing_since"].as_str().unwrap().parse().unwrap();
         assert!(since >= begin && since < begin + Duration::from_secs(10));
-        let disabled_at: Timestamp = shown["disabled_at"].as_str().unwrap().parse().unwrap();
+        let disabled_at: Timestamp = fetched["disabled_at"].as_str().unwrap().parse().unwrap();
         assert_eq!(disabled_at, since + 5 * DAY);
         fail_at(2 * DAY).await;
         assert_eq!(received_types(&listener), Vec::<String>::new());
@@ -59,10 +59,10 @@ fn days_of_nothing_but_failures_disable_an_endpoint_and_its_owner_is_told() {
             received_types(&listener)[1..],
             ["millrace.endpoint.disabled"]
         );
-        let told = listener.received()[1].json();
-        assert_eq!(told["data"]["reason"], "failing");
-        assert_eq!(told["data"]["failing_since"], shown["failing_since"]);
-        assert_eq!(told["source"], endpoint_path(&endpoint));
+        let published = listener.received()[1].json();
+        assert_eq!(published["data"]["reason"], "failing");
+        assert_eq!(published["data"]["failing_since"], fetched["failing_since"]);
+        assert_eq!(published["source"], endpoint_path(&endpoint));
         let disabled = harness
             .get(&endpoint_path(&endpoint))
             .await
@@ -71,7 +71,7 @@ fn days_of_nothing_but_failures_disable_an_endpoint_and_its_owner_is_told() {
         fail_at(6 * DAY).await;
         assert_eq!(bad.received().len(), 5, "it is passed by");
 
-        // A person turns it on: what was is forgotten.
+        // A person turns it on: its failures so far are forgotten.
         let on = json!({ "state": "enabled" });
         let on = harness.patch(&endpoint_path(&endpoint), on).await;
         assert_eq!(on.expect(StatusCode::OK)["state"], "enabled");
@@ -83,7 +83,7 @@ fn days_of_nothing_but_failures_disable_an_endpoint_and_its_owner_is_told() {
         harness.drain().await;
         assert_eq!(bad.received().len(), 6);
         let again = endpoint_stats(&harness, &endpoint).await;
-        assert_ne!(again["failing_since"], shown["failing_since"]);
+        assert_ne!(again["failing_since"], fetched["failing_since"]);
         assert_eq!(again["state"], "enabled");
     });
 }
@@ -195,12 +195,12 @@ fn stats_count_the_latest_deliveries() {
             harness.publish("a").await;
         }
         harness.drain().await;
-        let shown = endpoint_stats(&harness, &endpoint).await;
-        assert_eq!(shown["latest"]["deliveries"], 3);
-        assert_eq!(shown["latest"]["pending"], 1);
-        assert_eq!(shown["latest"]["delivered"], 2);
-        assert_eq!(shown["breaker"]["state"], "closed");
-        let (_, stranger) = harness.new_project(&harness::ALL_SCOPES).await;
+        let fetched = endpoint_stats(&harness, &endpoint).await;
+        assert_eq!(fetched["latest"]["deliveries"], 3);
+        assert_eq!(fetched["latest"]["pending"], 1);
+        assert_eq!(fetched["latest"]["delivered"], 2);
+        assert_eq!(fetched["breaker"]["state"], "closed");
+        let stranger = harness.new_project(&harness::ALL_SCOPES).await.key;
         let path = format!("{}/stats", endpoint_path(&endpoint));
         let theirs = harness
             .request(http::Method::GET, &path, &stranger, Value::Null)

@@ -1,5 +1,5 @@
-//! Taking from a queue that AWS sources send to, outside Lambda; skipped without
-//! an SQS, as those of [`sqs`](crate::sqs).
+//! The ingest consumer: a queue that AWS sources send to, outside Lambda; skipped
+//! without an SQS, as those of [`sqs`](crate::sqs).
 
 use std::time::Duration;
 
@@ -125,7 +125,7 @@ fn a_message_belongs_to_the_trace_of_its_sender() {
     });
 }
 
-/// An SDK HTTP client that hands on what it is given, late.
+/// An SDK HTTP client that passes each request on late.
 #[derive(Debug)]
 struct Late(SharedHttpClient, Duration);
 
@@ -159,7 +159,7 @@ fn a_message_stays_hidden_while_it_is_taken_in_and_a_stop_waits_for_it() {
         let Some(mut queues) = Queues::with_ingest().await else {
             return;
         };
-        // Hidden for less than it takes: twice this late, at least.
+        // Invisible for less than it takes: twice this late, at least.
         queues.options.visibility = Duration::from_secs(1);
         let late = Duration::from_millis(900);
         let base = Harness::new().await;
@@ -179,8 +179,8 @@ fn a_message_stays_hidden_while_it_is_taken_in_and_a_stop_waits_for_it() {
         let stop = CancellationToken::new();
         let mut tasks = worker::start(&poller.app, &stop);
         let url = queues.options.ingest_url.clone();
-        let hidden = async || queues.hidden(&url).await == 1;
-        until("it is in hand", hidden).await;
+        let invisible = async || queues.invisible(&url).await == 1;
+        until("it is received", invisible).await;
         stop.cancel();
         let sqs = queues.sqs();
         let watch = async {

@@ -309,18 +309,18 @@ fn a_batch_runs_jobs_and_names_only_what_failed() {
         let sent = Envelope { job, trace: None }.to_json();
         // A message about nothing there is any more is done with.
         let event = EventId::derive(&lambda.harness.project.parse().unwrap(), "/", "gone");
-        let gone = Job::Deliver {
+        let unknown = Job::Deliver {
             delivery: DeliveryId::new(&event, &EndpointId::new(0, [0; 10])),
             attempts_made: 0,
             payload: None,
         };
-        let gone = Envelope {
-            job: gone,
+        let unknown = Envelope {
+            job: unknown,
             trace: None,
         }
         .to_json();
         let mut records: Vec<Value> = (0..8)
-            .map(|n| message(&n.to_string(), DELIVER_ARN, &gone))
+            .map(|n| message(&n.to_string(), DELIVER_ARN, &unknown))
             .collect();
         records.push(message("deliver", DELIVER_ARN, &sent));
         // No parked queue is configured for what is ingested, so this one fails.
@@ -364,9 +364,9 @@ fn a_batch_runs_a_page_of_a_recovery() {
         harness.drain().await;
         assert_eq!(receiver.received().len(), 1);
         let path = format!("/v1/recoveries/{}", recovery["id"].as_str().unwrap());
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
         assert_eq!(
-            (&shown["state"], &shown["resent"]),
+            (&fetched["state"], &fetched["resent"]),
             (&json!("done"), &json!(1))
         );
     });
@@ -393,7 +393,7 @@ fn a_job_comes_only_from_a_queue_of_ours() {
             lambda.invoke(&foreign).await.unwrap();
         }
         assert_eq!(lambda.events().await.len(), 3);
-        // And what no worker can use is put aside, not tried again.
+        // And what no worker can use is parked, not tried again.
         let unusable =
             json!({"Records": [message("m", DELIVER_ARN, r#"{"v":9,"job":"disable"}"#)]});
         let answer = lambda.invoke(&unusable).await.unwrap();

@@ -40,7 +40,7 @@ struct FullLane {
     harness: Harness,
     receiver: Receiver,
     /// When two hundred deliveries were swept and those made that had room.
-    at: Timestamp,
+    now: Timestamp,
 }
 
 impl FullLane {
@@ -54,16 +54,16 @@ impl FullLane {
         for _ in 0..200 {
             harness.publish("a").await;
         }
-        let at = app::now() + Duration::from_secs(6);
-        let swept = jobs::sweep::sweep(&harness.app, at).await.unwrap();
+        let now = app::now() + Duration::from_secs(6);
+        let swept = jobs::sweep::sweep(&harness.app, now).await.unwrap();
         assert_eq!((swept.found, swept.enqueued), (200, 200));
-        harness.drain_at(at).await;
+        harness.drain_at(now).await;
         let first = receiver.received().len();
         assert!((100..150).contains(&first), "{first} had room");
         Self {
             harness,
             receiver,
-            at,
+            now,
         }
     }
 }
@@ -74,7 +74,7 @@ fn what_its_lane_had_no_room_for_comes_in_once_there_is_some() {
         let FullLane {
             harness,
             receiver,
-            at: now,
+            now,
         } = FullLane::new().await;
 
         // Their leases are far from over.
@@ -96,7 +96,7 @@ fn what_was_put_off_for_too_long_is_left_to_the_sweeper() {
         let FullLane {
             harness,
             receiver,
-            at: now,
+            now,
         } = FullLane::new().await;
         let first = receiver.received().len();
 

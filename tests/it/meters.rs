@@ -333,13 +333,13 @@ fn several_that_count_at_once_count_once() {
             publish_order(&harness, &n.to_string(), n).await;
         }
         let now = app::now();
-        let looked = tokio::try_join!(
+        let runs = tokio::try_join!(
             meter::meter(&harness.app, now),
             meter::meter(&others[0].app, now),
             meter::meter(&others[1].app, now),
         );
-        let looked = looked.unwrap();
-        assert_eq!(looked.0.counted + looked.1.counted + looked.2.counted, 120);
+        let runs = runs.unwrap();
+        assert_eq!(runs.0.counted + runs.1.counted + runs.2.counted, 120);
         assert_eq!(harness.meter().await, 0);
         assert_eq!(total_usage(&harness, &meter).await, 1770);
         assert_eq!(total_usage(&harness, &count).await, 60);
@@ -390,9 +390,9 @@ fn a_statement_that_fails_changes_nothing() {
             .expression_attribute_values(":bad", s("[\"\u{0}\"]".into()));
         bad.send().await.unwrap();
         let now = app::now();
-        let looked = meter::meter(&harness.app, now).await.unwrap();
+        let run = meter::meter(&harness.app, now).await.unwrap();
         // The other is counted; the bad one is out of the way, and not lost.
-        assert_eq!((looked.counted, due(&harness).await.len()), (1, 0));
+        assert_eq!((run.counted, due(&harness).await.len()), (1, 0));
         let later = now + SignedDuration::from_mins(6);
         assert_eq!(meter::meter(&harness.app, later).await.unwrap().found, 1);
         let sum = total_usage(&harness, &meter).await.as_i64().unwrap();
@@ -469,7 +469,7 @@ fn a_wide_event_is_metered_with_its_write() {
 fn a_deleted_meter_counts_nothing_more() {
     run(async {
         let harness = Harness::new().await;
-        let (doomed, meter) = (
+        let (deleted, meter) = (
             sum_meter(&harness).await,
             json!({
                 "name": "count", "event_type": "*", "aggregation": "count",
@@ -478,7 +478,7 @@ fn a_deleted_meter_counts_nothing_more() {
         let meter = harness.new_meter(meter).await;
         publish_order(&harness, "1", 1).await;
         harness
-            .delete(&format!("/v1/meters/{doomed}"))
+            .delete(&format!("/v1/meters/{deleted}"))
             .await
             .expect(StatusCode::NO_CONTENT);
         publish_order(&harness, "2", 1).await;
@@ -503,11 +503,11 @@ fn values_that_cannot_be_read_are_shown_as_skipped() {
         }
         count_and_die(&harness).await;
         harness.meter().await;
-        let shown = harness
+        let fetched = harness
             .get(&format!("/v1/meters/{meter}"))
             .await
             .expect(StatusCode::OK);
-        assert_eq!(shown["skipped"], 2);
+        assert_eq!(fetched["skipped"], 2);
         assert_eq!(total_usage(&harness, &meter).await, 4);
     });
 }

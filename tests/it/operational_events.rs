@@ -1,5 +1,5 @@
-//! Operational events: what subscribers to `millrace.*` are told of deliveries
-//! that failed for good and of endpoints that are gone.
+//! Operational events: `millrace.*`, published of deliveries that failed for good
+//! and of endpoints that are gone.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn a_delivery_that_fails_for_good_is_told_once_a_round() {
         let mut config = uncached_config();
         config.delivery.retry_schedule = vec![Duration::ZERO];
         let harness = Harness::builder().config(config).build().await;
-        // The listener fails too: that is told to nobody.
+        // The listener fails too, of which no operational event is published.
         let (bad, listener) = (
             Receiver::start(failures(9)).await,
             Receiver::start(failures(9)).await,
@@ -28,8 +28,8 @@ fn a_delivery_that_fails_for_good_is_told_once_a_round() {
         let event = harness.publish("a").await;
         harness.drain().await;
         assert_eq!(received_types(&listener), ["millrace.delivery.exhausted"]);
-        let told = listener.received()[0].json();
-        insta::assert_json_snapshot!(told["data"], {
+        let published = listener.received()[0].json();
+        insta::assert_json_snapshot!(published["data"], {
             ".delivery_id" => "[id]", ".event_id" => "[id]", ".endpoint_id" => "[id]",
             ".last_attempt.at" => "[time]",
         }, @r#"
@@ -48,9 +48,9 @@ fn a_delivery_that_fails_for_good_is_told_once_a_round() {
         }
         "#);
         let failed = only_delivery(&harness, &event).await;
-        assert_eq!(told["data"]["delivery_id"], failed["id"]);
+        assert_eq!(published["data"]["delivery_id"], failed["id"]);
         assert_eq!(
-            told["source"],
+            published["source"],
             format!("/v1/deliveries/{}", failed["id"].as_str().unwrap())
         );
 
@@ -74,12 +74,12 @@ fn gone_is_told_too() {
         harness.endpoint(&listener.url, &["millrace.*"]).await;
         harness.publish("a").await;
         harness.drain().await;
-        let mut told: Vec<_> = listener.received().iter().map(Received::json).collect();
-        told.sort_by_key(|event| event["type"].to_string());
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert_eq!(told[0]["type"], "millrace.delivery.exhausted");
-        assert_eq!(told[0]["data"]["reason"], "gone");
-        assert_eq!(told[1]["type"], "millrace.endpoint.disabled");
-        assert_eq!(told[1]["data"]["reason"], "gone");
+        let mut published: Vec<_> = listener.received().iter().map(Received::json).collect();
+        published.sort_by_key(|event| event["type"].to_string());
+        assert_eq!(published.len(), 2, "{published:?}");
+        assert_eq!(published[0]["type"], "millrace.delivery.exhausted");
+        assert_eq!(published[0]["data"]["reason"], "gone");
+        assert_eq!(published[1]["type"], "millrace.endpoint.disabled");
+        assert_eq!(published[1]["data"]["reason"], "gone");
     });
 }

@@ -1,4 +1,5 @@
-//! With the control plane's database out of reach.
+//! Outages of the control plane's database: what goes on without it, and what is
+//! made up for afterwards.
 
 use std::time::Duration;
 
@@ -67,17 +68,17 @@ fn gone_is_obeyed_at_once_and_told_later() {
         assert_eq!(
             failed.len(),
             1,
-            "the control plane could not be told: {failed:?}"
+            "the control plane is out of reach: {failed:?}"
         );
         cut_off.publish("b").await;
         cut_off.drain().await;
         assert_eq!(receiver.received().len(), 1);
 
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "enabled", "nobody has told it yet");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "enabled", "the disable is still pending");
         harness.sweep_after(Duration::from_secs(6)).await;
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "gone");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "gone");
     });
 }
 
@@ -140,11 +141,11 @@ async fn narrow_and_die(harness: &Harness, endpoint: &Value) {
 /// How many endpoints an event of type `a` would go to.
 async fn matching(harness: &Harness) -> usize {
     let project = harness.project.parse().unwrap();
-    let view = harness
+    let config = harness
         .app
         .projection
         .project_config(&project)
         .await
         .unwrap();
-    view.targets.matching("a", None).count()
+    config.targets.matching("a", None).count()
 }

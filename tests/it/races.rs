@@ -1,5 +1,5 @@
-//! What happens elsewhere, or meanwhile: other instances with an older view,
-//! people who act while an attempt is under way.
+//! Races: other instances with an older projection, people who act while an attempt
+//! is under way.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,16 +20,16 @@ use crate::support::fixtures::{forget_queue, only_delivery, project_endpoint, pr
 use crate::support::harness::{Harness, config, run};
 use crate::support::receiver::{Receiver, Reply};
 
-/// What the data plane makes of an endpoint.
+/// The state of an endpoint in the configuration projection.
 async fn projected(harness: &Harness, id: &EndpointId) -> EndpointState {
     let project = harness.project.parse().unwrap();
-    let view = harness
+    let config = harness
         .app
         .projection
         .project_config(&project)
         .await
         .unwrap();
-    view.targets.get(id).unwrap().state
+    config.targets.get(id).unwrap().state
 }
 
 fn id(endpoint: &Value) -> EndpointId {
@@ -42,8 +42,8 @@ fn an_endpoint_made_elsewhere_a_moment_ago_gets_what_is_for_it() {
         let harness = Harness::new().await;
         let other = harness.beside().build().await;
         let project: ProjectId = harness.project.parse().unwrap();
-        let view = other.app.projection.project_config(&project).await.unwrap();
-        assert_eq!(view.targets.matching("a", None).count(), 0);
+        let config = other.app.projection.project_config(&project).await.unwrap();
+        assert_eq!(config.targets.matching("a", None).count(), 0);
 
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
@@ -100,8 +100,8 @@ fn a_delivery_waits_for_its_endpoints_projection_and_ends_without_one() {
 fn an_endpoint_changed_while_it_answers_410_stays_enabled_everywhere() {
     run(async {
         let harness = Harness::new().await;
-        let told = Arc::new(Notify::new());
-        let receiver = Receiver::start([Reply::When(told.clone(), 410)]).await;
+        let release = Arc::new(Notify::new());
+        let receiver = Receiver::start([Reply::When(release.clone(), 410)]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let path = format!("/v1/endpoints/{}", id(&endpoint));
         harness.publish("a").await;
@@ -109,10 +109,10 @@ fn an_endpoint_changed_while_it_answers_410_stays_enabled_everywhere() {
             receiver.reached(1).await;
             let changed = harness.patch(&path, json!({ "description": "moved" }));
             changed.await.expect(StatusCode::OK);
-            told.notify_one();
+            release.notify_one();
         });
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "enabled");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "enabled");
         assert_eq!(
             projected(&harness, &id(&endpoint)).await,
             EndpointState::Enabled
@@ -142,8 +142,8 @@ fn gone_is_told_whatever_the_clocks_say() {
         harness.publish("a").await;
         harness.drain().await;
         let path = format!("/v1/endpoints/{endpoint}");
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "gone");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "gone");
         assert_eq!(projected(&harness, &endpoint).await, EndpointState::Gone);
     });
 }
@@ -154,12 +154,14 @@ fn a_word_is_not_taken_back_for_an_older_one() {
         let harness = Harness::new().await;
         let endpoint = id(&harness.endpoint("http://127.0.0.1:9/", &["*"]).await);
         let project = harness.project.parse().unwrap();
-        let plane = &harness.app.projection;
+        let projection = &harness.app.projection;
         let (at, version) = (app::now(), 1);
         let called = (&endpoint, version);
-        let disabled = plane.disable(&project, called, Reason::Gone, at, at).await;
+        let disabled = projection
+            .disable(&project, called, Reason::Gone, at, at)
+            .await;
         assert!(disabled.unwrap());
-        let gone = PendingDisable {
+        let pending = PendingDisable {
             version,
             at,
             state: EndpointState::Gone,
@@ -168,18 +170,21 @@ fn a_word_is_not_taken_back_for_an_older_one() {
         };
         let older = PendingDisable {
             version: 0,
-            ..gone.clone()
+            ..pending.clone()
         };
-        plane
+        projection
             .clear_pending_disable(&endpoint, &older)
             .await
             .unwrap();
         assert_eq!(
-            plane.pending_disable(&endpoint).await.unwrap(),
-            Some(gone.clone())
+            projection.pending_disable(&endpoint).await.unwrap(),
+            Some(pending.clone())
         );
-        plane.clear_pending_disable(&endpoint, &gone).await.unwrap();
-        assert_eq!(plane.pending_disable(&endpoint).await.unwrap(), None);
+        projection
+            .clear_pending_disable(&endpoint, &pending)
+            .await
+            .unwrap();
+        assert_eq!(projection.pending_disable(&endpoint).await.unwrap(), None);
     });
 }
 
@@ -248,8 +253,8 @@ fn a_retry_asked_for_during_the_last_attempt_is_made() {
         config.delivery.retry_schedule = vec![Duration::ZERO; 2];
         config.delivery.timeout = Duration::from_secs(10);
         let harness = Harness::builder().config(config).build().await;
-        let told = Arc::new(Notify::new());
-        let script = [Reply::Status(500), Reply::When(told.clone(), 500)];
+        let release = Arc::new(Notify::new());
+        let script = [Reply::Status(500), Reply::When(release.clone(), 500)];
         let receiver = Receiver::start(script).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let event = harness.publish("a").await;
@@ -259,7 +264,7 @@ fn a_retry_asked_for_during_the_last_attempt_is_made() {
             receiver.reached(2).await;
             let asked = harness.post(&path, Value::Null).await;
             asked.expect(StatusCode::ACCEPTED);
-            told.notify_one();
+            release.notify_one();
         });
         assert_eq!(only_delivery(&harness, &event).await["state"], "pending");
         harness.sweep_after(Duration::from_secs(6)).await;
@@ -276,8 +281,8 @@ fn a_slow_attempt_is_not_made_elsewhere_too() {
         config.sweep.lease = Duration::from_secs(1);
         let harness = Harness::builder().config(config).build().await;
         let other = harness.beside().build().await;
-        let told = Arc::new(Notify::new());
-        let receiver = Receiver::start([Reply::When(told.clone(), 200)]).await;
+        let release = Arc::new(Notify::new());
+        let receiver = Receiver::start([Reply::When(release.clone(), 200)]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let event = harness.publish("a").await;
         let due = |delivery: &Value| -> jiff::Timestamp {
@@ -297,12 +302,12 @@ fn a_slow_attempt_is_not_made_elsewhere_too() {
             }
             let later = first + Duration::from_secs(20);
             let swept = sweep::sweep(&other.app, later).await.unwrap();
-            assert_eq!(swept.enqueued, 0, "it is in hand");
-            // After a crash it is: whoever comes next knows that it was held.
+            assert_eq!(swept.enqueued, 0, "its lease is renewed");
+            // After a crash the next process finds the lease and takes it over.
             let swept = sweep::reclaim_leases(&other.app, later).await.unwrap();
             assert_eq!(swept.enqueued, 1);
             forget_queue(&other);
-            told.notify_one();
+            release.notify_one();
         });
         assert_eq!(only_delivery(&harness, &event).await["state"], "delivered");
     });

@@ -1,4 +1,4 @@
-//! How many events a key may publish.
+//! Rate limits of API keys: how many events each may publish.
 
 use std::ops::Range;
 

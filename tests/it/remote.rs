@@ -156,14 +156,14 @@ async fn answer(
         .unwrap())
 }
 
-/// A TCP port that takes connections and never says a word.
+/// A TCP port that takes connections and never answers.
 async fn silent() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        let mut held = Vec::new();
+        let mut accepted_streams = Vec::new();
         while let Ok(accepted) = listener.accept().await {
-            held.push(accepted);
+            accepted_streams.push(accepted);
         }
     });
     address
@@ -363,10 +363,10 @@ fn doctor_says_what_migrate_is_to_mend() {
         client.batch_execute(configured).await.unwrap();
         drop(client);
         drop(pool);
-        let shown = millrace(&["doctor"], "one").await;
-        let waited = shown.find(" s\n").unwrap();
-        let waits = shown[..waited].rfind(' ').unwrap() + 1;
-        assert_snapshot!(shown.replace(&shown[waits..waited], "<waited>"), @"
+        let report = millrace(&["doctor"], "one").await;
+        let waited = report.find(" s\n").unwrap();
+        let waits = report[..waited].rfind(' ').unwrap() + 1;
+        assert_snapshot!(report.replace(&report[waits..waited], "<waited>"), @"
         exit code 1
         ok    configuration: 6 handlers
         ok    control-plane database

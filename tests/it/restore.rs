@@ -110,8 +110,8 @@ fn what_has_expired_is_gone_soon_after_a_start() {
         let path = format!("/v1/events/{id}");
         let begun = Instant::now();
         loop {
-            let shown = served.request(Method::GET, &path, &key, Value::Null).await;
-            if shown.unwrap().0 == StatusCode::NOT_FOUND {
+            let fetched = served.request(Method::GET, &path, &key, Value::Null).await;
+            if fetched.unwrap().0 == StatusCode::NOT_FOUND {
                 break;
             }
             assert!(begun.elapsed() < Duration::from_secs(30), "it is there yet");

@@ -25,7 +25,7 @@ use crate::support::traces::{spans, trace_to};
 
 const SOON: Duration = Duration::from_secs(1);
 
-/// Workers and no sweeper, patient with slow receivers.
+/// Workers and no sweeper, with a timeout for slow receivers.
 fn config() -> Config {
     let mut config = crate::support::harness::config();
     config.handlers = vec![Handler::Http, Handler::FanOut, Handler::Deliver];
@@ -69,11 +69,11 @@ fn an_event_goes_through_the_queue_once() {
         let age = app::now().duration_since(message.sent.unwrap()).as_secs();
         assert!(age.abs() < 60, "{age}");
 
-        let hidden = sqs
+        let second_receive = sqs
             .receive(QueueName::Deliver, Duration::ZERO)
             .await
             .unwrap();
-        assert!(hidden.is_empty(), "{hidden:?}");
+        assert!(second_receive.is_empty(), "{second_receive:?}");
         let handle = message.receipt.handle.as_str();
         sqs.change_visibility(QueueName::Deliver, &[(handle, Duration::ZERO)])
             .await
@@ -158,8 +158,8 @@ fn a_recovery_goes_through_the_queue_page_by_page() {
         let path = format!("/v1/recoveries/{}", recovery["id"].as_str().unwrap());
         let begun = Instant::now();
         work(&harness, "the recovery is done", async || {
-            let shown = harness.get(&path).await.expect(StatusCode::OK);
-            shown["state"] == "done" && receiver.received().len() == 10
+            let fetched = harness.get(&path).await.expect(StatusCode::OK);
+            fetched["state"] == "done" && receiver.received().len() == 10
         })
         .await;
         assert!(begun.elapsed() > 2 * SOON, "no faster than two a second");
@@ -393,7 +393,7 @@ fn only_the_job_that_failed_comes_again() {
         let endpoint = harness.endpoint(&gone.url, &["*"]).await;
         harness.publish("a").await;
 
-        // The word that the endpoint is gone cannot reach the control plane.
+        // The pending disable of the endpoint cannot reach the control plane.
         let cut_off = harness
             .beside()
             .queue(queues.queue())
@@ -409,8 +409,8 @@ fn only_the_job_that_failed_comes_again() {
         work(&harness, "the failed job has come again", empty).await;
         assert_eq!((receiver.received().len(), gone.received().len()), (1, 1));
         let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "gone");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "gone");
     });
 }
 
@@ -518,7 +518,7 @@ fn an_idle_drain_is_quick() {
     });
 }
 
-/// An SQS that nobody listens for.
+/// An SQS at a port where nothing listens.
 fn out_of_reach() -> Queue {
     let builder = client_config("http://127.0.0.1:1");
     let options = SqsOptions {

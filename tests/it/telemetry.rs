@@ -1,4 +1,4 @@
-//! What can be seen from outside: one trace for one event, and the numbers.
+//! Telemetry as its readers see it: one trace for one event, and the metrics.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -25,7 +25,7 @@ fn traced(collector: &Receiver) -> Config {
 }
 
 /// A trace for eyes: ids as small numbers, attributes as they are.
-fn shown(spans: &[Span]) -> String {
+fn describe(spans: &[Span]) -> String {
     let numbers: HashMap<&[u8], usize> = spans
         .iter()
         .enumerate()
@@ -75,11 +75,11 @@ fn an_event_is_one_trace_from_its_request_to_its_endpoint() {
             answer["id"].as_str().unwrap(),
             endpoint["id"].as_str().unwrap(),
         );
-        let shown = shown(&spans)
+        let trace_text = describe(&spans)
             .replace(&event[4..], "EVENT")
             .replace(&endpoint[3..], "ENDPOINT")
             .replace(receiver.url.split(['/', ':']).nth(4).unwrap(), "PORT");
-        insta::assert_snapshot!(shown, @"
+        insta::assert_snapshot!(trace_text, @"
         1 in -: POST /v1/events SPAN_KIND_SERVER
             http.request.method = POST
             http.route = /v1/events
@@ -126,7 +126,7 @@ fn a_failed_attempt_shows_and_a_swept_retry_is_a_trace_of_its_own() {
         harness.app.telemetry.flush().await;
         let spans = spans(&collector, &first[3..35]);
         let status = spans[2].status.as_ref().unwrap();
-        assert_eq!((spans.len(), status.code), (3, 2), "{}", shown(&spans));
+        assert_eq!((spans.len(), status.code), (3, 2), "{}", describe(&spans));
         assert_eq!(
             status.message,
             "connection closed before the response was complete"
@@ -138,8 +138,8 @@ fn a_failed_attempt_shows_and_a_swept_retry_is_a_trace_of_its_own() {
         let second = receiver.received()[1].header("traceparent").to_owned();
         assert_ne!(first[3..35], second[3..35]);
         let spans = self::spans(&collector, &second[3..35]);
-        assert!(shown(&spans).contains(&format!("event.id = {event}")));
-        assert!(shown(&spans).contains("delivery.attempt = 2"));
+        assert!(describe(&spans).contains(&format!("event.id = {event}")));
+        assert!(describe(&spans).contains("delivery.attempt = 2"));
     });
 }
 

@@ -18,9 +18,9 @@ fn trusting(authority: &Authority) -> (Config, tempfile::TempDir) {
 }
 
 async fn attempt(harness: &Harness, event: &str, endpoint: &Value) -> Value {
-    let shown = harness.get(&format!("/v1/events/{event}")).await;
-    let shown = shown.expect(StatusCode::OK);
-    let deliveries = shown["deliveries"].as_array().unwrap();
+    let fetched = harness.get(&format!("/v1/events/{event}")).await;
+    let fetched = fetched.expect(StatusCode::OK);
+    let deliveries = fetched["deliveries"].as_array().unwrap();
     let of = |delivery: &&Value| delivery["endpoint_id"] == endpoint["id"];
     deliveries.iter().find(of).unwrap()["attempts"][0].clone()
 }

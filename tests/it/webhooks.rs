@@ -1,5 +1,5 @@
-//! What a receiver sees: signatures other people's code verifies, retries,
-//! and the ways a receiver can misbehave.
+//! Webhooks as a receiver sees them: signatures other people's code verifies,
+//! retries, and the ways a receiver can misbehave.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ fn verify(secret: &Value, received: &Received) {
 }
 
 async fn deliveries(harness: &Harness, event: &str) -> Vec<Value> {
-    let shown = harness
+    let fetched = harness
         .get(&format!("/v1/events/{event}"))
         .await
         .expect(StatusCode::OK);
-    shown["deliveries"].as_array().unwrap().clone()
+    fetched["deliveries"].as_array().unwrap().clone()
 }
 
 #[test]
@@ -92,13 +92,13 @@ fn a_rotated_secret_signs_beside_the_new_one_for_a_day() {
 
         let tomorrow = app::now() + Duration::from_secs(24 * 3600 + 1);
         let project = harness.project.parse().unwrap();
-        let view = harness
+        let config = harness
             .app
             .projection
             .project_config(&project)
             .await
             .unwrap();
-        let target = view
+        let target = config
             .targets
             .get(&endpoint["id"].as_str().unwrap().parse().unwrap())
             .unwrap();
@@ -160,7 +160,11 @@ fn the_schedule_ends() {
 fn retry_after_is_honoured_on_429() {
     run(async {
         let harness = Harness::new().await;
-        let later = Reply::With(429, "retry-after", "3600", String::new());
+        let later = Reply::With {
+            status: 429,
+            header: ("retry-after", "3600"),
+            body: String::new(),
+        };
         let receiver = Receiver::start([later]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         harness.publish("a").await;
@@ -182,8 +186,8 @@ fn gone_disables_the_endpoint_everywhere() {
         harness.drain().await;
         assert_eq!(only_delivery(&harness, &id).await["state"], "failed");
         let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "gone");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "gone");
 
         let passed_by = harness.publish("b").await;
         harness.drain().await;
@@ -205,7 +209,11 @@ fn redirects_are_not_followed_and_large_answers_are_cut() {
         let elsewhere = Receiver::start([]).await;
         let script = [
             Reply::Redirect(elsewhere.url.clone()),
-            Reply::With(500, "x-a", "b", "no ".repeat(1_000_000)),
+            Reply::With {
+                status: 500,
+                header: ("x-a", "b"),
+                body: "no ".repeat(1_000_000),
+            },
         ];
         let receiver = Receiver::start(script).await;
         harness.endpoint(&receiver.url, &["*"]).await;
@@ -269,13 +277,13 @@ fn an_event_fans_out_to_a_thousand_endpoints_once() {
         for _ in 0..1000 {
             harness.endpoint(&receiver.url, &["*"]).await;
         }
-        let view = harness
+        let config = harness
             .app
             .projection
             .project_config(&project)
             .await
             .unwrap();
-        assert_eq!(view.targets.matching("a", None).count(), 1000);
+        assert_eq!(config.targets.matching("a", None).count(), 1000);
 
         let id = harness.publish("a").await;
         assert!(receiver.received().is_empty());

@@ -11,7 +11,6 @@ use rustls::server::WebPkiClientVerifier;
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
-/// A certificate authority.
 pub struct Authority {
     pub pem: String,
     issuer: Issuer<'static, KeyPair>,

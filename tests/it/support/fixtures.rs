@@ -1,4 +1,5 @@
-//! Things that tests of several modules begin with, and answers they look at.
+//! Fixtures of several test modules: configurations, endpoints, deliveries,
+//! recoveries and meters to begin with.
 
 use std::time::Duration;
 
@@ -46,10 +47,14 @@ pub async fn endpoint_stats(harness: &Harness, endpoint: &Value) -> Value {
 
 /// The one delivery of an event.
 pub async fn only_delivery(harness: &Harness, event: &str) -> Value {
-    let shown = harness.get(&format!("/v1/events/{event}")).await;
-    let shown = shown.expect(StatusCode::OK);
-    assert_eq!(shown["deliveries"].as_array().unwrap().len(), 1, "{shown}");
-    shown["deliveries"][0].clone()
+    let fetched = harness.get(&format!("/v1/events/{event}")).await;
+    let fetched = fetched.expect(StatusCode::OK);
+    assert_eq!(
+        fetched["deliveries"].as_array().unwrap().len(),
+        1,
+        "{fetched}"
+    );
+    fetched["deliveries"][0].clone()
 }
 
 /// A script of so many answers 500.
@@ -124,6 +129,11 @@ pub fn config_without_retries(per_second_max: u32) -> Config {
     config
 }
 
+/// The time so many seconds ago, as requests write it.
+pub fn seconds_ago(seconds: i64) -> String {
+    (app::now() - jiff::SignedDuration::from_secs(seconds)).to_string()
+}
+
 pub async fn show_recovery(harness: &Harness, recovery: &Value) -> Value {
     let path = format!("/v1/recoveries/{}", recovery["id"].as_str().unwrap());
     harness.get(&path).await.expect(StatusCode::OK)
@@ -133,9 +143,9 @@ pub async fn show_recovery(harness: &Harness, recovery: &Value) -> Value {
 pub async fn finish_recovery(harness: &Harness, recovery: &Value) -> Value {
     harness.drain().await;
     for minute in 1..60 {
-        let shown = show_recovery(harness, recovery).await;
-        if shown["state"] != "running" {
-            return shown;
+        let fetched = show_recovery(harness, recovery).await;
+        if fetched["state"] != "running" {
+            return fetched;
         }
         harness.sweep_after(Duration::from_secs(60 * minute)).await;
     }

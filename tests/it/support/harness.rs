@@ -1,8 +1,8 @@
-//! What every test stands on: real stores in this process, the router, and a
-//! project of its own.
+//! The harness of a test: real stores in this process, the router, and a project of
+//! its own.
 //!
 //! Nothing sleeps or runs in the background: a test drains the queue and sweeps
-//! by itself, at the time it likes. A test that leaves jobs behind fails.
+//! by itself, at whatever time it needs. A test that leaves jobs behind fails.
 
 use std::future::Future;
 use std::io::Write;
@@ -59,7 +59,7 @@ pub fn config() -> Config {
 /// Runs a test on the shared runtime, if there are stores to run it on.
 pub fn run(test: impl Future<Output = ()>) {
     static SKIPPED: Once = Once::new();
-    match stores::lacking() {
+    match stores::missing_variable() {
         None => RUNTIME.block_on(Box::pin(test)),
         Some(name) => SKIPPED.call_once(|| {
             // Past the test runner's capture: it must be seen.
@@ -73,7 +73,6 @@ pub fn run(test: impl Future<Output = ()>) {
 pub struct Harness {
     pub app: Arc<App>,
     pub router: Router,
-    /// The project's id.
     pub project: String,
     /// A key with every scope.
     pub key: String,
@@ -82,7 +81,6 @@ pub struct Harness {
 }
 
 impl Harness {
-    /// One of the defaults.
     pub async fn new() -> Self {
         Self::builder().build().await
     }
@@ -96,7 +94,7 @@ impl Harness {
             key_ring: [7; 32],
             dynamo: None,
             postgres: None,
-            owner: None,
+            project: None,
         }
     }
 
@@ -104,13 +102,16 @@ impl Harness {
     pub fn beside(&self) -> Builder {
         Builder {
             dynamo: Some(self.app.dynamo.clone()),
-            owner: Some((self.project.clone(), self.key.clone())),
+            project: Some(Project {
+                id: self.project.clone(),
+                key: self.key.clone(),
+            }),
             ..Self::builder()
         }
     }
 
     /// A new project and a key for it with `scopes`.
-    pub async fn new_project(&self, scopes: &[&str]) -> (String, String) {
+    pub async fn new_project(&self, scopes: &[&str]) -> Project {
         let name = format!("test {:?}", std::time::Instant::now());
         let name: String = name
             .chars()
@@ -120,12 +121,12 @@ impl Harness {
         let project = self
             .as_admin(Method::POST, "/v1/projects", json!({ "name": name }))
             .await;
-        let project = project.expect(StatusCode::CREATED)["id"]
+        let id = project.expect(StatusCode::CREATED)["id"]
             .as_str()
             .unwrap()
             .to_owned();
-        let key = self.new_key(&project, scopes).await;
-        (project, key)
+        let key = self.new_key(&id, scopes).await;
+        Project { id, key }
     }
 
     /// A key of `project` with `scopes`.
@@ -232,9 +233,9 @@ impl Harness {
         let now = app::now() + later;
         let mut counted = 0;
         loop {
-            let looked = meter::meter(&self.app, now).await.unwrap();
-            counted += looked.counted;
-            if looked.found == 0 {
+            let run = meter::meter(&self.app, now).await.unwrap();
+            counted += run.counted;
+            if run.found == 0 {
                 return counted;
             }
         }
@@ -271,6 +272,12 @@ impl Harness {
     }
 }
 
+/// A project and a key of it.
+pub struct Project {
+    pub id: String,
+    pub key: String,
+}
+
 /// A harness to be: each part is the default until another is given.
 pub struct Builder {
     config: Config,
@@ -279,8 +286,8 @@ pub struct Builder {
     key_ring: [u8; 32],
     dynamo: Option<Dynamo>,
     postgres: Option<Postgres>,
-    /// The project and its key, where there is one already.
-    owner: Option<(String, String)>,
+    /// The project, where there is one already.
+    project: Option<Project>,
 }
 
 impl Builder {
@@ -344,7 +351,7 @@ impl Builder {
         if self.postgres.is_none() {
             self.postgres = Some(shared_postgres().await);
         }
-        let owner = self.owner.take();
+        let project = self.project.take();
         let app = self.app().unwrap();
         let mut harness = Harness {
             router: millrace::http::router(app.clone()),
@@ -353,14 +360,15 @@ impl Builder {
             key: String::new(),
             leaves_jobs: false,
         };
-        (harness.project, harness.key) = match owner {
-            Some(owner) => owner,
+        let project = match project {
+            Some(project) => project,
             None => {
                 let table = table::create_if_missing(&harness.app.dynamo);
                 table.await.unwrap();
                 harness.new_project(&ALL_SCOPES).await
             }
         };
+        (harness.project, harness.key) = (project.id, project.key);
         harness
     }
 }

@@ -1,6 +1,6 @@
-//! What the tests stand on: the harness and its stores, receivers and queues,
-//! the binary, and the fixtures that several tests share. Test modules import
-//! from here and never from each other.
+//! The support of all test modules: the harness and its stores, receivers and
+//! queues, the binary, and shared fixtures. Test modules import from here and never
+//! from each other.
 
 pub mod authority;
 #[cfg(feature = "embedded")]

@@ -48,12 +48,12 @@ impl Queues {
         };
         let builder = client_config(&url);
         let client = aws_sdk_sqs::Client::from_conf(builder.clone().build());
-        let make = async |kind: &str| made(&client, kind).await;
+        let created = async |kind: &str| create(&client, kind).await;
         let options = SqsOptions {
-            fan_out_url: make("fan-out").await,
-            deliver_url: make("deliver").await,
+            fan_out_url: created("fan-out").await,
+            deliver_url: created("deliver").await,
             ingest_url: String::new(),
-            parked_url: Some(make("parked").await),
+            parked_url: Some(created("parked").await),
             lease: Duration::from_secs(30),
             visibility: Duration::from_secs(2),
             wait: Duration::from_secs(2),
@@ -68,7 +68,7 @@ impl Queues {
     /// And one that AWS sources send to.
     pub async fn with_ingest() -> Option<Self> {
         let mut queues = Self::new().await?;
-        queues.options.ingest_url = made(&queues.client, "ingest").await;
+        queues.options.ingest_url = create(&queues.client, "ingest").await;
         Some(queues)
     }
 
@@ -88,7 +88,7 @@ impl Queues {
         }
     }
 
-    /// Messages there are, hidden and delayed ones too.
+    /// Messages there are, invisible and delayed ones too.
     pub async fn messages(&self, url: &str) -> usize {
         let counts = [
             QueueAttributeName::ApproximateNumberOfMessages,
@@ -98,8 +98,8 @@ impl Queues {
         self.count(url, counts.into()).await
     }
 
-    /// Messages in somebody's hand.
-    pub async fn hidden(&self, url: &str) -> usize {
+    /// Messages that are invisible: a consumer has them.
+    pub async fn invisible(&self, url: &str) -> usize {
         let count = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
         self.count(url, vec![count]).await
     }
@@ -123,7 +123,7 @@ impl Queues {
         self.raw(name, body).send().await.unwrap();
     }
 
-    /// The same, by a sender that X-Ray traces.
+    /// As [`Queues::send_raw`], by a sender that X-Ray traces.
     pub async fn send_traced(&self, name: QueueName, body: &str, header: &str) {
         let header = MessageSystemAttributeValue::builder()
             .data_type("String")
@@ -149,10 +149,10 @@ impl Queues {
     }
 }
 
-async fn made(client: &aws_sdk_sqs::Client, kind: &str) -> String {
+async fn create(client: &aws_sdk_sqs::Client, kind: &str) -> String {
     let name = format!("test-{kind}-{:032x}", rand());
-    let made = client.create_queue().queue_name(name).send().await;
-    made.unwrap().queue_url.unwrap()
+    let created = client.create_queue().queue_name(name).send().await;
+    created.unwrap().queue_url.unwrap()
 }
 
 fn rand() -> u128 {

@@ -67,7 +67,7 @@ fn containers() -> Option<&'static Containers> {
 }
 
 /// What there is to set before tests can run, if anything.
-pub fn lacking() -> Option<&'static str> {
+pub fn missing_variable() -> Option<&'static str> {
     match (database_url(), dynamodb_url()) {
         _ if cfg!(feature = "embedded") => None,
         (None, _) => Some("MILLRACE_TEST_DATABASE_URL"),
@@ -127,7 +127,7 @@ async fn embedded_postgres() -> Shared {
 
 #[cfg(not(feature = "embedded"))]
 async fn embedded_postgres() -> Shared {
-    unreachable!("no test runs while anything is lacking")
+    unreachable!("no test runs while a variable is missing")
 }
 
 /// A database of this run's own on the server at `url`. It stays when the run
@@ -208,5 +208,5 @@ fn embedded_dynamo() -> Dynamo {
 
 #[cfg(not(feature = "embedded"))]
 fn embedded_dynamo() -> Dynamo {
-    unreachable!("no test runs while anything is lacking")
+    unreachable!("no test runs while a variable is missing")
 }
