@@ -1,4 +1,4 @@
-//! The archive: what of a day is written to S3 before it expires, and how. At the
+//! The archive: the events of a day, written to S3 before they expire. At the
 //! emulator of `MILLRACE_TEST_SQS_URL`, which has S3 too, and at a receiver.
 
 use std::io::Read;
@@ -19,10 +19,9 @@ use millrace::store::events::{self, NewEvent, Plan};
 use millrace::store::objects::Objects;
 use serde_json::{Value, json};
 
-use crate::deliveries::forget_queue;
-use crate::harness::{Harness, config, run};
-use crate::receiver::{Received, Receiver, Reply};
-use crate::recoveries::finish;
+use crate::support::fixtures::{finish_recovery, forget_queue};
+use crate::support::harness::{Harness, config, run};
+use crate::support::receiver::{Received, Receiver, Reply};
 
 fn archiving(url: &str, bucket: &str) -> Config {
     let mut config = config();
@@ -108,7 +107,11 @@ fn a_day_is_written_once_before_it_expires() {
         let store = Receiver::start([]).await;
         let config = archiving(&base(&store), "events-bucket");
         let signer = objects(&config);
-        let harness = Harness::archiving(config, signer).await;
+        let harness = Harness::builder()
+            .config(config)
+            .archive(signer)
+            .build()
+            .await;
         let now = app::now();
         let day = day(now);
         let kept = keep(&harness.app, &harness.project, day.start(), 3).await;
@@ -171,11 +174,11 @@ fn a_day_is_written_once_before_it_expires() {
         let ids: Vec<_> = lines.iter().rev().map(|line| line["id"].clone()).collect();
         assert_eq!(ids, kept, "the newest first");
         assert_eq!(lines[2]["received_at"], format!("{:.3}", day.start()));
-        let shown = harness
+        let fetched = harness
             .get(&format!("/v1/events/{}", kept[2]))
             .await
             .expect(StatusCode::OK);
-        assert_eq!(lines[0]["event"], shown["event"]);
+        assert_eq!(lines[0]["event"], fetched["event"]);
     });
 }
 
@@ -185,7 +188,11 @@ fn a_refused_object_is_written_later_and_again_it_is_the_same() {
         let store = Receiver::start([]).await;
         let config = archiving(&base(&store), "bucket");
         let signer = objects(&config);
-        let harness = Harness::archiving(config, signer).await;
+        let harness = Harness::builder()
+            .config(config)
+            .archive(signer)
+            .build()
+            .await;
         let now = app::now();
         keep(&harness.app, &harness.project, day(now).start(), 1_050).await;
         archive::plan(&harness.app, now).await.unwrap();
@@ -208,7 +215,7 @@ fn a_refused_object_is_written_later_and_again_it_is_the_same() {
             .unwrap();
         let page = millrace::jobs::recover::run_page(&harness.app, &kept.unwrap(), now).await;
         page.unwrap();
-        let done = finish(&harness, first).await;
+        let done = finish_recovery(&harness, first).await;
         assert_eq!(
             (&done["state"], &done["resent"]),
             (&json!("done"), &json!(1_050))
@@ -244,9 +251,19 @@ fn what_cannot_be_planned_now_is_planned_later() {
         let store = Receiver::start([]).await;
         let config = archiving(&base(&store), "bucket");
         let signer = objects(&config);
-        let harness = Harness::archiving(config.clone(), signer).await;
+        let harness = Harness::builder()
+            .config(config.clone())
+            .archive(signer)
+            .build()
+            .await;
         let now = app::now();
-        let cut_off = harness.without_postgres_and_with(config.clone(), objects(&config));
+        let cut_off = harness
+            .beside()
+            .config(config.clone())
+            .archive(objects(&config))
+            .without_postgres()
+            .build()
+            .await;
         assert!(archive::plan(&cut_off.app, now).await.is_err());
         assert!(archives(&harness).await.is_empty());
         let planned = archive::plan(&harness.app, now).await.unwrap();
@@ -257,7 +274,7 @@ fn what_cannot_be_planned_now_is_planned_later() {
             "there is nothing to write"
         );
 
-        let without = harness.configured(crate::harness::config()).await;
+        let without = harness.beside().build().await;
         let later = now + Duration::from_secs(86_400);
         assert_eq!(archive::plan(&without.app, later).await.unwrap(), 0);
     });
@@ -272,7 +289,11 @@ fn an_emulated_s3_takes_it() {
         let bucket = format!("archive-{}", app::now().as_millisecond());
         let config = archiving(&url, &bucket);
         let signer = objects(&config);
-        let harness = Harness::archiving(config, signer).await;
+        let harness = Harness::builder()
+            .config(config)
+            .archive(signer)
+            .build()
+            .await;
         let raw = async |method: &str, path: &str| {
             let url: url::Url = format!("{url}/{path}").parse().unwrap();
             let (host, port) = (url.host_str().unwrap(), url.port().unwrap());

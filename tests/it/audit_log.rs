@@ -1,11 +1,11 @@
-//! Every change of the configuration is written down: who, what, when, and not
-//! one secret.
+//! The audit log: every change of the configuration with who, what and when, and
+//! not one secret.
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{ALL_SCOPES, Harness, run};
-use crate::receiver::{Receiver, Reply};
+use crate::support::harness::{ALL_SCOPES, Harness, run};
+use crate::support::receiver::{Receiver, Reply};
 
 /// The log as lines: action, actor's kind, before, after; the newest first.
 async fn log(harness: &Harness, filter: &str) -> Vec<String> {
@@ -71,9 +71,9 @@ fn projects_and_keys_are_the_admins_doing() {
         let harness = Harness::new().await;
         let keys = format!("/v1/projects/{}/keys", harness.project);
         let body = json!({ "name": "ci", "scopes": ["events:write"], "rate_limit": 5 });
-        let made = harness.as_admin(Method::POST, &keys, body).await;
-        let made = made.expect(StatusCode::CREATED);
-        let revoke = format!("{keys}/{}", made["id"].as_str().unwrap());
+        let created = harness.as_admin(Method::POST, &keys, body).await;
+        let created = created.expect(StatusCode::CREATED);
+        let revoke = format!("{keys}/{}", created["id"].as_str().unwrap());
         for _ in 0..2 {
             let revoked = harness.as_admin(Method::DELETE, &revoke, Value::Null).await;
             revoked.expect(StatusCode::NO_CONTENT);
@@ -81,7 +81,7 @@ fn projects_and_keys_are_the_admins_doing() {
         let path = format!("/v1/projects/{}/audit-log", harness.project);
         let listed = harness.as_admin(Method::GET, &path, Value::Null).await;
         let text = String::from_utf8_lossy(&listed.bytes).into_owned();
-        assert!(!text.contains(made["key"].as_str().unwrap()), "{text}");
+        assert!(!text.contains(created["key"].as_str().unwrap()), "{text}");
         let data = listed.expect(StatusCode::OK)["data"].clone();
         let actions: Vec<_> = data
             .as_array()
@@ -143,7 +143,7 @@ fn a_key_knows_itself_in_the_log_and_no_other_project() {
         let keys = harness.as_admin(Method::GET, &keys, Value::Null).await;
         assert_eq!(entry["actor"], keys.expect(StatusCode::OK)["data"][0]["id"]);
 
-        let (_, stranger) = harness.new_project(&ALL_SCOPES).await;
+        let stranger = harness.new_project(&ALL_SCOPES).await.key;
         let subject = entry["subject"].as_str().unwrap();
         let path = format!("/v1/audit-log?subject={subject}");
         let theirs = harness
@@ -227,9 +227,9 @@ fn whoever_asks_is_told_of_a_new_key_but_not_the_key() {
             .await;
         let key = harness.new_key(&harness.project, &["events:read"]).await;
         harness.drain().await;
-        let told = receiver.only();
-        assert!(!told.json().to_string().contains(&key));
-        insta::assert_json_snapshot!(told.json(), {
+        let published = receiver.only();
+        assert!(!published.json().to_string().contains(&key));
+        insta::assert_json_snapshot!(published.json(), {
             ".id" => "[id]", ".source" => "[source]",
             ".data.id" => "[id]", ".data.hint" => "[hint]",
         }, @r#"

@@ -1,4 +1,4 @@
-//! Filling a meter back from the events that are kept.
+//! Back-fills of a meter from the events that are kept.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use millrace::store::meters;
 use millrace::store::timeline::TimelineRange;
 use serde_json::json;
 
-use crate::harness::{Harness, run};
-use crate::meters::{publish, sum_meter, total};
+use crate::support::fixtures::{publish_order, sum_meter, total_usage};
+use crate::support::harness::{Harness, run};
 
 #[test]
 fn a_meter_is_filled_back_from_the_events_that_are_kept() {
     run(async {
         let harness = Harness::new().await;
         for n in 0..30 {
-            publish(&harness, &n.to_string(), n).await;
+            publish_order(&harness, &n.to_string(), n).await;
             harness.publish("user.created").await;
         }
         let meter = sum_meter(&harness).await;
         let path = format!("/v1/meters/{meter}/backfill");
         harness.get(&path).await.problem(404);
-        publish(&harness, "30", 30).await;
+        publish_order(&harness, "30", 30).await;
         assert_eq!(harness.meter().await, 1, "it counts from here on");
 
         let started = harness
@@ -54,7 +54,7 @@ fn a_meter_is_filled_back_from_the_events_that_are_kept() {
             (&json!("done"), &json!(61), &json!(30))
         );
         assert_eq!(done["reached"], done["since"]);
-        assert_eq!(total(&harness, &meter).await, 465);
+        assert_eq!(total_usage(&harness, &meter).await, 465);
 
         // Again, in a span of its own: there is nothing to add.
         let span = json!({ "since": "2020-01-01T00:00:00Z", "until": app::now().to_string() });
@@ -65,7 +65,7 @@ fn a_meter_is_filled_back_from_the_events_that_are_kept() {
             (&done["state"], &done["events_counted"]),
             (&json!("done"), &json!(0))
         );
-        assert_eq!(total(&harness, &meter).await, 465);
+        assert_eq!(total_usage(&harness, &meter).await, 465);
         let mut refusals = String::new();
         for body in [
             json!({ "until": "2999-01-01T00:00:00Z" }),
@@ -90,7 +90,7 @@ fn a_back_fill_goes_on_where_it_broke_off() {
     run(async {
         let harness = Harness::new().await;
         for n in 0..25 {
-            publish(&harness, &n.to_string(), n).await;
+            publish_order(&harness, &n.to_string(), n).await;
         }
         let id = sum_meter(&harness).await;
         let project = harness.project.parse().unwrap();
@@ -111,7 +111,7 @@ fn a_back_fill_goes_on_where_it_broke_off() {
             };
             let page =
                 || backfill::backfill_page(&harness.app, &meter, &project, &range, app::now());
-            let cut_off = harness.without_postgres();
+            let cut_off = harness.beside().without_postgres().build().await;
             let failed =
                 backfill::backfill_page(&cut_off.app, &meter, &project, &range, app::now());
             failed.await.unwrap_err();
@@ -127,7 +127,7 @@ fn a_back_fill_goes_on_where_it_broke_off() {
             }
         }
         assert_eq!((read, counted), (25, 25));
-        assert_eq!(total(&harness, &id).await, 300);
+        assert_eq!(total_usage(&harness, &id).await, 300);
     });
 }
 
@@ -135,15 +135,15 @@ fn a_back_fill_goes_on_where_it_broke_off() {
 fn a_back_fill_ends_with_its_meter_and_waits_for_postgres() {
     run(async {
         let harness = Harness::new().await;
-        publish(&harness, "1", 1).await;
+        publish_order(&harness, "1", 1).await;
         let meter = sum_meter(&harness).await;
         let path = format!("/v1/meters/{meter}/backfill");
         let span = json!({ "until": app::now().to_string() });
         harness.post(&path, span).await.expect(StatusCode::ACCEPTED);
         // Taken by an instance that cannot go on; its lease runs out.
-        let cut_off = harness.without_postgres();
-        let looked = meter::meter(&cut_off.app, app::now()).await.unwrap();
-        assert_eq!((looked.found, looked.counted), (1, 0));
+        let cut_off = harness.beside().without_postgres().build().await;
+        let run = meter::meter(&cut_off.app, app::now()).await.unwrap();
+        assert_eq!((run.found, run.counted), (1, 0));
         assert_eq!(
             meter::meter(&harness.app, app::now()).await.unwrap().found,
             0

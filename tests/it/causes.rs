@@ -26,8 +26,8 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::harness::run;
-use crate::stores;
+use crate::support::harness::run;
+use crate::support::stores;
 
 const SECRET_KEY: &str = "wJalrXUtnFEMIhunter2";
 const SESSION_TOKEN: &str = "FwoGZXIvYXdzEhunter2";
@@ -286,7 +286,7 @@ fn a_log_line_of_a_call_that_failed_says_why_and_no_secret() {
     run(async {
         let url = refusing(400, unmatched).await;
         let data = tempfile::tempdir().unwrap();
-        let served = crate::binary::Served::start(
+        let served = crate::support::binary::Served::start(
             data.path(),
             &[
                 ("MILLRACE_SQS__FAN_OUT_URL", &*format!("{url}/1/fan-out")),

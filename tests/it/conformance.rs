@@ -1,5 +1,5 @@
-//! What other people's libraries make of Millrace: events published by the
-//! CloudEvents SDK, and signatures verified by what did not make them.
+//! Conformance with other people's libraries: events published by the CloudEvents
+//! SDK, and signatures verified by what did not make them.
 
 use axum::body::Body;
 use base64::Engine;
@@ -10,8 +10,8 @@ use cloudevents::{Data, Event, EventBuilder, EventBuilderV10};
 use http::{HeaderValue, Request, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, run};
-use crate::receiver::Receiver;
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::Receiver;
 
 /// A request as the SDK's HTTP binding makes it.
 struct Publishing(Option<http::request::Builder>);
@@ -92,7 +92,7 @@ fn what_the_sdk_publishes_in_any_mode_arrives_as_it_was() {
         answer.expect(StatusCode::ACCEPTED);
         harness.drain().await;
 
-        let read = |received: &crate::receiver::Received| {
+        let read = |received: &crate::support::receiver::Received| {
             let event: Event = serde_json::from_slice(&received.body).unwrap();
             event
         };

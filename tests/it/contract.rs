@@ -4,7 +4,7 @@ use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use serde_json::Value;
 
-use crate::harness::{Harness, run};
+use crate::support::harness::{Harness, run};
 
 #[test]
 fn errors_are_problems_with_the_requests_id() {

@@ -1,7 +1,7 @@
-//! The way to the control plane's database: TLS, and connections that are not
-//! what they were. The other end is a server that knows as much of PostgreSQL's
-//! protocol as these tests ask it; that the real one gets along with us is for
-//! the tests with `MILLRACE_TEST_DATABASE_URL`.
+//! Connections to the control plane's database: TLS, and those that fell silent. The
+//! other end is a server that knows as much of PostgreSQL's protocol as these tests
+//! ask it; that the real one gets along with us is for the tests with
+//! `MILLRACE_TEST_DATABASE_URL`.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use millrace::error::Error;
 use millrace::store::postgres::{Options, Postgres};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::harness::run;
+use crate::support::authority::Authority;
+use crate::support::harness::run;
 
 const SSL_REQUEST: u32 = 80_877_103;
 
@@ -154,50 +153,6 @@ fn pool(url: &str, ca_file: Option<PathBuf>, statement_timeout: Duration) -> Pos
 
 const TEN_S: Duration = Duration::from_secs(10);
 
-/// An authority of this test's own.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        let issuer = Issuer::new(params, key);
-        Self { pem, issuer }
-    }
-
-    /// Its certificate as a PEM file in `dir`.
-    fn file(&self, dir: &std::path::Path) -> PathBuf {
-        let file = dir.join("ca.pem");
-        std::fs::write(&file, &self.pem).unwrap();
-        file
-    }
-
-    /// A server's side of TLS with a certificate for `host`, valid until `year`.
-    fn server(&self, host: &str, year: i32) -> TlsAcceptor {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
-        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-        params.not_after = rcgen::date_time_ymd(year, 1, 1);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let provider = rustls::crypto::ring::default_provider().into();
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-            )
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
-    }
-}
-
 /// Why `server` is not connected to, by a client that trusts `ca` alone.
 async fn refusal(server: &Server, host: &str, query: &str, ca: &Authority) -> String {
     let dir = tempfile::tempdir().unwrap();
@@ -300,7 +255,7 @@ fn a_connection_that_fell_silent_while_unused_is_replaced() {
 #[test]
 fn a_migration_leaves_the_limit_as_the_roles_default() {
     run(async {
-        let postgres = crate::stores::shared_postgres().await;
+        let postgres = crate::support::stores::shared_postgres().await;
         postgres.migrate().await.unwrap();
         let client = postgres.get().await.unwrap();
         let settings = "select unnest(s.setconfig) from pg_db_role_setting s \

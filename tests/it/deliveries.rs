@@ -6,64 +6,16 @@ use std::time::Duration;
 use http::StatusCode;
 use millrace::app;
 use millrace::jobs::sweep;
-use millrace::model::endpoint::EndpointState;
-use millrace::model::id::EndpointId;
-use millrace::model::signature::{Scheme, Secret};
-use millrace::queue::Queue;
-use millrace::store::config_projection::seal_secret;
-use millrace::store::endpoints::{Endpoint, SealedEndpoint, SealedSecret};
+use millrace::model::delivery::DeliveryState;
+use millrace::model::id::DeliveryId;
+use millrace::store::deliveries;
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, run};
-use crate::receiver::{Receiver, Reply};
-
-/// Projects `count` endpoints as the outbox would.
-pub async fn project_endpoints(harness: &Harness, url: &str, count: usize) {
-    for _ in 0..count {
-        let id = EndpointId::new(app::now().as_millisecond(), harness.app.random());
-        project_endpoint(harness, id, url).await;
-    }
-}
-
-/// Projects the endpoint `id` as the outbox would.
-pub async fn project_endpoint(harness: &Harness, id: EndpointId, url: &str) {
-    let now = app::now();
-    let secret = Secret::generate(Scheme::V1, harness.app.random());
-    let key_ring = harness.app.key_ring.get().await.unwrap();
-    let sealed = seal_secret(&key_ring, harness.app.random(), &id, &secret);
-    let endpoint = Endpoint {
-        id,
-        project: harness.project.parse().unwrap(),
-        url: url.to_owned(),
-        description: String::new(),
-        event_types: vec!["*".into()],
-        tenant: None,
-        state: EndpointState::Enabled,
-        delivery_settings: Default::default(),
-        credentials_sealed: None,
-        credentials_redacted: Default::default(),
-        enabled_at: now,
-        created_at: now,
-        updated_at: now,
-        version: 1,
-    };
-    let secrets = vec![SealedSecret {
-        sealed,
-        expires_at: None,
-    }];
-    let sealed = SealedEndpoint { endpoint, secrets };
-    harness.app.projection.put_endpoint(&sealed).await.unwrap();
-}
-
-/// Loses all that is queued, as a crash would.
-pub fn forget_queue(harness: &Harness) {
-    let Queue::Local(queue) = &harness.app.queue else {
-        return;
-    };
-    while let Some(mut taken) = queue.try_next(app::now()) {
-        drop(taken.take());
-    }
-}
+use crate::support::fixtures::{
+    config_without_retries, finish_recovery, forget_queue, project_endpoints, seconds_ago,
+};
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::{Receiver, Reply};
 
 #[test]
 fn what_the_queue_forgot_is_delivered_late_not_lost() {
@@ -123,7 +75,7 @@ fn a_new_process_takes_up_what_the_old_one_held() {
             "leased"
         );
 
-        let successor = harness.another().await;
+        let successor = harness.beside().build().await;
         assert_eq!(
             sweep::reclaim_leases(&successor.app, now)
                 .await
@@ -140,7 +92,7 @@ fn a_new_process_takes_up_what_the_old_one_held() {
 fn two_sweepers_enqueue_a_thing_once() {
     run(async {
         let harness = Harness::new().await;
-        let other = harness.another().await;
+        let other = harness.beside().build().await;
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         for _ in 0..10 {
@@ -178,9 +130,9 @@ fn a_person_retries_a_failed_delivery() {
             .await
             .expect(StatusCode::ACCEPTED);
         harness.drain().await;
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "delivered");
-        assert_eq!(shown["attempts_made"], 2);
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "delivered");
+        assert_eq!(fetched["attempts_made"], 2);
         assert_eq!(
             harness.get(&list).await.expect(StatusCode::OK)["data"],
             json!([])
@@ -251,11 +203,11 @@ fn pending_deliveries_wait_while_disabled_and_end_with_deletion() {
         harness.delete(&path).await.expect(StatusCode::NO_CONTENT);
         harness.drain().await;
         assert_eq!(receiver.received().len(), 1);
-        let shown = harness
+        let fetched = harness
             .get(&format!("/v1/events/{second}"))
             .await
             .expect(StatusCode::OK);
-        assert_eq!(shown["deliveries"][0]["state"], "canceled");
+        assert_eq!(fetched["deliveries"][0]["state"], "canceled");
     });
 }
 
@@ -301,7 +253,7 @@ fn nothing_is_decided_for_an_endpoint_that_cannot_be_read() {
         let harness = Harness::new().await;
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
-        let stranger = harness.with_key_ring([9; 32]).await;
+        let stranger = harness.beside().key_ring([9; 32]).build().await;
         let id = stranger.publish("a").await;
         let failed = millrace::jobs::worker::drain(&stranger.app, app::now()).await;
         assert_eq!(failed.len(), 1, "{failed:?}");
@@ -314,11 +266,14 @@ fn nothing_is_decided_for_an_endpoint_that_cannot_be_read() {
 }
 
 /// Every state a delivery goes through is found by its list, before and after its
-/// queue, its worker or the sweeper had it in hand.
+/// queue, its worker or the sweeper took it.
 #[test]
 fn each_state_has_its_list_at_every_moment() {
     run(async {
-        let harness = Harness::with(crate::recoveries::brief(50)).await;
+        let harness = Harness::builder()
+            .config(config_without_retries(50))
+            .build()
+            .await;
         let receiver = Receiver::start([]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let endpoint = endpoint["id"].as_str().unwrap();
@@ -359,10 +314,10 @@ fn each_state_has_its_list_at_every_moment() {
         assert_eq!(failed, std::slice::from_ref(&first));
         assert!(listed("tenant=y&state=failed").await.is_empty());
 
-        let shown = harness
+        let fetched = harness
             .get(&format!("/v1/events/{}", first.as_str().unwrap()))
             .await;
-        let id = shown.expect(StatusCode::OK)["deliveries"][0]["id"].clone();
+        let id = fetched.expect(StatusCode::OK)["deliveries"][0]["id"].clone();
         let id = id.as_str().unwrap();
         let retry = format!("/v1/deliveries/{id}/retry");
         harness
@@ -383,12 +338,12 @@ fn each_state_has_its_list_at_every_moment() {
             .await
             .expect(StatusCode::OK);
         harness.drain().await;
-        assert_eq!(states().await, [1, 1, 0, 0], "held");
+        assert_eq!(states().await, [1, 1, 0, 0], "deferred");
         let (dynamo, id) = (&harness.app.dynamo, id.parse().unwrap());
-        let kept = millrace::store::deliveries::get(dynamo, &id).await.unwrap();
-        let made = kept.unwrap().progress.attempts_made;
-        let canceled = millrace::model::delivery::DeliveryState::Canceled;
-        let ended = millrace::store::deliveries::end(dynamo, &id, made, canceled).await;
+        let kept = deliveries::get(dynamo, &id).await.unwrap();
+        let attempts = kept.unwrap().progress.attempts_made;
+        let canceled = DeliveryState::Canceled;
+        let ended = deliveries::end(dynamo, &id, attempts, canceled).await;
         assert!(ended.unwrap());
         assert_eq!(states().await, [0, 1, 0, 1], "canceled");
 
@@ -413,7 +368,7 @@ fn what_is_late_is_listed_however_long_ago_it_came() {
         let endpoint = endpoint["id"].as_str().unwrap();
         let event = millrace::model::id::EventId::derive(&project, "/", "old");
         let long_ago = app::now() - Duration::from_secs(86_400);
-        let new = millrace::store::deliveries::NewDelivery {
+        let new = deliveries::NewDelivery {
             event: &event,
             endpoint: &endpoint.parse().unwrap(),
             project: &project,
@@ -424,16 +379,67 @@ fn what_is_late_is_listed_however_long_ago_it_came() {
             due: long_ago,
         };
         let dynamo = &harness.app.dynamo;
-        assert!(
-            millrace::store::deliveries::put_new(dynamo, &new)
-                .await
-                .unwrap()
-        );
+        assert!(deliveries::put_new(dynamo, &new).await.unwrap());
         sweep::sweep(&harness.app, app::now()).await.unwrap();
         forget_queue(&harness);
         let path = format!("/v1/deliveries?endpoint_id={endpoint}&state=pending");
         let page = harness.get(&path).await.expect(StatusCode::OK);
         assert_eq!(page["data"][0]["event_id"], event.as_str());
         assert_eq!(page["next_cursor"], Value::Null);
+    });
+}
+
+#[test]
+fn many_deliveries_are_retried_by_filter() {
+    run(async {
+        let harness = Harness::builder()
+            .config(config_without_retries(1000))
+            .build()
+            .await;
+        let receiver = Receiver::start(vec![Reply::Status(500); 6]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let mut events = vec![];
+        for n in 0..6 {
+            let (event_type, tenant) = (["a", "b"][n % 2], ["x", "y", "z"][n % 3]);
+            let body = json!({ "type": event_type, "tenant": tenant });
+            let answer = harness.post("/v1/events", body).await;
+            events.push(answer.expect(StatusCode::ACCEPTED)["id"].clone());
+            harness.drain().await;
+        }
+        let retried = async |filter: Value| {
+            let mut body = json!({
+                "endpoint_id": endpoint["id"], "state": "failed", "since": seconds_ago(3600),
+            });
+            body.as_object_mut()
+                .unwrap()
+                .extend(filter.as_object().unwrap().clone());
+            let answer = harness.post("/v1/deliveries/retry", body).await;
+            let recovery = answer.expect(StatusCode::ACCEPTED);
+            assert_eq!(recovery["kind"], "retry");
+            finish_recovery(&harness, &recovery).await["resent"]
+                .as_u64()
+                .unwrap()
+        };
+        assert_eq!(retried(json!({ "type": "a", "tenant": "y" })).await, 1);
+        assert_eq!(receiver.received()[6].header("webhook-id"), events[4]);
+        assert_eq!(retried(json!({ "tenant": "nobody" })).await, 0);
+        assert_eq!(retried(json!({ "type": "b" })).await, 3);
+        assert_eq!(retried(json!({ "state": "canceled" })).await, 0);
+        assert_eq!(retried(json!({})).await, 2);
+
+        // What was canceled can be begun again too.
+        let event = harness.publish("a").await;
+        forget_queue(&harness);
+        let endpoint_id = endpoint["id"].as_str().unwrap().parse().unwrap();
+        let delivery = DeliveryId::new(&event.parse().unwrap(), &endpoint_id);
+        let ended =
+            deliveries::end(&harness.app.dynamo, &delivery, 0, DeliveryState::Canceled).await;
+        assert!(ended.unwrap());
+        assert_eq!(retried(json!({})).await, 0);
+        assert_eq!(retried(json!({ "state": "canceled" })).await, 1);
+        assert_eq!(
+            receiver.received().last().unwrap().header("webhook-id"),
+            event
+        );
     });
 }

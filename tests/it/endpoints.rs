@@ -4,9 +4,9 @@ use http::StatusCode;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::deliveries::forget_queue;
-use crate::harness::{Harness, run};
-use crate::receiver::Receiver;
+use crate::support::fixtures::forget_queue;
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::Receiver;
 
 #[test]
 fn an_endpoint_lives() {
@@ -49,9 +49,9 @@ fn an_endpoint_lives() {
         }
         "#);
         let path = format!("/v1/endpoints/{}", created["id"].as_str().unwrap());
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
         assert_eq!(
-            shown.get("secret"),
+            fetched.get("secret"),
             None,
             "a secret is shown when asked for only"
         );
@@ -61,7 +61,7 @@ fn an_endpoint_lives() {
             .await;
         let changed = changed.expect(StatusCode::OK);
         assert_eq!(changed["tenant"], Value::Null);
-        assert_eq!(changed["url"], shown["url"]);
+        assert_eq!(changed["url"], fetched["url"]);
 
         let listed = harness.get("/v1/endpoints").await.expect(StatusCode::OK);
         assert_eq!(listed["data"], json!([changed]));

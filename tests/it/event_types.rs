@@ -1,4 +1,4 @@
-//! Event types: registered, changed, deleted; and events held against their
+//! Event types: registered, changed, deleted; and events validated by their
 //! schemas.
 
 use axum::body::Body;
@@ -10,9 +10,9 @@ use millrace::model::id::ProjectId;
 use millrace::store::event_types::{self, Quota};
 use serde_json::{Value, json};
 
-use crate::harness::{ALL_SCOPES, Answer, Harness, config, run};
-use crate::outage::OUTBOX;
-use crate::receiver::Receiver;
+use crate::support::fixtures::OUTBOX;
+use crate::support::harness::{ALL_SCOPES, Answer, Harness, config, run};
+use crate::support::receiver::Receiver;
 
 /// What `invoice.paid` must satisfy in most tests.
 fn invoice() -> Value {
@@ -168,7 +168,7 @@ fn event_types_are_listed_by_name_and_belong_to_their_project() {
             cursor = format!("&cursor={next}");
         }
         assert_eq!(names, ["B", "a:1", "b", &long]);
-        let (_, stranger) = harness.new_project(&ALL_SCOPES).await;
+        let stranger = harness.new_project(&ALL_SCOPES).await.key;
         let theirs = harness
             .request(http::Method::GET, "/v1/event-types", &stranger, Value::Null)
             .await;
@@ -225,7 +225,7 @@ fn a_project_has_so_many_types_and_so_much_schema() {
         let mut strict = config();
         strict.event_types.per_project_max = 2;
         strict.event_types.schema_bytes_per_project_max = 40;
-        let strict = harness.configured(strict).await;
+        let strict = harness.beside().config(strict).build().await;
         let title = |len: usize| json!({ "title": "x".repeat(len) });
         let make = async |name: &str, schema: Value| {
             let body = json!({ "name": name, "schema": schema });
@@ -286,17 +286,17 @@ fn what_the_schema_does_not_allow_is_refused_and_told_once_an_hour() {
         publish(&harness, "other", bad())
             .await
             .expect(StatusCode::ACCEPTED);
-        // Another instance does not tell of the same hour again.
-        let another = harness.another().await;
+        // Another instance publishes no second operational event for the same hour.
+        let another = harness.beside().build().await;
         publish(&another, "invoice.paid", bad()).await.problem(400);
         another.drain().await;
 
         harness.drain().await;
         let received = receiver.received();
-        let told: Vec<_> = received[1..].iter().map(|sent| sent.json()).collect();
+        let published: Vec<_> = received[1..].iter().map(|sent| sent.json()).collect();
         // At the turn of the hour there are two.
-        assert!((1..=2).contains(&told.len()), "{told:?}");
-        insta::assert_json_snapshot!(told[0], { ".id" => "[id]" }, @r#"
+        assert!((1..=2).contains(&published.len()), "{published:?}");
+        insta::assert_json_snapshot!(published[0], { ".id" => "[id]" }, @r#"
         {
           "data": {
             "path": "data/items/1/price",
@@ -333,10 +333,10 @@ fn with_warn_it_is_accepted_and_told_of_with_off_it_is_not_looked_at() {
                 .expect(StatusCode::ACCEPTED);
         }
         harness.drain().await;
-        let told = receiver.only().json();
-        assert_eq!(told["source"], "/v1/event-types/warned");
-        assert_eq!(told["data"]["validate"], "warn");
-        assert!(!told.to_string().contains("much"));
+        let published = receiver.only().json();
+        assert_eq!(published["source"], "/v1/event-types/warned");
+        assert_eq!(published["data"]["validate"], "warn");
+        assert!(!published.to_string().contains("much"));
     });
 }
 
@@ -427,7 +427,7 @@ fn events_are_held_against_their_schemas_without_postgres() {
     run(async {
         let harness = Harness::new().await;
         register(&harness, "invoice.paid", json!({})).await;
-        let cut_off = harness.without_postgres();
+        let cut_off = harness.beside().without_postgres().build().await;
         publish(&cut_off, "invoice.paid", bad()).await.problem(400);
         publish(&cut_off, "invoice.paid", good())
             .await

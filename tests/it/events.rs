@@ -5,7 +5,7 @@ use http::{Request, StatusCode};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Harness, run};
+use crate::support::harness::{Answer, Harness, run};
 
 fn cloud_event(id: &str) -> Value {
     json!({
@@ -48,12 +48,12 @@ fn an_event_is_kept_and_shown_as_it_came() {
         assert_eq!(answer["duplicate"], false);
 
         let id = answer["id"].as_str().unwrap();
-        let shown = harness
+        let fetched = harness
             .get(&format!("/v1/events/{id}"))
             .await
             .expect(StatusCode::OK);
-        assert_eq!(shown["event"], cloud_event("1"));
-        assert_eq!(shown["deliveries"], json!([]));
+        assert_eq!(fetched["event"], cloud_event("1"));
+        assert_eq!(fetched["deliveries"], json!([]));
     });
 }
 
@@ -79,7 +79,7 @@ fn a_repeat_answers_the_same_and_other_content_is_refused() {
 fn a_repeat_is_recognised_when_the_event_has_deliveries() {
     run(async {
         let harness = Harness::new().await;
-        let receiver = crate::receiver::Receiver::start([]).await;
+        let receiver = crate::support::receiver::Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         for duplicate in [false, true] {
             let answer = publish_structured(&harness, &cloud_event("1")).await;
@@ -148,11 +148,11 @@ fn the_plain_form_needs_a_type_only() {
     run(async {
         let harness = Harness::new().await;
         let id = harness.publish("user.created").await;
-        let shown = harness
+        let fetched = harness
             .get(&format!("/v1/events/{id}"))
             .await
             .expect(StatusCode::OK);
-        let event = &shown["event"];
+        let event = &fetched["event"];
         assert_eq!(event["specversion"], "1.0");
         assert_eq!(event["type"], "user.created");
         assert_eq!(event["source"], "/");

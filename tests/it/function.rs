@@ -20,14 +20,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use crate::binary::command;
-use crate::harness::run;
+use crate::support::binary::command;
+use crate::support::harness::run;
 
 const ALB: &str = include_str!("payloads/alb.json");
 const REQUEST_ID: &str = "8476a536-e9f4-11e8-9739-2dfe598c3fcd";
 const TRACE: &str = "67891233abcdef012345678912345600";
 /// Longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server of a few lines; how many connected, and its address.
 async fn serve<F>(answer: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static) -> Listening
@@ -78,7 +78,7 @@ struct Lambda {
     /// The function asks for work.
     asked: Notify,
     /// The end of the path, and what was posted there.
-    answers: Mutex<Vec<(String, Value)>>,
+    answers: Mutex<Vec<Answered>>,
     answered: Notify,
 }
 
@@ -120,7 +120,10 @@ impl Lambda {
         let body = body.collect().await.unwrap().to_bytes();
         let end = path.rsplit('/').next().unwrap().to_owned();
         let body = serde_json::from_slice(&body).unwrap();
-        self.answers.lock().unwrap().push((end, body));
+        self.answers
+            .lock()
+            .unwrap()
+            .push(Answered { kind: end, body });
         self.answered.notify_one();
         response.status(202).body(Full::default()).unwrap()
     }
@@ -218,9 +221,8 @@ impl Function {
         self.lambda.more.notify_one();
     }
 
-    /// What the one invocation so far was answered with: `response` or `error`,
-    /// and the body.
-    async fn answer(&self) -> (String, Value) {
+    /// What the one invocation so far was answered with.
+    async fn answer(&self) -> Answered {
         within(self.lambda.answered.notified()).await;
         let answers = self.lambda.answers.lock().unwrap();
         let [answer] = answers.as_slice() else {
@@ -237,21 +239,37 @@ impl Function {
         assert!(sent.unwrap().success());
     }
 
-    /// Ends it, if that has not been begun; its exit code and its log.
-    async fn end(&mut self) -> (Option<i32>, Vec<Value>) {
+    /// Ends it, if that has not been begun.
+    async fn end(&mut self) -> Ended {
         let begun = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(begun.elapsed() < PATIENCE, "it lives on");
+            assert!(begun.elapsed() < TIMEOUT, "it lives on");
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
         let said = self.said.take().unwrap().join().unwrap();
         let lines = said.lines().filter(|line| !line.contains("\"_aws\""));
         let lines = lines.map(|line| serde_json::from_str(line).unwrap());
-        (status.code(), lines.collect())
+        Ended {
+            code: status.code(),
+            log: lines.collect(),
+        }
     }
+}
+
+/// An answer to an invocation: `response` or `error`, and its body.
+#[derive(Clone, Debug)]
+struct Answered {
+    kind: String,
+    body: Value,
+}
+
+/// A process that ended.
+struct Ended {
+    code: Option<i32>,
+    log: Vec<Value>,
 }
 
 impl Drop for Function {
@@ -262,7 +280,7 @@ impl Drop for Function {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    let done = tokio::time::timeout(PATIENCE, future).await;
+    let done = tokio::time::timeout(TIMEOUT, future).await;
     done.expect("it happens in time")
 }
 
@@ -284,12 +302,12 @@ fn it_starts_and_ends_idle_without_a_connection_to_anything() {
         };
         assert_eq!(connections(), (0, 0), "at the first poll for work");
         function.give(&get("/health"));
-        let (_, answer) = function.answer().await;
+        let answer = function.answer().await.body;
         assert_eq!(answer["statusCode"], 200);
         assert_eq!(connections(), (0, 0), "after a request that needs none");
         let begun = Instant::now();
         function.terminate();
-        assert_eq!(function.end().await.0, Some(0));
+        assert_eq!(function.end().await.code, Some(0));
         assert!(
             begun.elapsed() < Duration::from_secs(5),
             "{:?}",
@@ -309,10 +327,10 @@ fn told_to_end_it_answers_what_it_has_in_hand() {
         // Longer than a signal takes.
         tokio::time::sleep(Duration::from_millis(300)).await;
         function.aws.release.as_ref().unwrap().notify_one();
-        let (kind, answer) = function.answer().await;
+        let Answered { kind, body: answer } = function.answer().await;
         // There is no such key.
         assert_eq!((&*kind, &answer["statusCode"]), ("response", &json!(401)));
-        assert_eq!(function.end().await.0, Some(0));
+        assert_eq!(function.end().await.code, Some(0));
     });
 }
 
@@ -321,14 +339,14 @@ fn a_failed_invocation_is_one_line_with_its_ids() {
     run(async {
         let mut function = Function::start(json!({}), None).await;
         function.give(&json!({ "secret": "hunter2" }));
-        let (kind, answer) = function.answer().await;
+        let Answered { kind, body: answer } = function.answer().await;
         assert_eq!(kind, "error");
         assert_eq!(
             answer["errorType"], "Millrace.UnreadablePayload",
             "{answer}"
         );
         function.terminate();
-        let (_, lines) = function.end().await;
+        let lines = function.end().await.log;
         let [line] = lines.as_slice() else {
             panic!("{lines:#?}")
         };
@@ -349,13 +367,13 @@ fn a_secret_of_another_shape_is_named_and_not_shown() {
         let secret = json!({ "ARN": arn, "Name": "admin", "SecretString": "hunter2" });
         let mut function = Function::start(secret, None).await;
         function.give(&get("/v1/projects"));
-        let (_, answer) = function.answer().await;
+        let answer = function.answer().await.body;
         assert_eq!(answer["statusCode"], 500, "{answer}");
         let problem: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
         assert_eq!(problem["code"], "internal", "{problem}");
         assert!(!answer.to_string().contains("secretsmanager"), "{answer}");
         function.terminate();
-        let (_, lines) = function.end().await;
+        let lines = function.end().await.log;
         let [line] = lines.as_slice() else {
             panic!("{lines:#?}")
         };

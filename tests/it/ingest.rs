@@ -1,5 +1,5 @@
-//! Taking from a queue that AWS sources send to, outside Lambda; skipped without
-//! an SQS, as the tests in [`sqs`](crate::sqs).
+//! The ingest consumer: a queue that AWS sources send to, outside Lambda; skipped
+//! without an SQS, as those of [`sqs`](crate::sqs).
 
 use std::time::Duration;
 
@@ -13,13 +13,14 @@ use http::StatusCode;
 use millrace::config::{Config, Handler};
 use millrace::jobs::worker;
 use millrace::queue::sqs::QueueName;
+use millrace::store::dynamo::Dynamo;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{self, Harness, run};
-use crate::receiver::Receiver;
-use crate::sqs::{Queues, until, work};
-use crate::telemetry::{spans, trace_to};
+use crate::support::harness::{self, Harness, run};
+use crate::support::queues::{Queues, until, work};
+use crate::support::receiver::Receiver;
+use crate::support::traces::{spans, trace_to};
 
 /// A poller and nothing else, for the project of `harness`.
 fn config(harness: &Harness, queues: &Queues) -> Config {
@@ -44,7 +45,12 @@ fn what_a_queue_holds_becomes_events_and_the_rest_is_parked_with_the_reason() {
         };
         let base = Harness::new().await;
         let config = config(&base, &queues);
-        let poller = base.configured_with(config, queues.queue()).await;
+        let poller = base
+            .beside()
+            .config(config)
+            .queue(queues.queue())
+            .build()
+            .await;
         let cloud_event = json!({
             "specversion": "1.0", "id": "1", "source": "/orders", "type": "order.paid",
         });
@@ -91,7 +97,12 @@ fn a_message_belongs_to_the_trace_of_its_sender() {
         let base = Harness::new().await;
         let mut config = config(&base, &queues);
         trace_to(&mut config, &collector);
-        let poller = base.configured_with(config, queues.queue()).await;
+        let poller = base
+            .beside()
+            .config(config)
+            .queue(queues.queue())
+            .build()
+            .await;
         let header = "Root=1-58406520-a006649127e371903a2de979;Parent=4c721bf33e3caf8f;Sampled=1";
         queues
             .send_traced(QueueName::Ingest, "traced", header)
@@ -114,7 +125,7 @@ fn a_message_belongs_to_the_trace_of_its_sender() {
     });
 }
 
-/// An SDK HTTP client that hands on what it is given, late.
+/// An SDK HTTP client that passes each request on late.
 #[derive(Debug)]
 struct Late(SharedHttpClient, Duration);
 
@@ -148,7 +159,7 @@ fn a_message_stays_hidden_while_it_is_taken_in_and_a_stop_waits_for_it() {
         let Some(mut queues) = Queues::with_ingest().await else {
             return;
         };
-        // Hidden for less than it takes: twice this late, at least.
+        // Invisible for less than it takes: twice this late, at least.
         queues.options.visibility = Duration::from_secs(1);
         let late = Duration::from_millis(900);
         let base = Harness::new().await;
@@ -156,14 +167,20 @@ fn a_message_stays_hidden_while_it_is_taken_in_and_a_stop_waits_for_it() {
         let client = base.app.dynamo.client.config();
         let slow = Late(client.http_client().unwrap(), late);
         let slow = client.to_builder().http_client(slow).build();
-        let poller = base.configured_on(slow, config, queues.queue()).await;
+        let poller = base
+            .beside()
+            .dynamo(Dynamo::new(slow, &base.app.dynamo.table))
+            .config(config)
+            .queue(queues.queue())
+            .build()
+            .await;
         queues.send_raw(QueueName::Ingest, "slow").await;
 
         let stop = CancellationToken::new();
         let mut tasks = worker::start(&poller.app, &stop);
         let url = queues.options.ingest_url.clone();
-        let hidden = async || queues.hidden(&url).await == 1;
-        until("it is in hand", hidden).await;
+        let invisible = async || queues.invisible(&url).await == 1;
+        until("it is received", invisible).await;
         stop.cancel();
         let sqs = queues.sqs();
         let watch = async {

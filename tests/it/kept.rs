@@ -10,11 +10,10 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::binary::Served;
-use crate::harness::run;
-use crate::process::first_key;
-use crate::receiver::{Received, Receiver};
-use crate::tls::Authority;
+use crate::support::authority::Authority;
+use crate::support::binary::{Served, first_key};
+use crate::support::harness::run;
+use crate::support::receiver::{Received, Receiver};
 
 const DATA: &[u8] = include_bytes!("kept/data.tar.zst");
 /// What is called how: keys by their names, ids by what they are of.

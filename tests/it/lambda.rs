@@ -14,9 +14,9 @@ use millrace::queue::Queue;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
-use crate::harness::{self, Harness, run};
-use crate::receiver::Receiver;
-use crate::telemetry::{spans, trace_to};
+use crate::support::harness::{self, Harness, run};
+use crate::support::receiver::Receiver;
+use crate::support::traces::{spans, trace_to};
 
 const REST: &str = include_str!("payloads/api_gateway_v1.json");
 const HTTP: &str = include_str!("payloads/api_gateway_v2.json");
@@ -55,7 +55,7 @@ impl Lambda {
         let mut config = harness::config();
         config.ingest.project = base.project.clone();
         configure(&mut config);
-        Self::on(base.configured(config).await)
+        Self::on(base.beside().config(config).build().await)
     }
 
     fn on(harness: Harness) -> Self {
@@ -309,18 +309,18 @@ fn a_batch_runs_jobs_and_names_only_what_failed() {
         let sent = Envelope { job, trace: None }.to_json();
         // A message about nothing there is any more is done with.
         let event = EventId::derive(&lambda.harness.project.parse().unwrap(), "/", "gone");
-        let gone = Job::Deliver {
+        let unknown = Job::Deliver {
             delivery: DeliveryId::new(&event, &EndpointId::new(0, [0; 10])),
             attempts_made: 0,
             payload: None,
         };
-        let gone = Envelope {
-            job: gone,
+        let unknown = Envelope {
+            job: unknown,
             trace: None,
         }
         .to_json();
         let mut records: Vec<Value> = (0..8)
-            .map(|n| message(&n.to_string(), DELIVER_ARN, &gone))
+            .map(|n| message(&n.to_string(), DELIVER_ARN, &unknown))
             .collect();
         records.push(message("deliver", DELIVER_ARN, &sent));
         // No parked queue is configured for what is ingested, so this one fails.
@@ -364,9 +364,9 @@ fn a_batch_runs_a_page_of_a_recovery() {
         harness.drain().await;
         assert_eq!(receiver.received().len(), 1);
         let path = format!("/v1/recoveries/{}", recovery["id"].as_str().unwrap());
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
         assert_eq!(
-            (&shown["state"], &shown["resent"]),
+            (&fetched["state"], &fetched["resent"]),
             (&json!("done"), &json!(1))
         );
     });
@@ -393,7 +393,7 @@ fn a_job_comes_only_from_a_queue_of_ours() {
             lambda.invoke(&foreign).await.unwrap();
         }
         assert_eq!(lambda.events().await.len(), 3);
-        // And what no worker can use is put aside, not tried again.
+        // And what no worker can use is parked, not tried again.
         let unusable =
             json!({"Records": [message("m", DELIVER_ARN, r#"{"v":9,"job":"disable"}"#)]});
         let answer = lambda.invoke(&unusable).await.unwrap();
@@ -557,7 +557,7 @@ fn a_handler_that_is_off_is_said_to_be() {
         let base = Harness::new().await;
         let mut config = harness::config();
         config.handlers = Config::from_toml("handlers = [\"http\"]").unwrap().handlers;
-        let lambda = Lambda::on(base.configured(config).await);
+        let lambda = Lambda::on(base.beside().config(config).build().await);
         for payload in [SCHEDULE, S3] {
             let refused = lambda.refused(&parse(payload)).await;
             assert_eq!(refused.error_type, "Millrace.HandlerOff");

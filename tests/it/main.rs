@@ -3,37 +3,38 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admission;
 mod archive;
 mod audit_log;
 mod backfills;
-#[cfg(feature = "embedded")]
-mod binary;
-mod care;
 mod causes;
+mod circuit_breaker;
 mod conformance;
 mod contract;
+mod credentials;
 mod database;
 mod deliveries;
-mod docker;
+mod delivery_settings;
+mod endpoint_health;
 mod endpoints;
 mod event_types;
 mod events;
 #[cfg(feature = "embedded")]
 mod function;
-mod harness;
 mod ingest;
 #[cfg(feature = "embedded")]
 mod kept;
 mod lambda;
+mod lanes;
 mod layers;
 mod meters;
+mod operational_events;
 mod outage;
 #[cfg(feature = "embedded")]
 mod process;
 mod projects;
 mod races;
 mod rate_limit;
-mod receiver;
 mod recoveries;
 #[cfg(feature = "embedded")]
 mod remote;
@@ -43,7 +44,7 @@ mod schema;
 #[cfg(feature = "embedded")]
 mod security;
 mod sqs;
-mod stores;
+mod support;
 mod telemetry;
 mod tls;
 mod transitions;

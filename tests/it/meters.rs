@@ -16,33 +16,9 @@ use millrace::store::usage;
 use millrace::store::{keys, meters, readings};
 use serde_json::{Value, json};
 
-use crate::harness::{self, Harness, run};
-use crate::receiver::Receiver;
-
-/// Everything that was ever counted, in one row.
-pub async fn total(harness: &Harness, meter: &str) -> Value {
-    let rows = harness
-        .usage(meter, "from=2016-01-01T00:00:00Z&window=month")
-        .await;
-    let rows = rows.as_array().unwrap().clone();
-    assert!(rows.len() <= 1, "{rows:?}");
-    rows.into_iter()
-        .next()
-        .map_or(json!(0), |row| row["value"].clone())
-}
-
-/// A meter of the sum of `n` of orders.
-pub async fn sum_meter(harness: &Harness) -> String {
-    let body =
-        json!({ "name": "sum", "event_type": "order.*", "aggregation": "sum", "value": "/n" });
-    harness.new_meter(body).await
-}
-
-/// Publishes an order with that `n`.
-pub async fn publish(harness: &Harness, id: &str, n: i64) -> String {
-    let body = json!({ "type": "order.paid", "id": id, "source": "/s", "data": { "n": n } });
-    harness.publish_body(body).await
-}
+use crate::support::fixtures::{publish_order, sum_meter, total_usage};
+use crate::support::harness::{self, Harness, run};
+use crate::support::receiver::Receiver;
 
 #[test]
 fn a_meter_lives() {
@@ -250,7 +226,7 @@ fn a_project_has_so_many_meters() {
         // An event that all of them count is still one item and one row each.
         harness.publish("a").await;
         assert_eq!(harness.meter().await, 100);
-        assert_eq!(total(&harness, &first).await, 1);
+        assert_eq!(total_usage(&harness, &first).await, 1);
         harness
             .delete(&format!("/v1/meters/{first}"))
             .await
@@ -265,14 +241,14 @@ fn an_event_counts_once_however_often_it_comes() {
         let harness = Harness::new().await;
         let meter = sum_meter(&harness).await;
         for _ in 0..3 {
-            publish(&harness, "1", 5).await;
+            publish_order(&harness, "1", 5).await;
         }
-        publish(&harness, "2", 7).await;
+        publish_order(&harness, "2", 7).await;
         harness.publish("user.created").await;
         assert_eq!(harness.meter().await, 2);
-        publish(&harness, "1", 5).await;
+        publish_order(&harness, "1", 5).await;
         assert_eq!(harness.meter().await, 0);
-        assert_eq!(total(&harness, &meter).await, 12);
+        assert_eq!(total_usage(&harness, &meter).await, 12);
     });
 }
 
@@ -322,7 +298,7 @@ fn a_job_that_dies_between_its_steps_counts_once() {
         let harness = Harness::new().await;
         let meter = sum_meter(&harness).await;
         for n in 0..10 {
-            publish(&harness, &n.to_string(), n).await;
+            publish_order(&harness, &n.to_string(), n).await;
         }
         // Counted, and dead before the readings were deleted; twice.
         assert_eq!(count_and_die(&harness).await, 10);
@@ -338,7 +314,7 @@ fn a_job_that_dies_between_its_steps_counts_once() {
         }
         assert_eq!(harness.meter().await, 0);
         assert_eq!(due(&harness).await.len(), 0);
-        assert_eq!(total(&harness, &meter).await, 45);
+        assert_eq!(total_usage(&harness, &meter).await, 45);
     });
 }
 
@@ -349,21 +325,24 @@ fn several_that_count_at_once_count_once() {
         let meter = sum_meter(&harness).await;
         let more = json!({ "name": "count", "event_type": "*", "aggregation": "count", "group_by": ["/n"] });
         let count = harness.new_meter(more).await;
-        let others = [harness.another().await, harness.another().await];
+        let others = [
+            harness.beside().build().await,
+            harness.beside().build().await,
+        ];
         for n in 0..60 {
-            publish(&harness, &n.to_string(), n).await;
+            publish_order(&harness, &n.to_string(), n).await;
         }
         let now = app::now();
-        let looked = tokio::try_join!(
+        let runs = tokio::try_join!(
             meter::meter(&harness.app, now),
             meter::meter(&others[0].app, now),
             meter::meter(&others[1].app, now),
         );
-        let looked = looked.unwrap();
-        assert_eq!(looked.0.counted + looked.1.counted + looked.2.counted, 120);
+        let runs = runs.unwrap();
+        assert_eq!(runs.0.counted + runs.1.counted + runs.2.counted, 120);
         assert_eq!(harness.meter().await, 0);
-        assert_eq!(total(&harness, &meter).await, 1770);
-        assert_eq!(total(&harness, &count).await, 60);
+        assert_eq!(total_usage(&harness, &meter).await, 1770);
+        assert_eq!(total_usage(&harness, &count).await, 60);
     });
 }
 
@@ -372,9 +351,9 @@ fn what_comes_while_postgres_is_down_is_counted_later() {
     run(async {
         let harness = Harness::new().await;
         let meter = sum_meter(&harness).await;
-        let cut_off = harness.without_postgres();
+        let cut_off = harness.beside().without_postgres().build().await;
         for n in 0..5 {
-            publish(&cut_off, &n.to_string(), 2).await;
+            publish_order(&cut_off, &n.to_string(), 2).await;
         }
         let failed = meter::meter(&cut_off.app, app::now()).await.unwrap_err();
         assert_eq!(
@@ -383,7 +362,7 @@ fn what_comes_while_postgres_is_down_is_counted_later() {
         );
         assert_eq!(due(&harness).await.len(), 5, "nothing is lost or put off");
         assert_eq!(harness.meter().await, 5);
-        assert_eq!(total(&harness, &meter).await, 10);
+        assert_eq!(total_usage(&harness, &meter).await, 10);
     });
 }
 
@@ -392,8 +371,8 @@ fn a_statement_that_fails_changes_nothing() {
     run(async {
         let harness = Harness::new().await;
         let meter = sum_meter(&harness).await;
-        publish(&harness, "1", 3).await;
-        publish(&harness, "2", 4).await;
+        publish_order(&harness, "1", 3).await;
+        publish_order(&harness, "2", 4).await;
         // A row of the batch that the statement cannot take: no such number.
         let id: EventId = due(&harness).await[0].event.clone();
         let update = harness
@@ -411,12 +390,12 @@ fn a_statement_that_fails_changes_nothing() {
             .expression_attribute_values(":bad", s("[\"\u{0}\"]".into()));
         bad.send().await.unwrap();
         let now = app::now();
-        let looked = meter::meter(&harness.app, now).await.unwrap();
+        let run = meter::meter(&harness.app, now).await.unwrap();
         // The other is counted; the bad one is out of the way, and not lost.
-        assert_eq!((looked.counted, due(&harness).await.len()), (1, 0));
+        assert_eq!((run.counted, due(&harness).await.len()), (1, 0));
         let later = now + SignedDuration::from_mins(6);
         assert_eq!(meter::meter(&harness.app, later).await.unwrap().found, 1);
-        let sum = total(&harness, &meter).await.as_i64().unwrap();
+        let sum = total_usage(&harness, &meter).await.as_i64().unwrap();
         assert!(sum == 3 || sum == 4, "{sum}");
     });
 }
@@ -473,7 +452,7 @@ fn a_wide_event_is_metered_with_its_write() {
         for _ in 0..=events::INLINE_DELIVERIES_MAX {
             harness.endpoint(&receiver.url, &["order.*"]).await;
         }
-        publish(&harness, "1", 9).await;
+        publish_order(&harness, "1", 9).await;
         assert_eq!(harness.meter().await, 1, "before its fan-out");
         harness.drain().await;
         assert_eq!(receiver.received().len(), events::INLINE_DELIVERIES_MAX + 1);
@@ -482,7 +461,7 @@ fn a_wide_event_is_metered_with_its_write() {
             0,
             "the fan-out has nothing to add"
         );
-        assert_eq!(total(&harness, &meter).await, 9);
+        assert_eq!(total_usage(&harness, &meter).await, 9);
     });
 }
 
@@ -490,22 +469,22 @@ fn a_wide_event_is_metered_with_its_write() {
 fn a_deleted_meter_counts_nothing_more() {
     run(async {
         let harness = Harness::new().await;
-        let (doomed, meter) = (
+        let (deleted, meter) = (
             sum_meter(&harness).await,
             json!({
                 "name": "count", "event_type": "*", "aggregation": "count",
             }),
         );
         let meter = harness.new_meter(meter).await;
-        publish(&harness, "1", 1).await;
+        publish_order(&harness, "1", 1).await;
         harness
-            .delete(&format!("/v1/meters/{doomed}"))
+            .delete(&format!("/v1/meters/{deleted}"))
             .await
             .expect(StatusCode::NO_CONTENT);
-        publish(&harness, "2", 1).await;
+        publish_order(&harness, "2", 1).await;
         assert_eq!(harness.meter().await, 2, "by the other meter");
         assert_eq!(due(&harness).await.len(), 0);
-        assert_eq!(total(&harness, &meter).await, 2);
+        assert_eq!(total_usage(&harness, &meter).await, 2);
     });
 }
 
@@ -524,12 +503,12 @@ fn values_that_cannot_be_read_are_shown_as_skipped() {
         }
         count_and_die(&harness).await;
         harness.meter().await;
-        let shown = harness
+        let fetched = harness
             .get(&format!("/v1/meters/{meter}"))
             .await
             .expect(StatusCode::OK);
-        assert_eq!(shown["skipped"], 2);
-        assert_eq!(total(&harness, &meter).await, 4);
+        assert_eq!(fetched["skipped"], 2);
+        assert_eq!(total_usage(&harness, &meter).await, 4);
     });
 }
 
@@ -547,8 +526,15 @@ fn configured(lines: &str) -> Config {
 #[test]
 fn groups_are_bounded_however_many_count() {
     run(async {
-        let harness = Harness::with(configured("groups_max = 3")).await;
-        let other = harness.configured(configured("groups_max = 3")).await;
+        let harness = Harness::builder()
+            .config(configured("groups_max = 3"))
+            .build()
+            .await;
+        let other = harness
+            .beside()
+            .config(configured("groups_max = 3"))
+            .build()
+            .await;
         let body = json!({ "name": "a", "event_type": "*", "aggregation": "count", "group_by": ["/plan"] });
         let meter = harness.new_meter(body).await;
         for n in 0..40 {

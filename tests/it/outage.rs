@@ -1,4 +1,5 @@
-//! With the control plane's database out of reach.
+//! Outages of the control plane's database: what goes on without it, and what is
+//! made up for afterwards.
 
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use millrace::model::audit::{Actor, AuditContext};
 use millrace::store::endpoints;
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, run};
-use crate::receiver::{Receiver, Reply};
+use crate::support::fixtures::OUTBOX;
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::{Receiver, Reply};
 
 #[test]
 fn events_are_accepted_and_delivered_without_postgres() {
@@ -19,7 +21,7 @@ fn events_are_accepted_and_delivered_without_postgres() {
         let receiver = Receiver::start([]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
 
-        let cut_off = harness.without_postgres();
+        let cut_off = harness.beside().without_postgres().build().await;
         let id = cut_off.publish("a").await;
         cut_off.drain().await;
         assert_eq!(receiver.only().header("webhook-id"), id);
@@ -60,23 +62,23 @@ fn gone_is_obeyed_at_once_and_told_later() {
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
 
-        let cut_off = harness.without_postgres();
+        let cut_off = harness.beside().without_postgres().build().await;
         cut_off.publish("a").await;
         let failed = millrace::jobs::worker::drain(&cut_off.app, app::now()).await;
         assert_eq!(
             failed.len(),
             1,
-            "the control plane could not be told: {failed:?}"
+            "the control plane is out of reach: {failed:?}"
         );
         cut_off.publish("b").await;
         cut_off.drain().await;
         assert_eq!(receiver.received().len(), 1);
 
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "enabled", "nobody has told it yet");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "enabled", "the disable is still pending");
         harness.sweep_after(Duration::from_secs(6)).await;
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "gone");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "gone");
     });
 }
 
@@ -121,10 +123,6 @@ fn a_change_that_cannot_be_projected_holds_up_no_other() {
     });
 }
 
-/// The outbox is one for all tests, and whoever repairs it does so into the
-/// tables of one test.
-pub static OUTBOX: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 /// Commits a change of an endpoint's filter and goes no further.
 async fn narrow_and_die(harness: &Harness, endpoint: &Value) {
     let id = endpoint["id"].as_str().unwrap().parse().unwrap();
@@ -143,11 +141,11 @@ async fn narrow_and_die(harness: &Harness, endpoint: &Value) {
 /// How many endpoints an event of type `a` would go to.
 async fn matching(harness: &Harness) -> usize {
     let project = harness.project.parse().unwrap();
-    let view = harness
+    let config = harness
         .app
         .projection
         .project_config(&project)
         .await
         .unwrap();
-    view.targets.matching("a", None).count()
+    config.targets.matching("a", None).count()
 }

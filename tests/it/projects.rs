@@ -4,8 +4,8 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{ADMIN_KEY, ALL_SCOPES, Harness, run};
-use crate::receiver::Receiver;
+use crate::support::harness::{ADMIN_KEY, ALL_SCOPES, Harness, run};
+use crate::support::receiver::Receiver;
 
 #[test]
 fn a_key_is_shown_once_and_works_until_revoked() {
@@ -68,9 +68,16 @@ fn projects_need_the_admin_key_and_unique_names() {
     });
 }
 
-/// Every operation of the OpenAPI document: method, path and the scopes of the
-/// scheme it asks for.
-fn operations() -> Vec<(Method, String, Value)> {
+/// An operation of the OpenAPI document.
+#[derive(Debug)]
+struct Operation {
+    method: Method,
+    path: String,
+    /// The scheme it asks for, with its scopes.
+    security: Value,
+}
+
+fn operations() -> Vec<Operation> {
     let document: Value = serde_json::from_str(millrace::http::docs::OPENAPI).unwrap();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -80,7 +87,11 @@ fn operations() -> Vec<(Method, String, Value)> {
             };
             if operation.get("responses").is_some() {
                 let security = operation["security"][0].clone();
-                operations.push((method, path.clone(), security));
+                operations.push(Operation {
+                    method,
+                    path: path.clone(),
+                    security,
+                });
             }
         }
     }
@@ -92,7 +103,12 @@ fn operations() -> Vec<(Method, String, Value)> {
 fn every_route_refuses_a_key_without_its_scope() {
     run(async {
         let harness = Harness::new().await;
-        for (method, path, security) in operations() {
+        for operation in operations() {
+            let Operation {
+                method,
+                path,
+                security,
+            } = operation;
             let path = path
                 .replace("{key_id}", "key_00000000000000000000000000")
                 .replace("{id}", "ep_00000000000000000000000000")
@@ -134,11 +150,11 @@ fn another_projects_things_are_not_there() {
         let endpoint = endpoint["id"].as_str().unwrap();
         let event = harness.publish("a").await;
         harness.drain().await;
-        let shown = harness
+        let fetched = harness
             .get(&format!("/v1/events/{event}"))
             .await
             .expect(StatusCode::OK);
-        let delivery = shown["deliveries"][0]["id"].as_str().unwrap();
+        let delivery = fetched["deliveries"][0]["id"].as_str().unwrap();
         let meter = json!({ "name": "a", "event_type": "a", "aggregation": "count" });
         let meter = harness.new_meter(meter).await;
 
@@ -154,8 +170,13 @@ fn another_projects_things_are_not_there() {
         let registered = harness.post("/v1/event-types", body).await;
         registered.expect(StatusCode::CREATED);
 
-        let (_, stranger) = harness.new_project(&ALL_SCOPES).await;
-        for (method, path, security) in operations() {
+        let stranger = harness.new_project(&ALL_SCOPES).await.key;
+        for operation in operations() {
+            let Operation {
+                method,
+                path,
+                security,
+            } = operation;
             if security.get("api_key").is_none() {
                 continue;
             }
@@ -169,9 +190,10 @@ fn another_projects_things_are_not_there() {
                 "/v1/deliveries" => format!("/v1/deliveries?endpoint_id={endpoint}"),
                 _ => continue,
             };
-            let path = match path.ends_with("/usage") {
-                true => format!("{path}?from=2026-01-01T00:00:00Z&window=month"),
-                false => path,
+            let path = if path.ends_with("/usage") {
+                format!("{path}?from=2026-01-01T00:00:00Z&window=month")
+            } else {
+                path
             };
             let body = match path.rsplit('/').next().unwrap() {
                 "recover" | "replay-missing" => json!({ "since": "2026-01-01T00:00:00Z" }),

@@ -1,5 +1,5 @@
-//! What happens elsewhere, or meanwhile: other instances with an older view,
-//! people who act while an attempt is under way.
+//! Races: other instances with an older projection, people who act while an attempt
+//! is under way.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,27 +16,20 @@ use millrace::{accept, app};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::deliveries::{forget_queue, project_endpoint, project_endpoints};
-use crate::harness::{Harness, config, run};
-use crate::receiver::{Receiver, Reply};
+use crate::support::fixtures::{forget_queue, only_delivery, project_endpoint, project_endpoints};
+use crate::support::harness::{Harness, config, run};
+use crate::support::receiver::{Receiver, Reply};
 
-async fn delivery(harness: &Harness, event: &str) -> Value {
-    let shown = harness.get(&format!("/v1/events/{event}")).await;
-    let shown = shown.expect(StatusCode::OK);
-    assert_eq!(shown["deliveries"].as_array().unwrap().len(), 1, "{shown}");
-    shown["deliveries"][0].clone()
-}
-
-/// What the data plane makes of an endpoint.
+/// The state of an endpoint in the configuration projection.
 async fn projected(harness: &Harness, id: &EndpointId) -> EndpointState {
     let project = harness.project.parse().unwrap();
-    let view = harness
+    let config = harness
         .app
         .projection
         .project_config(&project)
         .await
         .unwrap();
-    view.targets.get(id).unwrap().state
+    config.targets.get(id).unwrap().state
 }
 
 fn id(endpoint: &Value) -> EndpointId {
@@ -47,10 +40,10 @@ fn id(endpoint: &Value) -> EndpointId {
 fn an_endpoint_made_elsewhere_a_moment_ago_gets_what_is_for_it() {
     run(async {
         let harness = Harness::new().await;
-        let other = harness.another().await;
+        let other = harness.beside().build().await;
         let project: ProjectId = harness.project.parse().unwrap();
-        let view = other.app.projection.project_config(&project).await.unwrap();
-        assert_eq!(view.targets.matching("a", None).count(), 0);
+        let config = other.app.projection.project_config(&project).await.unwrap();
+        assert_eq!(config.targets.matching("a", None).count(), 0);
 
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
@@ -58,10 +51,13 @@ fn an_endpoint_made_elsewhere_a_moment_ago_gets_what_is_for_it() {
         forget_queue(&harness);
         other.sweep_after(Duration::from_secs(6)).await;
         assert_eq!(receiver.only().header("webhook-id"), published);
-        assert_eq!(delivery(&harness, &published).await["state"], "delivered");
+        assert_eq!(
+            only_delivery(&harness, &published).await["state"],
+            "delivered"
+        );
 
         // Nor is it unknown to a third one's API.
-        let third = harness.another().await;
+        let third = harness.beside().build().await;
         third.app.projection.project_config(&project).await.unwrap();
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await["id"].clone();
         let list = format!("/v1/deliveries?endpoint_id={}", endpoint.as_str().unwrap());
@@ -88,7 +84,7 @@ fn a_delivery_waits_for_its_endpoints_projection_and_ends_without_one() {
         };
         let late = EndpointId::new(0, harness.app.random());
         let sent = send(&late).await;
-        assert_eq!(delivery(&harness, &sent).await["state"], "pending");
+        assert_eq!(only_delivery(&harness, &sent).await["state"], "pending");
         project_endpoint(&harness, late, &receiver.url).await;
         harness.sweep_after(Duration::from_secs(31)).await;
         assert_eq!(receiver.only().header("webhook-id"), sent);
@@ -96,7 +92,7 @@ fn a_delivery_waits_for_its_endpoints_projection_and_ends_without_one() {
         let never = EndpointId::new(0, harness.app.random());
         let sent = send(&never).await;
         harness.sweep_after(Duration::from_secs(25 * 3600)).await;
-        assert_eq!(delivery(&harness, &sent).await["state"], "canceled");
+        assert_eq!(only_delivery(&harness, &sent).await["state"], "canceled");
     });
 }
 
@@ -104,8 +100,8 @@ fn a_delivery_waits_for_its_endpoints_projection_and_ends_without_one() {
 fn an_endpoint_changed_while_it_answers_410_stays_enabled_everywhere() {
     run(async {
         let harness = Harness::new().await;
-        let told = Arc::new(Notify::new());
-        let receiver = Receiver::start([Reply::When(told.clone(), 410)]).await;
+        let release = Arc::new(Notify::new());
+        let receiver = Receiver::start([Reply::When(release.clone(), 410)]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let path = format!("/v1/endpoints/{}", id(&endpoint));
         harness.publish("a").await;
@@ -113,10 +109,10 @@ fn an_endpoint_changed_while_it_answers_410_stays_enabled_everywhere() {
             receiver.reached(1).await;
             let changed = harness.patch(&path, json!({ "description": "moved" }));
             changed.await.expect(StatusCode::OK);
-            told.notify_one();
+            release.notify_one();
         });
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "enabled");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "enabled");
         assert_eq!(
             projected(&harness, &id(&endpoint)).await,
             EndpointState::Enabled
@@ -146,8 +142,8 @@ fn gone_is_told_whatever_the_clocks_say() {
         harness.publish("a").await;
         harness.drain().await;
         let path = format!("/v1/endpoints/{endpoint}");
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "gone");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "gone");
         assert_eq!(projected(&harness, &endpoint).await, EndpointState::Gone);
     });
 }
@@ -158,12 +154,14 @@ fn a_word_is_not_taken_back_for_an_older_one() {
         let harness = Harness::new().await;
         let endpoint = id(&harness.endpoint("http://127.0.0.1:9/", &["*"]).await);
         let project = harness.project.parse().unwrap();
-        let plane = &harness.app.projection;
+        let projection = &harness.app.projection;
         let (at, version) = (app::now(), 1);
         let called = (&endpoint, version);
-        let disabled = plane.disable(&project, called, Reason::Gone, at, at).await;
+        let disabled = projection
+            .disable(&project, called, Reason::Gone, at, at)
+            .await;
         assert!(disabled.unwrap());
-        let gone = PendingDisable {
+        let pending = PendingDisable {
             version,
             at,
             state: EndpointState::Gone,
@@ -172,18 +170,21 @@ fn a_word_is_not_taken_back_for_an_older_one() {
         };
         let older = PendingDisable {
             version: 0,
-            ..gone.clone()
+            ..pending.clone()
         };
-        plane
+        projection
             .clear_pending_disable(&endpoint, &older)
             .await
             .unwrap();
         assert_eq!(
-            plane.pending_disable(&endpoint).await.unwrap(),
-            Some(gone.clone())
+            projection.pending_disable(&endpoint).await.unwrap(),
+            Some(pending.clone())
         );
-        plane.clear_pending_disable(&endpoint, &gone).await.unwrap();
-        assert_eq!(plane.pending_disable(&endpoint).await.unwrap(), None);
+        projection
+            .clear_pending_disable(&endpoint, &pending)
+            .await
+            .unwrap();
+        assert_eq!(projection.pending_disable(&endpoint).await.unwrap(), None);
     });
 }
 
@@ -195,7 +196,7 @@ fn the_wait_before_a_retry_begins_when_the_attempt_ends() {
         harness.endpoint(&receiver.url, &["*"]).await;
         let event = harness.publish("a").await;
         harness.drain().await;
-        let delivery = delivery(&harness, &event).await;
+        let delivery = only_delivery(&harness, &event).await;
         let attempt = &delivery["attempts"][0];
         assert_eq!(attempt["error"], "timed out after 2 s");
         let time = |at: &Value| at.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
@@ -211,7 +212,7 @@ fn each_wait_is_as_configured_the_first_too() {
         let mut config = config();
         config.delivery.retry_schedule = [60, 100].map(Duration::from_secs).into();
         config.delivery.retry_jitter = 0.0;
-        let harness = Harness::with(config).await;
+        let harness = Harness::builder().config(config).build().await;
         let receiver = Receiver::start([Reply::Status(500)]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         harness.publish("a").await;
@@ -235,13 +236,13 @@ fn a_retry_without_a_wait_is_made_at_once() {
     run(async {
         let mut config = config();
         config.delivery.retry_schedule = vec![Duration::ZERO; 3];
-        let harness = Harness::with(config).await;
+        let harness = Harness::builder().config(config).build().await;
         let receiver = Receiver::start([Reply::Status(500), Reply::Status(500)]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let event = harness.publish("a").await;
         harness.drain().await;
         assert_eq!(receiver.received().len(), 3);
-        assert_eq!(delivery(&harness, &event).await["state"], "delivered");
+        assert_eq!(only_delivery(&harness, &event).await["state"], "delivered");
     });
 }
 
@@ -251,24 +252,24 @@ fn a_retry_asked_for_during_the_last_attempt_is_made() {
         let mut config = config();
         config.delivery.retry_schedule = vec![Duration::ZERO; 2];
         config.delivery.timeout = Duration::from_secs(10);
-        let harness = Harness::with(config).await;
-        let told = Arc::new(Notify::new());
-        let script = [Reply::Status(500), Reply::When(told.clone(), 500)];
+        let harness = Harness::builder().config(config).build().await;
+        let release = Arc::new(Notify::new());
+        let script = [Reply::Status(500), Reply::When(release.clone(), 500)];
         let receiver = Receiver::start(script).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let event = harness.publish("a").await;
-        let pending = delivery(&harness, &event).await;
+        let pending = only_delivery(&harness, &event).await;
         let path = format!("/v1/deliveries/{}/retry", pending["id"].as_str().unwrap());
         tokio::join!(harness.drain(), async {
             receiver.reached(2).await;
             let asked = harness.post(&path, Value::Null).await;
             asked.expect(StatusCode::ACCEPTED);
-            told.notify_one();
+            release.notify_one();
         });
-        assert_eq!(delivery(&harness, &event).await["state"], "pending");
+        assert_eq!(only_delivery(&harness, &event).await["state"], "pending");
         harness.sweep_after(Duration::from_secs(6)).await;
         assert_eq!(receiver.received().len(), 3);
-        assert_eq!(delivery(&harness, &event).await["state"], "delivered");
+        assert_eq!(only_delivery(&harness, &event).await["state"], "delivered");
     });
 }
 
@@ -278,10 +279,10 @@ fn a_slow_attempt_is_not_made_elsewhere_too() {
         let mut config = config();
         config.delivery.timeout = Duration::from_secs(30);
         config.sweep.lease = Duration::from_secs(1);
-        let harness = Harness::with(config).await;
-        let other = harness.another().await;
-        let told = Arc::new(Notify::new());
-        let receiver = Receiver::start([Reply::When(told.clone(), 200)]).await;
+        let harness = Harness::builder().config(config).build().await;
+        let other = harness.beside().build().await;
+        let release = Arc::new(Notify::new());
+        let receiver = Receiver::start([Reply::When(release.clone(), 200)]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let event = harness.publish("a").await;
         let due = |delivery: &Value| -> jiff::Timestamp {
@@ -291,23 +292,23 @@ fn a_slow_attempt_is_not_made_elsewhere_too() {
                 .parse()
                 .unwrap()
         };
-        let first = due(&delivery(&harness, &event).await);
+        let first = due(&only_delivery(&harness, &event).await);
         tokio::join!(harness.drain(), async {
             receiver.reached(1).await;
             let begun = Instant::now();
-            while due(&delivery(&harness, &event).await) == first {
+            while due(&only_delivery(&harness, &event).await) == first {
                 assert!(begun.elapsed() < Duration::from_secs(10), "not renewed");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             let later = first + Duration::from_secs(20);
             let swept = sweep::sweep(&other.app, later).await.unwrap();
-            assert_eq!(swept.enqueued, 0, "it is in hand");
-            // After a crash it is: whoever comes next knows that it was held.
+            assert_eq!(swept.enqueued, 0, "its lease is renewed");
+            // After a crash the next process finds the lease and takes it over.
             let swept = sweep::reclaim_leases(&other.app, later).await.unwrap();
             assert_eq!(swept.enqueued, 1);
             forget_queue(&other);
-            told.notify_one();
+            release.notify_one();
         });
-        assert_eq!(delivery(&harness, &event).await["state"], "delivered");
+        assert_eq!(only_delivery(&harness, &event).await["state"], "delivered");
     });
 }

@@ -1,4 +1,4 @@
-//! How many events a key may publish.
+//! Rate limits of API keys: how many events each may publish.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use millrace::config::Config;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Harness, config, run};
+use crate::support::harness::{Answer, Harness, config, run};
 
 /// The id of a key of the harness's project, limited to `per_second`.
 async fn limited(harness: &Harness, per_second: Value) -> String {
@@ -93,7 +93,7 @@ fn a_key_without_a_limit_has_the_configured_one() {
         let harness = Harness::new().await;
         let mut strict: Config = config();
         strict.http.events_per_second_max = 200;
-        let strict = harness.configured(strict).await;
+        let strict = harness.beside().config(strict).build().await;
         let answer = one(&strict, &harness.key).await;
         assert_eq!(
             header(&answer, "ratelimit-policy"),

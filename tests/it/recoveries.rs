@@ -16,17 +16,11 @@ use millrace::model::id::{DeliveryId, EventId, RecoveryId};
 use millrace::store::{deliveries, recoveries};
 use serde_json::{Value, json};
 
-use crate::deliveries::forget_queue;
-use crate::harness::{ALL_SCOPES, Harness, config, run};
-use crate::receiver::{Receiver, Reply};
-
-/// One attempt a round, and pages of up to `per_second_max`.
-pub fn brief(per_second_max: u32) -> Config {
-    let mut config = config();
-    config.delivery.retry_schedule = vec![Duration::ZERO];
-    config.recovery.per_second_max = per_second_max;
-    config
-}
+use crate::support::fixtures::{
+    config_without_retries, finish_recovery, forget_queue, seconds_ago, show_recovery,
+};
+use crate::support::harness::{ALL_SCOPES, Harness, run};
+use crate::support::receiver::{Receiver, Reply};
 
 /// An endpoint at which `failed` deliveries have failed and `delivered` have not.
 struct Scene {
@@ -38,7 +32,7 @@ struct Scene {
 
 impl Scene {
     async fn new(config: Config, failed: usize, delivered: usize) -> Self {
-        let harness = Harness::with(config).await;
+        let harness = Harness::builder().config(config).build().await;
         let receiver = Receiver::start(vec![Reply::Status(500); failed]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let mut scene = Self {
@@ -62,7 +56,7 @@ impl Scene {
     }
 
     async fn recover(&self) -> Value {
-        let body = json!({ "since": ago(3600) });
+        let body = json!({ "since": seconds_ago(3600) });
         let answer = self.harness.post(&self.path("recover"), body).await;
         answer.expect(StatusCode::ACCEPTED)
     }
@@ -80,37 +74,15 @@ impl Scene {
 
     /// That each failed event came once more, and nothing else did.
     async fn expect_recovered(&self, recovery: &Value) -> Value {
-        let shown = finish(&self.harness, recovery).await;
-        assert_eq!(shown["state"], "done", "{shown}");
+        let fetched = finish_recovery(&self.harness, recovery).await;
+        assert_eq!(fetched["state"], "done", "{fetched}");
         assert_eq!(self.came(), vec![2; self.failed.len()]);
-        shown
+        fetched
     }
-}
-
-fn ago(seconds: i64) -> String {
-    (app::now() - jiff::SignedDuration::from_secs(seconds)).to_string()
 }
 
 fn id(recovery: &Value) -> RecoveryId {
     recovery["id"].as_str().unwrap().parse().unwrap()
-}
-
-async fn show(harness: &Harness, recovery: &Value) -> Value {
-    let path = format!("/v1/recoveries/{}", id(recovery));
-    harness.get(&path).await.expect(StatusCode::OK)
-}
-
-/// Lets time pass until the recovery has ended; the recovery.
-pub async fn finish(harness: &Harness, recovery: &Value) -> Value {
-    harness.drain().await;
-    for minute in 1..60 {
-        let shown = show(harness, recovery).await;
-        if shown["state"] != "running" {
-            return shown;
-        }
-        harness.sweep_after(Duration::from_secs(60 * minute)).await;
-    }
-    panic!("it never ends");
 }
 
 /// The page a worker would do next, without what records it.
@@ -126,7 +98,7 @@ async fn page(scene: &Scene, recovery: &Value) -> usize {
 #[test]
 fn what_failed_is_resent_and_nothing_else() {
     run(async {
-        let scene = Scene::new(brief(1000), 5, 3).await;
+        let scene = Scene::new(config_without_retries(1000), 5, 3).await;
         let recovery = scene.recover().await;
         assert_json_snapshot!(recovery, {
             ".id" => "rec_…", ".endpoint_id" => "ep_…", ".since" => "…", ".until" => "…",
@@ -149,18 +121,18 @@ fn what_failed_is_resent_and_nothing_else() {
           "updated_at": "…"
         }
         "#);
-        let shown = scene.expect_recovered(&recovery).await;
+        let fetched = scene.expect_recovered(&recovery).await;
         assert_eq!(
-            (&shown["examined"], &shown["resent"]),
+            (&fetched["examined"], &fetched["resent"]),
             (&json!(5), &json!(5))
         );
         assert_eq!(scene.receiver.received().len(), 8 + 5);
 
         // All is delivered now: another finds nothing.
         let another = scene.recover().await;
-        let shown = finish(&scene.harness, &another).await;
+        let fetched = finish_recovery(&scene.harness, &another).await;
         assert_eq!(
-            (&shown["examined"], &shown["resent"]),
+            (&fetched["examined"], &fetched["resent"]),
             (&json!(0), &json!(0))
         );
     });
@@ -169,25 +141,25 @@ fn what_failed_is_resent_and_nothing_else() {
 #[test]
 fn only_its_period_is_resent() {
     run(async {
-        let scene = Scene::new(brief(1000), 3, 0).await;
+        let scene = Scene::new(config_without_retries(1000), 3, 0).await;
         let resent = async |body: Value| {
             let answer = scene.harness.post(&scene.path("recover"), body).await;
             let recovery = answer.expect(StatusCode::ACCEPTED);
-            finish(&scene.harness, &recovery).await["resent"].clone()
+            finish_recovery(&scene.harness, &recovery).await["resent"].clone()
         };
         assert_eq!(
-            resent(json!({ "since": ago(3600), "until": ago(1800) })).await,
+            resent(json!({ "since": seconds_ago(3600), "until": seconds_ago(1800) })).await,
             0
         );
-        let shown = scene
+        let fetched = scene
             .harness
             .get(&format!("/v1/events/{}", scene.failed[1]))
             .await;
-        let middle = shown.expect(StatusCode::OK)["deliveries"][0]["created_at"].clone();
+        let middle = fetched.expect(StatusCode::OK)["deliveries"][0]["created_at"].clone();
         assert_eq!(resent(json!({ "since": middle })).await, 2);
         assert_eq!(scene.came(), [1, 2, 2]);
         assert_eq!(
-            resent(json!({ "since": ago(3600), "until": middle })).await,
+            resent(json!({ "since": seconds_ago(3600), "until": middle })).await,
             1
         );
         assert_eq!(scene.came(), [2, 2, 2]);
@@ -197,7 +169,7 @@ fn only_its_period_is_resent() {
 #[test]
 fn no_more_than_the_rate_is_begun_in_a_second() {
     run(async {
-        let scene = Scene::new(brief(2), 5, 0).await;
+        let scene = Scene::new(config_without_retries(2), 5, 0).await;
         let recovery = scene.recover().await;
         scene.harness.drain().await;
         let resent = |came: Vec<usize>| came.iter().filter(|times| **times == 2).count();
@@ -216,7 +188,7 @@ fn no_more_than_the_rate_is_begun_in_a_second() {
 #[test]
 fn a_recovery_whose_first_message_is_lost_is_swept() {
     run(async {
-        let scene = Scene::new(brief(2), 3, 0).await;
+        let scene = Scene::new(config_without_retries(2), 3, 0).await;
         let recovery = scene.recover().await;
         forget_queue(&scene.harness);
         scene.expect_recovered(&recovery).await;
@@ -226,7 +198,7 @@ fn a_recovery_whose_first_message_is_lost_is_swept() {
 #[test]
 fn a_page_begun_in_part_is_finished_and_begins_nothing_twice() {
     run(async {
-        let scene = Scene::new(brief(1000), 4, 0).await;
+        let scene = Scene::new(config_without_retries(1000), 4, 0).await;
         let recovery = scene.recover().await;
         forget_queue(&scene.harness);
         // What a worker did before it died: one of four, its message lost too.
@@ -246,13 +218,14 @@ fn a_page_begun_in_part_is_finished_and_begins_nothing_twice() {
 fn a_page_begun_and_not_recorded_is_done_again_and_begins_nothing_twice() {
     run(async {
         for is_delivered_between in [false, true] {
-            let scene = Scene::new(brief(2), 5, 0).await;
+            let scene = Scene::new(config_without_retries(2), 5, 0).await;
             let recovery = scene.recover().await;
             forget_queue(&scene.harness);
             assert_eq!(page(&scene, &recovery).await, 2);
-            match is_delivered_between {
-                true => scene.harness.drain().await,
-                false => forget_queue(&scene.harness),
+            if is_delivered_between {
+                scene.harness.drain().await;
+            } else {
+                forget_queue(&scene.harness);
             }
             scene.expect_recovered(&recovery).await;
         }
@@ -262,7 +235,7 @@ fn a_page_begun_and_not_recorded_is_done_again_and_begins_nothing_twice() {
 #[test]
 fn what_fails_again_is_not_resent_by_the_same_page_again() {
     run(async {
-        let scene = Scene::new(brief(1000), 2, 0).await;
+        let scene = Scene::new(config_without_retries(1000), 2, 0).await;
         let recovery = scene.recover().await;
         forget_queue(&scene.harness);
         scene
@@ -278,7 +251,7 @@ fn what_fails_again_is_not_resent_by_the_same_page_again() {
         scene.expect_recovered(&recovery).await;
         // It is one recovery that resends them once.
         let another = scene.recover().await;
-        finish(&scene.harness, &another).await;
+        finish_recovery(&scene.harness, &another).await;
         assert_eq!(scene.came(), [3, 3]);
     });
 }
@@ -286,7 +259,7 @@ fn what_fails_again_is_not_resent_by_the_same_page_again() {
 #[test]
 fn a_page_recorded_whose_next_is_not_enqueued_is_swept() {
     run(async {
-        let scene = Scene::new(brief(2), 6, 0).await;
+        let scene = Scene::new(config_without_retries(2), 6, 0).await;
         let recovery = scene.recover().await;
         forget_queue(&scene.harness);
         for page in 0..2 {
@@ -303,8 +276,13 @@ fn a_page_recorded_whose_next_is_not_enqueued_is_swept() {
 #[test]
 fn a_message_twice_or_late_does_nothing() {
     run(async {
-        let scene = Scene::new(brief(2), 5, 0).await;
-        let other = scene.harness.configured(brief(2)).await;
+        let scene = Scene::new(config_without_retries(2), 5, 0).await;
+        let other = scene
+            .harness
+            .beside()
+            .config(config_without_retries(2))
+            .build()
+            .await;
         let recovery = scene.recover().await;
         let (id, now) = (id(&recovery), app::now());
         let (one, two) = tokio::join!(
@@ -331,7 +309,7 @@ fn a_message_twice_or_late_does_nothing() {
 #[test]
 fn cancelled_it_ends_before_its_next_page() {
     run(async {
-        let scene = Scene::new(brief(2), 5, 0).await;
+        let scene = Scene::new(config_without_retries(2), 5, 0).await;
         let recovery = scene.recover().await;
         scene.harness.drain().await;
         let path = format!("/v1/recoveries/{}/cancel", id(&recovery));
@@ -343,7 +321,7 @@ fn cancelled_it_ends_before_its_next_page() {
         );
         scene.harness.sweep_after(Duration::from_secs(3600)).await;
         assert_eq!(scene.came().iter().sum::<usize>(), 5 + 2);
-        assert_eq!(show(&scene.harness, &recovery).await, canceled);
+        assert_eq!(show_recovery(&scene.harness, &recovery).await, canceled);
         let again = scene.harness.post(&path, Value::Null).await.problem(409);
         assert_eq!(again, "conflict: the recovery does not run any more");
     });
@@ -352,7 +330,7 @@ fn cancelled_it_ends_before_its_next_page() {
 #[test]
 fn a_page_under_way_when_it_is_cancelled_is_not_recorded() {
     run(async {
-        let scene = Scene::new(brief(2), 3, 0).await;
+        let scene = Scene::new(config_without_retries(2), 3, 0).await;
         let recovery = scene.recover().await;
         forget_queue(&scene.harness);
         let dynamo = &scene.harness.app.dynamo;
@@ -372,14 +350,20 @@ fn a_page_under_way_when_it_is_cancelled_is_not_recorded() {
                 .unwrap()
         );
         scene.harness.drain().await;
-        assert_eq!(show(&scene.harness, &recovery).await["state"], "canceled");
+        assert_eq!(
+            show_recovery(&scene.harness, &recovery).await["state"],
+            "canceled"
+        );
     });
 }
 
 #[test]
 fn events_that_match_now_and_never_went_are_sent() {
     run(async {
-        let harness = Harness::with(brief(2)).await;
+        let harness = Harness::builder()
+            .config(config_without_retries(2))
+            .build()
+            .await;
         let receiver = Receiver::start([]).await;
         let endpoint = harness.endpoint(&receiver.url, &["a"]).await;
         let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
@@ -391,7 +375,7 @@ fn events_that_match_now_and_never_went_are_sent() {
         let wider = json!({ "event_types": ["a", "b"] });
         harness.patch(&path, wider).await.expect(StatusCode::OK);
 
-        let since = json!({ "since": ago(3600) });
+        let since = json!({ "since": seconds_ago(3600) });
         let path = format!("{path}/replay-missing");
         let recovery = harness
             .post(&path, since.clone())
@@ -406,9 +390,9 @@ fn events_that_match_now_and_never_went_are_sent() {
         let begun = recover::run_page(&harness.app, &kept.unwrap(), app::now()).await;
         assert!(matches!(begun, Ok(PageOutcome::Stepped(step)) if step.resent == 2));
         forget_queue(&harness);
-        let shown = finish(&harness, &recovery).await;
+        let fetched = finish_recovery(&harness, &recovery).await;
         assert_eq!(
-            (&shown["state"], &shown["examined"]),
+            (&fetched["state"], &fetched["examined"]),
             (&json!("done"), &json!(7))
         );
         let types: Vec<_> = receiver
@@ -423,67 +407,15 @@ fn events_that_match_now_and_never_went_are_sent() {
             .post(&path, since)
             .await
             .expect(StatusCode::ACCEPTED);
-        assert_eq!(finish(&harness, &again).await["resent"], 0);
+        assert_eq!(finish_recovery(&harness, &again).await["resent"], 0);
         assert_eq!(receiver.received().len(), 6);
-    });
-}
-
-#[test]
-fn many_deliveries_are_retried_by_filter() {
-    run(async {
-        let harness = Harness::with(brief(1000)).await;
-        let receiver = Receiver::start(vec![Reply::Status(500); 6]).await;
-        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
-        let mut events = vec![];
-        for n in 0..6 {
-            let (event_type, tenant) = (["a", "b"][n % 2], ["x", "y", "z"][n % 3]);
-            let body = json!({ "type": event_type, "tenant": tenant });
-            let answer = harness.post("/v1/events", body).await;
-            events.push(answer.expect(StatusCode::ACCEPTED)["id"].clone());
-            harness.drain().await;
-        }
-        let retried = async |filter: Value| {
-            let mut body = json!({
-                "endpoint_id": endpoint["id"], "state": "failed", "since": ago(3600),
-            });
-            body.as_object_mut()
-                .unwrap()
-                .extend(filter.as_object().unwrap().clone());
-            let answer = harness.post("/v1/deliveries/retry", body).await;
-            let recovery = answer.expect(StatusCode::ACCEPTED);
-            assert_eq!(recovery["kind"], "retry");
-            finish(&harness, &recovery).await["resent"]
-                .as_u64()
-                .unwrap()
-        };
-        assert_eq!(retried(json!({ "type": "a", "tenant": "y" })).await, 1);
-        assert_eq!(receiver.received()[6].header("webhook-id"), events[4]);
-        assert_eq!(retried(json!({ "tenant": "nobody" })).await, 0);
-        assert_eq!(retried(json!({ "type": "b" })).await, 3);
-        assert_eq!(retried(json!({ "state": "canceled" })).await, 0);
-        assert_eq!(retried(json!({})).await, 2);
-
-        // What was canceled can be begun again too.
-        let event = harness.publish("a").await;
-        forget_queue(&harness);
-        let endpoint_id = endpoint["id"].as_str().unwrap().parse().unwrap();
-        let delivery = DeliveryId::new(&event.parse().unwrap(), &endpoint_id);
-        let ended =
-            deliveries::end(&harness.app.dynamo, &delivery, 0, DeliveryState::Canceled).await;
-        assert!(ended.unwrap());
-        assert_eq!(retried(json!({})).await, 0);
-        assert_eq!(retried(json!({ "state": "canceled" })).await, 1);
-        assert_eq!(
-            receiver.received().last().unwrap().header("webhook-id"),
-            event
-        );
     });
 }
 
 #[test]
 fn a_recovery_of_an_endpoint_that_is_deleted_fails() {
     run(async {
-        let scene = Scene::new(brief(1), 3, 0).await;
+        let scene = Scene::new(config_without_retries(1), 3, 0).await;
         let recovery = scene.recover().await;
         scene.harness.drain().await;
         let path = format!("/v1/endpoints/{}", scene.endpoint);
@@ -492,14 +424,14 @@ fn a_recovery_of_an_endpoint_that_is_deleted_fails() {
             .delete(&path)
             .await
             .expect(StatusCode::NO_CONTENT);
-        let shown = finish(&scene.harness, &recovery).await;
-        assert_eq!(shown["state"], "failed");
+        let fetched = finish_recovery(&scene.harness, &recovery).await;
+        assert_eq!(fetched["state"], "failed");
         assert_eq!(
-            shown["error"],
+            fetched["error"],
             format!("endpoint {} was deleted", scene.endpoint)
         );
-        assert_eq!(shown["resent"], 1);
-        let body = json!({ "since": ago(60) });
+        assert_eq!(fetched["resent"], 1);
+        let body = json!({ "since": seconds_ago(60) });
         scene
             .harness
             .post(&scene.path("recover"), body)
@@ -511,30 +443,30 @@ fn a_recovery_of_an_endpoint_that_is_deleted_fails() {
 #[test]
 fn recovering_works_without_the_control_plane() {
     run(async {
-        let scene = Scene::new(brief(1000), 3, 0).await;
-        let cut_off = scene.harness.without_postgres();
-        let body = json!({ "since": ago(3600) });
+        let scene = Scene::new(config_without_retries(1000), 3, 0).await;
+        let cut_off = scene.harness.beside().without_postgres().build().await;
+        let body = json!({ "since": seconds_ago(3600) });
         let answer = cut_off.post(&scene.path("recover"), body).await;
         let recovery = answer.expect(StatusCode::ACCEPTED);
-        let shown = finish(&cut_off, &recovery).await;
+        let fetched = finish_recovery(&cut_off, &recovery).await;
         assert_eq!(
-            (&shown["state"], &shown["resent"]),
+            (&fetched["state"], &fetched["resent"]),
             (&json!("done"), &json!(3))
         );
         let listed = cut_off.get("/v1/recoveries").await.expect(StatusCode::OK);
-        assert_eq!(listed["data"][0], shown);
+        assert_eq!(listed["data"][0], fetched);
     });
 }
 
 #[test]
 fn recoveries_are_listed_the_newest_first_and_only_so_many_run() {
     run(async {
-        let scene = Scene::new(brief(1), 0, 0).await;
+        let scene = Scene::new(config_without_retries(1), 0, 0).await;
         let mut asked = vec![];
         for _ in 0..10 {
             asked.insert(0, scene.recover().await["id"].clone());
         }
-        let body = json!({ "since": ago(60) });
+        let body = json!({ "since": seconds_ago(60) });
         let refused = scene
             .harness
             .post(&scene.path("recover"), body)
@@ -568,8 +500,8 @@ fn recoveries_are_listed_the_newest_first_and_only_so_many_run() {
         };
         assert_eq!(sorted(listed), sorted(asked));
         scene.harness.drain().await;
-        let shown = scene.harness.get("/v1/recoveries?limit=1").await;
-        assert_eq!(shown.expect(StatusCode::OK)["data"][0]["state"], "done");
+        let fetched = scene.harness.get("/v1/recoveries?limit=1").await;
+        assert_eq!(fetched.expect(StatusCode::OK)["data"][0]["state"], "done");
         scene.recover().await;
         scene.harness.drain().await;
     });
@@ -579,7 +511,7 @@ fn recoveries_are_listed_the_newest_first_and_only_so_many_run() {
 #[test]
 fn due_work_of_a_kind_that_is_not_known_holds_nothing_up() {
     run(async {
-        let scene = Scene::new(brief(1000), 2, 0).await;
+        let scene = Scene::new(config_without_retries(1000), 2, 0).await;
         let dynamo = &scene.harness.app.dynamo;
         for shard in 0..millrace::store::keys::DUE_SHARDS {
             let s = |text: String| aws_sdk_dynamodb::types::AttributeValue::S(text);
@@ -602,7 +534,7 @@ fn due_work_of_a_kind_that_is_not_known_holds_nothing_up() {
 #[test]
 fn what_is_asked_wrongly_is_refused_by_name() {
     run(async {
-        let scene = Scene::new(brief(1), 0, 0).await;
+        let scene = Scene::new(config_without_retries(1), 0, 0).await;
         let tomorrow = app::now() + Duration::from_secs(86_400);
         let recover = scene.path("recover");
         let retry = "/v1/deliveries/retry";
@@ -616,18 +548,18 @@ fn what_is_asked_wrongly_is_refused_by_name() {
             ),
             (
                 &recover,
-                json!({ "since": ago(60), "until": ago(120) }),
+                json!({ "since": seconds_ago(60), "until": seconds_ago(120) }),
                 "since: expected a time before until",
             ),
-            (&recover, json!({ "since": ago(60), "to": 1 }), "to"),
+            (&recover, json!({ "since": seconds_ago(60), "to": 1 }), "to"),
             (
                 retry,
-                json!({ "endpoint_id": endpoint, "since": ago(60) }),
+                json!({ "endpoint_id": endpoint, "since": seconds_ago(60) }),
                 "state",
             ),
             (
                 retry,
-                json!({ "endpoint_id": endpoint, "since": ago(60), "state": "pending" }),
+                json!({ "endpoint_id": endpoint, "since": seconds_ago(60), "state": "pending" }),
                 "state",
             ),
         ] {
@@ -643,7 +575,7 @@ fn what_is_asked_wrongly_is_refused_by_name() {
         scene.harness.get(nobody).await.problem(404);
 
         let recovery = scene.recover().await;
-        let (_, stranger) = scene.harness.new_project(&ALL_SCOPES).await;
+        let stranger = scene.harness.new_project(&ALL_SCOPES).await.key;
         let path = format!("/v1/recoveries/{}", id(&recovery));
         let ask = async |method, path: &str| {
             scene
@@ -660,7 +592,7 @@ fn what_is_asked_wrongly_is_refused_by_name() {
             .expect(StatusCode::OK);
         assert_eq!(listed["data"], json!([]));
         scene.harness.drain().await;
-        let kept: Timestamp = show(&scene.harness, &recovery).await["created_at"]
+        let kept: Timestamp = show_recovery(&scene.harness, &recovery).await["created_at"]
             .as_str()
             .unwrap()
             .parse()

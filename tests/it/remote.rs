@@ -21,11 +21,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::watch;
 
-use crate::binary::{Served, run_to_end};
-use crate::harness::{Harness, config, local, run};
-use crate::process::{create_endpoint, first_key};
-use crate::receiver::Receiver;
-use crate::stores;
+use crate::support::binary::{Served, create_endpoint, first_key, run_to_end};
+use crate::support::harness::{Harness, config, run};
+use crate::support::receiver::Receiver;
+use crate::support::stores;
 
 /// What a network does with the bytes it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,14 +156,14 @@ async fn answer(
         .unwrap())
 }
 
-/// A TCP port that takes connections and never says a word.
+/// A TCP port that takes connections and never answers.
 async fn silent() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        let mut held = Vec::new();
+        let mut accepted_streams = Vec::new();
         while let Ok(accepted) = listener.accept().await {
-            held.push(accepted);
+            accepted_streams.push(accepted);
         }
     });
     address
@@ -198,9 +197,10 @@ fn a_database_that_dies_or_hangs_in_use_holds_up_no_event_and_is_found_again() {
         let mut config = config();
         // Of a request to a database that hangs, and enough for any other.
         config.http.request_timeout = Duration::from_secs(5);
-        let queue = local(&config);
-        let (dynamo, pool) = (stores::dynamo(), remote.pool().await);
-        let harness = tokio::spawn(Harness::on_stores(config, queue, dynamo, pool));
+        let harness = Harness::builder()
+            .config(config)
+            .postgres(remote.pool().await);
+        let harness = tokio::spawn(harness.build());
         let harness = harness.await.unwrap();
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
@@ -363,10 +363,10 @@ fn doctor_says_what_migrate_is_to_mend() {
         client.batch_execute(configured).await.unwrap();
         drop(client);
         drop(pool);
-        let shown = millrace(&["doctor"], "one").await;
-        let waited = shown.find(" s\n").unwrap();
-        let waits = shown[..waited].rfind(' ').unwrap() + 1;
-        assert_snapshot!(shown.replace(&shown[waits..waited], "<waited>"), @"
+        let report = millrace(&["doctor"], "one").await;
+        let waited = report.find(" s\n").unwrap();
+        let waits = report[..waited].rfind(' ').unwrap() + 1;
+        assert_snapshot!(report.replace(&report[waits..waited], "<waited>"), @"
         exit code 1
         ok    configuration: 6 handlers
         ok    control-plane database

@@ -17,10 +17,9 @@ use millrace::store::connect;
 use millrace::store::projects::{self, Project};
 use serde_json::{Value, json};
 
-use crate::binary::{Served, run_to_end};
-use crate::harness::{config, run};
-use crate::process::{ANY_PORT, create_endpoint, first_key};
-use crate::receiver::Receiver;
+use crate::support::binary::{ANY_PORT, Served, create_endpoint, first_key, run_to_end};
+use crate::support::harness::{config, run};
+use crate::support::receiver::Receiver;
 
 /// Publishes an event with `key` and waits until `receiver` has been sent `sent`
 /// in all.
@@ -111,8 +110,8 @@ fn what_has_expired_is_gone_soon_after_a_start() {
         let path = format!("/v1/events/{id}");
         let begun = Instant::now();
         loop {
-            let shown = served.request(Method::GET, &path, &key, Value::Null).await;
-            if shown.unwrap().0 == StatusCode::NOT_FOUND {
+            let fetched = served.request(Method::GET, &path, &key, Value::Null).await;
+            if fetched.unwrap().0 == StatusCode::NOT_FOUND {
                 break;
             }
             assert!(begun.elapsed() < Duration::from_secs(30), "it is there yet");

@@ -5,7 +5,7 @@ use millrace::store::{
     api_keys, audit_log, endpoints, event_types, meters, outbox, projection, projects, table, usage,
 };
 
-use crate::harness::{Harness, run};
+use crate::support::harness::{Harness, run};
 
 #[test]
 fn every_statement_prepares_against_the_migrated_schema() {

@@ -1,6 +1,6 @@
-//! What an attacker would try, against the program as a process: secrets in its
-//! log, requests that two readers understand differently, clients that hold on,
-//! and text that wants to be a header.
+//! Attacks on the program as a process: secrets in its log, requests that two
+//! readers understand differently, clients that hold on, and text that wants to be
+//! a header.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::binary::Served;
-use crate::harness::{Harness, run};
-use crate::receiver::{Receiver, Reply};
+use crate::support::binary::Served;
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::{Receiver, Reply};
 
 /// Every secret that is in use anywhere in the test, by what it is.
 type Secrets = Vec<(&'static str, String)>;
@@ -56,7 +56,7 @@ async fn scenario(served: &Served, admin: &str, receiver: &Receiver) -> (Secrets
         "endpoints:write",
         "endpoints:read"
     ]);
-    let (_, made) = ask(
+    let (_, created) = ask(
         served,
         Method::POST,
         &keys,
@@ -64,7 +64,7 @@ async fn scenario(served: &Served, admin: &str, receiver: &Receiver) -> (Secrets
         json!({ "name": "k", "scopes": scopes }),
     )
     .await;
-    let key = text_of(&made, "key");
+    let key = text_of(&created, "key");
     secrets.push(("API key", key.clone()));
 
     let own = "whsec_c2VjcmV0LW9mLXRoZS1jdXN0b21lci1pbi10aGUtbG9nPw==";
@@ -213,43 +213,43 @@ fn requests_that_could_be_read_in_two_ways_are_read_in_none() {
         let dir = tempfile::tempdir().unwrap();
         let served = Served::start(dir.path(), &[]);
         let address = served.url.strip_prefix("http://").unwrap();
-        let hidden = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
-        let length = hidden.len();
+        let smuggled = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+        let length = smuggled.len();
         let ambiguous = [
             (
                 "both lengths, chunked first",
                 format!(
-                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: {length}\r\n\r\n0\r\n\r\n{hidden}"
+                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: {length}\r\n\r\n0\r\n\r\n{smuggled}"
                 ),
             ),
             (
                 "two different lengths",
                 format!(
-                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: {length}\r\n\r\n{hidden}"
+                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: {length}\r\n\r\n{smuggled}"
                 ),
             ),
             (
                 "a length with a sign",
                 format!(
-                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: +{length}\r\n\r\n{hidden}"
+                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: +{length}\r\n\r\n{smuggled}"
                 ),
             ),
             (
                 "chunked that is not last",
                 format!(
-                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{hidden}"
+                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n{smuggled}"
                 ),
             ),
             (
                 "a folded header",
                 format!(
-                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nX: a\r\n Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{hidden}"
+                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nX: a\r\n Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n{smuggled}"
                 ),
             ),
             (
                 "space before the colon",
                 format!(
-                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length : {length}\r\n\r\n{hidden}"
+                    "POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Length : {length}\r\n\r\n{smuggled}"
                 ),
             ),
             (
@@ -265,7 +265,7 @@ fn requests_that_could_be_read_in_two_ways_are_read_in_none() {
             assert_eq!(healthy, 0, "{what}: {answer}");
         }
         // The same bytes as two requests are two.
-        let answer = raw(address, format!("{hidden}{hidden}").as_bytes());
+        let answer = raw(address, format!("{smuggled}{smuggled}").as_bytes());
         assert_eq!(answer.matches("HTTP/1.1 200").count(), 2, "{answer}");
     });
 }

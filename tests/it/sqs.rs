@@ -4,16 +4,9 @@
 //! Queues are made for each test. Where SQS itself has to let time pass, so do
 //! the tests, by seconds.
 
-use std::io::Write;
-use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_sdk_sqs::config::{BehaviorVersion, Builder, Credentials, Region};
-use aws_sdk_sqs::operation::send_message::builders::SendMessageFluentBuilder;
-use aws_sdk_sqs::types::{
-    MessageSystemAttributeNameForSends, MessageSystemAttributeValue, QueueAttributeName,
-};
 use http::StatusCode;
 use millrace::app;
 use millrace::config::{Config, Handler};
@@ -22,186 +15,23 @@ use millrace::model::id::EndpointId;
 use millrace::model::job::{Envelope, Job};
 use millrace::queue::sqs::QueueName;
 use millrace::queue::{Queue, SqsOptions, SqsQueue};
-use millrace::store::connect;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Harness, run};
-use crate::receiver::{Receiver, Reply};
-use crate::telemetry::{spans, trace_to};
+use crate::support::harness::{Harness, run};
+use crate::support::queues::{Queues, client_config, until, work};
+use crate::support::receiver::{Receiver, Reply};
+use crate::support::traces::{spans, trace_to};
 
 const SOON: Duration = Duration::from_secs(1);
 
-/// Two queues and one for parked messages.
-pub struct Queues {
-    pub client: aws_sdk_sqs::Client,
-    builder: Builder,
-    pub options: SqsOptions,
-}
-
-fn builder(url: &str) -> Builder {
-    aws_sdk_sqs::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::from_keys("test", "test", None))
-        .endpoint_url(url)
-        .http_client(connect::http_client(Path::new("")).unwrap())
-}
-
-impl Queues {
-    /// None, said once, when there is no SQS to test with.
-    async fn new() -> Option<Self> {
-        static SKIPPED: Once = Once::new();
-        let Ok(url) = std::env::var("MILLRACE_TEST_SQS_URL") else {
-            SKIPPED.call_once(|| {
-                let why = "skipped: tests of SQS, as MILLRACE_TEST_SQS_URL is not set";
-                let _ = writeln!(std::io::stderr(), "{why}");
-            });
-            return None;
-        };
-        let builder = builder(&url);
-        let client = aws_sdk_sqs::Client::from_conf(builder.clone().build());
-        let make = async |kind: &str| made(&client, kind).await;
-        let options = SqsOptions {
-            fan_out_url: make("fan-out").await,
-            deliver_url: make("deliver").await,
-            ingest_url: String::new(),
-            parked_url: Some(make("parked").await),
-            lease: Duration::from_secs(30),
-            visibility: Duration::from_secs(2),
-            wait: 2 * SOON,
-        };
-        Some(Self {
-            client,
-            builder,
-            options,
-        })
-    }
-
-    /// And one that AWS sources send to.
-    pub async fn with_ingest() -> Option<Self> {
-        let mut queues = Self::new().await?;
-        queues.options.ingest_url = made(&queues.client, "ingest").await;
-        Some(queues)
-    }
-
-    pub fn sqs(&self) -> SqsQueue {
-        SqsQueue::new(self.builder.clone(), self.options.clone())
-    }
-
-    pub fn queue(&self) -> Queue {
-        Queue::Sqs(self.sqs())
-    }
-
-    fn url(&self, name: QueueName) -> &str {
-        match name {
-            QueueName::FanOut => &self.options.fan_out_url,
-            QueueName::Deliver => &self.options.deliver_url,
-            QueueName::Ingest => &self.options.ingest_url,
-        }
-    }
-
-    /// Messages there are, hidden and delayed ones too.
-    pub async fn messages(&self, url: &str) -> usize {
-        let counts = [
-            QueueAttributeName::ApproximateNumberOfMessages,
-            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
-            QueueAttributeName::ApproximateNumberOfMessagesDelayed,
-        ];
-        self.count(url, counts.into()).await
-    }
-
-    /// Messages in somebody's hand.
-    pub async fn hidden(&self, url: &str) -> usize {
-        let count = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
-        self.count(url, vec![count]).await
-    }
-
-    async fn count(&self, url: &str, counts: Vec<QueueAttributeName>) -> usize {
-        let asked = self.client.get_queue_attributes().queue_url(url);
-        let asked = asked.set_attribute_names(Some(counts));
-        let found = asked.send().await.unwrap().attributes.unwrap();
-        found
-            .values()
-            .map(|count| count.parse::<usize>().unwrap())
-            .sum()
-    }
-
-    async fn is_empty(&self) -> bool {
-        self.messages(self.url(QueueName::FanOut)).await == 0
-            && self.messages(self.url(QueueName::Deliver)).await == 0
-    }
-
-    pub async fn send_raw(&self, name: QueueName, body: &str) {
-        self.raw(name, body).send().await.unwrap();
-    }
-
-    /// The same, by a sender that X-Ray traces.
-    pub async fn send_traced(&self, name: QueueName, body: &str, header: &str) {
-        let header = MessageSystemAttributeValue::builder()
-            .data_type("String")
-            .string_value(header)
-            .build()
-            .unwrap();
-        let name_of_header = MessageSystemAttributeNameForSends::AwsTraceHeader;
-        let send = self.raw(name, body);
-        let send = send.message_system_attributes(name_of_header, header);
-        send.send().await.unwrap();
-    }
-
-    fn raw(&self, name: QueueName, body: &str) -> SendMessageFluentBuilder {
-        let send = self.client.send_message().queue_url(self.url(name));
-        send.message_body(body)
-    }
-
-    async fn purge(&self) {
-        for name in QueueName::ALL {
-            let purge = self.client.purge_queue().queue_url(self.url(name));
-            purge.send().await.unwrap();
-        }
-    }
-}
-
-async fn made(client: &aws_sdk_sqs::Client, kind: &str) -> String {
-    let name = format!("test-{kind}-{:032x}", rand());
-    let made = client.create_queue().queue_name(name).send().await;
-    made.unwrap().queue_url.unwrap()
-}
-
-fn rand() -> u128 {
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    now.as_nanos() << 24 | u128::from(next)
-}
-
-/// Workers and no sweeper, patient with slow receivers.
+/// Workers and no sweeper, with a timeout for slow receivers.
 fn config() -> Config {
-    let mut config = crate::harness::config();
+    let mut config = crate::support::harness::config();
     config.handlers = vec![Handler::Http, Handler::FanOut, Handler::Deliver];
     config.delivery.endpoint_concurrency = 1;
     config.delivery.timeout = 30 * SOON;
     config
-}
-
-/// Waits for what the workers bring about.
-pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < Duration::from_secs(30), "never: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Runs workers until `holds`, then drains them; how long the drain took.
-pub async fn work(harness: &Harness, what: &str, holds: impl AsyncFnMut() -> bool) -> Duration {
-    let stop = CancellationToken::new();
-    let mut workers = worker::start(&harness.app, &stop);
-    until(what, holds).await;
-    let draining = Instant::now();
-    stop.cancel();
-    while workers.join_next().await.is_some() {}
-    draining.elapsed()
 }
 
 fn disable(endpoint: u8) -> Job {
@@ -216,7 +46,11 @@ fn an_event_goes_through_the_queue_once() {
         let Some(queues) = Queues::new().await else {
             return;
         };
-        let harness = Harness::with_queue(config(), queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(queues.queue())
+            .build()
+            .await;
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let id = harness.publish("a").await;
@@ -235,11 +69,11 @@ fn an_event_goes_through_the_queue_once() {
         let age = app::now().duration_since(message.sent.unwrap()).as_secs();
         assert!(age.abs() < 60, "{age}");
 
-        let hidden = sqs
+        let second_receive = sqs
             .receive(QueueName::Deliver, Duration::ZERO)
             .await
             .unwrap();
-        assert!(hidden.is_empty(), "{hidden:?}");
+        assert!(second_receive.is_empty(), "{second_receive:?}");
         let handle = message.receipt.handle.as_str();
         sqs.change_visibility(QueueName::Deliver, &[(handle, Duration::ZERO)])
             .await
@@ -260,7 +94,11 @@ fn a_trace_goes_on_through_both_queues() {
         let collector = Receiver::start([]).await;
         let mut config = config();
         trace_to(&mut config, &collector);
-        let harness = Harness::with_queue(config, queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config)
+            .queue(queues.queue())
+            .build()
+            .await;
         let receiver = Receiver::start([]).await;
         // More than one write takes, so that a fan-out comes between.
         for _ in 0..26 {
@@ -303,7 +141,11 @@ fn a_recovery_goes_through_the_queue_page_by_page() {
         let mut config = config();
         config.delivery.retry_schedule = vec![Duration::ZERO];
         config.recovery.per_second_max = 2;
-        let harness = Harness::with_queue(config, queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config)
+            .queue(queues.queue())
+            .build()
+            .await;
         let receiver = Receiver::start(vec![Reply::Status(500); 5]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         for _ in 0..5 {
@@ -316,8 +158,8 @@ fn a_recovery_goes_through_the_queue_page_by_page() {
         let path = format!("/v1/recoveries/{}", recovery["id"].as_str().unwrap());
         let begun = Instant::now();
         work(&harness, "the recovery is done", async || {
-            let shown = harness.get(&path).await.expect(StatusCode::OK);
-            shown["state"] == "done" && receiver.received().len() == 10
+            let fetched = harness.get(&path).await.expect(StatusCode::OK);
+            fetched["state"] == "done" && receiver.received().len() == 10
         })
         .await;
         assert!(begun.elapsed() > 2 * SOON, "no faster than two a second");
@@ -332,7 +174,11 @@ fn a_wide_event_fans_out_in_batches() {
         let Some(queues) = Queues::new().await else {
             return;
         };
-        let harness = Harness::with_queue(config(), queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(queues.queue())
+            .build()
+            .await;
         let receiver = Receiver::start([]).await;
         for _ in 0..26 {
             harness.endpoint(&receiver.url, &["*"]).await;
@@ -400,7 +246,11 @@ fn what_no_worker_can_use_is_parked_with_the_reason() {
         let Some(queues) = Queues::new().await else {
             return;
         };
-        let harness = Harness::with_queue(config(), queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(queues.queue())
+            .build()
+            .await;
         let body = "{\"v\":7,\"job\":\"deliver\",\"a\":1}";
         queues.send_raw(QueueName::Deliver, body).await;
         harness.drain().await;
@@ -429,14 +279,22 @@ fn what_cannot_be_parked_is_dropped_without_a_queue_and_kept_with_one() {
             return;
         };
         queues.options.parked_url = None;
-        let harness = Harness::with_queue(config(), queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(queues.queue())
+            .build()
+            .await;
         queues.send_raw(QueueName::FanOut, "nothing we know").await;
         harness.drain().await;
         assert!(queues.is_empty().await);
 
         let nowhere = format!("{}-missing", queues.options.deliver_url);
         queues.options.parked_url = Some(nowhere);
-        let harness = Harness::with_queue(config(), queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(queues.queue())
+            .build()
+            .await;
         queues.send_raw(QueueName::FanOut, "nothing we know").await;
         harness.drain().await;
         assert!(!queues.is_empty().await, "it comes again");
@@ -451,7 +309,11 @@ fn workers_deliver_each_event_once_under_load() {
         };
         let mut config = config();
         config.delivery.endpoint_concurrency = 32;
-        let harness = Harness::with_queue(config, queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config)
+            .queue(queues.queue())
+            .build()
+            .await;
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let mut ids = Vec::new();
@@ -477,7 +339,11 @@ fn a_purge_under_load_only_delays() {
         let Some(queues) = Queues::new().await else {
             return;
         };
-        let harness = Harness::with_queue(config(), queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(queues.queue())
+            .build()
+            .await;
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let stop = CancellationToken::new();
@@ -516,15 +382,24 @@ fn only_the_job_that_failed_comes_again() {
         let Some(queues) = Queues::new().await else {
             return;
         };
-        let harness = Harness::with_queue(config(), queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(queues.queue())
+            .build()
+            .await;
         let receiver = Receiver::start([]).await;
         let gone = Receiver::start([Reply::Status(410)]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let endpoint = harness.endpoint(&gone.url, &["*"]).await;
         harness.publish("a").await;
 
-        // The word that the endpoint is gone cannot reach the control plane.
-        let cut_off = harness.without_postgres_on(queues.queue());
+        // The pending disable of the endpoint cannot reach the control plane.
+        let cut_off = harness
+            .beside()
+            .queue(queues.queue())
+            .without_postgres()
+            .build()
+            .await;
         let failed = worker::drain(&cut_off.app, app::now()).await;
         assert_eq!(failed.len(), 1, "{failed:?}");
         assert_eq!(receiver.received().len(), 1);
@@ -534,8 +409,8 @@ fn only_the_job_that_failed_comes_again() {
         work(&harness, "the failed job has come again", empty).await;
         assert_eq!((receiver.received().len(), gone.received().len()), (1, 1));
         let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "gone");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "gone");
     });
 }
 
@@ -545,7 +420,11 @@ fn a_message_stays_hidden_while_its_job_runs() {
         let Some(queues) = Queues::new().await else {
             return;
         };
-        let harness = Harness::with_queue(config(), queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(queues.queue())
+            .build()
+            .await;
         let slow = 2 * queues.options.visibility + SOON;
         let receiver = Receiver::start([Reply::Slow(slow)]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
@@ -585,7 +464,11 @@ fn a_drain_finishes_what_runs_and_gives_back_the_rest() {
             return;
         };
         queues.options.visibility = Duration::from_mins(5);
-        let harness = Harness::with_queue(config(), queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(queues.queue())
+            .build()
+            .await;
         let receiver = Receiver::start([Reply::Slow(2 * SOON)]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         for _ in 0..5 {
@@ -624,16 +507,20 @@ fn an_idle_drain_is_quick() {
             return;
         };
         queues.options.wait = Duration::from_secs(20);
-        let harness = Harness::with_queue(config(), queues.queue()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(queues.queue())
+            .build()
+            .await;
         let begun = Instant::now();
         let took = work(&harness, "it waits", async || begun.elapsed() > SOON).await;
         assert!(took < Duration::from_millis(500), "{took:?}");
     });
 }
 
-/// An SQS that nobody listens for.
+/// An SQS at a port where nothing listens.
 fn out_of_reach() -> Queue {
-    let builder = builder("http://127.0.0.1:1");
+    let builder = client_config("http://127.0.0.1:1");
     let options = SqsOptions {
         fan_out_url: "http://127.0.0.1:1/0/fan-out".into(),
         deliver_url: "http://127.0.0.1:1/0/deliver".into(),
@@ -649,7 +536,11 @@ fn out_of_reach() -> Queue {
 #[test]
 fn events_are_accepted_without_sqs_and_delivered_later() {
     run(async {
-        let harness = Harness::with_queue(config(), out_of_reach()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(out_of_reach())
+            .build()
+            .await;
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         harness.publish("a").await;
@@ -668,7 +559,7 @@ fn events_are_accepted_without_sqs_and_delivered_later() {
         let swept = sweep::sweep(&harness.app, later).await.unwrap();
         assert!(swept.enqueued <= 8, "{swept:?}");
 
-        let other = harness.another().await;
+        let other = harness.beside().build().await;
         other.sweep_after(Duration::from_hours(2)).await;
         assert_eq!(receiver.received().len(), 21);
     });
@@ -677,7 +568,11 @@ fn events_are_accepted_without_sqs_and_delivered_later() {
 #[test]
 fn workers_outlast_an_sqs_out_of_reach() {
     run(async {
-        let harness = Harness::with_queue(config(), out_of_reach()).await;
+        let harness = Harness::builder()
+            .config(config())
+            .queue(out_of_reach())
+            .build()
+            .await;
         let begun = Instant::now();
         let took = work(&harness, "it backs off", async || begun.elapsed() > SOON).await;
         assert!(took < Duration::from_millis(500), "{took:?}");

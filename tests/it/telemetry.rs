@@ -1,4 +1,4 @@
-//! What can be seen from outside: one trace for one event, and the numbers.
+//! Telemetry as its readers see it: one trace for one event, and the metrics.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use jiff::Timestamp;
-use millrace::config::{Config, TracesChoice};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use millrace::config::Config;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use prost::Message;
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, run};
-use crate::receiver::{Receiver, Reply};
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::{Receiver, Reply};
+use crate::support::traces::{hex, spans};
 
 fn traced(collector: &Receiver) -> Config {
     let toml = format!(
@@ -25,32 +24,8 @@ fn traced(collector: &Receiver) -> Config {
     Config::from_toml(&toml).unwrap()
 }
 
-/// Has the spans of what `config` configures sent to `collector`.
-pub fn trace_to(config: &mut Config, collector: &Receiver) {
-    config.telemetry.traces = TracesChoice::Otlp;
-    config.telemetry.otlp_url.clone_from(&collector.url);
-}
-
-/// The spans of one trace, by when they began.
-pub fn spans(collector: &Receiver, trace: &str) -> Vec<Span> {
-    let bodies = collector.received().into_iter().map(|sent| sent.body);
-    let mut spans: Vec<Span> = bodies
-        .map(|body| ExportTraceServiceRequest::decode(body).unwrap())
-        .flat_map(|request| request.resource_spans)
-        .flat_map(|resource| resource.scope_spans)
-        .flat_map(|scope| scope.spans)
-        .filter(|span| hex(&span.trace_id) == trace)
-        .collect();
-    spans.sort_by_key(|span| span.start_time_unix_nano);
-    spans
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A trace for eyes: ids as small numbers, attributes as they are.
-fn shown(spans: &[Span]) -> String {
+fn describe(spans: &[Span]) -> String {
     let numbers: HashMap<&[u8], usize> = spans
         .iter()
         .enumerate()
@@ -78,7 +53,7 @@ fn shown(spans: &[Span]) -> String {
 fn an_event_is_one_trace_from_its_request_to_its_endpoint() {
     run(async {
         let (collector, receiver) = (Receiver::start([]).await, Receiver::start([]).await);
-        let harness = Harness::with(traced(&collector)).await;
+        let harness = Harness::builder().config(traced(&collector)).build().await;
         let url = format!("{}?token=hunter2", receiver.url);
         let endpoint = harness.endpoint(&url, &["*"]).await;
         let (trace, parent) = ("6553f100a006649127e371903a2de979", "4c721bf33e3caf8f");
@@ -100,11 +75,11 @@ fn an_event_is_one_trace_from_its_request_to_its_endpoint() {
             answer["id"].as_str().unwrap(),
             endpoint["id"].as_str().unwrap(),
         );
-        let shown = shown(&spans)
+        let trace_text = describe(&spans)
             .replace(&event[4..], "EVENT")
             .replace(&endpoint[3..], "ENDPOINT")
             .replace(receiver.url.split(['/', ':']).nth(4).unwrap(), "PORT");
-        insta::assert_snapshot!(shown, @"
+        insta::assert_snapshot!(trace_text, @"
         1 in -: POST /v1/events SPAN_KIND_SERVER
             http.request.method = POST
             http.route = /v1/events
@@ -143,7 +118,7 @@ fn a_failed_attempt_shows_and_a_swept_retry_is_a_trace_of_its_own() {
     run(async {
         let collector = Receiver::start([]).await;
         let receiver = Receiver::start([Reply::Close]).await;
-        let harness = Harness::with(traced(&collector)).await;
+        let harness = Harness::builder().config(traced(&collector)).build().await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let event = harness.publish("invoice.paid").await;
         harness.drain().await;
@@ -151,7 +126,7 @@ fn a_failed_attempt_shows_and_a_swept_retry_is_a_trace_of_its_own() {
         harness.app.telemetry.flush().await;
         let spans = spans(&collector, &first[3..35]);
         let status = spans[2].status.as_ref().unwrap();
-        assert_eq!((spans.len(), status.code), (3, 2), "{}", shown(&spans));
+        assert_eq!((spans.len(), status.code), (3, 2), "{}", describe(&spans));
         assert_eq!(
             status.message,
             "connection closed before the response was complete"
@@ -163,8 +138,8 @@ fn a_failed_attempt_shows_and_a_swept_retry_is_a_trace_of_its_own() {
         let second = receiver.received()[1].header("traceparent").to_owned();
         assert_ne!(first[3..35], second[3..35]);
         let spans = self::spans(&collector, &second[3..35]);
-        assert!(shown(&spans).contains(&format!("event.id = {event}")));
-        assert!(shown(&spans).contains("delivery.attempt = 2"));
+        assert!(describe(&spans).contains(&format!("event.id = {event}")));
+        assert!(describe(&spans).contains("delivery.attempt = 2"));
     });
 }
 

@@ -1,84 +1,12 @@
 //! Mutual TLS: endpoints that let in only who shows a certificate of theirs.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use millrace::config::Config;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
 use serde_json::{Value, json};
-use tokio_rustls::TlsAcceptor;
 
-use crate::harness::{self, Harness, run};
-use crate::receiver::Receiver;
-
-/// A certificate authority.
-pub struct Authority {
-    pub pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-/// A certificate and its key, in PEM.
-struct Pair {
-    certificate: String,
-    private_key: String,
-}
-
-impl Authority {
-    pub fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        let issuer = Issuer::new(params, key);
-        Self { pem, issuer }
-    }
-
-    fn certify(&self, name: &str) -> Pair {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        Pair {
-            certificate: params.signed_by(&key, &self.issuer).unwrap().pem(),
-            private_key: key.serialize_pem(),
-        }
-    }
-
-    /// A server for `localhost` that asks for a certificate of this authority.
-    fn acceptor(&self) -> TlsAcceptor {
-        self.acceptor_of(&self.pem)
-    }
-
-    /// A server for `localhost` that asks for a certificate of the authority
-    /// `clients`.
-    pub fn acceptor_of(&self, clients: &str) -> TlsAcceptor {
-        let server = self.certify("localhost");
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(clients.as_bytes()).unwrap())
-            .unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(verifier.build().unwrap())
-            .with_single_cert(
-                vec![CertificateDer::from_pem_slice(server.certificate.as_bytes()).unwrap()],
-                PrivateKeyDer::from_pem_slice(server.private_key.as_bytes()).unwrap(),
-            );
-        TlsAcceptor::from(Arc::new(config.unwrap()))
-    }
-}
-
-impl Pair {
-    fn json(&self) -> Value {
-        json!({ "certificate": self.certificate, "private_key": self.private_key })
-    }
-}
+use crate::support::authority::Authority;
+use crate::support::harness::{self, Harness, run};
+use crate::support::receiver::Receiver;
 
 /// Trusts `authority` as well; the file is there as long as the directory.
 fn trusting(authority: &Authority) -> (Config, tempfile::TempDir) {
@@ -90,9 +18,9 @@ fn trusting(authority: &Authority) -> (Config, tempfile::TempDir) {
 }
 
 async fn attempt(harness: &Harness, event: &str, endpoint: &Value) -> Value {
-    let shown = harness.get(&format!("/v1/events/{event}")).await;
-    let shown = shown.expect(StatusCode::OK);
-    let deliveries = shown["deliveries"].as_array().unwrap();
+    let fetched = harness.get(&format!("/v1/events/{event}")).await;
+    let fetched = fetched.expect(StatusCode::OK);
+    let deliveries = fetched["deliveries"].as_array().unwrap();
     let of = |delivery: &&Value| delivery["endpoint_id"] == endpoint["id"];
     deliveries.iter().find(of).unwrap()["attempts"][0].clone()
 }
@@ -102,7 +30,7 @@ fn an_endpoint_is_called_with_its_own_certificate_and_no_other() {
     run(async {
         let (authority, stranger) = (Authority::new(), Authority::new());
         let (config, _directory) = trusting(&authority);
-        let harness = Harness::with(config).await;
+        let harness = Harness::builder().config(config).build().await;
         let receiver = Receiver::start_tls(authority.acceptor(), []).await;
         let create = async |certificate: Value| {
             let body = json!({ "url": receiver.url, "client_certificate": certificate });
@@ -198,7 +126,8 @@ fn a_file_of_authorities_that_is_none_is_refused_at_start() {
         std::fs::write(&file, text).unwrap();
         let mut config = harness::config();
         config.delivery.ca_file = file.clone();
-        let error = harness::unstarted(config).unwrap_err().to_string();
+        let unstarted = Harness::builder().config(config).without_postgres().app();
+        let error = unstarted.unwrap_err().to_string();
         assert!(error.starts_with("delivery.ca_file: "), "{error}");
     }
 }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::harness::Harness;
+use crate::support::harness::Harness;
 
 const SEQUENCES: u32 = 60;
 
@@ -42,16 +42,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..20)
 }
 
-fn change(step: &Step, standing: &DeliverySnapshot) -> DeliveryTransition {
+fn change(step: &Step, snapshot: &DeliverySnapshot) -> DeliveryTransition {
     let off = |made: u32| made.saturating_add_signed(i32::from(step.off) % 2);
-    let made = off(standing.progress.attempts_made);
+    let made = off(snapshot.progress.attempts_made);
     match step.kind {
         0 => DeliveryTransition::Record {
             before: Progress {
                 attempts_made: made,
                 round_start: match step.off {
-                    0 => standing.progress.round_start,
-                    _ => off(standing.progress.round_start),
+                    0 => snapshot.progress.round_start,
+                    _ => off(snapshot.progress.round_start),
                 },
             },
             state: step.final_state,
@@ -69,12 +69,12 @@ fn change(step: &Step, standing: &DeliverySnapshot) -> DeliveryTransition {
             },
         },
         3 => DeliveryTransition::Claim {
-            seen: standing.due.unwrap_or(step.due) + i64::from(step.off),
+            seen: snapshot.due.unwrap_or(step.due) + i64::from(step.off),
             due: step.due,
         },
         4 => DeliveryTransition::Retry { due: step.due },
         _ => DeliveryTransition::Replay {
-            at: standing.replayed.unwrap_or(5) + i64::from(step.off),
+            at: snapshot.replayed.unwrap_or(5) + i64::from(step.off),
             due: step.due,
         },
     }
@@ -117,7 +117,7 @@ async fn write(harness: &Harness, id: &DeliveryId, change: DeliveryTransition) -
         } => deliveries::end(dynamo, id, attempts_made, state)
             .await
             .unwrap(),
-        DeliveryTransition::Claim { seen, due } => win(harness, id, seen, due).await,
+        DeliveryTransition::Claim { seen, due } => claim(harness, id, seen, due).await,
         DeliveryTransition::Retry { due } => deliveries::retry(dynamo, id, at(due))
             .await
             .unwrap()
@@ -129,8 +129,8 @@ async fn write(harness: &Harness, id: &DeliveryId, change: DeliveryTransition) -
     }
 }
 
-/// Wins what a sweep saw due at `seen`, if any sweep can have seen it.
-async fn win(harness: &Harness, id: &DeliveryId, seen: i64, until: i64) -> bool {
+/// Claims what a sweep saw due at `seen`, if any sweep can have seen it.
+async fn claim(harness: &Harness, id: &DeliveryId, seen: i64, until: i64) -> bool {
     let dynamo = &harness.app.dynamo;
     let shard = millrace::store::keys::due_of_delivery(id);
     let shard = shard.rsplit('#').next().unwrap().parse().unwrap();
@@ -171,22 +171,22 @@ async fn the_store_writes_what_the_state_machine_says() {
                 .unwrap()
         );
         let id = DeliveryId::new(&event, &endpoint);
-        let mut standing = DeliverySnapshot::new(1_500_000);
+        let mut snapshot = DeliverySnapshot::new(1_500_000);
         for step in steps().new_tree(&mut runner).unwrap().current() {
-            let change = change(&step, &standing);
-            let after = standing.apply(change);
+            let change = change(&step, &snapshot);
+            let after = snapshot.apply(change);
             let written = write(&harness, &id, change).await;
-            assert_eq!(written, after.is_some(), "{change:?} on {standing:?}");
+            assert_eq!(written, after.is_some(), "{change:?} on {snapshot:?}");
             taken.entry(step.kind).or_default()[usize::from(written)] += 1;
-            standing = after.unwrap_or(standing);
+            snapshot = after.unwrap_or(snapshot);
             let stored = deliveries::get(&harness.app.dynamo, &id).await.unwrap();
             let stored = stored.unwrap();
             let seen = (stored.state, stored.progress, stored.due);
-            let expected = (standing.state, standing.progress, standing.due.map(at));
+            let expected = (snapshot.state, snapshot.progress, snapshot.due.map(at));
             assert_eq!(seen, expected, "after {change:?}");
         }
         // Nothing of it is left for the next sequence's sweeps.
-        let made = standing.progress.attempts_made;
+        let made = snapshot.progress.attempts_made;
         deliveries::end(&harness.app.dynamo, &id, made, DeliveryState::Canceled)
             .await
             .unwrap();

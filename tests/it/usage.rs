@@ -1,4 +1,4 @@
-//! Asking for usage: windows, tenants, groups, and what they add up to.
+//! Usage queries: windows, tenants, groups, and what they add up to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,14 +17,14 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use crate::harness::{self, Harness, run};
+use crate::support::harness::{self, Harness, run};
 
-/// Events may be years late.
-async fn late() -> Harness {
+/// A harness whose events may be years late.
+async fn accepting_late_events() -> Harness {
     let mut config = harness::config();
     let toml = "[meters]\nlate_days_max = 3650\n[database]\nurl = \"postgresql://u@db/m\"";
     config.meters = Config::from_toml(toml).unwrap().meters;
-    Harness::with(config).await
+    Harness::builder().config(config).build().await
 }
 
 async fn publish(harness: &Harness, time: &str, tenant: Option<&str>, data: Value) {
@@ -46,7 +46,7 @@ fn new_meter(name: &str, aggregation: &str) -> Value {
 }
 
 /// Rows as text: start and end, tenant, group, value as it was written.
-fn shown(rows: &Value) -> String {
+fn describe(rows: &Value) -> String {
     let rows = rows.as_array().unwrap().iter();
     let row = |row: &Value| {
         let time = |name: &str| row[name].as_str().unwrap()[..16].to_owned();
@@ -62,7 +62,7 @@ fn shown(rows: &Value) -> String {
 #[test]
 fn usage_is_told_apart_as_asked() {
     run(async {
-        let harness = late().await;
+        let harness = accepting_late_events().await;
         let mut meters = BTreeMap::new();
         for aggregation in Aggregation::ALL {
             let name = aggregation.as_str();
@@ -87,7 +87,7 @@ fn usage_is_told_apart_as_asked() {
         let day = "from=2024-05-01T10:30:00Z&to=2024-05-02T00:00:01Z";
         let mut text = String::new();
         for (aggregation, meter) in &meters {
-            let rows = shown(&harness.usage(meter, day).await);
+            let rows = describe(&harness.usage(meter, day).await);
             text.push_str(&format!("{aggregation}\n{rows}"));
         }
         insta::assert_snapshot!(text, @"
@@ -127,7 +127,7 @@ fn usage_is_told_apart_as_asked() {
             let rows = harness
                 .usage(&meters["sum"], &format!("{day}&{query}"))
                 .await;
-            text.push_str(&format!("{query}\n{}", shown(&rows)));
+            text.push_str(&format!("{query}\n{}", describe(&rows)));
         }
         insta::assert_snapshot!(text, @r#"
         group_by=tenant
@@ -158,7 +158,7 @@ fn usage_is_told_apart_as_asked() {
 #[test]
 fn days_are_those_of_the_time_zone() {
     run(async {
-        let harness = late().await;
+        let harness = accepting_late_events().await;
         let meter = harness.new_meter(new_meter("count", "count")).await;
         // An event each half hour, from the eve of Berlin's day of 23 hours to its end.
         let start: Timestamp = "2024-03-30T22:00:00Z".parse().unwrap();
@@ -171,18 +171,18 @@ fn days_are_those_of_the_time_zone() {
         let berlin = harness
             .usage(&meter, &format!("{span}&time_zone=Europe/Berlin"))
             .await;
-        insta::assert_snapshot!(shown(&berlin), @"
+        insta::assert_snapshot!(describe(&berlin), @"
         2024-03-29T23:00 2024-03-30T23:00 null null 2
         2024-03-30T23:00 2024-03-31T22:00 null null 46
         2024-03-31T22:00 2024-04-01T22:00 null null 4
         ");
         let kathmandu = format!("{span}&time_zone=Asia/Kathmandu");
-        insta::assert_snapshot!(shown(&harness.usage(&meter, &kathmandu).await), @"
+        insta::assert_snapshot!(describe(&harness.usage(&meter, &kathmandu).await), @"
         2024-03-30T18:15 2024-03-31T18:15 null null 41
         2024-03-31T18:15 2024-04-01T18:15 null null 11
         ");
         let hours = "from=2024-03-31T00:00:00Z&to=2024-03-31T01:00:00Z&window=hour&time_zone=Asia/Kathmandu";
-        insta::assert_snapshot!(shown(&harness.usage(&meter, hours).await), @"
+        insta::assert_snapshot!(describe(&harness.usage(&meter, hours).await), @"
         2024-03-30T23:15 2024-03-31T00:15 null null 2
         2024-03-31T00:15 2024-03-31T01:15 null null 2
         ");
@@ -191,9 +191,9 @@ fn days_are_those_of_the_time_zone() {
         publish(&harness, "2024-10-26T22:00:00Z", None, json!({})).await;
         harness.meter().await;
         let span = "from=2024-10-27T12:00:00Z&to=2024-10-27T13:00:00Z&time_zone=Europe/Berlin";
-        insta::assert_snapshot!(shown(&harness.usage(&meter, span).await), @"2024-10-26T22:00 2024-10-27T23:00 null null 2");
+        insta::assert_snapshot!(describe(&harness.usage(&meter, span).await), @"2024-10-26T22:00 2024-10-27T23:00 null null 2");
         let month = "from=2024-10-27T12:00:00Z&to=2024-10-27T13:00:00Z&window=month&time_zone=Europe/Berlin";
-        insta::assert_snapshot!(shown(&harness.usage(&meter, month).await), @"2024-09-30T22:00 2024-10-31T23:00 null null 2");
+        insta::assert_snapshot!(describe(&harness.usage(&meter, month).await), @"2024-09-30T22:00 2024-10-31T23:00 null null 2");
     });
 }
 
@@ -231,7 +231,7 @@ fn an_event_counts_when_it_happened_if_that_is_plausible() {
 #[test]
 fn pages_follow_each_other_through_odd_names() {
     run(async {
-        let harness = late().await;
+        let harness = accepting_late_events().await;
         let meter = harness.new_meter(new_meter("sum", "sum")).await;
         let names = ["a", "a\"b", "é,/~", "\u{1}", "", "null", "[]", "other"];
         for (n, plan) in names.iter().enumerate() {
@@ -315,7 +315,7 @@ fn a_question_that_cannot_be_answered_says_why() {
 #[test]
 fn what_is_no_longer_needed_is_forgotten() {
     run(async {
-        let harness = late().await;
+        let harness = accepting_late_events().await;
         let meter = harness
             .new_meter(new_meter("unique_count", "unique_count"))
             .await;

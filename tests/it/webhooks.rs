@@ -1,5 +1,5 @@
-//! What a receiver sees: signatures other people's code verifies, retries,
-//! and the ways a receiver can misbehave.
+//! Webhooks as a receiver sees them: signatures other people's code verifies,
+//! retries, and the ways a receiver can misbehave.
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use http::StatusCode;
 use millrace::app;
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, config, run};
-use crate::receiver::{Received, Receiver, Reply};
+use crate::support::fixtures::only_delivery;
+use crate::support::harness::{Harness, config, run};
+use crate::support::receiver::{Received, Receiver, Reply};
 
 fn verify(secret: &Value, received: &Received) {
     let webhook = standardwebhooks::Webhook::new(secret.as_str().unwrap()).unwrap();
@@ -16,17 +17,11 @@ fn verify(secret: &Value, received: &Received) {
 }
 
 async fn deliveries(harness: &Harness, event: &str) -> Vec<Value> {
-    let shown = harness
+    let fetched = harness
         .get(&format!("/v1/events/{event}"))
         .await
         .expect(StatusCode::OK);
-    shown["deliveries"].as_array().unwrap().clone()
-}
-
-async fn only_delivery(harness: &Harness, event: &str) -> Value {
-    let mut deliveries = deliveries(harness, event).await;
-    assert_eq!(deliveries.len(), 1);
-    deliveries.remove(0)
+    fetched["deliveries"].as_array().unwrap().clone()
 }
 
 #[test]
@@ -97,13 +92,13 @@ fn a_rotated_secret_signs_beside_the_new_one_for_a_day() {
 
         let tomorrow = app::now() + Duration::from_secs(24 * 3600 + 1);
         let project = harness.project.parse().unwrap();
-        let view = harness
+        let config = harness
             .app
             .projection
             .project_config(&project)
             .await
             .unwrap();
-        let target = view
+        let target = config
             .targets
             .get(&endpoint["id"].as_str().unwrap().parse().unwrap())
             .unwrap();
@@ -165,7 +160,11 @@ fn the_schedule_ends() {
 fn retry_after_is_honoured_on_429() {
     run(async {
         let harness = Harness::new().await;
-        let later = Reply::With(429, "retry-after", "3600", String::new());
+        let later = Reply::With {
+            status: 429,
+            header: ("retry-after", "3600"),
+            body: String::new(),
+        };
         let receiver = Receiver::start([later]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         harness.publish("a").await;
@@ -187,8 +186,8 @@ fn gone_disables_the_endpoint_everywhere() {
         harness.drain().await;
         assert_eq!(only_delivery(&harness, &id).await["state"], "failed");
         let path = format!("/v1/endpoints/{}", endpoint["id"].as_str().unwrap());
-        let shown = harness.get(&path).await.expect(StatusCode::OK);
-        assert_eq!(shown["state"], "gone");
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["state"], "gone");
 
         let passed_by = harness.publish("b").await;
         harness.drain().await;
@@ -210,7 +209,11 @@ fn redirects_are_not_followed_and_large_answers_are_cut() {
         let elsewhere = Receiver::start([]).await;
         let script = [
             Reply::Redirect(elsewhere.url.clone()),
-            Reply::With(500, "x-a", "b", "no ".repeat(1_000_000)),
+            Reply::With {
+                status: 500,
+                header: ("x-a", "b"),
+                body: "no ".repeat(1_000_000),
+            },
         ];
         let receiver = Receiver::start(script).await;
         harness.endpoint(&receiver.url, &["*"]).await;
@@ -250,7 +253,7 @@ fn a_private_address_is_not_called_where_that_is_forbidden() {
     run(async {
         let mut config = config();
         config.delivery.allow_private_targets = Some(false);
-        let harness = Harness::with(config).await;
+        let harness = Harness::builder().config(config).build().await;
         for url in [
             "https://127.0.0.1/",
             "https://[::ffff:10.0.0.1]/",
@@ -274,13 +277,13 @@ fn an_event_fans_out_to_a_thousand_endpoints_once() {
         for _ in 0..1000 {
             harness.endpoint(&receiver.url, &["*"]).await;
         }
-        let view = harness
+        let config = harness
             .app
             .projection
             .project_config(&project)
             .await
             .unwrap();
-        assert_eq!(view.targets.matching("a", None).count(), 1000);
+        assert_eq!(config.targets.matching("a", None).count(), 1000);
 
         let id = harness.publish("a").await;
         assert!(receiver.received().is_empty());

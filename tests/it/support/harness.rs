@@ -1,8 +1,8 @@
-//! What every test stands on: real stores in this process, the router, and a
-//! project of its own.
+//! The harness of a test: real stores in this process, the router, and a project of
+//! its own.
 //!
 //! Nothing sleeps or runs in the background: a test drains the queue and sweeps
-//! by itself, at the time it likes. A test that leaves jobs behind fails.
+//! by itself, at whatever time it needs. A test that leaves jobs behind fails.
 
 use std::future::Future;
 use std::io::Write;
@@ -27,7 +27,7 @@ use millrace::store::table;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::stores::{self, postgres, shared_postgres};
+use super::stores::{self, postgres, shared_postgres};
 
 pub const ADMIN_KEY: &str = "mradmin_0123456789abcdefghijklmnopqrstuv";
 pub const ALL_SCOPES: [&str; 6] = [
@@ -43,81 +43,23 @@ pub const ALL_SCOPES: [&str; 6] = [
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Runtime::new().expect("a runtime"));
 
-/// The in-process queue of `config`.
-pub fn local(config: &Config) -> Queue {
-    Queue::Local(LocalQueue::new(config.into()))
-}
-
-fn app(config: Config, queue: Queue, dynamo: &Dynamo, postgres: Postgres) -> Arc<App> {
-    app_with_key(config, queue, dynamo, postgres, [7; 32])
-}
-
-fn app_with_key(
-    config: Config,
-    queue: Queue,
-    dynamo: &Dynamo,
-    postgres: Postgres,
-    key: [u8; 32],
-) -> Arc<App> {
-    App::new(config, parts(queue, dynamo, postgres, key)).unwrap()
-}
-
-fn parts(queue: Queue, dynamo: &Dynamo, postgres: Postgres, key: [u8; 32]) -> Parts {
-    Parts {
-        dynamo: dynamo.clone(),
-        postgres,
-        queue,
-        admin_key: CachedSecret::fixed(AdminKey::of(ADMIN_KEY)),
-        key_ring: CachedSecret::fixed(KeyRing::generate("test", key).unwrap()),
-        archive: None,
-    }
-}
-
-fn app_with_archive(
-    config: Config,
-    dynamo: &Dynamo,
-    postgres: Postgres,
-    archive: Option<Objects>,
-) -> Arc<App> {
-    let parts = parts(local(&config), dynamo, postgres, [7; 32]);
-    App::new(config, Parts { archive, ..parts }).unwrap()
-}
-
 /// The defaults, with short outbound timeouts, and endpoints on loopback allowed
 /// whatever the stores are.
 pub fn config() -> Config {
     let delivery = "[delivery]\ntimeout_s = 2\nconnect_timeout_s = 1\nallow_private_targets = true";
     // What a build without stores cannot do without; the tests connect by themselves.
-    let database = match cfg!(feature = "embedded") {
-        true => "",
-        false => "\n[database]\nurl = \"postgresql://nobody@127.0.0.1:1/none\"",
+    let database = if cfg!(feature = "embedded") {
+        ""
+    } else {
+        "\n[database]\nurl = \"postgresql://nobody@127.0.0.1:1/none\""
     };
     Config::from_toml(&format!("{delivery}{database}")).unwrap()
-}
-
-/// A PostgreSQL that does not answer.
-fn nowhere() -> Postgres {
-    // Port 1 is reserved and refuses at once.
-    postgres("postgresql://nobody@127.0.0.1:1/none?sslmode=disable", 1)
-}
-
-/// Puts an application together that is not to reach any store.
-pub fn unstarted(config: Config) -> anyhow::Result<Arc<App>> {
-    let parts = Parts {
-        dynamo: stores::dynamo(),
-        postgres: nowhere(),
-        queue: local(&config),
-        archive: None,
-        admin_key: CachedSecret::fixed(AdminKey::of(ADMIN_KEY)),
-        key_ring: CachedSecret::fixed(KeyRing::generate("test", [7; 32]).unwrap()),
-    };
-    App::new(config, parts)
 }
 
 /// Runs a test on the shared runtime, if there are stores to run it on.
 pub fn run(test: impl Future<Output = ()>) {
     static SKIPPED: Once = Once::new();
-    match stores::lacking() {
+    match stores::missing_variable() {
         None => RUNTIME.block_on(Box::pin(test)),
         Some(name) => SKIPPED.call_once(|| {
             // Past the test runner's capture: it must be seen.
@@ -131,131 +73,45 @@ pub fn run(test: impl Future<Output = ()>) {
 pub struct Harness {
     pub app: Arc<App>,
     pub router: Router,
-    /// The project's id.
     pub project: String,
     /// A key with every scope.
     pub key: String,
     /// Leaving jobs behind is the point of the test.
     pub leaves_jobs: bool,
-    dynamo: Dynamo,
 }
 
 impl Harness {
     pub async fn new() -> Self {
-        Self::with(config()).await
+        Self::builder().build().await
     }
 
-    pub async fn with(config: Config) -> Self {
-        let queue = local(&config);
-        Self::with_queue(config, queue).await
-    }
-
-    pub async fn with_queue(config: Config, queue: Queue) -> Self {
-        Self::on_stores(config, queue, stores::dynamo(), shared_postgres().await).await
-    }
-
-    pub async fn on_stores(
-        config: Config,
-        queue: Queue,
-        dynamo: Dynamo,
-        postgres: Postgres,
-    ) -> Self {
-        let app = app(config, queue, &dynamo, postgres);
-        Self::begin(app, dynamo).await
-    }
-
-    /// One that archives what is about to expire.
-    pub async fn archiving(config: Config, archive: Option<Objects>) -> Self {
-        let dynamo = stores::dynamo();
-        let app = app_with_archive(config, &dynamo, shared_postgres().await, archive);
-        Self::begin(app, dynamo).await
-    }
-
-    async fn begin(app: Arc<App>, dynamo: Dynamo) -> Self {
-        table::create_if_missing(&app.dynamo).await.unwrap();
-        let mut harness = Self::on(app, dynamo);
-        (harness.project, harness.key) = harness.new_project(&ALL_SCOPES).await;
-        harness
-    }
-
-    fn on(app: Arc<App>, dynamo: Dynamo) -> Self {
-        let router = millrace::http::router(app.clone());
-        let (project, key) = Default::default();
-        Self {
-            app,
-            router,
-            project,
-            key,
-            leaves_jobs: false,
-            dynamo,
+    /// One on stores of its own but for PostgreSQL, with a project of its own.
+    pub fn builder() -> Builder {
+        Builder {
+            config: config(),
+            queue: None,
+            archive: None,
+            key_ring: [7; 32],
+            dynamo: None,
+            postgres: None,
+            project: None,
         }
     }
 
-    /// Another instance on the same stores.
-    pub async fn another(&self) -> Self {
-        let config = config();
-        let queue = local(&config);
-        let app = app(config, queue, &self.dynamo, shared_postgres().await);
-        self.beside(app)
-    }
-
-    /// Another instance on the same stores, configured otherwise.
-    pub async fn configured(&self, config: Config) -> Self {
-        let queue = local(&config);
-        self.beside(app(config, queue, &self.dynamo, shared_postgres().await))
-    }
-
-    /// The same with a queue of its own.
-    pub async fn configured_with(&self, config: Config, queue: Queue) -> Self {
-        self.beside(app(config, queue, &self.dynamo, shared_postgres().await))
-    }
-
-    /// The same, which reaches the event store by another client.
-    pub async fn configured_on(
-        &self,
-        client: aws_sdk_dynamodb::Config,
-        config: Config,
-        queue: Queue,
-    ) -> Self {
-        let dynamo = Dynamo::new(client, &self.dynamo.table);
-        self.beside(app(config, queue, &dynamo, shared_postgres().await))
-    }
-
-    /// Another instance on the same stores, whose key ring holds another key.
-    pub async fn with_key_ring(&self, key: [u8; 32]) -> Self {
-        let config = config();
-        let queue = local(&config);
-        self.beside(app_with_key(
-            config,
-            queue,
-            &self.dynamo,
-            shared_postgres().await,
-            key,
-        ))
-    }
-
-    /// Another instance on the same event store, whose control-plane database
-    /// does not answer.
-    pub fn without_postgres(&self) -> Self {
-        self.without_postgres_on(local(&config()))
-    }
-
-    pub fn without_postgres_on(&self, queue: Queue) -> Self {
-        self.beside(app(config(), queue, &self.dynamo, nowhere()))
-    }
-
-    pub fn without_postgres_and_with(&self, config: Config, archive: Option<Objects>) -> Self {
-        self.beside(app_with_archive(config, &self.dynamo, nowhere(), archive))
-    }
-
-    fn beside(&self, app: Arc<App>) -> Self {
-        let mut other = Self::on(app, self.dynamo.clone());
-        (other.project, other.key) = (self.project.clone(), self.key.clone());
-        other
+    /// Another instance on the same stores, for the same project.
+    pub fn beside(&self) -> Builder {
+        Builder {
+            dynamo: Some(self.app.dynamo.clone()),
+            project: Some(Project {
+                id: self.project.clone(),
+                key: self.key.clone(),
+            }),
+            ..Self::builder()
+        }
     }
 
     /// A new project and a key for it with `scopes`.
-    pub async fn new_project(&self, scopes: &[&str]) -> (String, String) {
+    pub async fn new_project(&self, scopes: &[&str]) -> Project {
         let name = format!("test {:?}", std::time::Instant::now());
         let name: String = name
             .chars()
@@ -265,12 +121,12 @@ impl Harness {
         let project = self
             .as_admin(Method::POST, "/v1/projects", json!({ "name": name }))
             .await;
-        let project = project.expect(StatusCode::CREATED)["id"]
+        let id = project.expect(StatusCode::CREATED)["id"]
             .as_str()
             .unwrap()
             .to_owned();
-        let key = self.new_key(&project, scopes).await;
-        (project, key)
+        let key = self.new_key(&id, scopes).await;
+        Project { id, key }
     }
 
     /// A key of `project` with `scopes`.
@@ -377,9 +233,9 @@ impl Harness {
         let now = app::now() + later;
         let mut counted = 0;
         loop {
-            let looked = meter::meter(&self.app, now).await.unwrap();
-            counted += looked.counted;
-            if looked.found == 0 {
+            let run = meter::meter(&self.app, now).await.unwrap();
+            counted += run.counted;
+            if run.found == 0 {
                 return counted;
             }
         }
@@ -413,6 +269,107 @@ impl Harness {
         while sweep::sweep(&self.app, now).await.unwrap().enqueued > 0 {
             self.drain_at(now).await;
         }
+    }
+}
+
+/// A project and a key of it.
+pub struct Project {
+    pub id: String,
+    pub key: String,
+}
+
+/// A harness to be: each part is the default until another is given.
+pub struct Builder {
+    config: Config,
+    queue: Option<Queue>,
+    archive: Option<Objects>,
+    key_ring: [u8; 32],
+    dynamo: Option<Dynamo>,
+    postgres: Option<Postgres>,
+    /// The project, where there is one already.
+    project: Option<Project>,
+}
+
+impl Builder {
+    /// Configured like this instead of as [`config`].
+    pub fn config(self, config: Config) -> Self {
+        Self { config, ..self }
+    }
+
+    /// With this queue instead of one in this process.
+    pub fn queue(self, queue: Queue) -> Self {
+        let queue = Some(queue);
+        Self { queue, ..self }
+    }
+
+    /// Archiving what is about to expire, where there is something to do it with.
+    pub fn archive(self, archive: Option<Objects>) -> Self {
+        Self { archive, ..self }
+    }
+
+    /// With a key ring of this key.
+    pub fn key_ring(self, key_ring: [u8; 32]) -> Self {
+        Self { key_ring, ..self }
+    }
+
+    /// On this event store.
+    pub fn dynamo(self, dynamo: Dynamo) -> Self {
+        let dynamo = Some(dynamo);
+        Self { dynamo, ..self }
+    }
+
+    /// On this control-plane database, which is migrated, instead of the shared one.
+    pub fn postgres(self, postgres: Postgres) -> Self {
+        let postgres = Some(postgres);
+        Self { postgres, ..self }
+    }
+
+    /// With a control-plane database that does not answer.
+    pub fn without_postgres(self) -> Self {
+        // Port 1 is reserved and refuses at once.
+        let url = "postgresql://nobody@127.0.0.1:1/none?sslmode=disable";
+        self.postgres(postgres(url, 1))
+    }
+
+    /// The application alone; nothing is connected to. A database has been chosen.
+    pub fn app(self) -> anyhow::Result<Arc<App>> {
+        let queue = self
+            .queue
+            .unwrap_or_else(|| Queue::Local(LocalQueue::new((&self.config).into())));
+        let parts = Parts {
+            dynamo: self.dynamo.unwrap_or_else(stores::dynamo),
+            postgres: self.postgres.expect("a database has been chosen"),
+            queue,
+            admin_key: CachedSecret::fixed(AdminKey::of(ADMIN_KEY)),
+            key_ring: CachedSecret::fixed(KeyRing::generate("test", self.key_ring).unwrap()),
+            archive: self.archive,
+        };
+        App::new(self.config, parts)
+    }
+
+    pub async fn build(mut self) -> Harness {
+        if self.postgres.is_none() {
+            self.postgres = Some(shared_postgres().await);
+        }
+        let project = self.project.take();
+        let app = self.app().unwrap();
+        let mut harness = Harness {
+            router: millrace::http::router(app.clone()),
+            app,
+            project: String::new(),
+            key: String::new(),
+            leaves_jobs: false,
+        };
+        let project = match project {
+            Some(project) => project,
+            None => {
+                let table = table::create_if_missing(&harness.app.dynamo);
+                table.await.unwrap();
+                harness.new_project(&ALL_SCOPES).await
+            }
+        };
+        (harness.project, harness.key) = (project.id, project.key);
+        harness
     }
 }
 

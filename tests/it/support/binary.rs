@@ -13,12 +13,15 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Longest that a start may take: the first one makes the database.
 const START_MAX: Duration = Duration::from_secs(60);
 /// Longest that a command that ends by itself may take.
 const COMMAND_MAX: Duration = Duration::from_secs(60);
+
+/// A port that the system chooses.
+pub const ANY_PORT: (&str, &str) = ("MILLRACE_HTTP__LISTEN", "127.0.0.1:0");
 
 /// The binary with nothing of this process's environment but `env`.
 pub fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
@@ -201,6 +204,20 @@ impl Served {
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         Some((parts.status, json))
     }
+}
+
+/// The key in the greeting of a first start.
+pub fn first_key(greeting: &str) -> Option<String> {
+    let (_, after) = greeting.split_once("export MILLRACE_KEY=")?;
+    Some(after.lines().next()?.to_owned())
+}
+
+/// Creates an endpoint at `url` for all events; its id.
+pub async fn create_endpoint(served: &Served, key: &str, url: &str) -> String {
+    let created = served.request(Method::POST, "/v1/endpoints", key, json!({ "url": url }));
+    let (status, endpoint) = created.await.unwrap();
+    assert_eq!(status, StatusCode::CREATED, "{endpoint}");
+    endpoint["id"].as_str().unwrap().to_owned()
 }
 
 impl Drop for Served {

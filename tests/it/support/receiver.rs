@@ -1,4 +1,4 @@
-//! A scripted webhook receiver on loopback: answers as it is told, and keeps
+//! A scripted webhook receiver on loopback: it answers by its script, and keeps
 //! what it was sent.
 
 use std::collections::VecDeque;
@@ -25,12 +25,17 @@ pub enum Reply {
     /// Answer with a status.
     Status(u16),
     /// Answer with a status, a header and a body.
-    With(u16, &'static str, &'static str, String),
+    With {
+        status: u16,
+        /// Its name and its value.
+        header: (&'static str, &'static str),
+        body: String,
+    },
     /// Answer 302 with this location.
     Redirect(String),
     /// Answer 200 after this long.
     Slow(Duration),
-    /// Answer with a status once told to.
+    /// Answer with a status once released.
     When(Arc<Notify>, u16),
     /// Close the connection without an answer.
     Close,
@@ -184,7 +189,11 @@ impl Receiver {
         let mut response = http::Response::new(Full::new(Bytes::new()));
         match reply {
             Reply::Status(status) => *response.status_mut() = StatusCode::from_u16(status).unwrap(),
-            Reply::With(status, name, value, body) => {
+            Reply::With {
+                status,
+                header: (name, value),
+                body,
+            } => {
                 *response.status_mut() = StatusCode::from_u16(status).unwrap();
                 response.headers_mut().insert(name, value.parse().unwrap());
                 *response.body_mut() = Full::new(body.into());
@@ -196,11 +205,11 @@ impl Receiver {
                     .insert("location", location.parse().unwrap());
             }
             Reply::Slow(time) => tokio::time::sleep(time).await,
-            Reply::When(told, status) => {
-                told.notified().await;
+            Reply::When(release, status) => {
+                release.notified().await;
                 *response.status_mut() = StatusCode::from_u16(status).unwrap();
             }
-            Reply::Close => return Err("closed as told"),
+            Reply::Close => return Err("closed by the script"),
         }
         if response.status() == StatusCode::OK {
             self.state.lock().unwrap().acknowledged.push(received);

@@ -18,7 +18,7 @@ use millrace::store::dynamo::Dynamo;
 use millrace::store::postgres::{Options, Postgres};
 use url::Url;
 
-use crate::docker::{self, Containers};
+use super::docker::{self, Containers};
 
 /// What a run's databases are called, before the seconds since 1970.
 const DATABASE_PREFIX: &str = "millrace_test_";
@@ -59,14 +59,15 @@ fn containers() -> Option<&'static Containers> {
         "MILLRACE_TEST_DYNAMODB_URL",
         "MILLRACE_TEST_STORES",
     ];
-    match chosen.iter().any(|name| set(name).is_some()) {
-        true => None,
-        false => docker::containers(),
+    if chosen.iter().any(|name| set(name).is_some()) {
+        None
+    } else {
+        docker::containers()
     }
 }
 
 /// What there is to set before tests can run, if anything.
-pub fn lacking() -> Option<&'static str> {
+pub fn missing_variable() -> Option<&'static str> {
     match (database_url(), dynamodb_url()) {
         _ if cfg!(feature = "embedded") => None,
         (None, _) => Some("MILLRACE_TEST_DATABASE_URL"),
@@ -126,7 +127,7 @@ async fn embedded_postgres() -> Shared {
 
 #[cfg(not(feature = "embedded"))]
 async fn embedded_postgres() -> Shared {
-    unreachable!("no test runs while anything is lacking")
+    unreachable!("no test runs while a variable is missing")
 }
 
 /// A database of this run's own on the server at `url`. It stays when the run
@@ -202,10 +203,10 @@ pub fn dynamo() -> Dynamo {
 #[cfg(feature = "embedded")]
 fn embedded_dynamo() -> Dynamo {
     let engine = millrace::host::embedded::EmbeddedDynamo::memory().unwrap();
-    connect::embedded_dynamo(&crate::harness::config(), engine.http_client())
+    connect::embedded_dynamo(&super::harness::config(), engine.http_client())
 }
 
 #[cfg(not(feature = "embedded"))]
 fn embedded_dynamo() -> Dynamo {
-    unreachable!("no test runs while anything is lacking")
+    unreachable!("no test runs while a variable is missing")
 }

@@ -1,0 +1,113 @@
+//! Credentials of endpoints: sent with each request, never shown, sealed wherever
+//! they are kept.
+
+use http::StatusCode;
+use millrace::app;
+use millrace::jobs;
+use serde_json::{Value, json};
+
+use crate::support::fixtures::{create_endpoint, endpoint_path, uncached_config};
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::Receiver;
+
+#[test]
+fn headers_and_credentials_are_sent_and_never_shown() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let receiver = Receiver::start([]).await;
+        let body = json!({
+            "url": receiver.url,
+            "headers": { "X-Api-Key": "s3cret-key", "x-env": "prod" },
+            "auth": { "type": "basic", "username": "s3cret-user", "password": "s3cret-pass" },
+        });
+        let endpoint = create_endpoint(&harness, body).await;
+        insta::assert_json_snapshot!(
+            json!({ "headers": endpoint["headers"], "auth": endpoint["auth"] }), @r#"
+        {
+          "auth": {
+            "type": "basic"
+          },
+          "headers": {
+            "x-api-key": "********",
+            "x-env": "********"
+          }
+        }
+        "#);
+        let fetched = harness.get(&endpoint_path(&endpoint)).await;
+        assert!(!String::from_utf8_lossy(&fetched.bytes).contains("s3cret"));
+        harness.publish("a").await;
+        harness.drain().await;
+        let received = receiver.only();
+        assert_eq!(received.header("x-api-key"), "s3cret-key");
+        assert_eq!(received.header("x-env"), "prod");
+        // "s3cret-user:s3cret-pass"
+        let basic = "Basic czNjcmV0LXVzZXI6czNjcmV0LXBhc3M=";
+        assert_eq!(received.header("authorization"), basic);
+        assert_eq!(
+            received.header("content-type"),
+            "application/cloudevents+json"
+        );
+
+        // What a change does not name stays; what it names is replaced as a whole.
+        let changes = json!({ "auth": { "type": "bearer", "token": "t0ken" } });
+        harness
+            .patch(&endpoint_path(&endpoint), changes)
+            .await
+            .expect(StatusCode::OK);
+        let changes = json!({ "headers": { "x-env": "test" } });
+        let changed = harness
+            .patch(&endpoint_path(&endpoint), changes)
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(changed["auth"]["type"], "bearer");
+        harness.publish("a").await;
+        harness.drain().await;
+        let received = receiver.received().remove(1);
+        assert_eq!(received.header("authorization"), "Bearer t0ken");
+        assert_eq!(received.header("x-env"), "test");
+        assert!(!received.headers.contains_key("x-api-key"));
+
+        let none = json!({ "auth": null, "headers": {} });
+        let changed = harness
+            .patch(&endpoint_path(&endpoint), none)
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(changed["headers"], json!({}));
+        assert_eq!(changed["auth"], Value::Null);
+    });
+}
+
+#[test]
+fn secrets_are_sealed_in_both_stores() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let body = json!({
+            "url": "http://127.0.0.1:9/", "headers": { "x-a": "s3cret-value" },
+        });
+        let endpoint = create_endpoint(&harness, body).await;
+        let id = endpoint["id"].as_str().unwrap();
+        let client = harness.app.postgres.get().await.unwrap();
+        let query = "select row_to_json(e)::text, e.extras_sealed from endpoints e where id = $1";
+        let row = client.query_one(query, &[&id]).await.unwrap();
+        let (text, sealed): (String, Vec<u8>) = (row.get(0), row.get(1));
+        drop(client);
+        assert!(!text.contains("s3cret") && text.contains("x-a"), "{text}");
+        assert!(!sealed.windows(6).any(|window| window == b"s3cret"));
+        let items = harness.app.dynamo.client.query();
+        let items = items
+            .table_name(&harness.app.dynamo.table)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(
+                ":pk",
+                aws_sdk_dynamodb::types::AttributeValue::S(format!("project#{}", harness.project)),
+            );
+        let items = format!("{:?}", items.send().await.unwrap().items());
+        assert!(items.contains(id) && !items.contains("s3cret"), "{items}");
+
+        // Without its key nothing is sent rather than something else.
+        let other = harness.beside().key_ring([9; 32]).build().await;
+        other.publish("a").await;
+        let failed = jobs::worker::drain(&other.app, app::now()).await;
+        assert_eq!(failed.len(), 1);
+    });
+}

@@ -1,0 +1,88 @@
+//! Delivery settings of endpoints: refused by name when they make no sense, and
+//! the format of the body.
+
+use http::StatusCode;
+use serde_json::json;
+
+use crate::support::fixtures::{create_endpoint, uncached_config};
+use crate::support::harness::{Harness, run};
+use crate::support::receiver::Receiver;
+
+#[test]
+fn settings_that_make_no_sense_are_refused_by_name() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let mut refusals = String::new();
+        for body in [
+            json!({ "rate_limit": 0 }),
+            json!({ "rate_limit": 1001 }),
+            json!({ "max_concurrency": 0 }),
+            json!({ "body_format": "xml" }),
+            json!({ "headers": { "Content-Type": "a" } }),
+            json!({ "headers": { "webhook-id": "a" } }),
+            json!({ "headers": { "x-a": "s3cret\r\nx-b: c" } }),
+            json!({ "headers": { "x-a\r\nx-b": "s3cret" } }),
+            json!({ "headers": { "x-a": 5 } }),
+            json!({ "auth": { "type": "digest" } }),
+            json!({ "auth": { "type": "bearer", "token": "s3cret s3cret" } }),
+            json!({ "auth": { "type": "bearer", "token": 5 } }),
+            json!({ "headers": { "authorization": "a" }, "auth": { "type": "bearer", "token": "b" } }),
+        ] {
+            let mut body = body;
+            body["url"] = "https://example.com".into();
+            let problem = harness.post("/v1/endpoints", body).await.problem(400);
+            refusals.push_str(&format!("{problem}\n"));
+        }
+        assert!(!refusals.contains("s3cret"));
+        insta::assert_snapshot!(refusals, @r"
+        invalid: rate_limit: expected null or 1 to 1000, got 0
+        invalid: rate_limit: expected null or 1 to 1000, got 1001
+        invalid: max_concurrency: expected null or 1 to 1000, got 0
+        invalid: body_format: unknown variant `xml`, expected `cloudevents` or `data`
+        invalid: headers.Content-Type: expected a header that says nothing of the connection or the body, nor is set by Millrace
+        invalid: headers.webhook-id: expected a header that says nothing of the connection or the body, nor is set by Millrace
+        invalid: headers.x-a: expected visible ASCII characters, and spaces only between them
+        invalid: headers.?: expected the name of a header, up to 100 characters
+        invalid: headers.x-a: expected a string
+        invalid: auth.type: unknown variant `digest`, expected `basic` or `bearer`
+        invalid: auth.token: expected 1 to 4096 visible ASCII characters without spaces
+        invalid: auth: expected a string
+        invalid: headers.authorization: expected either this or auth, got both
+        ");
+    });
+}
+
+#[test]
+fn data_alone_is_sent_in_binary_mode_and_signed_as_sent() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let receiver = Receiver::start([]).await;
+        let body = json!({
+            "url": receiver.url, "body_format": "data", "headers": { "x-a": "b" },
+        });
+        let endpoint = create_endpoint(&harness, body).await;
+        assert_eq!(endpoint["body_format"], "data");
+        let event = json!({
+            "specversion": "1.0", "id": "1", "source": "/shop", "type": "order.paid",
+            "subject": "Nr. 7 ä", "data": { "n": 1 },
+        });
+        let request = http::Request::post("/v1/events")
+            .header("authorization", format!("Bearer {}", harness.key))
+            .header("content-type", "application/cloudevents+json")
+            .body(event.to_string().into());
+        harness
+            .send(request.unwrap())
+            .await
+            .expect(StatusCode::ACCEPTED);
+        harness.drain().await;
+
+        let received = receiver.only();
+        assert_eq!(received.json(), json!({ "n": 1 }));
+        assert_eq!(received.header("content-type"), "application/json");
+        assert_eq!(received.header("ce-type"), "order.paid");
+        assert_eq!(received.header("ce-source"), "/shop");
+        assert_eq!(received.header("ce-subject"), "Nr.%207%20%C3%A4");
+        let webhook = standardwebhooks::Webhook::new(endpoint["secret"].as_str().unwrap()).unwrap();
+        webhook.verify(&received.body, &received.headers).unwrap();
+    });
+}

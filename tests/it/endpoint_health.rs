@@ -1,0 +1,210 @@
+//! Health of endpoints: days of nothing but failures, what ends them, and the
+//! statistics that show it.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use millrace::app;
+use serde_json::{Value, json};
+
+use crate::support::fixtures::{
+    endpoint_path, endpoint_stats, failures, received_types, uncached_config,
+};
+use crate::support::harness::{self, Harness, run};
+use crate::support::receiver::{Receiver, Reply};
+
+const DAY: Duration = Duration::from_hours(24);
+
+#[test]
+fn days_of_nothing_but_failures_disable_an_endpoint_and_its_owner_is_told() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let (bad, listener) = (
+            Receiver::start(failures(6)).await,
+            Receiver::start([]).await,
+        );
+        let endpoint = harness.endpoint(&bad.url, &["a"]).await;
+        harness
+            .endpoint(&listener.url, &["millrace.endpoint.*"])
+            .await;
+        let begin = app::now();
+        let fail_at = async |later: Duration| {
+            harness.publish("a").await;
+            harness.drain_at(begin + later).await;
+        };
+        fail_at(Duration::ZERO).await;
+        let fetched = endpoint_stats(&harness, &endpoint).await;
+        let since: Timestamp = fetched["failing_since"].as_str().unwrap().parse().unwrap();
+        assert!(since >= begin && since < begin + Duration::from_secs(10));
+        let disabled_at: Timestamp = fetched["disabled_at"].as_str().unwrap().parse().unwrap();
+        assert_eq!(disabled_at, since + 5 * DAY);
+        fail_at(2 * DAY).await;
+        assert_eq!(received_types(&listener), Vec::<String>::new());
+
+        fail_at(3 * DAY + Duration::from_mins(1)).await;
+        fail_at(4 * DAY).await;
+        assert_eq!(
+            received_types(&listener),
+            ["millrace.endpoint.failing"],
+            "once"
+        );
+        assert_eq!(
+            listener.received()[0].json()["data"]["endpoint_id"],
+            endpoint["id"]
+        );
+
+        fail_at(5 * DAY + Duration::from_mins(1)).await;
+        assert_eq!(
+            received_types(&listener)[1..],
+            ["millrace.endpoint.disabled"]
+        );
+        let published = listener.received()[1].json();
+        assert_eq!(published["data"]["reason"], "failing");
+        assert_eq!(published["data"]["failing_since"], fetched["failing_since"]);
+        assert_eq!(published["source"], endpoint_path(&endpoint));
+        let disabled = harness
+            .get(&endpoint_path(&endpoint))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(disabled["state"], "failed");
+        fail_at(6 * DAY).await;
+        assert_eq!(bad.received().len(), 5, "it is passed by");
+
+        // A person turns it on: its failures so far are forgotten.
+        let on = json!({ "state": "enabled" });
+        let on = harness.patch(&endpoint_path(&endpoint), on).await;
+        assert_eq!(on.expect(StatusCode::OK)["state"], "enabled");
+        assert_eq!(
+            endpoint_stats(&harness, &endpoint).await["failing_since"],
+            Value::Null
+        );
+        harness.publish("a").await;
+        harness.drain().await;
+        assert_eq!(bad.received().len(), 6);
+        let again = endpoint_stats(&harness, &endpoint).await;
+        assert_ne!(again["failing_since"], fetched["failing_since"]);
+        assert_eq!(again["state"], "enabled");
+    });
+}
+
+#[test]
+fn one_success_ends_the_run_of_failures() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let script = [Reply::Status(500), Reply::Status(200), Reply::Status(500)];
+        let receiver = Receiver::start(script).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let begin = app::now();
+        harness.publish("a").await;
+        harness.drain_at(begin).await;
+        assert_ne!(
+            endpoint_stats(&harness, &endpoint).await["failing_since"],
+            Value::Null
+        );
+        harness.publish("a").await;
+        harness.drain_at(begin + Duration::from_mins(2)).await;
+        assert_eq!(
+            endpoint_stats(&harness, &endpoint).await["failing_since"],
+            Value::Null
+        );
+        harness.publish("a").await;
+        harness.drain_at(begin + 6 * DAY).await;
+        assert_eq!(
+            endpoint_stats(&harness, &endpoint).await["state"],
+            "enabled"
+        );
+    });
+}
+
+#[test]
+fn an_instance_that_missed_the_success_disables_nothing() {
+    run(async {
+        let one = Harness::builder().config(uncached_config()).build().await;
+        let mut stale = uncached_config();
+        stale.cache.ttl = DAY;
+        let two = one.beside().config(stale).build().await;
+        let script = [Reply::Status(500), Reply::Status(200), Reply::Status(500)];
+        let receiver = Receiver::start(script).await;
+        let endpoint = one.endpoint(&receiver.url, &["*"]).await;
+        let begin = app::now();
+        one.publish("a").await;
+        one.drain_at(begin).await;
+        assert_ne!(
+            endpoint_stats(&two, &endpoint).await["failing_since"],
+            Value::Null
+        );
+        one.publish("a").await;
+        one.drain_at(begin + Duration::from_mins(2)).await;
+        assert_ne!(
+            endpoint_stats(&two, &endpoint).await["failing_since"],
+            Value::Null
+        );
+        two.publish("a").await;
+        two.drain_at(begin + 6 * DAY).await;
+        assert_eq!(receiver.received().len(), 3);
+        for instance in [&one, &two] {
+            assert_eq!(
+                endpoint_stats(instance, &endpoint).await["state"],
+                "enabled"
+            );
+        }
+    });
+}
+
+#[test]
+fn what_was_held_goes_on_at_once_when_an_endpoint_is_turned_on() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let mut events = vec![];
+        for _ in 0..3 {
+            events.push(harness.publish("a").await);
+        }
+        let switch = async |state: &str| {
+            let changed = harness
+                .patch(&endpoint_path(&endpoint), json!({ "state": state }))
+                .await;
+            changed.expect(StatusCode::OK)
+        };
+        switch("disabled").await;
+        harness.drain().await;
+        harness.sweep_after(Duration::from_secs(60)).await;
+        assert!(receiver.received().is_empty());
+        switch("enabled").await;
+        harness.sweep_after(Duration::from_secs(10)).await;
+        assert_eq!(receiver.received().len(), 3);
+    });
+}
+
+#[test]
+fn stats_count_the_latest_deliveries() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let receiver = Receiver::start(failures(1)).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let none = endpoint_stats(&harness, &endpoint).await;
+        assert_eq!(
+            none["latest"],
+            json!({
+                "since": null, "deliveries": 0, "pending": 0, "delivered": 0, "failed": 0, "canceled": 0,
+            })
+        );
+        for _ in 0..3 {
+            harness.publish("a").await;
+        }
+        harness.drain().await;
+        let fetched = endpoint_stats(&harness, &endpoint).await;
+        assert_eq!(fetched["latest"]["deliveries"], 3);
+        assert_eq!(fetched["latest"]["pending"], 1);
+        assert_eq!(fetched["latest"]["delivered"], 2);
+        assert_eq!(fetched["breaker"]["state"], "closed");
+        let stranger = harness.new_project(&harness::ALL_SCOPES).await.key;
+        let path = format!("{}/stats", endpoint_path(&endpoint));
+        let theirs = harness
+            .request(http::Method::GET, &path, &stranger, Value::Null)
+            .await;
+        theirs.problem(404);
+    });
+}

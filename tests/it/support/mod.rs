@@ -1,0 +1,14 @@
+//! The support of all test modules: the harness and its stores, receivers and
+//! queues, the binary, and shared fixtures. Test modules import from here and never
+//! from each other.
+
+pub mod authority;
+#[cfg(feature = "embedded")]
+pub mod binary;
+mod docker;
+pub mod fixtures;
+pub mod harness;
+pub mod queues;
+pub mod receiver;
+pub mod stores;
+pub mod traces;
