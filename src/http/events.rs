@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::deliveries::Delivery;
 use super::extract::{self, Json, Path, Query};
+use super::lookup;
 use super::page::{self, Page};
 use super::problem::{Problem, Problems};
 use super::rate_limit;
@@ -24,7 +25,7 @@ use crate::model::event::{self, Event, Mode, PlainDefaults};
 use crate::model::id::{EndpointId, EventId, ProjectId, base32};
 use crate::model::job::Job;
 use crate::model::time::Time;
-use crate::store::events::{EventFilter, EventRow, PendingFanOut, StoredEvent};
+use crate::store::events::{EventFilter, EventRow, PendingFanOut};
 use crate::store::{deliveries, events};
 
 /// Events of a batch accepted at a time.
@@ -380,7 +381,7 @@ pub async fn get(
     Path(id): Path<EventId>,
 ) -> Result<Json<EventDetail>> {
     let (event, rows) = tokio::try_join!(
-        find(&app, &caller.project, &id),
+        lookup::event(&app, &caller.project, &id),
         deliveries::of_event(&app.dynamo, &id, None, EMBEDDED_DELIVERIES_MAX),
     )?;
     let body = String::from_utf8(event.body.into()).map_err(Error::internal)?;
@@ -391,13 +392,6 @@ pub async fn get(
         event: RawValue::from_string(body).map_err(Error::internal)?,
         deliveries: rows.into_iter().map(Delivery::from).collect(),
     }))
-}
-
-/// The event, if it is the project's.
-pub(super) async fn find(app: &App, project: &ProjectId, id: &EventId) -> Result<StoredEvent> {
-    let event = events::get(&app.dynamo, id).await?;
-    let own = event.filter(|event| event.project == *project);
-    own.ok_or_else(|| Error::not_found("event", id))
 }
 
 /// Which endpoints an event is sent to again.
@@ -432,9 +426,9 @@ pub async fn replay(
     Path(id): Path<EventId>,
     Json(replay): Json<ReplayRequest>,
 ) -> Result<(StatusCode, Json<ReplayResponse>)> {
-    find(&app, &caller.project, &id).await?;
+    lookup::event(&app, &caller.project, &id).await?;
     if let Some(endpoint) = &replay.endpoint_id {
-        super::deliveries::ensure_endpoint(&app, &caller.project, endpoint).await?;
+        lookup::ensure_endpoint(&app, &caller.project, endpoint).await?;
     }
     let now = app::now();
     let pending_fan_out = PendingFanOut::Replay {

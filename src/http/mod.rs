@@ -14,6 +14,7 @@ pub mod event_types;
 pub mod events;
 pub mod extract;
 pub mod health;
+mod lookup;
 pub mod meters;
 pub mod page;
 pub mod problem;

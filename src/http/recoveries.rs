@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
-use super::deliveries::ensure_endpoint;
 use super::extract::{Json, Path, Query};
+use super::lookup::ensure_endpoint;
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
