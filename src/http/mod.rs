@@ -86,7 +86,7 @@ async fn request_middleware(State(app): State<Arc<App>>, request: Request, next:
     let traces = &app.telemetry.traces;
     let mut span = traces.request(request.method(), route, request.headers());
     span.set_attribute("request.id", || id.clone());
-    let scope = WorkContext::request(&id, &span);
+    let scope = WorkContext::request(&id, span.context());
     let response = scope.run(handle_request(&app, &id, request, next)).await;
     let status = response.status();
     span.set_attribute("http.response.status_code", || i64::from(status.as_u16()));

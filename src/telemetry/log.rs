@@ -254,7 +254,7 @@ mod tests {
         let traces = Traces::new(&Config::from_toml(toml).unwrap());
         let span = traces.job(&job, Some(header));
         let work = async { tracing::info!(delivery.id = "another", "delivered") };
-        let in_job = async { WorkContext::job(&job, &span).run(work).await };
+        let in_job = async { WorkContext::job(&job, span.context()).run(work).await };
         let lines = logged("info", || {
             let invocation = WorkContext::invocation("8476a536", None).run(in_job);
             assert_eq!(invocation.now_or_never(), Some(()));

@@ -18,11 +18,9 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use emf::Document;
+pub use emf::StatisticSet;
 pub use histogram::Histogram;
-pub use kpi::{Kpis, Series, StatisticSet};
-
-/// The CloudWatch namespace.
-pub const NAMESPACE: &str = "Millrace";
+pub use kpi::{Kpis, Series};
 
 /// Everything that is counted, since the line before.
 #[derive(Debug)]

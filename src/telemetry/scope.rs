@@ -7,7 +7,7 @@
 use crate::model::id::{DeliveryId, EndpointId, EventId, RecoveryId};
 use crate::model::job::Job;
 
-use super::trace::{Span, TraceContext};
+use super::trace::context::TraceContext;
 
 tokio::task_local! {
     static SCOPE: WorkContext;
@@ -44,15 +44,15 @@ impl WorkContext {
     }
 
     /// A request, within what is around it.
-    pub fn request(id: &str, span: &Span) -> Self {
+    pub fn request(id: &str, trace: Option<TraceContext>) -> Self {
         Self {
             request: Some(id.into()),
-            ..Self::inner(span)
+            ..Self::inner(trace)
         }
     }
 
     /// A job, within what is around it.
-    pub fn job(job: &Job, span: &Span) -> Self {
+    pub fn job(job: &Job, trace: Option<TraceContext>) -> Self {
         let about = match job {
             Job::FanOut { event } => WorkSubject::Event(event.clone()),
             Job::Deliver { delivery, .. } => WorkSubject::Delivery(delivery.clone()),
@@ -61,18 +61,18 @@ impl WorkContext {
         };
         Self {
             about,
-            ..Self::inner(span)
+            ..Self::inner(trace)
         }
     }
 
     /// The taking in of what an AWS source sent, within what is around it.
-    pub fn ingest(span: &Span) -> Self {
-        Self::inner(span)
+    pub fn ingest(trace: Option<TraceContext>) -> Self {
+        Self::inner(trace)
     }
 
-    fn inner(span: &Span) -> Self {
+    fn inner(trace: Option<TraceContext>) -> Self {
         let mut scope = SCOPE.try_with(Clone::clone).unwrap_or_default();
-        scope.trace = span.context().or(scope.trace);
+        scope.trace = trace.or(scope.trace);
         scope
     }
 
