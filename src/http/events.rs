@@ -18,13 +18,14 @@ use super::lookup;
 use super::page::{self, Page};
 use super::problem::{Problem, Problems};
 use super::rate_limit;
-use crate::accept::{self, Acceptance};
+use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::event::{self, Event, Mode, PlainDefaults};
 use crate::model::id::{EndpointId, EventId, ProjectId, base32};
 use crate::model::job::Job;
 use crate::model::time::Time;
+use crate::publish::Acceptance;
 use crate::store::events::{EventFilter, EventRow, PendingFanOut};
 use crate::store::{deliveries, events};
 

@@ -42,7 +42,7 @@ fn all() -> Vec<(String, String)> {
 }
 
 /// The layers, the lowest first: each may import itself and those before it.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "error",
     "config",
     "model",
@@ -54,8 +54,9 @@ const LAYERS: [&str; 15] = [
     "queue",
     "admission",
     "app",
-    "accept",
+    "publish",
     "operational_events",
+    "accept",
     "http",
     "host",
 ];
