@@ -1,5 +1,5 @@
-//! Where values come from: the layers, what is wrong with them as written, and
-//! how units in the file become Rust types.
+//! The sources of the configuration: the layers, and what is wrong with them as
+//! written.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -10,10 +10,10 @@ use figment::value::{Dict, Map, Num, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
-use super::check::{env_name, is_secret, problem};
-use super::{DEFAULT_FILE, InvalidConfig};
+use super::problem::{ENV_PREFIX, InvalidConfig, env_name, is_secret, problem};
 
-const ENV_PREFIX: &str = "MILLRACE_";
+/// The file that is read, if there, when none is named.
+pub const DEFAULT_FILE: &str = "millrace.toml";
 
 /// One layer of configuration and what to call it in a message.
 #[derive(Debug, Clone)]

@@ -14,8 +14,7 @@ use serde_json::value::RawValue;
 
 use super::draft::{AttributeScalar, Data, Draft};
 use super::media::MediaType;
-use super::rules::{capped, echo};
-use super::structured::Text;
+use super::text::{Text, capped, echo};
 use crate::error::Invalid;
 
 /// The fingerprint of `draft`, whose attributes must be valid and sorted by name.
