@@ -19,9 +19,6 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use self::sealed::CredentialsJson;
-use super::id::EndpointId;
-use super::seal::{KeyRing, OpenError};
 use crate::error::Invalid;
 
 /// How many headers an endpoint may have of its own.
@@ -241,35 +238,6 @@ impl EndpointCredentials {
                 .map(ClientCertificate::fingerprint),
         }
     }
-
-    /// Seals it for endpoint `id`; none if there is nothing in it. `nonce` must be
-    /// random.
-    pub fn seal(&self, ring: &KeyRing, nonce: [u8; 12], id: &EndpointId) -> Option<Vec<u8>> {
-        if self.is_empty() {
-            return None;
-        }
-        let json = Zeroizing::new(
-            serde_json::to_vec(&CredentialsJson::from_credentials(self)).unwrap_or_default(),
-        );
-        Some(ring.seal(nonce, &aad(id), &json))
-    }
-
-    /// Opens what [`EndpointCredentials::seal`] sealed for the same endpoint.
-    ///
-    /// # Errors
-    /// Every [`OpenError`].
-    pub fn open(ring: &KeyRing, id: &EndpointId, sealed: &[u8]) -> Result<Self, OpenError> {
-        let json = ring.open(&aad(id), sealed)?;
-        let written: CredentialsJson<'_> =
-            serde_json::from_slice(json.expose_secret()).map_err(|_| OpenError::Malformed)?;
-        Ok(written.into_credentials())
-    }
-}
-
-/// Not the id alone, which signing secrets are sealed for: one must not be taken
-/// for the other.
-fn aad(id: &EndpointId) -> Vec<u8> {
-    format!("{id}/extras").into_bytes()
 }
 
 impl Auth {

@@ -226,12 +226,8 @@ fn value(written: &MeterSpec) -> Result<Option<Pointer>, Invalid> {
             let detail = "expected a JSON pointer (RFC 6901) into data, such as \"/total\"";
             Err(Invalid::new("value", detail))
         }
-        (Some(text), _) => pointer("value", text).map(Some),
+        (Some(text), _) => Pointer::parse_field("value", text).map(Some),
     }
-}
-
-fn pointer(field: impl Into<String>, text: &str) -> Result<Pointer, Invalid> {
-    Pointer::parse(text).map_err(|invalid| Invalid::new(field.into(), invalid.detail))
 }
 
 fn group(text: &str, before: &[String], at: usize) -> Result<Pointer, Invalid> {
@@ -244,7 +240,7 @@ fn group(text: &str, before: &[String], at: usize) -> Result<Pointer, Invalid> {
         let detail = "expected a JSON pointer that is not empty and has no comma";
         return Err(Invalid::new(field, detail));
     }
-    pointer(field, text)
+    Pointer::parse_field(field, text)
 }
 
 /// A JSON number, or a string that holds one: money is often written so.

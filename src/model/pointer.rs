@@ -50,6 +50,14 @@ impl Pointer {
         })
     }
 
+    /// As [`Pointer::parse`], for the text of `field`, which the error then names.
+    ///
+    /// # Errors
+    /// As [`Pointer::parse`].
+    pub fn parse_field(field: impl Into<String>, text: &str) -> Result<Self, Invalid> {
+        Self::parse(text).map_err(|invalid| Invalid::new(field.into(), invalid.detail))
+    }
+
     /// The pointer as it was given.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -17,6 +17,7 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use crate::error::Invalid;
+use expected::PATH_LEN_MAX;
 
 /// The largest schema, in bytes as it is given.
 pub const SCHEMA_BYTES_MAX: usize = 65_536;
@@ -24,8 +25,6 @@ pub const SCHEMA_BYTES_MAX: usize = 65_536;
 const PATTERN_BYTES_MAX: usize = 262_144;
 /// Mismatches that are described; of the others only the number is said.
 const DESCRIBED_MAX: usize = 5;
-/// Characters of a path into the data that are shown.
-const PATH_LEN_MAX: usize = 200;
 
 /// A schema, compiled when it is first used.
 pub struct Schema {

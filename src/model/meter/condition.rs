@@ -3,7 +3,6 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::pointer;
 use crate::error::Invalid;
 use crate::model::pointer::Pointer;
 use crate::model::scalar::Scalar;
@@ -69,7 +68,7 @@ impl Condition {
                 return Err(Invalid::new(format!("filters[{at}]"), detail));
             }
         };
-        let pointer = pointer(field("pointer"), &filter.pointer)?;
+        let pointer = Pointer::parse_field(field("pointer"), &filter.pointer)?;
         Ok(Self { pointer, test })
     }
 

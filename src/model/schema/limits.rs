@@ -11,8 +11,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::PATH_LEN_MAX;
-use super::expected::shortened;
+use super::expected::{PATH_LEN_MAX, shortened};
 use crate::error::Invalid;
 
 /// Objects and arrays inside each other.
