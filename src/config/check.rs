@@ -190,13 +190,12 @@ fn stores(config: &Config) -> Vec<String> {
         && config.database.host.is_empty()
         && !config.uses_embedded_postgres()
     {
-        let why = match config.runtime_env.is_aws() {
-            true => {
-                "PostgreSQL's URL, or database.host: on ECS and Lambda there is none in process"
-            }
-            false => "PostgreSQL's URL: this build has none in process",
+        let expected = if config.runtime_env.is_aws() {
+            "PostgreSQL's URL, or database.host: on ECS and Lambda there is none in process"
+        } else {
+            "PostgreSQL's URL: this build has none in process"
         };
-        found.push(problem("database.url", None, why));
+        found.push(problem("database.url", None, expected));
     }
     if !database_url.is_empty() && !is_postgres_url(database_url) {
         let expected = "a URL such as postgresql://user:password@host:5432/database";

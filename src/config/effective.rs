@@ -84,9 +84,10 @@ impl Config {
 
     /// How long a queued delivery is left to its worker.
     pub fn lease(&self) -> Duration {
-        match self.uses_sqs() {
-            true => self.sweep.sqs_lease,
-            false => self.sweep.lease,
+        if self.uses_sqs() {
+            self.sweep.sqs_lease
+        } else {
+            self.sweep.lease
         }
     }
 
@@ -135,9 +136,10 @@ impl Config {
     /// What the names of the region's services end with.
     fn aws_suffix(&self) -> String {
         let region = self.region();
-        match region.starts_with("cn-") {
-            true => format!("{region}.amazonaws.com.cn"),
-            false => format!("{region}.amazonaws.com"),
+        if region.starts_with("cn-") {
+            format!("{region}.amazonaws.com.cn")
+        } else {
+            format!("{region}.amazonaws.com")
         }
     }
 

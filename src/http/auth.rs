@@ -71,9 +71,10 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
         let text = bearer(parts)?;
-        let grant = match text.starts_with(api_key::PREFIX) {
-            true => app.projection.grant(api_key::hash(text)).await?,
-            false => None,
+        let grant = if text.starts_with(api_key::PREFIX) {
+            app.projection.grant(api_key::hash(text)).await?
+        } else {
+            None
         };
         let grant = grant.ok_or(Error::Unauthenticated("the API key is not known".into()))?;
         if !grant.scopes.contains(&S::SCOPE) {
@@ -110,12 +111,12 @@ impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        match app.is_admin_key(bearer(parts)?).await? {
-            true => Ok(Self),
-            false => Err(Error::Unauthenticated(
-                "the admin key is needed here".into(),
-            )),
+        if app.is_admin_key(bearer(parts)?).await? {
+            return Ok(Self);
         }
+        Err(Error::Unauthenticated(
+            "the admin key is needed here".into(),
+        ))
     }
 }
 

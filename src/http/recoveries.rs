@@ -231,7 +231,7 @@ fn new(
     let id = RecoveryId::new(now.as_millisecond(), app.random());
     Ok(model::Recovery {
         endpoint: Some(endpoint),
-        ..model::Recovery::new(id, project, kind, (period.since, until), now)
+        ..model::Recovery::new(id, project, kind, period.since..until, now)
     })
 }
 

@@ -129,9 +129,8 @@ impl Breaker {
     /// Lets an attempt through whatever the state: `is_manual` is one that a person
     /// asked for.
     pub fn issue_ticket(&self, is_manual: bool) -> Ticket {
-        let turn = self.generation;
         Ticket {
-            generation: turn,
+            generation: self.generation,
             is_manual,
         }
     }
@@ -465,10 +464,11 @@ mod tests {
             for well in outcomes {
                 now += 1;
                 if let BreakerDecision::Allow(ticket) = breaker.admit(&POLICY, at(now)) {
-                    match well {
-                        true => breaker.record_success(ticket),
-                        false => breaker.record_failure(&POLICY, ticket, at(now)),
-                    };
+                    if well {
+                        breaker.record_success(ticket);
+                    } else {
+                        breaker.record_failure(&POLICY, ticket, at(now));
+                    }
                 }
             }
             let ticket = go(&mut breaker, now + 25);

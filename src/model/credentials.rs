@@ -192,13 +192,13 @@ impl EndpointCredentials {
     /// # Errors
     /// [`Invalid`] when both `auth` and a header say `authorization`.
     pub fn check(&self) -> Result<(), Invalid> {
-        match self.auth.is_some() && self.headers.contains_key(AUTHORIZATION.as_str()) {
-            true => Err(Invalid::new(
+        if self.auth.is_some() && self.headers.contains_key(AUTHORIZATION.as_str()) {
+            return Err(Invalid::new(
                 "headers.authorization",
                 "expected either this or auth, got both",
-            )),
-            false => Ok(()),
+            ));
         }
+        Ok(())
     }
 
     /// Whether there is nothing in it.
@@ -279,9 +279,10 @@ fn sensitive(mut value: HeaderValue) -> HeaderValue {
 
 /// A name as an error may repeat it: what is no name is not repeated.
 fn redacted_name(name: &str) -> &str {
-    match is_name(&name.to_ascii_lowercase()) {
-        true => name,
-        false => "?",
+    if is_name(&name.to_ascii_lowercase()) {
+        name
+    } else {
+        "?"
     }
 }
 

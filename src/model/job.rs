@@ -109,13 +109,13 @@ impl Envelope {
         let age = sent.map_or(Duration::ZERO, |sent| {
             now.duration_since(sent).try_into().unwrap_or_default()
         });
-        match age > AGE_MAX {
-            true => Err(Park {
+        if age > AGE_MAX {
+            return Err(Park {
                 reason: format!("too old: sent {} hours ago", age.as_secs() / 3600).into(),
                 job: Some(envelope.job.kind()),
-            }),
-            false => Ok(envelope),
+            });
         }
+        Ok(envelope)
     }
 
     /// Reads a message's body.

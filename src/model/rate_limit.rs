@@ -52,9 +52,10 @@ impl Rate {
             .saturating_add(now_ns);
         let after = paid + self.cost_ns(cost);
         let bound = now_ns + self.cost_ns(cost.max(self.burst.get()));
-        match after <= bound {
-            true => Ok(at(after)),
-            false => Err(at(now_ns + (after - bound))),
+        if after <= bound {
+            Ok(at(after))
+        } else {
+            Err(at(now_ns + (after - bound)))
         }
     }
 

@@ -13,6 +13,7 @@
 //!
 //! While running it has a due time; no other state has one, and none is left.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -115,13 +116,13 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// One that has done nothing yet, of what came at or after `since` and before
-    /// `until`, to no endpoint and narrowed to nothing.
+    /// One that has done nothing yet, of what came within `span`, to no endpoint and
+    /// narrowed to nothing.
     pub fn new(
         id: RecoveryId,
         project: ProjectId,
         kind: RecoveryKind,
-        (since, until): (Timestamp, Timestamp),
+        span: Range<Timestamp>,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -132,8 +133,8 @@ impl Recovery {
             deliveries: None,
             event_type: None,
             tenant: None,
-            since,
-            until,
+            since: span.start,
+            until: span.end,
             state: RecoveryState::Running,
             page: 0,
             cursor: None,

@@ -73,14 +73,17 @@ impl SendError {
     }
 
     pub(crate) fn request(error: &hyper_util::client::legacy::Error) -> Self {
+        if let Some(known) = classify(error) {
+            return known;
+        }
         // The connector says why it failed, so a failure to connect without a
         // known cause is the TLS handshake's.
-        classify(error).unwrap_or_else(|| match error.is_connect() {
-            true => Self::Tls {
+        if error.is_connect() {
+            return Self::Tls {
                 reason: "the handshake was cut short".to_owned(),
-            },
-            false => Self::Closed,
-        })
+            };
+        }
+        Self::Closed
     }
 
     pub(super) fn body(error: &hyper::Error) -> Self {

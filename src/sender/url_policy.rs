@@ -59,13 +59,13 @@ fn is_localhost(name: &str) -> bool {
 }
 
 fn check_address(address: IpAddr) -> Result<(), Invalid> {
-    match is_public(address) {
-        true => Ok(()),
-        false => Err(Invalid::new(
-            "url",
-            format!("expected a public host; address {address} is not public"),
-        )),
+    if is_public(address) {
+        return Ok(());
     }
+    Err(Invalid::new(
+        "url",
+        format!("expected a public host; address {address} is not public"),
+    ))
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl Event {
         let parts = members::parse_trusted(&body).map_err(corrupt_stored_event)?;
         let data = parts.data;
         let event = Self::assemble(&parts.attributes, fingerprint).map_err(corrupt_stored_event)?;
-        Ok(event.with_body(body, data))
+        Ok(event.with_body(CanonicalBody { bytes: body, data }))
     }
 
     /// The publisher's `id`: unique within its `source`.
@@ -146,9 +146,19 @@ impl Event {
         })
     }
 
-    fn with_body(self, body: Bytes, data: Option<Range<usize>>) -> Self {
-        Self { body, data, ..self }
+    fn with_body(self, body: CanonicalBody) -> Self {
+        Self {
+            body: body.bytes,
+            data: body.data,
+            ..self
+        }
     }
+}
+
+struct CanonicalBody {
+    bytes: Bytes,
+    /// Where `data` is, if there is any.
+    data: Option<Range<usize>>,
 }
 
 /// Leaves the body out: what is logged must not hold a customer's data.
@@ -186,8 +196,7 @@ impl<'a> Draft<'a> {
             return Err(rules::missing("specversion").into());
         }
         let event = Event::assemble(&self.attributes, fingerprint)?;
-        let (body, data) = self.write()?;
-        Ok(event.with_body(body, data))
+        Ok(event.with_body(self.write()?))
     }
 
     fn fill(&mut self, defaults: PlainDefaults<'a>) -> Result<()> {
@@ -208,7 +217,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn write(&self) -> Result<(Bytes, Option<Range<usize>>)> {
+    fn write(&self) -> Result<CanonicalBody> {
         let mut body = Vec::with_capacity(self.bytes_estimate());
         body.extend_from_slice(br#"{"specversion":"1.0""#);
         for name in ["id", "source", "type"] {
@@ -226,7 +235,10 @@ impl<'a> Draft<'a> {
         let data = write_data(&mut body, &self.data);
         body.push(b'}');
         limit("the event in JSON", body.len(), BODY_BYTES_MAX)?;
-        Ok((body.into(), data))
+        Ok(CanonicalBody {
+            bytes: body.into(),
+            data,
+        })
     }
 
     /// Close to what the body takes, so that one allocation usually does.

@@ -103,8 +103,8 @@ impl<'a> SchemaWalk<'a> {
         };
         let children: Vec<(String, &Value)> = match value {
             Value::Object(members) => {
-                if let Some((name, expected)) = self.object(value, members, depth) {
-                    return refused(&format!("{path}/{name}"), expected);
+                if let Some(wrong) = self.object(value, members, depth) {
+                    return refused(&format!("{path}/{}", wrong.name), wrong.expected);
                 }
                 let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
                 members
@@ -137,7 +137,7 @@ impl<'a> SchemaWalk<'a> {
         object: &'a Value,
         members: &'a Map<String, Value>,
         depth: usize,
-    ) -> Option<(&'static str, String)> {
+    ) -> Option<WrongMember> {
         let text = |name: &str| members.get(name).and_then(Value::as_str);
         self.patterns += usize::from(text("pattern").is_some());
         let named = members.get("patternProperties").and_then(Value::as_object);
@@ -155,17 +155,26 @@ impl<'a> SchemaWalk<'a> {
             if !reference.starts_with('#') {
                 let expected = "expected a reference to a place in this schema, beginning with #; \
                                 nothing is fetched from elsewhere";
-                return Some((name, expected.to_owned()));
+                return Some(WrongMember {
+                    name,
+                    expected: expected.to_owned(),
+                });
             }
         }
         // Another base, or another draft, would escape what the whole is held to.
         let only_root = |name: &&&str| depth > 1 && text(name).is_some();
         let name = ["$id", "$schema"].iter().find(only_root)?;
-        Some((
+        Some(WrongMember {
             name,
-            format!("expected {name} in the root of the schema only"),
-        ))
+            expected: format!("expected {name} in the root of the schema only"),
+        })
     }
+}
+
+/// A member of an object that a schema may not have.
+struct WrongMember {
+    name: &'static str,
+    expected: String,
 }
 
 /// What a schema comes to with its references written out.
@@ -249,9 +258,10 @@ impl<'a> Expansion<'a> {
     /// Where a fragment leads; nowhere if the schema does not compile anyway.
     fn target(&self, fragment: &str) -> Option<&'a Value> {
         let fragment = percent_decoded(fragment);
-        match fragment.is_empty() || fragment.starts_with('/') {
-            true => self.root.pointer(&fragment),
-            false => self.anchors.get(&*fragment).copied(),
+        if fragment.is_empty() || fragment.starts_with('/') {
+            self.root.pointer(&fragment)
+        } else {
+            self.anchors.get(&*fragment).copied()
         }
     }
 }
