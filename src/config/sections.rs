@@ -51,7 +51,7 @@ pub struct Config {
 pub enum HostChoice {
     /// Lambda where its runtime API is announced, else TCP.
     Auto,
-    /// A TCP listener, whatever the surroundings.
+    /// A TCP listener, even on Lambda.
     Tcp,
     /// The Lambda runtime API.
     Lambda,
