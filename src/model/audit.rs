@@ -1,4 +1,4 @@
-//! Who changes the configuration, and what may be written down of a change.
+//! The audit entry of a change: who made it, and what may be written down of it.
 
 use serde_json::{Map, Value};
 
@@ -40,7 +40,7 @@ pub struct AuditContext {
     pub project: ProjectId,
     /// Who changes it.
     pub actor: Actor,
-    /// When.
+    /// The time of the change, and of its audit entry.
     pub at: Timestamp,
 }
 
@@ -53,8 +53,8 @@ pub struct RedactedDiff {
     pub after: Option<Value>,
 }
 
-/// What may be written down of a change from `before` to `after`: of two objects
-/// only the fields that differ, and in no case a secret.
+/// The change from `before` to `after`: of two objects only the fields that differ,
+/// and in no case a secret.
 pub fn redacted_diff(before: Option<Value>, after: Option<Value>) -> RedactedDiff {
     let (before, after) = match (before, after) {
         (Some(Value::Object(mut before)), Some(Value::Object(mut after))) => {

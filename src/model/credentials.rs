@@ -1,5 +1,5 @@
-//! What an endpoint's requests carry beside the signature: headers of its own,
-//! HTTP authentication and a TLS client certificate.
+//! The credentials of an endpoint, which requests carry beside the signature: headers
+//! of its own, HTTP authentication and a TLS client certificate.
 //!
 //! All of it is secret: the stores hold it sealed, as one value bound to the
 //! endpoint's id, and people see names and a fingerprint. It must not be logged;
@@ -83,7 +83,7 @@ pub struct ClientCertificate {
     pub private_key: SecretString,
 }
 
-/// All of it.
+/// What requests to an endpoint carry beside the signature.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointCredentials {
     headers: BTreeMap<String, SecretString>,
@@ -91,7 +91,7 @@ pub struct EndpointCredentials {
     client_certificate: Option<ClientCertificate>,
 }
 
-/// What people may see of it.
+/// What people may see of [`EndpointCredentials`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedactedCredentials {
     /// The names of its headers.

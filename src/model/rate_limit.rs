@@ -1,4 +1,4 @@
-//! How often something may happen: the generic cell rate algorithm.
+//! The rate limit: the generic cell rate algorithm.
 //!
 //! One time is all the state there is: the *theoretical arrival time*, by which
 //! everything let through so far is paid for. It is kept by the caller, for each

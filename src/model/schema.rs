@@ -1,6 +1,6 @@
 //! JSON Schemas that the data of events must satisfy: 2020-12 and draft 7.
 //!
-//! A schema comes from outside, and every event of its type is held against it, so
+//! A schema comes from outside, and every event of its type is validated by it, so
 //! everything about it is bounded when it is registered: size, depth, patterns, and
 //! that nothing in it is fetched from elsewhere. Patterns are matched in linear
 //! time. Known formats are asserted, which the specification leaves open.

@@ -43,7 +43,7 @@ fn aad(id: &EndpointId) -> Vec<u8> {
     format!("{id}/extras").into_bytes()
 }
 
-/// Its JSON, which is sealed at once.
+/// [`EndpointCredentials`] as they are sealed.
 #[derive(Serialize, Deserialize)]
 struct CredentialsJson<'a> {
     #[serde(borrow)]

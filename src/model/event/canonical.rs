@@ -23,7 +23,7 @@ pub struct PlainDefaults<'a> {
     pub id: &'a str,
     /// A URI reference for where events without a source come from.
     pub source: &'a str,
-    /// Now.
+    /// The time of receipt.
     pub time: Timestamp,
 }
 

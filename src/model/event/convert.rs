@@ -1,5 +1,5 @@
-//! A stored event in binary mode of the HTTP protocol binding (CloudEvents 1.0.2,
-//! HTTP §3.1): its data alone as the body, its attributes as headers.
+//! The conversion of a stored event to binary mode of the HTTP protocol binding
+//! (CloudEvents 1.0.2, HTTP §3.1): its data alone as the body, its attributes as headers.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -19,11 +19,9 @@ pub const BATCH_EVENTS_MAX: usize = 100;
 pub(super) struct Draft<'a> {
     /// Every attribute, `specversion` and `datacontenttype` included.
     pub attributes: Vec<Attribute<'a>>,
-    /// The payload.
     pub data: Data<'a>,
 }
 
-/// One context attribute.
 pub(super) struct Attribute<'a> {
     pub name: Cow<'a, str>,
     pub value: AttributeScalar<'a>,
@@ -48,7 +46,6 @@ pub(super) enum Data<'a> {
 }
 
 impl<'a> Attribute<'a> {
-    /// A string attribute.
     pub fn string(name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) -> Self {
         Self {
             name: name.into(),

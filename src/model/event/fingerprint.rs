@@ -1,4 +1,4 @@
-//! The fingerprint: what makes two submissions the same content.
+//! The fingerprint of an event: equal for two submissions of the same content.
 //!
 //! SHA-256 over a tagged, length-prefixed walk of the event. Object members are
 //! sorted, strings unescaped, integer and Boolean attributes spelled as text

@@ -25,7 +25,7 @@ pub(super) struct Members<'a> {
 pub(super) enum Member<'a> {
     Null,
     Scalar(AttributeScalar<'a>),
-    /// A value no attribute can have, in words.
+    /// The description of a value that no attribute can have.
     NotAScalar(&'static str),
 }
 

@@ -1,5 +1,4 @@
-//! The texts of an event: read from JSON, and repeated in errors, but not much of
-//! them.
+//! The texts of an event, as they are read from JSON and as errors repeat them.
 
 use std::borrow::Cow;
 

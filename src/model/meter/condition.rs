@@ -1,4 +1,4 @@
-//! What must hold of an event's `data` for a meter to count it.
+//! The conditions of a meter: what must hold of an event's `data` for it to count.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -37,7 +37,7 @@ pub struct MeterFilter {
     pub exists: Option<bool>,
 }
 
-/// Tells null from absent.
+/// Null is a value here, and not the same as absent.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Deserialize::deserialize(from).map(Some)
 }

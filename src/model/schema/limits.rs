@@ -1,5 +1,5 @@
-//! What a schema may be made of, beyond what its meta-schema says, so that holding
-//! an event against it takes a bounded time.
+//! The limits of a schema, beyond what its meta-schema says, so that validating an
+//! event takes a bounded time.
 //!
 //! References are what makes a small schema large: each may be followed many times,
 //! and those it leads to again. So they lead within the schema, and what it comes to
@@ -27,7 +27,7 @@ const EXPANDED_MAX: u64 = 10_000;
 /// Times a recursive schema may be entered anew to find where a value fails.
 const ENTERED_MAX: u64 = 50_000;
 
-/// What holding a value against a schema may take.
+/// What validating a value may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cost {
     /// Places where the schema begins anew; none in one that is not recursive.
@@ -96,7 +96,7 @@ struct SchemaWalk<'a> {
 }
 
 impl<'a> SchemaWalk<'a> {
-    /// As deep as [`DEPTH_MAX`].
+    /// Enters `value`, which is `depth` levels down: [`DEPTH_MAX`] at most.
     fn enter(&mut self, value: &'a Value, path: &str, depth: usize) -> Result<(), Invalid> {
         let refused = |path: &str, expected: String| {
             Err(Invalid::new(shortened(path, PATH_LEN_MAX), expected))
@@ -161,7 +161,7 @@ impl<'a> SchemaWalk<'a> {
                 });
             }
         }
-        // Another base, or another draft, would escape what the whole is held to.
+        // Another base, or another draft, would escape the rules for the whole.
         let only_root = |name: &&&str| depth > 1 && text(name).is_some();
         let name = ["$id", "$schema"].iter().find(only_root)?;
         Some(WrongMember {
