@@ -1,8 +1,8 @@
-//! What the work in hand belongs to: its request, its job, its trace.
+//! The context of the current work: its request, its job, its trace.
 //!
 //! Set around a future, seen by all it awaits; not by what it spawns. Log lines
 //! take their ids from here, queue messages and attempts their trace, so neither
-//! is passed from hand to hand. Nothing is formatted before something asks.
+//! is passed along. Nothing is formatted before something asks.
 
 use crate::model::id::{DeliveryId, EndpointId, EventId, RecoveryId};
 use crate::model::job::Job;
@@ -13,7 +13,7 @@ tokio::task_local! {
     static SCOPE: WorkContext;
 }
 
-/// What some work belongs to.
+/// What some work belongs to, for its log lines and its trace.
 #[derive(Debug, Clone, Default)]
 pub struct WorkContext {
     request: Option<Box<str>>,
@@ -82,7 +82,7 @@ impl WorkContext {
     }
 }
 
-/// The trace that the work in hand is part of.
+/// The trace that the current work is part of.
 pub fn trace() -> Option<TraceContext> {
     SCOPE.try_with(|scope| scope.trace).ok().flatten()
 }
@@ -92,9 +92,9 @@ pub fn traceparent() -> Option<Box<str>> {
     trace().and_then(|trace| trace.traceparent())
 }
 
-/// Tells `field` each id of the work in hand, under the name it is logged by.
+/// Calls `field` with each id of the current work, under the name it is logged by.
 pub(super) fn fields(mut field: impl FnMut(&'static str, &dyn std::fmt::Display)) {
-    let mut tell = |scope: &WorkContext| {
+    let mut visit = |scope: &WorkContext| {
         if let Some(id) = &scope.request {
             field("request.id", id);
         }
@@ -116,6 +116,6 @@ pub(super) fn fields(mut field: impl FnMut(&'static str, &dyn std::fmt::Display)
             WorkSubject::Recovery(recovery) => field("recovery.id", recovery),
         }
     };
-    // Outside any scope there is nothing to tell.
-    let _ = SCOPE.try_with(|scope| tell(scope));
+    // Outside any scope there is no id.
+    let _ = SCOPE.try_with(|scope| visit(scope));
 }

@@ -1,4 +1,4 @@
-//! One line in CloudWatch's Embedded Metric Format.
+//! A document in CloudWatch's Embedded Metric Format: one line.
 //!
 //! A document says in `_aws` which of its own members are metrics. A distribution
 //! is an object of `Values` and `Counts` with `Max`, `Min`, `Count` and `Sum`
