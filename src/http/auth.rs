@@ -1,4 +1,4 @@
-//! Who is asking, and whether they may: `Authorization: Bearer <key>`.
+//! Authentication and authorization: `Authorization: Bearer <key>`.
 //!
 //! A handler states its scope in its signature, so that none can forget to
 //! check: `caller: Allowed<EventsWrite>`. Checked before the body is read.
@@ -23,7 +23,7 @@ use crate::model::id::{KeyId, ProjectId};
 pub struct Allowed<S> {
     /// The key's project: all that the caller can see.
     pub project: ProjectId,
-    /// The key.
+    /// The public id of its key, for the audit log and the rate limit.
     pub key: KeyId,
     /// Events a second it may publish; the configured default if none.
     pub rate_limit: Option<NonZeroU32>,
@@ -43,7 +43,7 @@ impl<S> Allowed<S> {
 
 /// A scope, as a type.
 pub trait Needs {
-    /// The scope.
+    /// What the caller's key must be allowed to do.
     const SCOPE: Scope;
 }
 

@@ -1,4 +1,4 @@
-//! What became of each event at each endpoint.
+//! Deliveries: what became of each event at each endpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,8 @@ use crate::model::job::Job;
 use crate::model::time::Time;
 use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
 
-/// How late a sweep may take up what is due, on Lambda once a minute. What waits
-/// for longer is in the index of pending deliveries.
+/// How late a sweep may claim what is due: on Lambda it runs once a minute. What
+/// waits for longer is in the index of pending deliveries.
 const SWEEP_LATE_MAX: Duration = Duration::from_mins(2);
 
 /// One event to one endpoint.

@@ -1,4 +1,4 @@
-//! Publishing events and looking at them.
+//! Events: published, listed, looked at and replayed.
 
 use std::sync::Arc;
 
@@ -48,10 +48,10 @@ pub struct AcceptedEvent {
 }
 
 impl From<Acceptance> for AcceptedEvent {
-    fn from(receipt: Acceptance) -> Self {
+    fn from(acceptance: Acceptance) -> Self {
         Self {
-            id: receipt.id,
-            duplicate: receipt.is_duplicate,
+            id: acceptance.id,
+            duplicate: acceptance.is_duplicate,
         }
     }
 }
@@ -230,19 +230,18 @@ async fn batch(
         let event = event::parse_structured(json.get().as_bytes())?;
         accept::accept(app, project, &event, now).await
     };
-    let results: Vec<_> = stream::iter(events)
+    let mut results: Vec<_> = stream::iter(events)
         .map(accept_one)
         .buffered(BATCH_CONCURRENCY)
         .collect()
         .await;
+    let outage = |result: &Result<Acceptance>| result.as_ref().is_err_and(Error::is_outage);
     // With nothing kept the whole batch can be sent again, as one refusal says.
-    let outage = |result: &Result<Acceptance>| matches!(result, Err(Error::Unavailable { .. }));
-    let mut results = results;
     if !results.is_empty() && results.iter().all(outage) {
         return Err(results.swap_remove(0).expect_err("all are outages"));
     }
     let item = |result: Result<Acceptance>| match result {
-        Ok(receipt) => BatchItem::Accepted(receipt.into()),
+        Ok(acceptance) => BatchItem::Accepted(acceptance.into()),
         Err(error) => {
             log_refused(&error);
             BatchItem::Refused {
@@ -255,8 +254,8 @@ async fn batch(
     })
 }
 
-/// A batch answers 202, so the frame does not see what failed on our side.
 fn log_refused(error: &Error) {
+    // A batch answers 202, so the middleware does not see what failed on our side.
     if let Some(cause) = error.causes() {
         tracing::error!(%error, cause, "batch event not accepted");
     }

@@ -28,7 +28,7 @@ pub(super) async fn delivery(
 
 /// Refuses an endpoint that is not the project's.
 pub(super) async fn ensure_endpoint(app: &App, project: &ProjectId, id: &EndpointId) -> Result<()> {
-    // As the data plane knows it: looking at deliveries works without PostgreSQL.
+    // From the projection: looking at deliveries works without PostgreSQL.
     let project_config = app.projection.project_config_with(project, id).await?;
     match project_config.targets.get(id) {
         Some(target) if target.state != EndpointState::Deleted => Ok(()),

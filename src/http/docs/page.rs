@@ -71,7 +71,6 @@ impl<'a> Route<'a> {
     }
 }
 
-/// The whole page.
 pub(super) fn render(document: &Value) -> String {
     let routes = routes(document);
     let tags = tags(document, &routes);

@@ -20,7 +20,7 @@ fn resolve<'a>(document: &'a Value, schema: &'a Value) -> (&'a Value, Option<&'a
     }
 }
 
-/// What kind of value it is, in words: `string (date-time)`, `list of Scope`.
+/// The type of its values: `string (date-time)`, `list of Scope`.
 pub(super) fn kind(document: &Value, schema: &Value) -> String {
     let (schema, name) = resolve(document, schema);
     if let Some(values) = schema["enum"].as_array() {
