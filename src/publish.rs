@@ -21,18 +21,18 @@ use crate::model::meter::{self, EventReadings};
 use crate::model::project_config::ProjectConfig;
 use crate::store::events::{self, AcceptOutcome, INLINE_DELIVERIES_MAX, NewEvent, Plan};
 
-/// What the publisher is told.
+/// What publishing an event came to.
 #[derive(Debug, Clone)]
 pub struct Acceptance {
     /// The event's id: the same for the same project, source and CloudEvent id.
     pub id: EventId,
-    /// It was here before.
+    /// It was published before, with the same content; nothing was written.
     pub is_duplicate: bool,
 }
 
 /// Writes an event for every endpoint whose filter takes it, and enqueues its
 /// deliveries. An operational event goes only to those whose filter names its type:
-/// `*` alone does not.
+/// `*` alone does not. Without a `project_config` the fan-out finds the endpoints.
 ///
 /// Cost: one write, or one transaction with what meters read of it and the deliveries
 /// of up to 10 matching endpoints.
@@ -40,7 +40,7 @@ pub struct Acceptance {
 /// # Errors
 /// [`Error::Conflict`] when the event is there with other content;
 /// [`Error::Unavailable`] when DynamoDB does not answer, in which case it may be
-/// written all the same and publishing it again tells.
+/// written all the same; publishing it again is safe.
 pub async fn publish(
     app: &App,
     project: &ProjectId,
@@ -48,8 +48,8 @@ pub async fn publish(
     event: &Event,
     now: Timestamp,
 ) -> Result<Acceptance> {
-    let found = EventMatches::find(app, project_config, event, now);
-    persist_and_enqueue(app, project, event, found, now).await
+    let matches = EventMatches::find(app, project_config, event, now);
+    persist_and_enqueue(app, project, event, matches, now).await
 }
 
 /// Writes an event of Millrace's own that is for one endpoint, whatever its
@@ -64,18 +64,18 @@ pub async fn publish_to_endpoint(
     endpoint: &EndpointId,
     now: Timestamp,
 ) -> Result<Acceptance> {
-    let found = EventMatches {
+    let matches = EventMatches {
         endpoints: Some(vec![endpoint.clone()]),
         metered: Some(EventReadings {
             at: now,
             readings: vec![],
         }),
     };
-    persist_and_enqueue(app, project, event, found, now).await
+    persist_and_enqueue(app, project, event, matches, now).await
 }
 
-/// The project's configuration, unless it is not to be had now: the event can be
-/// kept without.
+/// The project's configuration; none if it cannot be read now, which is logged: an
+/// event can be published without.
 pub async fn project_config(app: &App, project: &ProjectId) -> Option<Arc<ProjectConfig>> {
     let project_config = app.projection.project_config(project).await;
     project_config
@@ -138,7 +138,7 @@ async fn persist_and_enqueue(
     app: &App,
     project: &ProjectId,
     event: &Event,
-    found: EventMatches,
+    matches: EventMatches,
     now: Timestamp,
 ) -> Result<Acceptance> {
     let id = EventId::derive(project, event.source(), event.id());
@@ -149,10 +149,10 @@ async fn persist_and_enqueue(
         event,
         received: now,
         expires,
-        metered: found.metered,
+        metered: matches.metered,
     };
     // A fan-out is not an attempt, and goes ahead.
-    let (plan, delay) = match found.endpoints.as_deref() {
+    let (plan, delay) = match matches.endpoints.as_deref() {
         Some(endpoints) if endpoints.len() <= INLINE_DELIVERIES_MAX => {
             let delay = app.schedule.first_delay();
             (Plan::Inline(endpoints, app.queue.due(now, delay)), delay)
