@@ -27,7 +27,7 @@ fn request(telemetry: &Telemetry) {
         .request(&Method::POST, Some("/v1/events"), &headers);
     span.set_attribute("request.id", || "0123456789abcdef");
     let work = async { black_box(scope::traceparent()) };
-    black_box(WorkContext::request("0123456789abcdef", &span).run(work)).now_or_never();
+    black_box(WorkContext::request("0123456789abcdef", span.context()).run(work)).now_or_never();
 }
 
 fn benches(c: &mut Criterion) {

@@ -1,5 +1,5 @@
-//! What every request and job is given: the stores, the queue, the sender and
-//! the configuration, made once at start-up. Making it connects to nothing.
+//! The application: the stores, the queue, the sender and the configuration, made
+//! once at start-up and given to every request and job. Making it connects to nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,25 +33,26 @@ use crate::telemetry::Telemetry;
 pub struct App {
     /// The effective configuration.
     pub config: Config,
-    /// The event store.
+    /// DynamoDB, the event store.
     pub dynamo: Dynamo,
-    /// The control-plane database.
+    /// PostgreSQL, the control-plane database.
     pub postgres: Postgres,
-    /// Configuration as the data plane sees it.
+    /// The projects' configuration, as DynamoDB has it.
     pub projection: ConfigProjection,
-    /// Occasions this process has told of lately, so as not to tell again.
+    /// Operational events this process has published lately, so as not to write them
+    /// again.
     pub recently_published: Cache<String, ()>,
     /// What each API key has used of its rate.
     pub rate_limits: RateLimits,
-    /// Where jobs wait.
+    /// Jobs that wait: in SQS or in this process.
     pub queue: Queue,
-    /// How each endpoint does, as this process knows it.
+    /// Which attempts each endpoint takes now, as this process knows it.
     pub admission: Admission,
-    /// Outbound HTTP.
+    /// Posts webhooks.
     pub sender: Sender,
     /// Where events go before they expire, if anywhere.
     pub archive: Option<Objects>,
-    /// Seals signing secrets.
+    /// Seals the secrets of endpoints.
     pub key_ring: CachedSecret<KeyRing>,
     /// What is counted and traced.
     pub telemetry: Arc<Telemetry>,
@@ -65,15 +66,15 @@ pub struct App {
 /// What start-up found or made.
 #[derive(Debug)]
 pub struct Parts {
-    /// The event store.
+    /// DynamoDB, the event store.
     pub dynamo: Dynamo,
-    /// The control-plane database.
+    /// PostgreSQL, the control-plane database.
     pub postgres: Postgres,
-    /// Where jobs wait.
+    /// Jobs that wait: in SQS or in this process.
     pub queue: Queue,
     /// The key that may manage projects.
     pub admin_key: CachedSecret<AdminKey>,
-    /// Seals signing secrets.
+    /// Seals the secrets of endpoints.
     pub key_ring: CachedSecret<KeyRing>,
     /// Where events go before they expire, if anywhere.
     pub archive: Option<Objects>,
@@ -141,7 +142,7 @@ impl App {
         f64::from(u32::from_be_bytes(self.random())) / f64::from(u32::MAX)
     }
 
-    /// Tells readiness that the process is about to end.
+    /// Makes readiness say that the process is about to end.
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -198,8 +199,8 @@ fn breaker_policy(config: &Config) -> Policy {
     }
 }
 
-/// Occasions remembered as told, and for how long: forgetting one costs a write that
-/// changes nothing.
+/// Operational events remembered as published, and for how long: forgetting one costs
+/// a write that changes nothing.
 const RECENTLY_PUBLISHED_MAX: u64 = 10_000;
 const RECENTLY_PUBLISHED_TTL: Duration = Duration::from_secs(3600);
 

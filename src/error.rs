@@ -31,7 +31,7 @@ pub enum Error {
     /// 415: a content type that is not spoken here; the detail lists those that are.
     #[error("{0}")]
     UnsupportedMediaType(Cow<'static, str>),
-    /// 429: later.
+    /// 429: over a rate limit.
     #[error("too many requests")]
     RateLimited {
         /// When the next request will be let through.
@@ -63,14 +63,14 @@ impl Error {
     }
 }
 
-/// `Result` with [`Error`].
+/// A `Result` whose error is an [`Error`], unless it says otherwise.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What lies behind `error`, for the log: every source, the nearest first, on one
 /// line of at most `CAUSES_CHARS_MAX` characters; none if it has no source.
 ///
 /// A source that only repeats the end of what holds it is left out. What stores
-/// answer is put into words where it is classified (`aws::error`,
+/// answer is described where it is classified (`aws::error`,
 /// `store::postgres`), so that no secret reaches this.
 pub fn causes(error: &dyn std::error::Error) -> Option<String> {
     let mut text = String::new();

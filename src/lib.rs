@@ -15,6 +15,7 @@ pub mod http;
 pub mod jobs;
 pub mod model;
 pub mod operational_events;
+pub mod publish;
 pub mod queue;
 pub mod rate_limits;
 pub mod sender;

@@ -1,17 +1,18 @@
-//! What Millrace itself has to say: operational events, which go the way of any
-//! publisher's and reach the endpoints that ask for their type by name.
+//! Operational events: what Millrace publishes about itself. They take the way of any
+//! publisher's and reach the endpoints whose filter names their type.
 //!
 //! Called by the API and by jobs. Touches DynamoDB and the queue only.
 
 use jiff::Timestamp;
 
-use crate::accept;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::id::ProjectId;
 pub use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
+use crate::publish;
 
-/// Publishes an operational event once, however often it is called for the same occasion.
+/// Publishes an operational event once, however often it is called for the same
+/// occurrence.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not
@@ -23,10 +24,12 @@ pub async fn publish(
     now: Timestamp,
 ) -> Result<()> {
     let event = operational_event.to_event()?;
-    match accept::accept_operational(app, project, &event, now).await {
-        // Told before in other words: once is enough.
+    let project_config = publish::project_config(app, project).await;
+    match publish::publish(app, project, project_config.as_deref(), &event, now).await {
+        // Published before with other particulars, maybe by another instance: once
+        // is enough.
         Err(Error::Conflict(_)) => Ok(()),
-        result => result.map(|_| ()),
+        result => result.map(drop),
     }
 }
 
@@ -37,15 +40,33 @@ pub async fn publish_best_effort(
     operational_event: &OperationalEvent<'_>,
     now: Timestamp,
 ) {
-    if let Err(error) = publish(app, project, operational_event, now).await {
-        let kind = operational_event.kind.event_type();
-        let cause = error.causes();
-        tracing::warn!(%error, cause, kind, "operational event not published");
+    let published = publish(app, project, operational_event, now).await;
+    log_failure(operational_event, &published);
+}
+
+/// As [`publish_best_effort`], but without a call of DynamoDB if this process has
+/// published the same occurrence within the last hour.
+pub async fn publish_unless_recent(
+    app: &App,
+    project: &ProjectId,
+    operational_event: &OperationalEvent<'_>,
+    now: Timestamp,
+) {
+    let kind = operational_event.kind.event_type();
+    let key = format!("{project}/{kind}/{}", operational_event.occurrence_key);
+    let entry = app.recently_published.entry_by_ref(&key);
+    if !entry.or_insert(()).await.is_fresh() {
+        return;
+    }
+    let published = publish(app, project, operational_event, now).await;
+    log_failure(operational_event, &published);
+    if published.is_err() {
+        app.recently_published.invalidate(&key).await;
     }
 }
 
-/// As [`publish_best_effort`], but only if an endpoint asks for it: of what happens before there
-/// can be one, nothing is kept.
+/// As [`publish_best_effort`], but only if an endpoint subscribes to its type: of
+/// what happens before there can be one, nothing is kept.
 pub async fn publish_if_subscribed(
     app: &App,
     project: &ProjectId,
@@ -54,14 +75,23 @@ pub async fn publish_if_subscribed(
 ) {
     let event_type = operational_event.kind.event_type();
     let is_subscribed = match app.projection.project_config(project).await {
-        Ok(view) => {
-            let mut asking = view.targets.matching(event_type, operational_event.tenant);
-            asking.next().is_some() || !view.targets.unreadable().is_empty()
+        Ok(project_config) => {
+            let targets = &project_config.targets;
+            let mut subscribed = targets.matching(event_type, operational_event.tenant);
+            subscribed.next().is_some() || !targets.unreadable().is_empty()
         }
         // Rather one too many than one that is missed.
         Err(_) => true,
     };
     if is_subscribed {
         publish_best_effort(app, project, operational_event, now).await;
+    }
+}
+
+fn log_failure(operational_event: &OperationalEvent<'_>, published: &Result<()>) {
+    if let Err(error) = published {
+        let kind = operational_event.kind.event_type();
+        let cause = error.causes();
+        tracing::warn!(%error, cause, kind, "operational event not published");
     }
 }

@@ -6,6 +6,7 @@
 //! what may have been received, or know of deliveries.
 
 mod address;
+mod client;
 mod client_certificate;
 mod connect;
 mod error;
@@ -23,11 +24,8 @@ use http::{Method, Request, Uri};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
 use url::Url;
 
 pub use address::is_public;
@@ -36,16 +34,12 @@ pub use connect::Resolve;
 pub use error::SendError;
 pub use url_policy::check_url;
 
+pub(crate) use client::{HttpClient, client, tls_config};
 use client_certificate::CertificateClients;
 pub(crate) use connect::Connector;
 use connect::Resolver;
 
 use crate::model::credentials::ClientCertificate;
-
-/// How long an unused connection is kept.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest response head, give or take what one read brings.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// The limits of an attempt.
 #[derive(Debug, Clone)]
@@ -104,9 +98,6 @@ struct Inner {
     certificate_clients: CertificateClients,
 }
 
-/// A pool of connections.
-pub(crate) type HttpClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
-
 /// One attempt.
 #[derive(Debug, Clone)]
 pub struct AttemptResult {
@@ -142,9 +133,10 @@ impl Sender {
     }
 
     fn build(config: SenderConfig, resolver: Resolver) -> Self {
-        let is_allowed = match config.allow_private_targets {
-            true => |_| true,
-            false => is_public,
+        let is_allowed = if config.allow_private_targets {
+            |_| true
+        } else {
+            is_public
         };
         Self::guarded(config, resolver, is_allowed)
     }
@@ -225,7 +217,9 @@ impl Sender {
         let inner = &*self.inner;
         let client = match certificate {
             None => inner.client.get_or_init(|| inner.client(None)).clone(),
-            Some(certificate) => inner.certificate_clients.get(inner, certificate)?,
+            Some(certificate) => inner
+                .certificate_clients
+                .get(certificate, |certified| inner.client(Some(certified)))?,
         };
         let response = client
             .request(request)
@@ -263,50 +257,12 @@ impl Inner {
     }
 }
 
-/// A pool of at most `idle_per_host_max` unused connections to a host, over
-/// HTTP/1.1 alone.
-pub(crate) fn client(
-    connector: Connector,
-    tls: rustls::ClientConfig,
-    idle_per_host_max: usize,
-) -> HttpClient {
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(connector);
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(idle_per_host_max)
-        .http1_max_buf_size(HEAD_BYTES_MAX)
-        .build(connector)
-}
-
-/// TLS on ring, that trusts `roots`.
-pub(crate) fn tls_config(
-    roots: rustls::RootCertStore,
-    certified: Option<CertifiedKey>,
-) -> rustls::ClientConfig {
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(
-        rustls::crypto::ring::default_provider(),
-    ))
-    .with_safe_default_protocol_versions()
-    .expect("ring has a cipher suite for each default version")
-    .with_root_certificates(roots);
-    match certified {
-        None => builder.with_no_client_auth(),
-        Some(certified) => {
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
-        }
-    }
-}
-
 async fn read_head(mut body: Incoming, config: &SenderConfig) -> Result<String, SendError> {
     // A body that announces more than is read costs its connection in any case.
-    let read_max = match body.size_hint().lower() > config.response_bytes_max as u64 {
-        true => config.response_kept_bytes,
-        false => config.response_bytes_max,
+    let read_max = if body.size_hint().lower() > config.response_bytes_max as u64 {
+        config.response_kept_bytes
+    } else {
+        config.response_bytes_max
     };
     let (mut head, mut read) = (Vec::new(), 0);
     while read < read_max

@@ -1,4 +1,4 @@
-//! What can be seen of a running Millrace: logs, metrics, traces.
+//! Telemetry: logs, metrics and traces.
 //!
 //! Logs are installed by `main`; metrics and traces belong to the
 //! [`App`](crate::app::App) and are counted and begun where things happen: at
@@ -29,9 +29,9 @@ const TRACES_INTERVAL: Duration = Duration::from_secs(5);
 /// The metrics and traces of this process.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// What is counted.
+    /// Written to stdout as EMF.
     pub metrics: Metrics,
-    /// What is traced.
+    /// Exported over OTLP.
     pub traces: Traces,
     metrics_interval: Duration,
 }

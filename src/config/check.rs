@@ -1,7 +1,7 @@
-//! What each value must satisfy, alone and against the others.
+//! The rules of the configuration: what each value must satisfy, alone and against
+//! the others.
 
 use std::collections::HashSet;
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,7 +11,9 @@ use serde_json::Value;
 use tracing_subscriber::filter::Targets;
 use url::Url;
 
-use super::{Config, Handler, Purpose, TracesChoice, with_tls};
+use super::database_url::with_tls;
+use super::problem::{given, problem, quoted};
+use super::sections::{Config, Handler, TracesChoice};
 
 const DAY_S: u64 = 86_400;
 const GIB: f64 = 1_073_741_824.0;
@@ -70,23 +72,14 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("telemetry.kpi_series_max", 0.0..=100_000.0, "series"),
 ];
 
-/// The environment variable of a dotted key.
-pub fn env_name(key: &str) -> String {
-    format!("MILLRACE_{}", key.to_uppercase().replace('.', "__"))
-}
-
-/// Whether a key's value must never be shown.
-pub fn is_secret(key: &str) -> bool {
-    matches!(key, "admin_key" | "database.url")
-}
-
-/// One line about one key: what was "given", unless secret, and what was expected.
-pub fn problem(key: &str, given: Option<&str>, expected: &str) -> String {
-    let name = env_name(key);
-    match given {
-        Some(given) => format!("{key} ({name}): {given}, expected {expected}"),
-        None => format!("{key} ({name}): expected {expected}"),
-    }
+/// What a configuration has to be enough for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Everything its `handlers` name.
+    Serve,
+    /// The stores alone, as a task has that brings them up to date: it is given
+    /// no admin key and no key ring.
+    Migrate,
 }
 
 /// Everything that is wrong with `config`, for `purpose`.
@@ -102,10 +95,6 @@ pub fn problems(config: &Config, purpose: Purpose) -> Vec<String> {
     found.extend(archive(config));
     found.extend(telemetry(config));
     found
-}
-
-fn quoted(key: &str, given: impl std::fmt::Debug, expected: &str) -> String {
-    problem(key, Some(&format!("{given:?} given")), expected)
 }
 
 fn ranges(config: &Config) -> Vec<String> {
@@ -201,13 +190,12 @@ fn stores(config: &Config) -> Vec<String> {
         && config.database.host.is_empty()
         && !config.uses_embedded_postgres()
     {
-        let why = match config.runtime_env.is_aws() {
-            true => {
-                "PostgreSQL's URL, or database.host: on ECS and Lambda there is none in process"
-            }
-            false => "PostgreSQL's URL: this build has none in process",
+        let expected = if config.runtime_env.is_aws() {
+            "PostgreSQL's URL, or database.host: on ECS and Lambda there is none in process"
+        } else {
+            "PostgreSQL's URL: this build has none in process"
         };
-        found.push(problem("database.url", None, why));
+        found.push(problem("database.url", None, expected));
     }
     if !database_url.is_empty() && !is_postgres_url(database_url) {
         let expected = "a URL such as postgresql://user:password@host:5432/database";
@@ -406,8 +394,4 @@ fn telemetry(config: &Config) -> Vec<String> {
         _ => {}
     }
     found
-}
-
-fn given(key: &str, given: impl Display, expected: &str) -> String {
-    problem(key, Some(&format!("{given} given")), expected)
 }

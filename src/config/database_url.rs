@@ -1,4 +1,4 @@
-//! Whether a database's URL asks for TLS.
+//! The TLS of a database's URL: on, unless the URL says otherwise.
 
 /// The `sslmode`s of libpq. Any but the first is taken for the last.
 const MODES: [&str; 6] = [
@@ -11,12 +11,10 @@ const MODES: [&str; 6] = [
 ];
 
 /// `url` as `tokio-postgres` reads it: with TLS unless it says
-/// `sslmode=disable`. Nothing lies between the two: a connection that would go
-/// on without TLS when told to is none. What is no `sslmode` is left as it is, to
-/// be refused.
+/// `sslmode=disable`. What is no `sslmode` is left as it is, to be refused.
 ///
 /// That the server's certificate is checked, as `verify-full` says, is for who
-/// connects: `tokio-postgres` has no word for it.
+/// connects: `tokio-postgres` has no mode for it.
 pub fn with_tls(url: &str) -> String {
     let (before, query) = url.split_once('?').unwrap_or((url, ""));
     let mode = |parameter: &str| {
@@ -27,6 +25,7 @@ pub fn with_tls(url: &str) -> String {
     let (modes, others): (Vec<&str>, Vec<&str>) =
         parameters.partition(|parameter| mode(parameter).is_some());
     // The last one counts, as everywhere in such a URL.
+    // Nothing lies between the two: one that would go on without TLS is `require`.
     let chosen = match modes.last().and_then(|last| mode(last)) {
         Some("disable") => "sslmode=disable",
         _ => "sslmode=require",

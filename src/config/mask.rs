@@ -1,10 +1,8 @@
 //! The configuration as it may be shown: in order, and without its secrets.
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serializer;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
-
-use super::{Config, DEFAULTS};
 
 const MASK: &str = "***";
 
@@ -43,12 +41,12 @@ fn masked_url(text: &str) -> String {
     url.into()
 }
 
-/// `config` in the order of the documented defaults.
-pub fn toml(config: &Config) -> String {
+/// `config` as TOML, its keys in the order that `documented` has them in.
+pub fn toml(config: &impl Serialize, documented: &str) -> String {
     let values = serde_json::to_value(config).unwrap_or_default();
     let mut section = None;
     let mut out = String::new();
-    for line in DEFAULTS.lines() {
+    for line in documented.lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
             out.push_str(&format!("\n{line}\n"));
             section = Some(name);

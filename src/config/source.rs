@@ -1,5 +1,5 @@
-//! Where values come from: the layers, what is wrong with them as written, and
-//! how units in the file become Rust types.
+//! The sources of the configuration: the layers, and what is wrong with them as
+//! written.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -10,10 +10,10 @@ use figment::value::{Dict, Map, Num, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
-use super::check::{env_name, is_secret, problem};
-use super::{DEFAULT_FILE, InvalidConfig};
+use super::problem::{ENV_PREFIX, InvalidConfig, env_name, is_secret, problem};
 
-const ENV_PREFIX: &str = "MILLRACE_";
+/// The file that is read, if there, when none is named.
+pub const DEFAULT_FILE: &str = "millrace.toml";
 
 /// One layer of configuration and what to call it in a message.
 #[derive(Debug, Clone)]
@@ -23,7 +23,6 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// A layer from TOML.
     pub fn toml(name: &str, text: &str) -> Result<Self, InvalidConfig> {
         let values = Toml::from_str(text).map_err(|error| {
             // Its own text quotes the line, which may hold a secret.
@@ -74,8 +73,7 @@ pub fn file(named: Option<&Path>) -> Result<Option<Layer>, InvalidConfig> {
 /// Lays `sources` over the defaults, the last on top of all, as a `T`.
 ///
 /// # Errors
-/// Every unknown key and every value of the wrong type. A bad value is taken
-/// out and the rest tried again, so that one does not hide the next.
+/// Every unknown key and every value of the wrong type.
 pub fn extract<T: DeserializeOwned>(mut sources: Vec<Layer>) -> Result<T, InvalidConfig> {
     let mut problems = Vec::new();
     for source in &mut sources {
@@ -90,6 +88,7 @@ pub fn extract<T: DeserializeOwned>(mut sources: Vec<Layer>) -> Result<T, Invali
             Ok(_) => return Err(InvalidConfig { problems }),
             Err(error) => {
                 problems.push(describe(&error));
+                // Only the first is reported: without it the next one is.
                 if !remove_invalid(&mut sources, &error) {
                     return Err(InvalidConfig { problems });
                 }

@@ -1,10 +1,13 @@
 //! The layers of configuration, and what is said of a mistake in any of them.
 
+use std::time::Duration;
+
 use figment::Figment;
 use figment::value::Dict;
 use insta::assert_snapshot;
 
-use super::check::{RANGES, env_name, value_at};
+use super::check::{RANGES, value_at};
+use super::problem::env_name;
 use super::*;
 
 fn load(toml: &str, env: &[(&str, &str)]) -> Result<Config, InvalidConfig> {

@@ -1,10 +1,9 @@
-//! How what the file says becomes a Rust type, and back: `#[serde(with)]`.
-
-use std::time::Duration;
+//! The units of the file as Rust types, and back: for `#[serde(with)]`.
 
 /// A `Duration` written as whole seconds.
 pub mod seconds {
-    use super::Duration;
+    use std::time::Duration;
+
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
@@ -18,7 +17,8 @@ pub mod seconds {
 
 /// A `Duration` written as whole milliseconds.
 pub mod millis {
-    use super::Duration;
+    use std::time::Duration;
+
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
@@ -32,7 +32,8 @@ pub mod millis {
 
 /// Several `Duration`s written as a list of whole seconds.
 pub mod seconds_list {
-    use super::Duration;
+    use std::time::Duration;
+
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Duration>, D::Error> {

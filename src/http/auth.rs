@@ -1,4 +1,4 @@
-//! Who is asking, and whether they may: `Authorization: Bearer <key>`.
+//! Authentication and authorization: `Authorization: Bearer <key>`.
 //!
 //! A handler states its scope in its signature, so that none can forget to
 //! check: `caller: Allowed<EventsWrite>`. Checked before the body is read.
@@ -23,7 +23,7 @@ use crate::model::id::{KeyId, ProjectId};
 pub struct Allowed<S> {
     /// The key's project: all that the caller can see.
     pub project: ProjectId,
-    /// The key.
+    /// The public id of its key, for the audit log and the rate limit.
     pub key: KeyId,
     /// Events a second it may publish; the configured default if none.
     pub rate_limit: Option<NonZeroU32>,
@@ -43,7 +43,7 @@ impl<S> Allowed<S> {
 
 /// A scope, as a type.
 pub trait Needs {
-    /// The scope.
+    /// What the caller's key must be allowed to do.
     const SCOPE: Scope;
 }
 
@@ -71,9 +71,10 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
         let text = bearer(parts)?;
-        let grant = match text.starts_with(api_key::PREFIX) {
-            true => app.projection.grant(api_key::hash(text)).await?,
-            false => None,
+        let grant = if text.starts_with(api_key::PREFIX) {
+            app.projection.grant(api_key::hash(text)).await?
+        } else {
+            None
         };
         let grant = grant.ok_or(Error::Unauthenticated("the API key is not known".into()))?;
         if !grant.scopes.contains(&S::SCOPE) {
@@ -110,12 +111,12 @@ impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        match app.is_admin_key(bearer(parts)?).await? {
-            true => Ok(Self),
-            false => Err(Error::Unauthenticated(
-                "the admin key is needed here".into(),
-            )),
+        if app.is_admin_key(bearer(parts)?).await? {
+            return Ok(Self);
         }
+        Err(Error::Unauthenticated(
+            "the admin key is needed here".into(),
+        ))
     }
 }
 

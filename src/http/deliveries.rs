@@ -1,4 +1,4 @@
-//! What became of each event at each endpoint.
+//! Deliveries: what became of each event at each endpoint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::extract::{Json, Path, Query};
+use super::lookup;
 use super::page::{self, Page};
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::http::problem::Problems;
 use crate::model::delivery::{Attempt, DeliveryState};
-use crate::model::endpoint::EndpointState;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::Job;
 use crate::model::time::Time;
 use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
 
-/// How late a sweep may take up what is due, on Lambda once a minute. What waits
-/// for longer is in the index of pending deliveries.
+/// How late a sweep may claim what is due: on Lambda it runs once a minute. What
+/// waits for longer is in the index of pending deliveries.
 const SWEEP_LATE_MAX: Duration = Duration::from_mins(2);
 
 /// One event to one endpoint.
@@ -114,7 +114,7 @@ pub async fn list(
 ) -> Result<Json<Page<Delivery>>> {
     match (&query.endpoint_id, &query.event_id) {
         (Some(endpoint), None) => {
-            ensure_endpoint(&app, &caller.project, endpoint).await?;
+            lookup::ensure_endpoint(&app, &caller.project, endpoint).await?;
             let range = page::range(
                 query.since,
                 query.until,
@@ -157,7 +157,7 @@ async fn of_event(
     if let Some((field, _)) = alone.into_iter().find(|(_, is_given)| *is_given) {
         return Err(Error::invalid(field, "expected with endpoint_id only"));
     }
-    super::events::find(app, project, event).await?;
+    lookup::event(app, project, event).await?;
     let limit = page::limit(query.limit)?;
     let after = page::position(query.cursor.as_deref())?;
     let after: Option<EndpointId> = after
@@ -176,16 +176,6 @@ async fn of_event(
     Ok(page)
 }
 
-/// Refuses an endpoint that is not the project's, as the data plane knows it:
-/// looking at deliveries works without the control plane.
-pub(super) async fn ensure_endpoint(app: &App, project: &ProjectId, id: &EndpointId) -> Result<()> {
-    let project_config = app.projection.project_config_with(project, id).await?;
-    match project_config.targets.get(id) {
-        Some(target) if target.state != EndpointState::Deleted => Ok(()),
-        _ => Err(Error::not_found("endpoint", id)),
-    }
-}
-
 /// Look at one delivery and its attempts.
 #[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries",
     params(("id" = String, Path, description = "dlv_…")),
@@ -196,13 +186,9 @@ pub async fn get(
     caller: Allowed<EventsRead>,
     Path(id): Path<DeliveryId>,
 ) -> Result<Json<Delivery>> {
-    Ok(Json(find(&app, &caller.project, &id).await?.into()))
-}
-
-async fn find(app: &App, project: &ProjectId, id: &DeliveryId) -> Result<StoredDelivery> {
-    let delivery = deliveries::get(&app.dynamo, id).await?;
-    let own = delivery.filter(|delivery| delivery.project == *project);
-    own.ok_or_else(|| Error::not_found("delivery", id))
+    Ok(Json(
+        lookup::delivery(&app, &caller.project, &id).await?.into(),
+    ))
 }
 
 /// Attempt a delivery now, whatever its state.
@@ -217,8 +203,8 @@ pub async fn retry(
     caller: Allowed<EventsWrite>,
     Path(id): Path<DeliveryId>,
 ) -> Result<(StatusCode, Json<Delivery>)> {
-    find(&app, &caller.project, &id).await?;
-    ensure_endpoint(&app, &caller.project, &id.endpoint()).await?;
+    lookup::delivery(&app, &caller.project, &id).await?;
+    lookup::ensure_endpoint(&app, &caller.project, &id.endpoint()).await?;
     let due = app.queue.due(app::now(), Duration::ZERO);
     let delivery = deliveries::retry(&app.dynamo, &id, due).await?;
     let delivery = delivery.ok_or_else(|| Error::not_found("delivery", &id))?;

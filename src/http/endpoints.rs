@@ -17,7 +17,6 @@ use super::auth::{Allowed, EndpointsRead, EndpointsWrite};
 use super::extract::{Json, Path, Query};
 use super::page::{self, Page};
 use super::problem::Problems;
-use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Invalid, Result};
 use crate::model::credentials::RedactedCredentials;
@@ -28,6 +27,7 @@ use crate::model::filter::{Filter, TEST_TYPE};
 use crate::model::id::{DeliveryId, EndpointId, EventId, base32};
 use crate::model::signature::{Scheme, Secret};
 use crate::model::time::Time;
+use crate::publish;
 use crate::sender;
 use crate::store::config_projection::{open_secret, seal_secret};
 use crate::store::endpoints::{self, Endpoint as Row};
@@ -503,7 +503,7 @@ pub async fn test(
         "data": { "message": "A test event. Your endpoint works." },
     });
     let event = event::parse_structured(event.to_string().as_bytes())?;
-    let receipt = accept::accept_for_endpoint(&app, &caller.project, &event, &id, now).await?;
+    let receipt = publish::publish_to_endpoint(&app, &caller.project, &event, &id, now).await?;
     let delivery_id = DeliveryId::new(&receipt.id, &id);
     Ok((
         StatusCode::ACCEPTED,

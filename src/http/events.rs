@@ -1,4 +1,4 @@
-//! Publishing events and looking at them.
+//! Events: published, listed, looked at and replayed.
 
 use std::sync::Arc;
 
@@ -14,17 +14,19 @@ use serde_json::value::RawValue;
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::deliveries::Delivery;
 use super::extract::{self, Json, Path, Query};
+use super::lookup;
 use super::page::{self, Page};
 use super::problem::{Problem, Problems};
 use super::rate_limit;
-use crate::accept::{self, Acceptance};
+use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::event::{self, Event, Mode, PlainDefaults};
 use crate::model::id::{EndpointId, EventId, ProjectId, base32};
 use crate::model::job::Job;
 use crate::model::time::Time;
-use crate::store::events::{EventFilter, EventRow, PendingFanOut, StoredEvent};
+use crate::publish::Acceptance;
+use crate::store::events::{EventFilter, EventRow, PendingFanOut};
 use crate::store::{deliveries, events};
 
 /// Events of a batch accepted at a time.
@@ -46,10 +48,10 @@ pub struct AcceptedEvent {
 }
 
 impl From<Acceptance> for AcceptedEvent {
-    fn from(receipt: Acceptance) -> Self {
+    fn from(acceptance: Acceptance) -> Self {
         Self {
-            id: receipt.id,
-            duplicate: receipt.is_duplicate,
+            id: acceptance.id,
+            duplicate: acceptance.is_duplicate,
         }
     }
 }
@@ -228,19 +230,18 @@ async fn batch(
         let event = event::parse_structured(json.get().as_bytes())?;
         accept::accept(app, project, &event, now).await
     };
-    let results: Vec<_> = stream::iter(events)
+    let mut results: Vec<_> = stream::iter(events)
         .map(accept_one)
         .buffered(BATCH_CONCURRENCY)
         .collect()
         .await;
+    let outage = |result: &Result<Acceptance>| result.as_ref().is_err_and(Error::is_outage);
     // With nothing kept the whole batch can be sent again, as one refusal says.
-    let outage = |result: &Result<Acceptance>| matches!(result, Err(Error::Unavailable { .. }));
-    let mut results = results;
     if !results.is_empty() && results.iter().all(outage) {
         return Err(results.swap_remove(0).expect_err("all are outages"));
     }
     let item = |result: Result<Acceptance>| match result {
-        Ok(receipt) => BatchItem::Accepted(receipt.into()),
+        Ok(acceptance) => BatchItem::Accepted(acceptance.into()),
         Err(error) => {
             log_refused(&error);
             BatchItem::Refused {
@@ -253,8 +254,8 @@ async fn batch(
     })
 }
 
-/// A batch answers 202, so the frame does not see what failed on our side.
 fn log_refused(error: &Error) {
+    // A batch answers 202, so the middleware does not see what failed on our side.
     if let Some(cause) = error.causes() {
         tracing::error!(%error, cause, "batch event not accepted");
     }
@@ -380,7 +381,7 @@ pub async fn get(
     Path(id): Path<EventId>,
 ) -> Result<Json<EventDetail>> {
     let (event, rows) = tokio::try_join!(
-        find(&app, &caller.project, &id),
+        lookup::event(&app, &caller.project, &id),
         deliveries::of_event(&app.dynamo, &id, None, EMBEDDED_DELIVERIES_MAX),
     )?;
     let body = String::from_utf8(event.body.into()).map_err(Error::internal)?;
@@ -391,13 +392,6 @@ pub async fn get(
         event: RawValue::from_string(body).map_err(Error::internal)?,
         deliveries: rows.into_iter().map(Delivery::from).collect(),
     }))
-}
-
-/// The event, if it is the project's.
-pub(super) async fn find(app: &App, project: &ProjectId, id: &EventId) -> Result<StoredEvent> {
-    let event = events::get(&app.dynamo, id).await?;
-    let own = event.filter(|event| event.project == *project);
-    own.ok_or_else(|| Error::not_found("event", id))
 }
 
 /// Which endpoints an event is sent to again.
@@ -432,9 +426,9 @@ pub async fn replay(
     Path(id): Path<EventId>,
     Json(replay): Json<ReplayRequest>,
 ) -> Result<(StatusCode, Json<ReplayResponse>)> {
-    find(&app, &caller.project, &id).await?;
+    lookup::event(&app, &caller.project, &id).await?;
     if let Some(endpoint) = &replay.endpoint_id {
-        super::deliveries::ensure_endpoint(&app, &caller.project, endpoint).await?;
+        lookup::ensure_endpoint(&app, &caller.project, endpoint).await?;
     }
     let now = app::now();
     let pending_fan_out = PendingFanOut::Replay {

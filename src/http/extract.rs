@@ -72,7 +72,7 @@ pub async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes> {
     }
 }
 
-/// Query parameters.
+/// Query parameters, each a field of `T`.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -94,7 +94,7 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Query<T> {
 /// What serde found wrong at `path`, by the field's name: serde puts that of a
 /// missing or unknown field in the text alone.
 fn field_error(path: &str, detail: &str) -> Invalid {
-    // Where in the body it is helps nobody who is told the field.
+    // The field says where in the body it is.
     let detail = detail
         .split(" at line ")
         .next()

@@ -1,4 +1,4 @@
-//! Whether the process is alive, and whether to send it requests.
+//! Liveness and readiness of the process.
 
 use std::sync::Arc;
 use std::time::Duration;

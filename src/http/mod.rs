@@ -1,6 +1,6 @@
-//! Requests in: every route, and the frame around them all.
+//! The HTTP API: every route, and the middleware around them all.
 //!
-//! The frame gives each request an id, a time limit and one log line, turns
+//! The middleware gives each request an id, a time limit and one log line, turns
 //! errors into problems and survives a panic. Handlers are per noun, hold no SQL
 //! and no store calls of their own making, and end in one of
 //! [`error::Error`](crate::error::Error)'s variants.
@@ -14,6 +14,7 @@ pub mod event_types;
 pub mod events;
 pub mod extract;
 pub mod health;
+mod lookup;
 pub mod meters;
 pub mod page;
 pub mod problem;
@@ -39,12 +40,12 @@ use crate::model::id::base32;
 use crate::telemetry::millis;
 use crate::telemetry::scope::WorkContext;
 
-/// All routes with the frame around them.
+/// All routes with the middleware around them.
 pub fn router(app: Arc<App>) -> Router {
     with_middleware(routes::table(), app)
 }
 
-/// `routes` with the frame around them: ids, problems, a bound on the time, and
+/// `routes` with the middleware around them: ids, problems, a bound on the time, and
 /// an answer to whatever else is asked.
 pub fn with_middleware(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     routes
@@ -85,7 +86,7 @@ async fn request_middleware(State(app): State<Arc<App>>, request: Request, next:
     let traces = &app.telemetry.traces;
     let mut span = traces.request(request.method(), route, request.headers());
     span.set_attribute("request.id", || id.clone());
-    let scope = WorkContext::request(&id, &span);
+    let scope = WorkContext::request(&id, span.context());
     let response = scope.run(handle_request(&app, &id, request, next)).await;
     let status = response.status();
     span.set_attribute("http.response.status_code", || i64::from(status.as_u16()));

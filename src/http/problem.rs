@@ -44,7 +44,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// What a client is told of `error`.
+    /// What an answer says of `error`: never its source.
     pub fn of(error: &Error) -> Self {
         let field = match error {
             Error::Invalid(invalid) => invalid.field.as_deref().map(str::to_owned),
@@ -61,7 +61,7 @@ impl Problem {
         }
     }
 
-    /// The whole answer.
+    /// The answer, in `application/problem+json`.
     pub fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).expect("errors have HTTP's statuses");
         let body = serde_json::to_vec(&self).expect("a problem is plain JSON");

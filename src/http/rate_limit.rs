@@ -1,4 +1,4 @@
-//! How many events a key may publish, and telling it so.
+//! The rate limit of publishing, and the headers that report it.
 //!
 //! The headers are those of draft-ietf-httpapi-ratelimit-headers: what the policy
 //! is in `RateLimit-Policy`, where the key stands in `RateLimit`.
@@ -16,9 +16,9 @@ use crate::model::event::BATCH_EVENTS_MAX;
 use crate::model::rate_limit::Rate;
 use crate::rate_limits::RateLimitStatus;
 
-/// What the limit is.
+/// The header with the limit: so many events in a window of so many seconds.
 pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// Where the key stands.
+/// The header with what is left of it, and for how many seconds.
 pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Lets `events` of the caller through at `now`, all or none, if that keeps the

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
-use super::deliveries::ensure_endpoint;
 use super::extract::{Json, Path, Query};
+use super::lookup::ensure_endpoint;
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
@@ -231,7 +231,7 @@ fn new(
     let id = RecoveryId::new(now.as_millisecond(), app.random());
     Ok(model::Recovery {
         endpoint: Some(endpoint),
-        ..model::Recovery::new(id, project, kind, (period.since, until), now)
+        ..model::Recovery::new(id, project, kind, period.since..until, now)
     })
 }
 

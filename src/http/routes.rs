@@ -1,4 +1,4 @@
-//! Every route, of the annotation beside its handler.
+//! The table of all routes.
 //!
 //! A process takes methods and paths from the annotations, and nothing else. What
 //! they say besides is in `openapi.json`, which [`super::docs`] serves.
@@ -28,7 +28,6 @@ macro_rules! routes {
             router
         }
 
-        /// What the annotations say.
         #[cfg(test)]
         #[derive(utoipa::OpenApi)]
         #[openapi(paths($($($module::$handler),+),+))]

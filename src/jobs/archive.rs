@@ -78,7 +78,7 @@ pub async fn plan(app: &App, now: Timestamp) -> Result<usize> {
 /// Plans one project's day, unless that has been done.
 async fn plan_one(app: &App, project: &Project, day: Day, now: Timestamp) -> Result<bool> {
     let id = RecoveryId::derive(&project.id, &format!("archive {day}"));
-    let whole_day = (day.start(), day.end());
+    let whole_day = day.start()..day.end();
     let recovery = Recovery::new(
         id,
         project.id.clone(),

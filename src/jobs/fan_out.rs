@@ -6,12 +6,12 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
-use crate::accept;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::delivery::Progress;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
 use crate::model::job::{InlinePayload, Job};
+use crate::publish;
 use crate::store::deliveries::{self, NewDelivery, ReplayOutcome};
 use crate::store::events::{self, PendingFanOut, StoredEvent};
 use crate::store::readings::{self, NewReadings};
@@ -36,7 +36,7 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
     let project_config = app.projection.project_config(&event.project).await?;
     // Before the due time is cleared, and before an unreadable endpoint ends this.
     if pending_fan_out == PendingFanOut::New && !event.is_metered {
-        let metered = accept::metered(app, &project_config, &event.event()?, event.received);
+        let metered = publish::metered(app, &project_config, &event.event()?, event.received);
         readings::put(&app.dynamo, &NewReadings::of_stored(&event, &metered)).await?;
     }
     let targets = &project_config.targets;

@@ -39,7 +39,7 @@ pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) 
     let mut span = app.telemetry.traces.ingest(source(notification), carried);
     // Boxed, for a batch holds ten of these, and each is large.
     let taking_in = Box::pin(take_in(app, notification, now));
-    let ingested = WorkContext::ingest(&span).run(taking_in).await;
+    let ingested = WorkContext::ingest(span.context()).run(taking_in).await;
     if let Err(error) = &ingested {
         span.set_error(|| error.to_string());
     }

@@ -58,7 +58,7 @@ pub struct Later {
 /// When a store is out of reach; the job's work stays due. It has been logged.
 pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Result<Done> {
     let mut span = app.telemetry.traces.job(&job, trace);
-    let scope = WorkContext::job(&job, &span);
+    let scope = WorkContext::job(&job, span.context());
     let name = job.subject().to_owned();
     let logged = async {
         // Its attempt has a bound of its own, of which this is none.

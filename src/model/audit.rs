@@ -1,4 +1,4 @@
-//! Who changes the configuration, and what may be written down of a change.
+//! The audit entry of a change: who made it, and what may be written down of it.
 
 use serde_json::{Map, Value};
 
@@ -40,16 +40,22 @@ pub struct AuditContext {
     pub project: ProjectId,
     /// Who changes it.
     pub actor: Actor,
-    /// When.
+    /// The time of the change, and of its audit entry.
     pub at: Timestamp,
 }
 
-/// What may be written down of a change from `before` to `after`: of two objects
-/// only the fields that differ, and in no case a secret.
-pub fn redacted_diff(
-    before: Option<Value>,
-    after: Option<Value>,
-) -> (Option<Value>, Option<Value>) {
+/// What may be written down of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedactedDiff {
+    /// What the change replaced; none of something new.
+    pub before: Option<Value>,
+    /// What the change left; none of something deleted.
+    pub after: Option<Value>,
+}
+
+/// The change from `before` to `after`: of two objects only the fields that differ,
+/// and in no case a secret.
+pub fn redacted_diff(before: Option<Value>, after: Option<Value>) -> RedactedDiff {
     let (before, after) = match (before, after) {
         (Some(Value::Object(mut before)), Some(Value::Object(mut after))) => {
             before.retain(|name, old| match after.get(name) {
@@ -63,7 +69,10 @@ pub fn redacted_diff(
         }
         other => other,
     };
-    (before.map(masked), after.map(masked))
+    RedactedDiff {
+        before: before.map(masked),
+        after: after.map(masked),
+    }
 }
 
 fn masked(value: Value) -> Value {
@@ -146,11 +155,12 @@ mod tests {
     fn only_what_differs_is_written_down() {
         let before = json!({ "state": "enabled", "tenant": null, "old": 1 });
         let after = json!({ "state": "disabled", "tenant": null, "new": 2 });
-        let (before, after) = redacted_diff(Some(before), Some(after));
+        let RedactedDiff { before, after } = redacted_diff(Some(before), Some(after));
         assert_eq!(before, Some(json!({ "state": "enabled", "old": 1 })));
         assert_eq!(after, Some(json!({ "state": "disabled", "new": 2 })));
         let created = redacted_diff(None, Some(json!({ "tenant": null })));
-        assert_eq!(created, (None, Some(json!({ "tenant": null }))));
+        let tenant = Some(json!({ "tenant": null }));
+        assert_eq!((created.before, created.after), (None, tenant));
     }
 
     #[test]
@@ -163,8 +173,7 @@ mod tests {
             "list": [{ "Password": "hunter2", "key": "hunter2", "keys": 3 }],
             "token": null,
         });
-        let (_, after) = redacted_diff(None, Some(after));
-        let after = after.unwrap();
+        let after = redacted_diff(None, Some(after)).after.unwrap();
         assert!(!after.to_string().contains("hunter2"), "{after}");
         assert_eq!(
             after,
@@ -181,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_changed_secret_is_seen_to_have_changed() {
-        let (before, after) = redacted_diff(
+        let RedactedDiff { before, after } = redacted_diff(
             Some(json!({ "url": "https://a.example/?t=1" })),
             Some(json!({ "url": "https://a.example/?t=2" })),
         );

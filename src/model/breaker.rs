@@ -1,4 +1,5 @@
-//! The circuit breaker of an endpoint: when one that keeps failing is left alone.
+//! The circuit breaker of an endpoint: no attempts for a while at one that keeps
+//! failing.
 //!
 //! ```text
 //!   ┌────────┐ so many failures in a row ┌──────┐ its wait is over ┌───────────┐
@@ -77,11 +78,11 @@ enum Phase {
 /// Whether an attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BreakerDecision {
-    /// It may; what it comes to is to be told with this.
+    /// It may; its outcome is recorded with this ticket.
     Allow(Ticket),
-    /// Not before this.
+    /// It may not.
     Defer {
-        /// When to ask again.
+        /// The time to ask again.
         until: Timestamp,
     },
 }
@@ -129,9 +130,8 @@ impl Breaker {
     /// Lets an attempt through whatever the state: `is_manual` is one that a person
     /// asked for.
     pub fn issue_ticket(&self, is_manual: bool) -> Ticket {
-        let turn = self.generation;
         Ticket {
-            generation: turn,
+            generation: self.generation,
             is_manual,
         }
     }
@@ -186,7 +186,7 @@ impl Breaker {
                     _ => BreakerTransition::None,
                 }
             }
-            // An attempt that a person asked for does not put off the probe.
+            // A manual attempt does not delay the probe.
             Phase::Open { .. } => BreakerTransition::None,
             Phase::Probing { .. } if ticket.is_manual => BreakerTransition::None,
             Phase::Probing { .. } => {
@@ -250,7 +250,7 @@ mod tests {
     fn go(breaker: &mut Breaker, s: i64) -> Ticket {
         match breaker.admit(&POLICY, at(s)) {
             BreakerDecision::Allow(ticket) => ticket,
-            held => panic!("{held:?}"),
+            deferred => panic!("{deferred:?}"),
         }
     }
 
@@ -300,8 +300,8 @@ mod tests {
         let hold = BreakerDecision::Defer { until: at(10) };
         assert_eq!(breaker.admit(&POLICY, at(9)), hold);
         let probe = go(&mut breaker, 10);
-        let held = breaker.admit(&POLICY, at(10));
-        assert!(matches!(held, BreakerDecision::Defer { until } if until > at(10)));
+        let deferred = breaker.admit(&POLICY, at(10));
+        assert!(matches!(deferred, BreakerDecision::Defer { until } if until > at(10)));
         assert_eq!(breaker.record_success(probe), BreakerTransition::Closed);
         assert_eq!(breaker.state(at(10)), BreakerState::Closed);
         go(&mut breaker, 10);
@@ -465,10 +465,11 @@ mod tests {
             for well in outcomes {
                 now += 1;
                 if let BreakerDecision::Allow(ticket) = breaker.admit(&POLICY, at(now)) {
-                    match well {
-                        true => breaker.record_success(ticket),
-                        false => breaker.record_failure(&POLICY, ticket, at(now)),
-                    };
+                    if well {
+                        breaker.record_success(ticket);
+                    } else {
+                        breaker.record_failure(&POLICY, ticket, at(now));
+                    }
                 }
             }
             let ticket = go(&mut breaker, now + 25);

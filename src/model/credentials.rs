@@ -1,5 +1,5 @@
-//! What an endpoint's requests carry beside the signature: headers of its own,
-//! HTTP authentication and a TLS client certificate.
+//! The credentials of an endpoint, which requests carry beside the signature: headers
+//! of its own, HTTP authentication and a TLS client certificate.
 //!
 //! All of it is secret: the stores hold it sealed, as one value bound to the
 //! endpoint's id, and people see names and a fingerprint. It must not be logged;
@@ -19,9 +19,6 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use self::sealed::CredentialsJson;
-use super::id::EndpointId;
-use super::seal::{KeyRing, OpenError};
 use crate::error::Invalid;
 
 /// How many headers an endpoint may have of its own.
@@ -86,7 +83,7 @@ pub struct ClientCertificate {
     pub private_key: SecretString,
 }
 
-/// All of it.
+/// What requests to an endpoint carry beside the signature.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointCredentials {
     headers: BTreeMap<String, SecretString>,
@@ -94,7 +91,7 @@ pub struct EndpointCredentials {
     client_certificate: Option<ClientCertificate>,
 }
 
-/// What people may see of it.
+/// What people may see of [`EndpointCredentials`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedactedCredentials {
     /// The names of its headers.
@@ -195,13 +192,13 @@ impl EndpointCredentials {
     /// # Errors
     /// [`Invalid`] when both `auth` and a header say `authorization`.
     pub fn check(&self) -> Result<(), Invalid> {
-        match self.auth.is_some() && self.headers.contains_key(AUTHORIZATION.as_str()) {
-            true => Err(Invalid::new(
+        if self.auth.is_some() && self.headers.contains_key(AUTHORIZATION.as_str()) {
+            return Err(Invalid::new(
                 "headers.authorization",
                 "expected either this or auth, got both",
-            )),
-            false => Ok(()),
+            ));
         }
+        Ok(())
     }
 
     /// Whether there is nothing in it.
@@ -241,35 +238,6 @@ impl EndpointCredentials {
                 .map(ClientCertificate::fingerprint),
         }
     }
-
-    /// Seals it for endpoint `id`; none if there is nothing in it. `nonce` must be
-    /// random.
-    pub fn seal(&self, ring: &KeyRing, nonce: [u8; 12], id: &EndpointId) -> Option<Vec<u8>> {
-        if self.is_empty() {
-            return None;
-        }
-        let json = Zeroizing::new(
-            serde_json::to_vec(&CredentialsJson::from_credentials(self)).unwrap_or_default(),
-        );
-        Some(ring.seal(nonce, &aad(id), &json))
-    }
-
-    /// Opens what [`EndpointCredentials::seal`] sealed for the same endpoint.
-    ///
-    /// # Errors
-    /// Every [`OpenError`].
-    pub fn open(ring: &KeyRing, id: &EndpointId, sealed: &[u8]) -> Result<Self, OpenError> {
-        let json = ring.open(&aad(id), sealed)?;
-        let written: CredentialsJson<'_> =
-            serde_json::from_slice(json.expose_secret()).map_err(|_| OpenError::Malformed)?;
-        Ok(written.into_credentials())
-    }
-}
-
-/// Not the id alone, which signing secrets are sealed for: one must not be taken
-/// for the other.
-fn aad(id: &EndpointId) -> Vec<u8> {
-    format!("{id}/extras").into_bytes()
 }
 
 impl Auth {
@@ -311,9 +279,10 @@ fn sensitive(mut value: HeaderValue) -> HeaderValue {
 
 /// A name as an error may repeat it: what is no name is not repeated.
 fn redacted_name(name: &str) -> &str {
-    match is_name(&name.to_ascii_lowercase()) {
-        true => name,
-        false => "?",
+    if is_name(&name.to_ascii_lowercase()) {
+        name
+    } else {
+        "?"
     }
 }
 

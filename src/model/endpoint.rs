@@ -1,4 +1,4 @@
-//! An endpoint as the data plane sees it.
+//! An endpoint, as far as delivering to it goes.
 
 use std::collections::HashMap;
 
@@ -134,14 +134,14 @@ impl DeliverySettings {
     }
 }
 
-/// Where and how to deliver: what the data plane needs of an endpoint.
+/// Where and how to deliver: an endpoint as the event store has it.
 #[derive(Debug)]
 pub struct Target {
-    /// The endpoint.
+    /// The id of the endpoint, which keys its lane and its breaker too.
     pub id: EndpointId,
     /// Which of its versions this is.
     pub version: i64,
-    /// Where to POST.
+    /// The URL that webhooks are posted to.
     pub url: Url,
     /// Which events it takes.
     pub filter: Filter,
@@ -162,7 +162,7 @@ pub struct Target {
 /// A run of failures, as all processes know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailureStreak {
-    /// The first of them.
+    /// The time of the first of them.
     pub since: Timestamp,
     /// Whether its owner was warned.
     pub warned: bool,
@@ -171,7 +171,7 @@ pub struct FailureStreak {
 /// A signing secret and until when it signs.
 #[derive(Debug)]
 pub struct ExpiringSecret {
-    /// The secret.
+    /// What signs.
     pub secret: Secret,
     /// Absent for the current one.
     pub expires_at: Option<Timestamp>,

@@ -55,7 +55,7 @@ impl std::str::FromStr for ValidationMode {
 #[error("expected reject, warn or off")]
 pub struct UnknownValidationMode;
 
-/// What the data plane needs of a type whose events are looked at.
+/// What accepting an event needs of a type whose events are validated.
 #[derive(Debug, Clone)]
 pub struct EventTypeSchema {
     /// What becomes of those that do not satisfy it.
@@ -66,7 +66,7 @@ pub struct EventTypeSchema {
     pub schema_version: i64,
 }
 
-/// The types of a project whose events are looked at, by name.
+/// The types of a project whose events are validated, by name.
 #[derive(Debug, Default)]
 pub struct EventTypeSchemas(HashMap<Box<str>, EventTypeSchema>);
 

@@ -1,4 +1,4 @@
-//! Which events an endpoint receives.
+//! The filter of an endpoint: which events it receives.
 //!
 //! Owns the event-type patterns and the tenant rule. Called by the API when an
 //! endpoint is written and by the accept path for every event and endpoint, so
@@ -128,8 +128,8 @@ impl TypePattern {
 
     /// Whether `event_type` is one of those it stands for.
     ///
-    /// `*` stands for all that publishers send: what Millrace itself has to say
-    /// (`millrace.…`) is for whoever asks for it by that name.
+    /// `*` stands for all that publishers send. An operational event (`millrace.…`)
+    /// is for whoever asks for it by that name.
     pub fn matches(&self, event_type: &str) -> bool {
         match &self.0 {
             Pattern::All => !event_type.starts_with(RESERVED_PREFIX),

@@ -1,4 +1,4 @@
-//! What AWS sends, as CloudEvents.
+//! The mapping of what AWS sends to CloudEvents.
 //!
 //! S3 and SNS by the CNCF adapters (cloudevents/spec, `adapters/aws-s3.md` and
 //! `aws-sns.md`), EventBridge attribute by attribute as AWS's own transformers
@@ -47,7 +47,7 @@ pub enum Notification<'a> {
 /// An event made of what AWS sent.
 #[derive(Debug, Clone)]
 pub struct MappedEvent<'a> {
-    /// The event.
+    /// Checked by the rules for any publisher's.
     pub event: Event,
     s3: Option<&'a RawValue>,
 }
@@ -92,7 +92,7 @@ impl MappedEvent<'_> {
     }
 }
 
-/// The fields that tell one envelope from another.
+/// The fields by which envelopes differ.
 #[derive(Deserialize)]
 struct EnvelopeFields<'a> {
     specversion: Option<IgnoredAny>,
@@ -132,7 +132,7 @@ fn map_envelope(json: &str) -> Result<Option<Vec<Result<MappedEvent<'_>>>>> {
     if peek.topic_arn.is_some() && peek.message_id.is_some() {
         return Ok(Some(sns(json, None)));
     }
-    // What S3 sends when it is told to send: it is about nothing.
+    // What S3 sends when notifications are configured: it is about nothing.
     if peek
         .event
         .is_some_and(|event| event.get() == "\"s3:TestEvent\"")
@@ -360,8 +360,8 @@ fn sns_event(
     .finish()
 }
 
-/// A queue is told the subscription's ARN in this URL alone.
 fn subscription_of(unsubscribe_url: &str) -> Option<String> {
+    // A message in a queue has the subscription's ARN in this URL alone.
     let url = url::Url::parse(unsubscribe_url).ok()?;
     let (_, arn) = url
         .query_pairs()
@@ -369,7 +369,6 @@ fn subscription_of(unsubscribe_url: &str) -> Option<String> {
     Some(arn.into_owned())
 }
 
-/// An event of EventBridge.
 #[derive(Deserialize)]
 struct BridgeEvent<'a> {
     id: Cow<'a, str>,
@@ -425,7 +424,7 @@ fn parse<'a, T: Deserialize<'a>>(what: &'static str, json: &'a str) -> Result<T>
 /// Names where it differs, never what stands there.
 fn malformed(what: &'static str, error: &serde_json::Error) -> Error {
     let (line, column) = (error.line(), error.column());
-    // A missing field is named; of a value only its place is told.
+    // A missing field is named; of a value only its place is.
     let text = error.to_string();
     let missing = text
         .strip_prefix("missing field ")

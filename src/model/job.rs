@@ -1,8 +1,8 @@
-//! What a queue message asks for.
+//! Jobs, and the messages of a queue that ask for them.
 //!
 //! A message is a hint: everything it says can be found again by the due index,
 //! so a lost one delays its work and a second one does nothing. That is also why
-//! a message that cannot be used is put aside and not tried again.
+//! a message that cannot be used is parked and not tried again.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,16 +17,13 @@ use super::id::{DeliveryId, EndpointId, EventId, ProjectId, RecoveryId};
 /// A piece of work, by the name of what it is about.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "job", rename_all = "snake_case")]
+#[expect(missing_docs, reason = "each id is of what the job is about")]
 pub enum Job {
     /// Write and enqueue the deliveries of an event that matches many endpoints,
     /// or that is replayed.
-    FanOut {
-        /// The event.
-        event: EventId,
-    },
-    /// Make one attempt.
+    FanOut { event: EventId },
+    /// Make the next attempt of a delivery.
     Deliver {
-        /// What to deliver where.
         delivery: DeliveryId,
         /// Attempts made when this was enqueued; a message about another attempt
         /// than the next one is stale and does nothing.
@@ -36,14 +33,11 @@ pub enum Job {
         #[serde(skip)]
         payload: Option<InlinePayload>,
     },
-    /// Tell the control plane that an endpoint answered 410.
-    Disable {
-        /// The endpoint.
-        endpoint: EndpointId,
-    },
+    /// Disable in PostgreSQL an endpoint that is disabled in the event store: it
+    /// answered 410, or failed for days.
+    Disable { endpoint: EndpointId },
     /// Do one page of a recovery.
     Recover {
-        /// The recovery.
         recovery: RecoveryId,
         /// Pages done when this was enqueued; a message about another page than
         /// the next one is stale and does nothing.
@@ -64,7 +58,7 @@ const AGE_MAX: Duration = Duration::from_hours(24);
 /// `{"v":1,"job":"deliver","delivery":"dlv_…","made":0,"trace":"00-…"}`.
 #[derive(Debug, Clone)]
 pub struct Envelope {
-    /// What is asked for.
+    /// The work itself.
     pub job: Job,
     /// The W3C `traceparent` of what asked for it.
     pub trace: Option<String>,
@@ -75,7 +69,7 @@ pub struct Envelope {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Park {
-    /// Why, for people.
+    /// Why it is parked, for the log.
     pub reason: Cow<'static, str>,
     /// The job's name, if it is a known one.
     pub job: Option<&'static str>,
@@ -109,13 +103,13 @@ impl Envelope {
         let age = sent.map_or(Duration::ZERO, |sent| {
             now.duration_since(sent).try_into().unwrap_or_default()
         });
-        match age > AGE_MAX {
-            true => Err(Park {
+        if age > AGE_MAX {
+            return Err(Park {
                 reason: format!("too old: sent {} hours ago", age.as_secs() / 3600).into(),
                 job: Some(envelope.job.kind()),
-            }),
-            false => Ok(envelope),
+            });
         }
+        Ok(envelope)
     }
 
     /// Reads a message's body.
@@ -154,7 +148,7 @@ impl Envelope {
 /// An event and the delivery's progress, as just written.
 #[derive(Debug, Clone)]
 pub struct InlinePayload {
-    /// The project.
+    /// The project that published the event.
     pub project: ProjectId,
     /// The CloudEvent in structured mode: the webhook's body.
     pub body: Bytes,
@@ -190,9 +184,9 @@ impl Job {
     pub fn payload_bytes(&self) -> usize {
         match self {
             Self::Deliver {
-                payload: Some(carried),
+                payload: Some(payload),
                 ..
-            } => carried.body.len(),
+            } => payload.body.len(),
             _ => 0,
         }
     }

@@ -30,7 +30,7 @@ pub use condition::MeterFilter;
 const GROUP_BY_MAX: usize = 5;
 /// Filters of a meter.
 const FILTERS_MAX: usize = 10;
-/// Characters of a value by which usage is told apart; a longer one counts as null.
+/// Characters of a value that usage is grouped by; a longer one counts as null.
 const GROUP_CHARS_MAX: usize = 128;
 /// How far an event's `time` may lie ahead of its receipt.
 const FUTURE_SKEW_MAX: SignedDuration = SignedDuration::from_hours(1);
@@ -111,7 +111,7 @@ pub struct MeterSpec {
     pub aggregation: Aggregation,
     /// Where in `data` the value is.
     pub value: Option<String>,
-    /// Where in `data` that is by which usage is told apart.
+    /// Where in `data` the values are that usage is grouped by.
     #[serde(default)]
     pub group_by: Vec<String>,
     /// What must hold of `data`.
@@ -197,11 +197,12 @@ impl Definition {
     }
 }
 
-/// Whether a value may tell usage apart. PostgreSQL's JSON knows no NUL.
+/// Whether usage may be grouped by a value.
 fn is_groupable(value: &Scalar) -> bool {
     match value {
         Scalar::Null | Scalar::Bool(_) => true,
         Scalar::Number(text) | Scalar::String(text) => {
+            // PostgreSQL's JSON knows no NUL.
             text.chars().count() <= GROUP_CHARS_MAX && !text.contains('\0')
         }
     }
@@ -226,12 +227,8 @@ fn value(written: &MeterSpec) -> Result<Option<Pointer>, Invalid> {
             let detail = "expected a JSON pointer (RFC 6901) into data, such as \"/total\"";
             Err(Invalid::new("value", detail))
         }
-        (Some(text), _) => pointer("value", text).map(Some),
+        (Some(text), _) => Pointer::parse_field("value", text).map(Some),
     }
-}
-
-fn pointer(field: impl Into<String>, text: &str) -> Result<Pointer, Invalid> {
-    Pointer::parse(text).map_err(|invalid| Invalid::new(field.into(), invalid.detail))
 }
 
 fn group(text: &str, before: &[String], at: usize) -> Result<Pointer, Invalid> {
@@ -244,7 +241,7 @@ fn group(text: &str, before: &[String], at: usize) -> Result<Pointer, Invalid> {
         let detail = "expected a JSON pointer that is not empty and has no comma";
         return Err(Invalid::new(field, detail));
     }
-    pointer(field, text)
+    Pointer::parse_field(field, text)
 }
 
 /// A JSON number, or a string that holds one: money is often written so.
@@ -267,7 +264,7 @@ fn unique(json: &str) -> Option<[u8; UNIQUE_BYTES]> {
 /// A meter as the data plane knows it.
 #[derive(Debug)]
 pub struct Meter {
-    /// Its id.
+    /// Its id, under which usage is counted.
     pub id: MeterId,
     /// What it counts.
     pub definition: Definition,
@@ -293,9 +290,9 @@ impl Meter {
 /// What one meter read of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// The meter.
+    /// The meter that read it.
     pub meter: MeterId,
-    /// The value.
+    /// What it read, or that it could not.
     pub measure: Measure,
     /// The group, as a JSON array of the values of `group_by`.
     pub group: String,

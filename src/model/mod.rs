@@ -1,6 +1,6 @@
 //! The rules of Millrace as pure functions and plain types: no IO, no clock.
 //!
-//! Called by every other layer; imports nothing of them. Where a rule needs the
+//! Called by every other layer, and imports only `error`. Where a rule needs the
 //! time or randomness, it takes them as parameters.
 
 pub mod api_key;

@@ -1,20 +1,20 @@
-//! Operational events: what Millrace itself has to say.
+//! Operational events: what Millrace publishes about itself.
 //!
-//! Published by `operational_events`; what each is about is up to whoever has it to say.
+//! Published by `operational_events`; the particulars are up to the caller.
 
 use serde_json::{Value, json};
 
 use super::event::{self, Event};
 use crate::error::Result;
 
-/// An operational event.
+/// An operational event, before it is a CloudEvent.
 #[derive(Debug)]
 pub struct OperationalEvent<'a> {
     /// What happened.
     pub kind: OperationalEventKind,
     /// The path of what it happened to, `/v1/endpoints/ep_…`.
     pub source: &'a str,
-    /// What makes it this occurrence and no other: told twice, it is one event.
+    /// What makes it this occurrence and no other: published twice, it is one event.
     pub occurrence_key: &'a str,
     /// The tenant it concerns, if it concerns one.
     pub tenant: Option<&'a str>,
@@ -38,7 +38,7 @@ pub enum OperationalEventKind {
 }
 
 impl OperationalEventKind {
-    /// Every one.
+    /// Every one, as the documentation lists them.
     pub const ALL: [Self; 5] = [
         Self::EndpointFailing,
         Self::EndpointDisabled,
@@ -64,7 +64,7 @@ impl OperationalEvent<'_> {
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::error::Error::Invalid) when it makes no CloudEvent:
-    /// a source that is no URI reference, an occasion that is too long.
+    /// a source that is no URI reference, an `occurrence_key` that is too long.
     pub fn to_event(&self) -> Result<Event> {
         let mut text = json!({
             "specversion": "1.0",

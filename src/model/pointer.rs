@@ -50,6 +50,14 @@ impl Pointer {
         })
     }
 
+    /// As [`Pointer::parse`], for the text of `field`, which the error then names.
+    ///
+    /// # Errors
+    /// As [`Pointer::parse`].
+    pub fn parse_field(field: impl Into<String>, text: &str) -> Result<Self, Invalid> {
+        Self::parse(text).map_err(|invalid| Invalid::new(field.into(), invalid.detail))
+    }
+
     /// The pointer as it was given.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -133,9 +141,10 @@ impl<'de> Visitor<'de> for TokenSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
         while let Some(is_it) = map.next_key_seed(MemberNameSeed(self.0))? {
-            match is_it {
-                true => found = Some(map.next_value()?),
-                false => drop(map.next_value::<IgnoredAny>()?),
+            if is_it {
+                found = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
             }
         }
         Ok(found)
@@ -280,9 +289,10 @@ mod tests {
             text in "(/(a|~0|~1|\"|é|0|1|2|01){0,2}){0,4}",
             is_pretty in any::<bool>(),
         ) {
-            let json = match is_pretty {
-                true => serde_json::to_string_pretty(&document).unwrap(),
-                false => document.to_string(),
+            let json = if is_pretty {
+                serde_json::to_string_pretty(&document).unwrap()
+            } else {
+                document.to_string()
             };
             let found = pointer(&text).resolve(&json);
             let found = found.map(|text| serde_json::from_str::<Value>(text).unwrap());

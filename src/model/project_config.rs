@@ -1,5 +1,5 @@
-//! What the data plane knows of a project: all that accepting and delivering its
-//! events take, read together and kept for a moment.
+//! The configuration of a project, as the event store has it: all that accepting and
+//! delivering its events takes, read together and cached.
 
 use super::endpoint::Targets;
 use super::event::Event;
@@ -9,9 +9,9 @@ use super::meter::{Meter, Reading};
 /// A project's configuration as of one moment.
 #[derive(Debug, Default)]
 pub struct ProjectConfig {
-    /// Where its webhooks go.
+    /// The endpoints that its webhooks go to.
     pub targets: Targets,
-    /// What it counts.
+    /// The meters that its events are counted by.
     pub meters: Vec<Meter>,
     /// What the data of its events must satisfy.
     pub event_types: EventTypeSchemas,

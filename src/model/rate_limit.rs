@@ -1,4 +1,4 @@
-//! How often something may happen: the generic cell rate algorithm.
+//! The rate limit: the generic cell rate algorithm.
 //!
 //! One time is all the state there is: the *theoretical arrival time*, by which
 //! everything let through so far is paid for. It is kept by the caller, for each
@@ -52,9 +52,10 @@ impl Rate {
             .saturating_add(now_ns);
         let after = paid + self.cost_ns(cost);
         let bound = now_ns + self.cost_ns(cost.max(self.burst.get()));
-        match after <= bound {
-            true => Ok(at(after)),
-            false => Err(at(now_ns + (after - bound))),
+        if after <= bound {
+            Ok(at(after))
+        } else {
+            Err(at(now_ns + (after - bound)))
         }
     }
 

@@ -13,6 +13,7 @@
 //!
 //! While running it has a due time; no other state has one, and none is left.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -75,14 +76,12 @@ names!(RecoveryState { Running = "running", Done = "done", Canceled = "canceled"
 #[error("expected the name of a kind or state of recoveries")]
 pub struct UnknownRecoveryName;
 
-/// A recovery, as it is kept.
+/// A recovery, as it is stored.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "what the API says of each is here too")]
 pub struct Recovery {
-    /// Its id.
     pub id: RecoveryId,
-    /// Whose it is.
     pub project: ProjectId,
-    /// What it does.
     pub kind: RecoveryKind,
     /// Where it sends to; none for an archive.
     pub endpoint: Option<EndpointId>,
@@ -96,17 +95,16 @@ pub struct Recovery {
     pub since: Timestamp,
     /// and before this, the newest first.
     pub until: Timestamp,
-    /// Where it stands.
     pub state: RecoveryState,
     /// Pages done: also which page a queued message is about.
     pub page: u32,
     /// What the last page ended at.
     pub cursor: Option<String>,
-    /// Rows gone through.
+    /// Rows read so far.
     pub examined: u64,
     /// Deliveries begun, or events archived.
     pub resent: u64,
-    /// Why it failed.
+    /// Why it failed, if it did.
     pub error: Option<String>,
     /// When it was asked for: also the name of its replay of a delivery.
     pub created: Timestamp,
@@ -115,13 +113,13 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// One that has done nothing yet, of what came at or after `since` and before
-    /// `until`, to no endpoint and narrowed to nothing.
+    /// One that has done nothing yet, of what came within `span`, to no endpoint and
+    /// narrowed to nothing.
     pub fn new(
         id: RecoveryId,
         project: ProjectId,
         kind: RecoveryKind,
-        (since, until): (Timestamp, Timestamp),
+        span: Range<Timestamp>,
         now: Timestamp,
     ) -> Self {
         Self {
@@ -132,8 +130,8 @@ impl Recovery {
             deliveries: None,
             event_type: None,
             tenant: None,
-            since,
-            until,
+            since: span.start,
+            until: span.end,
             state: RecoveryState::Running,
             page: 0,
             cursor: None,
@@ -171,7 +169,7 @@ impl Day {
         Self(at.as_second().div_euclid(DAY_S))
     }
 
-    /// Its first moment.
+    /// Its first moment: midnight in UTC.
     pub fn start(self) -> Timestamp {
         Timestamp::from_second(self.0 * DAY_S).expect("a day of a timestamp begins at one")
     }

@@ -1,4 +1,4 @@
-//! When a failed delivery is tried again.
+//! The retry schedule: when a failed delivery is attempted again.
 //!
 //! Owns the schedule, its validation and `Retry-After`. Called by the
 //! configuration when it is read and by the deliver job after a failed attempt.

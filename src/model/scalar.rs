@@ -1,5 +1,5 @@
-//! What a JSON document holds at its leaves, in a form that can be compared: one
-//! value has one form, however it was written.
+//! Scalars: the leaves of a JSON document in a form that can be compared. One value
+//! has one form, however it was written.
 
 use super::decimal::Decimal;
 

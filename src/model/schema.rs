@@ -1,6 +1,6 @@
 //! JSON Schemas that the data of events must satisfy: 2020-12 and draft 7.
 //!
-//! A schema comes from outside, and every event of its type is held against it, so
+//! A schema comes from outside, and every event of its type is validated by it, so
 //! everything about it is bounded when it is registered: size, depth, patterns, and
 //! that nothing in it is fetched from elsewhere. Patterns are matched in linear
 //! time. Known formats are asserted, which the specification leaves open.
@@ -17,6 +17,7 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use crate::error::Invalid;
+use expected::PATH_LEN_MAX;
 
 /// The largest schema, in bytes as it is given.
 pub const SCHEMA_BYTES_MAX: usize = 65_536;
@@ -24,8 +25,6 @@ pub const SCHEMA_BYTES_MAX: usize = 65_536;
 const PATTERN_BYTES_MAX: usize = 262_144;
 /// Mismatches that are described; of the others only the number is said.
 const DESCRIBED_MAX: usize = 5;
-/// Characters of a path into the data that are shown.
-const PATH_LEN_MAX: usize = 200;
 
 /// A schema, compiled when it is first used.
 pub struct Schema {

@@ -149,7 +149,7 @@ impl KeyRing {
     /// # Errors
     /// Every [`OpenError`].
     pub fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<SecretSlice<u8>, OpenError> {
-        let (kid, nonce, body) = split(sealed).ok_or(OpenError::Malformed)?;
+        let SealedParts { kid, nonce, body } = split(sealed).ok_or(OpenError::Malformed)?;
         let key = self
             .keys
             .get(kid)
@@ -169,7 +169,7 @@ impl KeyRing {
     /// Whether `sealed` is no longer sealed with the primary key, and should be
     /// sealed again.
     pub fn is_stale(&self, sealed: &[u8]) -> bool {
-        split(sealed).is_none_or(|(kid, ..)| *kid != *self.primary)
+        split(sealed).is_none_or(|parts| *parts.kid != *self.primary)
     }
 }
 
@@ -225,8 +225,15 @@ fn parse_key(kid: &str, key: &Value) -> Result<SealingKey, Invalid> {
     }
 }
 
-/// Key id, nonce, and ciphertext with tag.
-fn split(sealed: &[u8]) -> Option<(&str, [u8; NONCE_LEN], &[u8])> {
+/// What is sealed, taken apart.
+struct SealedParts<'a> {
+    kid: &'a str,
+    nonce: [u8; NONCE_LEN],
+    /// The ciphertext with its tag.
+    body: &'a [u8],
+}
+
+fn split(sealed: &[u8]) -> Option<SealedParts<'_>> {
     let ([VERSION, kid_len], rest) = sealed.split_first_chunk()? else {
         return None;
     };
@@ -235,7 +242,11 @@ fn split(sealed: &[u8]) -> Option<(&str, [u8; NONCE_LEN], &[u8])> {
     if body.len() < AES_256_GCM.tag_len() {
         return None;
     }
-    Some((std::str::from_utf8(kid).ok()?, *nonce, body))
+    Some(SealedParts {
+        kid: std::str::from_utf8(kid).ok()?,
+        nonce: *nonce,
+        body,
+    })
 }
 
 #[cfg(test)]

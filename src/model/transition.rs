@@ -15,15 +15,16 @@ pub struct DeliverySnapshot {
     pub state: DeliveryState,
     /// Attempts made, and where its round began.
     pub progress: Progress,
-    /// When the sweeper takes it up, in milliseconds since 1970; only while
+    /// When a sweeper claims it, in milliseconds since 1970; only while
     /// pending.
     pub due: Option<i64>,
     /// The latest replay that began a round, by its time.
     pub replayed: Option<i64>,
 }
 
-/// A conditional write.
+/// A conditional write. Times are in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "`due` is the new due time, `at` the replay's")]
 pub enum DeliveryTransition {
     /// A worker records attempt number `before.made + 1`, after which the delivery
     /// is in `state`, due again at `due` if that is pending.
@@ -40,35 +41,25 @@ pub enum DeliveryTransition {
     Postpone {
         /// Attempts made, as its worker saw them.
         attempts_made: u32,
-        /// The new due time.
         due: i64,
     },
     /// It ends without an attempt.
     End {
         /// Attempts made, as its worker saw them.
         attempts_made: u32,
-        /// A final state.
+        /// Final.
         state: DeliveryState,
     },
-    /// A sweeper takes it, and leaves it to a worker until `due`.
+    /// A sweeper claims it, and leaves it to a worker until `due`.
     Claim {
         /// The due time that the sweeper saw.
         seen: i64,
-        /// The new due time.
         due: i64,
     },
     /// A person asks for a new round.
-    Retry {
-        /// When it is due.
-        due: i64,
-    },
+    Retry { due: i64 },
     /// A replay asks for a new round, once for each time `at`.
-    Replay {
-        /// The replay's time.
-        at: i64,
-        /// When it is due.
-        due: i64,
-    },
+    Replay { at: i64, due: i64 },
 }
 
 impl DeliverySnapshot {
@@ -165,7 +156,7 @@ mod tests {
     #[derive(Debug, Clone, PartialEq, Eq, Hash)]
     struct World {
         delivery: DeliverySnapshot,
-        /// The attempt each worker has in hand, once it has loaded the delivery.
+        /// The attempt each worker is making, once it has loaded the delivery.
         workers: [Option<Progress>; WORKERS],
         /// Messages by the attempt they are about, sorted.
         messages: Vec<u32>,

@@ -1,4 +1,4 @@
-//! Which IP addresses a webhook may go to.
+//! The IP addresses that a webhook may go to.
 //!
 //! Owns the table of addresses that are not public, after IANA's special-purpose
 //! registries (RFC 6890). Called by the connector for every address it is about

@@ -14,7 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use secrecy::ExposeSecret;
 
-use super::{HttpClient, Inner, SendError};
+use super::client::HttpClient;
+use super::error::SendError;
 use crate::error::Invalid;
 use crate::model::credentials::ClientCertificate;
 
@@ -65,33 +66,46 @@ pub(super) struct CertificateClients(Mutex<ClientCache>);
 
 #[derive(Default)]
 struct ClientCache {
-    clients: HashMap<[u8; 32], (HttpClient, u64)>,
-    /// Counts uses.
+    clients: HashMap<[u8; 32], CachedClient>,
     uses: u64,
 }
 
+struct CachedClient {
+    client: HttpClient,
+    /// Which of the cache's uses was its last.
+    used: u64,
+}
+
 impl CertificateClients {
-    /// The client for `pair`, made if there is none.
-    pub fn get(&self, inner: &Inner, pair: &ClientCertificate) -> Result<HttpClient, SendError> {
+    /// The client for `pair`, made by `connect` if there is none.
+    pub fn get(
+        &self,
+        pair: &ClientCertificate,
+        connect: impl FnOnce(CertifiedKey) -> HttpClient,
+    ) -> Result<HttpClient, SendError> {
         let hash = hash(pair);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.uses += 1;
         let use_now = kept.uses;
-        if let Some((client, used)) = kept.clients.get_mut(&hash) {
-            *used = use_now;
-            return Ok(client.clone());
+        if let Some(cached) = kept.clients.get_mut(&hash) {
+            cached.used = use_now;
+            return Ok(cached.client.clone());
         }
         let certified = parse_certificate(pair).map_err(|_| SendError::Tls {
             reason: "the client certificate cannot be used".to_owned(),
         })?;
         if kept.clients.len() >= CLIENTS_MAX {
-            let oldest = kept.clients.iter().min_by_key(|(_, (_, used))| *used);
+            let oldest = kept.clients.iter().min_by_key(|(_, cached)| cached.used);
             if let Some(oldest) = oldest.map(|(hash, _)| *hash) {
                 kept.clients.remove(&oldest);
             }
         }
-        let client = inner.client(Some(certified));
-        kept.clients.insert(hash, (client.clone(), use_now));
+        let client = connect(certified);
+        let cached = CachedClient {
+            client: client.clone(),
+            used: use_now,
+        };
+        kept.clients.insert(hash, cached);
         Ok(client)
     }
 
@@ -117,7 +131,7 @@ mod tests {
 
     use super::*;
     use crate::sender::tests::config;
-    use crate::sender::{Resolver, is_public};
+    use crate::sender::{Resolver, Sender, is_public};
 
     fn pair() -> ClientCertificate {
         let key = KeyPair::generate().unwrap();
@@ -130,16 +144,17 @@ mod tests {
 
     #[test]
     fn there_is_a_client_for_each_certificate_and_a_bound_on_them() {
-        let sender = super::super::Sender::guarded(config(), Resolver::System, is_public);
+        let sender = Sender::guarded(config(), Resolver::System, is_public);
         let clients = &sender.inner.certificate_clients;
+        let connect = |certified| sender.inner.client(Some(certified));
         let (first, second) = (pair(), pair());
         for certificate in [&first, &second, &first] {
-            clients.get(&sender.inner, certificate).unwrap();
+            clients.get(certificate, connect).unwrap();
         }
         assert_eq!(clients.len(), 2);
         for _ in 0..CLIENTS_MAX {
-            clients.get(&sender.inner, &pair()).unwrap();
-            clients.get(&sender.inner, &first).unwrap();
+            clients.get(&pair(), connect).unwrap();
+            clients.get(&first, connect).unwrap();
         }
         assert_eq!(clients.len(), CLIENTS_MAX);
         let kept = clients.0.lock().unwrap();
@@ -149,13 +164,14 @@ mod tests {
 
     #[test]
     fn a_key_of_another_certificate_is_refused_when_sending_too() {
-        let sender = super::super::Sender::guarded(config(), Resolver::System, is_public);
+        let sender = Sender::guarded(config(), Resolver::System, is_public);
         let mixed = ClientCertificate {
             private_key: pair().private_key,
             ..pair()
         };
         assert!(check_certificate(&mixed).is_err());
-        let refused = sender.inner.certificate_clients.get(&sender.inner, &mixed);
+        let connect = |certified| sender.inner.client(Some(certified));
+        let refused = sender.inner.certificate_clients.get(&mixed, connect);
         assert!(matches!(refused, Err(SendError::Tls { .. })));
     }
 }

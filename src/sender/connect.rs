@@ -1,9 +1,9 @@
-//! Opening connections, to checked addresses only.
+//! The connector: connections to checked addresses only.
 //!
 //! Owns the look-up of names and the guard against server-side request forgery:
 //! each address, literal or looked up, is checked, and the one checked is the one
 //! dialled. Called by the HTTP client when its pool has no connection. It must not
-//! hand a name on to anything that would look it up again.
+//! pass a name on to anything that would look it up again.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::SendError;
+use super::error::SendError;
 
 /// Looks a host name up.
 pub type Resolve = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
@@ -70,7 +70,7 @@ impl tower::Service<Uri> for Connector {
 }
 
 impl Connector {
-    /// One that dials whatever it is told to: for what the configuration names.
+    /// One that dials any address: for what the configuration names.
     pub fn unguarded(timeout: Duration) -> Self {
         Self {
             resolver: Resolver::System,

@@ -1,4 +1,4 @@
-//! Why an attempt got no response, in words fit for the endpoint's owner.
+//! The errors of an attempt that got no response, as the endpoint's owner reads them.
 //!
 //! Owns the mapping from the errors of hyper, rustls and the system. The texts
 //! are stored with the attempt and shown: they must never hold a URL, a header or
@@ -14,43 +14,29 @@ const REASON_CHARS_MAX: usize = 200;
 
 /// Why there is no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message of each variant shows its fields")]
 pub enum SendError {
     /// The URL does not fit in an HTTP request.
     #[error("URL is not valid")]
     InvalidUrl,
     /// None of the host's addresses is public; this is the first of them.
     #[error("address {address} is not public")]
-    Blocked {
-        /// What was about to be dialled.
-        address: IpAddr,
-    },
+    Blocked { address: IpAddr },
     /// The host name has no address, or none was found.
     #[error("host name not resolved")]
     Dns,
     /// No connection: "connection refused", "network unreachable", ….
     #[error("{reason}")]
-    Connect {
-        /// What the system said.
-        reason: &'static str,
-    },
+    Connect { reason: &'static str },
     /// No connection in time.
     #[error("no connection after {}", display(*after))]
-    ConnectTimeout {
-        /// The limit.
-        after: Duration,
-    },
+    ConnectTimeout { after: Duration },
     /// No TLS session: a bad certificate, no common version, not TLS at all.
     #[error("TLS failed: {reason}")]
-    Tls {
-        /// What was wrong.
-        reason: String,
-    },
+    Tls { reason: String },
     /// No complete response in time.
     #[error("timed out after {}", display(*after))]
-    Timeout {
-        /// The limit.
-        after: Duration,
-    },
+    Timeout { after: Duration },
     /// The receiver closed the connection before its response was complete.
     #[error("connection closed before the response was complete")]
     Closed,
@@ -73,14 +59,17 @@ impl SendError {
     }
 
     pub(crate) fn request(error: &hyper_util::client::legacy::Error) -> Self {
+        if let Some(known) = classify(error) {
+            return known;
+        }
         // The connector says why it failed, so a failure to connect without a
         // known cause is the TLS handshake's.
-        classify(error).unwrap_or_else(|| match error.is_connect() {
-            true => Self::Tls {
+        if error.is_connect() {
+            return Self::Tls {
                 reason: "the handshake was cut short".to_owned(),
-            },
-            false => Self::Closed,
-        })
+            };
+        }
+        Self::Closed
     }
 
     pub(super) fn body(error: &hyper::Error) -> Self {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::client::HEAD_BYTES_MAX;
 use super::*;
 use receiver::{OK, Receiver, Reply};
 

@@ -1,6 +1,6 @@
-//! Which URLs an endpoint may have.
+//! The URLs that an endpoint may have.
 //!
-//! Owns what can be told from the URL alone. Called by the API when an endpoint is
+//! Owns what the URL alone shows. Called by the API when an endpoint is
 //! written. It must not look names up: what a name stands for is checked when a
 //! webhook is sent, each time.
 
@@ -59,13 +59,13 @@ fn is_localhost(name: &str) -> bool {
 }
 
 fn check_address(address: IpAddr) -> Result<(), Invalid> {
-    match is_public(address) {
-        true => Ok(()),
-        false => Err(Invalid::new(
-            "url",
-            format!("expected a public host; address {address} is not public"),
-        )),
+    if is_public(address) {
+        return Ok(());
     }
+    Err(Invalid::new(
+        "url",
+        format!("expected a public host; address {address} is not public"),
+    ))
 }
 
 #[cfg(test)]

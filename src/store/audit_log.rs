@@ -64,7 +64,7 @@ pub(super) async fn add(
     before: Option<Value>,
     after: Option<Value>,
 ) -> Result<()> {
-    let (before, after) = audit::redacted_diff(before, after);
+    let audit::RedactedDiff { before, after } = audit::redacted_diff(before, after);
     let actor = by.actor.to_string();
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &by.project.as_str(),

@@ -2,7 +2,7 @@
 //!
 //! Called once by `main`, before anything logs. JSON goes to stdout, where ECS
 //! and Lambda pick it up; human lines go to stderr, so that stdout stays the
-//! interface of the command. A JSON line has the ids of the work in hand, which
+//! interface of the command. A JSON line has the ids of the current work, which
 //! [`scope`] knows: no span of `tracing`'s, which would cost every request what
 //! only those that log are in need of.
 
@@ -80,8 +80,8 @@ where
         .with(filter)
 }
 
-/// A line of JSON: time, level, the event's fields, the ids of the work in hand
-/// and where in the code it was said, all side by side.
+/// A line of JSON: time, level, the event's fields, the ids of the current work
+/// and where in the code it was logged, all side by side.
 struct JsonLine;
 
 impl<S, N> FormatEvent<S, N> for JsonLine
@@ -125,7 +125,7 @@ fn write_json(line: &mut Vec<u8>, event: &Event<'_>) -> serde_json::Result<()> {
 /// Writes fields as members of an object.
 struct Fields<M: SerializeMap> {
     map: M,
-    /// What the work in hand has said already: once is enough.
+    /// The names of the ids that are written already: once is enough.
     ids: Vec<&'static str>,
     result: Result<(), M::Error>,
 }
@@ -254,7 +254,7 @@ mod tests {
         let traces = Traces::new(&Config::from_toml(toml).unwrap());
         let span = traces.job(&job, Some(header));
         let work = async { tracing::info!(delivery.id = "another", "delivered") };
-        let in_job = async { WorkContext::job(&job, &span).run(work).await };
+        let in_job = async { WorkContext::job(&job, span.context()).run(work).await };
         let lines = logged("info", || {
             let invocation = WorkContext::invocation("8476a536", None).run(in_job);
             assert_eq!(invocation.now_or_never(), Some(()));

@@ -1,5 +1,4 @@
-//! What is counted: a few numbers in memory, written out as one line now and
-//! then.
+//! Metrics: a few numbers in memory, written out as one line now and then.
 //!
 //! Counting costs an addition, whether or not anything is written. The line is
 //! CloudWatch's Embedded Metric Format: CloudWatch turns it into metrics where
@@ -18,11 +17,9 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use emf::Document;
+pub use emf::StatisticSet;
 pub use histogram::Histogram;
-pub use kpi::{Kpis, Series, StatisticSet};
-
-/// The CloudWatch namespace.
-pub const NAMESPACE: &str = "Millrace";
+pub use kpi::{Kpis, Series};
 
 /// Everything that is counted, since the line before.
 #[derive(Debug)]
@@ -90,7 +87,7 @@ impl Metrics {
             return;
         }
         if let Some(lines) = self.take(Timestamp::now()) {
-            // Whoever reads stdout has gone; the log has no better place to say so.
+            // Nobody reads stdout any more; the log has no better place to say so.
             let _ = std::io::stdout().lock().write_all(lines.as_bytes());
         }
     }

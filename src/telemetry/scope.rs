@@ -1,19 +1,19 @@
-//! What the work in hand belongs to: its request, its job, its trace.
+//! The context of the current work: its request, its job, its trace.
 //!
 //! Set around a future, seen by all it awaits; not by what it spawns. Log lines
 //! take their ids from here, queue messages and attempts their trace, so neither
-//! is passed from hand to hand. Nothing is formatted before something asks.
+//! is passed along. Nothing is formatted before something asks.
 
 use crate::model::id::{DeliveryId, EndpointId, EventId, RecoveryId};
 use crate::model::job::Job;
 
-use super::trace::{Span, TraceContext};
+use super::trace::context::TraceContext;
 
 tokio::task_local! {
     static SCOPE: WorkContext;
 }
 
-/// What some work belongs to.
+/// What some work belongs to, for its log lines and its trace.
 #[derive(Debug, Clone, Default)]
 pub struct WorkContext {
     request: Option<Box<str>>,
@@ -44,15 +44,15 @@ impl WorkContext {
     }
 
     /// A request, within what is around it.
-    pub fn request(id: &str, span: &Span) -> Self {
+    pub fn request(id: &str, trace: Option<TraceContext>) -> Self {
         Self {
             request: Some(id.into()),
-            ..Self::inner(span)
+            ..Self::inner(trace)
         }
     }
 
     /// A job, within what is around it.
-    pub fn job(job: &Job, span: &Span) -> Self {
+    pub fn job(job: &Job, trace: Option<TraceContext>) -> Self {
         let about = match job {
             Job::FanOut { event } => WorkSubject::Event(event.clone()),
             Job::Deliver { delivery, .. } => WorkSubject::Delivery(delivery.clone()),
@@ -61,18 +61,18 @@ impl WorkContext {
         };
         Self {
             about,
-            ..Self::inner(span)
+            ..Self::inner(trace)
         }
     }
 
     /// The taking in of what an AWS source sent, within what is around it.
-    pub fn ingest(span: &Span) -> Self {
-        Self::inner(span)
+    pub fn ingest(trace: Option<TraceContext>) -> Self {
+        Self::inner(trace)
     }
 
-    fn inner(span: &Span) -> Self {
+    fn inner(trace: Option<TraceContext>) -> Self {
         let mut scope = SCOPE.try_with(Clone::clone).unwrap_or_default();
-        scope.trace = span.context().or(scope.trace);
+        scope.trace = trace.or(scope.trace);
         scope
     }
 
@@ -82,7 +82,7 @@ impl WorkContext {
     }
 }
 
-/// The trace that the work in hand is part of.
+/// The trace that the current work is part of.
 pub fn trace() -> Option<TraceContext> {
     SCOPE.try_with(|scope| scope.trace).ok().flatten()
 }
@@ -92,9 +92,9 @@ pub fn traceparent() -> Option<Box<str>> {
     trace().and_then(|trace| trace.traceparent())
 }
 
-/// Tells `field` each id of the work in hand, under the name it is logged by.
+/// Calls `field` with each id of the current work, under the name it is logged by.
 pub(super) fn fields(mut field: impl FnMut(&'static str, &dyn std::fmt::Display)) {
-    let mut tell = |scope: &WorkContext| {
+    let mut visit = |scope: &WorkContext| {
         if let Some(id) = &scope.request {
             field("request.id", id);
         }
@@ -116,6 +116,6 @@ pub(super) fn fields(mut field: impl FnMut(&'static str, &dyn std::fmt::Display)
             WorkSubject::Recovery(recovery) => field("recovery.id", recovery),
         }
     };
-    // Outside any scope there is nothing to tell.
-    let _ = SCOPE.try_with(|scope| tell(scope));
+    // Outside any scope there is no id.
+    let _ = SCOPE.try_with(|scope| visit(scope));
 }

@@ -8,7 +8,7 @@
 //! dropped, so that nothing ever waits for a trace. Off, a span is an empty
 //! option.
 
-mod context;
+pub(super) mod context;
 mod export;
 #[cfg(test)]
 mod tests;

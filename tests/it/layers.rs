@@ -44,7 +44,7 @@ fn all() -> Vec<(String, String)> {
 }
 
 /// The layers, the lowest first: each may import itself and those before it.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "error",
     "config",
     "model",
@@ -56,8 +56,9 @@ const LAYERS: [&str; 15] = [
     "queue",
     "admission",
     "app",
-    "accept",
+    "publish",
     "operational_events",
+    "accept",
     "http",
     "host",
 ];

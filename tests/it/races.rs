@@ -12,7 +12,7 @@ use millrace::model::event;
 use millrace::model::id::{EndpointId, ProjectId};
 use millrace::store::config_projection::health::{PendingDisable, Reason};
 use millrace::store::{endpoints, outbox};
-use millrace::{accept, app};
+use millrace::{app, publish};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -78,7 +78,7 @@ fn a_delivery_waits_for_its_endpoints_projection_and_ends_without_one() {
             let event = event::parse_structured(event.to_string().as_bytes()).unwrap();
             let now = app::now();
             let sent =
-                accept::accept_for_endpoint(&harness.app, &project, &event, endpoint, now).await;
+                publish::publish_to_endpoint(&harness.app, &project, &event, endpoint, now).await;
             harness.drain().await;
             sent.unwrap().id.to_string()
         };

@@ -1,4 +1,4 @@
-//! What the annotations beside the handlers come to as a document.
+//! The OpenAPI document, as the annotations beside the handlers make it.
 
 use http::StatusCode;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};

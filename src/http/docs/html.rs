@@ -1,4 +1,4 @@
-//! Text on its way into HTML.
+//! Text, escaped for HTML.
 
 use std::fmt::{Display, Formatter, Result, Write};
 

@@ -24,11 +24,16 @@ pub(super) fn policy() -> String {
     )
 }
 
-/// One route.
 struct Route<'a> {
     method: &'a str,
     path: &'a str,
     operation: &'a Value,
+}
+
+/// The security scheme of a route, and the scope it takes.
+struct Security<'a> {
+    scheme: &'a str,
+    scope: Option<&'a str>,
 }
 
 impl<'a> Route<'a> {
@@ -52,10 +57,10 @@ impl<'a> Route<'a> {
             .flatten()
     }
 
-    /// The name of the security scheme and the scope it needs.
-    fn security(&self) -> Option<(&'a str, Option<&'a str>)> {
+    fn security(&self) -> Option<Security<'a>> {
         let (scheme, scopes) = self.operation["security"][0].as_object()?.iter().next()?;
-        Some((scheme, scopes[0].as_str()))
+        let scope = scopes[0].as_str();
+        Some(Security { scheme, scope })
     }
 
     fn responses(&self) -> impl Iterator<Item = (&'a String, &'a Value)> {
@@ -66,7 +71,6 @@ impl<'a> Route<'a> {
     }
 }
 
-/// The whole page.
 pub(super) fn render(document: &Value) -> String {
     let routes = routes(document);
     let tags = tags(document, &routes);
@@ -201,16 +205,18 @@ fn write_route(out: &mut String, document: &Value, route: &Route<'_>) {
 }
 
 fn key(route: &Route<'_>) -> String {
-    match route.security() {
-        Some((_, Some(scope))) => {
+    let Some(Security { scheme, scope }) = route.security() else {
+        return "<span class=\"key open\">no key</span>".to_owned();
+    };
+    match (scheme, scope) {
+        (_, Some(scope)) => {
             format!(
                 "<span class=\"key\" title=\"the scope the key needs\">{}</span>",
                 Text(scope)
             )
         }
-        Some(("admin_key", None)) => "<span class=\"key\">admin key</span>".to_owned(),
-        Some((scheme, None)) => format!("<span class=\"key\">{}</span>", Text(scheme)),
-        None => "<span class=\"key open\">no key</span>".to_owned(),
+        ("admin_key", None) => "<span class=\"key\">admin key</span>".to_owned(),
+        (scheme, None) => format!("<span class=\"key\">{}</span>", Text(scheme)),
     }
 }
 
@@ -227,11 +233,12 @@ fn curl(document: &Value, route: &Route<'_>) -> String {
             let _ = write!(url, "?{name}={example}");
         }
     }
-    let mut out = match route.operation["requestBody"].is_object() || method == "GET" {
-        true => format!("curl \"{url}\""),
-        false => format!("curl -X {method} \"{url}\""),
+    let mut out = if route.operation["requestBody"].is_object() || method == "GET" {
+        format!("curl \"{url}\"")
+    } else {
+        format!("curl -X {method} \"{url}\"")
     };
-    if let Some((scheme, _)) = route.security() {
+    if let Some(Security { scheme, .. }) = route.security() {
         let key = if scheme == "admin_key" {
             "MILLRACE_ADMIN_KEY"
         } else {
@@ -332,12 +339,11 @@ fn write_responses(out: &mut String, document: &Value, route: &Route<'_>) {
             Prose(description),
             Text(media)
         );
-        match schema::has_fields(document, &content["schema"]) {
-            true => schema::write_fields(out, document, &content["schema"]),
-            false => {
-                let kind = schema::kind(document, &content["schema"]);
-                let _ = write!(out, "<p>{}</p>", Text(kind));
-            }
+        if schema::has_fields(document, &content["schema"]) {
+            schema::write_fields(out, document, &content["schema"]);
+        } else {
+            let kind = schema::kind(document, &content["schema"]);
+            let _ = write!(out, "<p>{}</p>", Text(kind));
         }
         out.push_str("</details>");
     }

@@ -20,7 +20,7 @@ fn resolve<'a>(document: &'a Value, schema: &'a Value) -> (&'a Value, Option<&'a
     }
 }
 
-/// What kind of value it is, in words: `string (date-time)`, `list of Scope`.
+/// The type of its values: `string (date-time)`, `list of Scope`.
 pub(super) fn kind(document: &Value, schema: &Value) -> String {
     let (schema, name) = resolve(document, schema);
     if let Some(values) = schema["enum"].as_array() {
@@ -100,8 +100,15 @@ fn object_schemas<'a>(document: &'a Value, schema: &'a Value) -> Vec<ObjectSchem
     }]
 }
 
+/// A field of an object schema.
+struct Field<'a> {
+    name: &'a str,
+    schema: &'a Value,
+    is_required: bool,
+}
+
 /// The fields of an object schema: the required ones first, as they are declared.
-fn ordered(part: &Value) -> impl Iterator<Item = (&str, &Value, bool)> {
+fn ordered(part: &Value) -> impl Iterator<Item = Field<'_>> {
     let fields = part["properties"].as_object();
     let required: Vec<_> = part["required"]
         .as_array()
@@ -117,7 +124,13 @@ fn ordered(part: &Value) -> impl Iterator<Item = (&str, &Value, bool)> {
         .collect();
     let required = required.into_iter().map(|name| (name, true));
     let names = required.chain(optional.into_iter().map(|name| (name, false)));
-    names.filter_map(move |(name, is_required)| Some((name, fields?.get(name)?, is_required)))
+    names.filter_map(move |(name, is_required)| {
+        Some(Field {
+            name,
+            schema: fields?.get(name)?,
+            is_required,
+        })
+    })
 }
 
 /// Whether there are fields to show.
@@ -131,53 +144,48 @@ pub(super) fn write_fields(out: &mut String, document: &Value, schema: &Value) {
 }
 
 fn write_object_schemas(out: &mut String, document: &Value, schema: &Value, depth: usize) {
-    let shapes = object_schemas(document, schema);
-    let several = shapes.len() > 1;
-    for (n, shape) in shapes.iter().enumerate() {
+    let objects = object_schemas(document, schema);
+    let several = objects.len() > 1;
+    for (n, object) in objects.iter().enumerate() {
         if several {
             let word = if n == 0 { "Either" } else { "Or" };
             let _ = write!(
                 out,
                 "<p class=\"or\">{word}: {}</p>",
-                Prose(shape.description)
+                Prose(object.description)
             );
         }
         out.push_str("<ul class=\"fields\">");
-        for part in &shape.parts {
-            for (name, field, is_required) in ordered(part) {
-                write_field(out, document, (name, field, is_required), depth);
+        for part in &object.parts {
+            for field in ordered(part) {
+                write_field(out, document, &field, depth);
             }
         }
         out.push_str("</ul>");
     }
 }
 
-fn write_field(
-    out: &mut String,
-    document: &Value,
-    (name, field, is_required): (&str, &Value, bool),
-    depth: usize,
-) {
-    let mut kind = kind(document, field);
+fn write_field(out: &mut String, document: &Value, field: &Field<'_>, depth: usize) {
+    let mut kind = kind(document, field.schema);
     let mut note = "";
-    if !is_required {
+    if !field.is_required {
         // What may be left out may be null too; saying so each time is noise.
         kind = kind.replace(" or null", "");
         note = "<i>optional</i>";
     }
-    let description = field["description"]
+    let description = field.schema["description"]
         .as_str()
-        .or_else(|| resolve(document, field).0["description"].as_str());
+        .or_else(|| resolve(document, field.schema).0["description"].as_str());
     let _ = write!(
         out,
         "<li><div><b>{}</b> <span>{}</span>{note}</div><div>{}",
-        Text(name),
+        Text(field.name),
         Text(kind),
         Prose(description.unwrap_or_default())
     );
-    if depth < DEPTH_MAX && has_fields(document, field) {
+    if depth < DEPTH_MAX && has_fields(document, field.schema) {
         out.push_str("<details><summary>its fields</summary>");
-        write_object_schemas(out, document, field, depth + 1);
+        write_object_schemas(out, document, field.schema, depth + 1);
         out.push_str("</details>");
     }
     out.push_str("</div></li>");
@@ -189,7 +197,7 @@ pub(super) fn example_text(document: &Value, schema: &Value) -> String {
     let Value::Object(fields) = &value else {
         return value.to_string();
     };
-    let names = ordered(resolve(document, schema).0).map(|(name, ..)| name);
+    let names = ordered(resolve(document, schema).0).map(|field| field.name);
     let fields = names.filter_map(|name| Some(format!("\"{name}\": {}", fields.get(name)?)));
     format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
 }
@@ -220,8 +228,9 @@ fn example(document: &Value, schema: &Value) -> Value {
         Some("integer" | "number") => json!(1),
         Some("boolean") => json!(true),
         _ => {
-            let fields = ordered(target).filter(|(_, _, is_required)| *is_required);
-            let fields = fields.map(|(name, field, _)| (name.to_owned(), example(document, field)));
+            let fields = ordered(target).filter(|field| field.is_required);
+            let fields =
+                fields.map(|field| (field.name.to_owned(), example(document, field.schema)));
             Value::Object(fields.collect())
         }
     }

@@ -1,16 +1,51 @@
-//! The JSON that is sealed. Its fields are kept for as long as anything sealed is.
+//! The sealing of an endpoint's credentials, and the JSON that is sealed. Its fields
+//! are kept for as long as anything sealed is.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{Auth, ClientCertificate, EndpointCredentials};
+use crate::model::id::EndpointId;
+use crate::model::seal::{KeyRing, OpenError};
 
-/// Its JSON, which is sealed at once.
+impl EndpointCredentials {
+    /// Seals it for endpoint `id`; none if there is nothing in it. `nonce` must be
+    /// random.
+    pub fn seal(&self, ring: &KeyRing, nonce: [u8; 12], id: &EndpointId) -> Option<Vec<u8>> {
+        if self.is_empty() {
+            return None;
+        }
+        let json = Zeroizing::new(
+            serde_json::to_vec(&CredentialsJson::from_credentials(self)).unwrap_or_default(),
+        );
+        Some(ring.seal(nonce, &aad(id), &json))
+    }
+
+    /// Opens what [`EndpointCredentials::seal`] sealed for the same endpoint.
+    ///
+    /// # Errors
+    /// Every [`OpenError`].
+    pub fn open(ring: &KeyRing, id: &EndpointId, sealed: &[u8]) -> Result<Self, OpenError> {
+        let json = ring.open(&aad(id), sealed)?;
+        let written: CredentialsJson<'_> =
+            serde_json::from_slice(json.expose_secret()).map_err(|_| OpenError::Malformed)?;
+        Ok(written.into_credentials())
+    }
+}
+
+fn aad(id: &EndpointId) -> Vec<u8> {
+    // Not the id alone, which signing secrets are sealed for: one must not be taken
+    // for the other.
+    format!("{id}/extras").into_bytes()
+}
+
+/// [`EndpointCredentials`] as they are sealed.
 #[derive(Serialize, Deserialize)]
-pub(super) struct CredentialsJson<'a> {
+struct CredentialsJson<'a> {
     #[serde(borrow)]
     headers: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     #[serde(borrow)]
@@ -38,13 +73,13 @@ struct CertificateJson<'a> {
 }
 
 impl<'a> CredentialsJson<'a> {
-    pub(super) fn from_credentials(extras: &'a EndpointCredentials) -> Self {
-        let headers = extras.headers.iter();
+    fn from_credentials(credentials: &'a EndpointCredentials) -> Self {
+        let headers = credentials.headers.iter();
         Self {
             headers: headers
                 .map(|(name, value)| (name.into(), value.expose_secret().into()))
                 .collect(),
-            auth: extras.auth.as_ref().map(|auth| match auth {
+            auth: credentials.auth.as_ref().map(|auth| match auth {
                 Auth::Basic { username, password } => AuthJson::Basic {
                     username: username.expose_secret().into(),
                     password: password.expose_secret().into(),
@@ -53,17 +88,16 @@ impl<'a> CredentialsJson<'a> {
                     token: token.expose_secret().into(),
                 },
             }),
-            client_certificate: extras
-                .client_certificate
-                .as_ref()
-                .map(|pair| CertificateJson {
+            client_certificate: credentials.client_certificate.as_ref().map(|pair| {
+                CertificateJson {
                     certificate: (&pair.certificate).into(),
                     private_key: pair.private_key.expose_secret().into(),
-                }),
+                }
+            }),
         }
     }
 
-    pub(super) fn into_credentials(self) -> EndpointCredentials {
+    fn into_credentials(self) -> EndpointCredentials {
         let secret = |text: Cow<'_, str>| SecretString::from(text.into_owned());
         let headers = self.headers.into_iter();
         EndpointCredentials {

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::id::EndpointId;
+use crate::model::seal::KeyRing;
 
 fn headers(pairs: &[(&str, &str)]) -> BTreeMap<String, SecretString> {
     let pairs = pairs.iter();
@@ -10,8 +12,11 @@ fn headers(pairs: &[(&str, &str)]) -> BTreeMap<String, SecretString> {
 }
 
 fn refusal(pairs: &[(&str, &str)]) -> String {
-    let mut extras = EndpointCredentials::default();
-    extras.set_headers(headers(pairs)).unwrap_err().to_string()
+    let mut credentials = EndpointCredentials::default();
+    credentials
+        .set_headers(headers(pairs))
+        .unwrap_err()
+        .to_string()
 }
 
 fn bearer(token: &str) -> Option<Auth> {
@@ -21,11 +26,11 @@ fn bearer(token: &str) -> Option<Auth> {
 }
 
 fn full() -> EndpointCredentials {
-    let mut extras = EndpointCredentials::default();
-    extras
+    let mut credentials = EndpointCredentials::default();
+    credentials
         .set_headers(headers(&[("X-Api-Key", "s3cret-a"), ("x-b", "s3cret b")]))
         .unwrap();
-    extras
+    credentials
         .set_auth(Some(Auth::Basic {
             username: "s3cret-user".into(),
             password: "s3cret-pässword".into(),
@@ -35,8 +40,10 @@ fn full() -> EndpointCredentials {
         certificate: "-----BEGIN CERTIFICATE-----".into(),
         private_key: "s3cret-key".into(),
     };
-    extras.set_client_certificate(Some(certificate)).unwrap();
-    extras
+    credentials
+        .set_client_certificate(Some(certificate))
+        .unwrap();
+    credentials
 }
 
 #[test]
@@ -49,9 +56,12 @@ fn headers_are_sent_as_given_and_shown_by_name() {
     assert!(map.values().all(HeaderValue::is_sensitive));
     assert!(!format!("{map:?}{:?}", full().redacted()).contains("s3cret"));
     assert_eq!(full().redacted().headers, ["x-api-key", "x-b"]);
-    let mut extras = EndpointCredentials::default();
-    extras.set_auth(bearer("abc.def==")).unwrap();
-    assert_eq!(extras.header_map()["authorization"], "Bearer abc.def==");
+    let mut credentials = EndpointCredentials::default();
+    credentials.set_auth(bearer("abc.def==")).unwrap();
+    assert_eq!(
+        credentials.header_map()["authorization"],
+        "Bearer abc.def=="
+    );
 }
 
 #[test]
@@ -162,13 +172,13 @@ fn credentials_are_checked_by_name() {
 
 #[test]
 fn one_authorization_is_enough() {
-    let mut extras = EndpointCredentials::default();
-    extras
+    let mut credentials = EndpointCredentials::default();
+    credentials
         .set_headers(headers(&[("authorization", "Custom x")]))
         .unwrap();
-    assert!(extras.check().is_ok());
-    extras.set_auth(bearer("abc")).unwrap();
-    let refused = extras.check().unwrap_err().to_string();
+    assert!(credentials.check().is_ok());
+    credentials.set_auth(bearer("abc")).unwrap();
+    let refused = credentials.check().unwrap_err().to_string();
     assert_eq!(
         refused,
         "headers.authorization: expected either this or auth, got both"
@@ -179,9 +189,9 @@ proptest! {
     /// Whatever is accepted becomes exactly as many headers, each one line.
     #[test]
     fn nothing_accepted_is_more_than_its_header(name: String, value: String) {
-        let mut extras = EndpointCredentials::default();
-        if extras.set_headers(headers(&[(&name, &value)])).is_ok() {
-            let map = extras.header_map();
+        let mut credentials = EndpointCredentials::default();
+        if credentials.set_headers(headers(&[(&name, &value)])).is_ok() {
+            let map = credentials.header_map();
             prop_assert_eq!(map.len(), 1);
             let sent = map.values().next().map(HeaderValue::as_bytes);
             prop_assert_eq!(sent, Some(value.as_bytes()));

@@ -6,10 +6,11 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use super::draft::{Attribute, Data, Draft, limit};
+use super::canonical::Event;
+use super::draft::{Attribute, Data, Draft, EVENT_BYTES_MAX, limit};
 use super::media::MediaType;
-use super::rules::{self, capped, echo};
-use super::{EVENT_BYTES_MAX, Event};
+use super::rules;
+use super::text::{capped, echo};
 use crate::error::{Invalid, Result};
 
 /// Reads one event in binary mode.

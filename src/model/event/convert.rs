@@ -1,5 +1,5 @@
-//! A stored event in binary mode of the HTTP protocol binding (CloudEvents 1.0.2,
-//! HTTP §3.1): its data alone as the body, its attributes as headers.
+//! The conversion of a stored event to binary mode of the HTTP protocol binding
+//! (CloudEvents 1.0.2, HTTP §3.1): its data alone as the body, its attributes as headers.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -9,9 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
+use super::canonical::corrupt_stored_event;
 use super::draft::{Attribute, AttributeScalar};
 use super::media::MediaType;
-use super::{corrupt_stored_event, structured};
+use super::members;
 use crate::error::Result;
 
 /// The headers (`ce-…` and `content-type`) and the body that say what the
@@ -22,10 +23,10 @@ use crate::error::Result;
 /// [`Error::Internal`](crate::error::Error::Internal) when `event` is not a
 /// canonical body.
 pub fn to_binary(event: &Bytes) -> Result<(HeaderMap, Bytes)> {
-    let (attributes, data) = structured::parse_trusted(event).map_err(corrupt_stored_event)?;
-    let mut headers = HeaderMap::with_capacity(attributes.len());
+    let parts = members::parse_trusted(event).map_err(corrupt_stored_event)?;
+    let mut headers = HeaderMap::with_capacity(parts.attributes.len());
     let (mut media, mut binary) = (None, None);
-    for Attribute { name, value } in &attributes {
+    for Attribute { name, value } in &parts.attributes {
         let text = match value {
             AttributeScalar::String(text) => Cow::Borrowed(&**text),
             AttributeScalar::Integer(number) => number.to_string().into(),
@@ -48,7 +49,7 @@ pub fn to_binary(event: &Bytes) -> Result<(HeaderMap, Bytes)> {
             }
         }
     }
-    let json = data.map(|range| event.slice(range));
+    let json = parts.data.map(|range| event.slice(range));
     if media.is_none() && json.is_some() {
         // What its absence means (JSON format §3.1).
         media = Some("application/json".into());

@@ -1,4 +1,4 @@
-//! The fingerprint: what makes two submissions the same content.
+//! The fingerprint of an event: equal for two submissions of the same content.
 //!
 //! SHA-256 over a tagged, length-prefixed walk of the event. Object members are
 //! sorted, strings unescaped, integer and Boolean attributes spelled as text
@@ -14,8 +14,7 @@ use serde_json::value::RawValue;
 
 use super::draft::{AttributeScalar, Data, Draft};
 use super::media::MediaType;
-use super::rules::{capped, echo};
-use super::structured::Text;
+use super::text::{Text, capped, echo};
 use crate::error::Invalid;
 
 /// The fingerprint of `draft`, whose attributes must be valid and sorted by name.

@@ -1,10 +1,9 @@
 //! The plain form, for curl: a JSON object with what matters and no ceremony.
 
-use jiff::Timestamp;
-
-use super::draft::limit;
-use super::structured::{draft, members};
-use super::{EVENT_BYTES_MAX, Event, rules};
+use super::canonical::{Event, PlainDefaults};
+use super::draft::{EVENT_BYTES_MAX, limit};
+use super::members::{draft, members};
+use super::rules;
 use crate::error::{Invalid, Result};
 
 /// The fields of the plain form; those beyond need the whole CloudEvent.
@@ -19,17 +18,6 @@ const FIELDS: [&str; 9] = [
     "datacontenttype",
     "dataschema",
 ];
-
-/// What the plain form may leave out.
-#[derive(Debug, Clone, Copy)]
-pub struct PlainDefaults<'a> {
-    /// A fresh random id.
-    pub id: &'a str,
-    /// A URI reference for where events without a source come from.
-    pub source: &'a str,
-    /// Now.
-    pub time: Timestamp,
-}
 
 /// Reads one event in the plain form `{type, data, …}`.
 ///

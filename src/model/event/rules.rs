@@ -1,15 +1,14 @@
-//! What CloudEvents 1.0 §3 asks of each attribute, our length limits, and the
-//! words in which a broken rule is reported.
+//! The rules for attributes: what CloudEvents 1.0 §3 asks of each, our length limits,
+//! and the words in which a broken rule is reported.
 
 use fluent_uri::{Uri, UriRef};
 use jiff::Timestamp;
 
 use super::draft::AttributeScalar;
 use super::media::MediaType;
+use super::text::{capped, echo};
 use crate::error::Invalid;
 
-/// The most characters of a publisher's text that an error repeats.
-const ECHO_CHARS_MAX: usize = 64;
 /// The longest attribute name; the specification recommends at most 20.
 const NAME_CHARS_MAX: usize = 64;
 
@@ -25,6 +24,15 @@ const DATASCHEMA: &str = "an absolute URI (CloudEvents 1.0 §3.2, RFC 3986)";
 const TENANT: &str = "a string of 1 to 128 characters";
 const CHARACTERS: &str =
     "no control characters and no Unicode noncharacters (CloudEvents 1.0 §2, String)";
+
+/// Checks what an event's `tenant` may be, for whatever is to match one.
+///
+/// # Errors
+/// [`Invalid`], which names `tenant`: empty, longer than 128 characters, or with
+/// characters that no attribute may have.
+pub fn check_tenant(text: &str) -> Result<(), Invalid> {
+    check("tenant", &AttributeScalar::String(text.into()))
+}
 
 /// Checks one attribute, except for `time`, which [`timestamp`] checks in reading it.
 pub(super) fn check(name: &str, value: &AttributeScalar<'_>) -> Result<(), Invalid> {
@@ -88,19 +96,6 @@ pub(super) fn not_a_scalar(name: &str, got: &str) -> Invalid {
 /// [`Invalid`] for an attribute as the publisher spelled it, however long.
 pub(super) fn invalid(name: &str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Invalid {
     Invalid::new(capped(name), detail)
-}
-
-/// `text` in quotes, escaped, and not much of it.
-pub(super) fn echo(text: &str) -> String {
-    format!("{:?}", capped(text))
-}
-
-/// `text`, and not much of it.
-pub(super) fn capped(text: &str) -> String {
-    match text.char_indices().nth(ECHO_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 fn check_name(name: &str) -> Result<(), Invalid> {

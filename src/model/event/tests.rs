@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::error::{Error, Result};
 
 /// The headers of a minimal event in binary mode.
 pub(super) const REQUIRED: [(&str, &str); 4] = [

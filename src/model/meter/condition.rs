@@ -1,9 +1,8 @@
-//! What must hold of an event's `data` for a meter to count it.
+//! The conditions of a meter: what must hold of an event's `data` for it to count.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::pointer;
 use crate::error::Invalid;
 use crate::model::pointer::Pointer;
 use crate::model::scalar::Scalar;
@@ -38,7 +37,7 @@ pub struct MeterFilter {
     pub exists: Option<bool>,
 }
 
-/// Tells null from absent.
+/// Null is a value here, and not the same as absent.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Deserialize::deserialize(from).map(Some)
 }
@@ -69,7 +68,7 @@ impl Condition {
                 return Err(Invalid::new(format!("filters[{at}]"), detail));
             }
         };
-        let pointer = pointer(field("pointer"), &filter.pointer)?;
+        let pointer = Pointer::parse_field(field("pointer"), &filter.pointer)?;
         Ok(Self { pointer, test })
     }
 

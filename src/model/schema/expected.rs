@@ -1,4 +1,4 @@
-//! What was expected, in words: of the data nothing is repeated but names of
+//! The words for what a schema expected: of the data nothing is repeated but names of
 //! properties, and nothing is long.
 
 use jsonschema::ValidationError;
@@ -6,6 +6,8 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 
 /// Characters of one description.
 const EXPECTED_LEN_MAX: usize = 160;
+/// Characters of a path into the data that are shown.
+pub(super) const PATH_LEN_MAX: usize = 200;
 
 /// What was expected where `error` is.
 pub(super) fn of(error: &ValidationError<'_>) -> String {

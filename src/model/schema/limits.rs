@@ -1,5 +1,5 @@
-//! What a schema may be made of, beyond what its meta-schema says, so that holding
-//! an event against it takes a bounded time.
+//! The limits of a schema, beyond what its meta-schema says, so that validating an
+//! event takes a bounded time.
 //!
 //! References are what makes a small schema large: each may be followed many times,
 //! and those it leads to again. So they lead within the schema, and what it comes to
@@ -11,8 +11,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::PATH_LEN_MAX;
-use super::expected::shortened;
+use super::expected::{PATH_LEN_MAX, shortened};
 use crate::error::Invalid;
 
 /// Objects and arrays inside each other.
@@ -28,7 +27,7 @@ const EXPANDED_MAX: u64 = 10_000;
 /// Times a recursive schema may be entered anew to find where a value fails.
 const ENTERED_MAX: u64 = 50_000;
 
-/// What holding a value against a schema may take.
+/// What validating a value may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cost {
     /// Places where the schema begins anew; none in one that is not recursive.
@@ -97,15 +96,15 @@ struct SchemaWalk<'a> {
 }
 
 impl<'a> SchemaWalk<'a> {
-    /// As deep as [`DEPTH_MAX`].
+    /// Enters `value`, which is `depth` levels down: [`DEPTH_MAX`] at most.
     fn enter(&mut self, value: &'a Value, path: &str, depth: usize) -> Result<(), Invalid> {
         let refused = |path: &str, expected: String| {
             Err(Invalid::new(shortened(path, PATH_LEN_MAX), expected))
         };
         let children: Vec<(String, &Value)> = match value {
             Value::Object(members) => {
-                if let Some((name, expected)) = self.object(value, members, depth) {
-                    return refused(&format!("{path}/{name}"), expected);
+                if let Some(wrong) = self.object(value, members, depth) {
+                    return refused(&format!("{path}/{}", wrong.name), wrong.expected);
                 }
                 let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
                 members
@@ -138,7 +137,7 @@ impl<'a> SchemaWalk<'a> {
         object: &'a Value,
         members: &'a Map<String, Value>,
         depth: usize,
-    ) -> Option<(&'static str, String)> {
+    ) -> Option<WrongMember> {
         let text = |name: &str| members.get(name).and_then(Value::as_str);
         self.patterns += usize::from(text("pattern").is_some());
         let named = members.get("patternProperties").and_then(Value::as_object);
@@ -156,17 +155,26 @@ impl<'a> SchemaWalk<'a> {
             if !reference.starts_with('#') {
                 let expected = "expected a reference to a place in this schema, beginning with #; \
                                 nothing is fetched from elsewhere";
-                return Some((name, expected.to_owned()));
+                return Some(WrongMember {
+                    name,
+                    expected: expected.to_owned(),
+                });
             }
         }
-        // Another base, or another draft, would escape what the whole is held to.
+        // Another base, or another draft, would escape the rules for the whole.
         let only_root = |name: &&&str| depth > 1 && text(name).is_some();
         let name = ["$id", "$schema"].iter().find(only_root)?;
-        Some((
+        Some(WrongMember {
             name,
-            format!("expected {name} in the root of the schema only"),
-        ))
+            expected: format!("expected {name} in the root of the schema only"),
+        })
     }
+}
+
+/// A member of an object that a schema may not have.
+struct WrongMember {
+    name: &'static str,
+    expected: String,
 }
 
 /// What a schema comes to with its references written out.
@@ -250,9 +258,10 @@ impl<'a> Expansion<'a> {
     /// Where a fragment leads; nowhere if the schema does not compile anyway.
     fn target(&self, fragment: &str) -> Option<&'a Value> {
         let fragment = percent_decoded(fragment);
-        match fragment.is_empty() || fragment.starts_with('/') {
-            true => self.root.pointer(&fragment),
-            false => self.anchors.get(&*fragment).copied(),
+        if fragment.is_empty() || fragment.starts_with('/') {
+            self.root.pointer(&fragment)
+        } else {
+            self.anchors.get(&*fragment).copied()
         }
     }
 }

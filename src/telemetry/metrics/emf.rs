@@ -1,4 +1,4 @@
-//! One line in CloudWatch's Embedded Metric Format.
+//! A document in CloudWatch's Embedded Metric Format: one line.
 //!
 //! A document says in `_aws` which of its own members are metrics. A distribution
 //! is an object of `Values` and `Counts` with `Max`, `Min`, `Count` and `Sum`
@@ -12,11 +12,25 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::histogram::HistogramSnapshot;
-use super::kpi::StatisticSet;
-use super::{NAMESPACE, kpi};
 
-/// The name of the one dimension of the platform's own metrics.
-const DIMENSION: &str = "service";
+/// The CloudWatch namespace of the platform's own metrics.
+const NAMESPACE: &str = "Millrace";
+/// The CloudWatch namespace of meters.
+const METERS_NAMESPACE: &str = "Millrace/Meters";
+/// The one dimension of the platform's own metrics.
+const SERVICE: &str = "service";
+/// The dimension that says whose meter it is.
+pub const PROJECT: &str = "project";
+
+/// Readings added up. CloudWatch keeps floats.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(missing_docs, reason = "the fields of CloudWatch's StatisticSet")]
+pub struct StatisticSet {
+    pub count: u64,
+    pub sum: f64,
+    pub min: f64,
+    pub max: f64,
+}
 
 /// A document being filled.
 pub struct Document {
@@ -38,11 +52,11 @@ impl Document {
     /// One without metrics, by service.
     pub fn new(service: &str, now: Timestamp) -> Self {
         let mut members = Map::new();
-        members.insert(DIMENSION.into(), service.into());
+        members.insert(SERVICE.into(), service.into());
         Self {
             now,
             namespace: NAMESPACE,
-            dimension_sets: vec![vec![DIMENSION.into()]],
+            dimension_sets: vec![vec![SERVICE.into()]],
             metrics: vec![],
             members,
         }
@@ -51,9 +65,9 @@ impl Document {
     /// One without metrics, of a project's meters; its dimensions are to follow.
     pub fn of_project(service: &str, now: Timestamp, project: &str) -> Self {
         let mut document = Self::new(service, now);
-        document.namespace = kpi::NAMESPACE;
+        document.namespace = METERS_NAMESPACE;
         document.dimension_sets.clear();
-        document.dimension("project".into(), project.into());
+        document.dimension(PROJECT.into(), project.into());
         document
     }
 

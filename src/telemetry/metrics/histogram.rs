@@ -21,9 +21,7 @@ pub struct Histogram(Mutex<Option<Box<HistogramSnapshot>>>);
 #[derive(Debug, Clone)]
 pub struct HistogramSnapshot {
     buckets: [Bucket; BUCKETS],
-    /// The smallest.
     pub min: f64,
-    /// The largest.
     pub max: f64,
 }
 
@@ -66,12 +64,10 @@ impl HistogramSnapshot {
         filled.map(|bucket| (bucket.sum / bucket.count as f64, bucket.count))
     }
 
-    /// How many there were.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.count).sum()
     }
 
-    /// All of them together.
     pub fn sum(&self) -> f64 {
         self.buckets.iter().map(|bucket| bucket.sum).sum()
     }

@@ -9,12 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-use super::emf::Document;
-
-/// The CloudWatch namespace of meters.
-pub const NAMESPACE: &str = "Millrace/Meters";
-/// The dimension that says whose meter it is.
-const PROJECT: &str = "project";
+use super::emf::{Document, PROJECT, StatisticSet};
 
 /// What is published by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,19 +34,6 @@ impl Series {
         let mut parts = self.group.iter();
         !self.group.is_empty() && parts.all(|(name, value)| fits(name, 250) && fits(value, 1_000))
     }
-}
-
-/// Readings added up. CloudWatch keeps floats.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StatisticSet {
-    /// How many.
-    pub count: u64,
-    /// All of them together.
-    pub sum: f64,
-    /// The smallest.
-    pub min: f64,
-    /// The largest.
-    pub max: f64,
 }
 
 /// What was counted since the lines before.

@@ -152,12 +152,12 @@ async fn one_event_is_one_trace_across_the_queue() {
     let traces = traces(&collector, 1.0);
     let (job, delivery) = job();
     let request = request(&traces, &[]);
-    let message = WorkContext::request("r1", &request)
+    let message = WorkContext::request("r1", request.context())
         .run(async { scope::traceparent() })
         .await;
     let running = traces.job(&job, message.as_deref());
     let url = "https://user:hunter2@hooks.test/in/hunter3?key=hunter4".parse();
-    let attempt = WorkContext::job(&job, &running)
+    let attempt = WorkContext::job(&job, running.context())
         .run(async { traces.attempt(&url.unwrap()) })
         .await;
     let to_endpoint = attempt.context().unwrap().traceparent().unwrap();

@@ -1,0 +1,207 @@
+//! The publication of an event: what it is for is looked up, the event is written
+//! with its deliveries, and their jobs are sent.
+//!
+//! Called by `accept` for what publishers send, by `operational_events` and by the
+//! test of an endpoint for Millrace's own. Touches DynamoDB and the queue only. When
+//! it returns, the event and all that is left to do for it are durable.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::model::delivery::Progress;
+use crate::model::event::Event;
+use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
+use crate::model::job::{InlinePayload, Job};
+use crate::model::meter::{self, EventReadings};
+use crate::model::project_config::ProjectConfig;
+use crate::store::events::{self, AcceptOutcome, INLINE_DELIVERIES_MAX, NewEvent, Plan};
+
+/// What publishing an event came to.
+#[derive(Debug, Clone)]
+pub struct Acceptance {
+    /// The event's id: the same for the same project, source and CloudEvent id.
+    pub id: EventId,
+    /// It was published before, with the same content; nothing was written.
+    pub is_duplicate: bool,
+}
+
+/// Writes an event for every endpoint whose filter takes it, and enqueues its
+/// deliveries. An operational event goes only to those whose filter names its type:
+/// `*` alone does not. Without a `project_config` the fan-out finds the endpoints.
+///
+/// Cost: one write, or one transaction with what meters read of it and the deliveries
+/// of up to 10 matching endpoints.
+///
+/// # Errors
+/// [`Error::Conflict`] when the event is there with other content;
+/// [`Error::Unavailable`] when DynamoDB does not answer, in which case it may be
+/// written all the same; publishing it again is safe.
+pub async fn publish(
+    app: &App,
+    project: &ProjectId,
+    project_config: Option<&ProjectConfig>,
+    event: &Event,
+    now: Timestamp,
+) -> Result<Acceptance> {
+    let matches = EventMatches::find(app, project_config, event, now);
+    persist_and_enqueue(app, project, event, matches, now).await
+}
+
+/// Writes an event of Millrace's own that is for one endpoint, whatever its
+/// filter says. No meter counts it.
+///
+/// # Errors
+/// As [`publish`].
+pub async fn publish_to_endpoint(
+    app: &App,
+    project: &ProjectId,
+    event: &Event,
+    endpoint: &EndpointId,
+    now: Timestamp,
+) -> Result<Acceptance> {
+    let matches = EventMatches {
+        endpoints: Some(vec![endpoint.clone()]),
+        metered: Some(EventReadings {
+            at: now,
+            readings: vec![],
+        }),
+    };
+    persist_and_enqueue(app, project, event, matches, now).await
+}
+
+/// The project's configuration; none if it cannot be read now, which is logged: an
+/// event can be published without.
+pub async fn project_config(app: &App, project: &ProjectId) -> Option<Arc<ProjectConfig>> {
+    let project_config = app.projection.project_config(project).await;
+    project_config
+        .inspect_err(|error| {
+            let cause = error.causes();
+            tracing::warn!(%error, cause, "project configuration unavailable: deferred to fan-out");
+        })
+        .ok()
+}
+
+/// What a project's configuration makes of an event.
+struct EventMatches {
+    /// The endpoints it is for, unless that cannot be known now.
+    endpoints: Option<Vec<EndpointId>>,
+    /// What meters read of it, unless that cannot be known now.
+    metered: Option<EventReadings>,
+}
+
+impl EventMatches {
+    fn find(
+        app: &App,
+        project_config: Option<&ProjectConfig>,
+        event: &Event,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            endpoints: project_config.and_then(|project_config| matching(project_config, event)),
+            metered: project_config.map(|project_config| metered(app, project_config, event, now)),
+        }
+    }
+}
+
+/// What the meters of `project_config` read of an event that arrived at `received`.
+pub fn metered(
+    app: &App,
+    project_config: &ProjectConfig,
+    event: &Event,
+    received: Timestamp,
+) -> EventReadings {
+    let late_max = app.config.meters.late_max();
+    EventReadings {
+        at: meter::counted_at(event.time(), received, late_max),
+        readings: project_config.readings(event),
+    }
+}
+
+/// The endpoints the event is for, unless that cannot be known now.
+fn matching(project_config: &ProjectConfig, event: &Event) -> Option<Vec<EndpointId>> {
+    // What cannot be read may match: the fan-out waits until it can be.
+    if !project_config.targets.unreadable().is_empty() {
+        return None;
+    }
+    let matching = project_config
+        .targets
+        .matching(event.event_type(), event.tenant());
+    Some(matching.map(|target| target.id.clone()).collect())
+}
+
+async fn persist_and_enqueue(
+    app: &App,
+    project: &ProjectId,
+    event: &Event,
+    matches: EventMatches,
+    now: Timestamp,
+) -> Result<Acceptance> {
+    let id = EventId::derive(project, event.source(), event.id());
+    let expires = events::expiry(now, app.config.retention_days);
+    let new = NewEvent {
+        id: &id,
+        project,
+        event,
+        received: now,
+        expires,
+        metered: matches.metered,
+    };
+    // A fan-out is not an attempt, and goes ahead.
+    let (plan, delay) = match matches.endpoints.as_deref() {
+        Some(endpoints) if endpoints.len() <= INLINE_DELIVERIES_MAX => {
+            let delay = app.schedule.first_delay();
+            (Plan::Inline(endpoints, app.queue.due(now, delay)), delay)
+        }
+        _ => {
+            let due = app.queue.due(now, Duration::ZERO);
+            (Plan::FanOut(due), Duration::ZERO)
+        }
+    };
+    let duplicate = match events::accept(&app.dynamo, &new, &plan).await? {
+        AcceptOutcome::New => {
+            app.telemetry.metrics.accepted.add_one();
+            app.queue.send(jobs(app, &new, &plan), delay).await;
+            false
+        }
+        AcceptOutcome::Duplicate => {
+            app.telemetry.metrics.duplicates.add_one();
+            true
+        }
+        AcceptOutcome::Conflict => {
+            return Err(Error::Conflict(
+                "id: an event with this source and id was published before with other content"
+                    .into(),
+            ));
+        }
+    };
+    tracing::debug!(event.id = %id, project.id = %project, duplicate, "event accepted");
+    Ok(Acceptance {
+        id,
+        is_duplicate: duplicate,
+    })
+}
+
+fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
+    let Plan::Inline(endpoints, _) = plan else {
+        return vec![Job::FanOut {
+            event: new.id.clone(),
+        }];
+    };
+    let body: &Bytes = new.event.body();
+    let deliver = |endpoint: &EndpointId| Job::Deliver {
+        delivery: DeliveryId::new(new.id, endpoint),
+        attempts_made: 0,
+        payload: app.queue.inlines_payload().then(|| InlinePayload {
+            project: new.project.clone(),
+            body: body.clone(),
+            received: new.received,
+            progress: Progress::default(),
+        }),
+    };
+    endpoints.iter().map(deliver).collect()
+}
