@@ -16,8 +16,7 @@ use millrace::config::Config;
 use millrace::host::embedded::start_dynamodb;
 use millrace::model::event::{PlainDefaults, parse_plain};
 use millrace::model::id::{EndpointId, EventId, ProjectId};
-use millrace::store::connect;
-use millrace::store::dynamo::Dynamo;
+use millrace::store::dynamo::{self, Dynamo};
 use millrace::store::events::{self, NewEvent, Plan};
 use serde_json::json;
 
@@ -389,7 +388,7 @@ async fn fill(
 ) -> anyhow::Result<()> {
     let config = Config::from_toml("")?;
     let engine = start_dynamodb(&server.data_dir())?;
-    let dynamo = connect::embedded_dynamo(&config, engine.http_client());
+    let dynamo = dynamo::connect_embedded(&config, engine.http_client());
     stream::iter(events)
         .map(|n| accept(&dynamo, project, n, due))
         .buffer_unordered(FILLING)

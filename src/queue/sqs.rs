@@ -23,10 +23,10 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use crate::aws;
+use crate::aws::clients::Lazy;
 use crate::config::Config;
 use crate::error::{Error, Result, causes};
 use crate::model::job::{Envelope, Job, Park};
-use crate::store::connect::Lazy;
 use crate::store::keys;
 use crate::telemetry::scope;
 

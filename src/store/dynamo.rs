@@ -3,16 +3,22 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use jiff::Timestamp;
 
-use super::connect::Lazy;
 use crate::aws;
+use crate::aws::clients::Lazy;
+use crate::config::Config;
 use crate::error::{Error, Result};
 
 /// Keys of one BatchGetItem.
@@ -28,6 +34,29 @@ pub struct Dynamo {
     pub client: Lazy<Client>,
     /// The table's name.
     pub table: String,
+}
+
+/// The table of `config`, at its endpoint or AWS's own. Connects to nothing.
+pub fn connect(config: &Config, aws: &SdkConfig) -> Dynamo {
+    let mut builder = aws_sdk_dynamodb::config::Builder::from(aws);
+    if let Some(endpoint) = config.dynamodb_endpoint() {
+        builder = builder.endpoint_url(endpoint);
+    }
+    Dynamo::new(builder.build(), &config.dynamodb.table)
+}
+
+/// The table of a DynamoDB that `http` reaches by itself: the embedded one. It
+/// takes any credentials and no network.
+pub fn connect_embedded(config: &Config, http: SharedHttpClient) -> Dynamo {
+    let builder = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(config.region().to_owned()))
+        .credentials_provider(Credentials::from_keys("embedded", "embedded", None))
+        .endpoint_url("http://embedded.invalid")
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::disabled())
+        .http_client(http);
+    Dynamo::new(builder.build(), &config.dynamodb.table)
 }
 
 impl Dynamo {

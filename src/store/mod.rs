@@ -6,14 +6,11 @@
 //! sweeper. Errors are classified here: no SDK or driver error leaves this layer
 //! but as the source of an [`Error`](crate::error::Error).
 
-pub mod actions;
 pub mod api_keys;
 pub mod audit_log;
-mod aws_http;
 pub mod backfills;
 mod batch;
 pub mod config_projection;
-pub mod connect;
 pub mod deliveries;
 pub mod due;
 pub mod dynamo;
@@ -31,7 +28,6 @@ pub mod projects;
 pub mod readings;
 pub mod recoveries;
 pub mod secrets;
-pub mod signing;
 pub mod table;
 pub mod timeline;
 mod transact;

@@ -12,8 +12,8 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request};
 use url::Url;
 
-use super::signing::{Service, SigV4Signer};
 use crate::aws;
+use crate::aws::sigv4::{Service, SigV4Signer};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::sender::{Sender, SenderConfig};

@@ -16,13 +16,13 @@ use aws_sdk_sqs::types::{
 };
 use http::StatusCode;
 use millrace::app;
+use millrace::aws::clients;
 use millrace::config::{Config, Handler};
 use millrace::jobs::{sweep, worker};
 use millrace::model::id::EndpointId;
 use millrace::model::job::{Envelope, Job};
 use millrace::queue::sqs::QueueName;
 use millrace::queue::{Queue, SqsOptions, SqsQueue};
-use millrace::store::connect;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,7 @@ fn builder(url: &str) -> Builder {
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::from_keys("test", "test", None))
         .endpoint_url(url)
-        .http_client(connect::http_client(Path::new("")).unwrap())
+        .http_client(clients::http_client(Path::new("")).unwrap())
 }
 
 impl Queues {

@@ -22,10 +22,10 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::aws;
+use crate::aws::sigv4::{Service, SigV4Signer};
 use crate::config::{Config, TracesChoice};
 use crate::error::causes;
 use crate::sender::{Sender, SenderConfig};
-use crate::store::signing::{Service, SigV4Signer};
 
 /// For an export, all in all: on Lambda an invocation waits for it.
 const TIMEOUT: Duration = Duration::from_secs(2);

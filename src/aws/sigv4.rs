@@ -17,7 +17,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use http::Request;
 
-use super::connect;
+use super::clients;
 use crate::config::Config;
 
 /// How long before they expire credentials are asked for anew.
@@ -124,8 +124,8 @@ impl SigV4Signer {
         let provider = match self.provider.get() {
             Some(provider) => provider,
             None => {
-                let http = connect::http_client(&self.config.aws.ca_file)?;
-                self.provider.get_or_init(|| connect::credentials(http))
+                let http = clients::http_client(&self.config.aws.ca_file)?;
+                self.provider.get_or_init(|| clients::credentials(http))
             }
         };
         let found = provider.provide_credentials().await;
