@@ -39,9 +39,10 @@ use millrace::host::embedded::start_dynamodb;
 use millrace::model::delivery::{Attempt, DeliveryState, Progress};
 use millrace::model::event::{PlainDefaults, parse_plain};
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
+use millrace::store::accept::{self, Plan};
 use millrace::store::deliveries::{self, AttemptRecord, DeliveryFilter, NewDelivery};
 use millrace::store::dynamo::{self, Dynamo};
-use millrace::store::events::{self, EventFilter, NewEvent, Plan};
+use millrace::store::events::{self, EventFilter, NewEvent};
 use millrace::store::keys::{self, Listing};
 use millrace::store::table;
 use millrace::store::timeline::TimelineRange;
@@ -216,7 +217,7 @@ impl Store {
             expires: Timestamp::MAX,
             metered: None,
         };
-        events::accept(&self.dynamo, &new, &Plan::Inline(&[], received)).await?;
+        accept::accept(&self.dynamo, &new, &Plan::Inline(&[], received)).await?;
         Ok(())
     }
 

@@ -16,8 +16,9 @@ use millrace::config::Config;
 use millrace::host::embedded::start_dynamodb;
 use millrace::model::event::{PlainDefaults, parse_plain};
 use millrace::model::id::{EndpointId, EventId, ProjectId};
+use millrace::store::accept::{self, Plan};
 use millrace::store::dynamo::{self, Dynamo};
-use millrace::store::events::{self, NewEvent, Plan};
+use millrace::store::events::NewEvent;
 use serde_json::json;
 
 use super::plot::Plot;
@@ -424,7 +425,7 @@ async fn accept(
         Some(_) => std::slice::from_ref(&project.endpoint),
         None => &[],
     };
-    events::accept(dynamo, &new, &Plan::Inline(to, due.unwrap_or(received))).await?;
+    accept::accept(dynamo, &new, &Plan::Inline(to, due.unwrap_or(received))).await?;
     Ok(())
 }
 

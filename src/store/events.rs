@@ -3,30 +3,17 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::{
-    AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
-};
+use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use super::deliveries;
-use super::dynamo::{
-    Dynamo, DynamoErrorKind, Item, ItemExt, b, kind, ms, n, s, unavailable, update_if,
-};
+use super::dynamo::{Dynamo, Item, ItemExt, b, ms, n, s, update_if};
 use super::keys::{self, Listing};
-use super::readings;
 use super::timeline::{self, IndexPartition, TimelineRange};
-use super::transact::{self, TransactOutcome};
 use crate::error::{Error, Result};
 use crate::model::event::Event;
 use crate::model::id::{EndpointId, EventId, ProjectId};
 use crate::model::meter::EventReadings;
-
-/// Endpoints up to which an event and its deliveries are written in one
-/// transaction; beyond, a fan-out job writes them. DynamoDB would allow 99, at
-/// twice the write units of single puts: from four endpoints on, a step between is
-/// cheaper, and up to here that is not worth its time.
-pub const INLINE_DELIVERIES_MAX: usize = 10;
 
 /// An event about to be kept.
 #[derive(Debug)]
@@ -45,133 +32,8 @@ pub struct NewEvent<'a> {
     pub metered: Option<EventReadings>,
 }
 
-/// What becomes of an event's deliveries at accept.
-#[derive(Debug)]
-pub enum Plan<'a> {
-    /// Written with it, due at the given time unless a worker is done first.
-    Inline(&'a [EndpointId], Timestamp),
-    /// Left to a fan-out job, due at the given time.
-    FanOut(Timestamp),
-}
-
-/// How accepting ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum AcceptOutcome {
-    /// Durable now.
-    New,
-    /// It was already there with the same content.
-    Duplicate,
-    /// It was already there with other content.
-    Conflict,
-}
-
-/// Keeps an event, what meters read of it, and its planned deliveries: one call,
-/// all or nothing.
-///
-/// Idempotent by the event's id: a second call changes nothing and says whether
-/// the content is the same. Cost: 1 write unit a KB with neither deliveries nor
-/// readings; twice that for the event, the readings and each delivery otherwise;
-/// plus, for the indexes, two for the event, one more if it has a tenant and one if
-/// it has a subject, one for the readings, and two for each delivery.
-///
-/// # Errors
-/// [`Error::Unavailable`] when DynamoDB does not answer, refuses or throttles;
-/// the event may then be kept all the same, and publishing it again tells.
-pub async fn accept(dynamo: &Dynamo, new: &NewEvent<'_>, plan: &Plan<'_>) -> Result<AcceptOutcome> {
-    let mut event = item(new);
-    let mut others = Vec::new();
-    match plan {
-        Plan::FanOut(due) => {
-            event.insert("fan".into(), s(PendingFanOut::New.to_text()));
-            event.insert("due_pk".into(), s(keys::due_of_event(new.id)));
-            event.insert("due_sk".into(), s(keys::due_sort(*due, new.id.as_str())));
-            if new.metered.is_some() {
-                event.insert("metered".into(), AttributeValue::Bool(true));
-            }
-        }
-        Plan::Inline(endpoints, due) => {
-            let rows = endpoints.iter();
-            let rows = rows.map(|endpoint| deliveries::NewDelivery::of(new, endpoint, *due));
-            others.extend(rows.map(|row| deliveries::new_item(&row)));
-        }
-    }
-    if let Some(metered) = &new.metered {
-        others.extend(readings::item(&readings::NewReadings::of(new, metered)));
-    }
-    match others.is_empty() {
-        true => put(dynamo, new, event).await,
-        false => put_with(dynamo, new, event, others).await,
-    }
-}
-
-async fn put(dynamo: &Dynamo, new: &NewEvent<'_>, item: Item) -> Result<AcceptOutcome> {
-    let result = dynamo
-        .client
-        .put_item()
-        .table_name(&dynamo.table)
-        .set_item(Some(item))
-        .condition_expression("attribute_not_exists(pk)")
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-        .send()
-        .await;
-    match result {
-        Ok(_) => Ok(AcceptOutcome::New),
-        Err(error) if kind(&error) == DynamoErrorKind::Condition => {
-            use aws_sdk_dynamodb::operation::put_item::PutItemError;
-            match error.into_service_error() {
-                PutItemError::ConditionalCheckFailedException(failed) => {
-                    compare(failed.item(), new)
-                }
-                other => Err(Error::internal(other)),
-            }
-        }
-        Err(error) => Err(unavailable(error)),
-    }
-}
-
-async fn put_with(
-    dynamo: &Dynamo,
-    new: &NewEvent<'_>,
-    event: Item,
-    others: Vec<Item>,
-) -> Result<AcceptOutcome> {
-    let mut puts = Vec::with_capacity(others.len() + 1);
-    let put = Put::builder()
-        .table_name(&dynamo.table)
-        .set_item(Some(event))
-        .condition_expression("attribute_not_exists(pk)")
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    puts.push(transact_put(put)?);
-    for item in others {
-        let put = Put::builder().table_name(&dynamo.table);
-        puts.push(transact_put(put.set_item(Some(item)))?);
-    }
-    match transact::transact(dynamo, puts).await? {
-        TransactOutcome::Committed => Ok(AcceptOutcome::New),
-        TransactOutcome::ConditionFailed(old) => compare(old.as_ref(), new),
-    }
-}
-
-fn transact_put(put: aws_sdk_dynamodb::types::builders::PutBuilder) -> Result<TransactWriteItem> {
-    let put = put.build().map_err(Error::internal)?;
-    Ok(TransactWriteItem::builder().put(put).build())
-}
-
-fn compare(old: Option<&Item>, new: &NewEvent<'_>) -> Result<AcceptOutcome> {
-    let old = old.ok_or_else(|| {
-        Error::internal(anyhow::anyhow!(
-            "a failed condition came without the old item"
-        ))
-    })?;
-    let same = old.bytes_opt("fp") == Some(new.event.fingerprint().as_slice());
-    Ok(if same {
-        AcceptOutcome::Duplicate
-    } else {
-        AcceptOutcome::Conflict
-    })
-}
-
-fn item(new: &NewEvent<'_>) -> Item {
+/// The item of `new`; with `fan_out_due`, its fan-out is left to a job.
+pub(super) fn new_item(new: &NewEvent<'_>, fan_out_due: Option<Timestamp>) -> Item {
     let event = new.event;
     let mut item = Item::with_capacity(16);
     item.insert("pk".into(), s(new.id.as_str()));
@@ -210,7 +72,20 @@ fn item(new: &NewEvent<'_>) -> Item {
             item.insert(listing.attribute().into(), s(partition));
         }
     }
+    if let Some(due) = fan_out_due {
+        item.insert("fan".into(), s(PendingFanOut::New.to_text()));
+        item.insert("due_pk".into(), s(keys::due_of_event(new.id)));
+        item.insert("due_sk".into(), s(keys::due_sort(due, new.id.as_str())));
+        if new.metered.is_some() {
+            item.insert("metered".into(), AttributeValue::Bool(true));
+        }
+    }
     item
+}
+
+/// Whether the event in `item` has the content of that fingerprint.
+pub(super) fn has_content(item: &Item, fingerprint: &[u8; 32]) -> bool {
+    item.bytes_opt("fp") == Some(fingerprint.as_slice())
 }
 
 /// An event as it was kept.
@@ -326,6 +201,20 @@ pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
     item.as_ref().map(StoredEvent::read).transpose()
 }
 
+/// The event `id`, or none if there is none or it is another project's. One
+/// consistent read.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get_of(
+    dynamo: &Dynamo,
+    project: &ProjectId,
+    id: &EventId,
+) -> Result<Option<StoredEvent>> {
+    let event = get(dynamo, id).await?;
+    Ok(event.filter(|event| event.project == *project))
+}
+
 /// Whether the event `id` is kept with the content of that fingerprint. One
 /// consistent read.
 ///
@@ -333,7 +222,7 @@ pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn is_kept(dynamo: &Dynamo, id: &EventId, fingerprint: &[u8; 32]) -> Result<bool> {
     let item = dynamo.get(id.as_str(), keys::EVENT).await?;
-    Ok(item.is_some_and(|item| item.bytes_opt("fp") == Some(fingerprint.as_slice())))
+    Ok(item.is_some_and(|item| has_content(&item, fingerprint)))
 }
 
 /// Clears the fan-out `fan_out` of an event, unless another has taken its place.

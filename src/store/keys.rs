@@ -42,6 +42,7 @@ pub const DUE_SHARDS: u8 = 8;
 /// Partitions of the due index that hold what is to be counted.
 pub const METER_SHARDS: u8 = 8;
 
+const DELIVERY_PREFIX: &str = "delivery#";
 const METER_PREFIX: &str = "meter#";
 const TYPE_PREFIX: &str = "type#";
 
@@ -62,8 +63,13 @@ pub const BACKFILL: &str = "backfill";
 pub const RECOVERY: &str = "recovery";
 /// Partition of the days whose archiving is planned.
 pub const ARCHIVE: &str = "archive";
-/// What every delivery's sort key begins with.
-pub const DELIVERY_PREFIX: &str = "delivery#";
+/// Above the sort keys of all deliveries of an event: '$' follows '#'.
+pub const DELIVERIES_END: &str = "delivery$";
+
+/// Above every sort key that begins with a time: '~' follows every digit.
+pub const TIMES_END: &str = "~";
+/// Below every sort key that begins with a time, but for times long past.
+pub const TIMES_START: &str = "0";
 
 /// An index by `tl_sk`: which part of the timeline it lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +109,17 @@ impl Listing {
 /// Sort key of the delivery to `endpoint`, below its event.
 pub fn delivery(endpoint: &EndpointId) -> String {
     format!("{DELIVERY_PREFIX}{endpoint}")
+}
+
+/// The endpoint that a sort key below an event names, if it is a delivery's.
+pub fn endpoint_of_delivery(sort: &str) -> Option<EndpointId> {
+    sort.strip_prefix(DELIVERY_PREFIX)?.parse().ok()
+}
+
+/// The sort key that those of an event's deliveries follow: all of them, or only
+/// those after the one to `after`.
+pub fn deliveries_after(after: Option<&EndpointId>) -> String {
+    after.map_or_else(|| DELIVERY_PREFIX.to_owned(), delivery)
 }
 
 /// Partition of what the data plane knows of a project.
@@ -181,7 +198,7 @@ pub fn delivery_in(id: &DeliveryId, state: DeliveryState) -> String {
 
 /// The delivery that an index row or item is about, by its `pk` and `sk`.
 pub fn delivery_of(pk: &str, sk: &str) -> Option<DeliveryId> {
-    let endpoint = sk.strip_prefix(DELIVERY_PREFIX)?.parse().ok()?;
+    let endpoint = endpoint_of_delivery(sk)?;
     Some(DeliveryId::new(&pk.parse().ok()?, &endpoint))
 }
 
@@ -264,6 +281,11 @@ pub fn due_of_recovery(recovery: &RecoveryId) -> String {
 /// Due sort key: time, then what is due.
 pub fn due_sort(at: Timestamp, what: &str) -> String {
     format!("{}#{what}", millis(at))
+}
+
+/// What a due sort key ends with.
+pub fn subject_of_due_sort(sort: &str) -> Option<&str> {
+    after_millis(sort)
 }
 
 /// The bound below which due sort keys are due at `now`.

@@ -6,6 +6,7 @@
 //! sweeper. Errors are classified here: no SDK or driver error leaves this layer
 //! but as the source of an [`Error`](crate::error::Error).
 
+pub mod accept;
 pub mod api_keys;
 pub mod audit_log;
 pub mod backfills;

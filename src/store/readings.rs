@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
 use super::dynamo::{Dynamo, Item, ItemExt, b, ms, n, put_new, s, update_if};
-use super::events::{NewEvent, StoredEvent};
+use super::events::StoredEvent;
 use super::{batch, due, keys};
 use crate::error::{Error, Result};
 use crate::model::decimal::Decimal;
@@ -23,24 +23,14 @@ pub use super::due::DueItem;
 /// Readings about to be written.
 #[derive(Debug)]
 pub struct NewReadings<'a> {
-    event: &'a EventId,
-    tenant: Option<&'a str>,
-    received: Timestamp,
-    expires: Timestamp,
-    metered: &'a EventReadings,
+    pub(super) event: &'a EventId,
+    pub(super) tenant: Option<&'a str>,
+    pub(super) received: Timestamp,
+    pub(super) expires: Timestamp,
+    pub(super) metered: &'a EventReadings,
 }
 
 impl<'a> NewReadings<'a> {
-    pub(super) fn of(new: &NewEvent<'a>, metered: &'a EventReadings) -> Self {
-        Self {
-            event: new.id,
-            tenant: new.event.tenant(),
-            received: new.received,
-            expires: new.expires,
-            metered,
-        }
-    }
-
     /// Readings of a stored event.
     pub fn of_stored(event: &'a StoredEvent, metered: &'a EventReadings) -> Self {
         Self {
@@ -54,7 +44,7 @@ impl<'a> NewReadings<'a> {
 }
 
 /// The item, unless no meter counts the event.
-pub(super) fn item(new: &NewReadings<'_>) -> Option<Item> {
+pub(super) fn new_item(new: &NewReadings<'_>) -> Option<Item> {
     if new.metered.readings.is_empty() {
         return None;
     }
@@ -93,7 +83,7 @@ fn to_attribute(reading: &Reading) -> AttributeValue {
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn put(dynamo: &Dynamo, new: &NewReadings<'_>) -> Result<()> {
-    if let Some(item) = item(new) {
+    if let Some(item) = new_item(new) {
         put_new(dynamo, item).await?;
     }
     Ok(())

@@ -88,7 +88,7 @@ fn read(item: &Item) -> Result<Recovery> {
         since: item.time("since")?,
         until: item.time("until")?,
         state: item.parse("state")?,
-        page: page_of(item)?,
+        page: u32::try_from(item.num("page")?).map_err(Error::internal)?,
         cursor: opt("pos"),
         examined: count("examined")?,
         resent: count("resent")?,
@@ -96,11 +96,6 @@ fn read(item: &Item) -> Result<Recovery> {
         created: item.time("created")?,
         updated: item.time("updated")?,
     })
-}
-
-/// Pages done of the recovery in `item`.
-pub(super) fn page_of(item: &Item) -> Result<u32> {
-    u32::try_from(item.num("page")?).map_err(Error::internal)
 }
 
 /// The recovery `id`, or none. One consistent read.

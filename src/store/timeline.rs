@@ -84,8 +84,7 @@ pub(super) async fn page(
         (Some(after), Some(until)) => after.clone().min(keys::time_bound(until)),
         (Some(after), None) => after.clone(),
         (None, Some(until)) => keys::time_bound(until),
-        // '~' follows every digit.
-        (None, None) => "~".to_owned(),
+        (None, None) => keys::TIMES_END.to_owned(),
     };
     let mut shards: Vec<_> = sources
         .iter()
@@ -95,8 +94,7 @@ pub(super) async fn page(
             below: below.clone(),
             since: match source.since.max(range.since) {
                 Some(since) => keys::time_bound(since),
-                // Before every digit but the first.
-                None => "0".to_owned(),
+                None => keys::TIMES_START.to_owned(),
             },
             // A share each and a little more: the shards are even, so few come
             // back.

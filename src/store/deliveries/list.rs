@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::{DeliveryState, StoredDelivery, id_of};
+use super::item::{StoredDelivery, id_of};
 use crate::error::Result;
+use crate::model::delivery::DeliveryState;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
 use crate::store::dynamo::{Dynamo, Item, ItemExt, keys_of};
 use crate::store::keys::{self, Listing};
