@@ -32,10 +32,10 @@ pub enum Plan<'a> {
     FanOut(Timestamp),
 }
 
-/// How accepting ended.
+/// How accepting an event ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AcceptOutcome {
-    /// Durable now.
+    /// It was not there, and is durable now.
     New,
     /// It was already there with the same content.
     Duplicate,

@@ -117,16 +117,15 @@ pub async fn of_event(
 
 /// What an attempt changed.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "attributes of the item")]
 pub struct AttemptRecord<'a> {
-    /// The delivery.
     pub id: &'a DeliveryId,
     /// Its progress before the attempt.
     pub before: Progress,
     /// Attempts kept so far, the oldest first.
     pub kept: &'a [Attempt],
-    /// The attempt.
     pub attempt: &'a Attempt,
-    /// The state after it.
+    /// The delivery's state after the attempt.
     pub state: DeliveryState,
     /// When the next one is due, if the state is pending.
     pub due: Option<Timestamp>,
@@ -192,8 +191,8 @@ pub async fn defer(
     .await
 }
 
-/// As [`defer`], for a delivery that its endpoint's rate limit has a place for at
-/// `slot`: whoever takes it up then need not ask for one.
+/// As [`defer`], for a delivery that its endpoint's rate limit has given `slot`:
+/// whoever attempts it then need not ask for one.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -214,8 +213,7 @@ pub async fn defer_for_slot(
     .await
 }
 
-/// Moves a pending delivery's due time because its attempt is under way, and
-/// leaves a mark that a queue holds it, for a process that comes after a crash.
+/// Moves a pending delivery's due time because its attempt is under way.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -227,6 +225,8 @@ pub async fn renew_lease(
 ) -> Result<bool> {
     update_if(
         guarded(dynamo, id, attempts_made)
+            // Swept at least once: a process that starts after a crash knows by this
+            // that a queue had it, and need not wait for the lease to end.
             .update_expression("set due_sk = :due, swept = if_not_exists(swept, :one)")
             .expression_attribute_values(":one", n(1))
             .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))),

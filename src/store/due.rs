@@ -28,12 +28,13 @@ pub struct DueItem {
 }
 
 impl DueItem {
-    /// When it was due.
+    /// When it was due; none if its sort key cannot be read.
     pub fn at(&self) -> Option<Timestamp> {
         keys::time_of_sort(&self.due_sk)
     }
 
-    /// The id of the event, delivery's event, endpoint or meter it is about.
+    /// The id that its partition key is: of an event (of a delivery too), an endpoint,
+    /// a recovery or a meter.
     pub fn subject(&self) -> &str {
         &self.pk
     }
@@ -65,8 +66,8 @@ impl DueItem {
         })
     }
 
-    /// Its lease when it is taken now: `base`, doubled each time it was taken already
-    /// and `ahead` times more.
+    /// Its lease when it is claimed now: `base`, doubled for each time it was claimed
+    /// already and `ahead` times more.
     pub fn lease(&self, base: Duration, ahead: u32) -> Duration {
         let doublings = self.swept.saturating_add(ahead).min(DOUBLINGS_MAX);
         base.saturating_mul(1 << doublings)
@@ -128,8 +129,8 @@ fn page(dynamo: &Dynamo, partition: &str, until: Timestamp, limit: usize) -> Que
         .limit(i32::try_from(limit).unwrap_or(i32::MAX))
 }
 
-/// Takes `due` until `until`, when its lease ends ([`DueItem::lease`]); none if it is
-/// done or another sweeper has taken it. One conditional write.
+/// Claims `due` until `until`, when its lease ends ([`DueItem::lease`]); none if it is
+/// done or another sweeper has claimed it. One conditional write.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
@@ -164,13 +165,13 @@ pub async fn claim(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> Result<O
 /// Which deliveries to an endpoint are brought forward, and to when.
 #[derive(Debug)]
 pub struct BringForward<'a> {
-    /// The endpoint.
+    /// Where they go.
     pub endpoint: &'a EndpointId,
-    /// When they are due then; what is due earlier is left.
+    /// Their new due time; what is due earlier is left as it is.
     pub to: Timestamp,
-    /// Only what is due until this is looked at,
+    /// Nothing is looked at that is due later than this.
     pub until: Timestamp,
-    /// and of each due partition so many things, the most overdue first.
+    /// Things looked at in each due partition, the most overdue first.
     pub scan_max: usize,
     /// The most deliveries to bring forward.
     pub deliveries_max: usize,
@@ -214,8 +215,7 @@ async fn set_due(dynamo: &Dynamo, due: &DueItem, at: Timestamp) -> Result<bool> 
     update_if(update).await
 }
 
-/// What is to be done for a due item; none for one of a kind that only a newer
-/// version knows, which must not hold up the others.
+/// What is to be done for a due item; none if this version knows no such kind.
 fn job(item: &Item) -> Result<Option<Job>> {
     Ok(Some(match item.str("sk")? {
         keys::EVENT => Job::FanOut {
@@ -234,6 +234,7 @@ fn job(item: &Item) -> Result<Option<Job>> {
                 attempts_made: count(item, "made")?,
                 payload: None,
             },
+            // A newer version's, which must not be in the way of the others.
             None => return Ok(None),
         },
     }))

@@ -1,4 +1,4 @@
-//! Events in DynamoDB: written once, under a condition; read back whole or as a
+//! Events in DynamoDB: written once, under a condition; read back in full or as a
 //! page of a timeline.
 
 use std::collections::HashMap;
@@ -17,16 +17,14 @@ use crate::model::meter::EventReadings;
 
 /// An event about to be kept.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "attributes of the item")]
 pub struct NewEvent<'a> {
     /// Derived from project, source and CloudEvent id.
     pub id: &'a EventId,
-    /// Whose it is.
     pub project: &'a ProjectId,
-    /// The CloudEvent.
     pub event: &'a Event,
-    /// When it arrived.
     pub received: Timestamp,
-    /// When it may be forgotten.
+    /// From when on DynamoDB may delete it: the end of its retention.
     pub expires: Timestamp,
     /// What meters read of it; none while it is not known which there are.
     pub metered: Option<EventReadings>,
@@ -90,18 +88,15 @@ pub(super) fn has_content(item: &Item, fingerprint: &[u8; 32]) -> bool {
 
 /// An event as it was kept.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "attributes of the item")]
 pub struct StoredEvent {
-    /// Its id.
     pub id: EventId,
-    /// Whose it is.
     pub project: ProjectId,
-    /// The CloudEvents `type`.
     pub event_type: String,
     /// The extension attribute `tenant`.
     pub tenant: Option<String>,
-    /// When it arrived.
     pub received: Timestamp,
-    /// When it may be forgotten.
+    /// From when on DynamoDB may delete it.
     pub expires: Timestamp,
     /// The CloudEvent in structured mode.
     pub body: Bytes,
@@ -134,7 +129,7 @@ impl StoredEvent {
         })
     }
 
-    /// The CloudEvent.
+    /// The CloudEvent that its body is.
     ///
     /// # Errors
     /// [`Error::Internal`] when it cannot be read, which is a defect.
@@ -262,26 +257,22 @@ pub async fn request_replay(
     .await
 }
 
-/// An event in a list: what the timeline index holds of it.
+/// An event in a list: what the timeline index has of it.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "attributes of the index")]
 pub struct EventRow {
-    /// Its id.
     pub id: EventId,
-    /// When it arrived.
     pub received: Timestamp,
-    /// The CloudEvents `id`.
+    /// The CloudEvents `id`, which the publisher gave.
     pub ce_id: String,
-    /// The CloudEvents `type`.
     pub event_type: String,
-    /// The CloudEvents `source`.
     pub source: String,
-    /// The CloudEvents `subject`.
     pub subject: Option<String>,
     /// The extension attribute `tenant`.
     pub tenant: Option<String>,
-    /// The CloudEvents `time`.
+    /// The CloudEvents `time`, as its publisher wrote it.
     pub time: Option<String>,
-    /// When it may be forgotten.
+    /// From when on DynamoDB may delete it.
     pub expires: Timestamp,
 }
 
@@ -303,21 +294,19 @@ impl EventRow {
     }
 }
 
-/// What a list of events is narrowed to.
+/// What a list of events is narrowed to: those with exactly these values.
 #[derive(Debug, Default)]
+#[expect(missing_docs, reason = "attributes of events")]
 pub struct EventFilter {
-    /// Exactly this `type`.
     pub event_type: Option<String>,
-    /// Exactly this `tenant`.
     pub tenant: Option<String>,
-    /// Exactly this `subject`.
     pub subject: Option<String>,
 }
 
 impl EventFilter {
-    /// The partitions to read: of the index that is likely to hold the fewest
-    /// rows beside those wanted.
+    /// The partitions to read.
     fn sources(&self, project: &ProjectId) -> Vec<IndexPartition> {
+        // The index first that is likely to have the fewest rows beside those wanted.
         let facets = [
             (Listing::Detail, &self.subject),
             (Listing::Tenant, &self.tenant),
@@ -330,7 +319,7 @@ impl EventFilter {
                 });
             }
         }
-        whole_timeline(project)
+        all_partitions(project)
     }
 
     fn matches(&self, item: &Item) -> bool {
@@ -343,7 +332,7 @@ impl EventFilter {
     }
 }
 
-fn whole_timeline(project: &ProjectId) -> Vec<IndexPartition> {
+fn all_partitions(project: &ProjectId) -> Vec<IndexPartition> {
     IndexPartition::sharded(Listing::Timeline, |shard| {
         keys::timeline_of_project(project, shard)
     })
@@ -374,14 +363,14 @@ pub async fn list(
     Ok((rows, page.next))
 }
 
-/// Part of a timeline gone through.
+/// Part of a timeline that was scanned.
 #[derive(Debug)]
 pub struct EventScan {
     /// The events that were wanted.
     pub rows: Vec<EventRow>,
     /// Where the next part begins.
     pub next: Option<String>,
-    /// Events gone through.
+    /// Events looked at, those that were not wanted included.
     pub examined: usize,
 }
 
@@ -400,7 +389,7 @@ pub async fn scan(
         let event_type = item.str_opt("type");
         event_type.is_some_and(|event_type| wanted(event_type, item.str_opt("tenant")))
     };
-    let page = timeline::page(dynamo, &whole_timeline(project), range, keep).await?;
+    let page = timeline::page(dynamo, &all_partitions(project), range, keep).await?;
     Ok(EventScan {
         rows: page
             .items
@@ -412,7 +401,7 @@ pub async fn scan(
     })
 }
 
-/// The whole events of `rows`, in their order; those that are gone are left out.
+/// The events of `rows` in full and in their order; those deleted since are left out.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -432,7 +421,7 @@ pub async fn load_full(dynamo: &Dynamo, rows: &[EventRow]) -> Result<Vec<StoredE
         .collect())
 }
 
-/// When an event received at `received` may be forgotten.
+/// From when on DynamoDB may delete an event received at `received`.
 pub fn expiry(received: Timestamp, retention_days: u32) -> Timestamp {
     received
         .saturating_add(SignedDuration::from_hours(24 * i64::from(retention_days)))

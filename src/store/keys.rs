@@ -10,7 +10,7 @@
 //! | event type | `project#prj_…` | `type#<name>` | – | – | – | a day after deletion | projection | accept |
 //! | API key | `key#<sha-256>` | `key` | – | – | – | a day after revocation | projection | every request |
 //! | failures | `project#prj_…` | `care#ep_…` | – | – | – | a year | deliver (a run of failures begins, ends) | accept, deliver, stats |
-//! | disabling | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410, days of failure) | sweep |
+//! | pending disable | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410, days of failure) | sweep |
 //! | pace | `ep_…` | `pace` | – | – | – | a day after its last slot | deliver (with a rate limit) | deliver |
 //! | meter | `project#prj_…` | `meter#mtr_…` | – | – | – | a day after deletion | projection | accept, fan out |
 //! | readings | `evt_…` | `meter` | – | – | `meter#<shard>` / `<received>#evt_…`, until counted | with its event | accept, fan out | meter |
@@ -50,7 +50,7 @@ const TYPE_PREFIX: &str = "type#";
 pub const EVENT: &str = "event";
 /// Sort key of an API key.
 pub const KEY: &str = "key";
-/// Sort key of an endpoint that Postgres has yet to be told is disabled.
+/// Sort key of a pending disable: of an endpoint that Postgres has yet to disable.
 pub const DISABLE: &str = "disable";
 /// Sort key of when an endpoint's next attempt may be made.
 pub const PACE: &str = "pace";
@@ -76,16 +76,16 @@ pub const TIMES_START: &str = "0";
 pub enum Listing {
     /// A project's events, an endpoint's deliveries, a project's recoveries.
     Timeline,
-    /// Events of one type.
+    /// A project's events of one type.
     Type,
-    /// Events of one tenant.
+    /// A project's events of one tenant.
     Tenant,
-    /// Events about one subject; an endpoint's deliveries in one state.
+    /// A project's events about one subject; an endpoint's deliveries in one state.
     Detail,
 }
 
 impl Listing {
-    /// The index's name.
+    /// The index's name in `table.json`.
     pub fn index(self) -> &'static str {
         match self {
             Self::Timeline => "timeline",
@@ -122,7 +122,7 @@ pub fn deliveries_after(after: Option<&EndpointId>) -> String {
     after.map_or_else(|| DELIVERY_PREFIX.to_owned(), delivery)
 }
 
-/// Partition of what the data plane knows of a project.
+/// Partition of a project's configuration projection.
 pub fn project(project: &ProjectId) -> String {
     format!("project#{project}")
 }
@@ -242,7 +242,7 @@ pub fn time_of_sort(sort: &str) -> Option<Timestamp> {
     Timestamp::from_millisecond(sort.get(..13)?.parse().ok()?).ok()
 }
 
-/// Due partition `shard`.
+/// Due partition `shard`, one of [`DUE_SHARDS`].
 pub fn due(shard: u8) -> String {
     format!("due#{shard}")
 }

@@ -1,7 +1,7 @@
 //! The stores: the only SQL and the only DynamoDB calls of Millrace.
 //!
-//! DynamoDB holds everything that accepting and delivering events touches;
-//! PostgreSQL holds what people configure. A change is written to PostgreSQL
+//! DynamoDB has everything that accepting and delivering events touches;
+//! PostgreSQL has what people configure. A change is written to PostgreSQL
 //! with an outbox row, projected to DynamoDB, and repaired from the outbox by the
 //! sweeper. Errors are classified here: no SDK or driver error leaves this layer
 //! but as the source of an [`Error`](crate::error::Error).

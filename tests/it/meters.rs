@@ -304,7 +304,8 @@ async fn due(harness: &Harness) -> Vec<readings::StoredReadings> {
     for shard in 0..keys::METER_SHARDS {
         let due = readings::query(&harness.app.dynamo, shard, app::now(), 1000).await;
         let due = due.unwrap().readings;
-        stored.extend(readings::get(&harness.app.dynamo, &due).await.unwrap().0);
+        let loaded = readings::get(&harness.app.dynamo, &due).await.unwrap();
+        stored.extend(loaded.readable);
     }
     stored
 }

@@ -1,4 +1,4 @@
-//! A delivery as its item holds it: what is written of a new one, and what is read.
+//! The item of a delivery: as a new one is written, and as it is read.
 
 use std::collections::HashMap;
 
@@ -14,22 +14,18 @@ use crate::store::keys;
 
 /// A delivery about to be written.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "attributes of the item")]
 pub struct NewDelivery<'a> {
-    /// The event.
     pub event: &'a EventId,
-    /// Where it goes.
     pub endpoint: &'a EndpointId,
-    /// Whose both are.
     pub project: &'a ProjectId,
-    /// The CloudEvents `type`.
     pub event_type: &'a str,
-    /// The extension attribute `tenant`.
+    /// The extension attribute `tenant` of its event.
     pub tenant: Option<&'a str>,
-    /// When it is written.
     pub created: Timestamp,
-    /// When it may be forgotten, with its event.
+    /// From when on DynamoDB may delete it, with its event.
     pub expires: Timestamp,
-    /// When the sweeper takes it up unless a worker is done first.
+    /// When the sweeper enqueues it, unless a worker is done first.
     pub due: Timestamp,
 }
 
@@ -109,18 +105,15 @@ pub(in crate::store) fn new_item(new: &NewDelivery<'_>) -> Item {
 
 /// A delivery as it is kept.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "attributes of the item")]
 pub struct StoredDelivery {
-    /// Its id.
     pub id: DeliveryId,
-    /// Whose it is.
     pub project: ProjectId,
     /// The CloudEvents `type` of its event.
     pub event_type: String,
-    /// The event's `tenant`.
+    /// The extension attribute `tenant` of its event.
     pub tenant: Option<String>,
-    /// Where it stands.
     pub state: DeliveryState,
-    /// How far it is.
     pub progress: Progress,
     /// The latest attempts, the oldest first.
     pub attempts: Vec<Attempt>,
