@@ -25,11 +25,11 @@ use aws_smithy_runtime_api::shared::IntoShared;
 use super::http::{AwsHttp, authorities};
 use crate::config::Config;
 
-/// For one try of a call; retries come on top.
+/// For one attempt of a call; retries come on top.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a call with its retries.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(12);
-/// Tries of a call that was throttled or met a transient error.
+/// Attempts of a call that is throttled or meets a transient error.
 const ATTEMPTS_MAX: u32 = 4;
 
 /// The HTTP client of AWS calls: rustls on ring, the only TLS in the process.
@@ -54,13 +54,14 @@ pub fn file(path: &Path) -> Option<&Path> {
     (!path.as_os_str().is_empty()).then_some(path)
 }
 
-/// A client of AWS that is made when it is first used, for each reads what there
-/// is of regions and that takes as long as the rest of a start. Clones share it.
+/// A client of AWS that is made when it is first used. Clones share it.
 pub struct Lazy<C>(Arc<LazyLock<C, Box<dyn FnOnce() -> C + Send>>>);
 
 impl<C> Lazy<C> {
-    /// What `make` will make.
+    /// A client that `make` makes when it is first used.
     pub fn new(make: impl FnOnce() -> C + Send + 'static) -> Self {
+        // Making one reads what there is of regions, which takes as long as the rest of
+        // a start.
         Self(Arc::new(LazyLock::new(Box::new(make))))
     }
 }
@@ -85,7 +86,7 @@ impl<C> std::fmt::Debug for Lazy<C> {
     }
 }
 
-/// What all AWS clients share.
+/// What all AWS clients share: region, HTTP, credentials, timeouts and retries.
 pub fn sdk_config(config: &Config, http: SharedHttpClient) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)

@@ -7,7 +7,7 @@
 //!   scarce what is left is for lanes of few jobs;
 //! - lanes whose jobs take long, or are not known yet, share half of the workers
 //!   among them, so that the others always find one;
-//! - a lane whose endpoint is to be called later pauses, and holds no worker.
+//! - a lane whose endpoint is to be called later pauses, and occupies no worker.
 
 #[cfg(test)]
 mod tests;
@@ -26,30 +26,30 @@ use crate::model::job::Job;
 const FAN_OUTS_MAX: usize = 4;
 /// Recoveries at a time: each goes on for long, and none may hold up fan-outs.
 const RECOVERIES_MAX: usize = 2;
-/// The largest part of the lanes one endpoint may fill, however empty they are; as
-/// much is kept for lanes of few jobs.
+/// One endpoint may fill this part of the lanes (an eighth), however empty they are;
+/// as much is kept for lanes of few jobs.
 const LANE_SHARE: usize = 8;
-/// What few jobs are.
+/// Jobs of a lane that counts as one of few.
 const SMALL_LANE_JOBS: usize = 8;
 /// How long a job may take for its lane to count as quick.
 const QUICK: Duration = Duration::from_secs(1);
 /// Jobs of a lane that run at a time while nothing is known of it.
 const UNKNOWN_RUNNING_MAX: usize = 4;
-/// Lanes whose speed is remembered while they are empty; then all are forgotten.
+/// Endpoints whose speed is remembered; at more, all are forgotten.
 const REMEMBERED_MAX: usize = 10_000;
-/// How long a lane's own limit holds before it is asked for again.
+/// How long a lane's own limit counts before it is asked for again.
 const LIMIT_KEPT: Duration = Duration::from_secs(10);
 
 /// Bounds of a set of lanes.
 #[derive(Debug, Clone)]
 pub struct LaneOptions {
-    /// Jobs waiting, at most.
+    /// Jobs that may wait, of all lanes together.
     pub jobs_max: usize,
-    /// Bytes of event bodies waiting, at most.
+    /// Bytes of event bodies that may wait, of all lanes together.
     pub bytes_max: usize,
     /// Jobs of one endpoint running at a time.
     pub endpoint_concurrency: usize,
-    /// How many take jobs from here.
+    /// Workers that take jobs from here.
     pub workers: usize,
 }
 
@@ -62,8 +62,8 @@ pub enum WaitReason {
     Limit(usize),
 }
 
-/// Jobs in fair lanes, each with a `T` that came along. A job is in them once,
-/// by name and attempt.
+/// Jobs in fair lanes, each with a `T` that came along. A job is in them once, by
+/// what it is about and which attempt.
 #[derive(Debug)]
 pub struct Lanes<T> {
     options: LaneOptions,
@@ -87,7 +87,7 @@ struct LanesState<T> {
     quick: HashMap<EndpointId, bool>,
     /// Jobs running of lanes that were not known to be quick.
     running_slow: usize,
-    /// What waits or runs.
+    /// The jobs that wait or run.
     job_keys: HashSet<JobKey>,
     waiting: usize,
     bytes: usize,
@@ -112,22 +112,37 @@ struct LaneState<T> {
     /// None while nothing is known.
     is_quick: Option<bool>,
     paused_until: Option<Timestamp>,
-    /// Its own bound on what runs, and until when it holds.
-    limit: Option<(usize, Timestamp)>,
+    /// Its own bound on what runs.
+    limit: Option<LaneLimit>,
 }
 
-/// A job's name and which attempt or page it is about: the next one may be pushed while
-/// this one ends.
-type JobKey = (Box<str>, u32);
+#[derive(Debug, Clone, Copy)]
+struct LaneLimit {
+    running_max: usize,
+    ends: Timestamp,
+}
 
-fn job_key(job: &Job) -> JobKey {
-    let attempt = match job {
-        Job::Deliver { attempts_made, .. } => *attempts_made,
-        // A page enqueues the next one while it still runs.
-        Job::Recover { page, .. } => *page,
-        Job::FanOut { .. } | Job::Disable { .. } => 0,
-    };
-    (job.subject().into(), attempt)
+/// By what a job is known.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct JobKey {
+    subject: Box<str>,
+    /// Its attempt or page: the next one may be pushed while this one ends.
+    step: u32,
+}
+
+impl JobKey {
+    fn of(job: &Job) -> Self {
+        let step = match job {
+            Job::Deliver { attempts_made, .. } => *attempts_made,
+            // A page enqueues the next one while it still runs.
+            Job::Recover { page, .. } => *page,
+            Job::FanOut { .. } | Job::Disable { .. } => 0,
+        };
+        Self {
+            subject: job.subject().into(),
+            step,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -182,10 +197,10 @@ impl<T> LaneState<T> {
         if self.is_quick.is_none() {
             most = most.min(UNKNOWN_RUNNING_MAX);
         }
-        if let Some((limit, until)) = self.limit
-            && now < until
+        if let Some(limit) = self.limit
+            && now < limit.ends
         {
-            most = most.min(limit);
+            most = most.min(limit.running_max);
         }
         self.running < most && !self.jobs.is_empty() && self.paused_until.is_none()
     }
@@ -196,7 +211,7 @@ impl<T> LaneState<T> {
 }
 
 impl<T> Lanes<T> {
-    /// Empty lanes.
+    /// Lanes without a job, bounded by `options`.
     pub fn new(options: LaneOptions) -> Self {
         let state = LanesState {
             lanes: HashMap::new(),
@@ -218,7 +233,7 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// Takes a job in.
+    /// Takes a job in, the last of its lane.
     ///
     /// # Errors
     /// Gives `along` back if the job is there already or there is no room for one
@@ -227,7 +242,8 @@ impl<T> Lanes<T> {
         let lane = Lane::of(&job);
         let bytes = job.payload_bytes();
         let mut state = self.lock();
-        if !state.has_room(&lane, bytes, &self.options) || !state.job_keys.insert(job_key(&job)) {
+        if !state.has_room(&lane, bytes, &self.options) || !state.job_keys.insert(JobKey::of(&job))
+        {
             return Err(along);
         }
         state.lane_mut(&lane).jobs.push_back((job, along));
@@ -280,9 +296,9 @@ impl<T> Lanes<T> {
         }
         self.taken.notify_waiters();
         Some(RunningJob {
-            name: job_key(&job),
+            key: JobKey::of(&job),
             job: Some((job, along)),
-            back: None,
+            requeued: None,
             lane,
             is_slow,
             began: Instant::now(),
@@ -300,7 +316,7 @@ impl<T> Lanes<T> {
         for waiting in lanes.values_mut() {
             (waiting.is_ready, waiting.paused_until, waiting.bytes) = (false, None, 0);
             for (job, along) in waiting.jobs.drain(..) {
-                job_keys.remove(&job_key(&job));
+                job_keys.remove(&JobKey::of(&job));
                 out.push(along);
             }
         }
@@ -323,12 +339,12 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// Jobs waiting.
+    /// Jobs that wait in all lanes; those that run are not among them.
     pub fn len(&self) -> usize {
         self.lock().waiting
     }
 
-    /// Jobs of `endpoint` waiting.
+    /// Jobs that wait in the lane of `endpoint`.
     pub fn waiting_for(&self, endpoint: &EndpointId) -> usize {
         let lane = Lane::Endpoint(endpoint.clone());
         let state = self.lock();
@@ -337,7 +353,7 @@ impl<T> Lanes<T> {
 
     /// Whether `job` waits or runs.
     pub fn has(&self, job: &Job) -> bool {
-        self.lock().job_keys.contains(&job_key(job))
+        self.lock().job_keys.contains(&JobKey::of(job))
     }
 
     /// Whether no job waits.
@@ -349,22 +365,21 @@ impl<T> Lanes<T> {
     fn watch(&self) -> Option<Watch<'_, T>> {
         let mut state = self.lock();
         let until = state.paused.first()?.0;
-        match std::mem::replace(&mut state.is_watched, true) {
-            true => None,
-            false => Some(Watch { until, lanes: self }),
-        }
+        let was_watched = std::mem::replace(&mut state.is_watched, true);
+        (!was_watched).then_some(Watch { until, lanes: self })
     }
 
     /// A job of `lane` ended after `took`.
-    fn done(&self, lane: &Lane, name: &JobKey, is_slow: bool, took: Duration) {
+    fn done(&self, lane: &Lane, key: &JobKey, is_slow: bool, took: Duration) {
         let mut state = self.lock();
-        state.job_keys.remove(name);
+        state.job_keys.remove(key);
         state.record_speed(lane, took < QUICK);
         self.release(state, lane, is_slow);
     }
 
     /// A job of `lane` did not run after all and waits again, before the others.
-    fn requeue(&self, lane: &Lane, is_slow: bool, (job, along, wait): (Job, T, WaitReason)) {
+    fn requeue(&self, lane: &Lane, is_slow: bool, requeued: RequeuedJob<T>) {
+        let RequeuedJob { job, along, wait } = requeued;
         let bytes = job.payload_bytes();
         let mut state = self.lock();
         state.lane_mut(lane).jobs.push_front((job, along));
@@ -372,8 +387,10 @@ impl<T> Lanes<T> {
         let is_sooner = match wait {
             WaitReason::Until(until) => state.pause(lane, until),
             WaitReason::Limit(limit) => {
-                let until = Timestamp::now() + LIMIT_KEPT;
-                state.lane_mut(lane).limit = Some((limit.max(1), until));
+                state.lane_mut(lane).limit = Some(LaneLimit {
+                    running_max: limit.max(1),
+                    ends: Timestamp::now() + LIMIT_KEPT,
+                });
                 false
             }
         };
@@ -410,15 +427,15 @@ impl<T> Lanes<T> {
 }
 
 impl<T> LanesState<T> {
-    /// Whether one more job of `lane` may wait. A lane takes at most half of what is
-    /// free, and nothing of what is kept for lanes of few jobs, unless it is one:
-    /// however many are full, another's first jobs find room.
+    /// Whether one more job of `lane` may wait.
     fn has_room(&self, lane: &Lane, bytes: usize, options: &LaneOptions) -> bool {
         let free = options.jobs_max.saturating_sub(self.waiting);
         let bytes_free = options.bytes_max.saturating_sub(self.bytes);
         let Some(waiting) = self.lanes.get(lane).filter(|lane| !lane.jobs.is_empty()) else {
             return free > 0 && bytes <= bytes_free;
         };
+        // Half of what is free, and nothing of what is kept for lanes of few jobs, unless
+        // it is one: however many are full, another's first jobs find room.
         let share = options.jobs_max.div_ceil(LANE_SHARE);
         let lane_max = (free.saturating_sub(share) / 2)
             .max(SMALL_LANE_JOBS)
@@ -514,7 +531,7 @@ impl<T> LanesState<T> {
         }
     }
 
-    /// Takes note of how quick a job of `lane` was.
+    /// Records how quick a job of `lane` was.
     fn record_speed(&mut self, lane: &Lane, is_quick: bool) {
         let Lane::Endpoint(endpoint) = lane else {
             return;
@@ -551,7 +568,7 @@ impl<T> LanesState<T> {
     }
 }
 
-/// Workers that lanes may hold which are not known to be quick.
+/// Workers that lanes may occupy which are not known to be quick.
 fn slow_max(workers: usize) -> usize {
     workers.div_ceil(2)
 }
@@ -568,17 +585,24 @@ impl<T> Drop for Watch<'_, T> {
     }
 }
 
-/// A job being run: its lane's place and its name are free again when this is
-/// dropped, unless it is put back.
+/// A job being run: its place in its lane is free again and its like may be pushed
+/// when this is dropped, unless it is requeued.
 #[derive(Debug)]
 pub struct RunningJob<'a, T> {
     job: Option<(Job, T)>,
-    back: Option<(Job, T, WaitReason)>,
-    name: JobKey,
+    requeued: Option<RequeuedJob<T>>,
+    key: JobKey,
     lane: Lane,
     is_slow: bool,
     began: Instant,
     lanes: &'a Lanes<T>,
+}
+
+#[derive(Debug)]
+struct RequeuedJob<T> {
+    job: Job,
+    along: T,
+    wait: WaitReason,
 }
 
 impl<T> RunningJob<'_, T> {
@@ -590,24 +614,24 @@ impl<T> RunningJob<'_, T> {
         self.job.take().expect("a job is taken once")
     }
 
-    /// The job's name.
+    /// The id of what the job is about, as [`Job::subject`].
     pub fn subject(&self) -> &str {
-        &self.name.0
+        &self.key.subject
     }
 
     /// Puts what was taken back to where it was: its turn comes after `wait`.
     pub fn requeue(mut self, job: Job, along: T, wait: WaitReason) {
-        self.back = Some((job, along, wait));
+        self.requeued = Some(RequeuedJob { job, along, wait });
     }
 }
 
 impl<T> Drop for RunningJob<'_, T> {
     fn drop(&mut self) {
-        match self.back.take() {
-            Some(back) => self.lanes.requeue(&self.lane, self.is_slow, back),
+        match self.requeued.take() {
+            Some(requeued) => self.lanes.requeue(&self.lane, self.is_slow, requeued),
             None => {
                 let took = self.began.elapsed();
-                self.lanes.done(&self.lane, &self.name, self.is_slow, took);
+                self.lanes.done(&self.lane, &self.key, self.is_slow, took);
             }
         }
     }
