@@ -39,12 +39,13 @@ use millrace::host::embedded::start_dynamodb;
 use millrace::model::delivery::{Attempt, DeliveryState, Progress};
 use millrace::model::event::{PlainDefaults, parse_plain};
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
+use millrace::store::accept::{self, Plan};
 use millrace::store::deliveries::{self, AttemptRecord, DeliveryFilter, NewDelivery};
-use millrace::store::dynamo::Dynamo;
-use millrace::store::events::{self, EventFilter, NewEvent, Plan};
+use millrace::store::dynamo::{self, Dynamo};
+use millrace::store::events::{self, EventFilter, NewEvent};
 use millrace::store::keys::{self, Listing};
+use millrace::store::table;
 use millrace::store::timeline::TimelineRange;
-use millrace::store::{connect, table};
 use serde_json::json;
 
 #[derive(Debug, Parser)]
@@ -163,7 +164,7 @@ impl Store {
         let dir = tempfile::tempdir()?;
         let engine = start_dynamodb(dir.path())?;
         let config = Config::from_toml("")?;
-        let bare = connect::embedded_dynamo(&config, engine.http_client());
+        let bare = dynamo::connect_embedded(&config, engine.http_client());
         let counts = Arc::<Counts>::default();
         let counter = Counter(counts.clone());
         let counted = bare.client.config().to_builder().interceptor(counter);
@@ -216,7 +217,7 @@ impl Store {
             expires: Timestamp::MAX,
             metered: None,
         };
-        events::accept(&self.dynamo, &new, &Plan::Inline(&[], received)).await?;
+        accept::accept(&self.dynamo, &new, &Plan::Inline(&[], received)).await?;
         Ok(())
     }
 

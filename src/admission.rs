@@ -1,9 +1,9 @@
-//! What this process knows of how each endpoint does: its breaker, its slots, how
-//! many attempts are under way.
+//! The admission of attempts: each endpoint's circuit breaker, its slots and how many
+//! attempts are under way, as this process knows them.
 //!
-//! In memory and lost with the process, which costs a few attempts. Used by the
-//! deliver job and shown by the API. Endpoints that do well and have no limits are
-//! not in it: they cost one look-up.
+//! In memory and lost with the process, which costs a few attempts. Asked by the
+//! deliver job and shown by the API. Endpoints that are healthy and have no limits
+//! are not in it: they cost one look-up.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,15 +23,15 @@ use crate::store::pacing;
 
 /// Endpoints kept; of more, some are forgotten.
 const ENDPOINTS_MAX: usize = 10_000;
-/// How long an endpoint is certainly kept after it was last of interest.
+/// How long an endpoint is certainly kept after it was last asked for.
 const IDLE_TTL_MIN: SignedDuration = SignedDuration::from_mins(10);
-/// Between two writes of whether an endpoint fails, so that one which fails now
-/// and then does not cost a write each time.
+/// Between two writes of an endpoint's health, so that one which fails now and then
+/// does not cost a write each time.
 const PERSIST_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
-/// How long an attempt waits whose endpoint has no slot to give for a long time.
+/// How long an attempt waits whose endpoint has given all slots away.
 const NO_SLOT_WAIT: Duration = Duration::from_mins(10);
 
-/// All endpoints of interest.
+/// The endpoints that failed lately or have limits.
 #[derive(Debug)]
 pub struct Admission {
     policy: Policy,
@@ -41,14 +41,14 @@ pub struct Admission {
 #[derive(Debug)]
 struct EndpointAdmission {
     breaker: Breaker,
-    /// When the endpoint was turned on for which all this holds.
+    /// When the endpoint was enabled: all this is of what came after.
     enabled_at: Timestamp,
     block: Option<SlotBlock>,
-    /// Held by whoever claims a block.
+    /// Locked by whoever claims a block.
     claiming: Arc<tokio::sync::Mutex<()>>,
     in_flight: usize,
     persisted_at: Option<Timestamp>,
-    touched: Timestamp,
+    last_used: Timestamp,
 }
 
 impl EndpointAdmission {
@@ -60,7 +60,7 @@ impl EndpointAdmission {
             claiming: Arc::default(),
             in_flight: 0,
             persisted_at: None,
-            touched: now,
+            last_used: now,
         }
     }
 }
@@ -68,9 +68,9 @@ impl EndpointAdmission {
 /// What the API shows of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerSnapshot {
-    /// Where it stands.
+    /// Closed, open or half-open.
     pub state: BreakerState,
-    /// Failures in a row.
+    /// Failures since the last success.
     pub failures: u32,
     /// When the next attempt is made, while it is open.
     pub retry_at: Option<Timestamp>,
@@ -81,7 +81,7 @@ pub struct BreakerSnapshot {
 pub struct Permit<'a>(Option<(&'a Admission, EndpointId)>);
 
 impl Admission {
-    /// Nothing is known yet.
+    /// Admission by `policy`, of endpoints of which nothing is known yet.
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
@@ -128,14 +128,15 @@ impl Admission {
             return BreakerDecision::Allow(fresh.issue_ticket(is_manual));
         };
         reset_if_reenabled(entry, target, now);
-        match is_manual {
-            true => BreakerDecision::Allow(entry.breaker.issue_ticket(true)),
-            false => entry.breaker.admit(&self.policy, now),
+        if is_manual {
+            BreakerDecision::Allow(entry.breaker.issue_ticket(true))
+        } else {
+            entry.breaker.admit(&self.policy, now)
         }
     }
 
-    /// Takes note of how an attempt ended at `now`: `well` unless there was no
-    /// answer, or one that says the endpoint is overwhelmed.
+    /// Records how an attempt ended at `now`: `is_healthy` unless there was no answer,
+    /// or one that says the endpoint is overwhelmed.
     pub fn record_outcome(
         &self,
         target: &Target,
@@ -154,8 +155,8 @@ impl Admission {
         entry.breaker.record_failure(&self.policy, ticket, now)
     }
 
-    /// Whether it is time to write down how the endpoint does; not again within a
-    /// minute.
+    /// Whether it is time to persist the endpoint's health; not again within
+    /// `PERSIST_INTERVAL`.
     pub fn should_persist_health(&self, target: &Target, now: Timestamp) -> bool {
         let mut endpoints = self.lock();
         let entry = entry(&mut endpoints, target, now);
@@ -169,7 +170,7 @@ impl Admission {
     }
 
     /// When an endpoint's next slot is, if it is known to have one and it is yet to
-    /// come. For a look before anything is read.
+    /// come. Asked before anything is read.
     pub fn not_before(&self, id: &EndpointId, now: Timestamp) -> Option<Timestamp> {
         let endpoints = self.lock();
         let next = endpoints.get(id)?.block.as_ref()?.peek()?;
@@ -281,9 +282,9 @@ fn entry<'a>(
     entry
 }
 
-/// What was found out before an endpoint was turned on again holds no more.
+/// Forgets what was found out before an endpoint was enabled again.
 fn reset_if_reenabled(entry: &mut EndpointAdmission, target: &Target, now: Timestamp) {
-    entry.touched = now;
+    entry.last_used = now;
     if entry.enabled_at < target.enabled_at {
         entry.enabled_at = target.enabled_at;
         entry.breaker.reset();
@@ -292,7 +293,7 @@ fn reset_if_reenabled(entry: &mut EndpointAdmission, target: &Target, now: Times
 }
 
 fn make_room(endpoints: &mut HashMap<EndpointId, EndpointAdmission>, now: Timestamp) {
-    let is_recent = |entry: &EndpointAdmission| now.duration_since(entry.touched) < IDLE_TTL_MIN;
+    let is_recent = |entry: &EndpointAdmission| now.duration_since(entry.last_used) < IDLE_TTL_MIN;
     endpoints.retain(|_, entry| entry.in_flight > 0 || is_recent(entry));
     if endpoints.len() >= ENDPOINTS_MAX {
         let idle = endpoints.iter().find(|(_, entry)| entry.in_flight == 0);
@@ -304,8 +305,8 @@ fn make_room(endpoints: &mut HashMap<EndpointId, EndpointAdmission>, now: Timest
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if let Some((care, id)) = self.0.take()
-            && let Some(entry) = care.lock().get_mut(&id)
+        if let Some((admission, id)) = self.0.take()
+            && let Some(entry) = admission.lock().get_mut(&id)
         {
             entry.in_flight = entry.in_flight.saturating_sub(1);
         }

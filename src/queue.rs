@@ -1,4 +1,4 @@
-//! Where jobs wait: in SQS or in this process.
+//! The queue of jobs: SQS, or lanes in this process.
 //!
 //! A queued job is a hint. Whatever it stands for has a due time in the store,
 //! so the queue may refuse or lose any of them and only delays work. That is
@@ -13,27 +13,29 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 pub use self::local::{LocalOptions, LocalQueue};
+use self::sqs::ParkedBody;
 pub use self::sqs::{SqsOptions, SqsQueue};
 use crate::model::id::EndpointId;
 use crate::model::job::{Job, Park};
 
-/// The queue.
+/// Where jobs wait.
 #[derive(Debug)]
 pub enum Queue {
     /// In this process; lost with it.
     Local(LocalQueue),
-    /// Amazon SQS.
+    /// Amazon SQS, which outlives the process.
     Sqs(SqsQueue),
 }
 
 impl Queue {
-    /// When the sweeper is to take up what is sent now with `delay`: not before
+    /// When the sweeper is to enqueue again what is sent now with `delay`: not before
     /// a worker had its chance.
     pub fn due(&self, now: Timestamp, delay: Duration) -> Timestamp {
-        match self.holds(delay) {
-            true => now + delay + self.lease(),
+        if self.accepts_delay(delay) {
+            now + delay + self.lease()
+        } else {
             // The sweeper itself brings it.
-            false => now + delay,
+            now + delay
         }
     }
 
@@ -45,8 +47,8 @@ impl Queue {
         }
     }
 
-    /// Whether it keeps a job for `delay`.
-    fn holds(&self, delay: Duration) -> bool {
+    /// Whether it keeps a job for `delay`, or leaves it to the sweeper.
+    fn accepts_delay(&self, delay: Duration) -> bool {
         match self {
             // Nothing waits in memory for its time to come: the sweeper, which
             // runs every second, brings it.
@@ -76,7 +78,7 @@ impl Queue {
         matches!(self, Self::Local(_))
     }
 
-    /// Whether what it holds is lost when this process ends.
+    /// Whether what waits in it is lost when this process ends.
     pub fn ends_with_process(&self) -> bool {
         matches!(self, Self::Local(_))
     }
@@ -89,10 +91,10 @@ impl Queue {
         }
     }
 
-    /// Sends jobs to be run after `delay`, as part of the trace in hand. Their due
+    /// Sends jobs to be run after `delay`, as part of the current trace. Their due
     /// times are in the store already, so a refused one is only late.
     pub async fn send(&self, jobs: Vec<Job>, delay: Duration) {
-        if !self.holds(delay) {
+        if !self.accepts_delay(delay) {
             return;
         }
         match self {
@@ -103,13 +105,13 @@ impl Queue {
         }
     }
 
-    /// Sends deliveries that wait behind a backlog of their own endpoint's, and that
-    /// nobody else takes up before the time beside them. Where there is no room for
-    /// one yet it comes in later, by [`Self::readmit_deferred`].
+    /// Sends deliveries that wait behind a backlog of their own endpoint's, each with
+    /// the end of its lease, before which nobody else enqueues it. Where there is no
+    /// room for one yet it is deferred, until [`Self::readmit_deferred`].
     pub async fn send_backlogged(&self, jobs: Vec<(Job, Timestamp)>) {
         match self {
-            Self::Local(local) => jobs.into_iter().for_each(|(job, until)| {
-                local.push_or_defer(job, until);
+            Self::Local(local) => jobs.into_iter().for_each(|(job, lease_ends)| {
+                local.push_or_defer(job, lease_ends);
             }),
             Self::Sqs(sqs) => {
                 let jobs: Vec<_> = jobs.into_iter().map(|(job, _)| job).collect();
@@ -118,7 +120,7 @@ impl Queue {
         }
     }
 
-    /// Takes in what there was no room for, as far as there is some at `now`.
+    /// Takes in deferred jobs, as far as there is room at `now`.
     pub fn readmit_deferred(&self, now: Timestamp) {
         match self {
             Self::Local(local) => local.readmit_deferred(now),
@@ -126,12 +128,12 @@ impl Queue {
         }
     }
 
-    /// Puts aside the body of a message that no worker can use; false if it is
-    /// not kept and has to come again. `from` names where it was.
+    /// Parks the body of a message that no worker can use; false if that failed and
+    /// it has to come again. `from` names the queue it came from.
     pub async fn park(&self, from: &str, body: &str, why: &Park) -> bool {
         match self {
             Self::Local(_) => {
-                sqs::log_parked(from, why, false);
+                sqs::log_parked(from, why, ParkedBody::Dropped);
                 true
             }
             Self::Sqs(sqs) => sqs.park(from, body, why).await,

@@ -1,4 +1,4 @@
-//! How much of its rate each API key has used, in this process.
+//! The rate limits of API keys: how much of its rate each has used, in this process.
 //!
 //! Asked by the API before anything is written. Each instance of Millrace counts
 //! for itself: asking a store for every event would cost more than the event.
@@ -24,10 +24,10 @@ pub struct RateLimits {
     keys: Cache<KeyId, Arc<Mutex<Option<Timestamp>>>>,
 }
 
-/// Where a key stands after a request.
+/// What a key has left after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimitStatus {
-    /// Its rate.
+    /// The rate of the key.
     pub rate: Rate,
     /// Events it may publish at once now.
     pub remaining: u32,
@@ -68,7 +68,7 @@ impl RateLimits {
             .keys
             .get_with_by_ref(key, async { Arc::default() })
             .await;
-        // A time is whole whatever happened to who held it.
+        // A time is never half-written, even by whoever panicked with the lock.
         let mut paid = paid.lock().unwrap_or_else(PoisonError::into_inner);
         let admitted = rate.admit(*paid, now, cost);
         let until = match admitted {

@@ -15,12 +15,12 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt;
 use millrace::app::{self, App, Parts};
+use millrace::aws::clients;
 use millrace::config::{Config, Handler};
 use millrace::host::embedded::{EmbeddedPostgres, start_postgres};
 use millrace::jobs::{meter, worker};
 use millrace::model::seal::KeyRing;
 use millrace::queue::{LocalQueue, Queue, SqsOptions, SqsQueue};
-use millrace::store::connect;
 use millrace::store::dynamo::Dynamo;
 use millrace::store::postgres::{Options, Postgres};
 use millrace::store::secrets::{AdminKey, CachedSecret};
@@ -235,7 +235,7 @@ fn aws(url: &str) -> anyhow::Result<SdkConfig> {
         .region(Region::new("eu-west-1"))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .endpoint_url(url)
-        .http_client(connect::http_client(Path::new(""))?)
+        .http_client(clients::http_client(Path::new(""))?)
         .build())
 }
 

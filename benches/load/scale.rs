@@ -16,9 +16,9 @@ use millrace::config::Config;
 use millrace::host::embedded::start_dynamodb;
 use millrace::model::event::{PlainDefaults, parse_plain};
 use millrace::model::id::{EndpointId, EventId, ProjectId};
-use millrace::store::connect;
-use millrace::store::dynamo::Dynamo;
-use millrace::store::events::{self, NewEvent, Plan};
+use millrace::store::accept::{self, Plan};
+use millrace::store::dynamo::{self, Dynamo};
+use millrace::store::events::NewEvent;
 use serde_json::json;
 
 use super::plot::Plot;
@@ -389,7 +389,7 @@ async fn fill(
 ) -> anyhow::Result<()> {
     let config = Config::from_toml("")?;
     let engine = start_dynamodb(&server.data_dir())?;
-    let dynamo = connect::embedded_dynamo(&config, engine.http_client());
+    let dynamo = dynamo::connect_embedded(&config, engine.http_client());
     stream::iter(events)
         .map(|n| accept(&dynamo, project, n, due))
         .buffer_unordered(FILLING)
@@ -425,7 +425,7 @@ async fn accept(
         Some(_) => std::slice::from_ref(&project.endpoint),
         None => &[],
     };
-    events::accept(dynamo, &new, &Plan::Inline(to, due.unwrap_or(received))).await?;
+    accept::accept(dynamo, &new, &Plan::Inline(to, due.unwrap_or(received))).await?;
     Ok(())
 }
 

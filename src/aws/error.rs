@@ -1,5 +1,5 @@
-//! The answer of an AWS service that refused, in words for the log: its error
-//! code and message, the HTTP status and the id of the request.
+//! Refusals of AWS services, in words for the log: the error code and message, the
+//! HTTP status and the id of the request.
 //!
 //! What AWS says may repeat what it was sent: a signature that does not match is
 //! answered with the canonical request, session token and all. So nothing but a
@@ -17,7 +17,6 @@ use crate::error::one_line;
 /// What is kept of a message.
 const MESSAGE_CHARS_MAX: usize = 300;
 
-/// An answer that refuses.
 #[derive(Debug, PartialEq, Eq)]
 struct Refusal {
     status: u16,

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::data_dir::{DataDir, open_data_dir};
 use crate::app::{self, App, Parts};
+use crate::aws::clients;
 use crate::config::Config;
 use crate::http::projects::{KeySpec, make_key};
 use crate::model::api_key::Scope;
@@ -19,13 +20,13 @@ use crate::model::id::ProjectId;
 use crate::model::seal::KeyRing;
 use crate::queue::{LocalQueue, Queue, sqs};
 use crate::store::config_projection::ConfigProjection;
-use crate::store::dynamo::Dynamo;
+use crate::store::dynamo::{self, Dynamo};
 use crate::store::objects::Objects;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projects::{self, Project};
-use crate::store::secrets::{AdminKey, CachedSecret};
+use crate::store::secrets::{self, AdminKey, CachedSecret};
 use crate::store::table;
-use crate::store::{api_keys, connect, outbox};
+use crate::store::{api_keys, outbox};
 
 /// The name of the project a laptop begins with.
 const DEFAULT_PROJECT: &str = "default";
@@ -111,8 +112,8 @@ pub async fn assemble(config: Config) -> anyhow::Result<RunningApp> {
 }
 
 fn aws(config: &Config) -> anyhow::Result<SdkConfig> {
-    let client = connect::http_client(&config.aws.ca_file)?;
-    Ok(connect::aws(config, client))
+    let client = clients::http_client(&config.aws.ca_file)?;
+    Ok(clients::sdk_config(config, client))
 }
 
 /// Whether anything is kept on this disk. On AWS nothing is: its disk is not
@@ -135,10 +136,7 @@ fn admin_key(
 ) -> anyhow::Result<CachedSecret<AdminKey>> {
     if !makes_admin_key(config) {
         return Ok(match config.admin_key.expose_secret() {
-            "" => CachedSecret::remote(
-                connect::secrets_manager(config, aws),
-                &config.admin_key_secret_arn,
-            ),
+            "" => CachedSecret::remote(secrets::connect(config, aws), &config.admin_key_secret_arn),
             text => CachedSecret::fixed(AdminKey::of(text)),
         });
     }
@@ -158,7 +156,7 @@ fn key_ring(
 ) -> anyhow::Result<CachedSecret<KeyRing>> {
     let Some(dir) = dir.filter(|_| config.key_ring.secret_arn.is_empty()) else {
         return Ok(CachedSecret::remote(
-            connect::secrets_manager(config, aws),
+            secrets::connect(config, aws),
             &config.key_ring.secret_arn,
         ));
     };
@@ -201,7 +199,7 @@ async fn open_stores(
     let Some(dir) = dir.filter(|_| config.uses_embedded_postgres()) else {
         let stores = Stores::default();
         return Ok((
-            connect::dynamo(config, aws),
+            dynamo::connect(config, aws),
             postgres(config, aws, config.database_url())?,
             stores,
         ));
@@ -210,8 +208,8 @@ async fn open_stores(
     let step = "the embedded stores, which the first time takes some seconds";
     let stores = log_progress(step, stores).await?;
     let dynamo = match &stores.dynamodb {
-        Some(embedded) => connect::embedded_dynamo(config, embedded.http_client()),
-        None => connect::dynamo(config, aws),
+        Some(embedded) => dynamo::connect_embedded(config, embedded.http_client()),
+        None => dynamo::connect(config, aws),
     };
     let url = match &stores.postgres {
         Some(embedded) => embedded.url().to_owned().into(),
@@ -227,7 +225,7 @@ async fn open_stores(
     _: Option<&DataDir>,
 ) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
     Ok((
-        connect::dynamo(config, aws),
+        dynamo::connect(config, aws),
         postgres(config, aws, config.database_url())?,
         (),
     ))
@@ -241,18 +239,18 @@ async fn open_stores(
 pub(super) async fn remote_stores(config: &Config) -> anyhow::Result<(Dynamo, Postgres)> {
     let aws = aws(config)?;
     let postgres = postgres(config, &aws, config.database_url())?;
-    Ok((connect::dynamo(config, &aws), postgres))
+    Ok((dynamo::connect(config, &aws), postgres))
 }
 
 fn postgres(config: &Config, aws: &SdkConfig, url: SecretString) -> anyhow::Result<Postgres> {
     let database = &config.database;
     let held = !config.uses_embedded_postgres() && !database.secret_arn.is_empty();
-    let login = held
-        .then(|| CachedSecret::remote(connect::secrets_manager(config, aws), &database.secret_arn));
+    let login =
+        held.then(|| CachedSecret::remote(secrets::connect(config, aws), &database.secret_arn));
     Postgres::new(&Options {
         url,
         login,
-        ca_file: connect::file(&database.ca_file).map(Into::into),
+        ca_file: clients::file(&database.ca_file).map(Into::into),
         pool_size: config.pool_size(),
         connect_timeout: database.connect_timeout,
         statement_timeout: database.statement_timeout,

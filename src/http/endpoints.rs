@@ -30,8 +30,9 @@ use crate::model::time::Time;
 use crate::publish;
 use crate::sender;
 use crate::store::config_projection::{open_secret, seal_secret};
+use crate::store::due::{self, BringForward};
 use crate::store::endpoints::{self, Endpoint as Row};
-use crate::store::{due, outbox};
+use crate::store::outbox;
 
 use credentials::{
     CredentialsChange, NewAuth, NewCertificate, NewHeaders, RedactedAuth, RedactedCertificate,
@@ -437,8 +438,14 @@ async fn resume(app: &App, id: &EndpointId, now: Timestamp) {
     // Not before every instance knows.
     let at = now + app.config.cache.ttl + Duration::from_secs(1);
     let until = now + DISABLED_RECHECK_DELAY;
-    let resumed = due::bring_forward(&app.dynamo, id, (at, until), RESUME_SCAN_MAX, RESUMED_MAX);
-    match resumed.await {
+    let resume = BringForward {
+        endpoint: id,
+        to: at,
+        until,
+        scan_max: RESUME_SCAN_MAX,
+        deliveries_max: RESUMED_MAX,
+    };
+    match due::bring_forward(&app.dynamo, &resume).await {
         Ok(deliveries) => tracing::info!(endpoint.id = %id, deliveries, "endpoint enabled"),
         Err(error) => {
             let cause = error.causes();

@@ -70,15 +70,15 @@ pub async fn meter(app: &App, now: Timestamp) -> Result<MeterRun> {
 
 /// Counts the readings of `due` and deletes them; how many were new.
 async fn count_due(app: &App, due: &[DueItem], now: Timestamp) -> Result<u64> {
-    let (stored, unreadable) = readings::get(&app.dynamo, due).await?;
-    for due in unreadable {
+    let loaded = readings::get(&app.dynamo, due).await?;
+    for due in loaded.unreadable {
         // Another version may know what they are.
         readings::postpone(&app.dynamo, due.subject(), now + POSTPONED).await?;
     }
     let retention_days = app.config.retention_days;
     let is_countable =
         |stored: &StoredReadings| usage::is_countable(stored.received, now, retention_days);
-    let (stored, forgotten): (Vec<_>, Vec<_>) = stored.into_iter().partition(is_countable);
+    let (stored, forgotten): (Vec<_>, Vec<_>) = loaded.readable.into_iter().partition(is_countable);
     if !forgotten.is_empty() {
         let events = forgotten.len();
         tracing::error!(

@@ -15,15 +15,15 @@ use crate::telemetry::scope;
 /// Bounds of the in-process queue.
 #[derive(Debug, Clone)]
 pub struct LocalOptions {
-    /// Jobs waiting, at most.
+    /// Jobs that may wait.
     pub jobs_max: usize,
-    /// Bytes of event bodies waiting, at most.
+    /// Bytes of event bodies that may wait.
     pub bytes_max: usize,
     /// Jobs of one endpoint running at a time.
     pub endpoint_concurrency: usize,
-    /// How many take jobs from it.
+    /// Workers that take jobs from it.
     pub workers: usize,
-    /// How long a job is left to its worker before the sweeper takes it up.
+    /// How long a job is left to its worker before the sweeper enqueues it again.
     pub lease: Duration,
 }
 
@@ -41,7 +41,7 @@ impl From<&Config> for LocalOptions {
 
 /// Jobs of one endpoint that wait when it is behind.
 const BACKLOG_MIN: usize = 100;
-/// Jobs put off, at most: a few megabytes. What is beyond waits for its lease.
+/// Jobs that may be deferred: a few megabytes. What is beyond waits for its lease.
 const DEFERRED_MAX: usize = 10_000;
 
 /// The trace that a job continues, a W3C `traceparent`.
@@ -56,16 +56,22 @@ pub struct LocalQueue {
     pub(super) lease: Duration,
 }
 
-/// What waits behind a backlog of its own endpoint's and has no room in its lane
-/// yet, with when its lease ends: until then nobody else takes it up.
+/// What waits behind a backlog of its own endpoint's and has no room in its lane yet.
 #[derive(Debug, Default)]
 struct DeferredJobs {
-    endpoints: HashMap<EndpointId, VecDeque<(Job, Timestamp)>>,
+    endpoints: HashMap<EndpointId, VecDeque<DeferredJob>>,
     len: usize,
 }
 
+#[derive(Debug)]
+struct DeferredJob {
+    job: Job,
+    /// Until then nobody else enqueues it.
+    lease_ends: Timestamp,
+}
+
 impl LocalQueue {
-    /// An empty queue.
+    /// A queue without a job, bounded by `options`.
     pub fn new(options: LocalOptions) -> Self {
         Self {
             lanes: Box::new(Lanes::new(LaneOptions {
@@ -80,8 +86,8 @@ impl LocalQueue {
         }
     }
 
-    /// Takes a job in, as part of the trace in hand; false if it is there already
-    /// or there is no room.
+    /// Takes a job in, as part of the current trace; false if it is there already or
+    /// there is no room.
     pub fn push(&self, job: Job) -> bool {
         self.lanes.push(job, scope::traceparent()).is_ok()
     }
@@ -96,14 +102,14 @@ impl LocalQueue {
         self.lanes.try_next(now)
     }
 
-    /// Whether more jobs of `endpoint` wait than soon come to their turn.
+    /// Whether more jobs of `endpoint` wait than can have their turn soon.
     pub fn has_backlog(&self, endpoint: &EndpointId) -> bool {
         self.lanes.waiting_for(endpoint) >= BACKLOG_MIN
     }
 
-    /// Takes a job in, or puts a delivery off while its lane has no room: nobody else
-    /// takes it up before `until`.
-    pub fn push_or_defer(&self, job: Job, until: Timestamp) {
+    /// Takes a job in, or defers a delivery while its lane has no room: nobody else
+    /// enqueues it before `lease_ends`.
+    pub fn push_or_defer(&self, job: Job, lease_ends: Timestamp) {
         if self.push(job.clone()) || self.lanes.has(&job) {
             return;
         }
@@ -114,19 +120,20 @@ impl LocalQueue {
         let mut deferred = self.lock();
         if deferred.len < DEFERRED_MAX {
             let jobs = deferred.endpoints.entry(endpoint).or_default();
-            jobs.push_back((job, until));
+            jobs.push_back(DeferredJob { job, lease_ends });
             deferred.len += 1;
         }
     }
 
-    /// Takes in what was put off, as far as there is room by now. What has no more
-    /// than a lease left at `now` is left to the sweeper.
+    /// Takes in deferred jobs, as far as there is room by now. What has no more than a
+    /// lease left at `now` is left to the sweeper.
     pub fn readmit_deferred(&self, now: Timestamp) {
         let mut deferred = self.lock();
         let horizon = now + self.lease;
         deferred.endpoints.retain(|_, jobs| {
-            jobs.retain(|(_, until)| *until > horizon);
-            while jobs.front().is_some_and(|(job, _)| self.push(job.clone())) {
+            jobs.retain(|deferred| deferred.lease_ends > horizon);
+            let fits = |deferred: &DeferredJob| self.push(deferred.job.clone());
+            while jobs.front().is_some_and(fits) {
                 jobs.pop_front();
             }
             !jobs.is_empty()
@@ -144,12 +151,12 @@ impl LocalQueue {
         self.jobs_max.saturating_sub(self.len())
     }
 
-    /// Jobs put off.
+    /// Jobs that are deferred.
     pub fn deferred_len(&self) -> usize {
         self.lock().len
     }
 
-    /// Jobs waiting, without what was put off.
+    /// Jobs that wait in lanes; deferred ones are not among them.
     pub fn len(&self) -> usize {
         self.lanes.len()
     }

@@ -1,4 +1,4 @@
-//! Amazon SQS: sending, receiving and putting aside, in batches.
+//! Amazon SQS: sending, receiving and parking, in batches.
 //!
 //! Sending is part of accepting an event, so it waits little for an SQS that
 //! does not answer, and not at all for one that has just refused: the sweeper
@@ -23,10 +23,10 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use crate::aws;
+use crate::aws::clients::Lazy;
 use crate::config::Config;
 use crate::error::{Error, Result, causes};
 use crate::model::job::{Envelope, Job, Park};
-use crate::store::connect::Lazy;
 use crate::store::keys;
 use crate::telemetry::scope;
 
@@ -37,15 +37,15 @@ pub const DELAY_MAX: Duration = Duration::from_mins(15);
 pub const BATCH_MAX: usize = 10;
 /// Batches sent at a time.
 const SENDS_MAX: usize = 16;
-/// For one try of any call but the long poll.
+/// For one attempt of any call but the long poll.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// For a call with its retries: a publisher waits for it.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(4);
-/// Tries of a call.
+/// Attempts of a call that fails.
 const ATTEMPTS_MAX: u32 = 3;
-/// How long a received message is hidden from other workers; renewed while it is
-/// in hand, so it bounds how late the message of a crashed worker comes again, and
-/// how long a worker may stand still before its messages go to others as well.
+/// How long a received message is invisible to other workers; renewed while its job
+/// waits or runs, so it bounds how late the message of a crashed worker comes again,
+/// and how long a worker may stand still before its messages go to others as well.
 const VISIBILITY: Duration = Duration::from_secs(6);
 /// The longest that SQS lets a poll wait.
 const POLL_WAIT: Duration = Duration::from_secs(20);
@@ -53,10 +53,10 @@ const POLL_WAIT: Duration = Duration::from_secs(20);
 const POLL_SLACK: Duration = Duration::from_secs(5);
 /// Jobs worth sending to an SQS that refuses: one of each due partition.
 const TRIAL_JOBS: usize = keys::DUE_SHARDS as usize;
-/// How long an SQS that refused is left alone by senders.
+/// How long nothing is sent to an SQS that did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// One of the queues.
+/// The queues that Millrace uses, by what is in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueueName {
     /// Jobs that find an event's endpoints, and recoveries.
@@ -68,10 +68,10 @@ pub enum QueueName {
 }
 
 impl QueueName {
-    /// Those of jobs.
+    /// The queues of jobs.
     pub const ALL: [Self; 2] = [Self::FanOut, Self::Deliver];
 
-    /// Where `job` goes.
+    /// The queue that `job` is sent to.
     pub fn of(job: &Job) -> Self {
         match job {
             Job::FanOut { .. } | Job::Recover { .. } => Self::FanOut,
@@ -79,7 +79,7 @@ impl QueueName {
         }
     }
 
-    /// As logs have it.
+    /// The field `queue` of logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::FanOut => "fan_out",
@@ -92,18 +92,17 @@ impl QueueName {
 /// Where the queues are and how they are used.
 #[derive(Debug, Clone)]
 pub struct SqsOptions {
-    /// Queue of [`QueueName::FanOut`].
+    /// The URL of [`QueueName::FanOut`].
     pub fan_out_url: String,
-    /// Queue of [`QueueName::Deliver`].
+    /// The URL of [`QueueName::Deliver`].
     pub deliver_url: String,
-    /// Queue of [`QueueName::Ingest`]; empty without.
+    /// The URL of [`QueueName::Ingest`]; empty without.
     pub ingest_url: String,
-    /// Where messages go that no worker can use.
+    /// The URL of the queue for messages that no worker can use.
     pub parked_url: Option<String>,
-    /// How long a job is left to its worker before the sweeper takes it up.
+    /// How long a job is left to its worker before the sweeper enqueues it again.
     pub lease: Duration,
-    /// How long a received message is hidden from others, unless it is hidden
-    /// again.
+    /// How long a received message is invisible to others, unless that is renewed.
     pub visibility: Duration,
     /// How long a poll waits for a first message.
     pub wait: Duration,
@@ -118,27 +117,27 @@ pub struct SqsQueue {
     deliveries: SendBreaker,
 }
 
-/// A message that was received and is hidden from others for a while.
+/// A message that was received and is invisible to others for a while.
 #[derive(Debug)]
 pub struct ReceivedMessage {
-    /// SQS's id of it.
+    /// Its `MessageId`.
     pub id: String,
-    /// Its body.
+    /// Its text, JSON unless a stranger sent it.
     pub body: String,
     /// When it was first sent.
     pub sent: Option<Timestamp>,
-    /// The X-Ray header of its sender.
+    /// Its `AWSTraceHeader`, which its sender was given by X-Ray.
     pub trace: Option<String>,
-    /// What it is settled by.
+    /// By what it is deleted, or made visible again.
     pub receipt: MessageReceipt,
 }
 
-/// What a received message is settled by.
+/// By what a received message is deleted, or made visible again.
 #[derive(Debug, Clone)]
 pub struct MessageReceipt {
-    /// Where it was received.
+    /// The queue it was received from.
     pub from: QueueName,
-    /// SQS's name for this receipt of it.
+    /// Its `ReceiptHandle`, which the next receipt replaces.
     pub handle: String,
     /// Times it was received, this one included.
     pub receive_count: u32,
@@ -204,7 +203,7 @@ impl SqsQueue {
         }
     }
 
-    /// How it is used.
+    /// The options it was made with.
     pub fn options(&self) -> &SqsOptions {
         &self.options
     }
@@ -225,13 +224,14 @@ impl SqsQueue {
     }
 
     /// How many jobs are worth sending: while a queue refuses, enough to see
-    /// whether it takes them again. Each that was won and refused is late by its
+    /// whether it takes them again. Each that was claimed and refused is late by its
     /// lease.
     pub fn room(&self) -> usize {
         let refuses = |name: &QueueName| self.send_breaker(*name).is_refusing();
-        match QueueName::ALL.iter().any(refuses) {
-            true => TRIAL_JOBS,
-            false => usize::MAX,
+        if QueueName::ALL.iter().any(refuses) {
+            TRIAL_JOBS
+        } else {
+            usize::MAX
         }
     }
 
@@ -288,7 +288,7 @@ impl SqsQueue {
         }
     }
 
-    /// Up to [`BATCH_MAX`] messages, hidden from others; waits up to `wait`, in
+    /// Up to [`BATCH_MAX`] messages, now invisible to others; waits up to `wait`, in
     /// whole seconds, for the first one. One request, not tried again.
     ///
     /// # Errors
@@ -340,8 +340,8 @@ impl SqsQueue {
         ensure_all_succeeded(&output.map_err(unavailable)?.failed)
     }
 
-    /// Hides messages, at most [`BATCH_MAX`], from now for whole seconds; for
-    /// none, others may receive them at once.
+    /// Makes messages, at most [`BATCH_MAX`] by their handles, invisible for whole
+    /// seconds from now; for none, others may receive them at once.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when SQS does not answer or refuses any of them.
@@ -370,7 +370,7 @@ impl SqsQueue {
     /// queue the log is all that is left of it: its work is due anyway.
     pub async fn park(&self, from: &str, body: &str, why: &Park) -> bool {
         let Some(url) = &self.options.parked_url else {
-            log_parked(from, why, false);
+            log_parked(from, why, ParkedBody::Dropped);
             return true;
         };
         let text = |text: &str| {
@@ -386,7 +386,7 @@ impl SqsQueue {
             .message_attributes("queue", text(from));
         match request.send().await {
             Ok(_) => {
-                log_parked(from, why, true);
+                log_parked(from, why, ParkedBody::Sent);
                 true
             }
             Err(error) => {
@@ -399,8 +399,18 @@ impl SqsQueue {
     }
 }
 
-/// Logs that a message was put aside, by what it is about and not what it says.
-pub(super) fn log_parked(from: &str, why: &Park, kept: bool) {
+/// What became of a parked message's body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ParkedBody {
+    /// It is in the queue for parked messages.
+    Sent,
+    /// There is no such queue.
+    Dropped,
+}
+
+/// Logs that a message was parked, by what it is about and not what it says.
+pub(super) fn log_parked(from: &str, why: &Park, body: ParkedBody) {
+    let kept = body == ParkedBody::Sent;
     tracing::error!(queue = from, job = why.job, reason = %why, kept, "message parked");
 }
 
@@ -459,10 +469,13 @@ where
     }
 }
 
-/// Whether a queue takes what is sent, so that a refusal is logged once and
-/// nobody waits for an SQS that is known to be out of reach.
+/// A breaker of sending: a refusal is logged once, and nobody waits for an SQS that
+/// is known to be out of reach.
 #[derive(Debug, Default)]
-struct SendBreaker(Mutex<Option<Instant>>);
+struct SendBreaker {
+    /// Set while the queue refuses: when the next send may try.
+    retry_at: Mutex<Option<Instant>>,
+}
 
 impl SendBreaker {
     /// Whether to try: always, but after a refusal one at a time and not at once.
@@ -470,10 +483,10 @@ impl SendBreaker {
         let now = Instant::now();
         match &mut *self.lock() {
             None => true,
-            Some(until) if *until > now => false,
-            Some(until) => {
+            Some(retry_at) if *retry_at > now => false,
+            Some(retry_at) => {
                 // Others wait for what becomes of this one.
-                *until = now + OPERATION_TIMEOUT;
+                *retry_at = now + OPERATION_TIMEOUT;
                 true
             }
         }
@@ -483,8 +496,8 @@ impl SendBreaker {
         self.lock().is_some()
     }
 
-    fn record_refusal(&self, name: QueueName, error: &anyhow::Error, until: Instant) {
-        if self.lock().replace(until).is_none() {
+    fn record_refusal(&self, name: QueueName, error: &anyhow::Error, retry_at: Instant) {
+        if self.lock().replace(retry_at).is_none() {
             tracing::warn!(
                 queue = name.as_str(),
                 %error,
@@ -501,7 +514,7 @@ impl SendBreaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.retry_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

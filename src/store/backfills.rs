@@ -1,6 +1,8 @@
 //! Back-fills in DynamoDB: one item for each meter, due while there are events
 //! left to read.
 
+use std::ops::Range;
+
 use aws_sdk_dynamodb::types::ReturnValue;
 use jiff::{SignedDuration, Timestamp};
 
@@ -15,29 +17,28 @@ use crate::model::id::{MeterId, ProjectId};
 /// How long the outcome of a back-fill is shown.
 const KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
 
-/// A back-fill: the events a project received in a span of time, held against one
-/// meter, the newest first.
+/// A back-fill: the events a project received in a span of time, read by one meter,
+/// the newest first.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "attributes of the item")]
 pub struct Backfill {
-    /// The meter.
     pub meter: MeterId,
-    /// Whose it is.
     pub project: ProjectId,
-    /// Events received at or after this.
+    /// Only events received at or after this.
     pub since: Timestamp,
-    /// Events received before this.
+    /// Only events received before this.
     pub until: Timestamp,
     /// Where the next page begins; none before the first.
     pub position: Option<String>,
-    /// Events looked at.
+    /// Events looked at, of whatever type.
     pub read: i64,
-    /// Readings newly counted.
+    /// Readings that were not counted before.
     pub counted: i64,
     /// When it was asked for.
     pub started: Timestamp,
-    /// When it was done.
+    /// None while it runs.
     pub finished: Option<Timestamp>,
-    /// Proves that whoever has it may go on with it.
+    /// Its due sort key as of the last claim: whoever has that may go on with it.
     lease_token: Option<String>,
 }
 
@@ -46,15 +47,14 @@ impl Backfill {
     pub fn new(
         meter: &MeterId,
         project: &ProjectId,
-        range: [Timestamp; 2],
+        received: Range<Timestamp>,
         now: Timestamp,
     ) -> Self {
-        let [since, until] = range;
         Self {
             meter: meter.clone(),
             project: project.clone(),
-            since,
-            until,
+            since: received.start,
+            until: received.end,
             position: None,
             read: 0,
             counted: 0,
@@ -125,7 +125,7 @@ pub async fn get(dynamo: &Dynamo, meter: &MeterId) -> Result<Option<Backfill>> {
     item.as_ref().map(Backfill::read_item).transpose()
 }
 
-/// Takes a back-fill that is due, until `lease_ends`; none if it is done or
+/// Claims a back-fill that is due, until `lease_ends`; none if it is done or
 /// another has it. One conditional write.
 ///
 /// # Errors
@@ -149,33 +149,33 @@ pub async fn claim(
     }
 }
 
-/// Notes how far a back-fill has come, for whoever took it: due again at `due`,
-/// or done where `finished` is set. False if another has taken it meanwhile, or it
-/// is gone.
+/// Records how far a back-fill has come, for whoever claimed it: due again at `due`,
+/// or done where `finished` is set. False if another has claimed it meanwhile, or
+/// its meter is deleted.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn advance(dynamo: &Dynamo, backfill: &mut Backfill, due: Timestamp) -> Result<bool> {
-    let held = backfill.lease_token.clone().unwrap_or_default();
+    let lease_token = backfill.lease_token.clone().unwrap_or_default();
     let update = dynamo
         .update(backfill.meter.as_str(), keys::BACKFILL)
         .condition_expression("due_sk = :held")
         .expression_attribute_names("#position", "position")
         .expression_attribute_names("#read", "read")
         .expression_attribute_names("#ttl", "ttl")
-        .expression_attribute_values(":held", s(held))
+        .expression_attribute_values(":held", s(lease_token))
         .expression_attribute_values(":read", n(backfill.read))
         .expression_attribute_values(":counted", n(backfill.counted));
     let update = match (backfill.finished, &backfill.position) {
         (Some(finished), _) => {
-            let forgotten = finished.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
+            let expires = finished.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
             update
                 .update_expression(
                     "set #read = :read, counted = :counted, finished = :finished, #ttl = :ttl \
                      remove #position, due_pk, due_sk",
                 )
                 .expression_attribute_values(":finished", ms(finished))
-                .expression_attribute_values(":ttl", n(forgotten.as_second()))
+                .expression_attribute_values(":ttl", n(expires.as_second()))
         }
         (None, position) => {
             let next = keys::due_sort(due, backfill.meter.as_str());
@@ -192,7 +192,7 @@ pub async fn advance(dynamo: &Dynamo, backfill: &mut Backfill, due: Timestamp) -
     update_if(update).await
 }
 
-/// Forgets the back-fill of a meter that is deleted.
+/// Deletes the back-fill of a meter that is deleted.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.

@@ -1,4 +1,4 @@
-//! Deleting many items in one call: what BatchWriteItem asks of a caller.
+//! BatchWriteItem: deleting many items in one call, and again what it left.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
 use super::dynamo::{Dynamo, Item, s, unavailable};
 use crate::error::{Error, Result};
 
-/// Writes of one BatchWriteItem.
+/// Writes that one BatchWriteItem may have.
 const WRITES_MAX: usize = 25;
 /// Rounds for what DynamoDB left unprocessed.
 const ROUNDS_MAX: u32 = 5;
 
-/// Deletes the items at `doomed`, pairs of `pk` and `sk` that are all different,
+/// Deletes the items at `keys`, pairs of `pk` and `sk` that are all different,
 /// whether they are there or not.
 pub(super) async fn delete<'a>(
     dynamo: &Dynamo,

@@ -1,226 +1,26 @@
 //! Deliveries in DynamoDB: below their event, with a due time while pending, and
 //! in the index of their state once that is failed, canceled or late.
 
+mod item;
 mod list;
-
-use std::collections::HashMap;
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use jiff::Timestamp;
 
+pub(super) use self::item::new_item;
+use self::item::write_attempt;
+pub use self::item::{NewDelivery, StoredDelivery};
 pub use self::list::{DeliveryFilter, DeliveryIdScan, list, missing, scan_ids};
 use super::dynamo::{
-    self, Dynamo, DynamoErrorKind, Item, ItemExt, kind, ms, n, s, unavailable, update_if,
+    self, Dynamo, DynamoErrorKind, ItemExt, kind, ms, n, s, unavailable, update_if,
 };
-use super::events::{EventRow, NewEvent, StoredEvent};
+use super::events::StoredEvent;
 use super::keys;
 use crate::error::{Error, Result};
 use crate::model::delivery::{ATTEMPTS_KEPT_MAX, Attempt, DeliveryState, Progress};
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
-
-/// A delivery about to be written.
-#[derive(Debug)]
-pub struct NewDelivery<'a> {
-    /// The event.
-    pub event: &'a EventId,
-    /// Where it goes.
-    pub endpoint: &'a EndpointId,
-    /// Whose both are.
-    pub project: &'a ProjectId,
-    /// The CloudEvents `type`.
-    pub event_type: &'a str,
-    /// The extension attribute `tenant`.
-    pub tenant: Option<&'a str>,
-    /// When it is written.
-    pub created: Timestamp,
-    /// When it may be forgotten, with its event.
-    pub expires: Timestamp,
-    /// When the sweeper takes it up unless a worker is done first.
-    pub due: Timestamp,
-}
-
-impl<'a> NewDelivery<'a> {
-    pub(super) fn of(new: &NewEvent<'a>, endpoint: &'a EndpointId, due: Timestamp) -> Self {
-        Self {
-            event: new.id,
-            endpoint,
-            project: new.project,
-            event_type: new.event.event_type(),
-            tenant: new.event.tenant(),
-            created: new.received,
-            expires: new.expires,
-            due,
-        }
-    }
-
-    /// A delivery of a stored event.
-    pub fn of_stored(
-        event: &'a StoredEvent,
-        endpoint: &'a EndpointId,
-        created: Timestamp,
-        due: Timestamp,
-    ) -> Self {
-        Self {
-            event: &event.id,
-            endpoint,
-            project: &event.project,
-            event_type: &event.event_type,
-            tenant: event.tenant.as_deref(),
-            created,
-            expires: event.expires,
-            due,
-        }
-    }
-
-    /// A delivery of a listed event of `project`.
-    pub fn of_listed(
-        project: &'a ProjectId,
-        event: &'a EventRow,
-        endpoint: &'a EndpointId,
-        created: Timestamp,
-        due: Timestamp,
-    ) -> Self {
-        Self {
-            event: &event.id,
-            endpoint,
-            project,
-            event_type: &event.event_type,
-            tenant: event.tenant.as_deref(),
-            created,
-            expires: event.expires,
-            due,
-        }
-    }
-
-    fn id(&self) -> DeliveryId {
-        DeliveryId::new(self.event, self.endpoint)
-    }
-}
-
-pub(super) fn new_item(new: &NewDelivery<'_>) -> Item {
-    let mut item = Item::with_capacity(14);
-    item.insert("pk".into(), s(new.event.as_str()));
-    item.insert("sk".into(), s(keys::delivery(new.endpoint)));
-    item.insert("project".into(), s(new.project.as_str()));
-    item.insert("type".into(), s(new.event_type));
-    if let Some(tenant) = new.tenant {
-        item.insert("tenant".into(), s(tenant));
-    }
-    item.insert("state".into(), s(DeliveryState::Pending.as_str()));
-    item.insert("made".into(), n(0));
-    item.insert("round_start".into(), n(0));
-    item.insert("created".into(), ms(new.created));
-    item.insert("ttl".into(), n(new.expires.as_second()));
-    let id = new.id();
-    let shard = keys::timeline_shard(new.event);
-    item.insert(
-        "tl_pk".into(),
-        s(keys::timeline_of_endpoint(new.endpoint, shard)),
-    );
-    item.insert(
-        "tl_sk".into(),
-        s(keys::timeline_sort(new.created, new.event)),
-    );
-    item.insert("due_pk".into(), s(keys::due_of_delivery(&id)));
-    item.insert("due_sk".into(), s(keys::due_sort(new.due, id.as_str())));
-    item
-}
-
-/// A delivery as it is kept.
-#[derive(Debug, Clone)]
-pub struct StoredDelivery {
-    /// Its id.
-    pub id: DeliveryId,
-    /// Whose it is.
-    pub project: ProjectId,
-    /// The CloudEvents `type` of its event.
-    pub event_type: String,
-    /// The event's `tenant`.
-    pub tenant: Option<String>,
-    /// Where it stands.
-    pub state: DeliveryState,
-    /// How far it is.
-    pub progress: Progress,
-    /// The latest attempts, the oldest first.
-    pub attempts: Vec<Attempt>,
-    /// When it was first written.
-    pub created: Timestamp,
-    /// When the next attempt is due; while one is queued, a little later.
-    pub due: Option<Timestamp>,
-    /// When its endpoint's rate limit has a place for it, if it was given one.
-    pub slot: Option<Timestamp>,
-}
-
-impl StoredDelivery {
-    pub(super) fn read(item: &Item) -> Result<Self> {
-        Ok(Self {
-            id: id_of(item)?,
-            project: item.parse("project")?,
-            event_type: item.str("type")?.to_owned(),
-            tenant: item.str_opt("tenant").map(str::to_owned),
-            state: item.parse("state")?,
-            progress: Progress {
-                attempts_made: u32::try_from(item.num("made")?).map_err(Error::internal)?,
-                round_start: u32::try_from(item.num("round_start")?).map_err(Error::internal)?,
-            },
-            attempts: read_attempts(item)?,
-            created: item.time("created")?,
-            due: item.str_opt("due_sk").and_then(keys::time_of_sort),
-            slot: item
-                .num_opt("slot")
-                .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
-        })
-    }
-}
-
-/// The delivery that an item or index row is about.
-fn id_of(item: &Item) -> Result<DeliveryId> {
-    let (pk, sk) = (item.str("pk")?, item.str("sk")?);
-    keys::delivery_of(pk, sk)
-        .ok_or_else(|| Error::internal(anyhow::anyhow!("{pk} {sk} is the key of no delivery")))
-}
-
-fn read_attempts(item: &Item) -> Result<Vec<Attempt>> {
-    let Some(AttributeValue::L(list)) = item.get("attempts") else {
-        return Ok(vec![]);
-    };
-    list.iter()
-        .filter_map(|value| value.as_m().ok())
-        .map(read_attempt)
-        .collect()
-}
-
-fn read_attempt(map: &Item) -> Result<Attempt> {
-    Ok(Attempt {
-        at: map.time("at")?.into(),
-        duration_ms: u64::try_from(map.num("duration_ms")?).map_err(Error::internal)?,
-        status: map
-            .num_opt("status")
-            .and_then(|status| u16::try_from(status).ok()),
-        error: map.str_opt("error").map(str::to_owned),
-        response: map.str_opt("response").map(str::to_owned),
-    })
-}
-
-fn write_attempt(attempt: &Attempt) -> AttributeValue {
-    let mut map = HashMap::with_capacity(5);
-    map.insert("at".into(), ms(attempt.at.0));
-    map.insert(
-        "duration_ms".into(),
-        n(i64::try_from(attempt.duration_ms).unwrap_or(i64::MAX)),
-    );
-    if let Some(status) = attempt.status {
-        map.insert("status".into(), n(status));
-    }
-    for (name, text) in [("error", &attempt.error), ("response", &attempt.response)] {
-        if let Some(text) = text {
-            map.insert(name.into(), s(text));
-        }
-    }
-    AttributeValue::M(map)
-}
 
 /// Writes a delivery that is not there yet; false if it is. One write unit and
 /// one for each index.
@@ -240,6 +40,20 @@ pub async fn get(dynamo: &Dynamo, id: &DeliveryId) -> Result<Option<StoredDelive
         .get(id.event().as_str(), keys::delivery(&id.endpoint()))
         .await?;
     item.as_ref().map(StoredDelivery::read).transpose()
+}
+
+/// The delivery `id`, or none if there is none or it is another project's. One
+/// consistent read.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get_of(
+    dynamo: &Dynamo,
+    project: &ProjectId,
+    id: &DeliveryId,
+) -> Result<Option<StoredDelivery>> {
+    let delivery = get(dynamo, id).await?;
+    Ok(delivery.filter(|delivery| delivery.project == *project))
 }
 
 /// The delivery `id`, or none, and its event, or none. One call, two consistent
@@ -271,7 +85,7 @@ pub async fn of_event(
     after: Option<&EndpointId>,
     limit: usize,
 ) -> Result<Vec<StoredDelivery>> {
-    let after = after.map_or_else(|| keys::DELIVERY_PREFIX.to_owned(), keys::delivery);
+    let after = keys::deliveries_after(after);
     let mut rows = Vec::new();
     let mut start = None;
     loop {
@@ -279,11 +93,10 @@ pub async fn of_event(
             .client
             .query()
             .table_name(&dynamo.table)
-            // '$' follows '#': the end of "delivery#…".
             .key_condition_expression("pk = :pk and sk between :after and :end")
             .expression_attribute_values(":pk", s(event.as_str()))
             .expression_attribute_values(":after", s(&after))
-            .expression_attribute_values(":end", s("delivery$"))
+            .expression_attribute_values(":end", s(keys::DELIVERIES_END))
             .limit(i32::try_from(limit - rows.len() + 1).unwrap_or(i32::MAX))
             .consistent_read(true)
             .set_exclusive_start_key(start)
@@ -304,16 +117,15 @@ pub async fn of_event(
 
 /// What an attempt changed.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "attributes of the item")]
 pub struct AttemptRecord<'a> {
-    /// The delivery.
     pub id: &'a DeliveryId,
     /// Its progress before the attempt.
     pub before: Progress,
     /// Attempts kept so far, the oldest first.
     pub kept: &'a [Attempt],
-    /// The attempt.
     pub attempt: &'a Attempt,
-    /// The state after it.
+    /// The delivery's state after the attempt.
     pub state: DeliveryState,
     /// When the next one is due, if the state is pending.
     pub due: Option<Timestamp>,
@@ -379,8 +191,8 @@ pub async fn defer(
     .await
 }
 
-/// As [`defer`], for a delivery that its endpoint's rate limit has a place for at
-/// `slot`: whoever takes it up then need not ask for one.
+/// As [`defer`], for a delivery that its endpoint's rate limit has given `slot`:
+/// whoever attempts it then need not ask for one.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -401,8 +213,7 @@ pub async fn defer_for_slot(
     .await
 }
 
-/// Moves a pending delivery's due time because its attempt is under way, and
-/// leaves a mark that a queue holds it, for a process that comes after a crash.
+/// Moves a pending delivery's due time because its attempt is under way.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -414,6 +225,8 @@ pub async fn renew_lease(
 ) -> Result<bool> {
     update_if(
         guarded(dynamo, id, attempts_made)
+            // Swept at least once: a process that starts after a crash knows by this
+            // that a queue had it, and need not wait for the lease to end.
             .update_expression("set due_sk = :due, swept = if_not_exists(swept, :one)")
             .expression_attribute_values(":one", n(1))
             .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))),

@@ -7,10 +7,9 @@ use aws_sdk_dynamodb::types::ReturnValue;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::deliveries::StoredDelivery;
 use super::dynamo::{Dynamo, DynamoErrorKind, Item, ItemExt, kind, n, s, unavailable, update_if};
-use super::{keys, recoveries};
-use crate::error::Result;
+use super::keys;
+use crate::error::{Error, Result};
 use crate::model::delivery::DeliveryState;
 use crate::model::id::EndpointId;
 use crate::model::job::Job;
@@ -29,12 +28,13 @@ pub struct DueItem {
 }
 
 impl DueItem {
-    /// When it was due.
+    /// When it was due; none if its sort key cannot be read.
     pub fn at(&self) -> Option<Timestamp> {
         keys::time_of_sort(&self.due_sk)
     }
 
-    /// The id of the event, delivery's event, endpoint or meter it is about.
+    /// The id that its partition key is: of an event (of a delivery too), an endpoint,
+    /// a recovery or a meter.
     pub fn subject(&self) -> &str {
         &self.pk
     }
@@ -46,7 +46,12 @@ impl DueItem {
 
     /// The endpoint, if it is a delivery.
     pub fn endpoint(&self) -> Option<EndpointId> {
-        self.sk.strip_prefix("delivery#")?.parse().ok()
+        keys::endpoint_of_delivery(&self.sk)
+    }
+
+    /// What its due sort key names.
+    fn sort_subject(&self) -> &str {
+        keys::subject_of_due_sort(&self.due_sk).unwrap_or_default()
     }
 
     fn read(item: &Item) -> Result<Self> {
@@ -61,8 +66,8 @@ impl DueItem {
         })
     }
 
-    /// Its lease when it is taken now: `base`, doubled each time it was taken already
-    /// and `ahead` times more.
+    /// Its lease when it is claimed now: `base`, doubled for each time it was claimed
+    /// already and `ahead` times more.
     pub fn lease(&self, base: Duration, ahead: u32) -> Duration {
         let doublings = self.swept.saturating_add(ahead).min(DOUBLINGS_MAX);
         base.saturating_mul(1 << doublings)
@@ -124,14 +129,13 @@ fn page(dynamo: &Dynamo, partition: &str, until: Timestamp, limit: usize) -> Que
         .limit(i32::try_from(limit).unwrap_or(i32::MAX))
 }
 
-/// Takes `due` until `until`, when its lease ends ([`DueItem::lease`]); none if it is
-/// done or another sweeper has taken it. One conditional write.
+/// Claims `due` until `until`, when its lease ends ([`DueItem::lease`]); none if it is
+/// done or another sweeper has claimed it. One conditional write.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
 /// not answer.
 pub async fn claim(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> Result<Option<Job>> {
-    let what = due.due_sk.get(14..).unwrap_or_default();
     let set = "set due_sk = :next, swept = if_not_exists(swept, :zero) + :one";
     let mut update = dynamo.update(&due.pk, &due.sk);
     update = match keys::delivery_of(&due.pk, &due.sk) {
@@ -144,7 +148,7 @@ pub async fn claim(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> Result<O
     let update = update
         .condition_expression("due_sk = :old")
         .expression_attribute_values(":old", s(&due.due_sk))
-        .expression_attribute_values(":next", s(keys::due_sort(until, what)))
+        .expression_attribute_values(":next", s(keys::due_sort(until, due.sort_subject())))
         .expression_attribute_values(":zero", n(0))
         .expression_attribute_values(":one", n(1))
         .return_values(ReturnValue::AllNew);
@@ -158,31 +162,38 @@ pub async fn claim(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> Result<O
     }
 }
 
-/// Brings forward to `at` what is due to `endpoint` later, up to `limit` deliveries
-/// among the `looked_at_max` things of each due partition that are due before
-/// `until`; how many those were. One query for each partition and one conditional
-/// write for each delivery.
+/// Which deliveries to an endpoint are brought forward, and to when.
+#[derive(Debug)]
+pub struct BringForward<'a> {
+    /// Where they go.
+    pub endpoint: &'a EndpointId,
+    /// Their new due time; what is due earlier is left as it is.
+    pub to: Timestamp,
+    /// Nothing is looked at that is due later than this.
+    pub until: Timestamp,
+    /// Things looked at in each due partition, the most overdue first.
+    pub scan_max: usize,
+    /// The most deliveries to bring forward.
+    pub deliveries_max: usize,
+}
+
+/// Brings deliveries forward; how many. One query for each due partition and one
+/// conditional write for each delivery.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
 /// not answer; some may have been brought forward.
-pub async fn bring_forward(
-    dynamo: &Dynamo,
-    endpoint: &EndpointId,
-    (at, until): (Timestamp, Timestamp),
-    looked_at_max: usize,
-    limit: usize,
-) -> Result<usize> {
-    let sk = keys::delivery(endpoint);
+pub async fn bring_forward(dynamo: &Dynamo, asked: &BringForward<'_>) -> Result<usize> {
+    let (to, sk) = (asked.to, keys::delivery(asked.endpoint));
     let mut brought = 0;
     for shard in 0..keys::DUE_SHARDS {
-        let due = query(dynamo, shard, until, looked_at_max).await?;
-        let is_later = |due: &DueItem| due.sk == sk && due.at().is_some_and(|then| then > at);
+        let due = query(dynamo, shard, asked.until, asked.scan_max).await?;
+        let is_later = |due: &DueItem| due.sk == sk && due.at().is_some_and(|at| at > to);
         let later: Vec<_> = due.into_iter().filter(is_later).collect();
         let moves: Vec<_> = later
             .iter()
-            .take(limit - brought)
-            .map(|due| set_due(dynamo, due, at))
+            .take(asked.deliveries_max - brought)
+            .map(|due| set_due(dynamo, due, to))
             .collect();
         let moved = stream::iter(moves).buffer_unordered(MOVES_MAX);
         let moved: Vec<bool> = moved.try_collect().await?;
@@ -195,18 +206,16 @@ pub async fn bring_forward(
 const MOVES_MAX: usize = 16;
 
 async fn set_due(dynamo: &Dynamo, due: &DueItem, at: Timestamp) -> Result<bool> {
-    let what = due.due_sk.get(14..).unwrap_or_default();
     let update = dynamo
         .update(&due.pk, &due.sk)
         .update_expression("set due_sk = :next")
         .condition_expression("due_sk = :old")
         .expression_attribute_values(":old", s(&due.due_sk))
-        .expression_attribute_values(":next", s(keys::due_sort(at, what)));
+        .expression_attribute_values(":next", s(keys::due_sort(at, due.sort_subject())));
     update_if(update).await
 }
 
-/// What is to be done for a due item; none for one of a kind that only a newer
-/// version knows, which must not hold up the others.
+/// What is to be done for a due item; none if this version knows no such kind.
 fn job(item: &Item) -> Result<Option<Job>> {
     Ok(Some(match item.str("sk")? {
         keys::EVENT => Job::FanOut {
@@ -217,16 +226,20 @@ fn job(item: &Item) -> Result<Option<Job>> {
         },
         keys::RECOVERY => Job::Recover {
             recovery: item.parse("pk")?,
-            page: recoveries::page_of(item)?,
+            page: count(item, "page")?,
         },
-        sk if sk.starts_with(keys::DELIVERY_PREFIX) => {
-            let delivery = StoredDelivery::read(item)?;
-            Job::Deliver {
-                delivery: delivery.id,
-                attempts_made: delivery.progress.attempts_made,
+        sk => match keys::delivery_of(item.str("pk")?, sk) {
+            Some(delivery) => Job::Deliver {
+                delivery,
+                attempts_made: count(item, "made")?,
                 payload: None,
-            }
-        }
-        _ => return Ok(None),
+            },
+            // A newer version's, which must not be in the way of the others.
+            None => return Ok(None),
+        },
     }))
+}
+
+fn count(item: &Item, name: &str) -> Result<u32> {
+    u32::try_from(item.num(name)?).map_err(Error::internal)
 }

@@ -3,31 +3,60 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use jiff::Timestamp;
 
-use super::connect::Lazy;
 use crate::aws;
+use crate::aws::clients::Lazy;
+use crate::config::Config;
 use crate::error::{Error, Result};
 
-/// Keys of one BatchGetItem.
+/// Keys that one BatchGetItem may have.
 const BATCH_GET_MAX: usize = 100;
 /// Rounds of BatchGetItem for what DynamoDB left unprocessed: large items come a
 /// few at a time.
 const BATCH_ROUNDS_MAX: u32 = 8;
 
-/// The table that holds everything the data plane reads and writes.
+/// The table of everything that accepting and delivering events reads and writes.
 #[derive(Clone, Debug)]
 pub struct Dynamo {
-    /// The SDK's client.
+    /// Made when it is first used.
     pub client: Lazy<Client>,
-    /// The table's name.
+    /// The name of `dynamodb.table`.
     pub table: String,
+}
+
+/// The table of `config`, at its endpoint or AWS's own. Connects to nothing.
+pub fn connect(config: &Config, aws: &SdkConfig) -> Dynamo {
+    let mut builder = aws_sdk_dynamodb::config::Builder::from(aws);
+    if let Some(endpoint) = config.dynamodb_endpoint() {
+        builder = builder.endpoint_url(endpoint);
+    }
+    Dynamo::new(builder.build(), &config.dynamodb.table)
+}
+
+/// The table of a DynamoDB that `http` reaches by itself: the embedded one. It
+/// takes any credentials and no network.
+pub fn connect_embedded(config: &Config, http: SharedHttpClient) -> Dynamo {
+    let builder = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(config.region().to_owned()))
+        .credentials_provider(Credentials::from_keys("embedded", "embedded", None))
+        .endpoint_url("http://embedded.invalid")
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::disabled())
+        .http_client(http);
+    Dynamo::new(builder.build(), &config.dynamodb.table)
 }
 
 impl Dynamo {
@@ -53,7 +82,9 @@ impl Dynamo {
     /// Two items of one partition, each or none. One call, two consistent reads.
     pub(super) async fn get_both(&self, pk: &str, sks: [&str; 2]) -> Result<[Option<Item>; 2]> {
         let keys = sks.map(|sk| (pk.to_owned(), sk.to_owned()));
-        let mut found = self.batch_read(&keys, None, true).await?;
+        let mut found = self
+            .batch_read(&keys, None, ReadConsistency::Strong)
+            .await?;
         Ok(sks.map(|sk| {
             let at = found
                 .iter()
@@ -70,14 +101,14 @@ impl Dynamo {
         keys: &[(String, String)],
         only: Option<&str>,
     ) -> Result<Vec<Item>> {
-        self.batch_read(keys, only, false).await
+        self.batch_read(keys, only, ReadConsistency::Eventual).await
     }
 
     async fn batch_read(
         &self,
         keys: &[(String, String)],
         only: Option<&str>,
-        consistent: bool,
+        consistency: ReadConsistency,
     ) -> Result<Vec<Item>> {
         let mut found = Vec::with_capacity(keys.len());
         for chunk in keys.chunks(BATCH_GET_MAX) {
@@ -92,7 +123,7 @@ impl Dynamo {
                 let wanted = KeysAndAttributes::builder()
                     .set_keys(Some(keys))
                     .set_projection_expression(only.map(str::to_owned))
-                    .consistent_read(consistent)
+                    .consistent_read(consistency == ReadConsistency::Strong)
                     .build();
                 let output = self
                     .client
@@ -129,6 +160,13 @@ impl Dynamo {
         let update = self.client.update_item().table_name(&self.table);
         update.key("pk", s(pk)).key("sk", s(sk))
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReadConsistency {
+    Strong,
+    /// At half the read units.
+    Eventual,
 }
 
 /// The keys of index rows, for [`Dynamo::batch_get`].
@@ -174,7 +212,7 @@ pub(crate) enum DynamoErrorKind {
     Other,
 }
 
-/// Classifies `error`.
+/// What `error` means.
 pub(crate) fn kind<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> DynamoErrorKind {
     match error
         .as_service_error()
@@ -190,18 +228,19 @@ pub(crate) fn kind<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Dynamo
     }
 }
 
-/// `error` as what a request or job answers with: nobody can act on the
-/// difference between a throttled and an unreachable table but by coming back.
-/// What DynamoDB will never take, such as an item too large, is a defect of ours.
+/// `error` as what a request or job answers with.
 pub(crate) fn unavailable<E>(error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
+    // What DynamoDB will never take, such as an item too large.
     let is_defect = kind(&error) == DynamoErrorKind::Invalid;
     let source = aws::error::cause(error);
     if is_defect {
         return Error::Internal(source);
     }
+    // Whether the table throttles or is out of reach, all that a caller can do is to
+    // try again later.
     Error::Unavailable {
         what: "the event store",
         source,
@@ -241,19 +280,19 @@ pub(crate) trait ItemExt {
     /// The bytes, if it is binary.
     fn bytes_opt(&self, name: &str) -> Option<&[u8]>;
 
-    /// The string.
+    /// As [`Self::str_opt`], of an attribute that every such item has.
     fn str(&self, name: &str) -> Result<&str> {
         self.str_opt(name).ok_or_else(|| missing(name))
     }
-    /// The number.
+    /// As [`Self::num_opt`], of an attribute that every such item has.
     fn num(&self, name: &str) -> Result<i64> {
         self.num_opt(name).ok_or_else(|| missing(name))
     }
-    /// The time kept as milliseconds.
+    /// The time that the number of milliseconds stands for.
     fn time(&self, name: &str) -> Result<Timestamp> {
         Timestamp::from_millisecond(self.num(name)?).map_err(Error::internal)
     }
-    /// The string, parsed.
+    /// What the string is the text of.
     fn parse<T>(&self, name: &str) -> Result<T>
     where
         T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,

@@ -1,177 +1,37 @@
-//! Events in DynamoDB: written once, under a condition; read back whole or as a
+//! Events in DynamoDB: written once, under a condition; read back in full or as a
 //! page of a timeline.
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::{
-    AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
-};
+use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use super::deliveries;
-use super::dynamo::{
-    Dynamo, DynamoErrorKind, Item, ItemExt, b, kind, ms, n, s, unavailable, update_if,
-};
+use super::dynamo::{Dynamo, Item, ItemExt, b, ms, n, s, update_if};
 use super::keys::{self, Listing};
-use super::readings;
 use super::timeline::{self, IndexPartition, TimelineRange};
-use super::transact::{self, TransactOutcome};
 use crate::error::{Error, Result};
 use crate::model::event::Event;
 use crate::model::id::{EndpointId, EventId, ProjectId};
 use crate::model::meter::EventReadings;
 
-/// Endpoints up to which an event and its deliveries are written in one
-/// transaction; beyond, a fan-out job writes them. DynamoDB would allow 99, at
-/// twice the write units of single puts: from four endpoints on, a step between is
-/// cheaper, and up to here that is not worth its time.
-pub const INLINE_DELIVERIES_MAX: usize = 10;
-
 /// An event about to be kept.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "attributes of the item")]
 pub struct NewEvent<'a> {
     /// Derived from project, source and CloudEvent id.
     pub id: &'a EventId,
-    /// Whose it is.
     pub project: &'a ProjectId,
-    /// The CloudEvent.
     pub event: &'a Event,
-    /// When it arrived.
     pub received: Timestamp,
-    /// When it may be forgotten.
+    /// From when on DynamoDB may delete it: the end of its retention.
     pub expires: Timestamp,
     /// What meters read of it; none while it is not known which there are.
     pub metered: Option<EventReadings>,
 }
 
-/// What becomes of an event's deliveries at accept.
-#[derive(Debug)]
-pub enum Plan<'a> {
-    /// Written with it, due at the given time unless a worker is done first.
-    Inline(&'a [EndpointId], Timestamp),
-    /// Left to a fan-out job, due at the given time.
-    FanOut(Timestamp),
-}
-
-/// How accepting ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum AcceptOutcome {
-    /// Durable now.
-    New,
-    /// It was already there with the same content.
-    Duplicate,
-    /// It was already there with other content.
-    Conflict,
-}
-
-/// Keeps an event, what meters read of it, and its planned deliveries: one call,
-/// all or nothing.
-///
-/// Idempotent by the event's id: a second call changes nothing and says whether
-/// the content is the same. Cost: 1 write unit a KB with neither deliveries nor
-/// readings; twice that for the event, the readings and each delivery otherwise;
-/// plus, for the indexes, two for the event, one more if it has a tenant and one if
-/// it has a subject, one for the readings, and two for each delivery.
-///
-/// # Errors
-/// [`Error::Unavailable`] when DynamoDB does not answer, refuses or throttles;
-/// the event may then be kept all the same, and publishing it again tells.
-pub async fn accept(dynamo: &Dynamo, new: &NewEvent<'_>, plan: &Plan<'_>) -> Result<AcceptOutcome> {
-    let mut event = item(new);
-    let mut others = Vec::new();
-    match plan {
-        Plan::FanOut(due) => {
-            event.insert("fan".into(), s(PendingFanOut::New.to_text()));
-            event.insert("due_pk".into(), s(keys::due_of_event(new.id)));
-            event.insert("due_sk".into(), s(keys::due_sort(*due, new.id.as_str())));
-            if new.metered.is_some() {
-                event.insert("metered".into(), AttributeValue::Bool(true));
-            }
-        }
-        Plan::Inline(endpoints, due) => {
-            let rows = endpoints.iter();
-            let rows = rows.map(|endpoint| deliveries::NewDelivery::of(new, endpoint, *due));
-            others.extend(rows.map(|row| deliveries::new_item(&row)));
-        }
-    }
-    if let Some(metered) = &new.metered {
-        others.extend(readings::item(&readings::NewReadings::of(new, metered)));
-    }
-    match others.is_empty() {
-        true => put(dynamo, new, event).await,
-        false => put_with(dynamo, new, event, others).await,
-    }
-}
-
-async fn put(dynamo: &Dynamo, new: &NewEvent<'_>, item: Item) -> Result<AcceptOutcome> {
-    let result = dynamo
-        .client
-        .put_item()
-        .table_name(&dynamo.table)
-        .set_item(Some(item))
-        .condition_expression("attribute_not_exists(pk)")
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-        .send()
-        .await;
-    match result {
-        Ok(_) => Ok(AcceptOutcome::New),
-        Err(error) if kind(&error) == DynamoErrorKind::Condition => {
-            use aws_sdk_dynamodb::operation::put_item::PutItemError;
-            match error.into_service_error() {
-                PutItemError::ConditionalCheckFailedException(failed) => {
-                    compare(failed.item(), new)
-                }
-                other => Err(Error::internal(other)),
-            }
-        }
-        Err(error) => Err(unavailable(error)),
-    }
-}
-
-async fn put_with(
-    dynamo: &Dynamo,
-    new: &NewEvent<'_>,
-    event: Item,
-    others: Vec<Item>,
-) -> Result<AcceptOutcome> {
-    let mut puts = Vec::with_capacity(others.len() + 1);
-    let put = Put::builder()
-        .table_name(&dynamo.table)
-        .set_item(Some(event))
-        .condition_expression("attribute_not_exists(pk)")
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    puts.push(transact_put(put)?);
-    for item in others {
-        let put = Put::builder().table_name(&dynamo.table);
-        puts.push(transact_put(put.set_item(Some(item)))?);
-    }
-    match transact::transact(dynamo, puts).await? {
-        TransactOutcome::Committed => Ok(AcceptOutcome::New),
-        TransactOutcome::ConditionFailed(old) => compare(old.as_ref(), new),
-    }
-}
-
-fn transact_put(put: aws_sdk_dynamodb::types::builders::PutBuilder) -> Result<TransactWriteItem> {
-    let put = put.build().map_err(Error::internal)?;
-    Ok(TransactWriteItem::builder().put(put).build())
-}
-
-fn compare(old: Option<&Item>, new: &NewEvent<'_>) -> Result<AcceptOutcome> {
-    let old = old.ok_or_else(|| {
-        Error::internal(anyhow::anyhow!(
-            "a failed condition came without the old item"
-        ))
-    })?;
-    let same = old.bytes_opt("fp") == Some(new.event.fingerprint().as_slice());
-    Ok(if same {
-        AcceptOutcome::Duplicate
-    } else {
-        AcceptOutcome::Conflict
-    })
-}
-
-fn item(new: &NewEvent<'_>) -> Item {
+/// The item of `new`; with `fan_out_due`, its fan-out is left to a job.
+pub(super) fn new_item(new: &NewEvent<'_>, fan_out_due: Option<Timestamp>) -> Item {
     let event = new.event;
     let mut item = Item::with_capacity(16);
     item.insert("pk".into(), s(new.id.as_str()));
@@ -210,23 +70,33 @@ fn item(new: &NewEvent<'_>) -> Item {
             item.insert(listing.attribute().into(), s(partition));
         }
     }
+    if let Some(due) = fan_out_due {
+        item.insert("fan".into(), s(PendingFanOut::New.to_text()));
+        item.insert("due_pk".into(), s(keys::due_of_event(new.id)));
+        item.insert("due_sk".into(), s(keys::due_sort(due, new.id.as_str())));
+        if new.metered.is_some() {
+            item.insert("metered".into(), AttributeValue::Bool(true));
+        }
+    }
     item
+}
+
+/// Whether the event in `item` has the content of that fingerprint.
+pub(super) fn has_content(item: &Item, fingerprint: &[u8; 32]) -> bool {
+    item.bytes_opt("fp") == Some(fingerprint.as_slice())
 }
 
 /// An event as it was kept.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "attributes of the item")]
 pub struct StoredEvent {
-    /// Its id.
     pub id: EventId,
-    /// Whose it is.
     pub project: ProjectId,
-    /// The CloudEvents `type`.
     pub event_type: String,
     /// The extension attribute `tenant`.
     pub tenant: Option<String>,
-    /// When it arrived.
     pub received: Timestamp,
-    /// When it may be forgotten.
+    /// From when on DynamoDB may delete it.
     pub expires: Timestamp,
     /// The CloudEvent in structured mode.
     pub body: Bytes,
@@ -259,7 +129,7 @@ impl StoredEvent {
         })
     }
 
-    /// The CloudEvent.
+    /// The CloudEvent that its body is.
     ///
     /// # Errors
     /// [`Error::Internal`] when it cannot be read, which is a defect.
@@ -326,6 +196,20 @@ pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
     item.as_ref().map(StoredEvent::read).transpose()
 }
 
+/// The event `id`, or none if there is none or it is another project's. One
+/// consistent read.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get_of(
+    dynamo: &Dynamo,
+    project: &ProjectId,
+    id: &EventId,
+) -> Result<Option<StoredEvent>> {
+    let event = get(dynamo, id).await?;
+    Ok(event.filter(|event| event.project == *project))
+}
+
 /// Whether the event `id` is kept with the content of that fingerprint. One
 /// consistent read.
 ///
@@ -333,7 +217,7 @@ pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn is_kept(dynamo: &Dynamo, id: &EventId, fingerprint: &[u8; 32]) -> Result<bool> {
     let item = dynamo.get(id.as_str(), keys::EVENT).await?;
-    Ok(item.is_some_and(|item| item.bytes_opt("fp") == Some(fingerprint.as_slice())))
+    Ok(item.is_some_and(|item| has_content(&item, fingerprint)))
 }
 
 /// Clears the fan-out `fan_out` of an event, unless another has taken its place.
@@ -373,26 +257,22 @@ pub async fn request_replay(
     .await
 }
 
-/// An event in a list: what the timeline index holds of it.
+/// An event in a list: what the timeline index has of it.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "attributes of the index")]
 pub struct EventRow {
-    /// Its id.
     pub id: EventId,
-    /// When it arrived.
     pub received: Timestamp,
-    /// The CloudEvents `id`.
+    /// The CloudEvents `id`, which the publisher gave.
     pub ce_id: String,
-    /// The CloudEvents `type`.
     pub event_type: String,
-    /// The CloudEvents `source`.
     pub source: String,
-    /// The CloudEvents `subject`.
     pub subject: Option<String>,
     /// The extension attribute `tenant`.
     pub tenant: Option<String>,
-    /// The CloudEvents `time`.
+    /// The CloudEvents `time`, as its publisher wrote it.
     pub time: Option<String>,
-    /// When it may be forgotten.
+    /// From when on DynamoDB may delete it.
     pub expires: Timestamp,
 }
 
@@ -414,21 +294,19 @@ impl EventRow {
     }
 }
 
-/// What a list of events is narrowed to.
+/// What a list of events is narrowed to: those with exactly these values.
 #[derive(Debug, Default)]
+#[expect(missing_docs, reason = "attributes of events")]
 pub struct EventFilter {
-    /// Exactly this `type`.
     pub event_type: Option<String>,
-    /// Exactly this `tenant`.
     pub tenant: Option<String>,
-    /// Exactly this `subject`.
     pub subject: Option<String>,
 }
 
 impl EventFilter {
-    /// The partitions to read: of the index that is likely to hold the fewest
-    /// rows beside those wanted.
+    /// The partitions to read.
     fn sources(&self, project: &ProjectId) -> Vec<IndexPartition> {
+        // The index first that is likely to have the fewest rows beside those wanted.
         let facets = [
             (Listing::Detail, &self.subject),
             (Listing::Tenant, &self.tenant),
@@ -441,7 +319,7 @@ impl EventFilter {
                 });
             }
         }
-        whole_timeline(project)
+        all_partitions(project)
     }
 
     fn matches(&self, item: &Item) -> bool {
@@ -454,7 +332,7 @@ impl EventFilter {
     }
 }
 
-fn whole_timeline(project: &ProjectId) -> Vec<IndexPartition> {
+fn all_partitions(project: &ProjectId) -> Vec<IndexPartition> {
     IndexPartition::sharded(Listing::Timeline, |shard| {
         keys::timeline_of_project(project, shard)
     })
@@ -485,14 +363,14 @@ pub async fn list(
     Ok((rows, page.next))
 }
 
-/// Part of a timeline gone through.
+/// Part of a timeline that was scanned.
 #[derive(Debug)]
 pub struct EventScan {
     /// The events that were wanted.
     pub rows: Vec<EventRow>,
     /// Where the next part begins.
     pub next: Option<String>,
-    /// Events gone through.
+    /// Events looked at, those that were not wanted included.
     pub examined: usize,
 }
 
@@ -511,7 +389,7 @@ pub async fn scan(
         let event_type = item.str_opt("type");
         event_type.is_some_and(|event_type| wanted(event_type, item.str_opt("tenant")))
     };
-    let page = timeline::page(dynamo, &whole_timeline(project), range, keep).await?;
+    let page = timeline::page(dynamo, &all_partitions(project), range, keep).await?;
     Ok(EventScan {
         rows: page
             .items
@@ -523,7 +401,7 @@ pub async fn scan(
     })
 }
 
-/// The whole events of `rows`, in their order; those that are gone are left out.
+/// The events of `rows` in full and in their order; those deleted since are left out.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -543,7 +421,7 @@ pub async fn load_full(dynamo: &Dynamo, rows: &[EventRow]) -> Result<Vec<StoredE
         .collect())
 }
 
-/// When an event received at `received` may be forgotten.
+/// From when on DynamoDB may delete an event received at `received`.
 pub fn expiry(received: Timestamp, retention_days: u32) -> Timestamp {
     received
         .saturating_add(SignedDuration::from_hours(24 * i64::from(retention_days)))

@@ -10,7 +10,7 @@
 //! | event type | `project#prj_…` | `type#<name>` | – | – | – | a day after deletion | projection | accept |
 //! | API key | `key#<sha-256>` | `key` | – | – | – | a day after revocation | projection | every request |
 //! | failures | `project#prj_…` | `care#ep_…` | – | – | – | a year | deliver (a run of failures begins, ends) | accept, deliver, stats |
-//! | disabling | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410, days of failure) | sweep |
+//! | pending disable | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410, days of failure) | sweep |
 //! | pace | `ep_…` | `pace` | – | – | – | a day after its last slot | deliver (with a rate limit) | deliver |
 //! | meter | `project#prj_…` | `meter#mtr_…` | – | – | – | a day after deletion | projection | accept, fan out |
 //! | readings | `evt_…` | `meter` | – | – | `meter#<shard>` / `<received>#evt_…`, until counted | with its event | accept, fan out | meter |
@@ -42,6 +42,7 @@ pub const DUE_SHARDS: u8 = 8;
 /// Partitions of the due index that hold what is to be counted.
 pub const METER_SHARDS: u8 = 8;
 
+const DELIVERY_PREFIX: &str = "delivery#";
 const METER_PREFIX: &str = "meter#";
 const TYPE_PREFIX: &str = "type#";
 
@@ -49,7 +50,7 @@ const TYPE_PREFIX: &str = "type#";
 pub const EVENT: &str = "event";
 /// Sort key of an API key.
 pub const KEY: &str = "key";
-/// Sort key of an endpoint that Postgres has yet to be told is disabled.
+/// Sort key of a pending disable: of an endpoint that Postgres has yet to disable.
 pub const DISABLE: &str = "disable";
 /// Sort key of when an endpoint's next attempt may be made.
 pub const PACE: &str = "pace";
@@ -62,24 +63,29 @@ pub const BACKFILL: &str = "backfill";
 pub const RECOVERY: &str = "recovery";
 /// Partition of the days whose archiving is planned.
 pub const ARCHIVE: &str = "archive";
-/// What every delivery's sort key begins with.
-pub const DELIVERY_PREFIX: &str = "delivery#";
+/// Above the sort keys of all deliveries of an event: '$' follows '#'.
+pub const DELIVERIES_END: &str = "delivery$";
+
+/// Above every sort key that begins with a time: '~' follows every digit.
+pub const TIMES_END: &str = "~";
+/// Below every sort key that begins with a time, but for times long past.
+pub const TIMES_START: &str = "0";
 
 /// An index by `tl_sk`: which part of the timeline it lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing {
     /// A project's events, an endpoint's deliveries, a project's recoveries.
     Timeline,
-    /// Events of one type.
+    /// A project's events of one type.
     Type,
-    /// Events of one tenant.
+    /// A project's events of one tenant.
     Tenant,
-    /// Events about one subject; an endpoint's deliveries in one state.
+    /// A project's events about one subject; an endpoint's deliveries in one state.
     Detail,
 }
 
 impl Listing {
-    /// The index's name.
+    /// The index's name in `table.json`.
     pub fn index(self) -> &'static str {
         match self {
             Self::Timeline => "timeline",
@@ -105,7 +111,18 @@ pub fn delivery(endpoint: &EndpointId) -> String {
     format!("{DELIVERY_PREFIX}{endpoint}")
 }
 
-/// Partition of what the data plane knows of a project.
+/// The endpoint that a sort key below an event names, if it is a delivery's.
+pub fn endpoint_of_delivery(sort: &str) -> Option<EndpointId> {
+    sort.strip_prefix(DELIVERY_PREFIX)?.parse().ok()
+}
+
+/// The sort key that those of an event's deliveries follow: all of them, or only
+/// those after the one to `after`.
+pub fn deliveries_after(after: Option<&EndpointId>) -> String {
+    after.map_or_else(|| DELIVERY_PREFIX.to_owned(), delivery)
+}
+
+/// Partition of a project's configuration projection.
 pub fn project(project: &ProjectId) -> String {
     format!("project#{project}")
 }
@@ -181,7 +198,7 @@ pub fn delivery_in(id: &DeliveryId, state: DeliveryState) -> String {
 
 /// The delivery that an index row or item is about, by its `pk` and `sk`.
 pub fn delivery_of(pk: &str, sk: &str) -> Option<DeliveryId> {
-    let endpoint = sk.strip_prefix(DELIVERY_PREFIX)?.parse().ok()?;
+    let endpoint = endpoint_of_delivery(sk)?;
     Some(DeliveryId::new(&pk.parse().ok()?, &endpoint))
 }
 
@@ -225,7 +242,7 @@ pub fn time_of_sort(sort: &str) -> Option<Timestamp> {
     Timestamp::from_millisecond(sort.get(..13)?.parse().ok()?).ok()
 }
 
-/// Due partition `shard`.
+/// Due partition `shard`, one of [`DUE_SHARDS`].
 pub fn due(shard: u8) -> String {
     format!("due#{shard}")
 }
@@ -264,6 +281,11 @@ pub fn due_of_recovery(recovery: &RecoveryId) -> String {
 /// Due sort key: time, then what is due.
 pub fn due_sort(at: Timestamp, what: &str) -> String {
     format!("{}#{what}", millis(at))
+}
+
+/// What a due sort key ends with.
+pub fn subject_of_due_sort(sort: &str) -> Option<&str> {
+    after_millis(sort)
 }
 
 /// The bound below which due sort keys are due at `now`.

@@ -1,19 +1,17 @@
 //! The stores: the only SQL and the only DynamoDB calls of Millrace.
 //!
-//! DynamoDB holds everything that accepting and delivering events touches;
-//! PostgreSQL holds what people configure. A change is written to PostgreSQL
+//! DynamoDB has everything that accepting and delivering events touches;
+//! PostgreSQL has what people configure. A change is written to PostgreSQL
 //! with an outbox row, projected to DynamoDB, and repaired from the outbox by the
 //! sweeper. Errors are classified here: no SDK or driver error leaves this layer
 //! but as the source of an [`Error`](crate::error::Error).
 
-pub mod actions;
+pub mod accept;
 pub mod api_keys;
 pub mod audit_log;
-mod aws_http;
 pub mod backfills;
 mod batch;
 pub mod config_projection;
-pub mod connect;
 pub mod deliveries;
 pub mod due;
 pub mod dynamo;
@@ -31,7 +29,6 @@ pub mod projects;
 pub mod readings;
 pub mod recoveries;
 pub mod secrets;
-pub mod signing;
 pub mod table;
 pub mod timeline;
 mod transact;

@@ -12,8 +12,8 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request};
 use url::Url;
 
-use super::signing::{Service, SigV4Signer};
 use crate::aws;
+use crate::aws::sigv4::{Service, SigV4Signer};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::sender::{Sender, SenderConfig};
@@ -25,13 +25,20 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const TRIES_MAX: u32 = 3;
 const GZIP: HeaderValue = HeaderValue::from_static("application/gzip");
 
-/// A bucket.
+/// The bucket that archives are written to.
 #[derive(Debug)]
 pub struct Objects {
     /// Where it is, with a slash at the end.
     base: Url,
     sender: Sender,
     signer: SigV4Signer,
+}
+
+/// Why one PUT failed.
+struct PutFailure {
+    /// Another one may do at once.
+    is_transient: bool,
+    source: anyhow::Error,
 }
 
 impl Objects {
@@ -77,34 +84,40 @@ impl Objects {
         loop {
             match self.try_put(&url, gzip.clone()).await {
                 Ok(()) => return Ok(()),
-                Err((true, _)) if tries < TRIES_MAX => {
+                Err(failure) if failure.is_transient && tries < TRIES_MAX => {
                     tokio::time::sleep(Duration::from_millis(100 << tries)).await;
                     tries += 1;
                 }
-                Err((_, source)) => {
+                Err(failure) => {
                     return Err(Error::Unavailable {
                         what: "the archive",
-                        source,
+                        source: failure.source,
                     });
                 }
             }
         }
     }
 
-    /// Puts once; with the failure, whether it may pass at once.
-    async fn try_put(&self, url: &Url, body: Bytes) -> Result<(), (bool, anyhow::Error)> {
-        let headers = self.headers(url, &body).await.map_err(|e| (false, e))?;
+    async fn try_put(&self, url: &Url, body: Bytes) -> Result<(), PutFailure> {
+        let headers = self.headers(url, &body).await;
+        let headers = headers.map_err(|source| PutFailure {
+            is_transient: false,
+            source,
+        })?;
         let attempted = self
             .sender
             .send(Method::PUT, url, headers, body, None)
             .await;
-        let response = attempted.outcome.map_err(|error| (true, error.into()))?;
+        let response = attempted.outcome.map_err(|error| PutFailure {
+            is_transient: true,
+            source: error.into(),
+        })?;
         match response.status {
             200..=299 => Ok(()),
-            status => {
-                let error = aws::error::refusal(status, &response.body_head);
-                Err((status == 429 || status >= 500, error))
-            }
+            status => Err(PutFailure {
+                is_transient: status == 429 || status >= 500,
+                source: aws::error::refusal(status, &response.body_head),
+            }),
         }
     }
 

@@ -1,10 +1,10 @@
-//! When each endpoint with a rate limit may be called next: one number that all
-//! processes move on.
+//! The pace of endpoints with a rate limit: when each may be called next, one
+//! number that all processes move on.
 
 use aws_sdk_dynamodb::types::ReturnValue;
 use jiff::{SignedDuration, Timestamp};
 
-use super::dynamo::{Dynamo, DynamoErrorKind, ItemExt, kind, n, unavailable};
+use super::dynamo::{Dynamo, DynamoErrorKind, ItemExt, kind, n, unavailable, update_if};
 use super::keys;
 use crate::error::{Error, Result};
 use crate::model::id::EndpointId;
@@ -14,7 +14,7 @@ use crate::model::pacing::{AHEAD_MAX, Pace};
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// Claims a block of slots for `endpoint`; when its first one is, `now` or later.
-/// None if all slots for the next quarter of an hour are given away.
+/// None if all slots before [`AHEAD_MAX`] are given away.
 ///
 /// One conditional write, or two when the endpoint was idle.
 ///
@@ -87,7 +87,7 @@ async fn claim_first(
         .expression_attribute_values(":next", n(next.as_microsecond()))
         .expression_attribute_values(":now", n(now.as_microsecond()))
         .expression_attribute_values(":ttl", n(kept_until(next)));
-    super::dynamo::update_if(update).await
+    update_if(update).await
 }
 
 fn kept_until(at: Timestamp) -> i64 {

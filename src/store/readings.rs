@@ -1,4 +1,4 @@
-//! What meters read of an event, in DynamoDB: one item beside the event, due from
+//! Readings in DynamoDB: what meters read of an event, one item beside it, due from
 //! the moment it is written until it is counted, then deleted.
 //!
 //! Written with the event, or by its fan-out where the meters were not known at
@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
 use super::dynamo::{Dynamo, Item, ItemExt, b, ms, n, put_new, s, update_if};
-use super::events::{NewEvent, StoredEvent};
+use super::events::StoredEvent;
 use super::{batch, due, keys};
 use crate::error::{Error, Result};
 use crate::model::decimal::Decimal;
@@ -23,24 +23,14 @@ pub use super::due::DueItem;
 /// Readings about to be written.
 #[derive(Debug)]
 pub struct NewReadings<'a> {
-    event: &'a EventId,
-    tenant: Option<&'a str>,
-    received: Timestamp,
-    expires: Timestamp,
-    metered: &'a EventReadings,
+    pub(super) event: &'a EventId,
+    pub(super) tenant: Option<&'a str>,
+    pub(super) received: Timestamp,
+    pub(super) expires: Timestamp,
+    pub(super) metered: &'a EventReadings,
 }
 
 impl<'a> NewReadings<'a> {
-    pub(super) fn of(new: &NewEvent<'a>, metered: &'a EventReadings) -> Self {
-        Self {
-            event: new.id,
-            tenant: new.event.tenant(),
-            received: new.received,
-            expires: new.expires,
-            metered,
-        }
-    }
-
     /// Readings of a stored event.
     pub fn of_stored(event: &'a StoredEvent, metered: &'a EventReadings) -> Self {
         Self {
@@ -54,7 +44,7 @@ impl<'a> NewReadings<'a> {
 }
 
 /// The item, unless no meter counts the event.
-pub(super) fn item(new: &NewReadings<'_>) -> Option<Item> {
+pub(super) fn new_item(new: &NewReadings<'_>) -> Option<Item> {
     if new.metered.readings.is_empty() {
         return None;
     }
@@ -93,7 +83,7 @@ fn to_attribute(reading: &Reading) -> AttributeValue {
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn put(dynamo: &Dynamo, new: &NewReadings<'_>) -> Result<()> {
-    if let Some(item) = item(new) {
+    if let Some(item) = new_item(new) {
         put_new(dynamo, item).await?;
     }
     Ok(())
@@ -101,14 +91,13 @@ pub async fn put(dynamo: &Dynamo, new: &NewReadings<'_>) -> Result<()> {
 
 /// Readings as they are kept.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "attributes of the item")]
 pub struct StoredReadings {
-    /// The event.
     pub event: EventId,
-    /// Its tenant.
+    /// The extension attribute `tenant` of the event.
     pub tenant: Option<String>,
-    /// When it arrived.
+    /// When the event was received.
     pub received: Timestamp,
-    /// What was read of it.
     pub metered: EventReadings,
 }
 
@@ -148,12 +137,12 @@ fn reading(map: &Item) -> Result<Reading> {
     })
 }
 
-/// What is to be counted, or to be filled back.
+/// What is due to be counted or filled back.
 #[derive(Debug, Default)]
 pub struct DueMetering {
-    /// Readings.
+    /// For [`get`].
     pub readings: Vec<DueItem>,
-    /// Back-fills.
+    /// For [`backfills::claim`](super::backfills::claim).
     pub backfills: Vec<DueItem>,
 }
 
@@ -176,15 +165,20 @@ pub async fn query(
     })
 }
 
-/// The readings that are due and still there, and those that this version cannot
-/// read. One read for each hundred.
+/// Readings that are due and still there.
+#[derive(Debug)]
+pub struct LoadedReadings<'a> {
+    /// Those to be counted.
+    pub readable: Vec<StoredReadings>,
+    /// Those that this version cannot read; logged.
+    pub unreadable: Vec<&'a DueItem>,
+}
+
+/// The readings that are due and still there. One read for each hundred.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn get<'a>(
-    dynamo: &Dynamo,
-    due: &'a [DueItem],
-) -> Result<(Vec<StoredReadings>, Vec<&'a DueItem>)> {
+pub async fn get<'a>(dynamo: &Dynamo, due: &'a [DueItem]) -> Result<LoadedReadings<'a>> {
     let wanted = due.iter().map(|due| (due.pk.clone(), due.sk.clone()));
     let items = dynamo.batch_get(&wanted.collect::<Vec<_>>(), None).await?;
     let (mut readable, mut unreadable) = (Vec::with_capacity(items.len()), Vec::new());
@@ -199,20 +193,23 @@ pub async fn get<'a>(
             }
         }
     }
-    Ok((readable, unreadable))
+    Ok(LoadedReadings {
+        readable,
+        unreadable,
+    })
 }
 
-/// Forgets readings that are counted. Doing it again changes nothing.
+/// Deletes readings that are counted. Doing it again changes nothing.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer: they are then counted
-/// again, to no effect, and forgotten later.
+/// again, to no effect, and deleted later.
 pub async fn delete(dynamo: &Dynamo, events: &[&EventId]) -> Result<()> {
     let keys = events.iter().map(|event| (event.as_str(), keys::READINGS));
     batch::delete(dynamo, keys).await
 }
 
-/// Puts readings off until `later`, so that they are in nobody's way.
+/// Makes readings due only at `later`, so that they are in nobody's way.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.

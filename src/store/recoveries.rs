@@ -1,5 +1,7 @@
 //! Recoveries in DynamoDB: due while they run, their progress in the item itself.
 
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use jiff::Timestamp;
 
 use super::dynamo::{
@@ -68,7 +70,7 @@ fn write(recovery: &Recovery) -> Item {
     item
 }
 
-fn number(count: u64) -> aws_sdk_dynamodb::types::AttributeValue {
+fn number(count: u64) -> AttributeValue {
     n(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
@@ -88,7 +90,7 @@ fn read(item: &Item) -> Result<Recovery> {
         since: item.time("since")?,
         until: item.time("until")?,
         state: item.parse("state")?,
-        page: page_of(item)?,
+        page: u32::try_from(item.num("page")?).map_err(Error::internal)?,
         cursor: opt("pos"),
         examined: count("examined")?,
         resent: count("resent")?,
@@ -96,11 +98,6 @@ fn read(item: &Item) -> Result<Recovery> {
         created: item.time("created")?,
         updated: item.time("updated")?,
     })
-}
-
-/// Pages done of the recovery in `item`.
-pub(super) fn page_of(item: &Item) -> Result<u32> {
-    u32::try_from(item.num("page")?).map_err(Error::internal)
 }
 
 /// The recovery `id`, or none. One consistent read.
@@ -115,7 +112,7 @@ pub async fn get(dynamo: &Dynamo, id: &RecoveryId) -> Result<Option<Recovery>> {
 /// What a page of a recovery came to.
 #[derive(Debug, Clone, Default)]
 pub struct PageResult {
-    /// Rows gone through.
+    /// Rows looked at, those that were not wanted included.
     pub examined: usize,
     /// Deliveries begun, or events archived.
     pub resent: usize,
@@ -189,7 +186,7 @@ pub async fn cancel(dynamo: &Dynamo, id: &RecoveryId, now: Timestamp) -> Result<
         .condition_expression("#state = :running")
         .expression_attribute_values(":canceled", s(RecoveryState::Canceled.as_str()))
         .expression_attribute_values(":now", ms(now))
-        .return_values(aws_sdk_dynamodb::types::ReturnValue::AllNew);
+        .return_values(ReturnValue::AllNew);
     match update.send().await {
         Ok(output) => output.attributes().map(read).transpose(),
         Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
@@ -197,10 +194,7 @@ pub async fn cancel(dynamo: &Dynamo, id: &RecoveryId, now: Timestamp) -> Result<
     }
 }
 
-fn running(
-    dynamo: &Dynamo,
-    id: &RecoveryId,
-) -> aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder {
+fn running(dynamo: &Dynamo, id: &RecoveryId) -> UpdateItemFluentBuilder {
     dynamo
         .update(id.as_str(), keys::RECOVERY)
         .expression_attribute_names("#state", "state")

@@ -7,13 +7,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
-use super::connect::Lazy;
 use crate::aws;
+use crate::aws::clients::Lazy;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::api_key;
 use crate::model::seal::KeyRing;
@@ -23,6 +25,15 @@ use crate::model::seal::KeyRing;
 const CACHE_TTL: Duration = Duration::from_mins(10);
 /// Between two fetches of one secret, whatever asks for it.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// The client of Secrets Manager at `config`'s endpoint, or AWS's own.
+pub fn connect(config: &Config, aws: &SdkConfig) -> Lazy<Client> {
+    let mut builder = aws_sdk_secretsmanager::config::Builder::from(aws);
+    if let Some(endpoint) = config.secrets_endpoint() {
+        builder = builder.endpoint_url(endpoint);
+    }
+    Lazy::new(|| Client::from_conf(builder.build()))
+}
 
 /// A secret: given from the start, or held by Secrets Manager. Cheap to clone.
 pub struct CachedSecret<T>(Arc<SecretSource<T>>);

@@ -15,22 +15,21 @@ use crate::aws;
 /// The description, as `table.json` has it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "fields of table.json")]
 pub struct TableSchema {
-    /// The table's own key.
     pub key_schema: Vec<KeyAttribute>,
-    /// Its global secondary indexes.
     pub indexes: Vec<Index>,
     /// The attribute with the expiry in seconds since 1970.
     pub ttl_attribute: String,
-    /// DynamoDB's billing mode.
+    /// `PAY_PER_REQUEST` or `PROVISIONED`.
     pub billing: String,
 }
 
 /// One attribute of a key.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "fields of table.json")]
 pub struct KeyAttribute {
-    /// Its name.
     pub name: String,
     /// `S`, `N` or `B`.
     #[serde(rename = "type")]
@@ -42,16 +41,14 @@ pub struct KeyAttribute {
 /// A global secondary index.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "fields of table.json")]
 pub struct Index {
-    /// Its name.
     pub name: String,
-    /// Its key.
     pub keys: Vec<KeyAttribute>,
-    /// What else it holds.
     pub projection: IndexProjection,
 }
 
-/// What an index holds beside keys.
+/// What an index has beside keys.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IndexProjection {

@@ -62,11 +62,11 @@ struct Shard<'a> {
     source: &'a IndexPartition,
     /// Rows read and not yet taken, the newest last.
     ahead: Vec<Item>,
-    /// The position below which the next read begins,
+    /// The sort key below which the next read begins.
     below: String,
-    /// and the one it ends at.
+    /// The sort key it ends at.
     since: String,
-    /// Rows to read next.
+    /// Rows of the next read.
     step: usize,
     /// No more rows to read.
     is_exhausted: bool,
@@ -84,8 +84,7 @@ pub(super) async fn page(
         (Some(after), Some(until)) => after.clone().min(keys::time_bound(until)),
         (Some(after), None) => after.clone(),
         (None, Some(until)) => keys::time_bound(until),
-        // '~' follows every digit.
-        (None, None) => "~".to_owned(),
+        (None, None) => keys::TIMES_END.to_owned(),
     };
     let mut shards: Vec<_> = sources
         .iter()
@@ -95,11 +94,10 @@ pub(super) async fn page(
             below: below.clone(),
             since: match source.since.max(range.since) {
                 Some(since) => keys::time_bound(since),
-                // Before every digit but the first.
-                None => "0".to_owned(),
+                None => keys::TIMES_START.to_owned(),
             },
-            // A share each and a little more: the shards are even, so few come
-            // back.
+            // A share each and a little more: the shards are even, so few are read
+            // again.
             step: range.limit / sources.len() + 4,
             is_exhausted: false,
         })
@@ -131,7 +129,7 @@ pub(super) async fn page(
     })
 }
 
-/// Reads on in every shard that has nothing ahead and is not dry.
+/// Reads on in every shard that has nothing ahead and is not exhausted.
 async fn refill(dynamo: &Dynamo, shards: &mut [Shard<'_>]) -> Result<()> {
     let empty = shards
         .iter_mut()
@@ -146,7 +144,7 @@ async fn read(dynamo: &Dynamo, shard: &mut Shard<'_>) -> Result<()> {
         return Ok(());
     }
     let limit = i32::try_from(shard.step).unwrap_or(i32::MAX);
-    // Whoever comes back soon has a filter that drops most.
+    // A shard that is read again so soon has a filter that drops most.
     shard.step = (shard.step * 2).min(STEP_MAX);
     let listing = shard.source.listing;
     let output = dynamo
@@ -179,7 +177,7 @@ async fn read(dynamo: &Dynamo, shard: &mut Shard<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Takes the newest row of all shards; each must have one ahead or be dry.
+/// Takes the newest row of all shards; each must have one ahead or be exhausted.
 fn newest(shards: &mut [Shard<'_>]) -> Option<Item> {
     shards
         .iter_mut()

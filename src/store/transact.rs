@@ -12,7 +12,7 @@ use crate::error::Result;
 /// Tries of a transaction that meets another one on the same items.
 const TRIES_MAX: u32 = 5;
 
-/// How a transaction ended.
+/// How a transaction ended that DynamoDB answered.
 #[derive(Debug)]
 pub(super) enum TransactOutcome {
     /// It took place.
@@ -56,7 +56,8 @@ enum CancelReason {
     Contention,
 }
 
-/// Why a transaction did not take place, when that was an item's condition or another transaction on the same items.
+/// Why a transaction did not take place, when that was an item's condition or
+/// another transaction on the same items.
 fn cancel_reason<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<CancelReason> {
     let canceled = match error.as_service_error()? {
         TransactWriteItemsError::TransactionCanceledException(canceled) => canceled,

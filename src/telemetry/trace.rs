@@ -1,5 +1,5 @@
-//! What is traced: a span for each request, each job and each attempt, joined
-//! into one trace across the queue and on to the customer's endpoint.
+//! Traces: a span for each request, each job and each attempt, joined into one trace
+//! across the queue and on to the customer's endpoint.
 //!
 //! Ids, headers, sampling and encoding are OpenTelemetry's; a span is begun and
 //! ended here, because its tracer can neither take over a trace id that comes
@@ -37,7 +37,7 @@ use export::Exporter;
 
 /// Finished spans that may wait.
 const QUEUED_SPANS_MAX: usize = 2048;
-/// As many as are waited for, and as many as go out in one request.
+/// Finished spans that are exported before it is time, and spans of one request.
 const BATCH_SPANS_MAX: usize = 512;
 
 /// Begins spans and sends them off.
@@ -66,9 +66,10 @@ impl Traces {
         Self(Some(Tracer {
             sampler: Sampler::TraceIdRatioBased(config.telemetry.sample_ratio),
             ids: XrayIdGenerator::default(),
-            messaging: match config.uses_sqs() {
-                true => "aws_sqs",
-                false => "in_process",
+            messaging: if config.uses_sqs() {
+                "aws_sqs"
+            } else {
+                "in_process"
             },
             queue: Arc::default(),
             exporter,
@@ -76,12 +77,13 @@ impl Traces {
     }
 
     /// A request's span. Its parent is what `traceparent` says, or else the
-    /// Lambda invocation around it, or else `x-amzn-trace-id`. No span for the
-    /// health checks, which say nothing and never end.
+    /// Lambda invocation around it, or else `x-amzn-trace-id`. No span for health
+    /// checks.
     pub fn request(&self, method: &Method, route: Option<&str>, headers: &HeaderMap) -> Span {
         let Some(on) = &self.0 else {
             return Span(None);
         };
+        // They say nothing and never end.
         if route.is_some_and(|route| route.starts_with("/health")) {
             return Span(None);
         }
@@ -90,7 +92,7 @@ impl Traces {
             .and_then(TraceContext::of_traceparent)
             .or_else(scope::trace)
             .or_else(|| header(context::XRAY).and_then(TraceContext::of_xray));
-        let mut span = on.begin(parent, true, SpanKind::Server, || match route {
+        let mut span = on.begin(parent, SpanKind::Server, || match route {
             Some(route) => format!("{method} {route}").into(),
             None => method.to_string().into(),
         });
@@ -115,7 +117,7 @@ impl Traces {
             Job::Disable { .. } => "disable",
             Job::Recover { .. } => "recover",
         };
-        let mut span = on.begin(parent, true, SpanKind::Consumer, || kind.into());
+        let mut span = on.begin(parent, SpanKind::Consumer, || kind.into());
         span.set_attribute("messaging.system", || on.messaging);
         span.set_attribute("messaging.operation.type", || "process");
         match job {
@@ -148,20 +150,20 @@ impl Traces {
         };
         let parent = carried.and_then(TraceContext::of_xray);
         let parent = parent.or_else(scope::trace);
-        let mut span = on.begin(parent, true, SpanKind::Consumer, || "ingest".into());
+        let mut span = on.begin(parent, SpanKind::Consumer, || "ingest".into());
         span.set_attribute("messaging.operation.type", || "process");
         span.set_attribute("messaging.destination.name", || from.to_owned());
         span
     }
 
-    /// An attempt's span, within the job in hand. Of the URL it keeps where it
-    /// leads, not its path and query, where secrets may be.
+    /// An attempt's span, within the current job.
     pub fn attempt(&self, url: &Url) -> Span {
         let Some(on) = &self.0 else {
             return Span(None);
         };
-        let mut span = on.begin(scope::trace(), false, SpanKind::Client, || "POST".into());
+        let mut span = on.begin(scope::trace(), SpanKind::Client, || "POST".into());
         span.set_attribute("http.request.method", || "POST");
+        // Not the path and the query, where secrets may be.
         span.set_attribute("url.scheme", || url.scheme().to_owned());
         if let Some(host) = url.host_str() {
             span.set_attribute("server.address", || host.to_owned());
@@ -184,8 +186,8 @@ impl Traces {
         }
     }
 
-    /// Sends off what is finished. After a failure it stays away for some
-    /// seconds, and what then still waits is tried again.
+    /// Exports what is finished. After a failure nothing is sent for some seconds, and
+    /// what then still waits is tried again.
     pub async fn flush(&self) {
         let Some(on) = &self.0 else { return };
         while let Some(batch) = on.queue.take() {
@@ -201,7 +203,6 @@ impl Tracer {
     fn begin(
         &self,
         parent: Option<TraceContext>,
-        parent_is_remote: bool,
         kind: SpanKind,
         name: impl FnOnce() -> Cow<'static, str>,
     ) -> Span {
@@ -214,6 +215,8 @@ impl Tracer {
                 .should_sample(None, trace_id, "", &kind, &[], &[]);
             result.decision == SamplingDecision::RecordAndSample
         });
+        // Attempts belong to a job of this process; what begins the others is outside.
+        let is_remote = kind != SpanKind::Client && parent_span_id != SpanId::INVALID;
         let context = TraceContext::new(trace_id, self.ids.new_span_id(), Some(sampled));
         let recorded = sampled.then(|| {
             let flags = TraceFlags::SAMPLED;
@@ -222,7 +225,7 @@ impl Tracer {
             let data = SpanData {
                 span_context: SpanContext::new(trace_id, span_id, flags, false, state),
                 parent_span_id,
-                parent_span_is_remote: parent_is_remote && parent_span_id != SpanId::INVALID,
+                parent_span_is_remote: is_remote,
                 span_kind: kind,
                 name: name(),
                 start_time: now,
@@ -234,7 +237,10 @@ impl Tracer {
                 status: Status::Unset,
                 instrumentation_scope: InstrumentationScope::builder("millrace").build(),
             };
-            Box::new((data, self.queue.clone()))
+            Box::new(RecordedSpan {
+                data,
+                queue: self.queue.clone(),
+            })
         });
         Span(Some(ActiveSpan { context, recorded }))
     }
@@ -247,41 +253,48 @@ pub struct Span(Option<ActiveSpan>);
 #[derive(Debug)]
 struct ActiveSpan {
     context: TraceContext,
-    /// Only of a trace that is kept.
-    recorded: Option<Box<(SpanData, Arc<SpanQueue>)>>,
+    /// Only of a trace that is sampled.
+    recorded: Option<Box<RecordedSpan>>,
+}
+
+#[derive(Debug)]
+struct RecordedSpan {
+    data: SpanData,
+    /// Where it goes when it ends.
+    queue: Arc<SpanQueue>,
 }
 
 impl Span {
-    /// Its place in its trace, kept or not; none when nothing is traced.
+    /// Its place in its trace, sampled or not; none when nothing is traced.
     pub fn context(&self) -> Option<TraceContext> {
-        self.0.as_ref().map(|begun| begun.context)
+        self.0.as_ref().map(|active| active.context)
     }
 
-    /// Adds an attribute, if the trace is kept.
+    /// Adds an attribute, if the trace is sampled.
     pub fn set_attribute<V: Into<Value>>(&mut self, name: &'static str, value: impl FnOnce() -> V) {
-        if let Some((data, _)) = self.recorded() {
-            data.attributes.push(KeyValue::new(name, value()));
+        if let Some(recorded) = self.recorded() {
+            recorded.data.attributes.push(KeyValue::new(name, value()));
         }
     }
 
-    /// Marks it as failed, if the trace is kept.
+    /// Marks it as failed, if the trace is sampled.
     pub fn set_error(&mut self, why: impl FnOnce() -> String) {
-        if let Some((data, _)) = self.recorded() {
-            data.status = Status::error(why());
+        if let Some(recorded) = self.recorded() {
+            recorded.data.status = Status::error(why());
         }
     }
 
-    fn recorded(&mut self) -> Option<&mut (SpanData, Arc<SpanQueue>)> {
+    fn recorded(&mut self) -> Option<&mut RecordedSpan> {
         self.0.as_mut()?.recorded.as_deref_mut()
     }
 }
 
 impl Drop for Span {
     fn drop(&mut self) {
-        if let Some(recorded) = self.0.as_mut().and_then(|begun| begun.recorded.take()) {
-            let (mut data, finished) = *recorded;
+        if let Some(recorded) = self.0.as_mut().and_then(|active| active.recorded.take()) {
+            let RecordedSpan { mut data, queue } = *recorded;
             data.end_time = SystemTime::now();
-            finished.put(data);
+            queue.put(data);
         }
     }
 }

@@ -15,7 +15,8 @@ use millrace::jobs::archive;
 use millrace::model::event::{Event, PlainDefaults, parse_plain};
 use millrace::model::id::EventId;
 use millrace::model::recovery::Day;
-use millrace::store::events::{self, NewEvent, Plan};
+use millrace::store::accept::{self, Plan};
+use millrace::store::events::{self, NewEvent};
 use millrace::store::objects::Objects;
 use serde_json::{Value, json};
 
@@ -65,7 +66,7 @@ async fn keep(app: &App, project: &str, at: Timestamp, count: u32) -> Vec<String
             expires: events::expiry(received, 30),
             metered: None,
         };
-        events::accept(&app.dynamo, &new, &Plan::Inline(&[], received))
+        accept::accept(&app.dynamo, &new, &Plan::Inline(&[], received))
             .await
             .unwrap();
         ids.push(id.to_string());

@@ -12,6 +12,7 @@ use axum::Router;
 use axum::extract::Request;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use millrace::aws::clients;
 use millrace::config::Config;
 use millrace::error::Error;
 use millrace::model::id::{EventId, ProjectId};
@@ -20,7 +21,7 @@ use millrace::queue::{SqsOptions, SqsQueue};
 use millrace::store::dynamo::Dynamo;
 use millrace::store::objects::Objects;
 use millrace::store::secrets::{AdminKey, CachedSecret};
-use millrace::store::{connect, events, projects};
+use millrace::store::{events, projects};
 use rcgen::generate_simple_self_signed;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -110,7 +111,7 @@ macro_rules! client {
             .credentials_provider(credentials())
             .endpoint_url($url)
             .retry_config(RetryConfig::disabled())
-            .http_client(connect::http_client(Path::new("")).unwrap())
+            .http_client(clients::http_client(Path::new("")).unwrap())
     };
 }
 
@@ -140,7 +141,7 @@ async fn sqs(url: &str) -> Error {
 
 async fn secrets_manager(url: &str) -> Error {
     let config = client!(aws_sdk_secretsmanager, url).build();
-    let client = connect::Lazy::new(|| aws_sdk_secretsmanager::Client::from_conf(config));
+    let client = clients::Lazy::new(|| aws_sdk_secretsmanager::Client::from_conf(config));
     let secret =
         CachedSecret::<AdminKey>::remote(client, "arn:aws:secretsmanager:eu-west-1:1:secret:a");
     secret.get().await.map(drop).unwrap_err()

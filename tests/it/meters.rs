@@ -11,7 +11,8 @@ use millrace::jobs::{self, Done, meter};
 use millrace::model::event;
 use millrace::model::id::EventId;
 use millrace::model::job::Job;
-use millrace::store::events::{self, NewEvent, Plan};
+use millrace::store::accept::{self, Plan};
+use millrace::store::events::{self, NewEvent};
 use millrace::store::usage;
 use millrace::store::{keys, meters, readings};
 use serde_json::{Value, json};
@@ -279,7 +280,8 @@ async fn due(harness: &Harness) -> Vec<readings::StoredReadings> {
     for shard in 0..keys::METER_SHARDS {
         let due = readings::query(&harness.app.dynamo, shard, app::now(), 1000).await;
         let due = due.unwrap().readings;
-        stored.extend(readings::get(&harness.app.dynamo, &due).await.unwrap().0);
+        let loaded = readings::get(&harness.app.dynamo, &due).await.unwrap();
+        stored.extend(loaded.readable);
     }
     stored
 }
@@ -418,7 +420,7 @@ fn an_event_kept_before_its_meters_were_known_is_metered_by_its_fan_out() {
             expires: events::expiry(now, 30),
             metered: None,
         };
-        events::accept(&harness.app.dynamo, &new, &Plan::FanOut(now))
+        accept::accept(&harness.app.dynamo, &new, &Plan::FanOut(now))
             .await
             .unwrap();
         assert_eq!(harness.meter().await, 0, "nobody has read it yet");
@@ -449,13 +451,13 @@ fn a_wide_event_is_metered_with_its_write() {
         let harness = Harness::new().await;
         let receiver = Receiver::start([]).await;
         let meter = sum_meter(&harness).await;
-        for _ in 0..=events::INLINE_DELIVERIES_MAX {
+        for _ in 0..=accept::INLINE_DELIVERIES_MAX {
             harness.endpoint(&receiver.url, &["order.*"]).await;
         }
         publish_order(&harness, "1", 9).await;
         assert_eq!(harness.meter().await, 1, "before its fan-out");
         harness.drain().await;
-        assert_eq!(receiver.received().len(), events::INLINE_DELIVERIES_MAX + 1);
+        assert_eq!(receiver.received().len(), accept::INLINE_DELIVERIES_MAX + 1);
         assert_eq!(
             due(&harness).await.len(),
             0,

@@ -13,7 +13,7 @@ use millrace::host::start;
 use millrace::model::api_key;
 use millrace::model::audit::Actor;
 use millrace::model::id::ProjectId;
-use millrace::store::connect;
+use millrace::store::dynamo;
 use millrace::store::projects::{self, Project};
 use serde_json::{Value, json};
 
@@ -95,7 +95,7 @@ fn what_has_expired_is_gone_soon_after_a_start() {
 
         // Kept for longer than it was to be.
         let engine = start_dynamodb(&data).unwrap();
-        let dynamo = connect::embedded_dynamo(&config(), engine.http_client());
+        let dynamo = dynamo::connect_embedded(&config(), engine.http_client());
         let update = dynamo.client.update_item().table_name(&dynamo.table);
         let update = update
             .key("pk", AttributeValue::S(id.clone()))

@@ -122,7 +122,7 @@ pub async fn start(
         return Err(Error::invalid("since", "expected a time before until"));
     }
     meters::get(&app.postgres, &caller.project, &id).await?;
-    let row = Row::new(&id, &caller.project, [since, until], now);
+    let row = Row::new(&id, &caller.project, since..until, now);
     if !backfills::start(&app.dynamo, &row, due).await? {
         return Err(Error::Conflict(
             "a back-fill of this meter is running".into(),

@@ -1,3 +1,4 @@
+use super::state::UNKNOWN_RUNNING_MAX;
 use super::*;
 use crate::model::id::{DeliveryId, EventId, ProjectId, RecoveryId};
 

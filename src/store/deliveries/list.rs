@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::{DeliveryState, StoredDelivery, id_of};
+use super::item::{StoredDelivery, id_of};
 use crate::error::Result;
+use crate::model::delivery::DeliveryState;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
 use crate::store::dynamo::{Dynamo, Item, ItemExt, keys_of};
 use crate::store::keys::{self, Listing};
@@ -14,9 +15,9 @@ use crate::store::timeline::{self, IndexPartition, TimelineRange};
 /// What a list of deliveries is narrowed to.
 #[derive(Debug)]
 pub struct DeliveryFilter<'a> {
-    /// Those to this endpoint.
+    /// Only those to this endpoint.
     pub endpoint: &'a EndpointId,
-    /// In exactly this state.
+    /// Only those in this state when they are read, whatever the index says.
     pub state: Option<DeliveryState>,
     /// Of exactly this tenant's events.
     pub tenant: Option<&'a str>,
@@ -26,11 +27,6 @@ pub struct DeliveryFilter<'a> {
 
 impl DeliveryFilter<'_> {
     /// The partitions to read.
-    ///
-    /// Most deliveries succeed at once and are never in the index of states. So
-    /// what is delivered is found in the timeline, and of what is pending the part
-    /// that nobody has touched yet: it is in the timeline's last moments, for
-    /// whatever is due for longer has been swept.
     fn sources(&self) -> Vec<IndexPartition> {
         let timeline = || {
             IndexPartition::sharded(Listing::Timeline, |shard| {
@@ -38,8 +34,11 @@ impl DeliveryFilter<'_> {
             })
         };
         match self.state {
+            // Most deliveries succeed at once and are never in the index of states.
             None | Some(DeliveryState::Delivered) => timeline(),
             Some(DeliveryState::Pending) => {
+                // What nobody has touched yet is not in it either, but in the
+                // timeline's last moments: whatever is due for longer has been swept.
                 let fresh = timeline().into_iter().map(|source| IndexPartition {
                     since: Some(self.fresh),
                     ..source
@@ -97,29 +96,29 @@ pub async fn list(
     }
 }
 
-/// The whole items of index rows, in the rows' order; rows gone since are left
-/// out.
+/// The items of index rows in full and in the rows' order; those deleted since are
+/// left out.
 async fn load_full(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>> {
     let mut found = HashMap::with_capacity(rows.len());
     for item in dynamo.batch_get(&keys_of(rows)?, None).await? {
         let row = StoredDelivery::read(&item)?;
         found.insert(row.id.clone(), row);
     }
-    let mut whole = Vec::with_capacity(rows.len());
+    let mut in_order = Vec::with_capacity(rows.len());
     for row in rows {
-        whole.extend(found.remove(&id_of(row)?));
+        in_order.extend(found.remove(&id_of(row)?));
     }
-    Ok(whole)
+    Ok(in_order)
 }
 
-/// Part of the index of a state gone through.
+/// Part of the index of a state that was scanned.
 #[derive(Debug)]
 pub struct DeliveryIdScan {
     /// The deliveries found there, which may be in another state by now.
     pub ids: Vec<DeliveryId>,
     /// Where the next part begins.
     pub next: Option<String>,
-    /// Deliveries gone through.
+    /// Deliveries looked at, those that were not wanted included.
     pub examined: usize,
 }
 

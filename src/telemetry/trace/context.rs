@@ -1,4 +1,4 @@
-//! Where something stands in a trace, and how headers say so.
+//! A place in a trace, and the headers that carry it.
 
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
@@ -6,9 +6,9 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, Tra
 use opentelemetry_aws::trace::XrayPropagator;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-/// The W3C header.
+/// W3C's header of Trace Context.
 pub const TRACEPARENT: &str = "traceparent";
-/// The X-Ray header.
+/// X-Ray's header, which load balancers and Lambda add.
 pub const XRAY: &str = "x-amzn-trace-id";
 /// The bit by which OpenTelemetry's X-Ray propagator says that the sender left
 /// the decision open.
@@ -58,7 +58,7 @@ impl TraceContext {
         Self::new(context.trace_id(), context.span_id(), sampled)
     }
 
-    /// The trace.
+    /// The trace it is a place in.
     pub fn trace_id(&self) -> TraceId {
         self.trace_id
     }
@@ -68,7 +68,7 @@ impl TraceContext {
         self.span_id
     }
 
-    /// Whether the trace is kept, if that is decided.
+    /// Whether the trace is sampled, if that is decided.
     pub fn sampled(&self) -> Option<bool> {
         self.sampled
     }

@@ -1,8 +1,7 @@
-//! Sending spans off: OTLP over HTTP, as protobuf, signed for X-Ray.
+//! The export of spans: OTLP over HTTP, as protobuf, signed for X-Ray.
 //!
 //! Owns the connection to the collector, which comes into being with the first
-//! batch. It must not be waited for by
-//! anything but a flush.
+//! batch. It must not be waited for by anything but a flush.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -22,14 +21,14 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::aws;
+use crate::aws::sigv4::{Service, SigV4Signer};
 use crate::config::{Config, TracesChoice};
 use crate::error::causes;
 use crate::sender::{Sender, SenderConfig};
-use crate::store::signing::{Service, SigV4Signer};
 
 /// For an export, all in all: on Lambda an invocation waits for it.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a collector that failed is left alone.
+/// How long nothing is sent to a collector that failed.
 const BACKOFF: Duration = Duration::from_secs(10);
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
@@ -38,7 +37,7 @@ pub struct Exporter {
     config: Box<Config>,
     sender: Sender,
     signer: SigV4Signer,
-    /// Until when it stays away, after a failure.
+    /// Set after a failure: until when nothing is sent.
     backoff_until: Mutex<Option<Instant>>,
 }
 
@@ -46,7 +45,7 @@ pub struct Exporter {
 enum ExportError {
     /// It may be taken later.
     Retryable(anyhow::Error),
-    /// It never will be.
+    /// It never will be taken.
     Permanent(anyhow::Error),
 }
 
@@ -70,40 +69,40 @@ impl Exporter {
         }
     }
 
-    /// As if the time it stays away after a failure were over.
+    /// As if the pause after a failure were over.
     #[cfg(test)]
     pub fn end_backoff(&self) {
-        let mut resting = self.backoff_until.lock().unwrap();
-        *resting = resting.and(Some(Instant::now()));
+        let mut backoff = self.backoff_until.lock().unwrap();
+        *backoff = backoff.and(Some(Instant::now()));
     }
 
     /// Sends `spans`; gives them back if another time may do. The first failure
     /// is logged, and the first success after it.
     pub async fn export(&self, spans: Vec<SpanData>) -> Result<(), Vec<SpanData>> {
-        let resting = *self
+        let backoff_until = *self
             .backoff_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if resting.is_some_and(|until| Instant::now() < until) {
+        if backoff_until.is_some_and(|until| Instant::now() < until) {
             return Err(spans);
         }
         let failed = self.send(&spans).await.err();
-        let rest = failed.as_ref().map(|_| Instant::now() + BACKOFF);
+        let pause = failed.as_ref().map(|_| Instant::now() + BACKOFF);
         *self
             .backoff_until
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = rest;
+            .unwrap_or_else(PoisonError::into_inner) = pause;
         let (error, result) = match failed {
             None => (None, Ok(())),
             Some(ExportError::Permanent(error)) => (Some(error), Ok(())),
             Some(ExportError::Retryable(error)) => (Some(error), Err(spans)),
         };
         match error {
-            Some(error) if resting.is_none() => {
+            Some(error) if backoff_until.is_none() => {
                 let cause = causes(error.as_ref());
                 tracing::warn!(%error, cause, "trace export failed");
             }
-            None if resting.is_some() => tracing::info!("trace export recovered"),
+            None if backoff_until.is_some() => tracing::info!("trace export recovered"),
             _ => {}
         }
         result

@@ -10,10 +10,10 @@ use aws_sdk_sqs::operation::send_message::builders::SendMessageFluentBuilder;
 use aws_sdk_sqs::types::{
     MessageSystemAttributeNameForSends, MessageSystemAttributeValue, QueueAttributeName,
 };
+use millrace::aws::clients;
 use millrace::jobs::worker;
 use millrace::queue::sqs::QueueName;
 use millrace::queue::{Queue, SqsOptions, SqsQueue};
-use millrace::store::connect;
 use tokio_util::sync::CancellationToken;
 
 use super::harness::Harness;
@@ -32,7 +32,7 @@ pub fn client_config(url: &str) -> Builder {
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::from_keys("test", "test", None))
         .endpoint_url(url)
-        .http_client(connect::http_client(Path::new("")).unwrap())
+        .http_client(clients::http_client(Path::new("")).unwrap())
 }
 
 impl Queues {

@@ -13,8 +13,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
-use millrace::store::connect;
-use millrace::store::dynamo::Dynamo;
+use millrace::aws::clients;
+use millrace::store::dynamo::{self, Dynamo};
 use millrace::store::postgres::{Options, Postgres};
 use url::Url;
 
@@ -185,7 +185,7 @@ pub fn dynamo() -> Dynamo {
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::from_keys("test", "test", None))
         .endpoint_url(url)
-        .http_client(connect::http_client(Path::new("")).unwrap())
+        .http_client(clients::http_client(Path::new("")).unwrap())
         .build();
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -203,7 +203,7 @@ pub fn dynamo() -> Dynamo {
 #[cfg(feature = "embedded")]
 fn embedded_dynamo() -> Dynamo {
     let engine = millrace::host::embedded::EmbeddedDynamo::memory().unwrap();
-    connect::embedded_dynamo(&super::harness::config(), engine.http_client())
+    dynamo::connect_embedded(&super::harness::config(), engine.http_client())
 }
 
 #[cfg(not(feature = "embedded"))]

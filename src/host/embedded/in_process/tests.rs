@@ -11,7 +11,7 @@ use aws_sdk_dynamodb::types::{
 
 use crate::config::Config;
 use crate::host::embedded::{EmbeddedDynamo, start_dynamodb};
-use crate::store::{connect, table};
+use crate::store::{dynamo, table};
 
 pub(in crate::host::embedded) const TABLE: &str = "millrace";
 
@@ -192,7 +192,7 @@ async fn a_failed_condition_is_the_sdks_error_with_the_old_item() {
 async fn a_description_reads_no_items() {
     let dir = tempfile::tempdir().unwrap();
     let dynamodb = start_dynamodb(dir.path()).unwrap();
-    let dynamo = connect::embedded_dynamo(&Config::from_toml("").unwrap(), dynamodb.http_client());
+    let dynamo = dynamo::connect_embedded(&Config::from_toml("").unwrap(), dynamodb.http_client());
     table::create_if_missing(&dynamo).await.unwrap();
     let put = dynamo.client.put_item().table_name(&dynamo.table);
     let put = put.item("pk", text("a")).item("sk", text("event"));

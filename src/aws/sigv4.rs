@@ -17,7 +17,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use http::Request;
 
-use super::connect;
+use super::clients;
 use crate::config::Config;
 
 /// How long before they expire credentials are asked for anew.
@@ -26,9 +26,9 @@ const CREDENTIALS_MARGIN: Duration = Duration::from_mins(5);
 /// The service a request is signed for.
 #[derive(Debug, Clone, Copy)]
 pub enum Service {
-    /// X-Ray's OTLP endpoint.
+    /// X-Ray, of which the OTLP endpoint is called.
     Xray,
-    /// S3, whose paths are signed as they are and with the body's hash in a header.
+    /// S3, of which objects are put.
     S3,
 }
 
@@ -42,6 +42,7 @@ impl Service {
 
     fn settings(self) -> SigningSettings {
         let mut settings = SigningSettings::default();
+        // S3 takes paths as they are, and wants the body's hash in a header.
         if matches!(self, Self::S3) {
             settings.percent_encoding_mode = PercentEncodingMode::Single;
             settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
@@ -124,8 +125,8 @@ impl SigV4Signer {
         let provider = match self.provider.get() {
             Some(provider) => provider,
             None => {
-                let http = connect::http_client(&self.config.aws.ca_file)?;
-                self.provider.get_or_init(|| connect::credentials(http))
+                let http = clients::http_client(&self.config.aws.ca_file)?;
+                self.provider.get_or_init(|| clients::credentials(http))
             }
         };
         let found = provider.provide_credentials().await;

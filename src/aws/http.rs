@@ -1,6 +1,7 @@
 //! The HTTP client of AWS's SDK, by the connections and the TLS of webhooks.
 //!
-//! Owns what the SDK's errors are told from: whether a call may be tried again.
+//! Owns the classification of failures, from which the SDK knows whether a call may
+//! be tried again.
 //! The SDK's own client brings HTTP/2, which nothing that is called here speaks,
 //! and one more instance of all of hyper.
 
@@ -30,7 +31,7 @@ use crate::sender::{self, Connector, SendError};
 /// Starfield root that vouched for them before. The system's store has 140 more
 /// and takes milliseconds to parse.
 const AMAZON_ROOTS: &[u8] = include_bytes!("amazon_roots.pem");
-/// For a connection.
+/// For opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Unused connections that are kept for one host.
 const IDLE_PER_HOST_MAX: usize = 128;
@@ -41,12 +42,12 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 #[derive(Clone)]
 pub struct AwsHttp {
     pool: Arc<Pool>,
-    /// For an answer.
+    /// From sending a request to the end of its answer.
     timeout: Option<Duration>,
 }
 
 struct Pool {
-    /// Amazon's, if none.
+    /// Those of `aws.ca_file`; Amazon's, if none.
     roots: Option<RootCertStore>,
     /// Made by the first call.
     client: OnceLock<sender::HttpClient>,
@@ -105,7 +106,7 @@ fn amazon_roots() -> RootCertStore {
     authorities(AMAZON_ROOTS).expect("a test parses them")
 }
 
-/// The certificates of `pem`.
+/// The certificates of `pem`, as authorities to trust.
 ///
 /// # Errors
 /// When there are none, or one that cannot be read.
@@ -162,7 +163,7 @@ fn in_memory(request: HttpRequest) -> Result<Request<Full<Bytes>>, ConnectorErro
     Ok(Request::from_parts(parts, Full::new(body)))
 }
 
-/// What the SDK makes of a call without an answer: of most of them, another try.
+/// The SDK's error for a call without an answer: most of them it tries again.
 fn refused(error: hyper_util::client::legacy::Error) -> ConnectorError {
     match SendError::request(&error) {
         SendError::ConnectTimeout { .. } | SendError::Timeout { .. } => {

@@ -25,11 +25,11 @@ pub enum Role {
 /// A method of an SDK's client.
 #[derive(Debug, Clone, Copy)]
 pub struct AwsCall {
-    /// The method's name.
+    /// The method, as the SDK's client has it.
     pub method: &'static str,
     /// The IAM actions it needs.
     pub actions: &'static [&'static str],
-    /// Who makes it.
+    /// The processes that make it.
     pub roles: &'static [Role],
 }
 

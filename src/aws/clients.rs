@@ -1,5 +1,8 @@
-//! Making the AWS clients. Nothing here talks to AWS, reads a certificate store
-//! or asks for the region: a client connects when it is first used.
+//! The clients of AWS: their HTTP, credentials, timeouts and retries.
+//!
+//! Each store and the queue make their own client of what is here. Nothing here
+//! talks to AWS, reads a certificate store or asks for the region: a client
+//! connects when it is first used.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -7,7 +10,6 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use anyhow::Context;
-
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::identity::IdentityCache;
@@ -15,22 +17,19 @@ use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig};
-use aws_credential_types::Credentials;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_dynamodb::config::Region;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::shared::IntoShared;
 
-use super::aws_http::{AwsHttp, authorities};
-use super::dynamo::Dynamo;
+use super::http::{AwsHttp, authorities};
 use crate::config::Config;
 
-/// For one try of a call; retries come on top.
+/// For one attempt of a call; retries come on top.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a call with its retries.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(12);
-/// Tries of a call that was throttled or met a transient error.
+/// Attempts of a call that is throttled or meets a transient error.
 const ATTEMPTS_MAX: u32 = 4;
 
 /// The HTTP client of AWS calls: rustls on ring, the only TLS in the process.
@@ -55,13 +54,14 @@ pub fn file(path: &Path) -> Option<&Path> {
     (!path.as_os_str().is_empty()).then_some(path)
 }
 
-/// A client of AWS that is made when it is first used, for each reads what there
-/// is of regions and that takes as long as the rest of a start. Clones share it.
+/// A client of AWS that is made when it is first used. Clones share it.
 pub struct Lazy<C>(Arc<LazyLock<C, Box<dyn FnOnce() -> C + Send>>>);
 
 impl<C> Lazy<C> {
-    /// What `make` will make.
+    /// A client that `make` makes when it is first used.
     pub fn new(make: impl FnOnce() -> C + Send + 'static) -> Self {
+        // Making one reads what there is of regions, which takes as long as the rest of
+        // a start.
         Self(Arc::new(LazyLock::new(Box::new(make))))
     }
 }
@@ -86,17 +86,8 @@ impl<C> std::fmt::Debug for Lazy<C> {
     }
 }
 
-/// The client of Secrets Manager at `config`'s endpoint, or AWS's own.
-pub fn secrets_manager(config: &Config, aws: &SdkConfig) -> Lazy<aws_sdk_secretsmanager::Client> {
-    let mut builder = aws_sdk_secretsmanager::config::Builder::from(aws);
-    if let Some(endpoint) = config.secrets_endpoint() {
-        builder = builder.endpoint_url(endpoint);
-    }
-    Lazy::new(|| aws_sdk_secretsmanager::Client::from_conf(builder.build()))
-}
-
-/// What all AWS clients share.
-pub fn aws(config: &Config, http: SharedHttpClient) -> SdkConfig {
+/// What all AWS clients share: region, HTTP, credentials, timeouts and retries.
+pub fn sdk_config(config: &Config, http: SharedHttpClient) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(OPERATION_TIMEOUT)
@@ -126,28 +117,4 @@ pub fn credentials(http: SharedHttpClient) -> SharedCredentialsProvider {
         )
         .or_else("EcsContainer", task.build()),
     )
-}
-
-/// The client of a DynamoDB at `config`'s endpoint, or AWS's own.
-pub fn dynamo(config: &Config, aws: &SdkConfig) -> Dynamo {
-    let mut builder = aws_sdk_dynamodb::config::Builder::from(aws);
-    if let Some(endpoint) = config.dynamodb_endpoint() {
-        builder = builder.endpoint_url(endpoint);
-    }
-    Dynamo::new(builder.build(), &config.dynamodb.table)
-}
-
-/// The client of a DynamoDB that `http` reaches by itself: the embedded one. It
-/// takes any credentials and no network.
-pub fn embedded_dynamo(config: &Config, http: SharedHttpClient) -> Dynamo {
-    let credentials = Credentials::from_keys("embedded", "embedded", None);
-    let builder = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(config.region().to_owned()))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .endpoint_url("http://embedded.invalid")
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(TimeoutConfig::disabled())
-        .http_client(http);
-    Dynamo::new(builder.build(), &config.dynamodb.table)
 }
