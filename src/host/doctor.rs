@@ -15,9 +15,10 @@ use super::data_dir::{self, DataDirStatus};
 use super::start;
 use crate::app;
 use crate::config::Config;
+use crate::store::config_projection::check;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::Postgres;
-use crate::store::{projection, table};
+use crate::store::table;
 
 /// Clocks further apart than this break webhook signatures, whose receivers
 /// allow five minutes, and AWS's request signatures.
@@ -218,8 +219,8 @@ fn print_check(out: &mut impl Write, check: &Check) -> std::io::Result<bool> {
 
 /// Whether accepting and delivering know what people configured.
 async fn check_projection(postgres: &Postgres, dynamo: &Dynamo) -> CheckResult {
-    let waiting = projection::outbox_backlog(postgres).await;
-    let missing = projection::missing(postgres, dynamo).await;
+    let waiting = check::outbox_backlog(postgres).await;
+    let missing = check::missing(postgres, dynamo).await;
     let (Ok((waiting, since)), Ok(missing)) = (waiting, missing) else {
         return CheckResult::Unknown("not checked, as a store does not answer any more");
     };

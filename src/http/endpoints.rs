@@ -29,8 +29,7 @@ use crate::model::id::{DeliveryId, EndpointId, EventId, base32};
 use crate::model::signature::{Scheme, Secret};
 use crate::model::time::Time;
 use crate::sender;
-use crate::store::config_projection::{open_secret, seal_secret};
-use crate::store::endpoints::{self, Endpoint as Row};
+use crate::store::endpoints::{self, Endpoint as Row, open_secret, seal_secret};
 use crate::store::{due, outbox};
 
 use credentials::{

@@ -5,11 +5,10 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::model::endpoint::EndpointState;
+use crate::model::endpoint::{EndpointState, PendingDisable};
 use crate::model::id::{EndpointId, ProjectId};
 use crate::model::time::Time;
 use crate::operational_events::{self, OperationalEvent};
-use crate::store::config_projection::health::PendingDisable;
 use crate::store::{endpoints, outbox};
 
 /// Publishes that the endpoint was disabled and marks it so in PostgreSQL, where

@@ -2,18 +2,20 @@
 
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
 use super::audit_log;
-use super::config_projection::health::PendingDisable;
 use super::outbox::{self, ChangeKind, ConfigChange};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 use crate::model::audit::{Actor, AuditContext};
 use crate::model::credentials::RedactedCredentials;
-use crate::model::endpoint::{DeliverySettings, EndpointState};
+use crate::model::endpoint::{DeliverySettings, EndpointState, PendingDisable};
 use crate::model::id::{EndpointId, ProjectId};
+use crate::model::seal::KeyRing;
+use crate::model::signature::Secret;
 use crate::model::time::Time;
 
 /// An endpoint as people configured it.
@@ -132,6 +134,28 @@ pub struct SealedEndpoint {
     pub endpoint: Endpoint,
     /// Its secrets.
     pub secrets: Vec<SealedSecret>,
+}
+
+/// Opens a secret sealed for endpoint `id`.
+///
+/// # Errors
+/// [`Error::Internal`] when the key ring lacks its key or it was sealed for
+/// another endpoint.
+pub fn open_secret(ring: &KeyRing, id: &EndpointId, sealed: &[u8]) -> Result<Secret> {
+    let text = ring
+        .open(id.as_str().as_bytes(), sealed)
+        .map_err(Error::internal)?;
+    let text = std::str::from_utf8(text.expose_secret()).map_err(Error::internal)?;
+    Secret::parse(text).map_err(|invalid| Error::internal(anyhow::anyhow!("{invalid}")))
+}
+
+/// Seals `secret` for endpoint `id`.
+pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Secret) -> Vec<u8> {
+    ring.seal(
+        nonce,
+        id.as_str().as_bytes(),
+        secret.to_text().expose_secret().as_bytes(),
+    )
 }
 
 const CREATE: &str = "\

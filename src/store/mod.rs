@@ -26,7 +26,6 @@ pub mod objects;
 pub mod outbox;
 pub mod pacing;
 pub mod postgres;
-pub mod projection;
 pub mod projects;
 pub mod readings;
 pub mod recoveries;

@@ -1,5 +1,5 @@
-//! What the data plane knows of an endpoint's health: since when it fails, and
-//! that it was disabled for it.
+//! An endpoint's health in the data plane: since when it fails, and that it was
+//! disabled for it.
 
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
@@ -11,27 +11,11 @@ use super::super::keys;
 use super::super::transact::{self, TransactOutcome};
 use super::ConfigProjection;
 use crate::error::{Error, Result};
-use crate::model::endpoint::{EndpointState, FailureStreak};
+use crate::model::endpoint::{EndpointState, PendingDisable};
 use crate::model::id::{EndpointId, ProjectId};
 
 /// How long a run of failures is kept that nobody ends: its endpoint is gone.
 const KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
-
-/// Word for the control plane that an endpoint was disabled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingDisable {
-    /// The version that attempts were made with. Later ones are not meant: a clock
-    /// could not tell them apart, as each machine has its own.
-    pub version: i64,
-    /// When.
-    pub at: Timestamp,
-    /// What it is now: gone or failed.
-    pub state: EndpointState,
-    /// Whose it is; absent in what an older version wrote.
-    pub project: Option<ProjectId>,
-    /// Since when it had failed.
-    pub failing_since: Option<Timestamp>,
-}
 
 /// Why the data plane disables an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,16 +208,4 @@ fn read_pending_disable(item: &Item) -> Result<PendingDisable> {
             None => None,
         },
     })
-}
-
-/// The endpoint and its run of failures, if `item` is one.
-pub(super) fn read_failing(item: &Item) -> Option<(EndpointId, FailureStreak)> {
-    let id = item.str_opt("sk")?.strip_prefix("care#")?.parse().ok()?;
-    let failing = FailureStreak {
-        since: item.time("failing_since").ok()?,
-        warned: item
-            .get("told")
-            .is_some_and(|told| told.as_bool() == Ok(&true)),
-    };
-    Some((id, failing))
 }

@@ -1,4 +1,4 @@
-//! Whether the event store has what people configured, for `doctor`.
+//! The check that the configuration projection is complete, for `doctor`.
 //!
 //! What is in the outbox is on its way and counted; of what is not, the latest is
 //! looked up in DynamoDB.
@@ -6,10 +6,10 @@
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::dynamo::{Dynamo, ItemExt};
-use super::keys;
-use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
+use crate::store::dynamo::{Dynamo, ItemExt};
+use crate::store::keys;
+use crate::store::postgres::{Postgres, classify};
 
 /// Endpoints, keys, event types and meters, of each of which so many are looked up.
 const SAMPLE_MAX: i64 = 50;
