@@ -22,6 +22,7 @@ use crate::store::config_projection::ConfigProjection;
 use crate::store::dynamo::Dynamo;
 use crate::store::objects::Objects;
 use crate::store::postgres::{Options, Postgres};
+use crate::store::projector;
 use crate::store::projects::{self, Project};
 use crate::store::secrets::{AdminKey, CachedSecret};
 use crate::store::table;
@@ -329,7 +330,7 @@ async fn reproject(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
         return Ok(());
     }
     let projection = ConfigProjection::writer(dynamo.clone());
-    let projected = outbox::project_all(postgres, &projection, Duration::ZERO).await?;
+    let projected = projector::project_pending(postgres, &projection, Duration::ZERO).await?;
     tracing::info!(projected, "configuration reprojected");
     Ok(())
 }

@@ -30,7 +30,7 @@ use crate::model::signature::{Scheme, Secret};
 use crate::model::time::Time;
 use crate::sender;
 use crate::store::endpoints::{self, Endpoint as Row, open_secret, seal_secret};
-use crate::store::{due, outbox};
+use crate::store::{due, projector};
 
 use credentials::{
     CredentialsChange, NewAuth, NewCertificate, NewHeaders, RedactedAuth, RedactedCertificate,
@@ -223,8 +223,8 @@ pub async fn create(
     let secret = make_secret(&app, new.scheme, new.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
-    let change = endpoints::create(&app.postgres, &by, &row, &sealed).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let created = endpoints::create(&app.postgres, &by, row, &sealed).await?;
+    let row = projector::apply(&app.postgres, &app.projection, created).await;
     let created = CreatedEndpoint {
         endpoint: row.into(),
         secret: (&secret).into(),
@@ -422,8 +422,8 @@ pub async fn update(
         check(&app, row)?;
         sealing.map_or(Ok(()), |sealing| sealing.apply(row))
     };
-    let (row, change) = endpoints::update(&app.postgres, &by, &id, apply).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let updated = endpoints::update(&app.postgres, &by, &id, apply).await?;
+    let row = projector::apply(&app.postgres, &app.projection, updated).await;
     if row.enabled_at == now {
         resume(&app, &id, now).await;
     }
@@ -462,8 +462,8 @@ pub async fn delete(
     Path(id): Path<EndpointId>,
 ) -> Result<StatusCode> {
     let by = caller.by(app::now());
-    let change = endpoints::delete(&app.postgres, &by, &id).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let deleted = endpoints::delete(&app.postgres, &by, &id).await?;
+    projector::apply(&app.postgres, &app.projection, deleted).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -566,7 +566,7 @@ pub async fn rotate_secret(
         .at
         .saturating_add(ROTATION_OVERLAP)
         .map_err(Error::internal)?;
-    let change = endpoints::rotate_secret(&app.postgres, &by, &id, &sealed, ends).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let rotated = endpoints::rotate_secret(&app.postgres, &by, &id, &sealed, ends).await?;
+    projector::apply(&app.postgres, &app.projection, rotated).await;
     Ok(Json((&secret).into()))
 }

@@ -17,7 +17,7 @@ use crate::model::event_type::{ValidationMode, check_name};
 use crate::model::schema;
 use crate::model::time::Time;
 use crate::store::event_types::{self, EventType as Row, Quota, SchemaVersion as VersionRow, Spec};
-use crate::store::outbox;
+use crate::store::projector;
 
 /// Characters of a description.
 const DESCRIPTION_LEN_MAX: usize = 500;
@@ -119,9 +119,8 @@ pub async fn create(
     };
     changes.apply(&mut spec)?;
     let by = caller.by(app::now());
-    let created = event_types::create(&app.postgres, &by, new.name, spec, quota(&app));
-    let (row, change) = created.await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let created = event_types::create(&app.postgres, &by, new.name, spec, quota(&app)).await?;
+    let row = projector::apply(&app.postgres, &app.projection, created).await;
     Ok((StatusCode::CREATED, Json(row.try_into()?)))
 }
 
@@ -257,8 +256,8 @@ pub async fn update(
     check_path_name(&name)?;
     let by = caller.by(app::now());
     let apply = |spec: &mut Spec| changes.apply(spec);
-    let (row, change) = event_types::update(&app.postgres, &by, &name, quota(&app), apply).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let updated = event_types::update(&app.postgres, &by, &name, quota(&app), apply).await?;
+    let row = projector::apply(&app.postgres, &app.projection, updated).await;
     Ok(Json(row.try_into()?))
 }
 
@@ -276,8 +275,8 @@ pub async fn delete(
 ) -> Result<StatusCode> {
     check_path_name(&name)?;
     let by = caller.by(app::now());
-    let change = event_types::delete(&app.postgres, &by, &name).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let deleted = event_types::delete(&app.postgres, &by, &name).await?;
+    projector::apply(&app.postgres, &app.projection, deleted).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -20,7 +20,7 @@ use crate::model::id::MeterId;
 use crate::model::meter::{Aggregation, Definition, MeterFilter, MeterSpec};
 use crate::model::time::Time;
 use crate::store::meters::{self, StoredMeter as Row};
-use crate::store::outbox;
+use crate::store::projector;
 
 /// Characters of a name.
 const NAME_LEN_MAX: usize = 100;
@@ -157,8 +157,8 @@ pub async fn create(
     };
     check(&row)?;
     Definition::new(&row.written)?;
-    let change = meters::create(&app.postgres, &by, &row).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let created = meters::create(&app.postgres, &by, row).await?;
+    let row = projector::apply(&app.postgres, &app.projection, created).await;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 
@@ -304,8 +304,8 @@ pub async fn update(
         check(row)
     };
     let by = caller.by(app::now());
-    let (row, change) = meters::update(&app.postgres, &by, &id, apply).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let updated = meters::update(&app.postgres, &by, &id, apply).await?;
+    let row = projector::apply(&app.postgres, &app.projection, updated).await;
     Ok(Json(row.into()))
 }
 
@@ -320,7 +320,7 @@ pub async fn delete(
     Path(id): Path<MeterId>,
 ) -> Result<StatusCode> {
     let by = caller.by(app::now());
-    let change = meters::delete(&app.postgres, &by, &id).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let deleted = meters::delete(&app.postgres, &by, &id).await?;
+    projector::apply(&app.postgres, &app.projection, deleted).await;
     Ok(StatusCode::NO_CONTENT)
 }

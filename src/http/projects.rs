@@ -19,7 +19,7 @@ use crate::model::id::{KeyId, ProjectId};
 use crate::model::time::Time;
 use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
 use crate::store::api_keys::{self, ApiKey as KeyRow};
-use crate::store::outbox;
+use crate::store::projector;
 use crate::store::projects::{self, Project as Row};
 
 /// Characters of a name.
@@ -291,8 +291,8 @@ pub async fn make_key(app: &App, by: &AuditContext, mut spec: KeySpec) -> Result
         revoked_at: None,
         version: 1,
     };
-    let change = api_keys::create(&app.postgres, by, &row).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let created = api_keys::create(&app.postgres, by, row).await?;
+    let row = projector::apply(&app.postgres, &app.projection, created).await;
     Ok((row, text))
 }
 
@@ -333,7 +333,7 @@ pub async fn revoke_key(
     Path((project, id)): Path<(ProjectId, KeyId)>,
 ) -> Result<StatusCode> {
     let by = admin.by(project, app::now());
-    let change = api_keys::revoke(&app.postgres, &by, &id).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let revoked = api_keys::revoke(&app.postgres, &by, &id).await?;
+    projector::apply(&app.postgres, &app.projection, revoked).await;
     Ok(StatusCode::NO_CONTENT)
 }

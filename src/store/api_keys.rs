@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
-use super::audit_log;
-use super::outbox::{self, ChangeKind, ConfigChange};
+use super::audit_log::NewAuditEntry;
+use super::change::{Audit, Change, Committed};
+use super::outbox::Subject;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 use crate::model::api_key::Scope;
@@ -91,9 +92,13 @@ const CREATE: &str = "\
 /// # Errors
 /// [`Error::NotFound`] when there is no such project; [`Error::Unavailable`] when
 /// the database does not answer.
-pub async fn create(postgres: &Postgres, by: &AuditContext, key: &ApiKey) -> Result<ConfigChange> {
+pub async fn create(
+    postgres: &Postgres,
+    by: &AuditContext,
+    key: ApiKey,
+) -> Result<Committed<ApiKey>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.as_str()).collect();
     let rate_limit = key
         .rate_limit
@@ -108,12 +113,16 @@ pub async fn create(postgres: &Postgres, by: &AuditContext, key: &ApiKey) -> Res
         &rate_limit,
         &key.created_at,
     ];
-    tx.execute(CREATE, values).await.map_err(classify)?;
-    let (id, after) = (key.id.as_str(), key.audit_value());
-    audit_log::add(&tx, by, "key.create", id, None, Some(after)).await?;
-    let change = outbox::add(&tx, ChangeKind::ApiKey, key.id.as_str()).await?;
-    tx.commit().await.map_err(classify)?;
-    Ok(change)
+    tx.execute(CREATE, values).await?;
+    let id = key.id.clone();
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "key.create",
+        subject: id.as_str(),
+        before: None,
+        after: Some(key.audit_value()),
+    });
+    tx.commit(audit, Subject::ApiKey(&id), key).await
 }
 
 const LIST: &str = "select * from api_keys where project_id = $1 and id > $2 order by id limit $3";
@@ -147,24 +156,26 @@ const REVOKE: &str = "\
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn revoke(postgres: &Postgres, by: &AuditContext, id: &KeyId) -> Result<ConfigChange> {
+pub async fn revoke(postgres: &Postgres, by: &AuditContext, id: &KeyId) -> Result<Committed<()>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let row = tx
         .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
-        .await
-        .map_err(classify)?;
+        .await?;
     let key = ApiKey::read(&row.ok_or_else(|| Error::not_found("key", id))?)?;
-    tx.execute(REVOKE, &[&id.as_str(), &by.at])
-        .await
-        .map_err(classify)?;
-    if key.revoked_at.is_none() {
-        let before = Some(key.audit_value());
-        audit_log::add(&tx, by, "key.revoke", id.as_str(), before, None).await?;
-    }
-    let change = outbox::add(&tx, ChangeKind::ApiKey, id.as_str()).await?;
-    tx.commit().await.map_err(classify)?;
-    Ok(change)
+    tx.execute(REVOKE, &[&id.as_str(), &by.at]).await?;
+    let audit = if key.revoked_at.is_some() {
+        Audit::Repeated
+    } else {
+        Audit::Entry(NewAuditEntry {
+            by,
+            action: "key.revoke",
+            subject: id.as_str(),
+            before: Some(key.audit_value()),
+            after: None,
+        })
+    };
+    tx.commit(audit, Subject::ApiKey(id), ()).await
 }
 
 const GET: &str = "select * from api_keys where id = $1";

@@ -49,21 +49,32 @@ const ADD: &str = "\
     insert into audit_log (project_id, at, actor, action, subject, before, after) \
     values ($1, $2, $3, $4, $5, $6, $7)";
 
-/// Writes down in the transaction of a change that `by` did `action` to `subject`,
-/// which was `before` and is `after`. Both may be whole: what did not change is
-/// left out here, and secrets are masked. Cost: one insert.
+/// An entry to be written: that `by` did `action` to `subject`, which was `before`
+/// and is `after`. Both may be whole.
+pub(super) struct NewAuditEntry<'a> {
+    pub(super) by: &'a AuditContext,
+    pub(super) action: &'static str,
+    pub(super) subject: &'a str,
+    /// None of a new thing.
+    pub(super) before: Option<Value>,
+    /// None of a thing that is gone.
+    pub(super) after: Option<Value>,
+}
+
+/// Writes an entry in the transaction of its change. Cost: one insert.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database does
 /// not answer.
-pub(super) async fn add(
-    tx: &Transaction<'_>,
-    by: &AuditContext,
-    action: &str,
-    subject: &str,
-    before: Option<Value>,
-    after: Option<Value>,
-) -> Result<()> {
+pub(super) async fn add(tx: &Transaction<'_>, entry: NewAuditEntry<'_>) -> Result<()> {
+    let NewAuditEntry {
+        by,
+        action,
+        subject,
+        before,
+        after,
+    } = entry;
+    // What did not change is left out, and secrets are masked.
     let (before, after) = audit::redacted_diff(before, after);
     let actor = by.actor.to_string();
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[

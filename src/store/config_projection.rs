@@ -1,7 +1,7 @@
 //! The configuration projection: API keys, endpoints, event types and meters as the
 //! data plane reads them, in DynamoDB and for a moment in memory.
 //!
-//! Written by the outbox after each change, and by deliveries
+//! Written by [`projector`](super::projector) after each change, and by deliveries
 //! that show an endpoint's health; read by every request and job. Reads are cached
 //! for `cache.ttl_s`, which bounds how long another instance acts on what has
 //! changed; a write through this instance is seen by it at once. The files below

@@ -1,13 +1,13 @@
 //! Endpoints and their sealed secrets in PostgreSQL.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 
-use super::audit_log;
-use super::outbox::{self, ChangeKind, ConfigChange};
+use super::audit_log::NewAuditEntry;
+use super::change::{Audit, Change, Committed};
+use super::outbox::Subject;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 use crate::model::audit::{Actor, AuditContext};
@@ -177,12 +177,12 @@ const ADD_SECRET: &str = "\
 pub async fn create(
     postgres: &Postgres,
     by: &AuditContext,
-    endpoint: &Endpoint,
+    endpoint: Endpoint,
     sealed: &[u8],
-) -> Result<ConfigChange> {
+) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
-    let care = DeliverySettingsColumns::of(endpoint)?;
+    let tx = Change::begin(&mut client).await?;
+    let columns = EndpointColumns::of(&endpoint)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &endpoint.id.as_str(),
         &endpoint.project.as_str(),
@@ -192,26 +192,26 @@ pub async fn create(
         &endpoint.tenant,
         &endpoint.state.as_str(),
         &endpoint.created_at,
-        &care.rate_limit,
-        &care.max_concurrency,
+        &columns.rate_limit,
+        &columns.max_concurrency,
         &endpoint.delivery_settings.body_format.as_str(),
         &endpoint.credentials_sealed,
-        &care.credentials_redacted,
+        &columns.credentials_redacted,
         &endpoint.enabled_at,
     ];
-    tx.execute(CREATE, values).await.map_err(classify)?;
+    tx.execute(CREATE, values).await?;
     let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
         &[&endpoint.id.as_str(), &sealed, &endpoint.created_at];
-    tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
-    let (id, after) = (endpoint.id.as_str(), endpoint.audit_value());
-    audit_log::add(&tx, by, "endpoint.create", id, None, Some(after)).await?;
-    commit(tx, &endpoint.id).await
-}
-
-async fn commit(tx: Transaction<'_>, id: &EndpointId) -> Result<ConfigChange> {
-    let change = outbox::add(&tx, ChangeKind::Endpoint, id.as_str()).await?;
-    tx.commit().await.map_err(classify)?;
-    Ok(change)
+    tx.execute(ADD_SECRET, secret).await?;
+    let id = endpoint.id.clone();
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "endpoint.create",
+        subject: id.as_str(),
+        before: None,
+        after: Some(endpoint.audit_value()),
+    });
+    tx.commit(audit, Subject::Endpoint(&id), endpoint).await
 }
 
 const GET: &str =
@@ -265,29 +265,29 @@ const UPDATE: &str = "\
         body_format = $10, extras_sealed = $11, extras_shown = $12, enabled_at = $13 \
     where id = $1";
 
-/// Changes an endpoint as `change` says, one writer at a time; the change still
+/// Changes an endpoint as `apply` says, one writer at a time; the change still
 /// has to be projected.
 ///
 /// # Errors
-/// [`Error::NotFound`]; whatever `change` refuses with; [`Error::Unavailable`]
+/// [`Error::NotFound`]; whatever `apply` refuses with; [`Error::Unavailable`]
 /// when the database does not answer.
 pub async fn update(
     postgres: &Postgres,
     by: &AuditContext,
     id: &EndpointId,
-    change: impl FnOnce(&mut Endpoint) -> Result<()>,
-) -> Result<(Endpoint, ConfigChange)> {
+    apply: impl FnOnce(&mut Endpoint) -> Result<()>,
+) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let mut endpoint = lock(&tx, by, id).await?;
-    let (before, audited) = (endpoint.state, endpoint.audit_value());
-    change(&mut endpoint)?;
+    let (state_before, before) = (endpoint.state, endpoint.audit_value());
+    apply(&mut endpoint)?;
     endpoint.updated_at = by.at;
-    if endpoint.state == EndpointState::Enabled && before != EndpointState::Enabled {
+    if endpoint.state == EndpointState::Enabled && state_before != EndpointState::Enabled {
         endpoint.enabled_at = by.at;
     }
     endpoint.version += 1;
-    let care = DeliverySettingsColumns::of(&endpoint)?;
+    let columns = EndpointColumns::of(&endpoint)?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &id.as_str(),
         &endpoint.url,
@@ -296,28 +296,32 @@ pub async fn update(
         &endpoint.tenant,
         &endpoint.state.as_str(),
         &by.at,
-        &care.rate_limit,
-        &care.max_concurrency,
+        &columns.rate_limit,
+        &columns.max_concurrency,
         &endpoint.delivery_settings.body_format.as_str(),
         &endpoint.credentials_sealed,
-        &care.credentials_redacted,
+        &columns.credentials_redacted,
         &endpoint.enabled_at,
     ];
-    tx.execute(UPDATE, values).await.map_err(classify)?;
-    let (before, after) = (Some(audited), Some(endpoint.audit_value()));
-    audit_log::add(&tx, by, "endpoint.update", id.as_str(), before, after).await?;
-    let change = commit(tx, id).await?;
-    Ok((endpoint, change))
+    tx.execute(UPDATE, values).await?;
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "endpoint.update",
+        subject: id.as_str(),
+        before: Some(before),
+        after: Some(endpoint.audit_value()),
+    });
+    tx.commit(audit, Subject::Endpoint(id), endpoint).await
 }
 
-/// What is of another type in PostgreSQL.
-struct DeliverySettingsColumns {
+/// What of an endpoint is of another type in PostgreSQL.
+struct EndpointColumns {
     rate_limit: Option<i32>,
     max_concurrency: Option<i32>,
     credentials_redacted: Value,
 }
 
-impl DeliverySettingsColumns {
+impl EndpointColumns {
     fn of(endpoint: &Endpoint) -> Result<Self> {
         let number = |number: Option<u32>| number.map(i32::try_from).transpose();
         Ok(Self {
@@ -331,11 +335,10 @@ impl DeliverySettingsColumns {
 }
 
 /// The endpoint, to be changed by this transaction alone.
-async fn lock(tx: &Transaction<'_>, by: &AuditContext, id: &EndpointId) -> Result<Endpoint> {
+async fn lock(tx: &Change<'_>, by: &AuditContext, id: &EndpointId) -> Result<Endpoint> {
     let row = tx
         .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
-        .await
-        .map_err(classify)?;
+        .await?;
     Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)
 }
 
@@ -354,18 +357,20 @@ pub async fn delete(
     postgres: &Postgres,
     by: &AuditContext,
     id: &EndpointId,
-) -> Result<ConfigChange> {
+) -> Result<Committed<()>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let before = lock(&tx, by, id).await?.audit_value();
-    tx.execute(DELETE, &[&id.as_str(), &by.at])
-        .await
-        .map_err(classify)?;
-    tx.execute(DELETE_SECRETS, &[&id.as_str()])
-        .await
-        .map_err(classify)?;
-    audit_log::add(&tx, by, "endpoint.delete", id.as_str(), Some(before), None).await?;
-    commit(tx, id).await
+    tx.execute(DELETE, &[&id.as_str(), &by.at]).await?;
+    tx.execute(DELETE_SECRETS, &[&id.as_str()]).await?;
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "endpoint.delete",
+        subject: id.as_str(),
+        before: Some(before),
+        after: None,
+    });
+    tx.commit(audit, Subject::Endpoint(id), ()).await
 }
 
 const EXPIRE_SECRETS: &str = "\
@@ -390,32 +395,31 @@ pub async fn rotate_secret(
     id: &EndpointId,
     sealed: &[u8],
     overlap_ends: Timestamp,
-) -> Result<ConfigChange> {
+) -> Result<Committed<()>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     lock(&tx, by, id).await?;
-    tx.execute(FORGET_SECRETS, &[&id.as_str(), &by.at])
-        .await
-        .map_err(classify)?;
-    let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await;
-    if signing.map_err(classify)?.get::<_, i64>(0) >= SECRETS_MAX {
+    tx.execute(FORGET_SECRETS, &[&id.as_str(), &by.at]).await?;
+    let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await?;
+    if signing.get::<_, i64>(0) >= SECRETS_MAX {
         let detail = format!(
             "the endpoint has {SECRETS_MAX} secrets that sign; a rotated one does for a day"
         );
         return Err(Error::Conflict(detail.into()));
     }
     tx.execute(EXPIRE_SECRETS, &[&id.as_str(), &overlap_ends])
-        .await
-        .map_err(classify)?;
+        .await?;
     let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id.as_str(), &sealed, &by.at];
-    tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
-    tx.execute(BUMP, &[&id.as_str(), &by.at])
-        .await
-        .map_err(classify)?;
-    let after = json!({ "former_signs_until": Time(overlap_ends) });
-    let action = "endpoint.rotate_secret";
-    audit_log::add(&tx, by, action, id.as_str(), None, Some(after)).await?;
-    commit(tx, id).await
+    tx.execute(ADD_SECRET, secret).await?;
+    tx.execute(BUMP, &[&id.as_str(), &by.at]).await?;
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "endpoint.rotate_secret",
+        subject: id.as_str(),
+        before: None,
+        after: Some(json!({ "former_signs_until": Time(overlap_ends) })),
+    });
+    tx.commit(audit, Subject::Endpoint(id), ()).await
 }
 
 const DISABLE: &str = "\
@@ -424,7 +428,7 @@ const DISABLE: &str = "\
     where id = $1 and state = 'enabled' and version = $2 \
     returning *";
 
-/// Notes that the data plane disabled an endpoint, unless it has been changed
+/// Writes that the data plane disabled an endpoint, unless it has been changed
 /// since. None if there was nothing to change: a later version is projected by
 /// itself.
 ///
@@ -434,17 +438,16 @@ pub async fn mark_disabled(
     postgres: &Postgres,
     id: &EndpointId,
     pending: &PendingDisable,
-) -> Result<Option<ConfigChange>> {
+) -> Result<Option<Committed<()>>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
         &id.as_str(),
         &pending.version,
         &pending.at,
         &pending.state.as_str(),
     ];
-    let row = tx.query_opt(DISABLE, values).await.map_err(classify)?;
-    let Some(row) = row else {
+    let Some(row) = tx.query_opt(DISABLE, values).await? else {
         return Ok(None);
     };
     let by = AuditContext {
@@ -453,9 +456,14 @@ pub async fn mark_disabled(
         at: pending.at,
     };
     let state = |state: EndpointState| Some(json!({ "state": state.as_str() }));
-    let (before, after) = (state(EndpointState::Enabled), state(pending.state));
-    audit_log::add(&tx, &by, "endpoint.disable", id.as_str(), before, after).await?;
-    commit(tx, id).await.map(Some)
+    let audit = Audit::Entry(NewAuditEntry {
+        by: &by,
+        action: "endpoint.disable",
+        subject: id.as_str(),
+        before: state(EndpointState::Enabled),
+        after: state(pending.state),
+    });
+    tx.commit(audit, Subject::Endpoint(id), ()).await.map(Some)
 }
 
 const GET_ANY: &str = "select * from endpoints where id = $1";

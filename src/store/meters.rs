@@ -1,13 +1,13 @@
 //! Meters in PostgreSQL.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::audit_log;
-use super::outbox::{self, ChangeKind, ConfigChange};
+use super::audit_log::NewAuditEntry;
+use super::change::{Audit, Change, Committed};
+use super::outbox::Subject;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
@@ -95,7 +95,7 @@ impl StoredMeter {
 
 const LOCK_PROJECT: &str = "select id from projects where id = $1 for no key update";
 
-const HELD: &str = "select count(*) from meters where project_id = $1 and deleted_at is null";
+const COUNT: &str = "select count(*) from meters where project_id = $1 and deleted_at is null";
 
 const CREATE: &str = "\
     insert into meters \
@@ -112,18 +112,17 @@ const CREATE: &str = "\
 pub async fn create(
     postgres: &Postgres,
     by: &AuditContext,
-    meter: &StoredMeter,
-) -> Result<ConfigChange> {
+    meter: StoredMeter,
+) -> Result<Committed<StoredMeter>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let project = &by.project.as_str();
     // One at a time, or two would both be the last that is allowed.
-    let locked = tx.query_opt(LOCK_PROJECT, &[project]).await;
-    locked
-        .map_err(classify)?
+    tx.query_opt(LOCK_PROJECT, &[project])
+        .await?
         .ok_or_else(|| Error::not_found("project", project))?;
-    let held = tx.query_one(HELD, &[project]).await.map_err(classify)?;
-    if held.get::<_, i64>(0) >= METERS_MAX {
+    let existing = tx.query_one(COUNT, &[project]).await?;
+    if existing.get::<_, i64>(0) >= METERS_MAX {
         let detail = format!("a project has at most {METERS_MAX} meters: delete one first");
         return Err(Error::Conflict(detail.into()));
     }
@@ -142,17 +141,16 @@ pub async fn create(
         &meter.is_published,
         &meter.created_at,
     ];
-    tx.execute(CREATE, values).await.map_err(classify)?;
-    let (id, after) = (meter.id.as_str(), meter.audit_value());
-    audit_log::add(&tx, by, "meter.create", id, None, Some(after)).await?;
-    commit(tx, &meter.id).await
-}
-
-/// The one end of every change of a meter.
-async fn commit(tx: Transaction<'_>, id: &MeterId) -> Result<ConfigChange> {
-    let change = outbox::add(&tx, ChangeKind::Meter, id.as_str()).await?;
-    tx.commit().await.map_err(classify)?;
-    Ok(change)
+    tx.execute(CREATE, values).await?;
+    let id = meter.id.clone();
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "meter.create",
+        subject: id.as_str(),
+        before: None,
+        after: Some(meter.audit_value()),
+    });
+    tx.commit(audit, Subject::Meter(&id), meter).await
 }
 
 const GET: &str = "select * from meters where id = $1 and project_id = $2 and deleted_at is null";
@@ -204,24 +202,24 @@ const UPDATE: &str = "\
         version = version + 1 \
     where id = $1";
 
-/// Changes the name, description or metric of a meter as `change` says, one
+/// Changes the name, description or metric of a meter as `apply` says, one
 /// writer at a time; the change still has to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] when the name is taken; whatever
-/// `change` refuses with; [`Error::Unavailable`] when the database does not
+/// `apply` refuses with; [`Error::Unavailable`] when the database does not
 /// answer.
 pub async fn update(
     postgres: &Postgres,
     by: &AuditContext,
     id: &MeterId,
-    change: impl FnOnce(&mut StoredMeter) -> Result<()>,
-) -> Result<(StoredMeter, ConfigChange)> {
+    apply: impl FnOnce(&mut StoredMeter) -> Result<()>,
+) -> Result<Committed<StoredMeter>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let mut meter = lock(&tx, by, id).await?;
     let before = meter.audit_value();
-    change(&mut meter)?;
+    apply(&mut meter)?;
     meter.updated_at = by.at;
     meter.version += 1;
     let values: &[&(dyn ToSql + Sync)] = &[
@@ -231,19 +229,22 @@ pub async fn update(
         &meter.is_published,
         &by.at,
     ];
-    tx.execute(UPDATE, values).await.map_err(classify)?;
-    let (before, after) = (Some(before), Some(meter.audit_value()));
-    audit_log::add(&tx, by, "meter.update", id.as_str(), before, after).await?;
-    let change = commit(tx, id).await?;
-    Ok((meter, change))
+    tx.execute(UPDATE, values).await?;
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "meter.update",
+        subject: id.as_str(),
+        before: Some(before),
+        after: Some(meter.audit_value()),
+    });
+    tx.commit(audit, Subject::Meter(id), meter).await
 }
 
 /// The meter `id`, for its one writer.
-async fn lock(tx: &Transaction<'_>, by: &AuditContext, id: &MeterId) -> Result<StoredMeter> {
+async fn lock(tx: &Change<'_>, by: &AuditContext, id: &MeterId) -> Result<StoredMeter> {
     let row = tx
         .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
-        .await
-        .map_err(classify)?;
+        .await?;
     StoredMeter::read(&row.ok_or_else(|| Error::not_found("meter", id))?)
 }
 
@@ -256,15 +257,19 @@ const DELETE: &str = "\
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn delete(postgres: &Postgres, by: &AuditContext, id: &MeterId) -> Result<ConfigChange> {
+pub async fn delete(postgres: &Postgres, by: &AuditContext, id: &MeterId) -> Result<Committed<()>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
-    let before = Some(lock(&tx, by, id).await?.audit_value());
-    tx.execute(DELETE, &[&id.as_str(), &by.at])
-        .await
-        .map_err(classify)?;
-    audit_log::add(&tx, by, "meter.delete", id.as_str(), before, None).await?;
-    commit(tx, id).await
+    let tx = Change::begin(&mut client).await?;
+    let before = lock(&tx, by, id).await?.audit_value();
+    tx.execute(DELETE, &[&id.as_str(), &by.at]).await?;
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "meter.delete",
+        subject: id.as_str(),
+        before: Some(before),
+        after: None,
+    });
+    tx.commit(audit, Subject::Meter(id), ()).await
 }
 
 const GET_ANY: &str = "select * from meters where id = $1";
@@ -282,7 +287,7 @@ pub async fn get_any(postgres: &Postgres, id: &str) -> Result<Option<StoredMeter
 /// Every statement above, for the test that prepares them.
 pub const STATEMENTS: &[&str] = &[
     LOCK_PROJECT,
-    HELD,
+    COUNT,
     CREATE,
     GET,
     LIST,

@@ -11,7 +11,7 @@ use millrace::model::endpoint::{EndpointState, PendingDisable};
 use millrace::model::event;
 use millrace::model::id::{EndpointId, ProjectId};
 use millrace::store::config_projection::health::Reason;
-use millrace::store::{endpoints, outbox};
+use millrace::store::{endpoints, projector};
 use millrace::{accept, app};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -141,7 +141,7 @@ fn gone_is_told_whatever_the_clocks_say() {
         };
         let postgres = &harness.app.postgres;
         let changed = endpoints::update(postgres, &by, &endpoint, |_| Ok(())).await;
-        outbox::project_best_effort(postgres, &harness.app.projection, changed.unwrap().1).await;
+        projector::apply(postgres, &harness.app.projection, changed.unwrap()).await;
 
         harness.publish("a").await;
         harness.drain().await;
