@@ -6,13 +6,13 @@
 //! bound on groups hold however many count, and keeps writers from deadlocks.
 //! Called by the meter job and by back-fills; asking for usage is [`report`]'s.
 
+mod partition;
 pub mod prune;
 pub mod report;
 
 use deadpool_postgres::Object;
+use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
@@ -24,9 +24,6 @@ use crate::model::meter::{Measure, Reading};
 
 /// Tries of a batch that meets a missing partition or another writer.
 const TRIES_MAX: u32 = 4;
-/// Days that what is seen is remembered beyond the retention: DynamoDB may be late
-/// in forgetting an event.
-const SEEN_EXTRA_DAYS: i64 = 2;
 
 /// A reading about to be counted.
 #[derive(Debug, Clone)]
@@ -95,22 +92,10 @@ pub struct Metric {
     pub group_by: Vec<String>,
 }
 
-/// The day by which what is seen of an event is remembered.
-fn day(received: Timestamp) -> Date {
-    TimeZone::UTC.to_datetime(received).date()
-}
-
-/// The first day of which what was seen is still remembered at `now`.
-fn first_day(now: Timestamp, retention_days: u32) -> Date {
-    let hours = 24 * (i64::from(retention_days) + SEEN_EXTRA_DAYS);
-    let first = now.saturating_sub(SignedDuration::from_hours(hours));
-    day(first.unwrap_or(Timestamp::MIN))
-}
-
 /// Whether an event received then may be counted: whether it was counted before is
 /// still known. An event that is kept always may.
 pub fn is_countable(received: Timestamp, now: Timestamp, retention_days: u32) -> bool {
-    day(received) >= first_day(now, retention_days)
+    partition::day(received) >= partition::first_day(now, retention_days)
 }
 
 /// Counts what has not been counted yet; of meters that are deleted nothing is.
@@ -303,7 +288,7 @@ impl<'a> Columns<'a> {
             let measure = &entry.reading.measure;
             columns.meters.push(entry.reading.meter.as_str());
             columns.events.push(entry.event.as_str());
-            columns.days.push(day(entry.received));
+            columns.days.push(partition::day(entry.received));
             columns.at.push(entry.at);
             columns.tenants.push(entry.tenant.unwrap_or_default());
             columns.groups.push(&entry.reading.group);
@@ -355,15 +340,16 @@ fn is_contention(error: &tokio_postgres::Error) -> bool {
 
 /// The partition of a day: names and bounds cannot be parameters.
 const MAKE_PARTITION: &str = "\
-    create table if not exists usage_seen_{name} partition of usage_seen for values in ('{day}')";
+    create table if not exists {name} partition of usage_seen for values in ('{day}')";
 
 async fn make_partitions(client: &Object, entries: &[UsageEntry<'_>]) -> Result<()> {
-    let mut days: Vec<Date> = entries.iter().map(|entry| day(entry.received)).collect();
+    let days = entries.iter().map(|entry| partition::day(entry.received));
+    let mut days: Vec<Date> = days.collect();
     days.sort_unstable();
     days.dedup();
     for day in days {
         let statement = MAKE_PARTITION
-            .replace("{name}", &partition_suffix(day))
+            .replace("{name}", &partition::name(day))
             .replace("{day}", &day.to_string());
         match client.batch_execute(&statement).await {
             // Another instance has made it at the same moment.
@@ -382,24 +368,14 @@ fn is_there_already(error: &tokio_postgres::Error) -> bool {
     ) || is_contention(error)
 }
 
-fn partition_suffix(day: Date) -> String {
-    format!("{:04}{:02}{:02}", day.year(), day.month(), day.day())
-}
-
-/// The day of the partition called `name`.
-fn partition_day(name: &str) -> Option<Date> {
-    let digits = name.strip_prefix("usage_seen_")?;
-    let part = |range: std::ops::Range<usize>| digits.get(range)?.parse::<i16>().ok();
-    let (month, day) = (part(4..6)?, part(6..8)?);
-    Date::new(part(0..4)?, month.try_into().ok()?, day.try_into().ok()?).ok()
-}
-
 /// Every statement of this file and those below it, for the test that prepares
 /// them.
 pub const STATEMENTS: &[&[&str]] = &[&[LOCK, COUNT], report::STATEMENTS, prune::STATEMENTS];
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
 
     #[test]
@@ -410,16 +386,5 @@ mod tests {
             assert!(is_countable(ago(hours), now, 30), "{hours} hours");
         }
         assert!(!is_countable(ago(24 * 33), now, 30));
-    }
-
-    #[test]
-    fn a_partitions_name_says_its_day() {
-        let day = jiff::civil::date(2026, 3, 1);
-        let name = format!("usage_seen_{}", partition_suffix(day));
-        assert_eq!(name, "usage_seen_20260301");
-        assert_eq!(partition_day(&name), Some(day));
-        for other in ["usage_seen", "usage_seen_2026", "usage_seen_20261301", "x"] {
-            assert_eq!(partition_day(other), None, "{other}");
-        }
     }
 }
