@@ -66,11 +66,11 @@ impl From<Row> for Meter {
             id: row.id,
             name: row.name,
             description: row.description,
-            event_type: row.written.event_type,
-            aggregation: row.written.aggregation,
-            value: row.written.value,
-            group_by: row.written.group_by,
-            filters: row.written.filters,
+            event_type: row.spec.event_type,
+            aggregation: row.spec.aggregation,
+            value: row.spec.value,
+            group_by: row.spec.group_by,
+            filters: row.spec.filters,
             metric: row.is_published,
             skipped: row.skipped,
             created_at: row.created_at.into(),
@@ -141,7 +141,7 @@ pub async fn create(
         project: caller.project,
         name: new.name,
         description: new.description,
-        written: MeterSpec {
+        spec: MeterSpec {
             event_type: new.event_type,
             aggregation: new.aggregation,
             value: new.value,
@@ -156,7 +156,7 @@ pub async fn create(
         version: 1,
     };
     check(&row)?;
-    Definition::new(&row.written)?;
+    Definition::new(&row.spec)?;
     let created = meters::create(&app.postgres, &by, row).await?;
     let row = projector::apply(&app.postgres, &app.projection, created).await;
     Ok((StatusCode::CREATED, Json(row.into())))
@@ -179,7 +179,7 @@ fn check(row: &Row) -> Result<()> {
     if !row.is_published {
         return Ok(());
     }
-    if row.written.aggregation == Aggregation::UniqueCount {
+    if row.spec.aggregation == Aggregation::UniqueCount {
         let detail = "expected false: unique counts of several minutes do not add up";
         return Err(Error::invalid("metric", detail));
     }

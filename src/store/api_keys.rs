@@ -1,10 +1,11 @@
-//! API keys in PostgreSQL, by hash.
+//! API keys in PostgreSQL, by their hash.
 
 use std::num::NonZeroU32;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::audit_log::NewAuditEntry;
 use super::change::{Audit, Change, Committed};
@@ -17,26 +18,21 @@ use crate::model::id::{KeyId, ProjectId};
 
 /// An API key, without its text.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "columns of the table")]
 pub struct ApiKey {
-    /// Its public name.
     pub id: KeyId,
-    /// The project it belongs to.
     pub project: ProjectId,
-    /// What people call it.
     pub name: String,
     /// SHA-256 of its text.
     pub hash: [u8; 32],
     /// How its text begins.
     pub hint: String,
-    /// What it may do.
     pub scopes: Vec<Scope>,
     /// Events a second it may publish; the configured default if none.
     pub rate_limit: Option<NonZeroU32>,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
-    /// Changes so far.
+    /// Rises with each change: the projection keeps the highest.
     pub version: i64,
 }
 
@@ -58,7 +54,7 @@ impl ApiKey {
                 .try_into()
                 .map_err(|_| Error::internal(anyhow::anyhow!("hash length")))?,
             hint: row.get("hint"),
-            // A scope of a newer version is none of this one's business.
+            // A scope of a newer version is ignored.
             scopes: scopes
                 .iter()
                 .filter_map(|name| Scope::from_name(name))
@@ -72,7 +68,7 @@ impl ApiKey {
         })
     }
 
-    /// What the audit log says of it.
+    /// The key in the audit log.
     fn audit_value(&self) -> Value {
         json!({
             "name": self.name,
@@ -103,7 +99,7 @@ pub async fn create(
     let rate_limit = key
         .rate_limit
         .map(|limit| i32::try_from(limit.get()).unwrap_or(i32::MAX));
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let values: &[&(dyn ToSql + Sync)] = &[
         &key.id.as_str(),
         &key.project.as_str(),
         &key.name,
@@ -152,7 +148,8 @@ const REVOKE: &str = "\
     update api_keys set revoked_at = coalesce(revoked_at, $2), version = version + 1 \
     where id = $1";
 
-/// Revokes a key; again changes nothing. The change still has to be projected.
+/// Revokes a key, or leaves it revoked as it is. The change still has to be
+/// projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.

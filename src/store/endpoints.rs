@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row};
 
 use super::audit_log::NewAuditEntry;
 use super::change::{Audit, Change, Committed};
@@ -20,34 +21,28 @@ use crate::model::time::Time;
 
 /// An endpoint as people configured it.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "columns of the table")]
 pub struct Endpoint {
-    /// Its id.
     pub id: EndpointId,
-    /// Whose it is.
     pub project: ProjectId,
-    /// Where webhooks go.
     pub url: String,
-    /// A note for people.
     pub description: String,
-    /// Patterns of the event types it takes.
+    /// Patterns: exact, `prefix.*`, or `*` for all.
     pub event_types: Vec<String>,
-    /// The one tenant whose events it takes; all if absent.
+    /// The one tenant whose events it takes; all tenants' if absent.
     pub tenant: Option<String>,
-    /// Whether it takes events.
     pub state: EndpointState,
-    /// How it is called.
     pub delivery_settings: DeliverySettings,
-    /// What its requests carry beside the signature: sealed, bound to its id.
+    /// Headers, authentication and certificate of its requests: sealed, bound to
+    /// its id.
     pub credentials_sealed: Option<Vec<u8>>,
-    /// What people may see of that.
+    /// What of them may be shown.
     pub credentials_redacted: RedactedCredentials,
     /// When it was last turned on.
     pub enabled_at: Timestamp,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
     pub updated_at: Timestamp,
-    /// Changes so far.
+    /// Rises with each change: the projection keeps the highest.
     pub version: i64,
 }
 
@@ -58,7 +53,7 @@ impl Endpoint {
             let number: Option<i32> = row.get(name);
             number.map(u32::try_from).transpose()
         };
-        let shown: Value = row.get("extras_shown");
+        let redacted: Value = row.get("extras_shown");
         Ok(Self {
             delivery_settings: DeliverySettings {
                 rate_limit: number("rate_limit").map_err(Error::internal)?,
@@ -69,7 +64,7 @@ impl Endpoint {
                     .map_err(Error::internal)?,
             },
             credentials_sealed: row.get("extras_sealed"),
-            credentials_redacted: serde_json::from_value(shown).map_err(Error::internal)?,
+            credentials_redacted: serde_json::from_value(redacted).map_err(Error::internal)?,
             enabled_at: row
                 .get::<_, Option<Timestamp>>("enabled_at")
                 .unwrap_or(created_at),
@@ -95,7 +90,7 @@ impl Endpoint {
         })
     }
 
-    /// What the audit log says of it.
+    /// The endpoint in the audit log.
     fn audit_value(&self) -> Value {
         json!({
             "url": self.url,
@@ -114,8 +109,8 @@ impl Endpoint {
     }
 }
 
-/// Secrets of one endpoint that sign at a time: each is a part of every webhook's
-/// header and of the projection.
+/// Secrets of one endpoint that may sign at a time. Each adds to the header of
+/// every webhook, and to the projection.
 pub const SECRETS_MAX: i64 = 5;
 
 /// A sealed secret and until when it signs.
@@ -130,9 +125,9 @@ pub struct SealedSecret {
 /// An endpoint with its secrets, the newest first.
 #[derive(Debug)]
 pub struct SealedEndpoint {
-    /// The endpoint.
+    /// The row, in any state.
     pub endpoint: Endpoint,
-    /// Its secrets.
+    /// Those that sign or have signed.
     pub secrets: Vec<SealedSecret>,
 }
 
@@ -183,7 +178,7 @@ pub async fn create(
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
     let columns = EndpointColumns::of(&endpoint)?;
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let values: &[&(dyn ToSql + Sync)] = &[
         &endpoint.id.as_str(),
         &endpoint.project.as_str(),
         &endpoint.url,
@@ -200,8 +195,7 @@ pub async fn create(
         &endpoint.enabled_at,
     ];
     tx.execute(CREATE, values).await?;
-    let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-        &[&endpoint.id.as_str(), &sealed, &endpoint.created_at];
+    let secret: &[&(dyn ToSql + Sync)] = &[&endpoint.id.as_str(), &sealed, &endpoint.created_at];
     tx.execute(ADD_SECRET, secret).await?;
     let id = endpoint.id.clone();
     let audit = Audit::Entry(NewAuditEntry {
@@ -288,7 +282,7 @@ pub async fn update(
     }
     endpoint.version += 1;
     let columns = EndpointColumns::of(&endpoint)?;
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let values: &[&(dyn ToSql + Sync)] = &[
         &id.as_str(),
         &endpoint.url,
         &endpoint.description,
@@ -348,8 +342,7 @@ const DELETE: &str = "\
 
 const DELETE_SECRETS: &str = "delete from endpoint_secrets where endpoint_id = $1";
 
-/// Deletes an endpoint and its secrets. A tombstone stays, so that a late
-/// projection cannot bring it back.
+/// Deletes an endpoint and its secrets; the change still has to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
@@ -361,6 +354,7 @@ pub async fn delete(
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
     let before = lock(&tx, by, id).await?.audit_value();
+    // The row stays as a tombstone, so that a late projection cannot bring it back.
     tx.execute(DELETE, &[&id.as_str(), &by.at]).await?;
     tx.execute(DELETE_SECRETS, &[&id.as_str()]).await?;
     let audit = Audit::Entry(NewAuditEntry {
@@ -373,22 +367,23 @@ pub async fn delete(
     tx.commit(audit, Subject::Endpoint(id), ()).await
 }
 
-const EXPIRE_SECRETS: &str = "\
+const SET_SECRETS_EXPIRY: &str = "\
     update endpoint_secrets set expires_at = $2 where endpoint_id = $1 and expires_at is null";
 
-const FORGET_SECRETS: &str =
+const DELETE_EXPIRED_SECRETS: &str =
     "delete from endpoint_secrets where endpoint_id = $1 and expires_at <= $2";
 
 const COUNT_SECRETS: &str = "select count(*) from endpoint_secrets where endpoint_id = $1";
 
-const BUMP: &str = "update endpoints set updated_at = $2, version = version + 1 where id = $1";
+const RAISE_VERSION: &str =
+    "update endpoints set updated_at = $2, version = version + 1 where id = $1";
 
 /// Makes `sealed` the current secret; those before it sign until `overlap_ends`.
 /// The change still has to be projected.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] when [`SECRETS_MAX`] sign already,
-/// for none may stop before it was said to; [`Error::Unavailable`] when the database does not answer.
+/// [`Error::NotFound`]; [`Error::Conflict`] when [`SECRETS_MAX`] sign already;
+/// [`Error::Unavailable`] when the database does not answer.
 pub async fn rotate_secret(
     postgres: &Postgres,
     by: &AuditContext,
@@ -399,19 +394,21 @@ pub async fn rotate_secret(
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
     lock(&tx, by, id).await?;
-    tx.execute(FORGET_SECRETS, &[&id.as_str(), &by.at]).await?;
+    tx.execute(DELETE_EXPIRED_SECRETS, &[&id.as_str(), &by.at])
+        .await?;
     let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await?;
+    // None may stop before its overlap ends, so a further one has no place.
     if signing.get::<_, i64>(0) >= SECRETS_MAX {
         let detail = format!(
             "the endpoint has {SECRETS_MAX} secrets that sign; a rotated one does for a day"
         );
         return Err(Error::Conflict(detail.into()));
     }
-    tx.execute(EXPIRE_SECRETS, &[&id.as_str(), &overlap_ends])
+    tx.execute(SET_SECRETS_EXPIRY, &[&id.as_str(), &overlap_ends])
         .await?;
-    let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id.as_str(), &sealed, &by.at];
+    let secret: &[&(dyn ToSql + Sync)] = &[&id.as_str(), &sealed, &by.at];
     tx.execute(ADD_SECRET, secret).await?;
-    tx.execute(BUMP, &[&id.as_str(), &by.at]).await?;
+    tx.execute(RAISE_VERSION, &[&id.as_str(), &by.at]).await?;
     let audit = Audit::Entry(NewAuditEntry {
         by,
         action: "endpoint.rotate_secret",
@@ -429,8 +426,7 @@ const DISABLE: &str = "\
     returning *";
 
 /// Writes that the data plane disabled an endpoint, unless it has been changed
-/// since. None if there was nothing to change: a later version is projected by
-/// itself.
+/// since. None if there was nothing to change.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
@@ -441,13 +437,14 @@ pub async fn mark_disabled(
 ) -> Result<Option<Committed<()>>> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let values: &[&(dyn ToSql + Sync)] = &[
         &id.as_str(),
         &pending.version,
         &pending.at,
         &pending.state.as_str(),
     ];
     let Some(row) = tx.query_opt(DISABLE, values).await? else {
+        // A later version is projected by its own change.
         return Ok(None);
     };
     let by = AuditContext {
@@ -471,7 +468,8 @@ const GET_ANY: &str = "select * from endpoints where id = $1";
 const SECRETS: &str = "\
     select sealed, expires_at from endpoint_secrets where endpoint_id = $1 order by number desc";
 
-/// The endpoint called `id` in any state, with its secrets, for its projection.
+/// The endpoint called `id` in any state, with its secrets as of the same moment,
+/// for its projection.
 pub(super) async fn get_sealed(postgres: &Postgres, id: &str) -> Result<Option<SealedEndpoint>> {
     let mut client = postgres.get().await?;
     let tx = client
@@ -496,8 +494,7 @@ pub(super) async fn get_sealed(postgres: &Postgres, id: &str) -> Result<Option<S
     }))
 }
 
-/// The endpoint and its secrets of one moment.
-const SNAPSHOT: tokio_postgres::IsolationLevel = tokio_postgres::IsolationLevel::RepeatableRead;
+const SNAPSHOT: IsolationLevel = IsolationLevel::RepeatableRead;
 
 const CURRENT_SECRET: &str = "\
     select s.sealed from endpoint_secrets s join endpoints e on e.id = s.endpoint_id \
@@ -533,10 +530,10 @@ pub const STATEMENTS: &[&str] = &[
     UPDATE,
     DELETE,
     DELETE_SECRETS,
-    EXPIRE_SECRETS,
-    FORGET_SECRETS,
+    SET_SECRETS_EXPIRY,
+    DELETE_EXPIRED_SECRETS,
     COUNT_SECRETS,
-    BUMP,
+    RAISE_VERSION,
     DISABLE,
     GET_ANY,
     SECRETS,

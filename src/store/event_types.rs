@@ -1,8 +1,9 @@
-//! Event types and every schema they had, in PostgreSQL.
+//! Event types and all schemas they have had, in PostgreSQL.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::audit_log::NewAuditEntry;
 use super::change::{Audit, Change, Committed};
@@ -13,34 +14,31 @@ use crate::model::audit::AuditContext;
 use crate::model::event_type::ValidationMode;
 use crate::model::id::ProjectId;
 
-/// Schemas of one type, all of which are kept.
+/// Schemas that one type may have had: all stay stored.
 const VERSIONS_MAX: i64 = 1_000;
 
 /// An event type as people registered it.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "columns of the table")]
 pub struct EventType {
-    /// Whose it is.
     pub project: ProjectId,
-    /// Its name, unique in the project.
     pub name: String,
-    /// What is up to people.
+    /// What people decide about it.
     pub spec: Spec,
-    /// Number of the schema in force.
+    /// Number of the schema in force; none without a schema.
     pub schema_version: Option<i64>,
-    /// When it was registered.
     pub created_at: Timestamp,
-    /// When it was last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted; such a one is seen by its projection only.
+    /// When it was deleted; then only its projection reads it.
     pub deleted_at: Option<Timestamp>,
-    /// Changes so far.
+    /// Rises with each change: the projection keeps the highest.
     pub version: i64,
 }
 
 /// What people decide about an event type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    /// A note for people.
+    /// A note for people; empty if none was given.
     pub description: String,
     /// The schema in force, checked.
     pub schema: Option<String>,
@@ -51,7 +49,7 @@ pub struct Spec {
 /// How much a project may have.
 #[derive(Debug, Clone, Copy)]
 pub struct Quota {
-    /// Types.
+    /// Event types that are not deleted.
     pub types_max: usize,
     /// Bytes of all schemas in force.
     pub schema_bytes_max: usize,
@@ -60,11 +58,11 @@ pub struct Quota {
 /// One of the schemas of a type.
 #[derive(Debug)]
 pub struct SchemaVersion {
-    /// Its number, from 1.
+    /// Its number, counting up from 1.
     pub version: i64,
-    /// The schema.
+    /// The JSON Schema, as it was given.
     pub schema: String,
-    /// Since when.
+    /// Since when it was in force.
     pub created_at: Timestamp,
 }
 
@@ -88,7 +86,7 @@ impl EventType {
         })
     }
 
-    /// What the audit log says of it: of the schema its number, under which it is
+    /// The event type in the audit log: of the schema its number, under which it is
     /// kept.
     fn audit_value(&self) -> Value {
         json!({
@@ -101,9 +99,9 @@ impl EventType {
 
 const LOCK_PROJECT: &str = "select id from projects where id = $1 for update";
 
-/// Lets no one else change the types of the project until the end of `tx`, or two
-/// of them could exceed what it may have.
+/// Lets no one else change the types of the project until the end of `tx`.
 async fn lock_project(tx: &Change<'_>, project: &ProjectId) -> Result<()> {
+    // Two at once could exceed its quota together.
     tx.query_opt(LOCK_PROJECT, &[&project.as_str()])
         .await?
         .map(drop)
@@ -158,9 +156,9 @@ async fn next_version(tx: &Change<'_>, by: &AuditContext, name: &str) -> Result<
     }
 }
 
-/// Keeps the schema in force under its number.
+/// Stores the schema in force under its number.
 async fn add_schema(tx: &Change<'_>, by: &AuditContext, event_type: &EventType) -> Result<()> {
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let values: &[&(dyn ToSql + Sync)] = &[
         &by.project.as_str(),
         &event_type.name,
         &event_type.schema_version,
@@ -212,7 +210,7 @@ pub async fn create(
     if event_type.spec.schema.is_some() {
         event_type.schema_version = Some(next_version(&tx, by, &event_type.name).await?);
     }
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let values: &[&(dyn ToSql + Sync)] = &[
         &by.project.as_str(),
         &event_type.name,
         &event_type.spec.description,
@@ -254,8 +252,8 @@ pub async fn get(postgres: &Postgres, project: &ProjectId, name: &str) -> Result
     EventType::read(&row.ok_or_else(|| not_found(name))?)
 }
 
-/// What has no name is not repeated, whatever it is.
 fn not_found(name: &str) -> Error {
+    // Quoted and escaped, for it may be anything.
     Error::NotFound(format!("event type {name:?}"))
 }
 
@@ -341,7 +339,7 @@ async fn lock(tx: &Change<'_>, by: &AuditContext, name: &str) -> Result<EventTyp
 }
 
 async fn write(tx: &Change<'_>, event_type: &EventType) -> Result<()> {
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let values: &[&(dyn ToSql + Sync)] = &[
         &event_type.project.as_str(),
         &event_type.name,
         &event_type.spec.description,
@@ -354,9 +352,8 @@ async fn write(tx: &Change<'_>, event_type: &EventType) -> Result<()> {
     Ok(())
 }
 
-/// Deletes an event type: its events are looked at no more. A tombstone stays, so
-/// that a late projection cannot bring it back; its schemas stay under their
-/// numbers.
+/// Deletes an event type: its events are validated no more. Its schemas stay under
+/// their numbers. The change still has to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
@@ -367,6 +364,7 @@ pub async fn delete(postgres: &Postgres, by: &AuditContext, name: &str) -> Resul
     let mut event_type = lock(&tx, by, name).await?;
     let before = event_type.audit_value();
     event_type.updated_at = by.at;
+    // The row stays as a tombstone, so that a late projection cannot bring it back.
     event_type.deleted_at = Some(by.at);
     write(&tx, &event_type).await?;
     let audit = Audit::Entry(NewAuditEntry {
@@ -399,8 +397,7 @@ pub async fn versions(
     limit: i64,
 ) -> Result<Vec<SchemaVersion>> {
     let client = postgres.get().await?;
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-        &[&project.as_str(), &name, &before, &limit];
+    let values: &[&(dyn ToSql + Sync)] = &[&project.as_str(), &name, &before, &limit];
     let rows = client.query(VERSIONS, values).await.map_err(classify)?;
     let read = |row: &Row| SchemaVersion {
         version: row.get("version"),

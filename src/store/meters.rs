@@ -14,38 +14,33 @@ use crate::model::audit::AuditContext;
 use crate::model::id::{MeterId, ProjectId};
 use crate::model::meter::MeterSpec;
 
-/// Meters of a project: each event is held against all of them.
+/// Meters of a project: each event is matched with all of them.
 pub const METERS_MAX: i64 = 100;
 
 /// A meter as people configured it.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "columns of the table")]
 pub struct StoredMeter {
-    /// Its id.
     pub id: MeterId,
-    /// Whose it is.
     pub project: ProjectId,
     /// What it is called, unique in its project.
     pub name: String,
-    /// A note for people.
     pub description: String,
-    /// What it counts.
-    pub written: MeterSpec,
+    /// What it counts, as people wrote it.
+    pub spec: MeterSpec,
     /// Whether it is published as a CloudWatch metric.
     pub is_published: bool,
     /// Events it matched and could not read a value of.
     pub skipped: i64,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
-    /// Changes so far.
+    /// Rises with each change: the projection keeps the highest.
     pub version: i64,
 }
 
 impl StoredMeter {
-    /// What the audit log says of it.
+    /// The meter in the audit log.
     fn audit_value(&self) -> Value {
         let MeterSpec {
             event_type,
@@ -53,7 +48,7 @@ impl StoredMeter {
             value,
             group_by,
             filters,
-        } = &self.written;
+        } = &self.spec;
         json!({
             "name": self.name,
             "description": self.description,
@@ -76,7 +71,7 @@ impl StoredMeter {
             project: project.parse().map_err(Error::internal)?,
             name: row.get("name"),
             description: row.get("description"),
-            written: MeterSpec {
+            spec: MeterSpec {
                 event_type: row.get("event_type"),
                 aggregation: aggregation.parse().map_err(Error::internal)?,
                 value: row.get("value"),
@@ -126,17 +121,17 @@ pub async fn create(
         let detail = format!("a project has at most {METERS_MAX} meters: delete one first");
         return Err(Error::Conflict(detail.into()));
     }
-    let written = &meter.written;
-    let filters = serde_json::to_string(&written.filters).map_err(Error::internal)?;
+    let spec = &meter.spec;
+    let filters = serde_json::to_string(&spec.filters).map_err(Error::internal)?;
     let values: &[&(dyn ToSql + Sync)] = &[
         &meter.id.as_str(),
         project,
         &meter.name,
         &meter.description,
-        &written.event_type,
-        &written.aggregation.as_str(),
-        &written.value,
-        &written.group_by,
+        &spec.event_type,
+        &spec.aggregation.as_str(),
+        &spec.value,
+        &spec.group_by,
         &filters,
         &meter.is_published,
         &meter.created_at,
@@ -240,7 +235,7 @@ pub async fn update(
     tx.commit(audit, Subject::Meter(id), meter).await
 }
 
-/// The meter `id`, for its one writer.
+/// The meter `id`, to be changed by this transaction alone.
 async fn lock(tx: &Change<'_>, by: &AuditContext, id: &MeterId) -> Result<StoredMeter> {
     let row = tx
         .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
@@ -251,9 +246,8 @@ async fn lock(tx: &Change<'_>, by: &AuditContext, id: &MeterId) -> Result<Stored
 const DELETE: &str = "\
     update meters set deleted_at = $2, updated_at = $2, version = version + 1 where id = $1";
 
-/// Deletes a meter: nothing more is counted from here on, and its usage is gone
-/// for readers at once. A tombstone stays, so that a late projection cannot bring
-/// it back.
+/// Deletes a meter: nothing more is counted from here on, and its usage can no
+/// longer be read. The change still has to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
@@ -261,6 +255,7 @@ pub async fn delete(postgres: &Postgres, by: &AuditContext, id: &MeterId) -> Res
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
     let before = lock(&tx, by, id).await?.audit_value();
+    // The row stays as a tombstone, so that a late projection cannot bring it back.
     tx.execute(DELETE, &[&id.as_str(), &by.at]).await?;
     let audit = Audit::Entry(NewAuditEntry {
         by,

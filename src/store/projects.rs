@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::audit_log::NewAuditEntry;
 use super::change::{Audit, Change};
@@ -11,14 +12,12 @@ use crate::error::{Error, Result};
 use crate::model::audit::{Actor, AuditContext};
 use crate::model::id::ProjectId;
 
-/// A project.
+/// A project: what its keys, endpoints, event types and meters belong to.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "columns of the table")]
 pub struct Project {
-    /// Its id.
     pub id: ProjectId,
-    /// Its name, unique.
     pub name: String,
-    /// When it was created.
     pub created_at: Timestamp,
 }
 
@@ -45,7 +44,7 @@ const CREATE: &str = "insert into projects (id, name, created_at) values ($1, $2
 pub async fn create(postgres: &Postgres, actor: Actor, project: &Project) -> Result<()> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+    let values: &[&(dyn ToSql + Sync)] =
         &[&project.id.as_str(), &project.name, &project.created_at];
     tx.execute(CREATE, values).await?;
     let by = AuditContext {

@@ -116,10 +116,10 @@ pub async fn usage(
         return Err(Error::invalid("tenant", "expected no NUL"));
     }
     let meter = meters::get(&app.postgres, &caller.project, &id).await?;
-    let by = GroupBy::parse(query.group_by.as_deref(), &meter.written.group_by)?;
+    let by = GroupBy::parse(query.group_by.as_deref(), &meter.spec.group_by)?;
     let question = UsageQuery {
         meter: &id,
-        aggregation: meter.written.aggregation,
+        aggregation: meter.spec.aggregation,
         width,
         windows: &windows,
         tenant: query.tenant.as_deref(),

@@ -9,7 +9,7 @@ use crate::store::meters::StoredMeter;
 
 /// The item of a meter, deleted or not.
 pub(super) fn write(meter: &StoredMeter) -> Result<Item> {
-    let definition = serde_json::to_string(&meter.written).map_err(Error::internal)?;
+    let definition = serde_json::to_string(&meter.spec).map_err(Error::internal)?;
     let mut item = Item::new();
     item.insert("pk".into(), s(keys::project(&meter.project)));
     item.insert("sk".into(), s(keys::meter(&meter.id)));
@@ -21,20 +21,19 @@ pub(super) fn write(meter: &StoredMeter) -> Result<Item> {
     Ok(item)
 }
 
-/// Reads the meter `id`, unless it is deleted. One that this version cannot read
-/// is left out: it must not keep events from their endpoints, and a back-fill
-/// makes up for it.
+/// Reads the meter `id`, unless it is deleted or this version cannot read it.
 pub(super) fn read(id: &str, item: &Item) -> Option<Meter> {
     if item.contains_key("deleted") {
         return None;
     }
     let read = || -> Result<Meter> {
         let id: MeterId = id.parse().map_err(Error::internal)?;
-        let written: MeterSpec =
+        let spec: MeterSpec =
             serde_json::from_str(item.str("definition")?).map_err(Error::internal)?;
-        let definition = Definition::new(&written)?;
+        let definition = Definition::new(&spec)?;
         Ok(Meter { id, definition })
     };
+    // It must not keep events from their endpoints; a back-fill makes up for it.
     read()
         .inspect_err(|error| {
             let cause = error.causes();
