@@ -39,12 +39,13 @@ use crate::model::id::{EndpointId, ProjectId};
 use crate::model::project_config::ProjectConfig;
 use crate::model::seal::KeyRing;
 
-/// How long a tombstone outlives what it stands for: longer than any projection
-/// can be late.
+/// How long a deleted thing stays in the projection as a tombstone: longer than any
+/// projection can be late.
 pub const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// Reads of what keeps changing under them, before the last is taken as it is.
-const CURRENT_TRIES_MAX: u32 = 4;
+/// Times something is read that is invalidated meanwhile; the last read is used as
+/// it is.
+const UNCONTENDED_READS_MAX: u32 = 4;
 
 /// The projection of every project, cached.
 #[derive(Clone)]
@@ -54,7 +55,7 @@ pub struct ConfigProjection {
     grants: Cache<[u8; 32], Option<Grant>>,
     project_configs: Cache<ProjectId, Arc<ProjectConfig>>,
     schemas: SchemaCache,
-    /// Counts invalidations, so that a read begun before one is not kept after.
+    /// Counts invalidations, so that a read begun before one is not cached after.
     generation: Arc<AtomicU64>,
 }
 
@@ -140,8 +141,8 @@ impl ConfigProjection {
     }
 
     /// The configuration of `project`, read again if it lacks `endpoint` and that
-    /// is there: another instance may have made it a moment ago. Costs one read
-    /// more for an endpoint that is not known.
+    /// exists: another instance may have made it a moment ago. Costs one read more
+    /// for an endpoint that is not cached.
     ///
     /// # Errors
     /// As [`ConfigProjection::project_config`].
@@ -154,7 +155,8 @@ impl ConfigProjection {
         if known.targets.contains(endpoint) {
             return Ok(known);
         }
-        // Its item alone: a stranger's id must not cost a whole project's.
+        // Its item alone: an id that does not exist must not cost a read of the
+        // whole project.
         let (pk, sk) = (keys::project(project), keys::endpoint(endpoint));
         if self.dynamo.get(pk, sk).await?.is_none() {
             return Ok(known);
@@ -163,7 +165,7 @@ impl ConfigProjection {
         self.project_config(project).await
     }
 
-    /// Has the configuration of `project` read again when it is next asked for.
+    /// Drops the configuration of `project` from the cache.
     async fn invalidate(&self, project: &ProjectId) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.project_configs.invalidate(project).await;
@@ -216,7 +218,7 @@ impl ConfigProjection {
         }))
     }
 
-    /// What opens secrets, if there are any to open and it is to be had.
+    /// The key ring, if there are secrets to decrypt and it is available.
     async fn key_ring_for(&self, items: &[Item]) -> Option<Arc<KeyRing>> {
         if !items.iter().any(|item| item.contains_key("secrets")) {
             return None;
@@ -255,13 +257,13 @@ impl ConfigProjection {
         }
     }
 
-    /// Reads with `read` again if an invalidation came in between: what a slow
-    /// read saw before a change must not be cached after it.
+    /// Reads with `read`, again if an invalidation came in between.
     async fn read_uncontended<T, F: Future<Output = Result<T>>>(
         &self,
         read: impl Fn() -> F,
     ) -> Result<T> {
-        for _ in 1..CURRENT_TRIES_MAX {
+        // What a slow read saw before a change must not be cached after it.
+        for _ in 1..UNCONTENDED_READS_MAX {
             let before = self.generation.load(Ordering::SeqCst);
             let value = read().await?;
             if self.generation.load(Ordering::SeqCst) == before {
@@ -351,7 +353,7 @@ impl ConfigProjection {
     }
 }
 
-/// The error of a read that several callers waited for together.
+/// A copy of the error of a read that several callers shared.
 fn unwrap_shared_error(error: Arc<Error>) -> Error {
     let source = match &*error {
         Error::Unavailable { source, .. } | Error::Internal(source) => format!("{source:#}"),

@@ -1,10 +1,10 @@
-//! Counting: readings become usage in PostgreSQL, each once.
+//! The counting of usage: readings are added up in PostgreSQL, each once.
 //!
 //! A batch is one transaction of two statements: the meters' rows are locked, in
-//! the order of their ids, and then the readings not seen before are noted as
+//! the order of their ids, and then the readings not seen before are recorded as
 //! seen, put into groups and added up, all in one statement. The lock makes the
 //! bound on groups hold however many count, and keeps writers from deadlocks.
-//! Called by the meter job and by back-fills; asking for usage is [`report`]'s.
+//! Called by the meter job and by back-fills; [`report`] reads what was counted.
 
 mod partition;
 pub mod prune;
@@ -13,6 +13,7 @@ pub mod report;
 use deadpool_postgres::Object;
 use jiff::Timestamp;
 use jiff::civil::Date;
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
@@ -28,15 +29,15 @@ const TRIES_MAX: u32 = 4;
 /// A reading about to be counted.
 #[derive(Debug, Clone)]
 pub struct UsageEntry<'a> {
-    /// The event.
+    /// The event that was read.
     pub event: &'a EventId,
-    /// Its tenant.
+    /// The event's tenant.
     pub tenant: Option<&'a str>,
-    /// When it arrived.
+    /// When the event was received.
     pub received: Timestamp,
     /// The time it counts at.
     pub at: Timestamp,
-    /// What was read.
+    /// What a meter read of it.
     pub reading: &'a Reading,
 }
 
@@ -54,7 +55,7 @@ pub fn entries(stored: &[StoredReadings]) -> Vec<UsageEntry<'_>> {
     of_one.collect()
 }
 
-/// What was newly counted.
+/// What a batch newly counted.
 #[derive(Debug, Default)]
 pub struct CountSummary {
     /// Readings that had not been seen, with a value or without.
@@ -68,38 +69,47 @@ pub struct CountSummary {
 /// Readings of one group, added up.
 #[derive(Debug)]
 pub struct GroupTotals {
-    /// The meter.
+    /// The meter that counts them.
     pub meter: MeterId,
     /// The group, as usage has it.
     pub group: String,
-    /// How many.
+    /// How many readings they are.
     pub count: u64,
-    /// Sum, smallest and largest value, in decimal; none where only events are
-    /// counted.
-    pub values: Option<[String; 3]>,
+    /// None where only events are counted.
+    pub values: Option<ValueTotals>,
     /// What to publish it as, if it is to be published.
     pub metric: Option<Metric>,
+}
+
+/// The values of one group, in decimal.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "aggregates by their names")]
+pub struct ValueTotals {
+    pub sum: String,
+    pub min: String,
+    pub max: String,
 }
 
 /// A meter that is published as a metric.
 #[derive(Debug, Clone)]
 pub struct Metric {
-    /// The meter's name.
+    /// What the metric is called.
     pub name: String,
-    /// Whose it is.
+    /// The project's id.
     pub project: String,
     /// The pointers of its groups.
     pub group_by: Vec<String>,
 }
 
-/// Whether an event received then may be counted: whether it was counted before is
-/// still known. An event that is kept always may.
+/// Whether an event received then may be counted. One that is still stored always
+/// may.
 pub fn is_countable(received: Timestamp, now: Timestamp, retention_days: u32) -> bool {
+    // Of these it is still known whether they were counted before.
     partition::day(received) >= partition::first_day(now, retention_days)
 }
 
-/// Counts what has not been counted yet; of meters that are deleted nothing is.
-/// Doing it again changes nothing and says so.
+/// Counts what has not been counted yet; of deleted meters nothing is counted.
+/// Doing it again changes nothing and returns nothing newly counted.
 ///
 /// Each group beyond `groups_max` of a meter is counted as
 /// [`OVERFLOW_GROUP`](crate::model::meter::OVERFLOW_GROUP). Cost: a transaction of
@@ -222,8 +232,8 @@ async fn try_count(
     ids.sort_unstable();
     ids.dedup();
     let meters = tx.query(LOCK, &[&ids]).await?;
-    let metric = |id: &str| meters.iter().find(|row| row.get::<_, &str>("id") == id);
-    let columns = Columns::of(entries, |id| metric(id).is_some());
+    let meter_row = |id: &str| meters.iter().find(|row| row.get::<_, &str>("id") == id);
+    let columns = Columns::of(entries, |id| meter_row(id).is_some());
     let groups_max = i64::from(groups_max);
     let rows = tx.query(COUNT, &columns.values(&groups_max)).await?;
     tx.commit().await?;
@@ -242,12 +252,8 @@ async fn try_count(
             meter,
             group: row.get("grp"),
             count,
-            values: ["sum", "min", "max"]
-                .into_iter()
-                .map(|name| row.get::<_, Option<String>>(name))
-                .collect::<Option<Vec<_>>>()
-                .and_then(|values| values.try_into().ok()),
-            metric: metric(id)
+            values: ValueTotals::read(&row),
+            metric: meter_row(id)
                 .filter(|row| row.get("metric"))
                 .map(|row| Metric {
                     name: row.get("name"),
@@ -257,6 +263,17 @@ async fn try_count(
         });
     }
     Ok(counted)
+}
+
+impl ValueTotals {
+    fn read(row: &Row) -> Option<Self> {
+        let value = |name| row.get::<_, Option<String>>(name);
+        Some(Self {
+            sum: value("sum")?,
+            min: value("min")?,
+            max: value("max")?,
+        })
+    }
 }
 
 /// The entries, column by column as `unnest` takes them.
@@ -330,7 +347,7 @@ fn is_no_partition(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Whether another writer was in the way: the same may work at once.
+/// Whether another writer was in the way: a retry may succeed at once.
 fn is_contention(error: &tokio_postgres::Error) -> bool {
     matches!(
         error.code(),

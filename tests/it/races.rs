@@ -10,7 +10,7 @@ use millrace::model::audit::{Actor, AuditContext};
 use millrace::model::endpoint::{EndpointState, PendingDisable};
 use millrace::model::event;
 use millrace::model::id::{EndpointId, ProjectId};
-use millrace::store::config_projection::health::Reason;
+use millrace::store::config_projection::health::{Disabling, Reason};
 use millrace::store::{endpoints, projector};
 use millrace::{accept, app};
 use serde_json::{Value, json};
@@ -160,8 +160,14 @@ fn a_word_is_not_taken_back_for_an_older_one() {
         let project = harness.project.parse().unwrap();
         let plane = &harness.app.projection;
         let (at, version) = (app::now(), 1);
-        let called = (&endpoint, version);
-        let disabled = plane.disable(&project, called, Reason::Gone, at, at).await;
+        let disabling = Disabling {
+            endpoint: &endpoint,
+            version,
+            reason: Reason::Gone,
+            at,
+            due: at,
+        };
+        let disabled = plane.disable(&project, disabling).await;
         assert!(disabled.unwrap());
         let gone = PendingDisable {
             version,

@@ -22,25 +22,25 @@ pub struct UsageQuery<'a> {
     pub windows: &'a [Window],
     /// Only this tenant's usage; that of no tenant if empty.
     pub tenant: Option<&'a str>,
-    /// Whether tenants are told apart.
+    /// Whether each tenant has rows of its own.
     pub by_tenant: bool,
-    /// The places in the meter's `group_by` by which groups are told apart; none
-    /// if they are not.
+    /// The positions in the meter's `group_by` by which rows are grouped; none for
+    /// totals.
     pub by_group: Option<&'a [i32]>,
     /// Only rows that follow this one.
     pub after: Option<&'a UsageCursor>,
-    /// Rows at most.
+    /// Rows to return at most.
     pub limit: usize,
 }
 
-/// Where a row stands: rows are in this order.
+/// The position of a row: rows are in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageCursor {
-    /// The window's start.
+    /// When the row's window begins.
     pub start: Timestamp,
-    /// The tenant; empty for none, and where tenants are not told apart.
+    /// The tenant; empty for none, and where tenants have no rows of their own.
     pub tenant: String,
-    /// The group as a JSON array; empty where groups are not told apart.
+    /// The group as a JSON array; empty in totals.
     pub group: String,
 }
 
