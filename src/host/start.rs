@@ -401,7 +401,7 @@ pub async fn first_project(app: &App) -> anyhow::Result<Option<FirstKey>> {
         scopes: Scope::ALL.into(),
         rate_limit: None,
     };
-    let (_, key) = make_key(app, &by, spec).await?;
+    let key = make_key(app, &by, spec).await?.text;
     Ok(Some(FirstKey { project, key }))
 }
 

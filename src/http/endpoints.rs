@@ -1,4 +1,5 @@
-//! Where webhooks go.
+//! The endpoints API: where webhooks go, how they are called and signed, and test
+//! events.
 
 pub mod credentials;
 pub mod stats;
@@ -34,6 +35,7 @@ use crate::store::{due, projector};
 
 use credentials::{
     CredentialsChange, NewAuth, NewCertificate, NewHeaders, RedactedAuth, RedactedCertificate,
+    ShownCredentials,
 };
 
 /// How long a rotated secret goes on signing.
@@ -84,7 +86,11 @@ pub struct Endpoint {
 
 impl From<Row> for Endpoint {
     fn from(row: Row) -> Self {
-        let (headers, auth, client_certificate) = credentials::redacted(row.credentials_redacted);
+        let ShownCredentials {
+            headers,
+            auth,
+            client_certificate,
+        } = row.credentials_redacted.into();
         Self {
             rate_limit: row.delivery_settings.rate_limit,
             max_concurrency: row.delivery_settings.max_concurrency,
@@ -232,12 +238,12 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-/// Refuses what an endpoint must not be; its URL becomes the one that was checked,
-/// without what a parser leaves out of it.
+/// Refuses what an endpoint must not be, and normalizes its URL.
 fn check(app: &App, row: &mut Row) -> Result<()> {
     let url = url::Url::parse(&row.url)
         .map_err(|error| Invalid::new("url", format!("expected an absolute URL: {error}")))?;
     sender::check_url(&url, app.config.allows_private_targets())?;
+    // What was checked, without what a parser leaves out of it.
     row.url = url.into();
     Filter::new(&row.event_types, row.tenant.as_deref())?;
     row.delivery_settings.check()?;
@@ -249,8 +255,8 @@ fn check(app: &App, row: &mut Row) -> Result<()> {
     Ok(())
 }
 
-fn make_secret(app: &App, scheme: Scheme, own: Option<&SecretString>) -> Result<Secret> {
-    match own {
+fn make_secret(app: &App, scheme: Scheme, given: Option<&SecretString>) -> Result<Secret> {
+    match given {
         Some(text) => Ok(Secret::parse(text.expose_secret())?),
         None => Ok(Secret::generate(scheme, app.random())),
     }
@@ -430,10 +436,10 @@ pub async fn update(
     Ok(Json(row.into()))
 }
 
-/// Lets what is held for an endpoint go on that was just turned on, as far as that
-/// is little work: all of it does within [`DISABLED_RECHECK_DELAY`].
+/// Makes deliveries due that wait for an endpoint which was just enabled, as far as
+/// that is little work: the others are due within [`DISABLED_RECHECK_DELAY`].
 async fn resume(app: &App, id: &EndpointId, now: Timestamp) {
-    // Not before every instance knows.
+    // Not before every instance knows that it is enabled.
     let at = now + app.config.cache.ttl + Duration::from_secs(1);
     let until = now + DISABLED_RECHECK_DELAY;
     let resumed = due::bring_forward(&app.dynamo, id, (at, until), RESUME_SCAN_MAX, RESUMED_MAX);
@@ -446,9 +452,9 @@ async fn resume(app: &App, id: &EndpointId, now: Timestamp) {
     }
 }
 
-/// Deliveries brought forward when an endpoint is turned on.
+/// Deliveries brought forward when an endpoint is enabled.
 const RESUMED_MAX: usize = 500;
-/// Things looked at for them, in each due partition.
+/// Due items read for them, in each due partition.
 const RESUME_SCAN_MAX: usize = 1000;
 
 /// Delete an endpoint; its pending deliveries are canceled.

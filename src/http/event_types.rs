@@ -1,4 +1,5 @@
-//! Event types: what kinds of events there are, and what their data must satisfy.
+//! The event types API: what kinds of events there are, and the schemas of their
+//! data.
 
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ impl TryFrom<Row> for EventType {
         Ok(Self {
             name: row.name,
             description: row.spec.description,
-            schema: row.spec.schema.map(stored).transpose()?,
+            schema: row.spec.schema.map(raw_json).transpose()?,
             schema_version: row.schema_version,
             validate: row.spec.validate,
             created_at: row.created_at.into(),
@@ -59,7 +60,7 @@ impl TryFrom<Row> for EventType {
     }
 }
 
-fn stored(schema: String) -> Result<Box<RawValue>> {
+fn raw_json(schema: String) -> Result<Box<RawValue>> {
     RawValue::from_string(schema).map_err(Error::internal)
 }
 
@@ -160,7 +161,7 @@ pub async fn list(
     Ok(Json(page.transpose()?))
 }
 
-/// The name in the path; what cannot be one names nothing.
+/// Checks the name in the path: what cannot be one is not found.
 fn check_path_name(name: &str) -> Result<()> {
     check_name(name).map_err(|_| Error::NotFound("the event type".into()))
 }
@@ -197,8 +198,9 @@ pub struct EventTypeChanges {
     validate: Option<ValidationMode>,
 }
 
-/// Tells null from absent. A raw value would take null as one, too.
+/// Tells null from absent.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Box<RawValue>>>, D::Error> {
+    // Null is a raw value, too.
     let raw = Box::<RawValue>::deserialize(from)?;
     Ok(Some(Some(raw).filter(|raw| raw.get() != "null")))
 }
@@ -298,7 +300,7 @@ impl TryFrom<VersionRow> for SchemaVersion {
     fn try_from(row: VersionRow) -> Result<Self> {
         Ok(Self {
             version: row.version,
-            schema: stored(row.schema)?,
+            schema: raw_json(row.schema)?,
             created_at: row.created_at.into(),
         })
     }

@@ -1,4 +1,4 @@
-//! What is counted for billing and metrics.
+//! The meters API: what is counted for billing and metrics.
 
 pub mod backfill;
 pub mod usage;
@@ -26,7 +26,7 @@ use crate::store::projector;
 const NAME_LEN_MAX: usize = 100;
 /// Characters of a description.
 const DESCRIPTION_LEN_MAX: usize = 500;
-/// Members of a metric's line that are none of ours to name.
+/// Members of a metric's log line that a meter's name must not replace.
 const RESERVED_METRIC_NAMES: [&str; 3] = ["_aws", "service", "project"];
 
 /// A meter.
@@ -162,7 +162,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 
-/// Checks what may change.
+/// Checks the fields that people may change.
 fn check(row: &Row) -> Result<()> {
     let (name, description) = (&row.name, &row.description);
     let is_sized = (1..=NAME_LEN_MAX).contains(&name.chars().count());
@@ -183,7 +183,7 @@ fn check(row: &Row) -> Result<()> {
         let detail = "expected false: unique counts of several minutes do not add up";
         return Err(Error::invalid("metric", detail));
     }
-    // Its own groups' pointers begin with a slash.
+    // The dimensions of a metric are its groups' pointers, which begin with a slash.
     let is_taken = RESERVED_METRIC_NAMES.contains(&name.as_str()) || name.starts_with('/');
     if is_taken || !name.is_ascii() {
         let detail = "expected the name of a metric: ASCII, not beginning with a slash, \
@@ -246,7 +246,7 @@ pub struct MeterChanges {
     description: Option<String>,
     /// Whether it is published as a CloudWatch metric.
     metric: Option<bool>,
-    // Known, to say more than that they are unknown.
+    // Known, so that the error says more than that they are unknown.
     #[schema(ignore)]
     event_type: Option<IgnoredAny>,
     #[schema(ignore)]
