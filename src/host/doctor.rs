@@ -15,9 +15,10 @@ use super::data_dir::{self, DataDirStatus};
 use super::start;
 use crate::app;
 use crate::config::Config;
+use crate::store::config_projection::check;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::Postgres;
-use crate::store::{projection, table};
+use crate::store::table;
 
 /// Clocks further apart than this break webhook signatures, whose receivers
 /// allow five minutes, and AWS's request signatures.
@@ -218,15 +219,17 @@ fn print_check(out: &mut impl Write, check: &Check) -> std::io::Result<bool> {
 
 /// Whether accepting and delivering know what people configured.
 async fn check_projection(postgres: &Postgres, dynamo: &Dynamo) -> CheckResult {
-    let waiting = projection::outbox_backlog(postgres).await;
-    let missing = projection::missing(postgres, dynamo).await;
-    let (Ok((waiting, since)), Ok(missing)) = (waiting, missing) else {
+    let backlog = check::outbox_backlog(postgres).await;
+    let missing = check::missing(postgres, dynamo).await;
+    let (Ok(backlog), Ok(missing)) = (backlog, missing) else {
         return CheckResult::Unknown("not checked, as a store does not answer any more");
     };
     let mut wrong = Vec::new();
-    let waited_s = since.map_or(0, |since| app::now().as_second() - since.as_second());
+    let oldest_at = backlog.oldest_at;
+    let waited_s = oldest_at.map_or(0, |at| app::now().as_second() - at.as_second());
     if waited_s > PROJECTED_MAX_S {
-        wrong.push(format!("{waiting} on the way, the first for {waited_s} s"));
+        let changes = backlog.changes;
+        wrong.push(format!("{changes} on the way, the first for {waited_s} s"));
     }
     if !missing.is_empty() {
         let listed: Vec<_> = missing

@@ -23,6 +23,7 @@ use crate::store::config_projection::ConfigProjection;
 use crate::store::dynamo::{self, Dynamo};
 use crate::store::objects::Objects;
 use crate::store::postgres::{Options, Postgres};
+use crate::store::projector;
 use crate::store::projects::{self, Project};
 use crate::store::secrets::{self, AdminKey, CachedSecret};
 use crate::store::table;
@@ -327,7 +328,7 @@ async fn reproject(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
         return Ok(());
     }
     let projection = ConfigProjection::writer(dynamo.clone());
-    let projected = outbox::project_all(postgres, &projection, Duration::ZERO).await?;
+    let projected = projector::project_pending(postgres, &projection, Duration::ZERO).await?;
     tracing::info!(projected, "configuration reprojected");
     Ok(())
 }
@@ -398,7 +399,7 @@ pub async fn first_project(app: &App) -> anyhow::Result<Option<FirstKey>> {
         scopes: Scope::ALL.into(),
         rate_limit: None,
     };
-    let (_, key) = make_key(app, &by, spec).await?;
+    let key = make_key(app, &by, spec).await?.text;
     Ok(Some(FirstKey { project, key }))
 }
 

@@ -1,4 +1,4 @@
-//! Who changed what of the configuration.
+//! The audit log API: who changed what of the configuration.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Where webhooks go.
+//! The endpoints API: where webhooks go, how they are called and signed, and test
+//! events.
 
 pub mod credentials;
 pub mod stats;
@@ -29,13 +30,13 @@ use crate::model::signature::{Scheme, Secret};
 use crate::model::time::Time;
 use crate::publish;
 use crate::sender;
-use crate::store::config_projection::{open_secret, seal_secret};
 use crate::store::due::{self, BringForward};
-use crate::store::endpoints::{self, Endpoint as Row};
-use crate::store::outbox;
+use crate::store::endpoints::{self, Endpoint as Row, open_secret, seal_secret};
+use crate::store::projector;
 
 use credentials::{
     CredentialsChange, NewAuth, NewCertificate, NewHeaders, RedactedAuth, RedactedCertificate,
+    ShownCredentials,
 };
 
 /// How long a rotated secret goes on signing.
@@ -86,7 +87,11 @@ pub struct Endpoint {
 
 impl From<Row> for Endpoint {
     fn from(row: Row) -> Self {
-        let (headers, auth, client_certificate) = credentials::redacted(row.credentials_redacted);
+        let ShownCredentials {
+            headers,
+            auth,
+            client_certificate,
+        } = row.credentials_redacted.into();
         Self {
             rate_limit: row.delivery_settings.rate_limit,
             max_concurrency: row.delivery_settings.max_concurrency,
@@ -225,8 +230,8 @@ pub async fn create(
     let secret = make_secret(&app, new.scheme, new.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
-    let change = endpoints::create(&app.postgres, &by, &row, &sealed).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let created = endpoints::create(&app.postgres, &by, row, &sealed).await?;
+    let row = projector::apply(&app.postgres, &app.projection, created).await;
     let created = CreatedEndpoint {
         endpoint: row.into(),
         secret: (&secret).into(),
@@ -234,12 +239,12 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-/// Refuses what an endpoint must not be; its URL becomes the one that was checked,
-/// without what a parser leaves out of it.
+/// Refuses what an endpoint must not be, and normalizes its URL.
 fn check(app: &App, row: &mut Row) -> Result<()> {
     let url = url::Url::parse(&row.url)
         .map_err(|error| Invalid::new("url", format!("expected an absolute URL: {error}")))?;
     sender::check_url(&url, app.config.allows_private_targets())?;
+    // What was checked, without what a parser leaves out of it.
     row.url = url.into();
     Filter::new(&row.event_types, row.tenant.as_deref())?;
     row.delivery_settings.check()?;
@@ -251,8 +256,8 @@ fn check(app: &App, row: &mut Row) -> Result<()> {
     Ok(())
 }
 
-fn make_secret(app: &App, scheme: Scheme, own: Option<&SecretString>) -> Result<Secret> {
-    match own {
+fn make_secret(app: &App, scheme: Scheme, given: Option<&SecretString>) -> Result<Secret> {
+    match given {
         Some(text) => Ok(Secret::parse(text.expose_secret())?),
         None => Ok(Secret::generate(scheme, app.random())),
     }
@@ -424,18 +429,18 @@ pub async fn update(
         check(&app, row)?;
         sealing.map_or(Ok(()), |sealing| sealing.apply(row))
     };
-    let (row, change) = endpoints::update(&app.postgres, &by, &id, apply).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let updated = endpoints::update(&app.postgres, &by, &id, apply).await?;
+    let row = projector::apply(&app.postgres, &app.projection, updated).await;
     if row.enabled_at == now {
         resume(&app, &id, now).await;
     }
     Ok(Json(row.into()))
 }
 
-/// Lets what is held for an endpoint go on that was just turned on, as far as that
-/// is little work: all of it does within [`DISABLED_RECHECK_DELAY`].
+/// Makes deliveries due that wait for an endpoint which was just enabled, as far as
+/// that is little work: the others are due within [`DISABLED_RECHECK_DELAY`].
 async fn resume(app: &App, id: &EndpointId, now: Timestamp) {
-    // Not before every instance knows.
+    // Not before every instance knows that it is enabled.
     let at = now + app.config.cache.ttl + Duration::from_secs(1);
     let until = now + DISABLED_RECHECK_DELAY;
     let resume = BringForward {
@@ -454,9 +459,9 @@ async fn resume(app: &App, id: &EndpointId, now: Timestamp) {
     }
 }
 
-/// Deliveries brought forward when an endpoint is turned on.
+/// Deliveries brought forward when an endpoint is enabled.
 const RESUMED_MAX: usize = 500;
-/// Things looked at for them, in each due partition.
+/// Due items read for them, in each due partition.
 const RESUME_SCAN_MAX: usize = 1000;
 
 /// Delete an endpoint; its pending deliveries are canceled.
@@ -470,8 +475,8 @@ pub async fn delete(
     Path(id): Path<EndpointId>,
 ) -> Result<StatusCode> {
     let by = caller.by(app::now());
-    let change = endpoints::delete(&app.postgres, &by, &id).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let deleted = endpoints::delete(&app.postgres, &by, &id).await?;
+    projector::apply(&app.postgres, &app.projection, deleted).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -574,7 +579,7 @@ pub async fn rotate_secret(
         .at
         .saturating_add(ROTATION_OVERLAP)
         .map_err(Error::internal)?;
-    let change = endpoints::rotate_secret(&app.postgres, &by, &id, &sealed, ends).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let rotated = endpoints::rotate_secret(&app.postgres, &by, &id, &sealed, ends).await?;
+    projector::apply(&app.postgres, &app.projection, rotated).await;
     Ok(Json((&secret).into()))
 }

@@ -1,4 +1,5 @@
-//! Event types: what kinds of events there are, and what their data must satisfy.
+//! The event types API: what kinds of events there are, and the schemas of their
+//! data.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::model::event_type::{ValidationMode, check_name};
 use crate::model::schema;
 use crate::model::time::Time;
 use crate::store::event_types::{self, EventType as Row, Quota, SchemaVersion as VersionRow, Spec};
-use crate::store::outbox;
+use crate::store::projector;
 
 /// Characters of a description.
 const DESCRIPTION_LEN_MAX: usize = 500;
@@ -50,7 +51,7 @@ impl TryFrom<Row> for EventType {
         Ok(Self {
             name: row.name,
             description: row.spec.description,
-            schema: row.spec.schema.map(stored).transpose()?,
+            schema: row.spec.schema.map(raw_json).transpose()?,
             schema_version: row.schema_version,
             validate: row.spec.validate,
             created_at: row.created_at.into(),
@@ -59,7 +60,7 @@ impl TryFrom<Row> for EventType {
     }
 }
 
-fn stored(schema: String) -> Result<Box<RawValue>> {
+fn raw_json(schema: String) -> Result<Box<RawValue>> {
     RawValue::from_string(schema).map_err(Error::internal)
 }
 
@@ -119,9 +120,8 @@ pub async fn create(
     };
     changes.apply(&mut spec)?;
     let by = caller.by(app::now());
-    let created = event_types::create(&app.postgres, &by, new.name, spec, quota(&app));
-    let (row, change) = created.await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let created = event_types::create(&app.postgres, &by, new.name, spec, quota(&app)).await?;
+    let row = projector::apply(&app.postgres, &app.projection, created).await;
     Ok((StatusCode::CREATED, Json(row.try_into()?)))
 }
 
@@ -161,7 +161,7 @@ pub async fn list(
     Ok(Json(page.transpose()?))
 }
 
-/// The name in the path; what cannot be one names nothing.
+/// Checks the name in the path: what cannot be one is not found.
 fn check_path_name(name: &str) -> Result<()> {
     check_name(name).map_err(|_| Error::NotFound("the event type".into()))
 }
@@ -198,8 +198,9 @@ pub struct EventTypeChanges {
     validate: Option<ValidationMode>,
 }
 
-/// Tells null from absent. A raw value would take null as one, too.
+/// Tells null from absent.
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Box<RawValue>>>, D::Error> {
+    // Null is a raw value, too.
     let raw = Box::<RawValue>::deserialize(from)?;
     Ok(Some(Some(raw).filter(|raw| raw.get() != "null")))
 }
@@ -257,8 +258,8 @@ pub async fn update(
     check_path_name(&name)?;
     let by = caller.by(app::now());
     let apply = |spec: &mut Spec| changes.apply(spec);
-    let (row, change) = event_types::update(&app.postgres, &by, &name, quota(&app), apply).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let updated = event_types::update(&app.postgres, &by, &name, quota(&app), apply).await?;
+    let row = projector::apply(&app.postgres, &app.projection, updated).await;
     Ok(Json(row.try_into()?))
 }
 
@@ -276,8 +277,8 @@ pub async fn delete(
 ) -> Result<StatusCode> {
     check_path_name(&name)?;
     let by = caller.by(app::now());
-    let change = event_types::delete(&app.postgres, &by, &name).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let deleted = event_types::delete(&app.postgres, &by, &name).await?;
+    projector::apply(&app.postgres, &app.projection, deleted).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -299,7 +300,7 @@ impl TryFrom<VersionRow> for SchemaVersion {
     fn try_from(row: VersionRow) -> Result<Self> {
         Ok(Self {
             version: row.version,
-            schema: stored(row.schema)?,
+            schema: raw_json(row.schema)?,
             created_at: row.created_at.into(),
         })
     }

@@ -1,4 +1,4 @@
-//! What is counted for billing and metrics.
+//! The meters API: what is counted for billing and metrics.
 
 pub mod backfill;
 pub mod usage;
@@ -20,13 +20,13 @@ use crate::model::id::MeterId;
 use crate::model::meter::{Aggregation, Definition, MeterFilter, MeterSpec};
 use crate::model::time::Time;
 use crate::store::meters::{self, StoredMeter as Row};
-use crate::store::outbox;
+use crate::store::projector;
 
 /// Characters of a name.
 const NAME_LEN_MAX: usize = 100;
 /// Characters of a description.
 const DESCRIPTION_LEN_MAX: usize = 500;
-/// Members of a metric's line that are none of ours to name.
+/// Members of a metric's log line that a meter's name must not replace.
 const RESERVED_METRIC_NAMES: [&str; 3] = ["_aws", "service", "project"];
 
 /// A meter.
@@ -66,11 +66,11 @@ impl From<Row> for Meter {
             id: row.id,
             name: row.name,
             description: row.description,
-            event_type: row.written.event_type,
-            aggregation: row.written.aggregation,
-            value: row.written.value,
-            group_by: row.written.group_by,
-            filters: row.written.filters,
+            event_type: row.spec.event_type,
+            aggregation: row.spec.aggregation,
+            value: row.spec.value,
+            group_by: row.spec.group_by,
+            filters: row.spec.filters,
             metric: row.is_published,
             skipped: row.skipped,
             created_at: row.created_at.into(),
@@ -141,7 +141,7 @@ pub async fn create(
         project: caller.project,
         name: new.name,
         description: new.description,
-        written: MeterSpec {
+        spec: MeterSpec {
             event_type: new.event_type,
             aggregation: new.aggregation,
             value: new.value,
@@ -156,13 +156,13 @@ pub async fn create(
         version: 1,
     };
     check(&row)?;
-    Definition::new(&row.written)?;
-    let change = meters::create(&app.postgres, &by, &row).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    Definition::new(&row.spec)?;
+    let created = meters::create(&app.postgres, &by, row).await?;
+    let row = projector::apply(&app.postgres, &app.projection, created).await;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 
-/// Checks what may change.
+/// Checks the fields that people may change.
 fn check(row: &Row) -> Result<()> {
     let (name, description) = (&row.name, &row.description);
     let is_sized = (1..=NAME_LEN_MAX).contains(&name.chars().count());
@@ -179,11 +179,11 @@ fn check(row: &Row) -> Result<()> {
     if !row.is_published {
         return Ok(());
     }
-    if row.written.aggregation == Aggregation::UniqueCount {
+    if row.spec.aggregation == Aggregation::UniqueCount {
         let detail = "expected false: unique counts of several minutes do not add up";
         return Err(Error::invalid("metric", detail));
     }
-    // Its own groups' pointers begin with a slash.
+    // The dimensions of a metric are its groups' pointers, which begin with a slash.
     let is_taken = RESERVED_METRIC_NAMES.contains(&name.as_str()) || name.starts_with('/');
     if is_taken || !name.is_ascii() {
         let detail = "expected the name of a metric: ASCII, not beginning with a slash, \
@@ -246,7 +246,7 @@ pub struct MeterChanges {
     description: Option<String>,
     /// Whether it is published as a CloudWatch metric.
     metric: Option<bool>,
-    // Known, to say more than that they are unknown.
+    // Known, so that the error says more than that they are unknown.
     #[schema(ignore)]
     event_type: Option<IgnoredAny>,
     #[schema(ignore)]
@@ -304,8 +304,8 @@ pub async fn update(
         check(row)
     };
     let by = caller.by(app::now());
-    let (row, change) = meters::update(&app.postgres, &by, &id, apply).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let updated = meters::update(&app.postgres, &by, &id, apply).await?;
+    let row = projector::apply(&app.postgres, &app.projection, updated).await;
     Ok(Json(row.into()))
 }
 
@@ -320,7 +320,7 @@ pub async fn delete(
     Path(id): Path<MeterId>,
 ) -> Result<StatusCode> {
     let by = caller.by(app::now());
-    let change = meters::delete(&app.postgres, &by, &id).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let deleted = meters::delete(&app.postgres, &by, &id).await?;
+    projector::apply(&app.postgres, &app.projection, deleted).await;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,4 +1,4 @@
-//! Projects and their API keys, for whoever holds the admin key.
+//! The API of projects and their API keys, for whoever has the admin key.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::model::id::{KeyId, ProjectId};
 use crate::model::time::Time;
 use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
 use crate::store::api_keys::{self, ApiKey as KeyRow};
-use crate::store::outbox;
+use crate::store::projector;
 use crate::store::projects::{self, Project as Row};
 
 /// Characters of a name.
 const NAME_LEN_MAX: usize = 100;
-/// Events a second a key may be limited to; beyond, a limit says nothing.
+/// Events a second a key may be limited to at most: a higher limit limits nothing.
 const RATE_LIMIT_MAX: u32 = 1_000_000;
 
 /// A project.
@@ -213,7 +213,7 @@ pub async fn create_key(
         rate_limit: new.rate_limit.map(check_rate_limit).transpose()?,
     };
     let by = admin.by(project, app::now());
-    let (row, text) = make_key(&app, &by, new).await?;
+    let IssuedKey { row, text } = make_key(&app, &by, new).await?;
     publish_key_created(&app, &row).await;
     Ok((
         StatusCode::CREATED,
@@ -233,7 +233,7 @@ fn check_rate_limit(per_second: u32) -> Result<NonZeroU32> {
         })
 }
 
-/// A key may be a person's way in, so whoever asks is told of a new one.
+/// Publishes `millrace.key.created`: a new key is a new way in.
 async fn publish_key_created(app: &App, row: &KeyRow) {
     let operational_event = OperationalEvent {
         kind: OperationalEventKind::KeyCreated,
@@ -259,20 +259,28 @@ async fn publish_key_created(app: &App, row: &KeyRow) {
 /// What a new key is to be.
 #[derive(Debug)]
 pub struct KeySpec {
-    /// What people call it.
+    /// What people call it; 1 to 100 characters.
     pub name: String,
-    /// What it may do.
+    /// What it may do; one scope at least.
     pub scopes: Vec<Scope>,
-    /// Events a second it may publish.
+    /// Events a second it may publish; the configured default if none.
     pub rate_limit: Option<NonZeroU32>,
 }
 
-/// Makes a key of `by`'s project: its row and its text. Also used at first start.
+/// A new key.
+pub struct IssuedKey {
+    /// As it is stored, with its hash.
+    pub row: KeyRow,
+    /// Its text, which is stored nowhere.
+    pub text: String,
+}
+
+/// Makes a key of `by`'s project. Also used at first start.
 ///
 /// # Errors
 /// [`Error::Invalid`] without scopes; [`Error::NotFound`] without a project;
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn make_key(app: &App, by: &AuditContext, mut spec: KeySpec) -> Result<(KeyRow, String)> {
+pub async fn make_key(app: &App, by: &AuditContext, mut spec: KeySpec) -> Result<IssuedKey> {
     spec.scopes.sort_unstable();
     spec.scopes.dedup();
     if spec.scopes.is_empty() {
@@ -291,9 +299,9 @@ pub async fn make_key(app: &App, by: &AuditContext, mut spec: KeySpec) -> Result
         revoked_at: None,
         version: 1,
     };
-    let change = api_keys::create(&app.postgres, by, &row).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
-    Ok((row, text))
+    let created = api_keys::create(&app.postgres, by, row).await?;
+    let row = projector::apply(&app.postgres, &app.projection, created).await;
+    Ok(IssuedKey { row, text })
 }
 
 /// List a project's API keys, the oldest first, revoked ones too.
@@ -333,7 +341,7 @@ pub async fn revoke_key(
     Path((project, id)): Path<(ProjectId, KeyId)>,
 ) -> Result<StatusCode> {
     let by = admin.by(project, app::now());
-    let change = api_keys::revoke(&app.postgres, &by, &id).await?;
-    outbox::project_best_effort(&app.postgres, &app.projection, change).await;
+    let revoked = api_keys::revoke(&app.postgres, &by, &id).await?;
+    projector::apply(&app.postgres, &app.projection, revoked).await;
     Ok(StatusCode::NO_CONTENT)
 }

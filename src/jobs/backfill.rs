@@ -51,7 +51,7 @@ pub async fn run(app: &App, due: &DueItem, now: Timestamp) -> Result<bool> {
     };
     let meter = Meter {
         id: row.id,
-        definition: Definition::new(&row.written)?,
+        definition: Definition::new(&row.spec)?,
     };
     for page in 1..=PAGES_MAX {
         let range = range(&backfill);

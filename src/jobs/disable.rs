@@ -5,12 +5,11 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::model::endpoint::EndpointState;
+use crate::model::endpoint::{EndpointState, PendingDisable};
 use crate::model::id::{EndpointId, ProjectId};
 use crate::model::time::Time;
 use crate::operational_events::{self, OperationalEvent};
-use crate::store::config_projection::health::PendingDisable;
-use crate::store::{endpoints, outbox};
+use crate::store::{endpoints, projector};
 
 /// Publishes that the endpoint was disabled and marks it so in PostgreSQL, where
 /// the delivery has done so in the data plane already, and takes back the word
@@ -27,8 +26,8 @@ pub async fn disable(app: &App, id: &EndpointId, now: Timestamp) -> Result<()> {
         publish(app, project, id, &pending, now).await?;
     }
     let marked = endpoints::mark_disabled(&app.postgres, id, &pending).await?;
-    if let Some(change) = marked {
-        outbox::project(&app.postgres, &app.projection, &change).await?;
+    if let Some(committed) = marked {
+        projector::try_apply(&app.postgres, &app.projection, committed).await?;
         let state = pending.state.as_str();
         tracing::warn!(endpoint.id = %id, state, "endpoint disabled");
     }

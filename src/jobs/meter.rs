@@ -169,7 +169,8 @@ fn metric_sum(sums: &GroupTotals) -> Option<(Series, StatisticSet)> {
     let [sum, min, max] = match &sums.values {
         // CloudWatch has floats only.
         Some(values) => {
-            let [sum, min, max] = values.each_ref().map(|text| text.parse::<f64>());
+            let all = [&values.sum, &values.min, &values.max];
+            let [sum, min, max] = all.map(|text| text.parse::<f64>());
             [sum.ok()?, min.ok()?, max.ok()?]
         }
         #[expect(

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::job::Job;
 use crate::store::due::{self, DueItem};
-use crate::store::{keys, outbox};
+use crate::store::{keys, projector};
 
 /// Conditional writes at a time, of each due partition.
 const CLAIMS_MAX: usize = 16;
@@ -158,7 +158,7 @@ async fn claim_all(
 /// live to do it; how many those were.
 ///
 /// # Errors
-/// As [`outbox::project_all`].
+/// As [`projector::project_pending`].
 pub async fn repair_outbox(app: &App, age: Duration) -> Result<usize> {
-    outbox::project_all(&app.postgres, &app.projection, age).await
+    projector::project_pending(&app.postgres, &app.projection, age).await
 }

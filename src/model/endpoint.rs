@@ -8,7 +8,7 @@ use url::Url;
 
 use super::credentials::EndpointCredentials;
 use super::filter::Filter;
-use super::id::EndpointId;
+use super::id::{EndpointId, ProjectId};
 use super::pacing;
 use super::signature::Secret;
 use crate::error::Invalid;
@@ -166,6 +166,23 @@ pub struct FailureStreak {
     pub since: Timestamp,
     /// Whether its owner was warned.
     pub warned: bool,
+}
+
+/// That the data plane disabled an endpoint, which the control plane has yet to be
+/// told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingDisable {
+    /// The version that attempts were made with. Later ones are not meant: a clock
+    /// could not tell them apart, as each machine has its own.
+    pub version: i64,
+    /// When it was disabled.
+    pub at: Timestamp,
+    /// What it is now: gone or failed.
+    pub state: EndpointState,
+    /// Whose it is; absent in what an older version wrote.
+    pub project: Option<ProjectId>,
+    /// Since when it had failed.
+    pub failing_since: Option<Timestamp>,
 }
 
 /// A signing secret and until when it signs.

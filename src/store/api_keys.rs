@@ -1,13 +1,15 @@
-//! API keys in PostgreSQL, by hash.
+//! API keys in PostgreSQL, by their hash.
 
 use std::num::NonZeroU32;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
-use super::audit_log;
-use super::outbox::{self, ChangeKind, ConfigChange};
+use super::audit_log::NewAuditEntry;
+use super::change::{Audit, Change, Committed};
+use super::outbox::Subject;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 use crate::model::api_key::Scope;
@@ -16,26 +18,21 @@ use crate::model::id::{KeyId, ProjectId};
 
 /// An API key, without its text.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "columns of the table")]
 pub struct ApiKey {
-    /// Its public name.
     pub id: KeyId,
-    /// The project it belongs to.
     pub project: ProjectId,
-    /// What people call it.
     pub name: String,
     /// SHA-256 of its text.
     pub hash: [u8; 32],
     /// How its text begins.
     pub hint: String,
-    /// What it may do.
     pub scopes: Vec<Scope>,
     /// Events a second it may publish; the configured default if none.
     pub rate_limit: Option<NonZeroU32>,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
-    /// Changes so far.
+    /// Rises with each change: the projection keeps the highest.
     pub version: i64,
 }
 
@@ -57,7 +54,7 @@ impl ApiKey {
                 .try_into()
                 .map_err(|_| Error::internal(anyhow::anyhow!("hash length")))?,
             hint: row.get("hint"),
-            // A scope of a newer version is none of this one's business.
+            // A scope of a newer version is ignored.
             scopes: scopes
                 .iter()
                 .filter_map(|name| Scope::from_name(name))
@@ -71,7 +68,7 @@ impl ApiKey {
         })
     }
 
-    /// What the audit log says of it.
+    /// The key in the audit log.
     fn audit_value(&self) -> Value {
         json!({
             "name": self.name,
@@ -91,14 +88,18 @@ const CREATE: &str = "\
 /// # Errors
 /// [`Error::NotFound`] when there is no such project; [`Error::Unavailable`] when
 /// the database does not answer.
-pub async fn create(postgres: &Postgres, by: &AuditContext, key: &ApiKey) -> Result<ConfigChange> {
+pub async fn create(
+    postgres: &Postgres,
+    by: &AuditContext,
+    key: ApiKey,
+) -> Result<Committed<ApiKey>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.as_str()).collect();
     let rate_limit = key
         .rate_limit
         .map(|limit| i32::try_from(limit.get()).unwrap_or(i32::MAX));
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let values: &[&(dyn ToSql + Sync)] = &[
         &key.id.as_str(),
         &key.project.as_str(),
         &key.name,
@@ -108,12 +109,16 @@ pub async fn create(postgres: &Postgres, by: &AuditContext, key: &ApiKey) -> Res
         &rate_limit,
         &key.created_at,
     ];
-    tx.execute(CREATE, values).await.map_err(classify)?;
-    let (id, after) = (key.id.as_str(), key.audit_value());
-    audit_log::add(&tx, by, "key.create", id, None, Some(after)).await?;
-    let change = outbox::add(&tx, ChangeKind::ApiKey, key.id.as_str()).await?;
-    tx.commit().await.map_err(classify)?;
-    Ok(change)
+    tx.execute(CREATE, values).await?;
+    let id = key.id.clone();
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "key.create",
+        subject: id.as_str(),
+        before: None,
+        after: Some(key.audit_value()),
+    });
+    tx.commit(audit, Subject::ApiKey(&id), key).await
 }
 
 const LIST: &str = "select * from api_keys where project_id = $1 and id > $2 order by id limit $3";
@@ -143,28 +148,31 @@ const REVOKE: &str = "\
     update api_keys set revoked_at = coalesce(revoked_at, $2), version = version + 1 \
     where id = $1";
 
-/// Revokes a key; again changes nothing. The change still has to be projected.
+/// Revokes a key, or leaves it revoked as it is. The change still has to be
+/// projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn revoke(postgres: &Postgres, by: &AuditContext, id: &KeyId) -> Result<ConfigChange> {
+pub async fn revoke(postgres: &Postgres, by: &AuditContext, id: &KeyId) -> Result<Committed<()>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let row = tx
         .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
-        .await
-        .map_err(classify)?;
+        .await?;
     let key = ApiKey::read(&row.ok_or_else(|| Error::not_found("key", id))?)?;
-    tx.execute(REVOKE, &[&id.as_str(), &by.at])
-        .await
-        .map_err(classify)?;
-    if key.revoked_at.is_none() {
-        let before = Some(key.audit_value());
-        audit_log::add(&tx, by, "key.revoke", id.as_str(), before, None).await?;
-    }
-    let change = outbox::add(&tx, ChangeKind::ApiKey, id.as_str()).await?;
-    tx.commit().await.map_err(classify)?;
-    Ok(change)
+    tx.execute(REVOKE, &[&id.as_str(), &by.at]).await?;
+    let audit = if key.revoked_at.is_some() {
+        Audit::Repeated
+    } else {
+        Audit::Entry(NewAuditEntry {
+            by,
+            action: "key.revoke",
+            subject: id.as_str(),
+            before: Some(key.audit_value()),
+            after: None,
+        })
+    };
+    tx.commit(audit, Subject::ApiKey(id), ()).await
 }
 
 const GET: &str = "select * from api_keys where id = $1";

@@ -1,10 +1,12 @@
-//! Who changed what of the configuration, in PostgreSQL.
+//! The audit log in PostgreSQL: who changed what of the configuration.
 //!
-//! An entry is written in the transaction of the change, so that there is neither
-//! a change without one nor one without a change. It is never changed after.
+//! An entry is written in the transaction of the change, by
+//! [`change`](super::change), so that there is neither a change without one nor one
+//! without a change. It is never changed after.
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 
 use super::postgres::{Postgres, classify};
@@ -12,14 +14,14 @@ use crate::error::Result;
 use crate::model::audit::{self, AuditContext};
 use crate::model::id::ProjectId;
 
-/// One change.
+/// An entry: one change.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "columns of the table")]
 pub struct AuditEntry {
     /// Counts up with every entry of any project.
     pub id: i64,
-    /// When it was made.
     pub at: Timestamp,
-    /// `admin`, `key_…` or `millrace`.
+    /// Who made it: `admin`, `key_…` or `millrace`.
     pub actor: String,
     /// The noun and what was done to it: `endpoint.update`.
     pub action: String,
@@ -27,7 +29,7 @@ pub struct AuditEntry {
     pub subject: String,
     /// What differed before; none of a new thing.
     pub before: Option<Value>,
-    /// What differs since; none of a thing that is gone.
+    /// What differs since; none of a thing that was deleted.
     pub after: Option<Value>,
 }
 
@@ -49,24 +51,35 @@ const ADD: &str = "\
     insert into audit_log (project_id, at, actor, action, subject, before, after) \
     values ($1, $2, $3, $4, $5, $6, $7)";
 
-/// Writes down in the transaction of a change that `by` did `action` to `subject`,
-/// which was `before` and is `after`. Both may be whole: what did not change is
-/// left out here, and secrets are masked. Cost: one insert.
+/// An entry to be written: that `by` did `action` to `subject`, which was `before`
+/// and is `after`. Both may be whole.
+pub(super) struct NewAuditEntry<'a> {
+    pub(super) by: &'a AuditContext,
+    pub(super) action: &'static str,
+    pub(super) subject: &'a str,
+    /// None of a new thing.
+    pub(super) before: Option<Value>,
+    /// None of a thing that was deleted.
+    pub(super) after: Option<Value>,
+}
+
+/// Writes an entry in the transaction of its change. Cost: one insert.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database does
 /// not answer.
-pub(super) async fn add(
-    tx: &Transaction<'_>,
-    by: &AuditContext,
-    action: &str,
-    subject: &str,
-    before: Option<Value>,
-    after: Option<Value>,
-) -> Result<()> {
+pub(super) async fn add(tx: &Transaction<'_>, entry: NewAuditEntry<'_>) -> Result<()> {
+    let NewAuditEntry {
+        by,
+        action,
+        subject,
+        before,
+        after,
+    } = entry;
+    // What did not change is left out, and secrets are masked.
     let audit::RedactedDiff { before, after } = audit::redacted_diff(before, after);
     let actor = by.actor.to_string();
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let values: &[&(dyn ToSql + Sync)] = &[
         &by.project.as_str(),
         &by.at,
         &actor,
@@ -105,8 +118,7 @@ pub async fn list(
     let rows = match subject {
         None => client.query(LIST, &[&project, &before, &limit]).await,
         Some(subject) => {
-            let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-                &[&project, &before, &limit, &subject];
+            let values: &[&(dyn ToSql + Sync)] = &[&project, &before, &limit, &subject];
             client.query(LIST_OF_SUBJECT, values).await
         }
     };

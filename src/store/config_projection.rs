@@ -1,72 +1,61 @@
-//! What the data plane knows of the configuration: API keys, endpoints, event types
-//! and meters, in DynamoDB and for a moment in memory.
+//! The configuration projection: API keys, endpoints, event types and meters as the
+//! data plane reads them, in DynamoDB and for a moment in memory.
 //!
-//! Written by the outbox after each change, and by deliveries that show how an
-//! endpoint does; read by every request and job. Reads are cached for `cache.ttl_s`, which
-//! bounds how long another instance acts on what has changed; a write through
-//! this instance is seen by it at once.
+//! Written by [`projector`](super::projector) after each change, and by deliveries
+//! that show an endpoint's health; read by every request and job. Reads are cached
+//! for `cache.ttl_s`, which bounds how long another instance acts on what has
+//! changed; a write through this instance is seen by it at once. The files below
+//! hold what each item looks like, the operations on an endpoint's health and the
+//! check that the projection is complete.
 
-mod event_types;
+pub mod check;
+mod endpoint_item;
+mod event_type_item;
 pub mod health;
-mod meters;
+mod key_item;
+mod meter_item;
+
+pub use self::key_item::Grant;
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
-use secrecy::ExposeSecret;
 
+use self::event_type_item::SchemaCache;
 use super::api_keys::ApiKey;
-use super::dynamo::{Dynamo, DynamoErrorKind, Item, ItemExt, b, kind, ms, n, s, unavailable};
-use super::endpoints::{Endpoint, SealedEndpoint};
+use super::dynamo::{Dynamo, DynamoErrorKind, Item, ItemExt, kind, n, s, unavailable};
+use super::endpoints::SealedEndpoint;
+use super::event_types::EventType;
 use super::keys;
+use super::meters::StoredMeter;
 use super::secrets::CachedSecret;
-use crate::error::{Error, Result, causes};
-use crate::model::api_key::Scope;
-use crate::model::credentials::EndpointCredentials;
-use crate::model::endpoint::{
-    BodyFormat, DeliverySettings, EndpointState, ExpiringSecret, Target, Targets,
-};
-use crate::model::filter::Filter;
-use crate::model::id::{EndpointId, KeyId, ProjectId};
+use crate::error::{Error, Result};
+use crate::model::endpoint::{EndpointState, Targets};
+use crate::model::id::{EndpointId, ProjectId};
 use crate::model::project_config::ProjectConfig;
 use crate::model::seal::KeyRing;
-use crate::model::signature::Secret;
 
-/// How long a tombstone outlives what it stands for: longer than any projection
-/// can be late.
+/// How long a deleted thing stays in the projection as a tombstone: longer than any
+/// projection can be late.
 pub const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
-/// Reads of what keeps changing under them, before the last is taken as it is.
-const CURRENT_TRIES_MAX: u32 = 4;
+/// Times something is read that is invalidated meanwhile; the last read is used as
+/// it is.
+const UNCONTENDED_READS_MAX: u32 = 4;
 
-/// What a request may do, by its API key.
-#[derive(Debug, Clone)]
-pub struct Grant {
-    /// The key.
-    pub key: KeyId,
-    /// The project it belongs to.
-    pub project: ProjectId,
-    /// What it may do there.
-    pub scopes: Arc<[Scope]>,
-    /// Events a second it may publish; the configured default if none.
-    pub rate_limit: Option<NonZeroU32>,
-}
-
-/// The data plane's view, cached.
+/// The projection of every project, cached.
 #[derive(Clone)]
 pub struct ConfigProjection {
     dynamo: Dynamo,
     key_ring: Option<CachedSecret<KeyRing>>,
     grants: Cache<[u8; 32], Option<Grant>>,
     project_configs: Cache<ProjectId, Arc<ProjectConfig>>,
-    schemas: event_types::Schemas,
-    /// Counts invalidations, so that a read begun before one is not kept after.
+    schemas: SchemaCache,
+    /// Counts invalidations, so that a read begun before one is not cached after.
     generation: Arc<AtomicU64>,
 }
 
@@ -77,7 +66,7 @@ impl std::fmt::Debug for ConfigProjection {
 }
 
 impl ConfigProjection {
-    /// A view of `dynamo` that opens secrets with `key_ring` and keeps up to
+    /// The projection in `dynamo`, which opens secrets with `key_ring` and caches up to
     /// `keys_max` keys and `projects_max` projects for `ttl`.
     pub fn new(
         dynamo: Dynamo,
@@ -90,7 +79,7 @@ impl ConfigProjection {
             .max_capacity(keys_max)
             .time_to_live(ttl)
             .build();
-        let views = Cache::builder()
+        let project_configs = Cache::builder()
             .max_capacity(projects_max)
             .time_to_live(ttl)
             .build();
@@ -98,13 +87,13 @@ impl ConfigProjection {
             dynamo,
             key_ring: Some(key_ring),
             grants,
-            project_configs: views,
-            schemas: event_types::schemas(),
+            project_configs,
+            schemas: event_type_item::schema_cache(),
             generation: Arc::default(),
         }
     }
 
-    /// One that only projects: it opens no secret and keeps nothing.
+    /// One that only projects: it opens no secret and caches nothing.
     pub fn writer(dynamo: Dynamo) -> Self {
         Self {
             dynamo,
@@ -133,20 +122,7 @@ impl ConfigProjection {
 
     async fn read_grant(&self, hash: [u8; 32]) -> Result<Option<Grant>> {
         let item = self.dynamo.get(keys::key(&hash), keys::KEY).await?;
-        let Some(item) = item.filter(|item| !item.contains_key("revoked")) else {
-            return Ok(None);
-        };
-        let scopes = texts(&item, "scopes")
-            .filter_map(Scope::from_name)
-            .collect();
-        Ok(Some(Grant {
-            key: item.parse("key")?,
-            project: item.parse("project")?,
-            scopes,
-            rate_limit: item
-                .num_opt("rate")
-                .and_then(|rate| NonZeroU32::new(u32::try_from(rate).ok()?)),
-        }))
+        item.as_ref().map_or(Ok(None), key_item::read)
     }
 
     /// The configuration of `project`.
@@ -154,8 +130,8 @@ impl ConfigProjection {
     /// # Errors
     /// [`Error::Unavailable`] when it is not cached and DynamoDB does not answer.
     pub async fn project_config(&self, project: &ProjectId) -> Result<Arc<ProjectConfig>> {
-        if let Some(view) = self.project_configs.get(project).await {
-            return Ok(view);
+        if let Some(cached) = self.project_configs.get(project).await {
+            return Ok(cached);
         }
         let read = self.read_uncontended(|| self.read_project_config(project));
         self.project_configs
@@ -165,8 +141,8 @@ impl ConfigProjection {
     }
 
     /// The configuration of `project`, read again if it lacks `endpoint` and that
-    /// is there: another instance may have made it a moment ago. Costs one read
-    /// more for an endpoint that is not known.
+    /// exists: another instance may have made it a moment ago. Costs one read more
+    /// for an endpoint that is not cached.
     ///
     /// # Errors
     /// As [`ConfigProjection::project_config`].
@@ -175,20 +151,21 @@ impl ConfigProjection {
         project: &ProjectId,
         endpoint: &EndpointId,
     ) -> Result<Arc<ProjectConfig>> {
-        let view = self.project_config(project).await?;
-        if view.targets.contains(endpoint) {
-            return Ok(view);
+        let known = self.project_config(project).await?;
+        if known.targets.contains(endpoint) {
+            return Ok(known);
         }
-        // Its item alone: a stranger's id must not cost a whole project's.
+        // Its item alone: an id that does not exist must not cost a read of the
+        // whole project.
         let (pk, sk) = (keys::project(project), keys::endpoint(endpoint));
         if self.dynamo.get(pk, sk).await?.is_none() {
-            return Ok(view);
+            return Ok(known);
         }
         self.invalidate(project).await;
         self.project_config(project).await
     }
 
-    /// Has the configuration of `project` read again when it is next asked for.
+    /// Drops the configuration of `project` from the cache.
     async fn invalidate(&self, project: &ProjectId) {
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.project_configs.invalidate(project).await;
@@ -197,55 +174,51 @@ impl ConfigProjection {
     async fn read_project_config(&self, project: &ProjectId) -> Result<Arc<ProjectConfig>> {
         let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
         let mut meters = Vec::new();
-        let mut types = Vec::new();
+        let mut event_types = Vec::new();
         let items = self.read_partition(&keys::project(project)).await?;
         let key_ring = self.key_ring_for(&items).await;
-        let failing: HashMap<_, _> = items.iter().filter_map(health::read_failing).collect();
-        for item in items {
+        let failing = items.iter().filter_map(endpoint_item::read_failure_streak);
+        let failing: HashMap<_, _> = failing.collect();
+        for item in &items {
             let sort = item.str("sk")?;
             if let Some(name) = keys::event_type_of_sort(sort) {
-                match self.read_event_type(&item).await {
-                    Ok(checked) => types.extend(checked.map(|checked| (name.into(), checked))),
+                match event_type_item::read(&self.schemas, item).await {
+                    Ok(schema) => {
+                        event_types.extend(schema.map(|schema| (name.into(), schema)));
+                    }
                     // Its events are accepted as they come.
                     Err(error) => {
                         let cause = error.causes();
                         tracing::error!(event.r#type = name, %error, cause, "event type unreadable: its events are not validated");
                     }
                 }
-                continue;
-            }
-            if let Some(id) = keys::meter_of_sort(sort) {
-                meters.extend(meters::read(id, &item));
-                continue;
-            }
-            // What a newer version keeps here is none of this one's business.
-            let Some(id) = sort.strip_prefix("endpoint#") else {
-                continue;
-            };
-            let id: EndpointId = id.parse().map_err(Error::internal)?;
-            match read_target(key_ring.as_deref(), &id, &item) {
-                Ok(mut target) => {
-                    target.failure_streak = failing.get(&id).copied();
-                    targets.push(target);
-                }
-                // One unreadable endpoint must not silence the others.
-                Err(error) => {
-                    let cause = error.causes();
-                    tracing::error!(endpoint.id = %id, %error, cause, "endpoint unreadable in the configuration projection");
-                    unreadable.push(id);
+            } else if let Some(id) = keys::meter_of_sort(sort) {
+                meters.extend(meter_item::read(id, item));
+            } else if let Some(id) = keys::endpoint_of_sort(sort) {
+                let id: EndpointId = id.parse().map_err(Error::internal)?;
+                match endpoint_item::read(key_ring.as_deref(), &id, item) {
+                    Ok(mut target) => {
+                        target.failure_streak = failing.get(&id).copied();
+                        targets.push(target);
+                    }
+                    // One unreadable endpoint must not silence the others.
+                    Err(error) => {
+                        let cause = error.causes();
+                        tracing::error!(endpoint.id = %id, %error, cause, "endpoint unreadable in the configuration projection");
+                        unreadable.push(id);
+                    }
                 }
             }
+            // What a newer version keeps here is ignored.
         }
-        let targets = Targets::new(targets, unreadable);
-        let types = types.into_iter().collect();
         Ok(Arc::new(ProjectConfig {
-            targets,
-            event_types: types,
+            targets: Targets::new(targets, unreadable),
+            event_types: event_types.into_iter().collect(),
             meters,
         }))
     }
 
-    /// What opens secrets, if there are any to open and it is to be had.
+    /// The key ring, if there are secrets to decrypt and it is available.
     async fn key_ring_for(&self, items: &[Item]) -> Option<Arc<KeyRing>> {
         if !items.iter().any(|item| item.contains_key("secrets")) {
             return None;
@@ -284,13 +257,13 @@ impl ConfigProjection {
         }
     }
 
-    /// Reads with `read` again if an invalidation came in between: what a slow
-    /// read saw before a change must not be cached after it.
+    /// Reads with `read`, again if an invalidation came in between.
     async fn read_uncontended<T, F: Future<Output = Result<T>>>(
         &self,
         read: impl Fn() -> F,
     ) -> Result<T> {
-        for _ in 1..CURRENT_TRIES_MAX {
+        // What a slow read saw before a change must not be cached after it.
+        for _ in 1..UNCONTENDED_READS_MAX {
             let before = self.generation.load(Ordering::SeqCst);
             let value = read().await?;
             if self.generation.load(Ordering::SeqCst) == before {
@@ -306,31 +279,35 @@ impl ConfigProjection {
     /// [`Error::Unavailable`] when DynamoDB does not answer.
     pub async fn put_endpoint(&self, sealed: &SealedEndpoint) -> Result<()> {
         let endpoint = &sealed.endpoint;
-        let mut item = Item::new();
-        item.insert("pk".into(), s(keys::project(&endpoint.project)));
-        item.insert("sk".into(), s(keys::endpoint(&endpoint.id)));
-        item.insert("version".into(), n(endpoint.version));
-        item.insert("url".into(), s(&endpoint.url));
-        let types = endpoint.event_types.iter().map(s).collect();
-        item.insert("event_types".into(), AttributeValue::L(types));
-        if let Some(tenant) = &endpoint.tenant {
-            item.insert("tenant".into(), s(tenant));
-        }
-        item.insert("state".into(), s(endpoint.state.as_str()));
-        let secrets = sealed.secrets.iter().map(|secret| {
-            let mut map = HashMap::from([("sealed".to_owned(), b(secret.sealed.clone()))]);
-            if let Some(at) = secret.expires_at {
-                map.insert("expires".into(), ms(at));
-            }
-            AttributeValue::M(map)
-        });
-        item.insert("secrets".into(), AttributeValue::L(secrets.collect()));
-        if endpoint.state == EndpointState::Deleted {
-            item.insert("ttl".into(), n(tombstone_ends(endpoint.updated_at)));
-        }
-        put_delivery_settings(&mut item, endpoint);
-        self.put_newer(item, endpoint.version).await?;
+        let is_deleted = endpoint.state == EndpointState::Deleted;
+        let deleted_at = is_deleted.then_some(endpoint.updated_at);
+        self.put_newer(endpoint_item::write(sealed), endpoint.version, deleted_at)
+            .await?;
         self.invalidate(&endpoint.project).await;
+        Ok(())
+    }
+
+    /// Projects an event type, unless a later version is there.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn put_event_type(&self, event_type: &EventType) -> Result<()> {
+        let item = event_type_item::write(event_type);
+        self.put_newer(item, event_type.version, event_type.deleted_at)
+            .await?;
+        self.invalidate(&event_type.project).await;
+        Ok(())
+    }
+
+    /// Projects a meter, unless a later version is there.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn put_meter(&self, meter: &StoredMeter) -> Result<()> {
+        let item = meter_item::write(meter)?;
+        self.put_newer(item, meter.version, meter.deleted_at)
+            .await?;
+        self.invalidate(&meter.project).await;
         Ok(())
     }
 
@@ -339,28 +316,26 @@ impl ConfigProjection {
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
     pub async fn put_key(&self, key: &ApiKey) -> Result<()> {
-        let mut item = Item::new();
-        item.insert("pk".into(), s(keys::key(&key.hash)));
-        item.insert("sk".into(), s(keys::KEY));
-        item.insert("version".into(), n(key.version));
-        item.insert("key".into(), s(key.id.as_str()));
-        item.insert("project".into(), s(key.project.as_str()));
-        let scopes = key.scopes.iter().map(|scope| s(scope.as_str())).collect();
-        item.insert("scopes".into(), AttributeValue::L(scopes));
-        if let Some(limit) = key.rate_limit {
-            item.insert("rate".into(), n(limit.get()));
-        }
-        if let Some(at) = key.revoked_at {
-            item.insert("revoked".into(), ms(at));
-            item.insert("ttl".into(), n(tombstone_ends(at)));
-        }
-        self.put_newer(item, key.version).await?;
+        self.put_newer(key_item::write(key), key.version, key.revoked_at)
+            .await?;
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.grants.invalidate(&key.hash).await;
         Ok(())
     }
 
-    async fn put_newer(&self, item: Item, version: i64) -> Result<()> {
+    /// Puts `item` in place of an older version. What was deleted stays a while as
+    /// a tombstone, so that a late projection cannot bring it back.
+    async fn put_newer(
+        &self,
+        mut item: Item,
+        version: i64,
+        deleted_at: Option<Timestamp>,
+    ) -> Result<()> {
+        if let Some(at) = deleted_at {
+            let ends = at.saturating_add(TOMBSTONE_KEPT);
+            let ends = ends.unwrap_or(Timestamp::MAX);
+            item.insert("ttl".into(), n(ends.as_second()));
+        }
         let result = self
             .dynamo
             .client
@@ -378,146 +353,7 @@ impl ConfigProjection {
     }
 }
 
-/// Opens a secret sealed for endpoint `id`.
-///
-/// # Errors
-/// [`Error::Internal`] when the key ring lacks its key or it was sealed for
-/// another endpoint.
-pub fn open_secret(ring: &KeyRing, id: &EndpointId, sealed: &[u8]) -> Result<Secret> {
-    let text = ring
-        .open(id.as_str().as_bytes(), sealed)
-        .map_err(Error::internal)?;
-    let text = std::str::from_utf8(text.expose_secret()).map_err(Error::internal)?;
-    Secret::parse(text).map_err(|invalid| Error::internal(anyhow::anyhow!("{invalid}")))
-}
-
-/// Seals `secret` for endpoint `id`.
-pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Secret) -> Vec<u8> {
-    ring.seal(
-        nonce,
-        id.as_str().as_bytes(),
-        secret.to_text().expose_secret().as_bytes(),
-    )
-}
-
-/// How the endpoint is called, as its item has it: what is not said is as ever.
-fn put_delivery_settings(item: &mut Item, endpoint: &Endpoint) {
-    let numbers = [
-        ("rate_limit", endpoint.delivery_settings.rate_limit),
-        (
-            "max_concurrency",
-            endpoint.delivery_settings.max_concurrency,
-        ),
-    ];
-    for (name, number) in numbers {
-        if let Some(number) = number {
-            item.insert(name.into(), n(number));
-        }
-    }
-    if endpoint.delivery_settings.body_format != BodyFormat::default() {
-        item.insert(
-            "body_format".into(),
-            s(endpoint.delivery_settings.body_format.as_str()),
-        );
-    }
-    if let Some(sealed) = &endpoint.credentials_sealed {
-        item.insert("extras".into(), b(sealed.clone()));
-    }
-    item.insert("enabled".into(), ms(endpoint.enabled_at));
-}
-
-fn read_delivery_settings(item: &Item) -> Result<DeliverySettings> {
-    let number = |name| item.num_opt(name).map(u32::try_from).transpose();
-    Ok(DeliverySettings {
-        rate_limit: number("rate_limit").map_err(Error::internal)?,
-        max_concurrency: number("max_concurrency").map_err(Error::internal)?,
-        body_format: match item.str_opt("body_format") {
-            Some(_) => item.parse("body_format")?,
-            None => BodyFormat::default(),
-        },
-    })
-}
-
-/// What its requests carry beside the signature; none if that cannot be opened,
-/// and deliveries wait.
-fn read_credentials(
-    key_ring: Option<&KeyRing>,
-    id: &EndpointId,
-    item: &Item,
-) -> Option<EndpointCredentials> {
-    let Some(sealed) = item.bytes_opt("extras") else {
-        return Some(EndpointCredentials::default());
-    };
-    EndpointCredentials::open(key_ring?, id, sealed)
-        .inspect_err(|error| {
-            let cause = causes(error);
-            tracing::error!(endpoint.id = %id, %error, cause, "failed to decrypt endpoint credentials: deliveries deferred");
-        })
-        .ok()
-}
-
-fn read_target(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> Result<Target> {
-    let event_types: Vec<_> = texts(item, "event_types").collect();
-    let secrets = match item.get("secrets") {
-        Some(AttributeValue::L(list)) => list.as_slice(),
-        _ => &[],
-    };
-    let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
-    Ok(Target {
-        id: id.clone(),
-        version: item.num("version")?,
-        url: item.parse("url")?,
-        filter: Filter::new(&event_types, item.str_opt("tenant"))?,
-        state: item.parse("state")?,
-        // Events match without it; a delivery that nothing signs waits.
-        secrets: secrets
-            .filter_map(|secret| match open(key_ring?, id, secret) {
-                Ok(signer) => Some(signer),
-                Err(error) => {
-                    let cause = error.causes();
-                    tracing::error!(endpoint.id = %id, %error, cause, "failed to decrypt signing secret");
-                    None
-                }
-            })
-            .collect(),
-        delivery_settings: read_delivery_settings(item)?,
-        credentials: read_credentials(key_ring, id, item),
-        enabled_at: match item.num_opt("enabled") {
-            Some(_) => item.time("enabled")?,
-            // Written by an older version, which knew of no failures either.
-            None => Timestamp::UNIX_EPOCH,
-        },
-        failure_streak: None,
-    })
-}
-
-fn open(key_ring: &KeyRing, id: &EndpointId, secret: &Item) -> Result<ExpiringSecret> {
-    let sealed = secret
-        .bytes_opt("sealed")
-        .ok_or_else(|| Error::internal(anyhow::anyhow!("a secret of {id} has no bytes")))?;
-    let expires_at = secret.num_opt("expires").map(Timestamp::from_millisecond);
-    Ok(ExpiringSecret {
-        secret: open_secret(key_ring, id, sealed)?,
-        expires_at: expires_at.transpose().map_err(Error::internal)?,
-    })
-}
-
-fn texts<'a>(item: &'a Item, name: &str) -> impl Iterator<Item = &'a str> {
-    let list = match item.get(name) {
-        Some(AttributeValue::L(list)) => list.as_slice(),
-        _ => &[],
-    };
-    list.iter()
-        .filter_map(|value| value.as_s().ok().map(String::as_str))
-}
-
-fn tombstone_ends(at: Timestamp) -> i64 {
-    at.saturating_add(TOMBSTONE_KEPT)
-        .unwrap_or(Timestamp::MAX)
-        .as_second()
-}
-
-/// The error of a read that several callers waited for together.
+/// A copy of the error of a read that several callers shared.
 fn unwrap_shared_error(error: Arc<Error>) -> Error {
     let source = match &*error {
         Error::Unavailable { source, .. } | Error::Internal(source) => format!("{source:#}"),

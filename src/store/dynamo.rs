@@ -279,6 +279,8 @@ pub(crate) trait ItemExt {
     fn num_opt(&self, name: &str) -> Option<i64>;
     /// The bytes, if it is binary.
     fn bytes_opt(&self, name: &str) -> Option<&[u8]>;
+    /// The texts of a list attribute; none if it is absent.
+    fn texts(&self, name: &str) -> impl Iterator<Item = &str>;
 
     /// As [`Self::str_opt`], of an attribute that every such item has.
     fn str(&self, name: &str) -> Result<&str> {
@@ -312,6 +314,15 @@ impl ItemExt for Item {
 
     fn bytes_opt(&self, name: &str) -> Option<&[u8]> {
         Some(self.get(name)?.as_b().ok()?.as_ref())
+    }
+
+    fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        let list = match self.get(name) {
+            Some(AttributeValue::L(list)) => list.as_slice(),
+            _ => &[],
+        };
+        list.iter()
+            .filter_map(|value| value.as_s().ok().map(String::as_str))
     }
 }
 

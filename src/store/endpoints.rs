@@ -1,51 +1,48 @@
 //! Endpoints and their sealed secrets in PostgreSQL.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row};
 
-use super::audit_log;
-use super::config_projection::health::PendingDisable;
-use super::outbox::{self, ChangeKind, ConfigChange};
+use super::audit_log::NewAuditEntry;
+use super::change::{Audit, Change, Committed};
+use super::outbox::Subject;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 use crate::model::audit::{Actor, AuditContext};
 use crate::model::credentials::RedactedCredentials;
-use crate::model::endpoint::{DeliverySettings, EndpointState};
+use crate::model::endpoint::{DeliverySettings, EndpointState, PendingDisable};
 use crate::model::id::{EndpointId, ProjectId};
+use crate::model::seal::KeyRing;
+use crate::model::signature::Secret;
 use crate::model::time::Time;
 
 /// An endpoint as people configured it.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "columns of the table")]
 pub struct Endpoint {
-    /// Its id.
     pub id: EndpointId,
-    /// Whose it is.
     pub project: ProjectId,
-    /// Where webhooks go.
     pub url: String,
-    /// A note for people.
     pub description: String,
-    /// Patterns of the event types it takes.
+    /// Patterns: exact, `prefix.*`, or `*` for all.
     pub event_types: Vec<String>,
-    /// The one tenant whose events it takes; all if absent.
+    /// The one tenant whose events it takes; all tenants' if absent.
     pub tenant: Option<String>,
-    /// Whether it takes events.
     pub state: EndpointState,
-    /// How it is called.
     pub delivery_settings: DeliverySettings,
-    /// What its requests carry beside the signature: sealed, bound to its id.
+    /// Headers, authentication and certificate of its requests: sealed, bound to
+    /// its id.
     pub credentials_sealed: Option<Vec<u8>>,
-    /// What people may see of that.
+    /// What of them may be shown.
     pub credentials_redacted: RedactedCredentials,
     /// When it was last turned on.
     pub enabled_at: Timestamp,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
     pub updated_at: Timestamp,
-    /// Changes so far.
+    /// Rises with each change: the projection keeps the highest.
     pub version: i64,
 }
 
@@ -56,7 +53,7 @@ impl Endpoint {
             let number: Option<i32> = row.get(name);
             number.map(u32::try_from).transpose()
         };
-        let shown: Value = row.get("extras_shown");
+        let redacted: Value = row.get("extras_shown");
         Ok(Self {
             delivery_settings: DeliverySettings {
                 rate_limit: number("rate_limit").map_err(Error::internal)?,
@@ -67,7 +64,7 @@ impl Endpoint {
                     .map_err(Error::internal)?,
             },
             credentials_sealed: row.get("extras_sealed"),
-            credentials_redacted: serde_json::from_value(shown).map_err(Error::internal)?,
+            credentials_redacted: serde_json::from_value(redacted).map_err(Error::internal)?,
             enabled_at: row
                 .get::<_, Option<Timestamp>>("enabled_at")
                 .unwrap_or(created_at),
@@ -93,7 +90,7 @@ impl Endpoint {
         })
     }
 
-    /// What the audit log says of it.
+    /// The endpoint in the audit log.
     fn audit_value(&self) -> Value {
         json!({
             "url": self.url,
@@ -112,8 +109,8 @@ impl Endpoint {
     }
 }
 
-/// Secrets of one endpoint that sign at a time: each is a part of every webhook's
-/// header and of the projection.
+/// Secrets of one endpoint that may sign at a time. Each adds to the header of
+/// every webhook, and to the projection.
 pub const SECRETS_MAX: i64 = 5;
 
 /// A sealed secret and until when it signs.
@@ -128,10 +125,32 @@ pub struct SealedSecret {
 /// An endpoint with its secrets, the newest first.
 #[derive(Debug)]
 pub struct SealedEndpoint {
-    /// The endpoint.
+    /// The row, in any state.
     pub endpoint: Endpoint,
-    /// Its secrets.
+    /// Those that sign or have signed.
     pub secrets: Vec<SealedSecret>,
+}
+
+/// Opens a secret sealed for endpoint `id`.
+///
+/// # Errors
+/// [`Error::Internal`] when the key ring lacks its key or it was sealed for
+/// another endpoint.
+pub fn open_secret(ring: &KeyRing, id: &EndpointId, sealed: &[u8]) -> Result<Secret> {
+    let text = ring
+        .open(id.as_str().as_bytes(), sealed)
+        .map_err(Error::internal)?;
+    let text = std::str::from_utf8(text.expose_secret()).map_err(Error::internal)?;
+    Secret::parse(text).map_err(|invalid| Error::internal(anyhow::anyhow!("{invalid}")))
+}
+
+/// Seals `secret` for endpoint `id`.
+pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Secret) -> Vec<u8> {
+    ring.seal(
+        nonce,
+        id.as_str().as_bytes(),
+        secret.to_text().expose_secret().as_bytes(),
+    )
 }
 
 const CREATE: &str = "\
@@ -153,13 +172,13 @@ const ADD_SECRET: &str = "\
 pub async fn create(
     postgres: &Postgres,
     by: &AuditContext,
-    endpoint: &Endpoint,
+    endpoint: Endpoint,
     sealed: &[u8],
-) -> Result<ConfigChange> {
+) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
-    let care = DeliverySettingsColumns::of(endpoint)?;
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let tx = Change::begin(&mut client).await?;
+    let columns = EndpointColumns::of(&endpoint)?;
+    let values: &[&(dyn ToSql + Sync)] = &[
         &endpoint.id.as_str(),
         &endpoint.project.as_str(),
         &endpoint.url,
@@ -168,26 +187,25 @@ pub async fn create(
         &endpoint.tenant,
         &endpoint.state.as_str(),
         &endpoint.created_at,
-        &care.rate_limit,
-        &care.max_concurrency,
+        &columns.rate_limit,
+        &columns.max_concurrency,
         &endpoint.delivery_settings.body_format.as_str(),
         &endpoint.credentials_sealed,
-        &care.credentials_redacted,
+        &columns.credentials_redacted,
         &endpoint.enabled_at,
     ];
-    tx.execute(CREATE, values).await.map_err(classify)?;
-    let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-        &[&endpoint.id.as_str(), &sealed, &endpoint.created_at];
-    tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
-    let (id, after) = (endpoint.id.as_str(), endpoint.audit_value());
-    audit_log::add(&tx, by, "endpoint.create", id, None, Some(after)).await?;
-    commit(tx, &endpoint.id).await
-}
-
-async fn commit(tx: Transaction<'_>, id: &EndpointId) -> Result<ConfigChange> {
-    let change = outbox::add(&tx, ChangeKind::Endpoint, id.as_str()).await?;
-    tx.commit().await.map_err(classify)?;
-    Ok(change)
+    tx.execute(CREATE, values).await?;
+    let secret: &[&(dyn ToSql + Sync)] = &[&endpoint.id.as_str(), &sealed, &endpoint.created_at];
+    tx.execute(ADD_SECRET, secret).await?;
+    let id = endpoint.id.clone();
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "endpoint.create",
+        subject: id.as_str(),
+        before: None,
+        after: Some(endpoint.audit_value()),
+    });
+    tx.commit(audit, Subject::Endpoint(&id), endpoint).await
 }
 
 const GET: &str =
@@ -241,30 +259,30 @@ const UPDATE: &str = "\
         body_format = $10, extras_sealed = $11, extras_shown = $12, enabled_at = $13 \
     where id = $1";
 
-/// Changes an endpoint as `change` says, one writer at a time; the change still
+/// Changes an endpoint as `apply` says, one writer at a time; the change still
 /// has to be projected.
 ///
 /// # Errors
-/// [`Error::NotFound`]; whatever `change` refuses with; [`Error::Unavailable`]
+/// [`Error::NotFound`]; whatever `apply` refuses with; [`Error::Unavailable`]
 /// when the database does not answer.
 pub async fn update(
     postgres: &Postgres,
     by: &AuditContext,
     id: &EndpointId,
-    change: impl FnOnce(&mut Endpoint) -> Result<()>,
-) -> Result<(Endpoint, ConfigChange)> {
+    apply: impl FnOnce(&mut Endpoint) -> Result<()>,
+) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let mut endpoint = lock(&tx, by, id).await?;
-    let (before, audited) = (endpoint.state, endpoint.audit_value());
-    change(&mut endpoint)?;
+    let (state_before, before) = (endpoint.state, endpoint.audit_value());
+    apply(&mut endpoint)?;
     endpoint.updated_at = by.at;
-    if endpoint.state == EndpointState::Enabled && before != EndpointState::Enabled {
+    if endpoint.state == EndpointState::Enabled && state_before != EndpointState::Enabled {
         endpoint.enabled_at = by.at;
     }
     endpoint.version += 1;
-    let care = DeliverySettingsColumns::of(&endpoint)?;
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let columns = EndpointColumns::of(&endpoint)?;
+    let values: &[&(dyn ToSql + Sync)] = &[
         &id.as_str(),
         &endpoint.url,
         &endpoint.description,
@@ -272,28 +290,32 @@ pub async fn update(
         &endpoint.tenant,
         &endpoint.state.as_str(),
         &by.at,
-        &care.rate_limit,
-        &care.max_concurrency,
+        &columns.rate_limit,
+        &columns.max_concurrency,
         &endpoint.delivery_settings.body_format.as_str(),
         &endpoint.credentials_sealed,
-        &care.credentials_redacted,
+        &columns.credentials_redacted,
         &endpoint.enabled_at,
     ];
-    tx.execute(UPDATE, values).await.map_err(classify)?;
-    let (before, after) = (Some(audited), Some(endpoint.audit_value()));
-    audit_log::add(&tx, by, "endpoint.update", id.as_str(), before, after).await?;
-    let change = commit(tx, id).await?;
-    Ok((endpoint, change))
+    tx.execute(UPDATE, values).await?;
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "endpoint.update",
+        subject: id.as_str(),
+        before: Some(before),
+        after: Some(endpoint.audit_value()),
+    });
+    tx.commit(audit, Subject::Endpoint(id), endpoint).await
 }
 
-/// What is of another type in PostgreSQL.
-struct DeliverySettingsColumns {
+/// What of an endpoint is of another type in PostgreSQL.
+struct EndpointColumns {
     rate_limit: Option<i32>,
     max_concurrency: Option<i32>,
     credentials_redacted: Value,
 }
 
-impl DeliverySettingsColumns {
+impl EndpointColumns {
     fn of(endpoint: &Endpoint) -> Result<Self> {
         let number = |number: Option<u32>| number.map(i32::try_from).transpose();
         Ok(Self {
@@ -307,11 +329,10 @@ impl DeliverySettingsColumns {
 }
 
 /// The endpoint, to be changed by this transaction alone.
-async fn lock(tx: &Transaction<'_>, by: &AuditContext, id: &EndpointId) -> Result<Endpoint> {
+async fn lock(tx: &Change<'_>, by: &AuditContext, id: &EndpointId) -> Result<Endpoint> {
     let row = tx
         .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
-        .await
-        .map_err(classify)?;
+        .await?;
     Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)
 }
 
@@ -321,8 +342,7 @@ const DELETE: &str = "\
 
 const DELETE_SECRETS: &str = "delete from endpoint_secrets where endpoint_id = $1";
 
-/// Deletes an endpoint and its secrets. A tombstone stays, so that a late
-/// projection cannot bring it back.
+/// Deletes an endpoint and its secrets; the change still has to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
@@ -330,68 +350,73 @@ pub async fn delete(
     postgres: &Postgres,
     by: &AuditContext,
     id: &EndpointId,
-) -> Result<ConfigChange> {
+) -> Result<Committed<()>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let before = lock(&tx, by, id).await?.audit_value();
-    tx.execute(DELETE, &[&id.as_str(), &by.at])
-        .await
-        .map_err(classify)?;
-    tx.execute(DELETE_SECRETS, &[&id.as_str()])
-        .await
-        .map_err(classify)?;
-    audit_log::add(&tx, by, "endpoint.delete", id.as_str(), Some(before), None).await?;
-    commit(tx, id).await
+    // The row stays as a tombstone, so that a late projection cannot bring it back.
+    tx.execute(DELETE, &[&id.as_str(), &by.at]).await?;
+    tx.execute(DELETE_SECRETS, &[&id.as_str()]).await?;
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "endpoint.delete",
+        subject: id.as_str(),
+        before: Some(before),
+        after: None,
+    });
+    tx.commit(audit, Subject::Endpoint(id), ()).await
 }
 
-const EXPIRE_SECRETS: &str = "\
+const SET_SECRETS_EXPIRY: &str = "\
     update endpoint_secrets set expires_at = $2 where endpoint_id = $1 and expires_at is null";
 
-const FORGET_SECRETS: &str =
+const DELETE_EXPIRED_SECRETS: &str =
     "delete from endpoint_secrets where endpoint_id = $1 and expires_at <= $2";
 
 const COUNT_SECRETS: &str = "select count(*) from endpoint_secrets where endpoint_id = $1";
 
-const BUMP: &str = "update endpoints set updated_at = $2, version = version + 1 where id = $1";
+const RAISE_VERSION: &str =
+    "update endpoints set updated_at = $2, version = version + 1 where id = $1";
 
 /// Makes `sealed` the current secret; those before it sign until `overlap_ends`.
 /// The change still has to be projected.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] when [`SECRETS_MAX`] sign already,
-/// for none may stop before it was said to; [`Error::Unavailable`] when the database does not answer.
+/// [`Error::NotFound`]; [`Error::Conflict`] when [`SECRETS_MAX`] sign already;
+/// [`Error::Unavailable`] when the database does not answer.
 pub async fn rotate_secret(
     postgres: &Postgres,
     by: &AuditContext,
     id: &EndpointId,
     sealed: &[u8],
     overlap_ends: Timestamp,
-) -> Result<ConfigChange> {
+) -> Result<Committed<()>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     lock(&tx, by, id).await?;
-    tx.execute(FORGET_SECRETS, &[&id.as_str(), &by.at])
-        .await
-        .map_err(classify)?;
-    let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await;
-    if signing.map_err(classify)?.get::<_, i64>(0) >= SECRETS_MAX {
+    tx.execute(DELETE_EXPIRED_SECRETS, &[&id.as_str(), &by.at])
+        .await?;
+    let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await?;
+    // None may stop before its overlap ends, so a further one has no place.
+    if signing.get::<_, i64>(0) >= SECRETS_MAX {
         let detail = format!(
             "the endpoint has {SECRETS_MAX} secrets that sign; a rotated one does for a day"
         );
         return Err(Error::Conflict(detail.into()));
     }
-    tx.execute(EXPIRE_SECRETS, &[&id.as_str(), &overlap_ends])
-        .await
-        .map_err(classify)?;
-    let secret: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&id.as_str(), &sealed, &by.at];
-    tx.execute(ADD_SECRET, secret).await.map_err(classify)?;
-    tx.execute(BUMP, &[&id.as_str(), &by.at])
-        .await
-        .map_err(classify)?;
-    let after = json!({ "former_signs_until": Time(overlap_ends) });
-    let action = "endpoint.rotate_secret";
-    audit_log::add(&tx, by, action, id.as_str(), None, Some(after)).await?;
-    commit(tx, id).await
+    tx.execute(SET_SECRETS_EXPIRY, &[&id.as_str(), &overlap_ends])
+        .await?;
+    let secret: &[&(dyn ToSql + Sync)] = &[&id.as_str(), &sealed, &by.at];
+    tx.execute(ADD_SECRET, secret).await?;
+    tx.execute(RAISE_VERSION, &[&id.as_str(), &by.at]).await?;
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "endpoint.rotate_secret",
+        subject: id.as_str(),
+        before: None,
+        after: Some(json!({ "former_signs_until": Time(overlap_ends) })),
+    });
+    tx.commit(audit, Subject::Endpoint(id), ()).await
 }
 
 const DISABLE: &str = "\
@@ -400,9 +425,8 @@ const DISABLE: &str = "\
     where id = $1 and state = 'enabled' and version = $2 \
     returning *";
 
-/// Notes that the data plane disabled an endpoint, unless it has been changed
-/// since. None if there was nothing to change: a later version is projected by
-/// itself.
+/// Writes that the data plane disabled an endpoint, unless it has been changed
+/// since. None if there was nothing to change.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
@@ -410,17 +434,17 @@ pub async fn mark_disabled(
     postgres: &Postgres,
     id: &EndpointId,
     pending: &PendingDisable,
-) -> Result<Option<ConfigChange>> {
+) -> Result<Option<Committed<()>>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let tx = Change::begin(&mut client).await?;
+    let values: &[&(dyn ToSql + Sync)] = &[
         &id.as_str(),
         &pending.version,
         &pending.at,
         &pending.state.as_str(),
     ];
-    let row = tx.query_opt(DISABLE, values).await.map_err(classify)?;
-    let Some(row) = row else {
+    let Some(row) = tx.query_opt(DISABLE, values).await? else {
+        // A later version is projected by its own change.
         return Ok(None);
     };
     let by = AuditContext {
@@ -429,9 +453,14 @@ pub async fn mark_disabled(
         at: pending.at,
     };
     let state = |state: EndpointState| Some(json!({ "state": state.as_str() }));
-    let (before, after) = (state(EndpointState::Enabled), state(pending.state));
-    audit_log::add(&tx, &by, "endpoint.disable", id.as_str(), before, after).await?;
-    commit(tx, id).await.map(Some)
+    let audit = Audit::Entry(NewAuditEntry {
+        by: &by,
+        action: "endpoint.disable",
+        subject: id.as_str(),
+        before: state(EndpointState::Enabled),
+        after: state(pending.state),
+    });
+    tx.commit(audit, Subject::Endpoint(id), ()).await.map(Some)
 }
 
 const GET_ANY: &str = "select * from endpoints where id = $1";
@@ -439,7 +468,8 @@ const GET_ANY: &str = "select * from endpoints where id = $1";
 const SECRETS: &str = "\
     select sealed, expires_at from endpoint_secrets where endpoint_id = $1 order by number desc";
 
-/// The endpoint called `id` in any state, with its secrets, for its projection.
+/// The endpoint called `id` in any state, with its secrets as of the same moment,
+/// for its projection.
 pub(super) async fn get_sealed(postgres: &Postgres, id: &str) -> Result<Option<SealedEndpoint>> {
     let mut client = postgres.get().await?;
     let tx = client
@@ -464,8 +494,7 @@ pub(super) async fn get_sealed(postgres: &Postgres, id: &str) -> Result<Option<S
     }))
 }
 
-/// The endpoint and its secrets of one moment.
-const SNAPSHOT: tokio_postgres::IsolationLevel = tokio_postgres::IsolationLevel::RepeatableRead;
+const SNAPSHOT: IsolationLevel = IsolationLevel::RepeatableRead;
 
 const CURRENT_SECRET: &str = "\
     select s.sealed from endpoint_secrets s join endpoints e on e.id = s.endpoint_id \
@@ -501,10 +530,10 @@ pub const STATEMENTS: &[&str] = &[
     UPDATE,
     DELETE,
     DELETE_SECRETS,
-    EXPIRE_SECRETS,
-    FORGET_SECRETS,
+    SET_SECRETS_EXPIRY,
+    DELETE_EXPIRED_SECRETS,
     COUNT_SECRETS,
-    BUMP,
+    RAISE_VERSION,
     DISABLE,
     GET_ANY,
     SECRETS,

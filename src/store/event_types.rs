@@ -1,46 +1,44 @@
-//! Event types and every schema they had, in PostgreSQL.
+//! Event types and all schemas they have had, in PostgreSQL.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
-use super::audit_log;
-use super::outbox::{self, ChangeKind, ConfigChange};
+use super::audit_log::NewAuditEntry;
+use super::change::{Audit, Change, Committed};
+use super::outbox::Subject;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
 use crate::model::event_type::ValidationMode;
 use crate::model::id::ProjectId;
 
-/// Schemas of one type, all of which are kept.
+/// Schemas that one type may have had: all stay stored.
 const VERSIONS_MAX: i64 = 1_000;
 
 /// An event type as people registered it.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "columns of the table")]
 pub struct EventType {
-    /// Whose it is.
     pub project: ProjectId,
-    /// Its name, unique in the project.
     pub name: String,
-    /// What is up to people.
+    /// What people decide about it.
     pub spec: Spec,
-    /// Number of the schema in force.
+    /// Number of the schema in force; none without a schema.
     pub schema_version: Option<i64>,
-    /// When it was registered.
     pub created_at: Timestamp,
-    /// When it was last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted; such a one is seen by its projection only.
+    /// When it was deleted; then only its projection reads it.
     pub deleted_at: Option<Timestamp>,
-    /// Changes so far.
+    /// Rises with each change: the projection keeps the highest.
     pub version: i64,
 }
 
 /// What people decide about an event type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    /// A note for people.
+    /// A note for people; empty if none was given.
     pub description: String,
     /// The schema in force, checked.
     pub schema: Option<String>,
@@ -51,7 +49,7 @@ pub struct Spec {
 /// How much a project may have.
 #[derive(Debug, Clone, Copy)]
 pub struct Quota {
-    /// Types.
+    /// Event types that are not deleted.
     pub types_max: usize,
     /// Bytes of all schemas in force.
     pub schema_bytes_max: usize,
@@ -60,11 +58,11 @@ pub struct Quota {
 /// One of the schemas of a type.
 #[derive(Debug)]
 pub struct SchemaVersion {
-    /// Its number, from 1.
+    /// Its number, counting up from 1.
     pub version: i64,
-    /// The schema.
+    /// The JSON Schema, as it was given.
     pub schema: String,
-    /// Since when.
+    /// Since when it was in force.
     pub created_at: Timestamp,
 }
 
@@ -88,7 +86,7 @@ impl EventType {
         })
     }
 
-    /// What the audit log says of it: of the schema its number, under which it is
+    /// The event type in the audit log: of the schema its number, under which it is
     /// kept.
     fn audit_value(&self) -> Value {
         json!({
@@ -101,12 +99,11 @@ impl EventType {
 
 const LOCK_PROJECT: &str = "select id from projects where id = $1 for update";
 
-/// Lets no one else change the types of the project until the end of `tx`, or two
-/// of them could exceed what it may have.
-async fn lock_project(tx: &Transaction<'_>, project: &ProjectId) -> Result<()> {
-    let row = tx.query_opt(LOCK_PROJECT, &[&project.as_str()]).await;
-    let found = row.map_err(classify)?;
-    found
+/// Lets no one else change the types of the project until the end of `tx`.
+async fn lock_project(tx: &Change<'_>, project: &ProjectId) -> Result<()> {
+    // Two at once could exceed its quota together.
+    tx.query_opt(LOCK_PROJECT, &[&project.as_str()])
+        .await?
         .map(drop)
         .ok_or_else(|| Error::not_found("project", project))
 }
@@ -118,12 +115,9 @@ const USED: &str = "\
     where t.project_id = $1 and t.name <> $2 and t.deleted_at is null";
 
 /// Checks that the project may have `event_type` besides its others.
-async fn check_quota(tx: &Transaction<'_>, event_type: &EventType, quota: Quota) -> Result<()> {
+async fn check_quota(tx: &Change<'_>, event_type: &EventType, quota: Quota) -> Result<()> {
     let (project, name) = (event_type.project.as_str(), &event_type.name);
-    let row = tx
-        .query_one(USED, &[&project, name])
-        .await
-        .map_err(classify)?;
+    let row = tx.query_one(USED, &[&project, name]).await?;
     let count = |name: &str| usize::try_from(row.get::<_, i64>(name)).unwrap_or(usize::MAX);
     if count("types") >= quota.types_max {
         let detail = format!("the project has {} event types, its limit", quota.types_max);
@@ -150,11 +144,11 @@ const ADD_SCHEMA: &str = "\
     values ($1, $2, $3, $4, $5)";
 
 /// The number of the next schema of a type.
-async fn next_version(tx: &Transaction<'_>, by: &AuditContext, name: &str) -> Result<i64> {
+async fn next_version(tx: &Change<'_>, by: &AuditContext, name: &str) -> Result<i64> {
     let row = tx
         .query_one(NEXT_VERSION, &[&by.project.as_str(), &name])
-        .await;
-    match row.map_err(classify)?.get(0) {
+        .await?;
+    match row.get(0) {
         version @ ..=VERSIONS_MAX => Ok(version),
         _ => Err(Error::Conflict(
             format!("schema: the event type has had {VERSIONS_MAX} of them, its limit").into(),
@@ -162,24 +156,17 @@ async fn next_version(tx: &Transaction<'_>, by: &AuditContext, name: &str) -> Re
     }
 }
 
-/// Keeps the schema in force under its number.
-async fn add_schema(tx: &Transaction<'_>, by: &AuditContext, event_type: &EventType) -> Result<()> {
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+/// Stores the schema in force under its number.
+async fn add_schema(tx: &Change<'_>, by: &AuditContext, event_type: &EventType) -> Result<()> {
+    let values: &[&(dyn ToSql + Sync)] = &[
         &by.project.as_str(),
         &event_type.name,
         &event_type.schema_version,
         &event_type.spec.schema,
         &by.at,
     ];
-    tx.execute(ADD_SCHEMA, values).await.map_err(classify)?;
+    tx.execute(ADD_SCHEMA, values).await?;
     Ok(())
-}
-
-async fn commit(tx: Transaction<'_>, by: &AuditContext, name: &str) -> Result<ConfigChange> {
-    let subject = format!("{}/{name}", by.project);
-    let change = outbox::add(&tx, ChangeKind::EventType, &subject).await?;
-    tx.commit().await.map_err(classify)?;
-    Ok(change)
 }
 
 // What was deleted comes back with a higher version than its tombstone's.
@@ -205,9 +192,9 @@ pub async fn create(
     name: String,
     spec: Spec,
     quota: Quota,
-) -> Result<(EventType, ConfigChange)> {
+) -> Result<Committed<EventType>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     lock_project(&tx, &by.project).await?;
     let mut event_type = EventType {
         project: by.project.clone(),
@@ -223,7 +210,7 @@ pub async fn create(
     if event_type.spec.schema.is_some() {
         event_type.schema_version = Some(next_version(&tx, by, &event_type.name).await?);
     }
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+    let values: &[&(dyn ToSql + Sync)] = &[
         &by.project.as_str(),
         &event_type.name,
         &event_type.spec.description,
@@ -231,16 +218,22 @@ pub async fn create(
         &event_type.schema_version,
         &by.at,
     ];
-    let created = tx.query_opt(CREATE, values).await.map_err(classify)?;
+    let created = tx.query_opt(CREATE, values).await?;
     let taken = || Error::Conflict("name: an event type of that name exists already".into());
     event_type.version = created.ok_or_else(taken)?.get("version");
     if event_type.spec.schema.is_some() {
         add_schema(&tx, by, &event_type).await?;
     }
-    let (name, after) = (&event_type.name, event_type.audit_value());
-    audit_log::add(&tx, by, "event_type.create", name, None, Some(after)).await?;
-    let change = commit(tx, by, &event_type.name).await?;
-    Ok((event_type, change))
+    let name = event_type.name.clone();
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "event_type.create",
+        subject: &name,
+        before: None,
+        after: Some(event_type.audit_value()),
+    });
+    let subject = Subject::EventType(&by.project, &name);
+    tx.commit(audit, subject, event_type).await
 }
 
 const GET: &str = "\
@@ -259,8 +252,8 @@ pub async fn get(postgres: &Postgres, project: &ProjectId, name: &str) -> Result
     EventType::read(&row.ok_or_else(|| not_found(name))?)
 }
 
-/// What has no name is not repeated, whatever it is.
 fn not_found(name: &str) -> Error {
+    // Quoted and escaped, for it may be anything.
     Error::NotFound(format!("event type {name:?}"))
 }
 
@@ -295,26 +288,26 @@ const UPDATE: &str = "\
         updated_at = $6, deleted_at = $7, version = version + 1 \
     where project_id = $1 and name = $2";
 
-/// Changes an event type as `change` says, one writer at a time; another schema
+/// Changes an event type as `apply` says, one writer at a time; another schema
 /// than the one in force gets the next number. The change still has to be
 /// projected.
 ///
 /// # Errors
-/// [`Error::NotFound`]; whatever `change` refuses with; [`Error::Conflict`] when
+/// [`Error::NotFound`]; whatever `apply` refuses with; [`Error::Conflict`] when
 /// `quota` is reached; [`Error::Unavailable`] when the database does not answer.
 pub async fn update(
     postgres: &Postgres,
     by: &AuditContext,
     name: &str,
     quota: Quota,
-    change: impl FnOnce(&mut Spec) -> Result<()>,
-) -> Result<(EventType, ConfigChange)> {
+    apply: impl FnOnce(&mut Spec) -> Result<()>,
+) -> Result<Committed<EventType>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     lock_project(&tx, &by.project).await?;
     let before = lock(&tx, by, name).await?;
     let mut event_type = before.clone();
-    change(&mut event_type.spec)?;
+    apply(&mut event_type.spec)?;
     event_type.updated_at = by.at;
     event_type.version += 1;
     if event_type.spec.schema != before.spec.schema {
@@ -328,21 +321,25 @@ pub async fn update(
         }
     }
     write(&tx, &event_type).await?;
-    let (old, new) = (Some(before.audit_value()), Some(event_type.audit_value()));
-    audit_log::add(&tx, by, "event_type.update", name, old, new).await?;
-    let change = commit(tx, by, name).await?;
-    Ok((event_type, change))
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "event_type.update",
+        subject: name,
+        before: Some(before.audit_value()),
+        after: Some(event_type.audit_value()),
+    });
+    let subject = Subject::EventType(&by.project, name);
+    tx.commit(audit, subject, event_type).await
 }
 
 /// The event type; its project is locked already.
-async fn lock(tx: &Transaction<'_>, by: &AuditContext, name: &str) -> Result<EventType> {
-    let row = tx.query_opt(GET, &[&by.project.as_str(), &name]).await;
-    let row = row.map_err(classify)?;
+async fn lock(tx: &Change<'_>, by: &AuditContext, name: &str) -> Result<EventType> {
+    let row = tx.query_opt(GET, &[&by.project.as_str(), &name]).await?;
     EventType::read(&row.ok_or_else(|| not_found(name))?)
 }
 
-async fn write(tx: &Transaction<'_>, event_type: &EventType) -> Result<()> {
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[
+async fn write(tx: &Change<'_>, event_type: &EventType) -> Result<()> {
+    let values: &[&(dyn ToSql + Sync)] = &[
         &event_type.project.as_str(),
         &event_type.name,
         &event_type.spec.description,
@@ -351,27 +348,34 @@ async fn write(tx: &Transaction<'_>, event_type: &EventType) -> Result<()> {
         &event_type.updated_at,
         &event_type.deleted_at,
     ];
-    tx.execute(UPDATE, values).await.map_err(classify)?;
+    tx.execute(UPDATE, values).await?;
     Ok(())
 }
 
-/// Deletes an event type: its events are looked at no more. A tombstone stays, so
-/// that a late projection cannot bring it back; its schemas stay under their
-/// numbers.
+/// Deletes an event type: its events are validated no more. Its schemas stay under
+/// their numbers. The change still has to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn delete(postgres: &Postgres, by: &AuditContext, name: &str) -> Result<ConfigChange> {
+pub async fn delete(postgres: &Postgres, by: &AuditContext, name: &str) -> Result<Committed<()>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     lock_project(&tx, &by.project).await?;
     let mut event_type = lock(&tx, by, name).await?;
-    let before = Some(event_type.audit_value());
+    let before = event_type.audit_value();
     event_type.updated_at = by.at;
+    // The row stays as a tombstone, so that a late projection cannot bring it back.
     event_type.deleted_at = Some(by.at);
     write(&tx, &event_type).await?;
-    audit_log::add(&tx, by, "event_type.delete", name, before, None).await?;
-    commit(tx, by, name).await
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "event_type.delete",
+        subject: name,
+        before: Some(before),
+        after: None,
+    });
+    let subject = Subject::EventType(&by.project, name);
+    tx.commit(audit, subject, ()).await
 }
 
 const VERSIONS: &str = "\
@@ -393,8 +397,7 @@ pub async fn versions(
     limit: i64,
 ) -> Result<Vec<SchemaVersion>> {
     let client = postgres.get().await?;
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
-        &[&project.as_str(), &name, &before, &limit];
+    let values: &[&(dyn ToSql + Sync)] = &[&project.as_str(), &name, &before, &limit];
     let rows = client.query(VERSIONS, values).await.map_err(classify)?;
     let read = |row: &Row| SchemaVersion {
         version: row.get("version"),
@@ -409,10 +412,13 @@ const GET_ANY: &str = "\
         on s.project_id = t.project_id and s.name = t.name and s.version = t.schema_version \
     where t.project_id = $1 and t.name = $2";
 
-/// The event type that an outbox row names, deleted or not, for its projection.
-pub(super) async fn get_any(postgres: &Postgres, subject: &str) -> Result<Option<EventType>> {
+/// The event type `name` of `project`, deleted or not, for its projection.
+pub(super) async fn get_any(
+    postgres: &Postgres,
+    project: &str,
+    name: &str,
+) -> Result<Option<EventType>> {
     let client = postgres.get().await?;
-    let (project, name) = subject.split_once('/').unwrap_or_default();
     let row = client.query_opt(GET_ANY, &[&project, &name]).await;
     row.map_err(classify)?
         .as_ref()

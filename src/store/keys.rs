@@ -43,6 +43,8 @@ pub const DUE_SHARDS: u8 = 8;
 pub const METER_SHARDS: u8 = 8;
 
 const DELIVERY_PREFIX: &str = "delivery#";
+const ENDPOINT_PREFIX: &str = "endpoint#";
+const ENDPOINT_HEALTH_PREFIX: &str = "care#";
 const METER_PREFIX: &str = "meter#";
 const TYPE_PREFIX: &str = "type#";
 
@@ -129,7 +131,12 @@ pub fn project(project: &ProjectId) -> String {
 
 /// Sort key of an endpoint in its project's partition.
 pub fn endpoint(endpoint: &EndpointId) -> String {
-    format!("endpoint#{endpoint}")
+    format!("{ENDPOINT_PREFIX}{endpoint}")
+}
+
+/// The endpoint that a sort key in a project's partition names, if it names one.
+pub fn endpoint_of_sort(sort: &str) -> Option<&str> {
+    sort.strip_prefix(ENDPOINT_PREFIX)
 }
 
 /// Sort key of a meter in its project's partition.
@@ -144,7 +151,12 @@ pub fn meter_of_sort(sort: &str) -> Option<&str> {
 
 /// Sort key of an endpoint's run of failures, in its project's partition.
 pub fn endpoint_health(endpoint: &EndpointId) -> String {
-    format!("care#{endpoint}")
+    format!("{ENDPOINT_HEALTH_PREFIX}{endpoint}")
+}
+
+/// The endpoint whose run of failures a sort key names, if it names one.
+pub fn endpoint_of_health_sort(sort: &str) -> Option<&str> {
+    sort.strip_prefix(ENDPOINT_HEALTH_PREFIX)
 }
 
 /// Sort key of an event type in its project's partition.

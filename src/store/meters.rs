@@ -1,51 +1,46 @@
 //! Meters in PostgreSQL.
 
-use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::audit_log;
-use super::outbox::{self, ChangeKind, ConfigChange};
+use super::audit_log::NewAuditEntry;
+use super::change::{Audit, Change, Committed};
+use super::outbox::Subject;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
 use crate::model::id::{MeterId, ProjectId};
 use crate::model::meter::MeterSpec;
 
-/// Meters of a project: each event is held against all of them.
+/// Meters of a project: each event is matched with all of them.
 pub const METERS_MAX: i64 = 100;
 
 /// A meter as people configured it.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "columns of the table")]
 pub struct StoredMeter {
-    /// Its id.
     pub id: MeterId,
-    /// Whose it is.
     pub project: ProjectId,
     /// What it is called, unique in its project.
     pub name: String,
-    /// A note for people.
     pub description: String,
-    /// What it counts.
-    pub written: MeterSpec,
+    /// What it counts, as people wrote it.
+    pub spec: MeterSpec,
     /// Whether it is published as a CloudWatch metric.
     pub is_published: bool,
     /// Events it matched and could not read a value of.
     pub skipped: i64,
-    /// When it was created.
     pub created_at: Timestamp,
-    /// When it was last changed.
     pub updated_at: Timestamp,
-    /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
-    /// Changes so far.
+    /// Rises with each change: the projection keeps the highest.
     pub version: i64,
 }
 
 impl StoredMeter {
-    /// What the audit log says of it.
+    /// The meter in the audit log.
     fn audit_value(&self) -> Value {
         let MeterSpec {
             event_type,
@@ -53,7 +48,7 @@ impl StoredMeter {
             value,
             group_by,
             filters,
-        } = &self.written;
+        } = &self.spec;
         json!({
             "name": self.name,
             "description": self.description,
@@ -76,7 +71,7 @@ impl StoredMeter {
             project: project.parse().map_err(Error::internal)?,
             name: row.get("name"),
             description: row.get("description"),
-            written: MeterSpec {
+            spec: MeterSpec {
                 event_type: row.get("event_type"),
                 aggregation: aggregation.parse().map_err(Error::internal)?,
                 value: row.get("value"),
@@ -95,7 +90,7 @@ impl StoredMeter {
 
 const LOCK_PROJECT: &str = "select id from projects where id = $1 for no key update";
 
-const HELD: &str = "select count(*) from meters where project_id = $1 and deleted_at is null";
+const COUNT: &str = "select count(*) from meters where project_id = $1 and deleted_at is null";
 
 const CREATE: &str = "\
     insert into meters \
@@ -112,47 +107,45 @@ const CREATE: &str = "\
 pub async fn create(
     postgres: &Postgres,
     by: &AuditContext,
-    meter: &StoredMeter,
-) -> Result<ConfigChange> {
+    meter: StoredMeter,
+) -> Result<Committed<StoredMeter>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let project = &by.project.as_str();
     // One at a time, or two would both be the last that is allowed.
-    let locked = tx.query_opt(LOCK_PROJECT, &[project]).await;
-    locked
-        .map_err(classify)?
+    tx.query_opt(LOCK_PROJECT, &[project])
+        .await?
         .ok_or_else(|| Error::not_found("project", project))?;
-    let held = tx.query_one(HELD, &[project]).await.map_err(classify)?;
-    if held.get::<_, i64>(0) >= METERS_MAX {
+    let existing = tx.query_one(COUNT, &[project]).await?;
+    if existing.get::<_, i64>(0) >= METERS_MAX {
         let detail = format!("a project has at most {METERS_MAX} meters: delete one first");
         return Err(Error::Conflict(detail.into()));
     }
-    let written = &meter.written;
-    let filters = serde_json::to_string(&written.filters).map_err(Error::internal)?;
+    let spec = &meter.spec;
+    let filters = serde_json::to_string(&spec.filters).map_err(Error::internal)?;
     let values: &[&(dyn ToSql + Sync)] = &[
         &meter.id.as_str(),
         project,
         &meter.name,
         &meter.description,
-        &written.event_type,
-        &written.aggregation.as_str(),
-        &written.value,
-        &written.group_by,
+        &spec.event_type,
+        &spec.aggregation.as_str(),
+        &spec.value,
+        &spec.group_by,
         &filters,
         &meter.is_published,
         &meter.created_at,
     ];
-    tx.execute(CREATE, values).await.map_err(classify)?;
-    let (id, after) = (meter.id.as_str(), meter.audit_value());
-    audit_log::add(&tx, by, "meter.create", id, None, Some(after)).await?;
-    commit(tx, &meter.id).await
-}
-
-/// The one end of every change of a meter.
-async fn commit(tx: Transaction<'_>, id: &MeterId) -> Result<ConfigChange> {
-    let change = outbox::add(&tx, ChangeKind::Meter, id.as_str()).await?;
-    tx.commit().await.map_err(classify)?;
-    Ok(change)
+    tx.execute(CREATE, values).await?;
+    let id = meter.id.clone();
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "meter.create",
+        subject: id.as_str(),
+        before: None,
+        after: Some(meter.audit_value()),
+    });
+    tx.commit(audit, Subject::Meter(&id), meter).await
 }
 
 const GET: &str = "select * from meters where id = $1 and project_id = $2 and deleted_at is null";
@@ -204,24 +197,24 @@ const UPDATE: &str = "\
         version = version + 1 \
     where id = $1";
 
-/// Changes the name, description or metric of a meter as `change` says, one
+/// Changes the name, description or metric of a meter as `apply` says, one
 /// writer at a time; the change still has to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] when the name is taken; whatever
-/// `change` refuses with; [`Error::Unavailable`] when the database does not
+/// `apply` refuses with; [`Error::Unavailable`] when the database does not
 /// answer.
 pub async fn update(
     postgres: &Postgres,
     by: &AuditContext,
     id: &MeterId,
-    change: impl FnOnce(&mut StoredMeter) -> Result<()>,
-) -> Result<(StoredMeter, ConfigChange)> {
+    apply: impl FnOnce(&mut StoredMeter) -> Result<()>,
+) -> Result<Committed<StoredMeter>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
+    let tx = Change::begin(&mut client).await?;
     let mut meter = lock(&tx, by, id).await?;
     let before = meter.audit_value();
-    change(&mut meter)?;
+    apply(&mut meter)?;
     meter.updated_at = by.at;
     meter.version += 1;
     let values: &[&(dyn ToSql + Sync)] = &[
@@ -231,40 +224,47 @@ pub async fn update(
         &meter.is_published,
         &by.at,
     ];
-    tx.execute(UPDATE, values).await.map_err(classify)?;
-    let (before, after) = (Some(before), Some(meter.audit_value()));
-    audit_log::add(&tx, by, "meter.update", id.as_str(), before, after).await?;
-    let change = commit(tx, id).await?;
-    Ok((meter, change))
+    tx.execute(UPDATE, values).await?;
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "meter.update",
+        subject: id.as_str(),
+        before: Some(before),
+        after: Some(meter.audit_value()),
+    });
+    tx.commit(audit, Subject::Meter(id), meter).await
 }
 
-/// The meter `id`, for its one writer.
-async fn lock(tx: &Transaction<'_>, by: &AuditContext, id: &MeterId) -> Result<StoredMeter> {
+/// The meter `id`, to be changed by this transaction alone.
+async fn lock(tx: &Change<'_>, by: &AuditContext, id: &MeterId) -> Result<StoredMeter> {
     let row = tx
         .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
-        .await
-        .map_err(classify)?;
+        .await?;
     StoredMeter::read(&row.ok_or_else(|| Error::not_found("meter", id))?)
 }
 
 const DELETE: &str = "\
     update meters set deleted_at = $2, updated_at = $2, version = version + 1 where id = $1";
 
-/// Deletes a meter: nothing more is counted from here on, and its usage is gone
-/// for readers at once. A tombstone stays, so that a late projection cannot bring
-/// it back.
+/// Deletes a meter: nothing more is counted from here on, and its usage can no
+/// longer be read. The change still has to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn delete(postgres: &Postgres, by: &AuditContext, id: &MeterId) -> Result<ConfigChange> {
+pub async fn delete(postgres: &Postgres, by: &AuditContext, id: &MeterId) -> Result<Committed<()>> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
-    let before = Some(lock(&tx, by, id).await?.audit_value());
-    tx.execute(DELETE, &[&id.as_str(), &by.at])
-        .await
-        .map_err(classify)?;
-    audit_log::add(&tx, by, "meter.delete", id.as_str(), before, None).await?;
-    commit(tx, id).await
+    let tx = Change::begin(&mut client).await?;
+    let before = lock(&tx, by, id).await?.audit_value();
+    // The row stays as a tombstone, so that a late projection cannot bring it back.
+    tx.execute(DELETE, &[&id.as_str(), &by.at]).await?;
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "meter.delete",
+        subject: id.as_str(),
+        before: Some(before),
+        after: None,
+    });
+    tx.commit(audit, Subject::Meter(id), ()).await
 }
 
 const GET_ANY: &str = "select * from meters where id = $1";
@@ -282,7 +282,7 @@ pub async fn get_any(postgres: &Postgres, id: &str) -> Result<Option<StoredMeter
 /// Every statement above, for the test that prepares them.
 pub const STATEMENTS: &[&str] = &[
     LOCK_PROJECT,
-    HELD,
+    COUNT,
     CREATE,
     GET,
     LIST,

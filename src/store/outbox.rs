@@ -1,31 +1,26 @@
-//! The outbox: control-plane changes on their way to the data plane.
+//! The outbox: a row for each control-plane change that is on its way to the data
+//! plane.
+//!
+//! Written by [`change`](super::change) in the transaction of the change, read and
+//! deleted by [`projector`](super::projector).
 
 use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 
-use super::config_projection::ConfigProjection;
 use super::postgres::{Postgres, classify};
-use super::{api_keys, endpoints, event_types, meters};
 use crate::error::{Error, Result};
-
-/// Rows read at a time.
-const PAGE: i64 = 100;
-/// Changes in a row for which a store was out of reach before no more are tried:
-/// it is no fault of theirs.
-const OUTAGES_MAX: u32 = 3;
+use crate::model::id::{EndpointId, KeyId, MeterId, ProjectId};
 
 /// What kind of thing changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChangeKind {
+pub(super) enum ChangeKind {
     /// An endpoint or its secrets.
     Endpoint,
-    /// An API key.
     ApiKey,
-    /// An event type or its schema; the subject is `prj_…/<name>`.
+    /// An event type or its schema.
     EventType,
-    /// A meter.
     Meter,
 }
 
@@ -41,48 +36,84 @@ impl ChangeKind {
         }
     }
 
-    fn named(name: &str) -> Option<Self> {
+    fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
-/// A committed change that is not projected yet.
+/// What a change is about.
+pub(super) enum Subject<'a> {
+    Endpoint(&'a EndpointId),
+    ApiKey(&'a KeyId),
+    EventType(&'a ProjectId, &'a str),
+    Meter(&'a MeterId),
+}
+
+impl Subject<'_> {
+    fn kind(&self) -> ChangeKind {
+        match self {
+            Self::Endpoint(_) => ChangeKind::Endpoint,
+            Self::ApiKey(_) => ChangeKind::ApiKey,
+            Self::EventType(..) => ChangeKind::EventType,
+            Self::Meter(_) => ChangeKind::Meter,
+        }
+    }
+
+    /// Its name in the row.
+    fn id(&self) -> String {
+        match self {
+            Self::Endpoint(id) => id.to_string(),
+            Self::ApiKey(id) => id.to_string(),
+            Self::EventType(project, name) => format!("{project}/{name}"),
+            Self::Meter(id) => id.to_string(),
+        }
+    }
+}
+
+/// The event type that a row of [`ChangeKind::EventType`] names.
+pub(super) struct EventTypeSubject<'a> {
+    pub(super) project: &'a str,
+    pub(super) name: &'a str,
+}
+
+impl<'a> EventTypeSubject<'a> {
+    /// Reads `prj_…/<name>`; anything else names no event type there is.
+    pub(super) fn parse(subject: &'a str) -> Self {
+        let (project, name) = subject.split_once('/').unwrap_or_default();
+        Self { project, name }
+    }
+}
+
+/// A row of the outbox: a committed change that is not projected yet.
 #[derive(Debug)]
-#[must_use = "a change takes effect when it is projected"]
-pub struct ConfigChange {
-    id: i64,
-    kind: ChangeKind,
-    subject: String,
+pub(super) struct ConfigChange {
+    pub(super) id: i64,
+    pub(super) kind: ChangeKind,
+    pub(super) subject: String,
 }
 
 const ADD: &str = "insert into outbox (kind, subject_id) values ($1, $2) returning id";
 
-/// Notes a change in the transaction that makes it.
-pub(super) async fn add(
-    tx: &Transaction<'_>,
-    kind: ChangeKind,
-    subject: &str,
-) -> Result<ConfigChange> {
+/// Adds the row of a change in the transaction that makes it.
+pub(super) async fn add(tx: &Transaction<'_>, subject: &Subject<'_>) -> Result<ConfigChange> {
+    let (kind, subject) = (subject.kind(), subject.id());
     let row = tx
         .query_one(ADD, &[&kind.as_str(), &subject])
         .await
         .map_err(classify)?;
-    Ok(ConfigChange {
-        id: row.get(0),
-        kind,
-        subject: subject.to_owned(),
-    })
+    let id = row.get(0);
+    Ok(ConfigChange { id, kind, subject })
 }
 
+// What was deleted and revoked too: it may be back.
 const ADD_ALL: &str = "\
     insert into outbox (kind, subject_id) \
     select 'endpoint', id from endpoints union all select 'api_key', id from api_keys \
     union all select 'event_type', project_id || '/' || name from event_types \
     union all select 'meter', id from meters";
 
-/// Notes everything there is as changed, for an event store that has lost what
-/// was projected, or some of it: what was deleted and revoked too, as it may be
-/// back. How many changes that makes.
+/// Adds a row for everything there is, for an event store that has lost what was
+/// projected, or some of it. How many rows those are.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
@@ -97,20 +128,20 @@ const PENDING: &str = "\
     order by id limit $3";
 
 /// Up to `limit` changes that have waited for `age` or longer, the oldest first,
-/// those after `after` only. What kinds a newer version adds are left to it.
-async fn pending(
+/// those after the row `after` only.
+pub(super) async fn pending(
     postgres: &Postgres,
     age: Duration,
-    after: Option<&ConfigChange>,
+    after: i64,
     limit: i64,
 ) -> Result<Vec<ConfigChange>> {
+    // Kinds that a newer version adds are left to it.
     let kinds = ChangeKind::ALL.map(ChangeKind::as_str);
-    let after = after.map_or(0, |change| change.id);
     let values: &[&(dyn ToSql + Sync)] = &[&age.as_secs_f64(), &after, &limit, &kinds.as_slice()];
     let client = postgres.get().await?;
     let rows = client.query(PENDING, values).await.map_err(classify)?;
     let read = |row: &Row| {
-        let kind = ChangeKind::named(row.get("kind"));
+        let kind = ChangeKind::from_name(row.get("kind"));
         Ok(ConfigChange {
             id: row.get("id"),
             kind: kind.ok_or_else(|| Error::internal(anyhow::anyhow!("unknown outbox kind")))?,
@@ -120,103 +151,14 @@ async fn pending(
     rows.iter().map(read).collect()
 }
 
-const DONE: &str = "delete from outbox where id = $1";
+const DELETE: &str = "delete from outbox where id = $1";
 
-/// Projects a change: reads what is true now, writes it to the data plane unless
-/// something newer is there, and takes it off the outbox. Doing it again changes
-/// nothing.
-///
-/// # Errors
-/// [`Error::Unavailable`] when either store does not answer; the change then
-/// stays in the outbox.
-pub async fn project(
-    postgres: &Postgres,
-    plane: &ConfigProjection,
-    change: &ConfigChange,
-) -> Result<()> {
-    match change.kind {
-        ChangeKind::Endpoint => {
-            if let Some(endpoint) = endpoints::get_sealed(postgres, &change.subject).await? {
-                plane.put_endpoint(&endpoint).await?;
-            }
-        }
-        ChangeKind::ApiKey => {
-            if let Some(key) = api_keys::get(postgres, &change.subject).await? {
-                plane.put_key(&key).await?;
-            }
-        }
-        ChangeKind::EventType => {
-            if let Some(event_type) = event_types::get_any(postgres, &change.subject).await? {
-                plane.put_event_type(&event_type).await?;
-            }
-        }
-        ChangeKind::Meter => {
-            if let Some(meter) = meters::get_any(postgres, &change.subject).await? {
-                plane.put_meter(&meter).await?;
-            }
-        }
-    }
+/// Takes a change that is projected off the outbox.
+pub(super) async fn delete(postgres: &Postgres, change: &ConfigChange) -> Result<()> {
     let client = postgres.get().await?;
-    client
-        .execute(DONE, &[&change.id])
-        .await
-        .map_err(classify)?;
-    Ok(())
-}
-
-/// Projects the changes that have waited for `age` or longer; how many those were.
-/// One that cannot be projected is logged, stays in the outbox and holds up no
-/// other. Takes a few calls for each.
-///
-/// # Errors
-/// [`Error::Unavailable`] when either store does not answer; the changes then stay
-/// in the outbox.
-pub async fn project_all(
-    postgres: &Postgres,
-    plane: &ConfigProjection,
-    age: Duration,
-) -> Result<usize> {
-    let (mut projected, mut outages) = (0, 0);
-    let mut last = None;
-    loop {
-        let page = pending(postgres, age, last.as_ref(), PAGE).await?;
-        for change in &page {
-            match project(postgres, plane, change).await {
-                Ok(()) => (projected, outages) = (projected + 1, 0),
-                Err(error) => {
-                    outages += u32::from(error.is_outage());
-                    if outages == OUTAGES_MAX {
-                        return Err(error);
-                    }
-                    log_not_projected(change, &error);
-                }
-            }
-        }
-        let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
-        last = page.into_iter().next_back();
-        if is_last {
-            return Ok(projected);
-        }
-    }
-}
-
-fn log_not_projected(change: &ConfigChange, error: &Error) {
-    let cause = error.causes();
-    let subject = &change.subject;
-    tracing::warn!(subject, %error, cause, "failed to project configuration change: left to the sweeper");
-}
-
-/// Projects a change that has just been committed. A failure is logged, not
-/// returned: the change is made, and the sweeper projects it.
-pub async fn project_best_effort(
-    postgres: &Postgres,
-    plane: &ConfigProjection,
-    change: ConfigChange,
-) {
-    if let Err(error) = project(postgres, plane, &change).await {
-        log_not_projected(&change, &error);
-    }
+    let deleted = client.execute(DELETE, &[&change.id]).await;
+    deleted.map(drop).map_err(classify)
 }
 
 /// Every statement above, for the test that prepares them.
-pub const STATEMENTS: &[&str] = &[ADD, ADD_ALL, PENDING, DONE];
+pub const STATEMENTS: &[&str] = &[ADD, ADD_ALL, PENDING, DELETE];

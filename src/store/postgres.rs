@@ -24,16 +24,16 @@ mod embedded_migrations {
     refinery::embed_migrations!("migrations");
 }
 
-/// How long a connection may lie unused and still be taken at its word. While a
-/// function is frozen, or a firewall forgets, the other end may go unheard.
+/// How long a connection may be idle and still be used unverified. While a function
+/// is frozen, or a firewall drops its state, the other end may have closed it.
 const UNVERIFIED_IDLE_MAX: Duration = Duration::from_secs(1);
-/// How long such a connection has to answer before it is replaced.
+/// How long an idle connection has to answer before it is replaced.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The control plane's database: a pool that connects when first asked.
+/// The control plane's database: a pool that connects when first used.
 ///
 /// The embedded PostgreSQL has one backend, so its pool holds one connection:
-/// nothing may hold a connection while it asks for another.
+/// nothing may hold a connection while it gets another.
 #[derive(Clone)]
 pub struct Postgres {
     pool: Pool,
@@ -49,22 +49,22 @@ impl std::fmt::Debug for Postgres {
     }
 }
 
-/// How to reach it.
+/// How to connect to the database.
 #[derive(Debug)]
 pub struct Options {
     /// `postgresql://…`: with TLS, and the server's certificate checked, unless it
     /// says `sslmode=disable`.
     pub url: SecretString,
-    /// Who logs in, in place of who is in the URL.
+    /// Who logs in, in place of the user in the URL.
     pub login: Option<CachedSecret<Login>>,
-    /// A PEM file of the certificate authorities that the server may be of; the
-    /// public ones without.
+    /// A PEM file of the certificate authorities that may vouch for the server; the
+    /// public ones if absent.
     pub ca_file: Option<PathBuf>,
-    /// Connections at most.
+    /// Connections of this process at most.
     pub pool_size: usize,
-    /// For a new connection, and for a free one.
+    /// Limit for a new connection, and for waiting for a free one.
     pub connect_timeout: Duration,
-    /// For one statement, enforced by the server.
+    /// Limit for one statement, enforced by the server.
     pub statement_timeout: Duration,
 }
 
@@ -107,11 +107,12 @@ impl Postgres {
                 })
             }))
             .pre_recycle(Hook::async_fn(|client, metrics| {
-                let unused = metrics.last_used();
+                let idle = metrics.last_used();
                 Box::pin(async move {
-                    match unused < UNVERIFIED_IDLE_MAX {
-                        true => Ok(()),
-                        false => verify(client).await,
+                    if idle < UNVERIFIED_IDLE_MAX {
+                        Ok(())
+                    } else {
+                        verify(client).await
                     }
                 })
             }))
@@ -127,7 +128,7 @@ impl Postgres {
     /// fetches the new one.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when none is to be had in time; as [`CachedSecret::get`].
+    /// [`Error::Unavailable`] when none is free in time; as [`CachedSecret::get`].
     pub async fn get(&self) -> Result<Object> {
         self.logins.fetch().await?;
         let refused = match self.pool.get().await {
@@ -156,7 +157,7 @@ impl Postgres {
     /// a transaction of its own.
     pub async fn migrate(&self) -> anyhow::Result<Vec<String>> {
         let mut client = self.connection().await?;
-        // A migration takes as long as it takes.
+        // A migration may take longer than any other statement.
         client.batch_execute(&statement_timeout_sql(0)).await?;
         let report = embedded_migrations::migrations::runner()
             .run_async(&mut **client)
@@ -207,7 +208,7 @@ impl Postgres {
             .collect())
     }
 
-    /// Asks the database for nothing, to see whether it answers.
+    /// Sends the database an empty statement, to see whether it answers.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it does not.
@@ -228,8 +229,7 @@ const ROLE_DEFAULT: &str = "\
 
 impl Postgres {
     /// Makes the limit on statements the default of the role in this database, so
-    /// that new connections have it without asking. They ask where it differs,
-    /// so that a role that may not is no failure.
+    /// that new connections need not set it.
     async fn set_default(&self, client: &Object) -> anyhow::Result<()> {
         let wanted = format!("statement_timeout={}", self.statement_timeout_ms);
         let row = client.query_one(ROLE_DEFAULT, &[&wanted]).await?;
@@ -239,8 +239,10 @@ impl Postgres {
         }
         let set = statement_timeout_sql(self.statement_timeout_ms);
         let alter = format!("alter role current_user in database {database} {set}");
+        // A role that may not do this is no failure: connections then set it
+        // themselves.
         if let Err(error) = client.batch_execute(&alter).await {
-            let cause = connecting(error);
+            let cause = connect_error(error);
             tracing::warn!(%cause, "failed to set statement_timeout as role default: set per connection");
         }
         Ok(())
@@ -254,8 +256,7 @@ fn statement_timeout_sql(timeout_ms: u128) -> String {
 }
 
 /// Limits what one statement of a new connection may take, unless the role's
-/// default does so already: RDS Proxy gives a session that sets anything a
-/// database connection of its own until it ends.
+/// default does so already.
 async fn limit_statements(
     client: &ClientWrapper,
     timeout_ms: u128,
@@ -266,17 +267,17 @@ async fn limit_statements(
         _ => None,
     });
     let setting = row.and_then(|row: &SimpleQueryRow| row.get(0));
-    match setting == Some(&*timeout_ms.to_string()) {
-        true => Ok(()),
-        false => {
-            client
-                .batch_execute(&statement_timeout_sql(timeout_ms))
-                .await
-        }
+    // RDS Proxy gives a session that sets anything a database connection of its own
+    // until it ends.
+    if setting == Some(&*timeout_ms.to_string()) {
+        return Ok(());
     }
+    let set = statement_timeout_sql(timeout_ms);
+    client.batch_execute(&set).await
 }
 
-/// Asks a connection for nothing; one that does not answer soon is dropped.
+/// Sends an empty statement on a connection; one that does not answer soon is
+/// dropped.
 async fn verify(client: &ClientWrapper) -> Result<(), HookError> {
     match tokio::time::timeout(VERIFY_TIMEOUT, client.simple_query("")).await {
         Ok(answered) => answered.map(drop).map_err(HookError::Backend),
@@ -289,7 +290,7 @@ async fn verify(client: &ClientWrapper) -> Result<(), HookError> {
 const CLOCK: &str = "select clock_timestamp()";
 
 impl Postgres {
-    /// The database's clock.
+    /// The time by the database's clock.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the database does not answer.
@@ -303,17 +304,17 @@ const HISTORY_EXISTS: &str = "select to_regclass('refinery_schema_history') is n
 
 fn cause(error: PoolError) -> anyhow::Error {
     match error {
-        // The pool's own text says nothing of use and repeats the cause.
+        // The pool's own text only repeats the cause.
         PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
-            connecting(error)
+            connect_error(error)
         }
         PoolError::Timeout(_) => anyhow!("no connection within database.connect_timeout_s"),
         other => other.into(),
     }
 }
 
-/// Whether the server knows no such login: 28P01, or 28000 for a role that is
-/// gone.
+/// Whether the server knows no such login: 28P01, or 28000 for a role that does not
+/// exist any more.
 fn is_refused(error: &PoolError) -> bool {
     let PoolError::Backend(error) = error else {
         return false;
@@ -324,8 +325,8 @@ fn is_refused(error: &PoolError) -> bool {
     )
 }
 
-/// What kept a connection from coming about.
-fn connecting(error: tokio_postgres::Error) -> anyhow::Error {
+/// Why a connection failed.
+fn connect_error(error: tokio_postgres::Error) -> anyhow::Error {
     match error.as_db_error() {
         Some(db) => SqlError::from(db).into(),
         None => error.into(),
@@ -344,7 +345,7 @@ struct SqlError {
 impl From<&DbError> for SqlError {
     fn from(error: &DbError) -> Self {
         let mut message = error.message().to_owned();
-        // Not in every message, and what one looks for.
+        // Not in every message, and the most useful part.
         if let Some(constraint) = error.constraint().filter(|name| !message.contains(*name)) {
             message = format!("{message} (constraint {constraint})");
         }
@@ -363,7 +364,7 @@ fn unavailable(source: anyhow::Error) -> Error {
 }
 
 /// `error` as what a request answers with: a broken constraint is the client's,
-/// by name; a connection that is gone may be back later; all else is ours.
+/// by name; a lost connection may be back later; all else is ours.
 pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
     let Some(db) = error.as_db_error() else {
         return unavailable(error.into());

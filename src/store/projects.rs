@@ -3,21 +3,21 @@
 use jiff::Timestamp;
 use serde_json::json;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
-use super::audit_log;
+use super::audit_log::NewAuditEntry;
+use super::change::{Audit, Change};
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 use crate::model::audit::{Actor, AuditContext};
 use crate::model::id::ProjectId;
 
-/// A project.
+/// A project: what its keys, endpoints, event types and meters belong to.
 #[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "columns of the table")]
 pub struct Project {
-    /// Its id.
     pub id: ProjectId,
-    /// Its name, unique.
     pub name: String,
-    /// When it was created.
     pub created_at: Timestamp,
 }
 
@@ -43,18 +43,23 @@ const CREATE: &str = "insert into projects (id, name, created_at) values ($1, $2
 /// database does not answer.
 pub async fn create(postgres: &Postgres, actor: Actor, project: &Project) -> Result<()> {
     let mut client = postgres.get().await?;
-    let tx = client.transaction().await.map_err(classify)?;
-    let values: &[&(dyn tokio_postgres::types::ToSql + Sync)] =
+    let tx = Change::begin(&mut client).await?;
+    let values: &[&(dyn ToSql + Sync)] =
         &[&project.id.as_str(), &project.name, &project.created_at];
-    tx.execute(CREATE, values).await.map_err(classify)?;
+    tx.execute(CREATE, values).await?;
     let by = AuditContext {
         project: project.id.clone(),
         actor,
         at: project.created_at,
     };
-    let (id, after) = (project.id.as_str(), json!({ "name": project.name }));
-    audit_log::add(&tx, &by, "project.create", id, None, Some(after)).await?;
-    tx.commit().await.map_err(classify)
+    let entry = NewAuditEntry {
+        by: &by,
+        action: "project.create",
+        subject: project.id.as_str(),
+        before: None,
+        after: Some(json!({ "name": project.name })),
+    };
+    tx.commit_unprojected(Audit::Entry(entry)).await
 }
 
 const LIST: &str = "select id, name, created_at from projects where id > $1 order by id limit $2";

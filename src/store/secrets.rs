@@ -1,8 +1,8 @@
-//! Secrets that Secrets Manager holds: fetched when first needed, and again
-//! when they have changed.
+//! Secrets in Secrets Manager: fetched when first needed, and again when they have
+//! changed.
 //!
-//! The only calls to Secrets Manager. Nothing here is logged or repeated in an
-//! error but a secret's ARN and the shape it should have.
+//! The only calls to Secrets Manager. Of a secret, its ARN and the format expected
+//! are logged or repeated in an error, and nothing else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,11 +20,11 @@ use crate::error::{Error, Result};
 use crate::model::api_key;
 use crate::model::seal::KeyRing;
 
-/// How long a fetched value is used before it is looked up again, so that a
-/// rotation needs no restart.
+/// How long a fetched value is used before it is fetched again, so that a rotation
+/// needs no restart.
 const CACHE_TTL: Duration = Duration::from_mins(10);
-/// Between two fetches of one secret, whatever asks for it.
-const PAUSE: Duration = Duration::from_secs(5);
+/// Between two fetches of one secret, however often its value is refused.
+const REFETCH_INTERVAL_MIN: Duration = Duration::from_secs(5);
 
 /// The client of Secrets Manager at `config`'s endpoint, or AWS's own.
 pub fn connect(config: &Config, aws: &SdkConfig) -> Lazy<Client> {
@@ -35,7 +35,7 @@ pub fn connect(config: &Config, aws: &SdkConfig) -> Lazy<Client> {
     Lazy::new(|| Client::from_conf(builder.build()))
 }
 
-/// A secret: given from the start, or held by Secrets Manager. Cheap to clone.
+/// A secret: fixed from the start, or in Secrets Manager. Cheap to clone.
 pub struct CachedSecret<T>(Arc<SecretSource<T>>);
 
 enum SecretSource<T> {
@@ -54,12 +54,12 @@ struct CachedValue<T> {
     fetched: Instant,
 }
 
-/// What a secret's text must be.
+/// How a secret's text is read.
 pub trait ParseSecret: Sized {
-    /// In words, for whom it is missing.
+    /// The format expected, for the error when it is another.
     const EXPECTED: &'static str;
 
-    /// Reads it. `None` if it is of another shape.
+    /// Reads it. `None` if it is of another format.
     fn parse_secret(text: &str) -> Option<Self>;
 }
 
@@ -73,18 +73,18 @@ impl<T> std::fmt::Debug for CachedSecret<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &*self.0 {
             SecretSource::Fixed(_) => f.write_str("CachedSecret(fixed)"),
-            SecretSource::Remote(held) => write!(f, "CachedSecret({})", held.arn),
+            SecretSource::Remote(remote) => write!(f, "CachedSecret({})", remote.arn),
         }
     }
 }
 
 impl<T> CachedSecret<T> {
-    /// One that is known.
+    /// One whose value is known and never fetched.
     pub fn fixed(value: T) -> Self {
         Self(Arc::new(SecretSource::Fixed(Arc::new(value))))
     }
 
-    /// The one Secrets Manager holds under `arn`. Fetches nothing yet.
+    /// The one in Secrets Manager under `arn`. Fetches nothing yet.
     pub fn remote(client: Lazy<Client>, arn: impl Into<String>) -> Self {
         Self(Arc::new(SecretSource::Remote(Remote {
             client,
@@ -95,34 +95,34 @@ impl<T> CachedSecret<T> {
 }
 
 impl<T: ParseSecret> CachedSecret<T> {
-    /// Its value; fetched if it is not known or known for long. Where that fails
-    /// the last known value goes on being used.
+    /// Its value; fetched if it is not cached, or was cached long ago (`CACHE_TTL`).
     ///
     /// # Errors
     /// [`Error::Unavailable`] when Secrets Manager does not answer;
-    /// [`Error::Internal`] when the secret has another shape, in words that name
-    /// its ARN.
+    /// [`Error::Internal`], which names the ARN, when the secret is of another
+    /// format.
     pub async fn get(&self) -> Result<Arc<T>> {
-        let held = match &*self.0 {
+        let remote = match &*self.0 {
             SecretSource::Fixed(value) => return Ok(value.clone()),
-            SecretSource::Remote(held) => held,
+            SecretSource::Remote(remote) => remote,
         };
-        // Held while fetching: others wait for it rather than fetch as well.
-        let mut kept = held.cached.lock().await;
-        match &mut *kept {
-            Some(known) if known.fetched.elapsed() < CACHE_TTL => Ok(known.value.clone()),
-            Some(known) => {
-                known.fetched = Instant::now();
-                match held.fetch().await {
-                    Ok(value) => known.value = Arc::new(value),
+        // Locked while fetching: others wait for it rather than fetch as well.
+        let mut slot = remote.cached.lock().await;
+        match &mut *slot {
+            Some(cached) if cached.fetched.elapsed() < CACHE_TTL => Ok(cached.value.clone()),
+            Some(cached) => {
+                cached.fetched = Instant::now();
+                match remote.fetch().await {
+                    Ok(value) => cached.value = Arc::new(value),
+                    // The last known value goes on being used.
                     Err(error) => {
                         let cause = error.causes();
-                        tracing::warn!(secret = held.arn, %error, cause, "secret not refreshed: cached value used");
+                        tracing::warn!(secret = remote.arn, %error, cause, "secret not refreshed: cached value used");
                     }
                 }
-                Ok(known.value.clone())
+                Ok(cached.value.clone())
             }
-            None => Ok(held.fetch_and_cache(&mut kept).await?),
+            None => Ok(remote.fetch_and_cache(&mut slot).await?),
         }
     }
 
@@ -132,24 +132,24 @@ impl<T: ParseSecret> CachedSecret<T> {
     /// # Errors
     /// As [`CachedSecret::get`].
     pub async fn refetch(&self, stale: &Arc<T>) -> Result<Option<Arc<T>>> {
-        let SecretSource::Remote(held) = &*self.0 else {
+        let SecretSource::Remote(remote) = &*self.0 else {
             return Ok(None);
         };
-        let mut kept = held.cached.lock().await;
-        match &*kept {
+        let mut slot = remote.cached.lock().await;
+        match &*slot {
             // Somebody else was refused and has fetched it since.
-            Some(known) if !Arc::ptr_eq(&known.value, stale) => Ok(Some(known.value.clone())),
-            Some(known) if known.fetched.elapsed() < PAUSE => Ok(None),
-            _ => held.fetch_and_cache(&mut kept).await.map(Some),
+            Some(cached) if !Arc::ptr_eq(&cached.value, stale) => Ok(Some(cached.value.clone())),
+            Some(cached) if cached.fetched.elapsed() < REFETCH_INTERVAL_MIN => Ok(None),
+            _ => remote.fetch_and_cache(&mut slot).await.map(Some),
         }
     }
 }
 
 impl<T: ParseSecret> Remote<T> {
-    async fn fetch_and_cache(&self, kept: &mut Option<CachedValue<T>>) -> Result<Arc<T>> {
+    async fn fetch_and_cache(&self, slot: &mut Option<CachedValue<T>>) -> Result<Arc<T>> {
         let value = Arc::new(self.fetch().await?);
         let fetched = Instant::now();
-        *kept = Some(CachedValue {
+        *slot = Some(CachedValue {
             value: value.clone(),
             fetched,
         });
@@ -185,7 +185,7 @@ impl<T: ParseSecret> Remote<T> {
 pub struct AdminKey(pub [u8; 32]);
 
 impl AdminKey {
-    /// Of the key's text.
+    /// The hash of the key `text`.
     pub fn of(text: &str) -> Self {
         Self(api_key::hash(text))
     }
@@ -209,12 +209,12 @@ impl ParseSecret for KeyRing {
     }
 }
 
-/// Who logs in to the database, as RDS keeps it.
+/// Who logs in to the database, as RDS stores it.
 #[derive(Debug, Deserialize)]
 pub struct Login {
-    /// The role.
+    /// The role that logs in.
     pub username: String,
-    /// Its password.
+    /// The role's password.
     pub password: SecretString,
 }
 
@@ -223,8 +223,8 @@ impl ParseSecret for Login {
 
     fn parse_secret(text: &str) -> Option<Self> {
         let login: Self = serde_json::from_str(text).ok()?;
-        let whole = !login.username.is_empty() && !login.password.expose_secret().is_empty();
-        whole.then_some(login)
+        let is_complete = !login.username.is_empty() && !login.password.expose_secret().is_empty();
+        is_complete.then_some(login)
     }
 }
 

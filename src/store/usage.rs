@@ -1,18 +1,19 @@
-//! Counting: readings become usage in PostgreSQL, each once.
+//! The counting of usage: readings are added up in PostgreSQL, each once.
 //!
 //! A batch is one transaction of two statements: the meters' rows are locked, in
-//! the order of their ids, and then the readings not seen before are noted as
+//! the order of their ids, and then the readings not seen before are recorded as
 //! seen, put into groups and added up, all in one statement. The lock makes the
 //! bound on groups hold however many count, and keeps writers from deadlocks.
-//! Called by the meter job and by back-fills; asking for usage is [`report`]'s.
+//! Called by the meter job and by back-fills; [`report`] reads what was counted.
 
+mod partition;
 pub mod prune;
 pub mod report;
 
 use deadpool_postgres::Object;
+use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
@@ -24,22 +25,19 @@ use crate::model::meter::{Measure, Reading};
 
 /// Tries of a batch that meets a missing partition or another writer.
 const TRIES_MAX: u32 = 4;
-/// Days that what is seen is remembered beyond the retention: DynamoDB may be late
-/// in forgetting an event.
-const SEEN_EXTRA_DAYS: i64 = 2;
 
 /// A reading about to be counted.
 #[derive(Debug, Clone)]
 pub struct UsageEntry<'a> {
-    /// The event.
+    /// The event that was read.
     pub event: &'a EventId,
-    /// Its tenant.
+    /// The event's tenant.
     pub tenant: Option<&'a str>,
-    /// When it arrived.
+    /// When the event was received.
     pub received: Timestamp,
     /// The time it counts at.
     pub at: Timestamp,
-    /// What was read.
+    /// What a meter read of it.
     pub reading: &'a Reading,
 }
 
@@ -57,7 +55,7 @@ pub fn entries(stored: &[StoredReadings]) -> Vec<UsageEntry<'_>> {
     of_one.collect()
 }
 
-/// What was newly counted.
+/// What a batch newly counted.
 #[derive(Debug, Default)]
 pub struct CountSummary {
     /// Readings that had not been seen, with a value or without.
@@ -71,50 +69,47 @@ pub struct CountSummary {
 /// Readings of one group, added up.
 #[derive(Debug)]
 pub struct GroupTotals {
-    /// The meter.
+    /// The meter that counts them.
     pub meter: MeterId,
     /// The group, as usage has it.
     pub group: String,
-    /// How many.
+    /// How many readings they are.
     pub count: u64,
-    /// Sum, smallest and largest value, in decimal; none where only events are
-    /// counted.
-    pub values: Option<[String; 3]>,
+    /// None where only events are counted.
+    pub values: Option<ValueTotals>,
     /// What to publish it as, if it is to be published.
     pub metric: Option<Metric>,
+}
+
+/// The values of one group, in decimal.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "aggregates by their names")]
+pub struct ValueTotals {
+    pub sum: String,
+    pub min: String,
+    pub max: String,
 }
 
 /// A meter that is published as a metric.
 #[derive(Debug, Clone)]
 pub struct Metric {
-    /// The meter's name.
+    /// What the metric is called.
     pub name: String,
-    /// Whose it is.
+    /// The project's id.
     pub project: String,
     /// The pointers of its groups.
     pub group_by: Vec<String>,
 }
 
-/// The day by which what is seen of an event is remembered.
-fn day(received: Timestamp) -> Date {
-    TimeZone::UTC.to_datetime(received).date()
-}
-
-/// The first day of which what was seen is still remembered at `now`.
-fn first_day(now: Timestamp, retention_days: u32) -> Date {
-    let hours = 24 * (i64::from(retention_days) + SEEN_EXTRA_DAYS);
-    let first = now.saturating_sub(SignedDuration::from_hours(hours));
-    day(first.unwrap_or(Timestamp::MIN))
-}
-
-/// Whether an event received then may be counted: whether it was counted before is
-/// still known. An event that is kept always may.
+/// Whether an event received then may be counted. One that is still stored always
+/// may.
 pub fn is_countable(received: Timestamp, now: Timestamp, retention_days: u32) -> bool {
-    day(received) >= first_day(now, retention_days)
+    // Of these it is still known whether they were counted before.
+    partition::day(received) >= partition::first_day(now, retention_days)
 }
 
-/// Counts what has not been counted yet; of meters that are deleted nothing is.
-/// Doing it again changes nothing and says so.
+/// Counts what has not been counted yet; of deleted meters nothing is counted.
+/// Doing it again changes nothing and returns nothing newly counted.
 ///
 /// Each group beyond `groups_max` of a meter is counted as
 /// [`OVERFLOW_GROUP`](crate::model::meter::OVERFLOW_GROUP). Cost: a transaction of
@@ -237,8 +232,8 @@ async fn try_count(
     ids.sort_unstable();
     ids.dedup();
     let meters = tx.query(LOCK, &[&ids]).await?;
-    let metric = |id: &str| meters.iter().find(|row| row.get::<_, &str>("id") == id);
-    let columns = Columns::of(entries, |id| metric(id).is_some());
+    let meter_row = |id: &str| meters.iter().find(|row| row.get::<_, &str>("id") == id);
+    let columns = Columns::of(entries, |id| meter_row(id).is_some());
     let groups_max = i64::from(groups_max);
     let rows = tx.query(COUNT, &columns.values(&groups_max)).await?;
     tx.commit().await?;
@@ -257,12 +252,8 @@ async fn try_count(
             meter,
             group: row.get("grp"),
             count,
-            values: ["sum", "min", "max"]
-                .into_iter()
-                .map(|name| row.get::<_, Option<String>>(name))
-                .collect::<Option<Vec<_>>>()
-                .and_then(|values| values.try_into().ok()),
-            metric: metric(id)
+            values: ValueTotals::read(&row),
+            metric: meter_row(id)
                 .filter(|row| row.get("metric"))
                 .map(|row| Metric {
                     name: row.get("name"),
@@ -272,6 +263,17 @@ async fn try_count(
         });
     }
     Ok(counted)
+}
+
+impl ValueTotals {
+    fn read(row: &Row) -> Option<Self> {
+        let value = |name| row.get::<_, Option<String>>(name);
+        Some(Self {
+            sum: value("sum")?,
+            min: value("min")?,
+            max: value("max")?,
+        })
+    }
 }
 
 /// The entries, column by column as `unnest` takes them.
@@ -303,7 +305,7 @@ impl<'a> Columns<'a> {
             let measure = &entry.reading.measure;
             columns.meters.push(entry.reading.meter.as_str());
             columns.events.push(entry.event.as_str());
-            columns.days.push(day(entry.received));
+            columns.days.push(partition::day(entry.received));
             columns.at.push(entry.at);
             columns.tenants.push(entry.tenant.unwrap_or_default());
             columns.groups.push(&entry.reading.group);
@@ -345,7 +347,7 @@ fn is_no_partition(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Whether another writer was in the way: the same may work at once.
+/// Whether another writer was in the way: a retry may succeed at once.
 fn is_contention(error: &tokio_postgres::Error) -> bool {
     matches!(
         error.code(),
@@ -355,15 +357,16 @@ fn is_contention(error: &tokio_postgres::Error) -> bool {
 
 /// The partition of a day: names and bounds cannot be parameters.
 const MAKE_PARTITION: &str = "\
-    create table if not exists usage_seen_{name} partition of usage_seen for values in ('{day}')";
+    create table if not exists {name} partition of usage_seen for values in ('{day}')";
 
 async fn make_partitions(client: &Object, entries: &[UsageEntry<'_>]) -> Result<()> {
-    let mut days: Vec<Date> = entries.iter().map(|entry| day(entry.received)).collect();
+    let days = entries.iter().map(|entry| partition::day(entry.received));
+    let mut days: Vec<Date> = days.collect();
     days.sort_unstable();
     days.dedup();
     for day in days {
         let statement = MAKE_PARTITION
-            .replace("{name}", &partition_suffix(day))
+            .replace("{name}", &partition::name(day))
             .replace("{day}", &day.to_string());
         match client.batch_execute(&statement).await {
             // Another instance has made it at the same moment.
@@ -382,24 +385,14 @@ fn is_there_already(error: &tokio_postgres::Error) -> bool {
     ) || is_contention(error)
 }
 
-fn partition_suffix(day: Date) -> String {
-    format!("{:04}{:02}{:02}", day.year(), day.month(), day.day())
-}
-
-/// The day of the partition called `name`.
-fn partition_day(name: &str) -> Option<Date> {
-    let digits = name.strip_prefix("usage_seen_")?;
-    let part = |range: std::ops::Range<usize>| digits.get(range)?.parse::<i16>().ok();
-    let (month, day) = (part(4..6)?, part(6..8)?);
-    Date::new(part(0..4)?, month.try_into().ok()?, day.try_into().ok()?).ok()
-}
-
 /// Every statement of this file and those below it, for the test that prepares
 /// them.
 pub const STATEMENTS: &[&[&str]] = &[&[LOCK, COUNT], report::STATEMENTS, prune::STATEMENTS];
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
 
     #[test]
@@ -410,16 +403,5 @@ mod tests {
             assert!(is_countable(ago(hours), now, 30), "{hours} hours");
         }
         assert!(!is_countable(ago(24 * 33), now, 30));
-    }
-
-    #[test]
-    fn a_partitions_name_says_its_day() {
-        let day = jiff::civil::date(2026, 3, 1);
-        let name = format!("usage_seen_{}", partition_suffix(day));
-        assert_eq!(name, "usage_seen_20260301");
-        assert_eq!(partition_day(&name), Some(day));
-        for other in ["usage_seen", "usage_seen_2026", "usage_seen_20261301", "x"] {
-            assert_eq!(partition_day(other), None, "{other}");
-        }
     }
 }

@@ -99,7 +99,7 @@ fn a_back_fill_goes_on_where_it_broke_off() {
             .unwrap();
         let meter = Meter {
             id: row.id,
-            definition: Definition::new(&row.written).unwrap(),
+            definition: Definition::new(&row.spec).unwrap(),
         };
         let (mut after, mut read, mut counted) = (None, 0, 0);
         loop {

@@ -199,6 +199,49 @@ fn only_the_store_speaks_to_stores() {
     }
 }
 
+/// Calls that commit to PostgreSQL, or write to it without a transaction, and the
+/// files that may make them. A control-plane change goes through `change.rs`, which
+/// asks for its audit entry and its outbox row.
+const COMMITS: [(&str, &[&str]); 5] = [
+    // Counting usage changes nothing that people configure.
+    (".transaction()", &["store/change.rs", "store/usage.rs"]),
+    (".commit()", &["store/change.rs", "store/usage.rs"]),
+    // Reads an endpoint and its secrets of one moment.
+    (".build_transaction()", &["store/endpoints.rs"]),
+    (
+        "client.execute(",
+        &["store/outbox.rs", "store/usage/prune.rs"],
+    ),
+    // Migrations and settings; partitions of usage.
+    (
+        "client.batch_execute(",
+        &[
+            "store/postgres.rs",
+            "store/usage.rs",
+            "store/usage/prune.rs",
+        ],
+    ),
+];
+
+/// Those of [`COMMITS`] in `text` that `file` may not make.
+fn stray_commits(file: &str, text: &str) -> Vec<&'static str> {
+    let text: String = text.split_whitespace().collect();
+    let calls = COMMITS.iter().filter(|(call, _)| text.contains(call));
+    let stray = calls.filter(|(_, files)| !files.contains(&file));
+    stray.map(|(call, _)| *call).collect()
+}
+
+#[test]
+fn no_control_plane_change_is_committed_by_itself() {
+    let bad = "let tx = client\n    .transaction().await?; tx.commit().await";
+    let found = stray_commits("store/endpoints.rs", bad);
+    assert_eq!(found, [".transaction()", ".commit()"]);
+    for (file, text) in all() {
+        let found = stray_commits(&file, &text);
+        assert!(found.is_empty(), "src/{file} commits by itself: {found:?}");
+    }
+}
+
 /// The calls of `tracing`'s macros in `text`, each to its end.
 fn log_calls(text: &str) -> impl Iterator<Item = &str> {
     let calls = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];

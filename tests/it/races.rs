@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use millrace::jobs::sweep;
 use millrace::model::audit::{Actor, AuditContext};
-use millrace::model::endpoint::EndpointState;
+use millrace::model::endpoint::{EndpointState, PendingDisable};
 use millrace::model::event;
 use millrace::model::id::{EndpointId, ProjectId};
-use millrace::store::config_projection::health::{PendingDisable, Reason};
-use millrace::store::{endpoints, outbox};
+use millrace::store::config_projection::health::{Disabling, Reason};
+use millrace::store::{endpoints, projector};
 use millrace::{app, publish};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -137,7 +137,7 @@ fn gone_is_told_whatever_the_clocks_say() {
         };
         let postgres = &harness.app.postgres;
         let changed = endpoints::update(postgres, &by, &endpoint, |_| Ok(())).await;
-        outbox::project_best_effort(postgres, &harness.app.projection, changed.unwrap().1).await;
+        projector::apply(postgres, &harness.app.projection, changed.unwrap()).await;
 
         harness.publish("a").await;
         harness.drain().await;
@@ -156,10 +156,14 @@ fn a_word_is_not_taken_back_for_an_older_one() {
         let project = harness.project.parse().unwrap();
         let projection = &harness.app.projection;
         let (at, version) = (app::now(), 1);
-        let called = (&endpoint, version);
-        let disabled = projection
-            .disable(&project, called, Reason::Gone, at, at)
-            .await;
+        let disabling = Disabling {
+            endpoint: &endpoint,
+            version,
+            reason: Reason::Gone,
+            at,
+            due: at,
+        };
+        let disabled = projection.disable(&project, disabling).await;
         assert!(disabled.unwrap());
         let pending = PendingDisable {
             version,

@@ -2,7 +2,8 @@
 //! against its description.
 
 use millrace::store::{
-    api_keys, audit_log, endpoints, event_types, meters, outbox, projection, projects, table, usage,
+    api_keys, audit_log, config_projection, endpoints, event_types, meters, outbox, projects,
+    table, usage,
 };
 
 use crate::support::harness::{Harness, run};
@@ -21,7 +22,7 @@ fn every_statement_prepares_against_the_migrated_schema() {
             audit_log::STATEMENTS,
             meters::STATEMENTS,
             &usage::STATEMENTS.concat(),
-            projection::STATEMENTS,
+            config_projection::check::STATEMENTS,
         ];
         for statement in modules.concat() {
             if let Err(error) = client.prepare(statement).await {

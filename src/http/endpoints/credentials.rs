@@ -1,5 +1,5 @@
-//! How an endpoint is called, as requests say it and answers show it: headers,
-//! credentials and certificates go in and never come out.
+//! The credentials of an endpoint in requests and answers: headers, authentication
+//! and client certificate, of which no secret is ever shown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub struct NewCertificate {
 /// Headers by name.
 pub type NewHeaders = BTreeMap<String, SecretText>;
 
-/// What is to change of what requests carry; what is absent stays.
+/// A change of an endpoint's credentials; what is absent stays.
 #[derive(Debug, Default)]
 pub struct CredentialsChange {
     /// In place of all headers.
@@ -94,47 +94,52 @@ pub struct RedactedCertificate {
     sha256: String,
 }
 
-/// The three as they are shown.
-pub fn redacted(
-    redacted: RedactedCredentials,
-) -> (
-    BTreeMap<String, &'static str>,
-    Option<RedactedAuth>,
-    Option<RedactedCertificate>,
-) {
-    let headers = redacted.headers.into_iter().map(|name| (name, MASK));
-    (
-        headers.collect(),
-        redacted.auth.map(|kind| RedactedAuth { kind }),
-        redacted
-            .certificate_sha256
-            .map(|sha256| RedactedCertificate { sha256 }),
-    )
+/// All of them, as an endpoint shows them.
+pub struct ShownCredentials {
+    /// Masked values by header name.
+    pub headers: BTreeMap<String, &'static str>,
+    /// The kind of authentication.
+    pub auth: Option<RedactedAuth>,
+    /// The certificate's fingerprint.
+    pub client_certificate: Option<RedactedCertificate>,
+}
+
+impl From<RedactedCredentials> for ShownCredentials {
+    fn from(redacted: RedactedCredentials) -> Self {
+        let headers = redacted.headers.into_iter().map(|name| (name, MASK));
+        let certificate = redacted.certificate_sha256;
+        Self {
+            headers: headers.collect(),
+            auth: redacted.auth.map(|kind| RedactedAuth { kind }),
+            client_certificate: certificate.map(|sha256| RedactedCertificate { sha256 }),
+        }
+    }
 }
 
 impl CredentialsChange {
-    fn is_none(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.headers.is_none() && self.auth.is_none() && self.client_certificate.is_none()
     }
 
-    fn is_whole(&self) -> bool {
+    fn replaces_all(&self) -> bool {
         self.headers.is_some() && self.auth.is_some() && self.client_certificate.is_some()
     }
 }
 
-/// A change that is ready to be made in a transaction: nothing is waited for there.
+/// A change with what it takes to be sealed, fetched before the transaction that
+/// makes it: that waits for nothing but the database.
 pub struct Sealing {
     change: CredentialsChange,
     key_ring: Arc<KeyRing>,
     nonce: [u8; 12],
 }
 
-/// Gets what `change` takes to be sealed; none if there is nothing to change.
+/// Fetches what `change` takes to be sealed; none if there is nothing to change.
 ///
 /// # Errors
-/// When the key ring is not to be had.
+/// [`Error::Unavailable`] when the key ring cannot be fetched.
 pub async fn sealing(app: &App, change: CredentialsChange) -> Result<Option<Sealing>> {
-    if change.is_none() {
+    if change.is_empty() {
         return Ok(None);
     }
     Ok(Some(Sealing {
@@ -148,24 +153,24 @@ impl Sealing {
     /// Makes the change to `row`.
     ///
     /// # Errors
-    /// [`Error::Invalid`], which names the field; [`Error::Internal`] when what is
-    /// there and stays cannot be opened.
+    /// [`Error::Invalid`], which names the field; [`Error::Internal`] when what
+    /// stays cannot be decrypted.
     pub fn apply(self, row: &mut Row) -> Result<()> {
         let mut credentials = match &row.credentials_sealed {
-            Some(sealed) if !self.change.is_whole() => {
+            Some(sealed) if !self.change.replaces_all() => {
                 EndpointCredentials::open(&self.key_ring, &row.id, sealed)
                     .map_err(Error::internal)?
             }
             _ => EndpointCredentials::default(),
         };
-        change(&mut credentials, self.change)?;
+        apply_to(&mut credentials, self.change)?;
         row.credentials_sealed = credentials.seal(&self.key_ring, self.nonce, &row.id);
         row.credentials_redacted = credentials.redacted();
         Ok(())
     }
 }
 
-fn change(credentials: &mut EndpointCredentials, change: CredentialsChange) -> Result<()> {
+fn apply_to(credentials: &mut EndpointCredentials, change: CredentialsChange) -> Result<()> {
     if let Some(headers) = change.headers {
         let headers = headers.into_iter().map(|(name, value)| (name, value.0));
         credentials.set_headers(headers.collect())?;

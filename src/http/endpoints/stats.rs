@@ -1,4 +1,5 @@
-//! How an endpoint does.
+//! The statistics of an endpoint: its circuit breaker, its run of failures and its
+//! latest deliveries.
 
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ use crate::model::time::Time;
 use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
 use crate::store::timeline::TimelineRange;
 
-/// Deliveries looked at.
-const LATEST: usize = 100;
+/// Deliveries counted.
+const LATEST_MAX: usize = 100;
 
 /// How an endpoint does, as far as a few reads tell.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -95,7 +96,7 @@ pub async fn stats(
         since: None,
         until: None,
         after: None,
-        limit: LATEST,
+        limit: LATEST_MAX,
     };
     let filter = DeliveryFilter {
         endpoint: &id,

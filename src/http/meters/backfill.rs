@@ -1,4 +1,4 @@
-//! Filling a meter back from the events that are kept.
+//! The back-fill of a meter: counting the events that are stored already.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::store::backfills::{self, Backfill as Row};
 use crate::store::meters;
 
 /// How long the timeline may lag behind what was accepted.
-const LAG: SignedDuration = SignedDuration::from_secs(2);
+const TIMELINE_LAG: SignedDuration = SignedDuration::from_secs(2);
 
 /// Which events to count.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -107,16 +107,16 @@ pub async fn start(
         Some(since) => since,
         None => now.saturating_sub(kept).map_err(Error::internal)?,
     };
-    // Until then another instance may accept events without knowing the meter.
+    // Until `known_at` another instance may accept events without knowing the meter.
     let ttl = SignedDuration::try_from(app.config.cache.ttl).map_err(Error::internal)?;
-    let known = now + ttl + LAG;
+    let known_at = now + ttl + TIMELINE_LAG;
     let (until, due) = match new.until {
         Some(until) if until > now => {
             let detail = "expected a time that is not in the future; leave it out for now";
             return Err(Error::invalid("until", detail));
         }
         Some(until) => (until, now),
-        None => (known, known + LAG),
+        None => (known_at, known_at + TIMELINE_LAG),
     };
     if since >= until {
         return Err(Error::invalid("since", "expected a time before until"));

@@ -1,4 +1,4 @@
-//! What a meter has counted.
+//! The usage of a meter: what it has counted, by window, tenant and group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::store::usage::report::{self, UsageCursor, UsageQuery, UsageRow};
 
 /// Rows in a page, unless fewer are asked for.
 const ROWS_MAX: usize = 1_000;
-/// Bytes of a position: a tenant's and five values'.
+/// Bytes of a position, which holds a tenant and five values.
 const POSITION_LEN_MAX: usize = 8_192;
-/// The name of the group of what came after a meter had as many as it may; no JSON
-/// pointer.
+/// The name of the group of what came after a meter had as many groups as it may.
+/// It is no JSON pointer, so no other group has it.
 const OVERFLOW_NAME: &str = "…";
 
 /// What to ask of a meter.
@@ -116,10 +116,10 @@ pub async fn usage(
         return Err(Error::invalid("tenant", "expected no NUL"));
     }
     let meter = meters::get(&app.postgres, &caller.project, &id).await?;
-    let by = GroupBy::parse(query.group_by.as_deref(), &meter.written.group_by)?;
-    let question = UsageQuery {
+    let by = GroupBy::parse(query.group_by.as_deref(), &meter.spec.group_by)?;
+    let usage_query = UsageQuery {
         meter: &id,
-        aggregation: meter.written.aggregation,
+        aggregation: meter.spec.aggregation,
         width,
         windows: &windows,
         tenant: query.tenant.as_deref(),
@@ -128,7 +128,7 @@ pub async fn usage(
         after: after.as_ref(),
         limit: limit + 1,
     };
-    let mut rows = report::usage(&app.postgres, &question).await?;
+    let mut rows = report::usage(&app.postgres, &usage_query).await?;
     let is_last = rows.len() <= limit;
     rows.truncate(limit);
     let next = rows
@@ -174,10 +174,10 @@ pub fn read_position(text: String) -> Option<UsageCursor> {
     })
 }
 
-/// What rows are told apart by.
+/// What rows are grouped by.
 struct GroupBy<'a> {
     tenant: bool,
-    /// The places of the pointers in the meter's `group_by`.
+    /// The positions of `pointers` in the meter's `group_by`.
     group_indexes: Vec<i32>,
     pointers: Vec<&'a str>,
 }
@@ -194,8 +194,8 @@ impl<'a> GroupBy<'a> {
                 by.tenant = true;
                 continue;
             }
-            let place = group_by.iter().position(|pointer| pointer == name);
-            let Some(place) = place else {
+            let index = group_by.iter().position(|pointer| pointer == name);
+            let Some(index) = index else {
                 let known: Vec<_> = std::iter::once("tenant")
                     .chain(group_by.iter().map(String::as_str))
                     .collect();
@@ -204,8 +204,8 @@ impl<'a> GroupBy<'a> {
             };
             if !by.pointers.contains(&name) {
                 by.group_indexes
-                    .push(i32::try_from(place).unwrap_or(i32::MAX));
-                by.pointers.push(&group_by[place]);
+                    .push(i32::try_from(index).unwrap_or(i32::MAX));
+                by.pointers.push(&group_by[index]);
             }
         }
         Ok(by)
@@ -217,9 +217,10 @@ impl<'a> GroupBy<'a> {
             tenant,
             group,
         } = row.position;
-        let tenant = match self.tenant {
-            true => tenant,
-            false => asked.unwrap_or_default().to_owned(),
+        let tenant = if self.tenant {
+            tenant
+        } else {
+            asked.unwrap_or_default().to_owned()
         };
         Ok(Usage {
             start: start.into(),

@@ -18,7 +18,7 @@ use crate::model::id::ProjectId;
 use crate::model::job::Job;
 use crate::model::time::Time;
 use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
-use crate::store::config_projection::health::Reason;
+use crate::store::config_projection::health::{Disabling, Reason};
 
 /// Of the time after which an endpoint is disabled, the part after which its owner
 /// is told.
@@ -191,12 +191,14 @@ async fn disable(
     now: Timestamp,
 ) -> Result<()> {
     let due = app.queue.due(now, Duration::ZERO);
-    let called = (&target.id, target.version);
-    if app
-        .projection
-        .disable(project, called, reason, now, due)
-        .await?
-    {
+    let disabling = Disabling {
+        endpoint: &target.id,
+        version: target.version,
+        reason,
+        at: now,
+        due,
+    };
+    if app.projection.disable(project, disabling).await? {
         let job = Job::Disable {
             endpoint: target.id.clone(),
         };

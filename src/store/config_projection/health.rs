@@ -1,39 +1,24 @@
-//! What the data plane knows of an endpoint's health: since when it fails, and
-//! that it was disabled for it.
+//! An endpoint's health in the data plane: since when it fails, and that it was
+//! disabled for it.
 
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::dynamo::{
-    DynamoErrorKind, Item, ItemExt, kind, ms, n, s, unavailable, update_if,
-};
-use super::super::keys;
-use super::super::transact::{self, TransactOutcome};
 use super::ConfigProjection;
 use crate::error::{Error, Result};
-use crate::model::endpoint::{EndpointState, FailureStreak};
+use crate::model::endpoint::{EndpointState, PendingDisable};
 use crate::model::id::{EndpointId, ProjectId};
+use crate::store::dynamo::{
+    DynamoErrorKind, Item, ItemExt, kind, ms, n, s, unavailable, update_if,
+};
+use crate::store::keys;
+use crate::store::transact::{self, TransactOutcome};
 
-/// How long a run of failures is kept that nobody ends: its endpoint is gone.
-const KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// How long a run of failures is stored that nothing ends, since its endpoint was
+/// deleted.
+const FAILURE_STREAK_KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
 
-/// Word for the control plane that an endpoint was disabled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PendingDisable {
-    /// The version that attempts were made with. Later ones are not meant: a clock
-    /// could not tell them apart, as each machine has its own.
-    pub version: i64,
-    /// When.
-    pub at: Timestamp,
-    /// What it is now: gone or failed.
-    pub state: EndpointState,
-    /// Whose it is; absent in what an older version wrote.
-    pub project: Option<ProjectId>,
-    /// Since when it had failed.
-    pub failing_since: Option<Timestamp>,
-}
-
-/// Why the data plane disables an endpoint.
+/// Why an endpoint is disabled by the data plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// It answered 410.
@@ -51,9 +36,24 @@ impl Reason {
     }
 }
 
+/// An endpoint to be disabled.
+#[derive(Debug, Clone, Copy)]
+pub struct Disabling<'a> {
+    /// Which endpoint.
+    pub endpoint: &'a EndpointId,
+    /// The version that was called: a later one is not disabled.
+    pub version: i64,
+    /// What is wrong with it.
+    pub reason: Reason,
+    /// When it is disabled.
+    pub at: Timestamp,
+    /// When the control plane is told at the latest: then the sweeper does it.
+    pub due: Timestamp,
+}
+
 impl ConfigProjection {
-    /// Notes that `endpoint` has failed since `since`, unless an earlier failure
-    /// since `enabled_at` is noted. One conditional write.
+    /// Records that `endpoint` has failed since `since`, unless an earlier failure
+    /// since `enabled_at` is recorded. One conditional write.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -64,7 +64,9 @@ impl ConfigProjection {
         since: Timestamp,
         enabled_at: Timestamp,
     ) -> Result<bool> {
-        let ends = since.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
+        let ends = since
+            .saturating_add(FAILURE_STREAK_KEPT)
+            .unwrap_or(Timestamp::MAX);
         update_if(
             self.dynamo
                 .update(keys::project(project), keys::endpoint_health(endpoint))
@@ -80,7 +82,7 @@ impl ConfigProjection {
         .await
     }
 
-    /// Forgets that `endpoint` has failed: it works.
+    /// Deletes the run of failures of `endpoint`: it works.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -94,7 +96,8 @@ impl ConfigProjection {
         Ok(())
     }
 
-    /// Notes that the owner of `endpoint` was warned of the failures since `since`.
+    /// Records that the owner of `endpoint` was warned of the failures since
+    /// `since`. False if that run of failures has ended.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -116,20 +119,20 @@ impl ConfigProjection {
     }
 
     /// Stops deliveries to an endpoint, at once and without the control plane, and
-    /// leaves word for it that is due at `due`. False if it was not enabled, is
-    /// another version than the one that was called, or has not failed since then
-    /// after all.
+    /// writes a [`PendingDisable`] for it. False if the endpoint was not enabled, is
+    /// of another version than the one that was called, or has not failed since
+    /// then after all. One transaction.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn disable(
-        &self,
-        project: &ProjectId,
-        (id, version): (&EndpointId, i64),
-        reason: Reason,
-        at: Timestamp,
-        due: Timestamp,
-    ) -> Result<bool> {
+    pub async fn disable(&self, project: &ProjectId, disabling: Disabling<'_>) -> Result<bool> {
+        let Disabling {
+            endpoint: id,
+            version,
+            reason,
+            at,
+            due,
+        } = disabling;
         let table = &self.dynamo.table;
         let update = Update::builder()
             .table_name(table)
@@ -156,7 +159,7 @@ impl ConfigProjection {
         let mut writes = vec![TransactWriteItem::builder().update(update).build()];
         if let Reason::Failing(since) = reason {
             put = put.item("failing_since", ms(since));
-            // Another process may have seen it work since this one looked.
+            // Another process may have seen it work since this one read it.
             let failures = Delete::builder()
                 .table_name(table)
                 .key("pk", s(keys::project(project)))
@@ -174,7 +177,7 @@ impl ConfigProjection {
         Ok(matches!(transacted?, TransactOutcome::Committed))
     }
 
-    /// The word that an endpoint was disabled; none once it is heard.
+    /// The pending disable of an endpoint; none once the control plane knows.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -183,7 +186,7 @@ impl ConfigProjection {
         item.as_ref().map(read_pending_disable).transpose()
     }
 
-    /// Takes back the word for the control plane, which has it, unless another has
+    /// Deletes a pending disable that the control plane knows, unless another has
     /// taken its place.
     ///
     /// # Errors
@@ -224,16 +227,4 @@ fn read_pending_disable(item: &Item) -> Result<PendingDisable> {
             None => None,
         },
     })
-}
-
-/// The endpoint and its run of failures, if `item` is one.
-pub(super) fn read_failing(item: &Item) -> Option<(EndpointId, FailureStreak)> {
-    let id = item.str_opt("sk")?.strip_prefix("care#")?.parse().ok()?;
-    let failing = FailureStreak {
-        since: item.time("failing_since").ok()?,
-        warned: item
-            .get("told")
-            .is_some_and(|told| told.as_bool() == Ok(&true)),
-    };
-    Some((id, failing))
 }

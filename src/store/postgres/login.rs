@@ -1,4 +1,5 @@
-//! Logging in: who, and which authorities may vouch for the server.
+//! The login to PostgreSQL: the role with its password, and the authorities that may
+//! vouch for the server.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,11 +16,11 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::super::secrets::{CachedSecret, Login};
 use crate::error::{Error, Result};
+use crate::store::secrets::{CachedSecret, Login};
 
-/// What the pool connects with, made ready before it is asked to: it could
-/// neither wait for a secret nor say why there is none.
+/// What the pool connects with, fetched before it is asked for a connection: the
+/// pool could neither wait for a secret nor report why there is none.
 pub(super) struct LoginProvider {
     secret: Option<CachedSecret<Login>>,
     current: RwLock<Option<Arc<Login>>>,
@@ -30,7 +31,7 @@ pub(super) struct LoginProvider {
 }
 
 impl LoginProvider {
-    /// What `secret`, or else the URL, says; nothing is read yet.
+    /// Logs in as `secret` says, or else the URL. Reads nothing yet.
     pub(super) fn new(
         secret: Option<CachedSecret<Login>>,
         ca_file: Option<PathBuf>,
@@ -45,10 +46,10 @@ impl LoginProvider {
         }
     }
 
-    /// Makes ready: reads the authorities and fetches the login, if need be.
+    /// Reads the authorities and fetches the login, unless both are cached.
     ///
     /// # Errors
-    /// As [`CachedSecret::get`]; [`Error::Internal`] for a `ca_file` of no use.
+    /// As [`CachedSecret::get`]; [`Error::Internal`] for a `ca_file` without certificates.
     pub(super) async fn fetch(&self) -> Result<()> {
         self.tls
             .get_or_try_init(async || match self.mode {

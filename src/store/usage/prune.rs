@@ -1,9 +1,9 @@
-//! Forgetting what is no longer needed: minutes after 35 days, what was seen of
-//! events that are gone, the usage of deleted meters.
+//! The deletion of usage that is no longer needed: minutes after 35 days, what was
+//! seen of events that are deleted, the usage of deleted meters.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{first_day, partition_day};
+use super::partition::{day_of_name, first_day};
 use crate::error::Result;
 use crate::store::postgres::{Postgres, classify};
 
@@ -19,67 +19,67 @@ const PARTITIONS: &str = "\
 /// A name cannot be a parameter.
 const DROP_PARTITION: &str = "drop table if exists {name}";
 
-const FORGET_MINUTES: &str = "\
+const DELETE_MINUTES: &str = "\
     delete from usage where ctid = any(array( \
         select u.ctid from meters m join usage u on u.meter_id = m.id and u.grain = 1 \
         where u.bucket < $1 limit $2))";
 
-const FORGET_UNIQUE_MINUTES: &str = "\
+const DELETE_UNIQUE_MINUTES: &str = "\
     delete from usage_unique where ctid = any(array( \
         select u.ctid from meters m join usage_unique u on u.meter_id = m.id and u.grain = 1 \
         where u.bucket < $1 limit $2))";
 
-const FORGET_USAGE: &str = "\
+const DELETE_USAGE: &str = "\
     delete from usage where ctid = any(array( \
         select u.ctid from meters m join usage u on u.meter_id = m.id \
         where m.deleted_at is not null limit $1))";
 
-const FORGET_UNIQUE: &str = "\
+const DELETE_UNIQUE: &str = "\
     delete from usage_unique where ctid = any(array( \
         select u.ctid from meters m join usage_unique u on u.meter_id = m.id \
         where m.deleted_at is not null limit $1))";
 
-const FORGET_GROUPS: &str = "\
+const DELETE_GROUPS: &str = "\
     delete from usage_groups g using meters m \
     where m.id = g.meter_id and m.deleted_at is not null";
 
-/// Forgets some of what is no longer needed at `now`; whether there is more.
+/// Deletes some of what is no longer needed at `now`; whether there is more.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database
-/// does not answer; what is left is forgotten the next time.
+/// does not answer; what is left is deleted the next time.
 pub async fn prune(postgres: &Postgres, now: Timestamp, retention_days: u32) -> Result<bool> {
     let client = postgres.get().await?;
     let first = first_day(now, retention_days);
     for row in client.query(PARTITIONS, &[]).await.map_err(classify)? {
         let name: &str = row.get("name");
-        // A name it does not know was not made here.
-        if partition_day(name).is_some_and(|day| day < first) {
+        // Of another name, it was not made here.
+        if day_of_name(name).is_some_and(|day| day < first) {
             let statement = DROP_PARTITION.replace("{name}", name);
             client.batch_execute(&statement).await.map_err(classify)?;
             tracing::info!(partition = name, "usage_seen partition dropped");
         }
     }
     let before = now.saturating_sub(MINUTES_KEPT).unwrap_or(Timestamp::MIN);
-    let mut most = 0;
-    for statement in [FORGET_MINUTES, FORGET_UNIQUE_MINUTES] {
+    let mut deleted_most = 0;
+    for statement in [DELETE_MINUTES, DELETE_UNIQUE_MINUTES] {
         let deleted = client.execute(statement, &[&before, &ROWS_MAX]).await;
-        most = most.max(deleted.map_err(classify)?);
+        deleted_most = deleted_most.max(deleted.map_err(classify)?);
     }
-    for statement in [FORGET_USAGE, FORGET_UNIQUE] {
+    for statement in [DELETE_USAGE, DELETE_UNIQUE] {
         let deleted = client.execute(statement, &[&ROWS_MAX]).await;
-        most = most.max(deleted.map_err(classify)?);
+        deleted_most = deleted_most.max(deleted.map_err(classify)?);
     }
-    client.execute(FORGET_GROUPS, &[]).await.map_err(classify)?;
-    Ok(most >= ROWS_MAX.unsigned_abs())
+    client.execute(DELETE_GROUPS, &[]).await.map_err(classify)?;
+    Ok(deleted_most >= ROWS_MAX.unsigned_abs())
 }
 
 /// Every statement above, for the test that prepares them.
 pub(super) const STATEMENTS: &[&str] = &[
     PARTITIONS,
-    FORGET_MINUTES,
-    FORGET_UNIQUE_MINUTES,
-    FORGET_USAGE,
-    FORGET_UNIQUE,
-    FORGET_GROUPS,
+    DELETE_MINUTES,
+    DELETE_UNIQUE_MINUTES,
+    DELETE_USAGE,
+    DELETE_UNIQUE,
+    DELETE_GROUPS,
 ];

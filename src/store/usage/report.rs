@@ -1,4 +1,4 @@
-//! Asking for usage: what was counted, by window, tenant and group.
+//! The report of usage: what was counted, by window, tenant and group.
 
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
@@ -12,7 +12,7 @@ use crate::store::postgres::{Postgres, classify};
 /// What to report.
 #[derive(Debug)]
 pub struct UsageQuery<'a> {
-    /// The meter.
+    /// Which meter's usage.
     pub meter: &'a MeterId,
     /// What it makes of values.
     pub aggregation: Aggregation,
@@ -22,32 +22,32 @@ pub struct UsageQuery<'a> {
     pub windows: &'a [Window],
     /// Only this tenant's usage; that of no tenant if empty.
     pub tenant: Option<&'a str>,
-    /// Whether tenants are told apart.
+    /// Whether each tenant has rows of its own.
     pub by_tenant: bool,
-    /// The places in the meter's `group_by` by which groups are told apart; none
-    /// if they are not.
+    /// The positions in the meter's `group_by` by which rows are grouped; none for
+    /// totals.
     pub by_group: Option<&'a [i32]>,
     /// Only rows that follow this one.
     pub after: Option<&'a UsageCursor>,
-    /// Rows at most.
+    /// Rows to return at most.
     pub limit: usize,
 }
 
-/// Where a row stands: rows are in this order.
+/// The position of a row: rows are in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageCursor {
-    /// The window's start.
+    /// When the row's window begins.
     pub start: Timestamp,
-    /// The tenant; empty for none, and where tenants are not told apart.
+    /// The tenant; empty for none, and where tenants have no rows of their own.
     pub tenant: String,
-    /// The group as a JSON array; empty where groups are not told apart.
+    /// The group as a JSON array; empty in totals.
     pub group: String,
 }
 
 /// A row of usage. Windows of which nothing was counted have none.
 #[derive(Debug)]
 pub struct UsageRow {
-    /// Which one.
+    /// Its window, tenant and group.
     pub position: UsageCursor,
     /// When the window ends.
     pub end: Timestamp,
@@ -105,43 +105,43 @@ const UNIQUE: &str = "\
     where $8::timestamptz is null or (w.starts, r.tenant, r.grp) > ($8, $9::text, $10::text) \
     order by w.starts, r.tenant, r.grp limit $11";
 
-/// The rows of usage that `question` asks for. Cost: a range of the index for
+/// The rows of usage that `query` asks for. Cost: a range of the index for
 /// each window.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database
 /// does not answer, or not within `database.statement_timeout_s`.
-pub async fn usage(postgres: &Postgres, question: &UsageQuery<'_>) -> Result<Vec<UsageRow>> {
+pub async fn usage(postgres: &Postgres, query: &UsageQuery<'_>) -> Result<Vec<UsageRow>> {
     let client = postgres.get().await?;
     // Windows before the position have nothing to add.
-    let from = question.after.map(|after| after.start);
-    let windows = question.windows.iter();
+    let from = query.after.map(|after| after.start);
+    let windows = query.windows.iter();
     let windows: Vec<&Window> = windows
         .filter(|window| from.is_none_or(|from| window.start >= from))
         .collect();
     let starts: Vec<Timestamp> = windows.iter().map(|window| window.start).collect();
     let ends: Vec<Timestamp> = windows.iter().map(|window| window.end).collect();
-    let meter = question.meter.as_str();
-    let grain: i16 = match question.width {
+    let meter = query.meter.as_str();
+    let grain: i16 = match query.width {
         Width::Minute => 1,
         Width::Hour | Width::Day | Width::Month => 15,
     };
-    let aggregation = question.aggregation.as_str();
-    let (tenant, group) = match question.after {
+    let aggregation = query.aggregation.as_str();
+    let (tenant, group) = match query.after {
         Some(after) => (after.tenant.as_str(), after.group.as_str()),
         None => ("", ""),
     };
-    let limit = i64::try_from(question.limit).unwrap_or(i64::MAX);
+    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
     let mut values: Vec<&(dyn ToSql + Sync)> = vec![
         &meter,
         &starts,
         &ends,
         &grain,
-        &question.tenant,
-        &question.by_tenant,
-        &question.by_group,
+        &query.tenant,
+        &query.by_tenant,
+        &query.by_group,
     ];
-    let statement = match question.aggregation {
+    let statement = match query.aggregation {
         Aggregation::UniqueCount => UNIQUE,
         _ => {
             values.push(&aggregation);

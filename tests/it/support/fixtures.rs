@@ -10,8 +10,7 @@ use millrace::model::endpoint::EndpointState;
 use millrace::model::id::EndpointId;
 use millrace::model::signature::{Scheme, Secret};
 use millrace::queue::Queue;
-use millrace::store::config_projection::seal_secret;
-use millrace::store::endpoints::{Endpoint, SealedEndpoint, SealedSecret};
+use millrace::store::endpoints::{Endpoint, SealedEndpoint, SealedSecret, seal_secret};
 use serde_json::{Value, json};
 
 use super::harness::{self, Harness};

@@ -1,29 +1,41 @@
-//! Whether the event store has what people configured, for `doctor`.
+//! The check that the configuration projection is complete, for `doctor`.
 //!
-//! What is in the outbox is on its way and counted; of what is not, the latest is
-//! looked up in DynamoDB.
+//! What is in the outbox is counted; of what is not, the latest is looked up in
+//! DynamoDB.
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::dynamo::{Dynamo, ItemExt};
-use super::keys;
-use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
+use crate::store::dynamo::{Dynamo, ItemExt};
+use crate::store::keys;
+use crate::store::postgres::{Postgres, classify};
 
-/// Endpoints, keys, event types and meters, of each of which so many are looked up.
+/// How many endpoints, keys, event types and meters are looked up, of each.
 const SAMPLE_MAX: i64 = 50;
 
-const WAITING: &str = "select count(*), min(created_at) from outbox";
+const BACKLOG: &str = "select count(*), min(created_at) from outbox";
 
-/// How many changes are not projected yet, and since when the first of them waits.
+/// The changes that are not projected yet.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxBacklog {
+    /// How many they are.
+    pub changes: i64,
+    /// When the first of them was made; none if there are none.
+    pub oldest_at: Option<Timestamp>,
+}
+
+/// Counts the changes that are not projected yet.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn outbox_backlog(postgres: &Postgres) -> Result<(i64, Option<Timestamp>)> {
+pub async fn outbox_backlog(postgres: &Postgres) -> Result<OutboxBacklog> {
     let client = postgres.get().await?;
-    let row = client.query_one(WAITING, &[]).await.map_err(classify)?;
-    Ok((row.get(0), row.get(1)))
+    let row = client.query_one(BACKLOG, &[]).await.map_err(classify)?;
+    Ok(OutboxBacklog {
+        changes: row.get(0),
+        oldest_at: row.get(1),
+    })
 }
 
 const ENDPOINTS: &str = "\
@@ -62,7 +74,7 @@ pub async fn missing(postgres: &Postgres, dynamo: &Dynamo) -> Result<Vec<String>
     let keys = client.query(KEYS, &[&SAMPLE_MAX]).await;
     let types = client.query(EVENT_TYPES, &[&SAMPLE_MAX]).await;
     let meters = client.query(METERS, &[&SAMPLE_MAX]).await;
-    // The embedded pool has no other.
+    // The embedded pool has no other connection.
     drop(client);
     let mut found = Vec::new();
     for row in endpoints.map_err(classify)? {
@@ -108,4 +120,4 @@ async fn check(
 }
 
 /// Every statement above, for the test that prepares them.
-pub const STATEMENTS: &[&str] = &[WAITING, ENDPOINTS, KEYS, EVENT_TYPES, METERS];
+pub const STATEMENTS: &[&str] = &[BACKLOG, ENDPOINTS, KEYS, EVENT_TYPES, METERS];

@@ -1,0 +1,107 @@
+//! The control-plane transaction: a change cannot be committed without its audit
+//! entry and its outbox row.
+//!
+//! Every write to what people configure goes through it. What it commits is handed
+//! back as [`Committed`], which [`projector`](super::projector) applies to the data
+//! plane after the commit.
+
+use deadpool_postgres::{Object, Transaction};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::audit_log::{self, NewAuditEntry};
+use super::outbox::{self, ConfigChange, Subject};
+use super::postgres::classify;
+use crate::error::Result;
+
+/// A transaction that changes what people configure. Dropped, it is rolled back.
+pub(super) struct Change<'a> {
+    tx: Transaction<'a>,
+}
+
+/// What the audit log says of a change.
+pub(super) enum Audit<'a> {
+    /// That this was done.
+    Entry(NewAuditEntry<'a>),
+    /// Nothing: the same was done before, and has its entry.
+    Repeated,
+}
+
+impl<'a> Change<'a> {
+    /// Begins one on a connection of its own.
+    pub(super) async fn begin(client: &'a mut Object) -> Result<Self> {
+        let tx = client.transaction().await.map_err(classify)?;
+        Ok(Self { tx })
+    }
+
+    /// Rows that `statement` wrote.
+    pub(super) async fn execute(
+        &self,
+        statement: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64> {
+        self.tx.execute(statement, values).await.map_err(classify)
+    }
+
+    /// The one row of `statement`.
+    pub(super) async fn query_one(
+        &self,
+        statement: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Row> {
+        self.tx.query_one(statement, values).await.map_err(classify)
+    }
+
+    /// The one row of `statement`, if it has any.
+    pub(super) async fn query_opt(
+        &self,
+        statement: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>> {
+        self.tx.query_opt(statement, values).await.map_err(classify)
+    }
+
+    /// Commits the change with its audit entry and the outbox row of `subject`.
+    /// `value` is what the caller is given once the change is projected.
+    pub(super) async fn commit<T>(
+        self,
+        audit: Audit<'_>,
+        subject: Subject<'_>,
+        value: T,
+    ) -> Result<Committed<T>> {
+        self.record(audit).await?;
+        let row = outbox::add(&self.tx, &subject).await?;
+        self.tx.commit().await.map_err(classify)?;
+        Ok(Committed { value, row })
+    }
+
+    /// Commits a change of what the data plane knows nothing of, with its audit
+    /// entry: a new project has no keys yet.
+    pub(super) async fn commit_unprojected(self, audit: Audit<'_>) -> Result<()> {
+        self.record(audit).await?;
+        self.tx.commit().await.map_err(classify)
+    }
+
+    async fn record(&self, audit: Audit<'_>) -> Result<()> {
+        match audit {
+            Audit::Entry(entry) => audit_log::add(&self.tx, entry).await,
+            Audit::Repeated => Ok(()),
+        }
+    }
+}
+
+/// A change that is committed and not projected yet, with what its writer answers:
+/// [`projector::apply`](super::projector::apply) gives that out.
+#[derive(Debug)]
+#[must_use = "a change takes effect when it is projected: projector::apply"]
+pub struct Committed<T> {
+    value: T,
+    row: ConfigChange,
+}
+
+impl<T> Committed<T> {
+    /// What the writer answers, and the row that is left to be projected.
+    pub(super) fn into_parts(self) -> (T, ConfigChange) {
+        (self.value, self.row)
+    }
+}

@@ -1,0 +1,125 @@
+//! The projector: reads from PostgreSQL what is true now of what has changed, and
+//! writes it to the configuration projection.
+//!
+//! Called after every commit, and by the sweeper for what was left in the outbox
+//! then. It never writes what the outbox row says, since that may be old.
+
+use std::time::Duration;
+
+use super::change::Committed;
+use super::config_projection::ConfigProjection;
+use super::outbox::{self, ChangeKind, ConfigChange, EventTypeSubject};
+use super::postgres::Postgres;
+use super::{api_keys, endpoints, event_types, meters};
+use crate::error::{Error, Result};
+
+/// Rows read at a time.
+const PAGE: i64 = 100;
+/// Changes in a row for which a store was out of reach before no more are tried:
+/// it is no fault of theirs.
+const OUTAGES_MAX: u32 = 3;
+
+/// Projects a change that has just been committed, and gives out what its writer
+/// answers. A failure is logged, not returned: the change is made, and the sweeper
+/// projects it.
+pub async fn apply<T>(
+    postgres: &Postgres,
+    projection: &ConfigProjection,
+    committed: Committed<T>,
+) -> T {
+    let (value, row) = committed.into_parts();
+    if let Err(error) = project(postgres, projection, &row).await {
+        log_not_projected(&row, &error);
+    }
+    value
+}
+
+/// [`apply`] for a job, which is run again when it fails.
+///
+/// # Errors
+/// [`Error::Unavailable`] when either store does not answer; the change then
+/// stays in the outbox.
+pub async fn try_apply<T>(
+    postgres: &Postgres,
+    projection: &ConfigProjection,
+    committed: Committed<T>,
+) -> Result<T> {
+    let (value, row) = committed.into_parts();
+    project(postgres, projection, &row).await?;
+    Ok(value)
+}
+
+/// Projects one change and takes it off the outbox. Doing it again changes nothing.
+async fn project(
+    postgres: &Postgres,
+    projection: &ConfigProjection,
+    change: &ConfigChange,
+) -> Result<()> {
+    let subject = change.subject.as_str();
+    match change.kind {
+        ChangeKind::Endpoint => {
+            if let Some(endpoint) = endpoints::get_sealed(postgres, subject).await? {
+                projection.put_endpoint(&endpoint).await?;
+            }
+        }
+        ChangeKind::ApiKey => {
+            if let Some(key) = api_keys::get(postgres, subject).await? {
+                projection.put_key(&key).await?;
+            }
+        }
+        ChangeKind::EventType => {
+            let EventTypeSubject { project, name } = EventTypeSubject::parse(subject);
+            if let Some(event_type) = event_types::get_any(postgres, project, name).await? {
+                projection.put_event_type(&event_type).await?;
+            }
+        }
+        ChangeKind::Meter => {
+            if let Some(meter) = meters::get_any(postgres, subject).await? {
+                projection.put_meter(&meter).await?;
+            }
+        }
+    }
+    outbox::delete(postgres, change).await
+}
+
+/// Projects the changes that have waited for `age` or longer; how many those were.
+/// One that cannot be projected is logged, stays in the outbox and holds up no
+/// other. Takes a few calls for each.
+///
+/// # Errors
+/// [`Error::Unavailable`] when either store does not answer; the changes then stay
+/// in the outbox.
+pub async fn project_pending(
+    postgres: &Postgres,
+    projection: &ConfigProjection,
+    age: Duration,
+) -> Result<usize> {
+    let (mut projected, mut outages) = (0, 0);
+    let mut last = 0;
+    loop {
+        let page = outbox::pending(postgres, age, last, PAGE).await?;
+        for change in &page {
+            match project(postgres, projection, change).await {
+                Ok(()) => (projected, outages) = (projected + 1, 0),
+                Err(error) => {
+                    outages += u32::from(error.is_outage());
+                    if outages == OUTAGES_MAX {
+                        return Err(error);
+                    }
+                    log_not_projected(change, &error);
+                }
+            }
+        }
+        let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
+        last = page.last().map_or(last, |change| change.id);
+        if is_last {
+            return Ok(projected);
+        }
+    }
+}
+
+fn log_not_projected(change: &ConfigChange, error: &Error) {
+    let cause = error.causes();
+    let subject = &change.subject;
+    tracing::warn!(subject, %error, cause, "failed to project configuration change: left to the sweeper");
+}
