@@ -28,7 +28,8 @@ use crate::app::{self, App};
 use crate::config::{Config, Handler};
 use crate::error::Error;
 use crate::http;
-use crate::jobs::{archive, ingest, meter, sweep};
+use crate::jobs::recover::archive;
+use crate::jobs::{ingest, meter, sweep};
 use crate::model::ingest::Notification;
 use crate::telemetry::scope::WorkContext;
 

@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http::header::HeaderValue;
 use jiff::Timestamp;
 
-use super::{Done, Later};
+use super::outcome::{Done, Later};
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::breaker::{BreakerDecision, Ticket};

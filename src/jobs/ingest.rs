@@ -8,7 +8,7 @@ use futures_util::future;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::worker::report;
+use super::outcome::report;
 use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Result};

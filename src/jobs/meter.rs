@@ -8,7 +8,8 @@
 use futures_util::future;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{backfill, worker};
+use super::backfill;
+use super::outcome::report;
 use crate::app::App;
 use crate::error::Result;
 use crate::store::keys;
@@ -62,7 +63,7 @@ pub async fn meter(app: &App, now: Timestamp) -> Result<MeterRun> {
         // One that fails must not keep the others waiting.
         match backfill::run(app, due, now).await {
             Ok(is_left) => run.has_more |= is_left,
-            Err(error) => worker::report("backfill", due.subject(), &error),
+            Err(error) => report("backfill", due.subject(), &error),
         }
     }
     Ok(run)
@@ -100,7 +101,7 @@ async fn count_due(app: &App, due: &[DueItem], now: Timestamp) -> Result<u64> {
             // The one that cannot be counted must not keep the others from it.
             Err(error) => match part {
                 [one] => {
-                    worker::report("meter", one.event.as_str(), &error);
+                    report("meter", one.event.as_str(), &error);
                     readings::postpone(&app.dynamo, one.event.as_str(), now + POSTPONED).await?;
                 }
                 _ => left.extend(<[_; 2]>::from(part.split_at(part.len() / 2))),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Done, Later, run};
+use super::outcome::{Done, Later};
+use super::run;
 use crate::app::{self, App};
 use crate::error::Result;
 use crate::model::job::Job;

@@ -17,9 +17,9 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::outcome::{Done, report};
 use super::reschedule::run_without_lanes;
-use super::worker::report;
-use super::{Done, run};
+use super::run;
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::recover::{PageOutcome, range};
+use super::page::{PageOutcome, range};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::id::{EventId, RecoveryId};
