@@ -1,4 +1,4 @@
-//! Counting: what meters read of events is added up in PostgreSQL, in batches.
+//! The metering: what meters read of events is added up in PostgreSQL, in batches.
 //!
 //! Nothing is enqueued for it. The readings lie beside their event, due from the
 //! moment both are durable, and are looked for here every second; they are
@@ -21,9 +21,9 @@ use crate::telemetry::metrics::{Series, StatisticSet};
 /// Readings counted by one statement, unless a single event has more: it is held
 /// against up to 100 meters.
 const READINGS_MAX: usize = 1_000;
-/// How long readings that cannot be counted are out of the way.
+/// How long readings that cannot be counted are postponed.
 const POSTPONED: SignedDuration = SignedDuration::from_mins(5);
-/// Times one tidying goes on while there is more.
+/// Times one pruning goes on while there is more.
 const PRUNE_ROUNDS_MAX: u32 = 100;
 
 /// What a look at what is to be counted did.
@@ -190,7 +190,7 @@ fn metric_sum(sums: &GroupTotals) -> Option<(Series, StatisticSet)> {
     ))
 }
 
-/// Forgets usage and marks that are no longer needed.
+/// Deletes usage, and the marks of events that were counted, once no longer needed.
 ///
 /// # Errors
 /// When PostgreSQL is out of reach; the next time does it.

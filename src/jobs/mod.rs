@@ -2,7 +2,7 @@
 //!
 //! Every job may run twice, at once or in turn, and its effect happens once; an
 //! attempt at delivery alone may reach its endpoint twice. Each takes `now` as a
-//! parameter. An error means that the work stays due and is taken up again.
+//! parameter. An error means that the work stays due and is done again.
 //!
 //! [`run`] is the one match on jobs. Above it are the loops that call it
 //! ([`worker`], `sqs_consumer`, [`reschedule`]), below it what each job does.

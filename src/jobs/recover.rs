@@ -1,4 +1,4 @@
-//! One page of a recovery: deliveries that failed or never were are begun, no
+//! A recovery, a page at a time: deliveries that failed or never were are begun, no
 //! faster than configured, and how far it came is recorded.
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! The loops that drive jobs inside a long-lived process.
+//! The workers and periodic tasks of a long-lived process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
 const ARCHIVE_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Starts the workers and the sweeper that `handlers` names. They end when
-/// `stop` is cancelled, each when its job in hand is done.
+/// `stop` is cancelled, each when its job is done.
 pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let config = &app.config;

@@ -113,7 +113,7 @@ impl LoadedDelivery {
             .is_some_and(|slot| slot <= now + SLOT_EARLY && now <= slot + SLOT_LATE)
     }
 
-    /// Whether it may still be held back. What is older than the schedule takes is
+    /// Whether it may still be deferred. What is older than the schedule takes is
     /// attempted whatever the endpoint does, so that it comes to an end.
     pub fn is_within_schedule(&self, app: &App, now: Timestamp) -> bool {
         let age = now.duration_since(self.received);
