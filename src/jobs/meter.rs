@@ -18,8 +18,8 @@ use crate::store::usage::prune;
 use crate::store::usage::{self, CountSummary, GroupTotals};
 use crate::telemetry::metrics::{Series, StatisticSet};
 
-/// Readings counted by one statement, unless a single event has more: it is held
-/// against up to 100 meters.
+/// Readings counted by one statement, unless a single event has more: up to
+/// 100 meters read it.
 const READINGS_MAX: usize = 1_000;
 /// How long readings that cannot be counted are postponed.
 const POSTPONED: SignedDuration = SignedDuration::from_mins(5);
