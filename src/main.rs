@@ -82,10 +82,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 start::migrate_alone(config, reproject).await?;
                 print("both stores are up to date")
             }
-            Command::Doctor => match doctor::doctor(config).await? {
-                true => Ok(ExitCode::SUCCESS),
-                false => Ok(ExitCode::FAILURE),
-            },
+            Command::Doctor => Ok(if doctor::doctor(config).await? {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }),
             Command::Config | Command::Openapi => unreachable!("handled before the runtime"),
         }
     })

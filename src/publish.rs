@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::app::App;
@@ -193,16 +192,18 @@ fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
             event: new.id.clone(),
         }];
     };
-    let body: &Bytes = new.event.body();
+    let payload = app.queue.inlines_payload().then(|| InlinePayload {
+        project: new.project.clone(),
+        event_type: new.event.event_type().into(),
+        tenant: new.event.tenant().map(Into::into),
+        body: new.event.body().clone(),
+        received: new.received,
+        progress: Progress::default(),
+    });
     let deliver = |endpoint: &EndpointId| Job::Deliver {
         delivery: DeliveryId::new(new.id, endpoint),
         attempts_made: 0,
-        payload: app.queue.inlines_payload().then(|| InlinePayload {
-            project: new.project.clone(),
-            body: body.clone(),
-            received: new.received,
-            progress: Progress::default(),
-        }),
+        payload: payload.clone(),
     };
     endpoints.iter().map(deliver).collect()
 }

@@ -18,7 +18,7 @@ const LOCK_FILE: &str = "lock";
 /// There while a process has the stores open, and after one that was cut short.
 const OPEN_FILE: &str = "open";
 
-/// A data directory held by this process for as long as this lives.
+/// A data directory, locked for this process for as long as this lives.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -26,7 +26,7 @@ pub struct DataDir {
     _lock: File,
 }
 
-/// Creates `path` if it is not there (mode 0700) and takes it for this process.
+/// Creates `path` if it is not there (mode 0700) and locks it for this process.
 ///
 /// # Errors
 /// It cannot be created or written, another process holds it, or another
@@ -56,7 +56,7 @@ pub enum DataDirStatus {
     Nothing,
     /// The process of this id has it.
     InUse(String),
-    /// Nobody has it.
+    /// It is there, and no process has it.
     Free,
 }
 
@@ -86,7 +86,7 @@ fn holder(lock: &mut File) -> std::io::Result<String> {
 }
 
 impl DataDir {
-    /// Where it is.
+    /// The directory's path, as configured.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -97,7 +97,7 @@ impl DataDir {
         self.was_unclean_shutdown
     }
 
-    /// Gives it back, its stores closed.
+    /// Unlocks it, its stores closed.
     pub fn close(self) {
         // What is left behind costs the next start a look at its stores.
         let _ = fs::remove_file(self.path.join(OPEN_FILE));

@@ -1,6 +1,6 @@
-//! `millrace doctor`: checks what Millrace stands on, and says what is wrong and
-//! how to mend it. It changes nothing: what is not there yet it does not make,
-//! and what another process has open it asks that one about.
+//! `millrace doctor`: checks of what Millrace stands on, with what is wrong and how
+//! to fix it. It changes nothing: what is not there yet it does not make, and what
+//! another process has open it asks that one about.
 
 use std::io::Write;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use crate::store::table;
 const CLOCK_SKEW_MAX_S: i64 = 60;
 /// How long a change may be on its way to the event store: a few repairs.
 const PROJECTED_MAX_S: i64 = 60;
-/// Ids that are shown of many.
+/// Ids listed of many.
 const LISTED_IDS_MAX: usize = 3;
 /// How long another process may take to say how it is: its stores have two
 /// seconds of that.
@@ -44,17 +44,13 @@ enum CheckResult {
     Problems(Vec<String>),
     /// Nothing wrong, and more to say of it.
     Healthy(String),
-    /// It could not look, because of what is told elsewhere.
+    /// It could not look, for this reason.
     Unknown(&'static str),
 }
 
 impl Check {
-    fn new(what: &'static str, found: CheckResult, mend: &'static str) -> Self {
-        Self {
-            what,
-            found,
-            fix: mend,
-        }
+    fn new(what: &'static str, found: CheckResult, fix: &'static str) -> Self {
+        Self { what, found, fix }
     }
 }
 
@@ -79,7 +75,10 @@ pub async fn doctor(config: Config) -> anyhow::Result<bool> {
 async fn checks(config: Config) -> anyhow::Result<Vec<Check>> {
     if !config.uses_embedded_postgres() {
         let (dynamo, postgres) = start::remote_stores(&config).await?;
-        return Ok(store_checks(&postgres, &dynamo, true).await);
+        let mut checks = store_checks(&postgres, &dynamo).await;
+        let fix = "set the clock, or run a time synchronisation service";
+        checks.push(Check::new("clock", clock_skew(&postgres).await, fix));
+        return Ok(checks);
     }
     let directory = |found| Check::new("data directory", CheckResult::Healthy(found), "");
     match data_dir::look(&config.data_dir)? {
@@ -99,8 +98,8 @@ async fn checks(config: Config) -> anyhow::Result<Vec<Check>> {
                 CheckResult::Problems(vec![]),
                 "",
             )];
-            // Its clock is this one.
-            checks.extend(store_checks(&app.postgres, &app.dynamo, false).await);
+            // Without a check of the clock: an embedded store's is this one.
+            checks.extend(store_checks(&app.postgres, &app.dynamo).await);
             started.stop().await;
             Ok(checks)
         }
@@ -121,8 +120,8 @@ async fn ask(config: &Config) -> Check {
             )])
         }
     };
-    let mend = "see its log; set MILLRACE_HTTP__LISTEN as for that one";
-    Check::new("stores", found, mend)
+    let fix = "see its log; set MILLRACE_HTTP__LISTEN as for that one";
+    Check::new("stores", found, fix)
 }
 
 async fn readiness(listen: &str) -> anyhow::Result<Value> {
@@ -136,7 +135,7 @@ async fn readiness(listen: &str) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&body.to_bytes())?)
 }
 
-async fn store_checks(postgres: &Postgres, dynamo: &Dynamo, remote: bool) -> Vec<Check> {
+async fn store_checks(postgres: &Postgres, dynamo: &Dynamo) -> Vec<Check> {
     let (database, migrations) = split(postgres.pending_migrations().await, |names| {
         let pending = names.iter().map(|name| format!("{name} is not applied"));
         CheckResult::Problems(pending.collect())
@@ -146,7 +145,7 @@ async fn store_checks(postgres: &Postgres, dynamo: &Dynamo, remote: bool) -> Vec
         all if all.iter().all(|found| found.is_ok()) => check_projection(postgres, dynamo).await,
         _ => CheckResult::Unknown("not checked, because of the above"),
     };
-    let mut checks = vec![
+    vec![
         Check::new(
             "control-plane database",
             database,
@@ -169,12 +168,7 @@ async fn store_checks(postgres: &Postgres, dynamo: &Dynamo, remote: bool) -> Vec
             "see that a process with the handler `sweep` runs; if it does, run \
              `millrace migrate --reproject`",
         ),
-    ];
-    if remote {
-        let mend = "set the clock, or run a time synchronisation service";
-        checks.push(Check::new("clock", clock_skew(postgres).await, mend));
-    }
-    checks
+    ]
 }
 
 impl CheckResult {

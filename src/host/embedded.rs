@@ -45,13 +45,15 @@ pub async fn start(config: &Config, dir: &DataDir) -> anyhow::Result<Embedded> {
         }
     }
     // First, so that a start cut short leaves no event store by itself.
-    let postgres = match config.uses_embedded_postgres() {
-        true => Some(start_postgres(dir).await?),
-        false => None,
+    let postgres = if config.uses_embedded_postgres() {
+        Some(start_postgres(dir).await?)
+    } else {
+        None
     };
-    let dynamodb = match config.uses_embedded_dynamodb() {
-        true => start_dynamodb(dir).map(Some),
-        false => Ok(None),
+    let dynamodb = if config.uses_embedded_dynamodb() {
+        start_dynamodb(dir).map(Some)
+    } else {
+        Ok(None)
     };
     match dynamodb {
         Ok(dynamodb) => Ok(Embedded { postgres, dynamodb }),

@@ -1,5 +1,5 @@
 //! The Lambda runtime API: requests, queue batches, the schedule and AWS's own
-//! events, all to one function and told apart by payload.
+//! events, all to one function and distinguished by payload.
 //!
 //! Starts with nothing a first request would not need: no connection, no secret,
 //! no file. What a payload carries is never taken for another kind: an HTTP
@@ -28,7 +28,8 @@ use crate::app::{self, App};
 use crate::config::{Config, Handler};
 use crate::error::Error;
 use crate::http;
-use crate::jobs::{archive, ingest, meter, sweep};
+use crate::jobs::recover::archive;
+use crate::jobs::{ingest, meter, sweep};
 use crate::model::ingest::Notification;
 use crate::telemetry::scope::WorkContext;
 
@@ -91,7 +92,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The one function.
+/// The Lambda function: one for every kind of payload.
 #[derive(Debug, Clone)]
 pub struct Function {
     app: Arc<App>,
@@ -195,8 +196,8 @@ impl Function {
         context: Context,
     ) -> Result<InvocationResponse, InvocationError> {
         match payload::kind(json)? {
-            PayloadKind::Request(shape) => {
-                let request = payload::request(shape, json)?;
+            PayloadKind::Request(format) => {
+                let request = payload::request(format, json)?;
                 Ok(InvocationResponse::Http(
                     self.request(request, context).await,
                 ))
@@ -213,12 +214,13 @@ impl Function {
     }
 
     async fn request(&self, request: LambdaRequest, context: Context) -> request::HttpResponse {
-        let router = self
-            .router
-            .get_or_init(|| match self.app.config.handles(Handler::Http) {
-                true => http::router(self.app.clone()),
-                false => http::health_router(self.app.clone()),
-            });
+        let router = self.router.get_or_init(|| {
+            if self.app.config.handles(Handler::Http) {
+                http::router(self.app.clone())
+            } else {
+                http::health_router(self.app.clone())
+            }
+        });
         request::answer(router.clone(), request, context).await
     }
 
@@ -228,16 +230,17 @@ impl Function {
             return self.sweep(context).await;
         }
         // One after the other: there may be one connection to the database.
-        let swept = match self.app.config.handles(Handler::Sweep) {
-            true => self.sweep(context).await,
-            false => Ok(()),
+        let swept = if self.app.config.handles(Handler::Sweep) {
+            self.sweep(context).await
+        } else {
+            Ok(())
         };
         self.meter(context).await;
         swept
     }
 
-    /// Counts until nothing more is due. PostgreSQL may be down, which is no
-    /// reason to fail: what is to be counted waits for the next minute.
+    /// Counts until nothing more is due. A failure is logged: what is to be counted
+    /// waits for the next minute.
     async fn meter(&self, context: &Context) {
         let app = &self.app;
         let counting = async {
@@ -273,18 +276,14 @@ impl Function {
             {}
             Ok(())
         };
-        // Whatever time does not suffice for is due at the next minute, too.
+        // What there is no time for is due at the next minute, too.
         if let Ok(swept) = tokio::time::timeout(timeout / 2, sweeping).await {
             swept.map_err(InvocationError::Work)?;
         }
         // The control plane may be down; that is no reason to fail a sweep that
         // the data plane alone was to have.
-        match tokio::time::timeout(
-            timeout / 4,
-            sweep::repair_outbox(&self.app, sweep::REPAIR_AGE),
-        )
-        .await
-        {
+        let repaired = sweep::repair_outbox(&self.app, sweep::REPAIR_AGE);
+        match tokio::time::timeout(timeout / 4, repaired).await {
             Ok(Ok(0)) => {}
             Ok(Ok(changes)) => tracing::info!(changes, "outbox repaired: late changes projected"),
             Ok(Err(error)) => log_deferred("outbox", &error),
@@ -310,9 +309,10 @@ impl Function {
     }
 
     fn require_handler(&self, handler: Handler) -> Result<(), InvocationError> {
-        match self.app.config.handles(handler) {
-            true => Ok(()),
-            false => Err(InvocationError::HandlerOff(handler)),
+        if self.app.config.handles(handler) {
+            Ok(())
+        } else {
+            Err(InvocationError::HandlerOff(handler))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What drives the process: a listener, or AWS.
+//! The hosts, which drive the process: a listener, or AWS.
 //!
 //! The only layer that knows sockets, signals, the data directory and the
 //! embedded stores. `main` calls it with what it has built; nothing calls up.

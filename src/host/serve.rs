@@ -1,5 +1,5 @@
-//! Serving until told to stop: the listener, the workers and the sweeper of one
-//! process, and the drain that ends them.
+//! The long-lived process: its listener, workers and sweeper, and the drain that ends
+//! them.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -14,9 +14,10 @@ use crate::http;
 use crate::jobs::worker;
 use crate::telemetry;
 
-/// Between two looks for what has expired in the embedded store, and before the
-/// first: a laptop may never run for an hour.
-const EXPIRE_INTERVALS: (Duration, Duration) = (Duration::from_hours(1), Duration::from_secs(5));
+/// Between two looks for what has expired in the embedded store.
+const EXPIRE_INTERVAL: Duration = Duration::from_hours(1);
+/// Before the first of them: a laptop may never run for an hour.
+const FIRST_EXPIRE_DELAY: Duration = Duration::from_secs(5);
 
 /// Runs Millrace on a TCP listener until SIGTERM or SIGINT, then drains.
 ///
@@ -45,9 +46,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let http_stop = CancellationToken::new();
     let served = tokio::spawn(tcp::serve(
         listener,
-        match app.config.handles(Handler::Http) {
-            true => http::router(app.clone()),
-            false => http::health_router(app.clone()),
+        if app.config.handles(Handler::Http) {
+            http::router(app.clone())
+        } else {
+            http::health_router(app.clone())
         },
         ServeOptions {
             header_timeout: app.config.http.header_timeout,
@@ -93,16 +95,16 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes what has expired from the embedded store now and then; gives back
-/// what it was lent when told to stop.
+/// Removes what has expired from the embedded store now and then, until `stop` is
+/// cancelled; then gives `started` back.
 async fn expire_loop(started: RunningApp, stop: CancellationToken) -> RunningApp {
-    let (interval, mut pause) = EXPIRE_INTERVALS;
+    let mut pause = FIRST_EXPIRE_DELAY;
     while stop
         .run_until_cancelled(tokio::time::sleep(pause))
         .await
         .is_some()
     {
-        pause = interval;
+        pause = EXPIRE_INTERVAL;
         if let Err(error) = started.expire().await {
             let cause = causes(error.as_ref());
             tracing::error!(%error, cause, "failed to remove expired items");
@@ -119,12 +121,10 @@ fn announce(config: &Config, url: &str, first: Option<&FirstKey>) -> std::io::Re
         out,
         "\nMillrace is up at {url}  (API documentation: {url}/docs)"
     )?;
-    match config.uses_embedded_postgres() || config.uses_embedded_dynamodb() {
-        true => writeln!(out, "Data lies in {}", data_dir.display())?,
-        false if start::needs_dir(config) => {
-            writeln!(out, "Secrets lie in {}", data_dir.display())?;
-        }
-        false => {}
+    if config.uses_embedded_postgres() || config.uses_embedded_dynamodb() {
+        writeln!(out, "Data lies in {}", data_dir.display())?;
+    } else if start::needs_dir(config) {
+        writeln!(out, "Secrets lie in {}", data_dir.display())?;
     }
     if let Some(FirstKey { project, key }) = first {
         writeln!(

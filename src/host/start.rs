@@ -1,4 +1,4 @@
-//! Start-up: from a configuration to a running [`App`], with slow steps told.
+//! Start-up: from a configuration to a running [`App`], with slow steps logged.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -33,14 +33,14 @@ use crate::store::{api_keys, outbox};
 const DEFAULT_PROJECT: &str = "default";
 /// The name in a key ring of a key made here.
 const LOCAL_KEY_ID: &str = "local";
-/// Between two words that a step of the start goes on.
+/// Between two log lines that a step of the start goes on.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 const KEY_RING_FILE: &str = "key_ring.json";
 
 /// An application and what must outlive it.
 #[derive(Debug)]
 pub struct RunningApp {
-    /// The application.
+    /// What requests and jobs are given.
     pub app: Arc<App>,
     #[cfg_attr(not(feature = "embedded"), expect(dead_code, reason = "it is ()"))]
     stores: Stores,
@@ -85,31 +85,37 @@ impl RunningApp {
 /// The data directory is in use or unreadable, or a store does not start; the
 /// message names it and the way out.
 pub async fn assemble(config: Config) -> anyhow::Result<RunningApp> {
-    let dir = match needs_dir(&config) {
-        true => Some(open_data_dir(&config.data_dir)?),
-        false => None,
+    let dir = if needs_dir(&config) {
+        Some(open_data_dir(&config.data_dir)?)
+    } else {
+        None
     };
     let aws = aws(&config)?;
-    let queue = match config.uses_sqs() {
-        true => Queue::Sqs(sqs::connect(&config, &aws)),
-        false => Queue::Local(LocalQueue::new((&config).into())),
+    let queue = if config.uses_sqs() {
+        Queue::Sqs(sqs::connect(&config, &aws))
+    } else {
+        Queue::Local(LocalQueue::new((&config).into()))
     };
     let admin_key = admin_key(&config, &aws, dir.as_ref())?;
     let key_ring = key_ring(&config, &aws, dir.as_ref())?;
     let archive = Objects::connect(&config).context("archive.endpoint_url")?;
-    let (dynamo, postgres, stores) = open_stores(&config, &aws, dir.as_ref()).await?;
+    let opened = open_stores(&config, &aws, dir.as_ref()).await?;
     let app = App::new(
         config,
         Parts {
-            dynamo,
-            postgres,
+            dynamo: opened.dynamo,
+            postgres: opened.postgres,
             queue,
             admin_key,
             key_ring,
             archive,
         },
     )?;
-    Ok(RunningApp { app, stores, dir })
+    Ok(RunningApp {
+        app,
+        stores: opened.stores,
+        dir,
+    })
 }
 
 fn aws(config: &Config) -> anyhow::Result<SdkConfig> {
@@ -191,19 +197,26 @@ fn check_key_ring(dir: &DataDir) -> anyhow::Result<()> {
     }
 }
 
+/// The stores, wherever they are.
+struct OpenedStores {
+    dynamo: Dynamo,
+    postgres: Postgres,
+    /// What must outlive the two.
+    stores: Stores,
+}
+
 #[cfg(feature = "embedded")]
 async fn open_stores(
     config: &Config,
     aws: &SdkConfig,
     dir: Option<&DataDir>,
-) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
+) -> anyhow::Result<OpenedStores> {
     let Some(dir) = dir.filter(|_| config.uses_embedded_postgres()) else {
-        let stores = Stores::default();
-        return Ok((
-            dynamo::connect(config, aws),
-            postgres(config, aws, config.database_url())?,
-            stores,
-        ));
+        return Ok(OpenedStores {
+            dynamo: dynamo::connect(config, aws),
+            postgres: postgres(config, aws, config.database_url())?,
+            stores: Stores::default(),
+        });
     };
     let stores = super::embedded::start(config, dir);
     let step = "the embedded stores, which the first time takes some seconds";
@@ -216,7 +229,11 @@ async fn open_stores(
         Some(embedded) => embedded.url().to_owned().into(),
         None => config.database_url(),
     };
-    Ok((dynamo, postgres(config, aws, url)?, stores))
+    Ok(OpenedStores {
+        dynamo,
+        postgres: postgres(config, aws, url)?,
+        stores,
+    })
 }
 
 #[cfg(not(feature = "embedded"))]
@@ -224,12 +241,12 @@ async fn open_stores(
     config: &Config,
     aws: &SdkConfig,
     _: Option<&DataDir>,
-) -> anyhow::Result<(Dynamo, Postgres, Stores)> {
-    Ok((
-        dynamo::connect(config, aws),
-        postgres(config, aws, config.database_url())?,
-        (),
-    ))
+) -> anyhow::Result<OpenedStores> {
+    Ok(OpenedStores {
+        dynamo: dynamo::connect(config, aws),
+        postgres: postgres(config, aws, config.database_url())?,
+        stores: (),
+    })
 }
 
 /// The stores that `config` names, for who needs no more than them. Connects to
@@ -245,9 +262,9 @@ pub(super) async fn remote_stores(config: &Config) -> anyhow::Result<(Dynamo, Po
 
 fn postgres(config: &Config, aws: &SdkConfig, url: SecretString) -> anyhow::Result<Postgres> {
     let database = &config.database;
-    let held = !config.uses_embedded_postgres() && !database.secret_arn.is_empty();
-    let login =
-        held.then(|| CachedSecret::remote(secrets::connect(config, aws), &database.secret_arn));
+    let has_login_secret = !config.uses_embedded_postgres() && !database.secret_arn.is_empty();
+    let login = has_login_secret
+        .then(|| CachedSecret::remote(secrets::connect(config, aws), &database.secret_arn));
     Postgres::new(&Options {
         url,
         login,
@@ -270,7 +287,7 @@ fn random_text() -> String {
     crate::model::id::base32(&random::<32>())
 }
 
-/// Says what is begun, and while it takes long that it goes on: a start that hangs
+/// Logs what is begun, and while it takes long that it goes on: a start that hangs
 /// is not silent.
 async fn log_progress<T>(step: &str, work: impl Future<Output = T>) -> T {
     tracing::info!(step, "starting");
@@ -366,7 +383,7 @@ pub async fn migrate_alone(config: Config, force_reproject: bool) -> anyhow::Res
 /// The project a new installation begins with, and the text of its key.
 #[derive(Debug)]
 pub struct FirstKey {
-    /// The project.
+    /// The project that the key is for.
     pub project: ProjectId,
     /// The key's text: shown this once.
     pub key: String,

@@ -111,28 +111,28 @@ pub async fn serve(
 ) -> DrainReport {
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
-    let ends = ShutdownTokens {
+    let tokens = ShutdownTokens {
         draining: shutdown,
         close: CancellationToken::new(),
     };
     let permits = Arc::new(Semaphore::new(options.connections_max));
     let take_all = async || {
-        while let Some((stream, place)) = next(&listener, &permits).await {
-            let connection = connection(stream, router.clone(), options, ends.clone());
+        while let Some((stream, permit)) = next(&listener, &permits).await {
+            let connection = connection(stream, router.clone(), options, tokens.clone());
             let abort = abort.clone();
             connections.spawn(async move {
-                let _place = place;
+                let _permit = permit;
                 abort.run_until_cancelled(connection).await
             });
         }
     };
-    ends.draining.run_until_cancelled(take_all()).await;
+    tokens.draining.run_until_cancelled(take_all()).await;
     let began = Instant::now();
     if !connections.is_empty() {
         let _ = tokio::time::timeout(options.drain_grace, take_all()).await;
     }
     drop(listener);
-    ends.close.cancel();
+    tokens.close.cancel();
     drain(&connections, &abort, options.drain_timeout, began).await
 }
 
@@ -145,7 +145,7 @@ struct ShutdownTokens {
     close: CancellationToken,
 }
 
-/// The next connection and its place among `connections_max`.
+/// The next connection, with its permit of `connections_max`.
 async fn next(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
@@ -181,7 +181,7 @@ async fn connection(
     stream: TcpStream,
     router: Router,
     options: ServeOptions,
-    ends: ShutdownTokens,
+    tokens: ShutdownTokens,
 ) {
     // Without it the last packet of an answer may wait for an acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
@@ -190,7 +190,7 @@ async fn connection(
     }
     let requests = RequestCounter::default();
     let io = HeaderDeadline::new(stream, requests.clone(), options.header_timeout);
-    let draining = ends.draining;
+    let draining = tokens.draining;
     let service = service_fn(move |request| {
         let answered = answer(router.clone(), request, requests.clone());
         let draining = draining.clone();
@@ -211,7 +211,7 @@ async fn connection(
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = ends.close.cancelled() => {
+        () = tokens.close.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

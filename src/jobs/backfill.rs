@@ -1,4 +1,4 @@
-//! Filling a meter back from the events that are kept.
+//! The back-fill of a meter from the events that are kept.
 //!
 //! A page at a time, the newest events first; where it has come to is kept with
 //! the back-fill, so that it goes on from there whoever takes it up. An event that
@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::model::id::ProjectId;
 use crate::model::meter::{self, Definition, Meter, Reading};
 use crate::store::backfills::{self, Backfill};
-use crate::store::events;
+use crate::store::events::{self, StoredEvent};
 use crate::store::meters;
 use crate::store::readings::DueItem;
 use crate::store::timeline::TimelineRange;
@@ -22,7 +22,7 @@ use crate::store::usage::{self, UsageEntry};
 pub const PAGE_EVENTS: usize = 500;
 /// Pages read before others have their turn.
 const PAGES_MAX: usize = 10;
-/// How long a back-fill is left to whoever took it.
+/// How long a back-fill is left to whoever claimed it.
 const LEASE: SignedDuration = SignedDuration::from_mins(1);
 
 /// What a page of a back-fill did.
@@ -83,6 +83,13 @@ fn range(backfill: &Backfill) -> TimelineRange {
     }
 }
 
+/// What the meter reads of an event, and the moment it counts for.
+struct FoundReading<'a> {
+    stored: &'a StoredEvent,
+    at: Timestamp,
+    reading: Reading,
+}
+
 /// Holds a page of the events a project received against `meter` and counts what
 /// it reads of them. Doing it again counts nothing.
 ///
@@ -102,23 +109,28 @@ pub async fn backfill_page(
     let scan = events::scan(&app.dynamo, project, range, wanted).await?;
     let stored = events::load_full(&app.dynamo, &scan.rows).await?;
     let retention_days = app.config.retention_days;
-    let mut found: Vec<(usize, Timestamp, Reading)> = Vec::with_capacity(stored.len());
-    for (place, stored) in stored.iter().enumerate() {
-        // Forgotten, but for DynamoDB being late in it.
+    let mut found: Vec<FoundReading<'_>> = Vec::with_capacity(stored.len());
+    for stored in &stored {
+        // Expired: DynamoDB is late in deleting it.
         if stored.expires <= now || !usage::is_countable(stored.received, now, retention_days) {
             continue;
         }
         let event = stored.event()?;
         let late_max = app.config.meters.late_max();
         let at = meter::counted_at(event.time(), stored.received, late_max);
-        found.extend(meter.read(&event).map(|reading| (place, at, reading)));
+        let found_reading = |reading| FoundReading {
+            stored,
+            at,
+            reading,
+        };
+        found.extend(meter.read(&event).map(found_reading));
     }
-    let entries = found.iter().map(|(place, at, reading)| UsageEntry {
-        event: &stored[*place].id,
-        tenant: stored[*place].tenant.as_deref(),
-        received: stored[*place].received,
-        at: *at,
-        reading,
+    let entries = found.iter().map(|found| UsageEntry {
+        event: &found.stored.id,
+        tenant: found.stored.tenant.as_deref(),
+        received: found.stored.received,
+        at: found.at,
+        reading: &found.reading,
     });
     let entries: Vec<UsageEntry<'_>> = entries.collect();
     // No metric is published of them: CloudWatch would take them for new.

@@ -1,4 +1,5 @@
-//! Telling the control plane, and whoever listens, that an endpoint was disabled.
+//! The disabling of an endpoint beyond the data plane: its operational event, and its
+//! row in PostgreSQL.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -11,18 +12,17 @@ use crate::model::time::Time;
 use crate::operational_events::{self, OperationalEvent};
 use crate::store::{endpoints, projector};
 
-/// Publishes that the endpoint was disabled and marks it so in PostgreSQL, where
-/// the delivery has done so in the data plane already, and takes back the word
-/// once it is heard.
+/// Publishes that the endpoint was disabled and marks it so in PostgreSQL, as the
+/// delivery has done in the data plane already, and clears the pending disable.
 ///
 /// # Errors
-/// When a store is out of reach; the word stays and is due again.
+/// When a store is out of reach; the pending disable stays and is due again.
 pub async fn disable(app: &App, id: &EndpointId, now: Timestamp) -> Result<()> {
     let Some(pending) = app.projection.pending_disable(id).await? else {
         return Ok(());
     };
     if let Some(project) = &pending.project {
-        // Before PostgreSQL, which this need not wait for.
+        // Before PostgreSQL, which the operational event need not wait for.
         publish(app, project, id, &pending, now).await?;
     }
     let marked = endpoints::mark_disabled(&app.postgres, id, &pending).await?;

@@ -1,5 +1,6 @@
-//! Writing the deliveries of an event that matches many endpoints, or that is
-//! replayed; and what meters read of it, where that was not known at accept.
+//! The fan-out of an event that matches many endpoints, or that is replayed: its
+//! deliveries are written, and what meters read of it, where that was not known
+//! at accept.
 
 use std::time::Duration;
 
@@ -55,10 +56,16 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
         // A person asked for it.
         PendingFanOut::Replay { .. } => Duration::ZERO,
     };
-    let due = app.queue.due(now, delay);
+    let plan = WritePlan {
+        event: &event,
+        pending_fan_out: &pending_fan_out,
+        payload: payload(app, &event, &pending_fan_out),
+        created: now,
+        due: app.queue.due(now, delay),
+    };
     let writes: Vec<_> = endpoints
         .iter()
-        .map(|endpoint| write(app, &event, &pending_fan_out, endpoint, (now, due)))
+        .map(|endpoint| write(app, &plan, endpoint))
         .collect();
     let mut written = stream::iter(writes)
         .buffer_unordered(WRITES_MAX)
@@ -87,47 +94,60 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
     events::clear_fan_out(&app.dynamo, id, &pending_fan_out).await
 }
 
-/// Writes one delivery, unless this fan-out has done so before; what to enqueue.
-async fn write(
+/// What all deliveries of one fan-out have in common.
+struct WritePlan<'a> {
+    event: &'a StoredEvent,
+    pending_fan_out: &'a PendingFanOut,
+    /// What the queue carries along with a new delivery, if it carries anything.
+    payload: Option<InlinePayload>,
+    created: Timestamp,
+    due: Timestamp,
+}
+
+fn payload(
     app: &App,
     event: &StoredEvent,
     pending_fan_out: &PendingFanOut,
-    endpoint: &EndpointId,
-    (now, due): (Timestamp, Timestamp),
-) -> Result<Option<Job>> {
-    let id = DeliveryId::new(&event.id, endpoint);
-    let replayed = match pending_fan_out {
+) -> Option<InlinePayload> {
+    app.queue.inlines_payload().then(|| InlinePayload {
+        project: event.project.clone(),
+        event_type: event.event_type.as_str().into(),
+        tenant: event.tenant.as_deref().map(Into::into),
+        body: event.body.clone(),
+        received: match pending_fan_out {
+            PendingFanOut::New => event.received,
+            PendingFanOut::Replay { at, .. } => *at,
+        },
+        progress: Progress::default(),
+    })
+}
+
+/// Writes one delivery, unless this fan-out has done so before; what to enqueue.
+async fn write(app: &App, plan: &WritePlan<'_>, endpoint: &EndpointId) -> Result<Option<Job>> {
+    let id = DeliveryId::new(&plan.event.id, endpoint);
+    let replayed = match plan.pending_fan_out {
         PendingFanOut::New => ReplayOutcome::Missing,
         PendingFanOut::Replay { at, .. } => {
-            deliveries::replay(&app.dynamo, &id, None, *at, due).await?
+            deliveries::replay(&app.dynamo, &id, None, *at, plan.due).await?
         }
     };
     let job = match replayed {
         ReplayOutcome::AlreadyReplayed | ReplayOutcome::NotEligible => return Ok(None),
-        // Not carried: it has attempts to keep.
         ReplayOutcome::NewRound(progress) => Job::Deliver {
             delivery: id,
             attempts_made: progress.attempts_made,
+            // It has attempts to keep, which a payload does not carry.
             payload: None,
         },
         ReplayOutcome::Missing => {
-            let new = NewDelivery::of_stored(event, endpoint, now, due);
+            let new = NewDelivery::of_stored(plan.event, endpoint, plan.created, plan.due);
             if !deliveries::put_new(&app.dynamo, &new).await? {
                 return Ok(None);
             }
-            let carried = app.queue.inlines_payload().then(|| InlinePayload {
-                project: event.project.clone(),
-                body: event.body.clone(),
-                received: match pending_fan_out {
-                    PendingFanOut::New => event.received,
-                    PendingFanOut::Replay { at, .. } => *at,
-                },
-                progress: Progress::default(),
-            });
             Job::Deliver {
                 delivery: id,
                 attempts_made: 0,
-                payload: carried,
+                payload: plan.payload.clone(),
             }
         }
     };

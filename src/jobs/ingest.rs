@@ -1,5 +1,5 @@
-//! Taking in what AWS sends: each becomes a CloudEvent and goes the way of any
-//! publisher's.
+//! The ingestion of what AWS sends: each notification becomes a CloudEvent and goes
+//! the way of any publisher's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use futures_util::future;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::worker::report;
+use super::outcome::report;
 use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ use crate::telemetry::scope::WorkContext;
 /// Between polls of a queue that does not answer.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Accepts the events of `notification` for `ingest.project`. Again it changes
+/// Accepts the events of `notification` for `ingest.project`. Doing it again changes
 /// nothing: what is there already counts as accepted. What cannot be an event
 /// holds up no other: once the others are accepted the notification is parked with
 /// the first reason, or fails where nothing is there to keep it.
@@ -38,21 +38,21 @@ pub async fn ingest(app: &App, notification: &Notification<'_>, now: Timestamp) 
     };
     let mut span = app.telemetry.traces.ingest(source(notification), carried);
     // Boxed, for a batch holds ten of these, and each is large.
-    let taking_in = Box::pin(take_in(app, notification, now));
-    let ingested = WorkContext::ingest(span.context()).run(taking_in).await;
+    let accepting = Box::pin(accept_all(app, notification, now));
+    let ingested = WorkContext::ingest(span.context()).run(accepting).await;
     if let Err(error) = &ingested {
         span.set_error(|| error.to_string());
     }
     ingested
 }
 
-async fn take_in(app: &App, notification: &Notification<'_>, now: Timestamp) -> Result<()> {
+async fn accept_all(app: &App, notification: &Notification<'_>, now: Timestamp) -> Result<()> {
     let project = project(app)?;
     let events = match ingest::events(notification) {
         Ok(events) => events,
         Err(error) => return park(app, notification, error).await,
     };
-    let (mut unusable, mut left) = (None, None);
+    let (mut unusable, mut failed) = (None, None);
     for mapped in events {
         let accepted = match mapped {
             Ok(mapped) => accept(app, &project, &mapped, now).await,
@@ -61,10 +61,10 @@ async fn take_in(app: &App, notification: &Notification<'_>, now: Timestamp) -> 
         match accepted {
             Ok(()) => {}
             Err(error) if is_permanent(&error) => drop(unusable.get_or_insert(error)),
-            Err(error) => drop(left.get_or_insert(error)),
+            Err(error) => drop(failed.get_or_insert(error)),
         }
     }
-    match (left, unusable) {
+    match (failed, unusable) {
         // It comes again as a whole, and is parked when nothing else is wrong.
         (Some(error), _) => Err(error),
         (None, Some(error)) => park(app, notification, error).await,
@@ -89,9 +89,8 @@ fn project(app: &App) -> Result<ProjectId> {
     })
 }
 
-/// Takes what the queue of AWS sources holds, until `stop` is cancelled: then
-/// what is in hand is finished. What failed comes again when its time of being
-/// hidden is over.
+/// Consumes the queue of AWS sources until `stop` is cancelled: then the batch under
+/// way is finished. What failed comes again when its visibility timeout is over.
 pub(super) async fn consume_loop(app: Arc<App>, stop: CancellationToken) {
     let Queue::Sqs(sqs) = &app.queue else {
         tracing::warn!("sqs.ingest_url ignored: sqs.deliver_url is not set");
@@ -114,7 +113,7 @@ pub(super) async fn consume_loop(app: Arc<App>, stop: CancellationToken) {
     }
 }
 
-/// Ingests messages, hidden from others for as long as that takes, and deletes
+/// Ingests messages, invisible to others for as long as that takes, and deletes
 /// those that are done.
 async fn ingest_batch(
     app: &App,
@@ -126,10 +125,10 @@ async fn ingest_batch(
         ingested = ingest_all(app, queue_arn, received) => ingested,
         () = extend_visibility(sqs, received) => unreachable!("it goes on until the others are done"),
     };
-    match ingested.is_empty() {
-        true => Ok(()),
-        false => sqs.delete(QueueName::Ingest, &ingested).await,
+    if ingested.is_empty() {
+        return Ok(());
     }
+    sqs.delete(QueueName::Ingest, &ingested).await
 }
 
 async fn extend_visibility(sqs: &SqsQueue, received: &[ReceivedMessage]) {
@@ -187,9 +186,12 @@ async fn accept(
     }
 }
 
-/// Puts aside what no event can be made of. Where there is no queue for that it
-/// fails instead: its own queue's dead-letter queue is then what keeps it.
+/// Parks what no event can be made of.
+///
+/// # Errors
+/// `error` itself, where it cannot be parked.
 async fn park(app: &App, notification: &Notification<'_>, error: Error) -> Result<()> {
+    // Its own queue's dead-letter queue is then what keeps it.
     if !matches!(app.queue, Queue::Sqs(_)) || app.config.sqs.parked_url.is_empty() {
         return Err(error);
     }
@@ -201,9 +203,10 @@ async fn park(app: &App, notification: &Notification<'_>, error: Error) -> Resul
         reason: error.to_string().into(),
         job: None,
     };
-    match app.queue.park(source(notification), body, &why).await {
-        true => Ok(()),
-        false => Err(error),
+    if app.queue.park(source(notification), body, &why).await {
+        Ok(())
+    } else {
+        Err(error)
     }
 }
 

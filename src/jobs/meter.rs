@@ -1,4 +1,4 @@
-//! Counting: what meters read of events is added up in PostgreSQL, in batches.
+//! The metering: what meters read of events is added up in PostgreSQL, in batches.
 //!
 //! Nothing is enqueued for it. The readings lie beside their event, due from the
 //! moment both are durable, and are looked for here every second; they are
@@ -8,7 +8,8 @@
 use futures_util::future;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{backfill, worker};
+use super::backfill;
+use super::outcome::report;
 use crate::app::App;
 use crate::error::Result;
 use crate::store::keys;
@@ -17,12 +18,12 @@ use crate::store::usage::prune;
 use crate::store::usage::{self, CountSummary, GroupTotals};
 use crate::telemetry::metrics::{Series, StatisticSet};
 
-/// Readings counted by one statement, unless a single event has more: it is held
-/// against up to 100 meters.
+/// Readings counted by one statement, unless a single event has more: up to
+/// 100 meters read it.
 const READINGS_MAX: usize = 1_000;
-/// How long readings that cannot be counted are out of the way.
+/// How long readings that cannot be counted are postponed.
 const POSTPONED: SignedDuration = SignedDuration::from_mins(5);
-/// Times one tidying goes on while there is more.
+/// Times one pruning goes on while there is more.
 const PRUNE_ROUNDS_MAX: u32 = 100;
 
 /// What a look at what is to be counted did.
@@ -62,7 +63,7 @@ pub async fn meter(app: &App, now: Timestamp) -> Result<MeterRun> {
         // One that fails must not keep the others waiting.
         match backfill::run(app, due, now).await {
             Ok(is_left) => run.has_more |= is_left,
-            Err(error) => worker::report("backfill", due.subject(), &error),
+            Err(error) => report("backfill", due.subject(), &error),
         }
     }
     Ok(run)
@@ -100,7 +101,7 @@ async fn count_due(app: &App, due: &[DueItem], now: Timestamp) -> Result<u64> {
             // The one that cannot be counted must not keep the others from it.
             Err(error) => match part {
                 [one] => {
-                    worker::report("meter", one.event.as_str(), &error);
+                    report("meter", one.event.as_str(), &error);
                     readings::postpone(&app.dynamo, one.event.as_str(), now + POSTPONED).await?;
                 }
                 _ => left.extend(<[_; 2]>::from(part.split_at(part.len() / 2))),
@@ -190,7 +191,7 @@ fn metric_sum(sums: &GroupTotals) -> Option<(Series, StatisticSet)> {
     ))
 }
 
-/// Forgets usage and marks that are no longer needed.
+/// Deletes usage, and the marks of events that were counted, once no longer needed.
 ///
 /// # Errors
 /// When PostgreSQL is out of reach; the next time does it.

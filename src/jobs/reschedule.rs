@@ -1,11 +1,12 @@
-//! Running a job where there are no lanes to wait in: on Lambda, and one after the
-//! other.
+//! Jobs without lanes to wait in, on Lambda and in a drain: each waits here for a
+//! moment, or is rescheduled.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Done, Later, run};
+use super::outcome::{Done, Later};
+use super::run;
 use crate::app::{self, App};
 use crate::error::Result;
 use crate::model::job::Job;
@@ -16,11 +17,11 @@ use crate::store::deliveries;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Waits here, at most.
 const WAITS_MAX: u32 = 3;
-/// How long a job is sent back for whose endpoint has all its attempts under way.
+/// The delay of a job whose endpoint has all its attempts under way.
 const LIMIT_WAIT: Duration = Duration::from_secs(2);
 
-/// Runs a job. If its endpoint has no place for it, waits for up to a second and
-/// tries again, or sends it to be taken up when there is one.
+/// Runs a job. If its endpoint has no place for it, waits for up to `WAIT_MAX` and
+/// tries again, or sends it to be run when there is one.
 ///
 /// # Errors
 /// When a store is out of reach; the job's work stays due.
@@ -58,7 +59,7 @@ fn until(wait: WaitReason, now: Timestamp) -> Option<Duration> {
 }
 
 /// Makes the job's delivery due when its endpoint has a place for it, and sends it
-/// to be taken up then. A slot that it waits for is its own.
+/// to be run then. A slot that it waits for is its own.
 ///
 /// # Errors
 /// When DynamoDB is out of reach; the delivery stays due as it was.
@@ -71,24 +72,24 @@ pub async fn reschedule(app: &App, later: Later, now: Timestamp) -> Result<()> {
     else {
         return Ok(());
     };
-    let (held, delay) = match later.wait {
+    let (is_deferred, delay) = match later.wait {
         WaitReason::Until(at) => {
             app.admission.spend_slot(&delivery.endpoint());
             let delay: Duration = at.duration_since(now).try_into().unwrap_or_default();
             // Rather early than late: the rest is waited for.
             let delay = Duration::from_secs(delay.as_secs());
             let due = app.queue.due(now, delay);
-            let held =
+            let is_deferred =
                 deliveries::defer_for_slot(&app.dynamo, delivery, *attempts_made, due, at).await?;
-            (held, delay)
+            (is_deferred, delay)
         }
         WaitReason::Limit(_) => {
             let due = app.queue.due(now, LIMIT_WAIT);
-            let held = deliveries::defer(&app.dynamo, delivery, *attempts_made, due).await?;
-            (held, LIMIT_WAIT)
+            let is_deferred = deliveries::defer(&app.dynamo, delivery, *attempts_made, due).await?;
+            (is_deferred, LIMIT_WAIT)
         }
     };
-    if held {
+    if is_deferred {
         app.queue.send(vec![later.job], delay).await;
     }
     Ok(())

@@ -1,25 +1,29 @@
-//! Taking jobs from SQS: one loop for each queue that receives, a buffer in fair
-//! lanes, workers, and one loop that keeps messages hidden and settles them.
+//! The SQS consumer: one loop for each queue that receives, a buffer in fair lanes,
+//! workers, and the loops that settle messages.
 //!
 //! A message is settled by what became of its job: deleted when it is done,
-//! hidden for a while when it failed, given back when nobody has begun it and
+//! invisible for a while when it failed, given back when nobody has begun it and
 //! the process ends. One that nobody settles comes again by itself, and its work
 //! is due in the store all along, so nothing here is needed for nothing to be
 //! lost.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod settlement;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{StreamExt, future, stream};
+use futures_util::future;
 use jiff::Timestamp;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::settlement::{
+    InvisibleMessages, SettleSender, Settlement, extend_visibility_loop, settle_loop,
+};
+use super::outcome::{Done, report};
 use super::reschedule::run_without_lanes;
-use super::worker::report;
-use super::{Done, run};
+use super::run;
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::{Error, Result};
@@ -36,41 +40,37 @@ const WAITING_MIN: usize = BATCH_MAX * POLLS_MAX;
 const POLLS_MAX: usize = 8;
 /// How long a poll waits while jobs wait here.
 const BUSY_POLL_WAIT: Duration = Duration::from_secs(1);
-/// Between polls of an SQS that refuses: the first pause and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// How long a settled message waits for others to share its request.
-const LINGER: Duration = Duration::from_millis(50);
-/// Requests that settle or hide messages at a time.
-const SETTLES_MAX: usize = 8;
-/// Times a message for which there is no room is given back. After that it is
-/// let go: the sweeper brings its work, ever more rarely.
+/// Between polls of an SQS that refuses.
+const POLL_BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(500),
+    longest: Duration::from_secs(30),
+};
+/// Times a message for which there is no room is given back, before it is deleted.
 const RETURNS_MAX: u32 = 2;
 /// How long a message is given back for, at most; at least half as long.
 const RETURN_DELAY_MAX: Duration = Duration::from_secs(15);
-/// How long a message whose job failed is hidden: at first, and at most.
-const RETRY_DELAYS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
-
-/// What is to become of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settlement {
-    /// It is of no more use.
-    Delete,
-    /// It is to come again after a while.
-    ReturnAfter(Duration),
-}
+/// How long a message whose job failed is invisible.
+const RETRY_BACKOFF: Backoff = Backoff {
+    first: Duration::from_secs(5),
+    longest: Duration::from_mins(5),
+};
 
 /// The trace that a message continues, a W3C `traceparent`.
 type Trace = Option<String>;
 
-type SettleSender = UnboundedSender<(MessageReceipt, Settlement)>;
+/// What a job carries along until it is done.
+#[derive(Debug)]
+struct JobMessage {
+    receipt: MessageReceipt,
+    trace: Trace,
+}
 
 /// What the loops share.
 #[derive(Debug)]
 struct Consumer {
     app: Arc<App>,
-    lanes: Lanes<(MessageReceipt, Trace)>,
-    /// Until when each message in hand is hidden, by its handle.
-    invisible_until: Mutex<HashMap<String, (QueueName, Instant)>>,
+    lanes: Lanes<JobMessage>,
+    messages: InvisibleMessages,
 }
 
 impl Consumer {
@@ -79,19 +79,6 @@ impl Consumer {
             unreachable!("these loops are started for SQS only");
         };
         sqs
-    }
-
-    /// Says what becomes of a message, which is not hidden again from now on.
-    fn settle(&self, settle: &SettleSender, receipt: MessageReceipt, settled: Settlement) {
-        self.invisible_until().remove(&receipt.handle);
-        // The settling loop outlives every sender.
-        let _ = settle.send((receipt, settled));
-    }
-
-    fn invisible_until(&self) -> MutexGuard<'_, HashMap<String, (QueueName, Instant)>> {
-        self.invisible_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -109,7 +96,7 @@ pub(super) fn start(app: &Arc<App>, stop: &CancellationToken, tasks: &mut JoinSe
             endpoint_concurrency: delivery.endpoint_concurrency,
             workers: delivery.concurrency,
         }),
-        invisible_until: Mutex::default(),
+        messages: InvisibleMessages::default(),
     });
     let (settle, settled) = unbounded_channel();
     let mut polls = Vec::new();
@@ -121,23 +108,29 @@ pub(super) fn start(app: &Arc<App>, stop: &CancellationToken, tasks: &mut JoinSe
             polls.push(poll(consumer.clone(), name, settle.clone(), stop.clone()));
         }
     }
-    let last = (consumer.clone(), settle.clone());
-    tasks.spawn(async move {
-        future::join_all(polls).await;
-        let (consumer, settle) = last;
-        for (receipt, _) in consumer.lanes.clear() {
-            consumer.settle(&settle, receipt, Settlement::ReturnAfter(Duration::ZERO));
-        }
-    });
+    tasks.spawn(poll_all(polls, consumer.clone(), settle.clone()));
     for _ in 0..delivery.concurrency {
         tasks.spawn(work(consumer.clone(), settle.clone(), stop.clone()));
     }
     tasks.spawn(async move {
         tokio::select! {
-            () = settle_loop(&consumer, settled) => {}
-            () = extend_visibility_loop(&consumer) => {}
+            () = settle_loop(consumer.sqs(), settled) => {}
+            () = extend_visibility_loop(consumer.sqs(), &consumer.messages) => {}
         }
     });
+}
+
+/// Polls until the process ends, and gives back what has not begun by then.
+async fn poll_all(
+    polls: Vec<impl Future<Output = ()>>,
+    consumer: Arc<Consumer>,
+    settle: SettleSender,
+) {
+    future::join_all(polls).await;
+    let give_back = Settlement::ReturnAfter(Duration::ZERO);
+    for JobMessage { receipt, .. } in consumer.lanes.clear() {
+        consumer.messages.settle(&settle, receipt, give_back);
+    }
 }
 
 /// Runs what both queues hold now, one job after the other, until they are
@@ -199,9 +192,10 @@ async fn open(app: &App, message: &ReceivedMessage, now: Timestamp) -> OpenedMes
         Ok(envelope) => OpenedMessage::Job(envelope.job, envelope.trace),
         Err(why) => {
             let from = message.receipt.from.as_str();
-            match app.queue.park(from, &message.body, &why).await {
-                true => OpenedMessage::Parked,
-                false => OpenedMessage::Left,
+            if app.queue.park(from, &message.body, &why).await {
+                OpenedMessage::Parked
+            } else {
+                OpenedMessage::Left
             }
         }
     }
@@ -209,10 +203,6 @@ async fn open(app: &App, message: &ReceivedMessage, now: Timestamp) -> OpenedMes
 
 /// Receives from one queue while there is room: one long poll while it is quiet,
 /// several short ones at a time while it is full.
-///
-/// SQS may still hand messages to a poll that was cut off, which then stay
-/// hidden for a while. So a poll is long, and cut off when the process ends, only
-/// while nothing waits here that would be given back and could go that way.
 async fn poll(
     consumer: Arc<Consumer>,
     name: QueueName,
@@ -233,9 +223,13 @@ async fn poll(
         };
         let received = (0..polls).map(|_| receive(&consumer, name, wait, &settle));
         let received = future::join_all(received);
-        let received = match wait > BUSY_POLL_WAIT {
-            true => stop.run_until_cancelled(received).await,
-            false => Some(received.await),
+        // SQS may still hand messages to a poll that was cut off, which then stay
+        // invisible for a while. So one is cut off only if it is long, and it is long
+        // only while nothing waits here that would be given back and could go that way.
+        let received = if wait > BUSY_POLL_WAIT {
+            stop.run_until_cancelled(received).await
+        } else {
+            Some(received.await)
         };
         let Some(received) = received else {
             return;
@@ -246,9 +240,10 @@ async fn poll(
                     tracing::info!(queue = name.as_str(), "sqs receive recovered");
                 }
                 refusals = 0;
-                polls = match messages == polls * BATCH_MAX {
-                    true => (polls * 2).min(POLLS_MAX),
-                    false => (polls / 2).max(1),
+                polls = if messages == polls * BATCH_MAX {
+                    (polls * 2).min(POLLS_MAX)
+                } else {
+                    (polls / 2).max(1)
                 };
             }
             Err(error) => {
@@ -256,7 +251,7 @@ async fn poll(
                     report("poll", name.as_str(), &error);
                 }
                 (polls, refusals) = (1, refusals + 1);
-                let pause = backoff(&consumer.app, PAUSES, refusals);
+                let pause = POLL_BACKOFF.delay(&consumer.app, refusals);
                 stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             }
         }
@@ -279,196 +274,81 @@ async fn receive(
         let receipt = message.receipt;
         match opened {
             OpenedMessage::Job(job, trace) => {
-                consumer
-                    .invisible_until()
-                    .insert(receipt.handle.clone(), (name, until));
-                if let Err((receipt, _)) = consumer.lanes.push(job, (receipt, trace)) {
-                    let settled = settle_rejected(&consumer.app, receipt.receive_count);
-                    consumer.settle(settle, receipt, settled);
+                consumer.messages.keep(&receipt, until);
+                let message = JobMessage { receipt, trace };
+                if let Err(JobMessage { receipt, .. }) = consumer.lanes.push(job, message) {
+                    let settlement = settle_rejected(&consumer.app, receipt.receive_count);
+                    consumer.messages.settle(settle, receipt, settlement);
                 }
             }
-            OpenedMessage::Parked => consumer.settle(settle, receipt, Settlement::Delete),
+            OpenedMessage::Parked => {
+                let settlement = Settlement::Delete;
+                consumer.messages.settle(settle, receipt, settlement);
+            }
             OpenedMessage::Left => {}
         }
     }
     Ok(messages)
 }
 
-/// A message whose lane is full or whose job is in hand already.
-fn settle_rejected(app: &App, count: u32) -> Settlement {
-    match count > RETURNS_MAX {
-        true => Settlement::Delete,
-        false => Settlement::ReturnAfter(RETURN_DELAY_MAX.mul_f64(0.5 + 0.5 * app.jitter())),
+/// What becomes of a message whose lane is full or whose job waits or runs here
+/// already.
+fn settle_rejected(app: &App, receive_count: u32) -> Settlement {
+    if receive_count > RETURNS_MAX {
+        // The sweeper brings its work, ever more rarely.
+        return Settlement::Delete;
     }
+    Settlement::ReturnAfter(RETURN_DELAY_MAX.mul_f64(0.5 + 0.5 * app.jitter()))
 }
 
-fn retry_delay(app: &App, count: u32) -> Duration {
-    backoff(app, RETRY_DELAYS, count)
+fn retry_delay(app: &App, receive_count: u32) -> Duration {
+    RETRY_BACKOFF.delay(app, receive_count)
 }
 
-/// The wait after failure number `count`: doubled each time, up to the longest
-/// one, half of it left to chance.
-fn backoff(app: &App, (first, longest): (Duration, Duration), count: u32) -> Duration {
-    let doublings = count.saturating_sub(1).min(16);
-    let wait = first.saturating_mul(1 << doublings).min(longest);
-    wait.mul_f64(0.5 + 0.5 * app.jitter())
+/// Delays that double, half of each left to chance.
+struct Backoff {
+    first: Duration,
+    longest: Duration,
+}
+
+impl Backoff {
+    /// The delay after failure number `count`.
+    fn delay(&self, app: &App, count: u32) -> Duration {
+        let doublings = count.saturating_sub(1).min(16);
+        let delay = self.first.saturating_mul(1 << doublings).min(self.longest);
+        delay.mul_f64(0.5 + 0.5 * app.jitter())
+    }
 }
 
 /// Runs one job after the other.
 async fn work(consumer: Arc<Consumer>, settle: SettleSender, stop: CancellationToken) {
     while let Some(mut taken) = stop.run_until_cancelled(consumer.lanes.next()).await {
-        let (job, (receipt, trace)) = taken.take();
+        let (job, message) = taken.take();
         let now = app::now();
         if let Some(at) = not_before(&consumer.app, &job, now) {
-            taken.requeue(job, (receipt, trace), WaitReason::Until(at));
+            taken.requeue(job, message, WaitReason::Until(at));
             continue;
         }
-        let settled = match run(&consumer.app, job, trace.as_deref(), now).await {
+        let receive_count = message.receipt.receive_count;
+        let settlement = match run(&consumer.app, job, message.trace.as_deref(), now).await {
             Ok(Done::Finished) => Settlement::Delete,
-            // Its message stays hidden for as long as it waits here.
+            // Its message stays invisible for as long as it waits here.
             Ok(Done::Later(later)) => {
-                taken.requeue(later.job, (receipt, trace), later.wait);
+                taken.requeue(later.job, message, later.wait);
                 continue;
             }
-            Err(_) => Settlement::ReturnAfter(retry_delay(&consumer.app, receipt.receive_count)),
+            Err(_) => Settlement::ReturnAfter(retry_delay(&consumer.app, receive_count)),
         };
-        consumer.settle(&settle, receipt, settled);
+        let receipt = message.receipt;
+        consumer.messages.settle(&settle, receipt, settlement);
     }
 }
 
-/// When the job's endpoint may be called next, if that is known to be later: to be
-/// seen before the delivery is read.
+/// When the job's endpoint may be called next, if that is known to be later without
+/// reading the delivery.
 fn not_before(app: &App, job: &Job, now: Timestamp) -> Option<Timestamp> {
     match job {
         Job::Deliver { delivery, .. } => app.admission.not_before(&delivery.endpoint(), now),
         Job::FanOut { .. } | Job::Disable { .. } | Job::Recover { .. } => None,
-    }
-}
-
-/// Settles messages in batches until nobody is left to send any.
-async fn settle_loop(
-    consumer: &Consumer,
-    mut settled: UnboundedReceiver<(MessageReceipt, Settlement)>,
-) {
-    let mut failing = false;
-    let mut batch = Vec::new();
-    while settled.recv_many(&mut batch, BATCH_MAX * SETTLES_MAX).await > 0 {
-        let _ = tokio::time::timeout(LINGER, async {
-            while batch.len() < BATCH_MAX {
-                if settled.recv_many(&mut batch, BATCH_MAX).await == 0 {
-                    return;
-                }
-            }
-        })
-        .await;
-        let outcomes = settle_batch(consumer, batch.drain(..)).await;
-        log_transition("settle", &mut failing, outcomes);
-    }
-}
-
-async fn settle_batch(
-    consumer: &Consumer,
-    batch: impl Iterator<Item = (MessageReceipt, Settlement)>,
-) -> Vec<Result<()>> {
-    let mut deletes: [Vec<String>; 2] = Default::default();
-    let mut visibility_changes: [Vec<(String, Duration)>; 2] = Default::default();
-    for (receipt, settled) in batch {
-        let queue = receipt.from as usize;
-        match settled {
-            Settlement::Delete => deletes[queue].push(receipt.handle),
-            Settlement::ReturnAfter(after) => {
-                visibility_changes[queue].push((receipt.handle, after))
-            }
-        }
-    }
-    let sqs = consumer.sqs();
-    let mut calls = Vec::new();
-    for name in QueueName::ALL {
-        for handles in deletes[name as usize].chunks(BATCH_MAX) {
-            calls.push(future::Either::Left(async move {
-                let handles: Vec<&str> = handles.iter().map(String::as_str).collect();
-                sqs.delete(name, &handles).await
-            }));
-        }
-        for handles in visibility_changes[name as usize].chunks(BATCH_MAX) {
-            calls.push(future::Either::Right(async move {
-                let handles: Vec<_> = handles.iter().map(|(h, s)| (h.as_str(), *s)).collect();
-                sqs.change_visibility(name, &handles).await
-            }));
-        }
-    }
-    stream::iter(calls)
-        .buffer_unordered(SETTLES_MAX)
-        .collect()
-        .await
-}
-
-/// Hides again, well before its time is over, each message in hand.
-async fn extend_visibility_loop(consumer: &Consumer) {
-    let visibility = consumer.sqs().options().visibility;
-    let mut ticks = tokio::time::interval(visibility / 4);
-    let mut failing = false;
-    loop {
-        ticks.tick().await;
-        let soon = Instant::now() + visibility / 2;
-        let mut expiring: [Vec<String>; 2] = Default::default();
-        for (handle, (name, until)) in consumer.invisible_until().iter() {
-            if *until < soon {
-                expiring[*name as usize].push(handle.clone());
-            }
-        }
-        let calls: Vec<_> = QueueName::ALL
-            .iter()
-            .flat_map(|name| {
-                let handles = expiring[*name as usize].chunks(BATCH_MAX);
-                handles.map(|handles| extend_visibility(consumer, *name, handles, visibility))
-            })
-            .collect();
-        let calls = stream::iter(calls).buffer_unordered(SETTLES_MAX);
-        log_transition("change_visibility", &mut failing, calls.collect().await);
-    }
-}
-
-async fn extend_visibility(
-    consumer: &Consumer,
-    name: QueueName,
-    handles: &[String],
-    visibility: Duration,
-) -> Result<()> {
-    let until = Instant::now() + visibility;
-    let visibility_changes: Vec<_> = handles.iter().map(|h| (h.as_str(), visibility)).collect();
-    let extended = consumer
-        .sqs()
-        .change_visibility(name, &visibility_changes)
-        .await;
-    let mut known = consumer.invisible_until();
-    for handle in handles {
-        match (known.get_mut(handle), &extended) {
-            (Some(entry), Ok(())) => entry.1 = until,
-            // Others may have it by now: its job still runs, as it may twice.
-            (Some(entry), Err(_)) if entry.1 < Instant::now() => {
-                known.remove(handle);
-            }
-            _ => {}
-        }
-    }
-    extended
-}
-
-/// Logs that calls of a kind began to fail, or work again.
-fn log_transition(what: &'static str, failing: &mut bool, outcomes: Vec<Result<()>>) {
-    if outcomes.is_empty() {
-        return;
-    }
-    match outcomes.into_iter().find_map(Result::err) {
-        Some(error) if !*failing => {
-            report(what, "messages", &error);
-            *failing = true;
-        }
-        None if *failing => {
-            tracing::info!(what, "sqs call recovered");
-            *failing = false;
-        }
-        _ => {}
     }
 }

@@ -1,4 +1,4 @@
-//! The sweeper: finds what is due and has no worker, and enqueues it.
+//! The sweeper: what is due and has no worker is found and enqueued.
 //!
 //! It is what makes a queue message a hint: whatever was lost on the way, a
 //! crashed worker, a full or purged queue, a projection that failed, is due and
@@ -15,14 +15,27 @@ use crate::model::job::Job;
 use crate::store::due::{self, DueItem};
 use crate::store::{keys, projector};
 
-/// Conditional writes at a time, of each due partition.
-const CLAIMS_MAX: usize = 16;
-/// The same for what waits behind a backlog of its own endpoint's: nobody waits for
-/// it, and what is being accepted and delivered must not wait behind it.
-const BACKLOG_CLAIMS_MAX: usize = 1;
-/// Doublings of the lease that it starts with: taking it up again and again would
-/// cost the others.
-const BACKLOG_LEASE_DOUBLINGS: u32 = 3;
+/// How what is due is claimed.
+#[derive(Clone, Copy)]
+struct ClaimPolicy {
+    /// Doublings of the lease, on top of those for earlier sweeps.
+    lease_doublings: u32,
+    /// Conditional writes at a time, of each due partition.
+    concurrency: usize,
+}
+
+const PROMPT: ClaimPolicy = ClaimPolicy {
+    lease_doublings: 0,
+    concurrency: 16,
+};
+/// For what waits behind a backlog of its own endpoint's.
+const BACKLOGGED: ClaimPolicy = ClaimPolicy {
+    // Taking it up again and again would cost the others.
+    lease_doublings: 3,
+    // Nobody waits for it, and what is being accepted and delivered must not wait
+    // behind it.
+    concurrency: 1,
+};
 /// How old an outbox row is before its writer is presumed dead.
 pub const REPAIR_AGE: Duration = Duration::from_secs(2);
 
@@ -57,9 +70,10 @@ pub async fn sweep(app: &App, now: Timestamp) -> Result<SweepSummary> {
     let room = app.queue.room() / usize::from(keys::DUE_SHARDS);
     let batch = app.config.sweep.batch.min(room);
     let waiting = app.queue.depth();
-    let summary = match batch {
-        0 => SweepSummary::default(),
-        _ => all_shards(app, now, now, batch, |_, _| true).await?,
+    let summary = if batch == 0 {
+        SweepSummary::default()
+    } else {
+        all_shards(app, now, now, batch, |_, _| true).await?
     };
     // The larger, not both: what is due may wait in the queue already.
     app.telemetry
@@ -73,8 +87,8 @@ pub async fn sweep(app: &App, now: Timestamp) -> Result<SweepSummary> {
     Ok(summary)
 }
 
-/// Enqueues what the in-process queue held when its process ended: it is due
-/// only when its lease is over, and the lease's holder is gone.
+/// Enqueues at once what the in-process queue had when its process ended, though
+/// its lease is not over: the lease's holder is gone.
 ///
 /// # Errors
 /// When DynamoDB is out of reach; the leases then run out by themselves.
@@ -84,7 +98,7 @@ pub async fn reclaim_leases(app: &App, now: Timestamp) -> Result<SweepSummary> {
     all_shards(app, horizon, now, batch, is_leased_or_due).await
 }
 
-/// Whether a queue held it, or it is due anyway.
+/// Whether a queue has it, or it is due anyway.
 fn is_leased_or_due(due: &DueItem, now: Timestamp) -> bool {
     due.swept() > 0 || due.at().is_some_and(|at| at <= now)
 }
@@ -99,56 +113,57 @@ async fn all_shards(
 ) -> Result<SweepSummary> {
     let shards = (0..keys::DUE_SHARDS).map(async |shard| {
         let due = due::query(&app.dynamo, shard, until, batch).await?;
-        let more = due.len() == batch;
         let taken = due.iter().filter(|due| take(due, now)).collect();
         Ok::<_, Error>(SweepSummary {
             enqueued: enqueue(app, taken, now).await?,
-            has_more: more,
+            has_more: due.len() == batch,
             found: due.len(),
         })
     });
     Ok(SweepSummary::of(&future::try_join_all(shards).await?))
 }
 
-/// Wins each of `due` and enqueues what was won; last, and without haste, what waits
-/// behind a backlog of its own endpoint's.
+/// Claims each of `due` and enqueues what was claimed; last what waits behind a
+/// backlog of its own endpoint's.
 async fn enqueue(app: &App, due: Vec<&DueItem>, now: Timestamp) -> Result<usize> {
     let has_backlog = |due: &&DueItem| due.endpoint().is_some_and(|id| app.queue.has_backlog(&id));
     let (backlogged, others): (Vec<_>, Vec<_>) = due.into_iter().partition(has_backlog);
-    let others = claim_all(app, others, now, (0, CLAIMS_MAX)).await?;
+    let others = claim_all(app, others, now, PROMPT).await?;
     let mut enqueued = others.len();
-    let others = others.into_iter().map(|(job, _)| job).collect();
+    let others = others.into_iter().map(|claimed| claimed.job).collect();
     app.queue.send(others, Duration::ZERO).await;
-    let backlogged = claim_all(
-        app,
-        backlogged,
-        now,
-        (BACKLOG_LEASE_DOUBLINGS, BACKLOG_CLAIMS_MAX),
-    )
-    .await?;
+    let backlogged = claim_all(app, backlogged, now, BACKLOGGED).await?;
     enqueued += backlogged.len();
-    app.queue.send_backlogged(backlogged).await;
+    let backlogged = backlogged.into_iter();
+    let backlogged = backlogged.map(|claimed| (claimed.job, claimed.leased_until));
+    app.queue.send_backlogged(backlogged.collect()).await;
     Ok(enqueued)
 }
 
-/// What was won of `due`, each with the end of its lease.
+/// What a sweep has claimed.
+struct ClaimedJob {
+    job: Job,
+    leased_until: Timestamp,
+}
+
+/// What this sweeper claimed of `due`, and no other did.
 async fn claim_all(
     app: &App,
     due: Vec<&DueItem>,
     now: Timestamp,
-    (ahead, claims_max): (u32, usize),
-) -> Result<Vec<(Job, Timestamp)>> {
+    policy: ClaimPolicy,
+) -> Result<Vec<ClaimedJob>> {
     let lease = app.queue.lease();
     let claims: Vec<_> = due
         .into_iter()
         .map(async |due| {
-            let until = now + due.lease(lease, ahead);
-            let job = due::claim(&app.dynamo, due, until).await?;
-            Ok::<_, Error>(job.map(|job| (job, until)))
+            let leased_until = now + due.lease(lease, policy.lease_doublings);
+            let job = due::claim(&app.dynamo, due, leased_until).await?;
+            Ok::<_, Error>(job.map(|job| ClaimedJob { job, leased_until }))
         })
         .collect();
     stream::iter(claims)
-        .buffer_unordered(claims_max)
+        .buffer_unordered(policy.concurrency)
         .try_filter_map(future::ok)
         .try_collect()
         .await

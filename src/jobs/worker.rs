@@ -1,4 +1,4 @@
-//! The loops that drive jobs inside a long-lived process.
+//! The workers and periodic tasks of a long-lived process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,25 +7,26 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Done, STORE_CALLS_TIMEOUT, archive, catch_panic_and_timeout, ingest, meter, run, sqs_consumer,
-    sweep,
-};
+use super::outcome::{Done, report};
+use super::periodic::PeriodicTask;
+use super::recover::archive;
+use super::{ingest, meter, run, sqs_consumer, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::queue::Queue;
 
+/// Between two looks when the last found more than it takes.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Between two looks for usage that is no longer needed.
 const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 /// Between two repairs of the outbox.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
-
 /// Between two looks whether there is a day to archive.
 const ARCHIVE_INTERVAL: Duration = Duration::from_mins(10);
 
 /// Starts the workers and the sweeper that `handlers` names. They end when
-/// `stop` is cancelled, each when its job in hand is done.
+/// `stop` is cancelled, each when its job is done.
 pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let config = &app.config;
@@ -98,18 +99,15 @@ async fn sweep_loop(app: Arc<App>, stop: CancellationToken) {
     let step = || async {
         let summary = sweep::sweep(&app, app::now()).await?;
         // A full batch means that more is due already.
-        Ok(match summary.has_more && summary.enqueued > 0 {
-            true => Duration::from_millis(10),
-            false => interval,
+        Ok(if summary.has_more && summary.enqueued > 0 {
+            BUSY_PAUSE
+        } else {
+            interval
         })
     };
-    repeat(
-        &stop,
-        ("sweep", "due"),
-        (interval, STORE_CALLS_TIMEOUT),
-        step,
-    )
-    .await;
+    PeriodicTask::new("sweep", "due", interval)
+        .repeat(&stop, step)
+        .await;
 }
 
 async fn repair_loop(app: Arc<App>, stop: CancellationToken) {
@@ -120,26 +118,24 @@ async fn repair_loop(app: Arc<App>, stop: CancellationToken) {
         }
         Ok(REPAIR_INTERVAL)
     };
-    let times = (REPAIR_INTERVAL, STORE_CALLS_TIMEOUT);
-    repeat(&stop, ("sweep", "outbox"), times, step).await;
+    PeriodicTask::new("sweep", "outbox", REPAIR_INTERVAL)
+        .repeat(&stop, step)
+        .await;
 }
 
 async fn meter_loop(app: Arc<App>, stop: CancellationToken) {
     let interval = app.config.meters.interval;
     let step = || async {
         let meter_run = meter::meter(&app, app::now()).await?;
-        Ok(match meter_run.has_more && meter_run.found > 0 {
-            true => Duration::from_millis(10),
-            false => interval,
+        Ok(if meter_run.has_more && meter_run.found > 0 {
+            BUSY_PAUSE
+        } else {
+            interval
         })
     };
-    repeat(
-        &stop,
-        ("meter", "due"),
-        (interval, STORE_CALLS_TIMEOUT),
-        step,
-    )
-    .await;
+    PeriodicTask::new("meter", "due", interval)
+        .repeat(&stop, step)
+        .await;
 }
 
 async fn prune_loop(app: Arc<App>, stop: CancellationToken) {
@@ -147,31 +143,9 @@ async fn prune_loop(app: Arc<App>, stop: CancellationToken) {
         meter::prune(&app, app::now()).await?;
         Ok(PRUNE_INTERVAL)
     };
-    let times = (PRUNE_INTERVAL, STORE_CALLS_TIMEOUT);
-    repeat(&stop, ("meter", "prune"), times, step).await;
-}
-
-/// Takes one `step` after the other until `stop` is cancelled, each followed by
-/// the pause it answers. One that fails is logged and followed by `interval`, and
-/// so is one that panics or takes longer than `longest`: what the loop is there
-/// for goes on.
-async fn repeat<F: Future<Output = Result<Duration>>>(
-    stop: &CancellationToken,
-    (what, name): (&str, &str),
-    (interval, longest): (Duration, Duration),
-    step: impl Fn() -> F,
-) {
-    loop {
-        let done = catch_panic_and_timeout(longest, step()).await;
-        let pause = done.unwrap_or_else(|error| {
-            report(what, name, &error);
-            interval
-        });
-        let slept = stop.run_until_cancelled(tokio::time::sleep(pause));
-        if slept.await.is_none() {
-            return;
-        }
-    }
+    PeriodicTask::new("meter", "prune", PRUNE_INTERVAL)
+        .repeat(&stop, step)
+        .await;
 }
 
 async fn archive_loop(app: Arc<App>, stop: CancellationToken) {
@@ -182,42 +156,7 @@ async fn archive_loop(app: Arc<App>, stop: CancellationToken) {
         }
         Ok(ARCHIVE_INTERVAL)
     };
-    let times = (ARCHIVE_INTERVAL, STORE_CALLS_TIMEOUT);
-    repeat(&stop, ("sweep", "archive"), times, step).await;
-}
-
-/// Logs a failure once, here where it is handled: the work stays due.
-pub(super) fn report(what: &str, name: &str, error: &Error) {
-    let cause = error.causes();
-    if error.is_outage() {
-        tracing::warn!(what, name, %error, cause, "deferred: dependency unavailable");
-    } else {
-        tracing::error!(what, name, %error, cause, "job failed");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_loop_outlives_a_step_that_fails_or_panics_or_hangs() {
-        let (stop, steps) = (CancellationToken::new(), AtomicU32::new(0));
-        let step = || async {
-            match steps.fetch_add(1, Ordering::Relaxed) {
-                0 => panic!("as it may happen"),
-                1 => Err(Error::NotFound("anything".into())),
-                2 => std::future::pending().await,
-                _ => {
-                    stop.cancel();
-                    Ok(Duration::ZERO)
-                }
-            }
-        };
-        let times = (Duration::ZERO, Duration::from_millis(20));
-        repeat(&stop, ("test", "test"), times, step).await;
-        assert_eq!(steps.load(Ordering::Relaxed), 4);
-    }
+    PeriodicTask::new("sweep", "archive", ARCHIVE_INTERVAL)
+        .repeat(&stop, step)
+        .await;
 }

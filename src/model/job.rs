@@ -5,6 +5,7 @@
 //! a message that cannot be used is parked and not tried again.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -150,6 +151,10 @@ impl Envelope {
 pub struct InlinePayload {
     /// The project that published the event.
     pub project: ProjectId,
+    /// The CloudEvents `type`, shared by all deliveries of the event.
+    pub event_type: Arc<str>,
+    /// The extension attribute `tenant`.
+    pub tenant: Option<Arc<str>>,
     /// The CloudEvent in structured mode: the webhook's body.
     pub body: Bytes,
     /// When the event came, or when it was asked for again.

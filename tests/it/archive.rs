@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use millrace::app::{self, App};
 use millrace::config::Config;
-use millrace::jobs::archive;
+use millrace::jobs::recover::archive;
 use millrace::model::event::{Event, PlainDefaults, parse_plain};
 use millrace::model::id::EventId;
 use millrace::model::recovery::Day;

@@ -2,8 +2,8 @@
 //!
 //! A commit costs more than the call before it: it writes whole pages, and calls
 //! that come together change many of the same. The engine below commits each call
-//! by itself and offers no other way, so while calls are grouped SQLite is told,
-//! by its authorizer, to pass over the engine's own `BEGIN`, `COMMIT` and
+//! by itself and offers no other way, so while calls are grouped SQLite's
+//! authorizer has it pass over the engine's own `BEGIN`, `COMMIT` and
 //! `ROLLBACK`; a savepoint for each call stands in for them. What a call wrote is
 //! in the file before the call is answered, grouped or not.
 //!

@@ -77,7 +77,7 @@ fn work(engine: &mut Engine, received: &Receiver<Call>) {
 struct CallQueue {
     new: VecDeque<Call>,
     other: VecDeque<Call>,
-    is_news_turn: bool,
+    is_turn_of_new: bool,
 }
 
 impl CallQueue {
@@ -89,10 +89,11 @@ impl CallQueue {
     }
 
     fn pop(&mut self) -> Option<Call> {
-        self.is_news_turn = !self.is_news_turn;
-        let (first, second) = match self.is_news_turn {
-            true => (&mut self.new, &mut self.other),
-            false => (&mut self.other, &mut self.new),
+        self.is_turn_of_new = !self.is_turn_of_new;
+        let (first, second) = if self.is_turn_of_new {
+            (&mut self.new, &mut self.other)
+        } else {
+            (&mut self.other, &mut self.new)
         };
         first.pop_front().or_else(|| second.pop_front())
     }

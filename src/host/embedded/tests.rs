@@ -27,9 +27,10 @@ fn listing(dir: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
-        match entry.file_type().unwrap().is_dir() {
-            true => found.extend(listing(&entry.path())),
-            false => found.push((entry.path(), entry.metadata().unwrap().len())),
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(listing(&entry.path()));
+        } else {
+            found.push((entry.path(), entry.metadata().unwrap().len()));
         }
     }
     found.sort();

@@ -1,5 +1,5 @@
-//! A queue's batch: each message by itself, and only those that failed come
-//! again.
+//! A batch of a queue's messages: each is handled by itself, and only those that
+//! failed come again.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub struct BatchResponse {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemFailure {
-    /// Its `messageId`.
+    /// The message's `messageId`.
     pub item_identifier: String,
 }
 
@@ -51,7 +51,7 @@ pub async fn run(app: &App, messages: &[Message<'_>], timeout: Duration) -> Batc
     }
 }
 
-/// Logs a failure, unless the job has done so.
+/// Logs the failure of a message; a job that fails has logged it itself.
 fn log_failure(message: &Message<'_>, error: &Error) {
     let cause = error.causes();
     let queue = message.queue();
@@ -87,11 +87,11 @@ async fn job(app: &App, message: &Message<'_>) -> Result<()> {
     let Envelope { job, trace } = match Envelope::open(&message.body, message.sent(), now) {
         Ok(envelope) => envelope,
         Err(why) => {
-            return match app.queue.park(message.queue(), &message.body, &why).await {
-                true => Ok(()),
-                // It has said so.
-                false => Err(Error::internal(anyhow::anyhow!("not parked: {why}"))),
-            };
+            if app.queue.park(message.queue(), &message.body, &why).await {
+                return Ok(());
+            }
+            // Which has been logged.
+            return Err(Error::internal(anyhow::anyhow!("not parked: {why}")));
         }
     };
     let handler = match job {
@@ -103,10 +103,10 @@ async fn job(app: &App, message: &Message<'_>) -> Result<()> {
 }
 
 fn require_handler(app: &App, handler: Handler) -> Result<()> {
-    match app.config.handles(handler) {
-        true => Ok(()),
-        false => Err(Error::internal(anyhow::anyhow!(
-            "handlers: {handler:?} is not among them, and this queue needs it"
-        ))),
+    if app.config.handles(handler) {
+        return Ok(());
     }
+    Err(Error::internal(anyhow::anyhow!(
+        "handlers: {handler:?} is not among them, and this queue needs it"
+    )))
 }

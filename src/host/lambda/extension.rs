@@ -1,5 +1,5 @@
-//! Standing in as an internal extension, for one thing alone: only a function
-//! that has one is sent SIGTERM before it ends.
+//! The internal extension that the process registers as, for one thing alone: only
+//! a function that has one is sent SIGTERM before it ends.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ type Api = Client<HttpConnector, Full<Bytes>>;
 
 /// Registers for no event at all, then says that it is ready.
 ///
-/// Without it Lambda ends the process with no word; that is what happens where
+/// Without it Lambda ends the process with no signal; that is what happens where
 /// the runtime API has no extensions, and nothing is lost by it.
 pub async fn register() {
     let Ok(api) = std::env::var("AWS_LAMBDA_RUNTIME_API") else {

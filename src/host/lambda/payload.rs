@@ -1,4 +1,4 @@
-//! What an invocation's payload is: a look at the few fields that tell.
+//! The kind of an invocation's payload, known by a few of its fields.
 //!
 //! The payload is scanned once and nothing of it is copied. The request context
 //! is looked at first, so that nothing a client of the API can send is ever
@@ -99,7 +99,7 @@ struct RecordSource<'a> {
     source: Option<Cow<'a, str>>,
 }
 
-/// What `json` is.
+/// The kind of `json`.
 ///
 /// # Errors
 /// [`PayloadError`] when it is none of the kinds this function takes.
@@ -171,9 +171,9 @@ fn of_records(records: &RawValue) -> Result<PayloadKind, PayloadError> {
 /// Reads an HTTP request.
 ///
 /// # Errors
-/// [`PayloadError::Malformed`] when it is not of `shape`.
-pub fn request(shape: HttpFormat, json: &str) -> Result<LambdaRequest, PayloadError> {
-    match shape {
+/// [`PayloadError::Malformed`] when it is not of `format`.
+pub fn request(format: HttpFormat, json: &str) -> Result<LambdaRequest, PayloadError> {
+    match format {
         HttpFormat::Rest => serde_json::from_str(json).map(LambdaRequest::ApiGatewayV1),
         HttpFormat::Http => serde_json::from_str(json).map(LambdaRequest::ApiGatewayV2),
         HttpFormat::Alb => serde_json::from_str(json).map(LambdaRequest::Alb),
@@ -188,10 +188,10 @@ pub struct Message<'a> {
     /// Names the message in a partial batch response.
     #[serde(borrow)]
     pub message_id: Cow<'a, str>,
-    /// What was sent.
+    /// As it was sent.
     #[serde(borrow)]
     pub body: Cow<'a, str>,
-    /// The queue.
+    /// The ARN of the queue it was received from.
     #[serde(borrow, rename = "eventSourceARN")]
     pub queue_arn: Cow<'a, str>,
     /// What SQS knows of it.

@@ -1,9 +1,9 @@
-//! An HTTP request out of its payload, through the router, and back.
+//! The way of an HTTP request: out of its payload, through the router, and back.
 //!
 //! `lambda_http` knows how each sender writes down queries and expects answers.
-//! Headers, path and body are taken over here, because it would panic on bad
-//! Base64, odd `Host` headers and queries no URI has, keep one value of a header sent twice, and put
-//! a REST API's stage before the path.
+//! Headers, path and body are handled here, because it would panic on bad Base64,
+//! odd `Host` headers and queries no URI has, keep one value of a header sent twice,
+//! and put a REST API's stage before the path.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -114,15 +114,15 @@ fn headers(single: &mut HeaderMap, multi: &mut HeaderMap) -> HeaderMap {
     headers
 }
 
-fn body(text: Option<String>, base64: bool) -> Result<Bytes, Invalid> {
+fn body(text: Option<String>, is_base64: bool) -> Result<Bytes, Invalid> {
     let text = text.unwrap_or_default();
-    match base64 {
-        false => Ok(text.into()),
-        true => STANDARD
-            .decode(text)
-            .map(Bytes::from)
-            .map_err(|_| Invalid::body("the body is not the Base64 it is said to be")),
+    if !is_base64 {
+        return Ok(text.into());
     }
+    STANDARD
+        .decode(text)
+        .map(Bytes::from)
+        .map_err(|_| Invalid::body("the body is not the Base64 it is said to be"))
 }
 
 /// Takes the query away if it cannot be part of a URI: it is written down as it was

@@ -74,7 +74,7 @@ impl<S> HeaderDeadline<S> {
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.met();
+        self.clear_if_met();
         match &mut self.deadline {
             Some(deadline) => {
                 ready!(deadline.as_mut().poll(cx));
@@ -85,7 +85,7 @@ impl<S> HeaderDeadline<S> {
     }
 
     /// Drops the deadline of a head that has arrived since.
-    fn met(&mut self) {
+    fn clear_if_met(&mut self) {
         let begun = self.requests.begun();
         if begun != self.seen {
             self.seen = begun;
@@ -96,7 +96,7 @@ impl<S> HeaderDeadline<S> {
     /// The first bytes after an answer are the next head's; during a request
     /// they are its body's, which is the request timeout's concern.
     fn received(&mut self) {
-        self.met();
+        self.clear_if_met();
         if self.deadline.is_none() && !self.requests.is_in_flight() {
             self.deadline = Some(Box::pin(sleep(self.timeout)));
         }

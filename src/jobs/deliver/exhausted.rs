@@ -1,7 +1,6 @@
-//! Telling that a delivery failed for good.
+//! The operational event `millrace.delivery.exhausted`: a delivery failed for good.
 
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::app::App;
@@ -10,57 +9,44 @@ use crate::model::filter::RESERVED_PREFIX;
 use crate::model::id::{DeliveryId, ProjectId};
 use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
 
-/// What of an event is needed to tell of it.
-#[derive(Debug, Deserialize)]
-pub struct EventHead {
-    /// The CloudEvents `type`.
-    #[serde(rename = "type")]
-    pub event_type: String,
-    /// The extension attribute `tenant`.
-    pub tenant: Option<String>,
+/// A delivery whose last attempt of a round failed.
+#[derive(Debug)]
+pub struct ExhaustedDelivery<'a> {
+    pub project: &'a ProjectId,
+    pub id: &'a DeliveryId,
+    /// The CloudEvents `type` of its event.
+    pub event_type: &'a str,
+    /// The extension attribute `tenant` of its event.
+    pub tenant: Option<&'a str>,
+    /// As it was before that attempt.
+    pub progress: Progress,
+    pub last_attempt: &'a Attempt,
+    pub verdict: Verdict,
 }
 
-impl EventHead {
-    /// Of an event's canonical body.
-    pub fn of(body: &[u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
-    }
-
-    /// Whether Millrace published it itself.
-    pub fn is_own(&self) -> bool {
-        self.event_type.starts_with(RESERVED_PREFIX)
-    }
-}
-
-/// Publishes `millrace.delivery.exhausted`, once for each round of the schedule,
-/// but not for Millrace's own events: that would go on for ever.
-pub async fn publish_exhausted(
-    app: &App,
-    (project, id, body): (&ProjectId, &DeliveryId, &[u8]),
-    progress: Progress,
-    last: &Attempt,
-    verdict: Verdict,
-    now: Timestamp,
-) {
-    let Some(event) = EventHead::of(body).filter(|event| !event.is_own()) else {
+/// Publishes that `delivery` failed for good, once for each round of the schedule.
+pub async fn publish_exhausted(app: &App, delivery: &ExhaustedDelivery<'_>, now: Timestamp) {
+    // Not for Millrace's own events: that would go on for ever.
+    if delivery.event_type.starts_with(RESERVED_PREFIX) {
         return;
-    };
-    let reason = match verdict {
+    }
+    let (id, last) = (delivery.id, delivery.last_attempt);
+    let reason = match delivery.verdict {
         Verdict::Gone => "gone",
         _ => "schedule_exhausted",
     };
     let operational_event = OperationalEvent {
         kind: OperationalEventKind::DeliveryExhausted,
         source: &format!("/v1/deliveries/{id}"),
-        occurrence_key: &format!("{id}/{}", progress.round_start),
-        tenant: event.tenant.as_deref(),
+        occurrence_key: &format!("{id}/{}", delivery.progress.round_start),
+        tenant: delivery.tenant,
         data: json!({
             "delivery_id": id,
             "event_id": id.event(),
-            "event_type": event.event_type,
+            "event_type": delivery.event_type,
             "endpoint_id": id.endpoint(),
             "reason": reason,
-            "attempts_made": progress.attempts_made + 1,
+            "attempts_made": delivery.progress.attempts_made + 1,
             "last_attempt": {
                 "at": last.at,
                 "status": last.status,
@@ -68,5 +54,5 @@ pub async fn publish_exhausted(
             },
         }),
     };
-    operational_events::publish_best_effort(app, project, &operational_event, now).await;
+    operational_events::publish_best_effort(app, delivery.project, &operational_event, now).await;
 }

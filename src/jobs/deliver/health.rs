@@ -1,5 +1,5 @@
-//! What an attempt says of its endpoint: the breaker, the run of failures that is
-//! written down, and disabling in the end.
+//! Endpoint health, as an attempt tells it: the circuit breaker, the run of failures
+//! that is persisted, and disabling in the end.
 //!
 //! None of it may fail the attempt, which is recorded already: what could not be
 //! written is logged, and the next attempt says it again.
@@ -21,10 +21,10 @@ use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
 use crate::store::config_projection::health::{Disabling, Reason};
 
 /// Of the time after which an endpoint is disabled, the part after which its owner
-/// is told.
+/// is warned.
 const WARN_AFTER_FRACTION: f64 = 0.6;
 
-/// Tells the breaker how an attempt ended at `now`.
+/// Records in the breaker how an attempt ended at `now`.
 pub fn record_in_breaker(
     app: &App,
     target: &Target,
@@ -51,9 +51,9 @@ pub fn record_in_breaker(
     }
 }
 
-/// Whether the endpoint can cope: an answer that refuses one event is no reason to
-/// keep the others from it.
+/// Whether the endpoint can cope with more.
 fn is_healthy(outcome: AttemptOutcome) -> bool {
+    // An answer that refuses one event is no reason to keep the others from it.
     !matches!(
         outcome,
         AttemptOutcome::NoResponse
@@ -64,8 +64,8 @@ fn is_healthy(outcome: AttemptOutcome) -> bool {
     )
 }
 
-/// Writes down what an attempt that ended at `now` says, if that is news: the
-/// usual success costs nothing, and neither does one more failure.
+/// Persists what an attempt that ended at `now` says, if that is news: the usual
+/// success costs nothing, and neither does one more failure.
 pub async fn persist_health(
     app: &App,
     project: &ProjectId,
@@ -74,7 +74,7 @@ pub async fn persist_health(
     now: Timestamp,
 ) {
     // What is rare is boxed, so that every attempt's future need not have room for it.
-    let noted = match (verdict, target.failure_streak()) {
+    let persisted = match (verdict, target.failure_streak()) {
         (Verdict::Gone, _) => Box::pin(disable(app, project, target, Reason::Gone, now)).await,
         (Verdict::Delivered, None) => return,
         (Verdict::Delivered, Some(_)) => Box::pin(clear_failing(app, project, target, now)).await,
@@ -85,7 +85,7 @@ pub async fn persist_health(
             Box::pin(warn_or_disable(app, project, target, failing, now)).await
         }
     };
-    if let Err(error) = noted {
+    if let Err(error) = persisted {
         let cause = error.causes();
         tracing::warn!(endpoint.id = %target.id, %error, cause, "failed to persist endpoint health");
     }
@@ -97,10 +97,10 @@ async fn clear_failing(
     target: &Target,
     now: Timestamp,
 ) -> Result<()> {
-    match app.admission.should_persist_health(target, now) {
-        true => app.projection.clear_failing(project, &target.id).await,
-        false => Ok(()),
+    if !app.admission.should_persist_health(target, now) {
+        return Ok(());
     }
+    app.projection.clear_failing(project, &target.id).await
 }
 
 async fn start_failing(
@@ -112,10 +112,10 @@ async fn start_failing(
     if !app.admission.should_persist_health(target, now) {
         return Ok(());
     }
-    let noted = app
+    let recorded = app
         .projection
         .record_failing(project, &target.id, now, target.enabled_at);
-    noted.await.map(|_| ())
+    recorded.await.map(|_| ())
 }
 
 async fn warn_or_disable(
@@ -170,19 +170,19 @@ async fn warn(
             "disabled_at": Time(disabled_at),
         }),
     };
-    // First, so that it is not lost; told twice it is one event.
+    // First, so that it is not lost; published twice it is one event.
     operational_events::publish(app, project, &operational_event, now).await?;
-    let noted = app
+    let is_first = app
         .projection
         .record_warned(project, id, failing.since)
         .await?;
-    if noted {
+    if is_first {
         tracing::warn!(endpoint.id = %id, failing_since = %failing.since, "endpoint failing: will be disabled");
     }
     Ok(())
 }
 
-/// Disables the endpoint in the data plane, and has the rest told.
+/// Disables the endpoint in the data plane, and enqueues the job for the rest.
 async fn disable(
     app: &App,
     project: &ProjectId,

@@ -1,4 +1,4 @@
-//! What is sent: the body in the endpoint's format, and every header.
+//! The webhook's request: the body in the endpoint's format, and every header.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -11,9 +11,15 @@ use crate::model::event;
 use crate::model::id::DeliveryId;
 use crate::model::signature::signature_header;
 
-/// The headers and the body of an attempt sent at `sent`. What the endpoint has of
-/// its own comes first, so that nothing Millrace says can be replaced; the
-/// signature is of the body as it is sent.
+/// A request but for its URL.
+#[derive(Debug)]
+pub struct WebhookRequest {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// The headers and the body of an attempt sent at `sent`. The signature is of the
+/// body as it is sent.
 ///
 /// # Errors
 /// [`Error::Internal`] when the event is not one, or the endpoint's secrets or
@@ -23,7 +29,7 @@ pub fn request(
     target: &Target,
     event: &Bytes,
     sent: Timestamp,
-) -> Result<(HeaderMap, Bytes)> {
+) -> Result<WebhookRequest> {
     let closed = |what: &str| {
         let endpoint = &target.id;
         Error::internal(anyhow::anyhow!("no {what} of {endpoint} can be opened"))
@@ -35,6 +41,7 @@ pub fn request(
         .credentials
         .as_ref()
         .ok_or_else(|| closed("header"))?;
+    // First, so that no header of the endpoint's own replaces one of Millrace's.
     let mut headers = credentials.header_map();
     let (described, body) = match target.delivery_settings.body_format {
         BodyFormat::Cloudevents => (structured(), event.clone()),
@@ -42,7 +49,7 @@ pub fn request(
     };
     headers.extend(described);
     sign(id, target, &body, sent, &mut headers);
-    Ok((headers, body))
+    Ok(WebhookRequest { headers, body })
 }
 
 fn structured() -> HeaderMap {
@@ -50,7 +57,7 @@ fn structured() -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, media)])
 }
 
-/// Standard Webhooks 1.0.
+/// Adds the headers of Standard Webhooks 1.0.
 fn sign(id: &DeliveryId, target: &Target, body: &[u8], sent: Timestamp, headers: &mut HeaderMap) {
     let event = id.event();
     let signature = signature_header(

@@ -287,6 +287,8 @@ fn the_bytes_of_one_lane_leave_room_for_another() {
         if let Job::Deliver { payload, .. } = &mut job {
             *payload = Some(crate::model::job::InlinePayload {
                 project: ProjectId::new(0, [0; 10]),
+                event_type: "order.paid".into(),
+                tenant: None,
                 body: vec![0; 100].into(),
                 received: now(),
                 progress: Default::default(),

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::recover::{PageOutcome, range};
+use super::page::{PageOutcome, range};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::id::{EventId, RecoveryId};
@@ -33,9 +33,9 @@ const PART_EVENTS_MAX: usize = 1_000;
 /// Bytes of events after which an object takes no more; the last read may go
 /// beyond.
 const PART_BYTES: usize = 4 * 1024 * 1024;
-/// Projects asked for at a time,
+/// Projects listed at a time.
 const PROJECTS_MAX: i64 = 100;
-/// and planned at a time.
+/// Projects planned at a time.
 const WRITES_MAX: usize = 16;
 
 /// Plans the archiving of the days that are about to expire, for every project;
@@ -79,13 +79,8 @@ pub async fn plan(app: &App, now: Timestamp) -> Result<usize> {
 async fn plan_one(app: &App, project: &Project, day: Day, now: Timestamp) -> Result<bool> {
     let id = RecoveryId::derive(&project.id, &format!("archive {day}"));
     let whole_day = day.start()..day.end();
-    let recovery = Recovery::new(
-        id,
-        project.id.clone(),
-        RecoveryKind::Archive,
-        whole_day,
-        now,
-    );
+    let kind = RecoveryKind::Archive;
+    let recovery = Recovery::new(id, project.id.clone(), kind, whole_day, now);
     let due = app.queue.due(now, Duration::ZERO);
     let expires = events::expiry(now, app.config.retention_days);
     let is_new = recoveries::put_new(&app.dynamo, &recovery, due, expires).await?;

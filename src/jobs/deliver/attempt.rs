@@ -1,0 +1,286 @@
+//! One attempt: sent, recorded, and followed up.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::HeaderValue;
+use jiff::Timestamp;
+
+use super::exhausted::{ExhaustedDelivery, publish_exhausted};
+use super::health;
+use super::loaded::LoadedDelivery;
+use super::request::{WebhookRequest, request};
+use crate::app::{self, App};
+use crate::error::Result;
+use crate::model::breaker::Ticket;
+use crate::model::delivery::{self, Attempt, AttemptOutcome, Verdict};
+use crate::model::endpoint::Target;
+use crate::model::id::DeliveryId;
+use crate::model::job::Job;
+use crate::model::retry::parse_retry_after;
+use crate::sender::AttemptResult;
+use crate::store::deliveries::{self, AttemptRecord};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::millis;
+use crate::telemetry::trace::{Span, TRACEPARENT};
+
+/// An attempt that was sent.
+struct SentAttempt {
+    result: AttemptResult,
+    outcome: AttemptOutcome,
+    /// By the clock.
+    sent: Timestamp,
+    /// In the job's time: its `now` and what the attempt took.
+    ended: Timestamp,
+}
+
+/// What an attempt decided of its delivery.
+struct Decision {
+    /// The attempt, as the delivery keeps it.
+    attempt: Attempt,
+    verdict: Verdict,
+    /// False if another worker has recorded the same attempt, or a person has asked
+    /// for a new round meanwhile.
+    is_recorded: bool,
+}
+
+/// Sends the event to `target`, records what came of it, and sets off what follows.
+///
+/// # Errors
+/// When the request cannot be made or the attempt cannot be recorded; the delivery
+/// stays due.
+pub(super) async fn attempt(
+    app: &App,
+    id: &DeliveryId,
+    loaded: &LoadedDelivery,
+    target: &Target,
+    ticket: Ticket,
+    now: Timestamp,
+) -> Result<()> {
+    let sent = send(app, id, loaded, target, now).await?;
+    health::record_in_breaker(app, target, ticket, sent.outcome, sent.ended);
+    let decided = record(app, id, loaded, &sent).await?;
+    health::persist_health(app, &loaded.project, target, decided.verdict, sent.ended).await;
+    follow_up(app, id, loaded, &decided, now).await;
+    Ok(())
+}
+
+/// Makes the request.
+async fn send(
+    app: &App,
+    id: &DeliveryId,
+    loaded: &LoadedDelivery,
+    target: &Target,
+    now: Timestamp,
+) -> Result<SentAttempt> {
+    // The signature's time is the clock's: customers compare it with theirs.
+    let sent = app::now();
+    let WebhookRequest { mut headers, body } = request(id, target, &loaded.body, sent)?;
+    let span = app.telemetry.traces.attempt(&target.url);
+    continue_trace(&span, &mut headers);
+    let credentials = target.credentials.as_ref();
+    let certificate = credentials.and_then(|credentials| credentials.client_certificate());
+    let post = app.sender.post(&target.url, headers, body, certificate);
+    let result = with_lease_renewal(app, id, loaded.progress.attempts_made, post).await;
+    end_span(span, &result);
+    Ok(SentAttempt {
+        outcome: outcome(&result, sent),
+        sent,
+        ended: now + result.latency,
+        result,
+    })
+}
+
+/// Judges the attempt and records it with the delivery's state and next due time,
+/// in one conditional write; logs and counts it.
+async fn record(
+    app: &App,
+    id: &DeliveryId,
+    loaded: &LoadedDelivery,
+    sent: &SentAttempt,
+) -> Result<Decision> {
+    let verdict = delivery::judge(loaded.progress, sent.outcome, &app.schedule, app.jitter());
+    let attempt = entry(&sent.result, sent.sent);
+    let record = AttemptRecord {
+        id,
+        before: loaded.progress,
+        kept: &loaded.kept_attempts,
+        attempt: &attempt,
+        state: verdict.state(),
+        due: match verdict {
+            // From its end: a slow attempt must not use up the wait after it.
+            Verdict::Retry(delay) => Some(app.queue.due(sent.ended, delay)),
+            _ => None,
+        },
+    };
+    let is_recorded = deliveries::record(&app.dynamo, &record).await?;
+    let decided = Decision {
+        attempt,
+        verdict,
+        is_recorded,
+    };
+    log(id, &sent.result, &decided);
+    count(&app.telemetry.metrics, loaded, &sent.result, &decided);
+    Ok(decided)
+}
+
+/// Enqueues the next attempt, or publishes that there is none. Whoever has recorded
+/// the attempt does so.
+async fn follow_up(
+    app: &App,
+    id: &DeliveryId,
+    loaded: &LoadedDelivery,
+    decided: &Decision,
+    now: Timestamp,
+) {
+    if !decided.is_recorded {
+        return;
+    }
+    match decided.verdict {
+        Verdict::Delivered => {}
+        Verdict::Retry(delay) => {
+            let job = Job::Deliver {
+                delivery: id.clone(),
+                attempts_made: loaded.progress.attempts_made + 1,
+                payload: None,
+            };
+            app.queue.send(vec![job], delay).await;
+        }
+        Verdict::Exhausted | Verdict::Gone => {
+            let delivery = ExhaustedDelivery {
+                project: &loaded.project,
+                id,
+                event_type: &loaded.event_type,
+                tenant: loaded.tenant.as_deref(),
+                progress: loaded.progress,
+                last_attempt: &decided.attempt,
+                verdict: decided.verdict,
+            };
+            // What is rare is boxed, so that every attempt's future need not have room
+            // for it.
+            Box::pin(publish_exhausted(app, &delivery, now)).await;
+        }
+    }
+}
+
+/// Waits for `post`. Once half of the delivery's lease is over, the lease is renewed.
+async fn with_lease_renewal(
+    app: &App,
+    id: &DeliveryId,
+    attempts_made: u32,
+    post: impl Future<Output = AttemptResult>,
+) -> AttemptResult {
+    let mut post = pin!(post);
+    let lease = app.queue.lease();
+    if let Ok(attempted) = tokio::time::timeout(lease / 2, &mut post).await {
+        return attempted;
+    }
+    // Once, for as long as it can take, so that no other process takes it for lost.
+    let until = app::now() + app.config.delivery.timeout + lease;
+    let renewed = deliveries::renew_lease(&app.dynamo, id, attempts_made, until);
+    let (attempted, renewed) = tokio::join!(post, renewed);
+    if let Err(error) = renewed {
+        let cause = error.causes();
+        tracing::warn!(delivery.id = %id, %error, cause, "delivery lease not renewed");
+    }
+    attempted
+}
+
+/// Lets the endpoint go on with the trace.
+fn continue_trace(span: &Span, headers: &mut HeaderMap) {
+    let traceparent = span.context().and_then(|context| context.traceparent());
+    if let Some(value) = traceparent.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        headers.insert(TRACEPARENT, value);
+    }
+}
+
+fn end_span(mut span: Span, attempted: &AttemptResult) {
+    match &attempted.outcome {
+        Ok(response) => {
+            let status = response.status;
+            span.set_attribute("http.response.status_code", || i64::from(status));
+            if !(200..300).contains(&status) {
+                span.set_attribute("error.type", || status.to_string());
+                span.set_error(String::new);
+            }
+        }
+        Err(error) => {
+            span.set_attribute("error.type", || "no_response");
+            span.set_error(|| error.to_string());
+        }
+    }
+}
+
+/// Counts an attempt, and what became of its delivery if this is what decided it.
+fn count(
+    metrics: &Metrics,
+    loaded: &LoadedDelivery,
+    attempted: &AttemptResult,
+    decided: &Decision,
+) {
+    metrics.attempt_latency.record(attempted.latency);
+    if !decided.is_recorded {
+        return;
+    }
+    match decided.verdict {
+        Verdict::Delivered => {
+            metrics.delivered.add_one();
+            // A person's retry or replay is not what the event waited for.
+            if loaded.progress.round_start == 0 {
+                let lag = app::now().duration_since(loaded.received);
+                metrics
+                    .delivery_lag
+                    .record(lag.try_into().unwrap_or(Duration::ZERO));
+            }
+        }
+        Verdict::Exhausted | Verdict::Gone => metrics.failed.add_one(),
+        Verdict::Retry(_) => {}
+    }
+}
+
+fn outcome(attempted: &AttemptResult, sent: Timestamp) -> AttemptOutcome {
+    match &attempted.outcome {
+        Ok(response) => AttemptOutcome::Response {
+            status: response.status,
+            retry_after: response
+                .retry_after
+                .as_deref()
+                .and_then(|v| parse_retry_after(v, sent)),
+        },
+        Err(_) => AttemptOutcome::NoResponse,
+    }
+}
+
+fn entry(attempted: &AttemptResult, sent: Timestamp) -> Attempt {
+    let response = attempted.outcome.as_ref().ok();
+    Attempt {
+        at: sent.into(),
+        duration_ms: u64::try_from(attempted.latency.as_millis()).unwrap_or(u64::MAX),
+        status: response.map(|response| response.status),
+        error: attempted.outcome.as_ref().err().map(ToString::to_string),
+        response: response
+            .map(|r| r.body_head.clone())
+            .filter(|head| !head.is_empty()),
+    }
+}
+
+fn log(id: &DeliveryId, attempted: &AttemptResult, decided: &Decision) {
+    let outcome = attempted.outcome.as_ref();
+    let status = outcome.ok().map(|response| response.status);
+    let error = outcome.err().map(tracing::field::display);
+    let duration_ms = millis(attempted.latency);
+    match decided.verdict {
+        Verdict::Delivered => {
+            let recorded = decided.is_recorded;
+            tracing::debug!(delivery.id = %id, status, duration_ms, recorded, "delivered");
+        }
+        Verdict::Retry(delay) => {
+            let retry_in_s = delay.as_secs();
+            tracing::info!(delivery.id = %id, status, error, duration_ms, retry_in_s, "attempt failed");
+        }
+        Verdict::Exhausted | Verdict::Gone => {
+            tracing::warn!(delivery.id = %id, status, error, duration_ms, "delivery failed permanently");
+        }
+    }
+}

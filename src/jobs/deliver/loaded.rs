@@ -1,0 +1,123 @@
+//! A delivery and all that an attempt needs to know of it: carried along with its
+//! job, or read from the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::model::delivery::{Attempt, DeliveryState, Progress};
+use crate::model::filter::TEST_TYPE;
+use crate::model::id::{DeliveryId, ProjectId};
+use crate::model::job::{InlinePayload, Job};
+use crate::store::deliveries;
+
+/// How early or late a slot that was given before may be used.
+const SLOT_EARLY: Duration = Duration::from_secs(1);
+const SLOT_LATE: Duration = Duration::from_mins(15);
+
+/// A pending delivery, its event, and where it stands.
+pub(super) struct LoadedDelivery {
+    pub project: ProjectId,
+    pub event_type: Arc<str>,
+    pub tenant: Option<Arc<str>>,
+    /// The CloudEvent in structured mode.
+    pub body: Bytes,
+    /// When the event came, or when it was asked for again.
+    pub received: Timestamp,
+    pub created: Timestamp,
+    pub progress: Progress,
+    /// The attempts that its record keeps, the oldest first.
+    pub kept_attempts: Vec<Attempt>,
+    /// When its endpoint's rate limit has a place for it, if it has one already.
+    slot: Option<Timestamp>,
+    /// It was carried along, and is again if it has to wait.
+    is_inline: bool,
+}
+
+impl LoadedDelivery {
+    pub fn from_inline(inline: InlinePayload) -> Self {
+        Self {
+            project: inline.project,
+            event_type: inline.event_type,
+            tenant: inline.tenant,
+            body: inline.body,
+            received: inline.received,
+            // It is carried by what made it.
+            created: inline.received,
+            progress: inline.progress,
+            kept_attempts: vec![],
+            slot: None,
+            is_inline: true,
+        }
+    }
+
+    /// Reads it, if the attempt after `attempts_made` is still to be made.
+    pub async fn load(app: &App, id: &DeliveryId, attempts_made: u32) -> Result<Option<Self>> {
+        let (delivery, event) = deliveries::get_with_event(&app.dynamo, id).await?;
+        let is_next = |delivery: &deliveries::StoredDelivery| {
+            delivery.state == DeliveryState::Pending
+                && delivery.progress.attempts_made == attempts_made
+        };
+        let Some(delivery) = delivery.filter(is_next) else {
+            return Ok(None);
+        };
+        let Some(event) = event else {
+            tracing::warn!(delivery.id = %id, "delivery canceled: event expired");
+            deliveries::end(&app.dynamo, id, attempts_made, DeliveryState::Canceled).await?;
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            project: delivery.project,
+            event_type: delivery.event_type.into(),
+            tenant: delivery.tenant.map(Into::into),
+            body: event.body,
+            received: event.received,
+            created: delivery.created,
+            progress: delivery.progress,
+            kept_attempts: delivery.attempts,
+            slot: delivery.slot,
+            is_inline: false,
+        }))
+    }
+
+    /// The job again, to be run later.
+    pub fn into_job(self, id: &DeliveryId) -> Job {
+        Job::Deliver {
+            delivery: id.clone(),
+            attempts_made: self.progress.attempts_made,
+            payload: self.is_inline.then_some(InlinePayload {
+                project: self.project,
+                event_type: self.event_type,
+                tenant: self.tenant,
+                body: self.body,
+                received: self.received,
+                progress: self.progress,
+            }),
+        }
+    }
+
+    /// Whether a person asked for this very attempt: a retry, or a test.
+    pub fn is_manual(&self) -> bool {
+        let is_retry = self.progress.attempts_made > 0
+            && self.progress.attempts_made == self.progress.round_start;
+        is_retry || *self.event_type == *TEST_TYPE
+    }
+
+    /// Whether its endpoint's rate limit gave it a slot that may be used now.
+    pub fn has_slot(&self, now: Timestamp) -> bool {
+        self.slot
+            .is_some_and(|slot| slot <= now + SLOT_EARLY && now <= slot + SLOT_LATE)
+    }
+
+    /// Whether it may still be deferred. What is older than the schedule takes is
+    /// attempted whatever the endpoint does, so that it comes to an end.
+    pub fn is_within_schedule(&self, app: &App, now: Timestamp) -> bool {
+        let age = now.duration_since(self.received);
+        let least = app.config.delivery.breaker_open_max;
+        age.as_secs_f64() < app.schedule.total().max(least).as_secs_f64()
+    }
+}

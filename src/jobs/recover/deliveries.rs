@@ -1,0 +1,139 @@
+//! The deliveries that a page of a recovery begins: those that failed, or those
+//! that never were.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use super::page::range;
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::model::delivery;
+use crate::model::endpoint::Target;
+use crate::model::id::{DeliveryId, EndpointId};
+use crate::model::job::Job;
+use crate::model::recovery::{self, Recovery};
+use crate::store::deliveries::{self, NewDelivery, ReplayOutcome};
+use crate::store::events::{self, EventRow};
+use crate::store::recoveries::PageResult;
+use crate::store::timeline::TimelineRange;
+
+/// Deliveries begun at a time.
+const WRITES_MAX: usize = 16;
+
+/// Begins a new round for deliveries in one state.
+pub(super) async fn resend(
+    app: &App,
+    recovery: &Recovery,
+    endpoint: &EndpointId,
+    now: Timestamp,
+) -> Result<PageResult> {
+    let state = recovery
+        .deliveries
+        .unwrap_or(delivery::DeliveryState::Failed);
+    let wanted = |event_type: &str, tenant: Option<&str>| {
+        let is = |wanted: &Option<String>, value| wanted.is_none() || wanted.as_deref() == value;
+        is(&recovery.event_type, Some(event_type)) && is(&recovery.tenant, tenant)
+    };
+    let range = page_range(app, recovery);
+    let page = deliveries::scan_ids(&app.dynamo, endpoint, state, &range, wanted).await?;
+    let due = app.queue.due(now, Duration::ZERO);
+    let begin = async |id: DeliveryId| {
+        let at = recovery.created;
+        match deliveries::replay(&app.dynamo, &id, Some(state), at, due).await? {
+            ReplayOutcome::NewRound(progress) => {
+                Ok::<_, Error>(BeginOutcome::Begun(deliver(id, progress.attempts_made)))
+            }
+            ReplayOutcome::AlreadyReplayed => Ok(BeginOutcome::AlreadyBegun),
+            ReplayOutcome::NotEligible | ReplayOutcome::Missing => Ok(BeginOutcome::Skipped),
+        }
+    };
+    let begun = begin_all(app, page.ids.into_iter().map(begin)).await?;
+    Ok(PageResult {
+        examined: page.examined,
+        next: page.next,
+        ..begun
+    })
+}
+
+/// Writes deliveries of the events that match the endpoint's filter now and have
+/// none to it.
+pub(super) async fn replay_missing(
+    app: &App,
+    recovery: &Recovery,
+    target: &Target,
+    now: Timestamp,
+) -> Result<PageResult> {
+    let (project, endpoint) = (&recovery.project, &target.id);
+    let matches =
+        |event_type: &str, tenant: Option<&str>| target.filter.matches(event_type, tenant);
+    let range = page_range(app, recovery);
+    let page = events::scan(&app.dynamo, project, &range, matches).await?;
+    let ids = page.rows.iter().map(|row| &row.id);
+    let missing = deliveries::missing(&app.dynamo, ids, endpoint).await?;
+    let due = app.queue.due(now, Duration::ZERO);
+    let begin = async |event: &EventRow| {
+        let new = NewDelivery::of_listed(project, event, endpoint, now, due);
+        let is_new = deliveries::put_new(&app.dynamo, &new).await?;
+        let id = DeliveryId::new(&event.id, endpoint);
+        Ok::<_, Error>(if is_new {
+            BeginOutcome::Begun(deliver(id, 0))
+        } else {
+            BeginOutcome::Skipped
+        })
+    };
+    let wanted = |row: &&EventRow| missing.contains(&row.id) && row.expires > now;
+    let begun = begin_all(app, page.rows.iter().filter(wanted).map(begin)).await?;
+    Ok(PageResult {
+        examined: page.examined,
+        next: page.next,
+        ..begun
+    })
+}
+
+fn deliver(delivery: DeliveryId, attempts_made: u32) -> Job {
+    Job::Deliver {
+        delivery,
+        attempts_made,
+        payload: None,
+    }
+}
+
+/// Whether a recovery has begun a delivery.
+enum BeginOutcome {
+    /// Just now: this is to be enqueued.
+    Begun(Job),
+    /// In an earlier run of the same page.
+    AlreadyBegun,
+    Skipped,
+}
+
+/// Begins a page's deliveries and enqueues their attempts. What is begun when one
+/// of them fails stays due, and the sweeper brings it.
+async fn begin_all(
+    app: &App,
+    begins: impl Iterator<Item = impl Future<Output = Result<BeginOutcome>>>,
+) -> Result<PageResult> {
+    let begins: Vec<_> = begins.collect();
+    let mut step = PageResult {
+        written: begins.len(),
+        ..PageResult::default()
+    };
+    let begun = stream::iter(begins).buffer_unordered(WRITES_MAX);
+    let begun: Vec<BeginOutcome> = begun.try_collect().await?;
+    let mut jobs = Vec::with_capacity(begun.len());
+    for one in begun {
+        step.resent += usize::from(!matches!(one, BeginOutcome::Skipped));
+        if let BeginOutcome::Begun(job) = one {
+            jobs.push(job);
+        }
+    }
+    app.queue.send(jobs, Duration::ZERO).await;
+    Ok(step)
+}
+
+fn page_range(app: &App, recovery: &Recovery) -> TimelineRange {
+    let per_second_max = app.config.recovery.per_second_max;
+    range(recovery, recovery::page_size(per_second_max))
+}
