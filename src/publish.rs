@@ -18,7 +18,8 @@ use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::{InlinePayload, Job};
 use crate::model::meter::{self, EventReadings};
 use crate::model::project_config::ProjectConfig;
-use crate::store::accept::{self, AcceptOutcome, INLINE_DELIVERIES_MAX, Plan};
+use crate::store;
+use crate::store::accept::{AcceptOutcome, INLINE_DELIVERIES_MAX, Plan};
 use crate::store::events::{self, NewEvent};
 
 /// What publishing an event came to.
@@ -162,7 +163,7 @@ async fn persist_and_enqueue(
             (Plan::FanOut(due), Duration::ZERO)
         }
     };
-    let duplicate = match accept::accept(&app.dynamo, &new, &plan).await? {
+    let duplicate = match store::accept::accept(&app.dynamo, &new, &plan).await? {
         AcceptOutcome::New => {
             app.telemetry.metrics.accepted.add_one();
             app.queue.send(jobs(app, &new, &plan), delay).await;

@@ -83,8 +83,7 @@ pub fn lease_max(base: Duration) -> Duration {
 /// most overdue first. One query for each MiB of index.
 ///
 /// # Errors
-/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
-/// not answer.
+/// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn query(
     dynamo: &Dynamo,
     shard: u8,
@@ -133,8 +132,7 @@ fn page(dynamo: &Dynamo, partition: &str, until: Timestamp, limit: usize) -> Que
 /// done or another sweeper has claimed it. One conditional write.
 ///
 /// # Errors
-/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
-/// not answer.
+/// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn claim(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> Result<Option<Job>> {
     let set = "set due_sk = :next, swept = if_not_exists(swept, :zero) + :one";
     let mut update = dynamo.update(&due.pk, &due.sk);
@@ -181,8 +179,8 @@ pub struct BringForward<'a> {
 /// conditional write for each delivery.
 ///
 /// # Errors
-/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
-/// not answer; some may have been brought forward.
+/// [`Error::Unavailable`] when DynamoDB does not answer; some may have been brought
+/// forward.
 pub async fn bring_forward(dynamo: &Dynamo, asked: &BringForward<'_>) -> Result<usize> {
     let (to, sk) = (asked.to, keys::delivery(asked.endpoint));
     let mut brought = 0;
