@@ -71,7 +71,7 @@ fn module(path: &str) -> Module {
 /// The file that `path`, written in `module`, names something of; none if that is
 /// another crate's.
 fn target(files: &BTreeMap<Module, &str>, module: &Module, path: &[String]) -> Option<Module> {
-    let child = |name: &String| files.contains_key(&[module.as_slice(), &[name.clone()]].concat());
+    let child = |name: &String| files.contains_key(&[module, std::slice::from_ref(name)].concat());
     let supers = path.iter().take_while(|name| *name == "super").count();
     let whole = match path.first()?.as_str() {
         "crate" => path[1..].to_vec(),
