@@ -33,7 +33,7 @@ pub async fn publish(
     }
 }
 
-/// As [`publish`], for whoever goes on all the same: a failure is logged.
+/// As [`publish()`], for whoever goes on all the same: a failure is logged.
 pub async fn publish_best_effort(
     app: &App,
     project: &ProjectId,
