@@ -19,6 +19,7 @@ use crate::model::delivery::{Attempt, DeliveryState};
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::Job;
 use crate::model::time::Time;
+use crate::store;
 use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
 
 /// How late a sweep may claim what is due: on Lambda it runs once a minute. What
@@ -157,7 +158,7 @@ async fn of_event(
     if let Some((field, _)) = alone.into_iter().find(|(_, is_given)| *is_given) {
         return Err(Error::invalid(field, "expected with endpoint_id only"));
     }
-    lookup::event(app, project, event).await?;
+    store::events::get_of(&app.dynamo, project, event).await?;
     let limit = page::limit(query.limit)?;
     let after = page::position(query.cursor.as_deref())?;
     let after: Option<EndpointId> = after
@@ -187,7 +188,9 @@ pub async fn get(
     Path(id): Path<DeliveryId>,
 ) -> Result<Json<Delivery>> {
     Ok(Json(
-        lookup::delivery(&app, &caller.project, &id).await?.into(),
+        deliveries::get_of(&app.dynamo, &caller.project, &id)
+            .await?
+            .into(),
     ))
 }
 
@@ -203,7 +206,7 @@ pub async fn retry(
     caller: Allowed<EventsWrite>,
     Path(id): Path<DeliveryId>,
 ) -> Result<(StatusCode, Json<Delivery>)> {
-    lookup::delivery(&app, &caller.project, &id).await?;
+    deliveries::get_of(&app.dynamo, &caller.project, &id).await?;
     lookup::ensure_endpoint(&app, &caller.project, &id.endpoint()).await?;
     let due = app.queue.due(app::now(), Duration::ZERO);
     let delivery = deliveries::retry(&app.dynamo, &id, due).await?;

@@ -381,7 +381,7 @@ pub async fn get(
     Path(id): Path<EventId>,
 ) -> Result<Json<EventDetail>> {
     let (event, rows) = tokio::try_join!(
-        lookup::event(&app, &caller.project, &id),
+        events::get_of(&app.dynamo, &caller.project, &id),
         deliveries::of_event(&app.dynamo, &id, None, EMBEDDED_DELIVERIES_MAX),
     )?;
     let body = String::from_utf8(event.body.into()).map_err(Error::internal)?;
@@ -426,7 +426,7 @@ pub async fn replay(
     Path(id): Path<EventId>,
     Json(replay): Json<ReplayRequest>,
 ) -> Result<(StatusCode, Json<ReplayResponse>)> {
-    lookup::event(&app, &caller.project, &id).await?;
+    events::get_of(&app.dynamo, &caller.project, &id).await?;
     if let Some(endpoint) = &replay.endpoint_id {
         lookup::ensure_endpoint(&app, &caller.project, endpoint).await?;
     }

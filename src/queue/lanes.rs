@@ -178,8 +178,10 @@ impl<T> Lanes<T> {
     fn watch(&self) -> Option<Watch<'_, T>> {
         let mut state = self.lock();
         let until = state.paused.first()?.0;
-        let was_watched = std::mem::replace(&mut state.is_watched, true);
-        (!was_watched).then_some(Watch { until, lanes: self })
+        if std::mem::replace(&mut state.is_watched, true) {
+            return None;
+        }
+        Some(Watch { until, lanes: self })
     }
 
     /// A job of `lane` ended after `took`.

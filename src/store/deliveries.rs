@@ -42,18 +42,19 @@ pub async fn get(dynamo: &Dynamo, id: &DeliveryId) -> Result<Option<StoredDelive
     item.as_ref().map(StoredDelivery::read).transpose()
 }
 
-/// The delivery `id`, or none if there is none or it is another project's. One
-/// consistent read.
+/// The project's delivery `id`. One consistent read.
 ///
 /// # Errors
+/// [`Error::NotFound`] if there is none, or it is another project's;
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn get_of(
     dynamo: &Dynamo,
     project: &ProjectId,
     id: &DeliveryId,
-) -> Result<Option<StoredDelivery>> {
+) -> Result<StoredDelivery> {
     let delivery = get(dynamo, id).await?;
-    Ok(delivery.filter(|delivery| delivery.project == *project))
+    let own = delivery.filter(|delivery| delivery.project == *project);
+    own.ok_or_else(|| Error::not_found("delivery", id))
 }
 
 /// The delivery `id`, or none, and its event, or none. One call, two consistent

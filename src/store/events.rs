@@ -196,18 +196,15 @@ pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
     item.as_ref().map(StoredEvent::read).transpose()
 }
 
-/// The event `id`, or none if there is none or it is another project's. One
-/// consistent read.
+/// The project's event `id`. One consistent read.
 ///
 /// # Errors
+/// [`Error::NotFound`] if there is none, or it is another project's;
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn get_of(
-    dynamo: &Dynamo,
-    project: &ProjectId,
-    id: &EventId,
-) -> Result<Option<StoredEvent>> {
+pub async fn get_of(dynamo: &Dynamo, project: &ProjectId, id: &EventId) -> Result<StoredEvent> {
     let event = get(dynamo, id).await?;
-    Ok(event.filter(|event| event.project == *project))
+    let own = event.filter(|event| event.project == *project);
+    own.ok_or_else(|| Error::not_found("event", id))
 }
 
 /// Whether the event `id` is kept with the content of that fingerprint. One

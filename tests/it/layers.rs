@@ -134,6 +134,7 @@ fn a_ring_of_files_is_found() {
     assert_eq!(rings(&sound), Vec::<Vec<String>>::new());
     for child in [
         "use super::g;",
+        "#[cfg(test)]\nmod tests;\nuse super::g;",
         "use crate::a::g;",
         "use crate::{b, a::{self as c, g}};",
         "fn f() { super::g() }",

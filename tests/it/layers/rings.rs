@@ -92,8 +92,7 @@ fn target(files: &BTreeMap<Module, &str>, module: &Module, path: &[String]) -> O
 
 /// Every path in a source text, those of a `use` written out.
 fn paths(text: &str) -> Vec<Vec<String>> {
-    let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-    let tokens = tokens(text);
+    let tokens = tokens(without_tests(text));
     let mut found = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
@@ -150,6 +149,16 @@ fn tree(
     }
     found.push(path);
     at
+}
+
+/// `text` without the module of tests that ends it. One in a file of its own is
+/// only declared, and what follows counts.
+fn without_tests(text: &str) -> &str {
+    let tests = text.match_indices("#[cfg(test)]\nmod ").find(|(at, _)| {
+        let line = text[*at..].lines().nth(1);
+        line.is_some_and(|line| line.ends_with('{'))
+    });
+    tests.map_or(text, |(at, _)| &text[..at])
 }
 
 fn is_name(token: &str) -> bool {
