@@ -13,7 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::error::Result;
 use crate::model::breaker::{
-    Breaker, BreakerDecision, BreakerState, BreakerTransition, Policy, Ticket,
+    AttemptMode, Breaker, BreakerDecision, BreakerState, BreakerTransition, Observation, Policy,
+    Ticket,
 };
 use crate::model::endpoint::Target;
 use crate::model::id::EndpointId;
@@ -120,32 +121,30 @@ impl Admission {
         }
     }
 
-    /// Whether an attempt may be made; `is_manual` is one that a person asked for.
-    pub fn admit(&self, target: &Target, is_manual: bool, now: Timestamp) -> BreakerDecision {
+    /// Whether an attempt may be made.
+    pub fn admit(&self, target: &Target, mode: AttemptMode, now: Timestamp) -> BreakerDecision {
         let mut endpoints = self.lock();
         let Some(entry) = endpoints.get_mut(&target.id) else {
             let fresh = Breaker::default();
-            return BreakerDecision::Allow(fresh.issue_ticket(is_manual));
+            return BreakerDecision::Allow(fresh.issue_ticket(mode));
         };
         reset_if_reenabled(entry, target, now);
-        if is_manual {
-            BreakerDecision::Allow(entry.breaker.issue_ticket(true))
-        } else {
-            entry.breaker.admit(&self.policy, now)
+        match mode {
+            AttemptMode::Forced => BreakerDecision::Allow(entry.breaker.issue_ticket(mode)),
+            AttemptMode::Guarded => entry.breaker.admit(&self.policy, now),
         }
     }
 
-    /// Records how an attempt ended at `now`: `is_healthy` unless there was no answer,
-    /// or one that says the endpoint is overwhelmed.
+    /// Records what an attempt that ended at `now` showed of its endpoint.
     pub fn record_outcome(
         &self,
         target: &Target,
         ticket: Ticket,
-        is_healthy: bool,
+        observation: Observation,
         now: Timestamp,
     ) -> BreakerTransition {
         let mut endpoints = self.lock();
-        if is_healthy {
+        if observation == Observation::Healthy {
             let Some(entry) = endpoints.get_mut(&target.id) else {
                 return BreakerTransition::None;
             };

@@ -4,6 +4,7 @@
 //! Called by the API and by jobs. Touches DynamoDB and the queue only.
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -44,12 +45,13 @@ pub async fn publish_best_effort(
     log_failure(operational_event, &published);
 }
 
-/// As [`publish_best_effort`], but without a call of DynamoDB if this process has
-/// published the same occurrence within the last hour.
+/// As [`publish_best_effort`] with `data`, which is made and published only if this
+/// process has not published the same occurrence within the last hour.
 pub async fn publish_unless_recent(
     app: &App,
     project: &ProjectId,
-    operational_event: &OperationalEvent<'_>,
+    operational_event: OperationalEvent<'_>,
+    data: impl FnOnce() -> Value,
     now: Timestamp,
 ) {
     let kind = operational_event.kind.event_type();
@@ -58,8 +60,12 @@ pub async fn publish_unless_recent(
     if !entry.or_insert(()).await.is_fresh() {
         return;
     }
-    let published = publish(app, project, operational_event, now).await;
-    log_failure(operational_event, &published);
+    let operational_event = OperationalEvent {
+        data: data(),
+        ..operational_event
+    };
+    let published = publish(app, project, &operational_event, now).await;
+    log_failure(&operational_event, &published);
     if published.is_err() {
         app.recently_published.invalidate(&key).await;
     }

@@ -193,7 +193,9 @@ fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
             event: new.id.clone(),
         }];
     };
-    let payload = app.queue.inlines_payload().then(|| InlinePayload {
+    // An event that nobody takes has no use for one.
+    let is_inline = !endpoints.is_empty() && app.queue.inlines_payload();
+    let payload = is_inline.then(|| InlinePayload {
         project: new.project.clone(),
         event_type: new.event.event_type().into(),
         tenant: new.event.tenant().map(Into::into),

@@ -4,7 +4,7 @@
 
 use http::Uri;
 use libfuzzer_sys::fuzz_target;
-use millrace::sender::{check_url, is_public};
+use millrace::sender::{PrivateTargets, check_url, is_public};
 use url::{Host, Url};
 
 fuzz_target!(|input: &[u8]| {
@@ -12,13 +12,14 @@ fuzz_target!(|input: &[u8]| {
     let Some(url) = url.and_then(|text| Url::parse(text).ok()) else {
         return;
     };
-    let checked = check_url(&url, false);
+    let checked = check_url(&url, PrivateTargets::Refused);
     if let Err(invalid) = checked {
         assert_eq!(invalid.field.as_deref(), Some("url"));
         assert!(invalid.detail.len() <= 256, "{invalid}");
         return;
     }
-    check_url(&url, true).expect("what is public is taken where private ones are, too");
+    check_url(&url, PrivateTargets::Allowed)
+        .expect("what is public is taken where private ones are, too");
     assert_eq!(Url::parse(url.as_str()).as_ref(), Ok(&url));
     // The sender reads it as one of these.
     let uri: Uri = url.as_str().parse().expect("it fits in a request");

@@ -3,7 +3,7 @@
 //! event once an hour.
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::error::{Error, Result, causes};
@@ -77,14 +77,17 @@ pub(super) async fn record_violation(
         source: &format!("/v1/event-types/{event_type}"),
         occurrence_key: &format!("{event_type}/{hour}"),
         tenant: None,
-        data: json!({
+        data: Value::Null,
+    };
+    let data = || {
+        json!({
             "type": event_type,
             "validate": failure.validate,
             "schema_version": failure.schema_version,
             "path": failure.violation.path,
-        }),
+        })
     };
-    operational_events::publish_unless_recent(app, project, &operational_event, now).await;
+    operational_events::publish_unless_recent(app, project, operational_event, data, now).await;
 }
 
 /// Refuses an event for its data, unless it was accepted before. Cost: one read.

@@ -29,7 +29,7 @@ use crate::model::id::{DeliveryId, EndpointId, EventId, base32};
 use crate::model::signature::{Scheme, Secret};
 use crate::model::time::Time;
 use crate::publish;
-use crate::sender;
+use crate::sender::{self, PrivateTargets};
 use crate::store::due::{self, BringForward};
 use crate::store::endpoints::{self, Endpoint as Row, open_secret, seal_secret};
 use crate::store::projector;
@@ -243,7 +243,12 @@ pub async fn create(
 fn check(app: &App, row: &mut Row) -> Result<()> {
     let url = url::Url::parse(&row.url)
         .map_err(|error| Invalid::new("url", format!("expected an absolute URL: {error}")))?;
-    sender::check_url(&url, app.config.allows_private_targets())?;
+    let private_targets = if app.config.allows_private_targets() {
+        PrivateTargets::Allowed
+    } else {
+        PrivateTargets::Refused
+    };
+    sender::check_url(&url, private_targets)?;
     // What was checked, without what a parser leaves out of it.
     row.url = url.into();
     Filter::new(&row.event_types, row.tenant.as_deref())?;

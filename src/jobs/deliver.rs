@@ -16,7 +16,7 @@ use self::loaded::LoadedDelivery;
 use super::outcome::{Done, Later};
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::breaker::BreakerDecision;
+use crate::model::breaker::{AttemptMode, BreakerDecision};
 use crate::model::delivery::{DISABLED_RECHECK_DELAY, DeliveryState};
 use crate::model::endpoint::{EndpointState, Target};
 use crate::model::id::DeliveryId;
@@ -120,7 +120,12 @@ async fn admit_and_attempt(
     {
         return later(loaded, WaitReason::Until(at));
     }
-    let ticket = match app.admission.admit(target, is_manual || !may_defer, now) {
+    let mode = if may_defer {
+        AttemptMode::Guarded
+    } else {
+        AttemptMode::Forced
+    };
+    let ticket = match app.admission.admit(target, mode, now) {
         BreakerDecision::Allow(ticket) => ticket,
         BreakerDecision::Defer { until } => {
             return defer_for_breaker(app, id, &loaded, until, now).await;

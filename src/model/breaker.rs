@@ -87,12 +87,30 @@ pub enum BreakerDecision {
     },
 }
 
+/// Whether an attempt heeds the breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptMode {
+    /// It waits while the breaker is open.
+    Guarded,
+    /// It goes whatever the state: a person asked for this very attempt, or it is
+    /// older than its schedule. Its success counts whenever it began.
+    Forced,
+}
+
+/// What an attempt showed of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observation {
+    /// It answered, and not with a status that says it is overwhelmed.
+    Healthy,
+    /// It gave no answer, or one that says it is overwhelmed.
+    Failing,
+}
+
 /// An attempt that was let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     generation: u32,
-    /// Somebody asked for this very attempt: its success counts whenever it began.
-    is_manual: bool,
+    mode: AttemptMode,
 }
 
 /// What an outcome did to the breaker.
@@ -111,7 +129,7 @@ impl Breaker {
     /// the probe.
     pub fn admit(&mut self, policy: &Policy, now: Timestamp) -> BreakerDecision {
         match self.phase {
-            Phase::Closed => BreakerDecision::Allow(self.issue_ticket(false)),
+            Phase::Closed => BreakerDecision::Allow(self.issue_ticket(AttemptMode::Guarded)),
             Phase::Open { until } if now < until => BreakerDecision::Defer { until },
             Phase::Probing { since } if now < since + policy.probe_timeout => {
                 BreakerDecision::Defer {
@@ -122,17 +140,16 @@ impl Breaker {
             Phase::Open { .. } | Phase::Probing { .. } => {
                 self.phase = Phase::Probing { since: now };
                 self.generation = self.generation.wrapping_add(1);
-                BreakerDecision::Allow(self.issue_ticket(false))
+                BreakerDecision::Allow(self.issue_ticket(AttemptMode::Guarded))
             }
         }
     }
 
-    /// Lets an attempt through whatever the state: `is_manual` is one that a person
-    /// asked for.
-    pub fn issue_ticket(&self, is_manual: bool) -> Ticket {
+    /// Lets an attempt through whatever the state.
+    pub fn issue_ticket(&self, mode: AttemptMode) -> Ticket {
         Ticket {
             generation: self.generation,
-            is_manual,
+            mode,
         }
     }
 
@@ -147,7 +164,7 @@ impl Breaker {
     /// Takes note that an attempt ended well at its endpoint's side: it answered,
     /// and not with a status that says it is overwhelmed.
     pub fn record_success(&mut self, ticket: Ticket) -> BreakerTransition {
-        if ticket.generation != self.generation && !ticket.is_manual {
+        if ticket.generation != self.generation && ticket.mode == AttemptMode::Guarded {
             return BreakerTransition::None;
         }
         (self.consecutive_failures, self.failed_at, self.doublings) = (0, None, 0);
@@ -188,7 +205,7 @@ impl Breaker {
             }
             // A manual attempt does not delay the probe.
             Phase::Open { .. } => BreakerTransition::None,
-            Phase::Probing { .. } if ticket.is_manual => BreakerTransition::None,
+            Phase::Probing { .. } if ticket.mode == AttemptMode::Forced => BreakerTransition::None,
             Phase::Probing { .. } => {
                 self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
                 self.open(policy, now)
@@ -365,13 +382,13 @@ mod tests {
     #[test]
     fn an_attempt_a_person_asks_for_closes_it_and_never_opens_it() {
         let mut breaker = opened();
-        let asked = breaker.issue_ticket(true);
+        let asked = breaker.issue_ticket(AttemptMode::Forced);
         assert_eq!(
             breaker.record_failure(&POLICY, asked, at(3)),
             BreakerTransition::None
         );
         assert_eq!(breaker.retry_at(), Some(at(10)));
-        let asked = breaker.issue_ticket(true);
+        let asked = breaker.issue_ticket(AttemptMode::Forced);
         let probe = go(&mut breaker, 10);
         assert_eq!(breaker.record_success(asked), BreakerTransition::Closed);
         assert_eq!(

@@ -15,15 +15,25 @@ use crate::error::Invalid;
 /// The longest URL an endpoint may have.
 const URL_BYTES_MAX: usize = 2048;
 
+/// Whether an endpoint may lead to an address that is not public.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrivateTargets {
+    /// It may, and by http too: on a laptop, or by `delivery.allow_private_targets`.
+    Allowed,
+    /// It may not.
+    Refused,
+}
+
 /// Checks a URL that an endpoint is to have.
 ///
 /// What its name resolves to is checked when a webhook is sent, each time.
 ///
 /// # Errors
-/// [`Invalid`], which names `url`: not https (or http, with `allow_private`), over
-/// 2048 bytes, with credentials or a fragment, without a host, or, unless
-/// `allow_private`, with a host that is `localhost` or an address that is not public.
-pub fn check_url(url: &Url, allow_private: bool) -> Result<(), Invalid> {
+/// [`Invalid`], which names `url`: not https (or http, where private targets are
+/// allowed), over 2048 bytes, with credentials or a fragment, without a host, or, where
+/// they are refused, with a host that is `localhost` or an address that is not public.
+pub fn check_url(url: &Url, private_targets: PrivateTargets) -> Result<(), Invalid> {
+    let allow_private = private_targets == PrivateTargets::Allowed;
     let refuse = |detail: &'static str| Err(Invalid::new("url", detail));
     match url.scheme() {
         "https" => {}
@@ -74,8 +84,10 @@ mod tests {
 
     #[test]
     fn urls_are_checked_when_an_endpoint_is_written() {
-        let check = |text: &str, allow_private| {
-            check_url(&text.parse().unwrap(), allow_private).map_err(|invalid| invalid.to_string())
+        use PrivateTargets::{Allowed, Refused};
+        let check = |text: &str, private_targets| {
+            let checked = check_url(&text.parse().unwrap(), private_targets);
+            checked.map_err(|invalid| invalid.to_string())
         };
         for fine in [
             "https://example.com",
@@ -85,7 +97,7 @@ mod tests {
             "https://notlocalhost.com/",
             "https://münchen.example/{x}|y?z=`\"'",
         ] {
-            assert_eq!(check(fine, false), Ok(()), "{fine}");
+            assert_eq!(check(fine, Refused), Ok(()), "{fine}");
         }
         for (bad, detail) in [
             ("http://example.com/", "an https URL"),
@@ -102,27 +114,27 @@ mod tests {
             ("https://[::1]/", "address ::1 is not public"),
             ("https://[::ffff:10.0.0.1]/", "is not public"),
         ] {
-            let text = check(bad, false).unwrap_err();
+            let text = check(bad, Refused).unwrap_err();
             assert!(text.starts_with("url: "), "{text}");
             assert!(text.contains(detail), "{bad}: {text}");
         }
         let long = |len: usize| format!("https://example.com/{:x<1$}", "", len - 20);
-        assert_eq!(check(&long(2048), false), Ok(()));
-        assert!(check(&long(2049), false).unwrap_err().contains("2048"));
+        assert_eq!(check(&long(2048), Refused), Ok(()));
+        assert!(check(&long(2049), Refused).unwrap_err().contains("2048"));
 
         for fine in [
             "http://localhost:3000/",
             "http://127.0.0.1/",
             "https://10.0.0.1/",
         ] {
-            assert_eq!(check(fine, true), Ok(()), "{fine}");
+            assert_eq!(check(fine, Allowed), Ok(()), "{fine}");
         }
         for bad in [
             "ftp://localhost/",
             "http://u:p@localhost/",
             "http://localhost/#a",
         ] {
-            assert!(check(bad, true).is_err(), "{bad}");
+            assert!(check(bad, Allowed).is_err(), "{bad}");
         }
     }
 }

@@ -226,15 +226,18 @@ fn job(item: &Item) -> Result<Option<Job>> {
             recovery: item.parse("pk")?,
             page: count(item, "page")?,
         },
-        sk => match keys::delivery_of(item.str("pk")?, sk) {
-            Some(delivery) => Job::Deliver {
-                delivery,
+        sk if keys::is_delivery(sk) => {
+            let pk = item.str("pk")?;
+            let delivery = keys::delivery_of(pk, sk);
+            let unreadable = || anyhow::anyhow!("{pk} {sk} is the key of no delivery");
+            Job::Deliver {
+                delivery: delivery.ok_or_else(|| Error::internal(unreadable()))?,
                 attempts_made: count(item, "made")?,
                 payload: None,
-            },
-            // A newer version's, which must not be in the way of the others.
-            None => return Ok(None),
-        },
+            }
+        }
+        // A newer version's, which must not be in the way of the others.
+        _ => return Ok(None),
     }))
 }
 

@@ -208,6 +208,11 @@ pub fn delivery_in(id: &DeliveryId, state: DeliveryState) -> String {
     deliveries_in(&id.endpoint(), state, timeline_shard(&id.event()))
 }
 
+/// Whether the item with this sort key is a delivery.
+pub fn is_delivery(sk: &str) -> bool {
+    sk.starts_with(DELIVERY_PREFIX)
+}
+
 /// The delivery that an index row or item is about, by its `pk` and `sk`.
 pub fn delivery_of(pk: &str, sk: &str) -> Option<DeliveryId> {
     let endpoint = endpoint_of_delivery(sk)?;

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::error::Result;
-use crate::model::breaker::{BreakerTransition, Ticket};
+use crate::model::breaker::{BreakerTransition, Observation, Ticket};
 use crate::model::delivery::{AttemptOutcome, Verdict};
 use crate::model::endpoint::{FailureStreak, Target};
 use crate::model::id::ProjectId;
@@ -34,7 +34,7 @@ pub fn record_in_breaker(
 ) {
     let change = app
         .admission
-        .record_outcome(target, ticket, is_healthy(outcome), now);
+        .record_outcome(target, ticket, observation(outcome), now);
     if change == BreakerTransition::None {
         return;
     }
@@ -52,16 +52,16 @@ pub fn record_in_breaker(
 }
 
 /// Whether the endpoint can cope with more.
-fn is_healthy(outcome: AttemptOutcome) -> bool {
-    // An answer that refuses one event is no reason to keep the others from it.
-    !matches!(
-        outcome,
+fn observation(outcome: AttemptOutcome) -> Observation {
+    match outcome {
         AttemptOutcome::NoResponse
-            | AttemptOutcome::Response {
-                status: 429 | 500..,
-                ..
-            }
-    )
+        | AttemptOutcome::Response {
+            status: 429 | 500..,
+            ..
+        } => Observation::Failing,
+        // An answer that refuses one event is no reason to keep the others from it.
+        AttemptOutcome::Response { .. } => Observation::Healthy,
+    }
 }
 
 /// Persists what an attempt that ended at `now` says, if that is news: the usual
