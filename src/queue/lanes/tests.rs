@@ -385,3 +385,21 @@ async fn a_worker_wakes_when_a_pause_ends() {
     });
     assert_eq!(woken.subject(), job(0, 2).subject());
 }
+
+#[test]
+fn one_worker_watches_a_pause_and_the_others_wait() {
+    let lanes = lanes(2, 100);
+    assert!(lanes.watch().is_none(), "nothing pauses");
+    push(&lanes, 1, 0..1);
+    let mut taken = lanes.try_next(now()).unwrap();
+    let (back, ()) = taken.take();
+    let until = now() + Duration::from_secs(60);
+    taken.requeue(back, (), WaitReason::Until(until));
+
+    let watch = lanes.watch().unwrap();
+    assert_eq!(watch.until, until);
+    assert!(lanes.watch().is_none(), "somebody has it");
+    assert!(lanes.watch().is_none(), "and keeps it");
+    drop(watch);
+    assert!(lanes.watch().is_some(), "it is free again");
+}

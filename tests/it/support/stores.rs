@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use millrace::aws::clients;
-use millrace::store::dynamo::{self, Dynamo};
+use millrace::store::dynamo::Dynamo;
 use millrace::store::postgres::{Options, Postgres};
 use url::Url;
 
@@ -203,7 +203,7 @@ pub fn dynamo() -> Dynamo {
 #[cfg(feature = "embedded")]
 fn embedded_dynamo() -> Dynamo {
     let engine = millrace::host::embedded::EmbeddedDynamo::memory().unwrap();
-    dynamo::connect_embedded(&super::harness::config(), engine.http_client())
+    millrace::store::dynamo::connect_embedded(&super::harness::config(), engine.http_client())
 }
 
 #[cfg(not(feature = "embedded"))]
