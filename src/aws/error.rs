@@ -89,6 +89,17 @@ pub fn refusal(status: u16, body: &str) -> anyhow::Error {
     if let Ok(said) = serde_json::from_str::<JsonError>(body) {
         return Refusal::new(status, said.code.as_deref(), said.message.as_deref()).into();
     }
+    // Cut off. What comes after an escape may be the line that repeats what was sent.
+    let member = |name: &str| {
+        let (_, rest) = body.split_once(&format!("\"{name}\""))?;
+        let text = rest.trim_start_matches([':', ' ']).strip_prefix('"')?;
+        text.split(['"', '\\']).next()
+    };
+    if body.trim_start().starts_with('{') {
+        let code = member("__type").or_else(|| member("code"));
+        let message = member("message").or_else(|| member("Message"));
+        return Refusal::new(status, code, message).into();
+    }
     let element = |name: &str| {
         let (_, rest) = body.split_once(&format!("<{name}>"))?;
         rest.split_once("</").map(|(text, _)| text)
@@ -134,6 +145,17 @@ mod tests {
                 "AccessDeniedException: not authorized (HTTP 403)",
             ),
             (400, lines, "no error code: no match (HTTP 400)"),
+            (
+                400,
+                &lines[..lines.len() - 1],
+                "no error code: no match (HTTP 400)",
+            ),
+            (
+                403,
+                &json[..json.len() - 8],
+                "AccessDeniedException: not auth (HTTP 403)",
+            ),
+            (403, "{\"x-amz-security-token", "no error code (HTTP 403)"),
             (
                 502,
                 "\nBad gateway\nx",
