@@ -196,7 +196,7 @@ pub async fn get(
 
 /// Attempt a delivery now, whatever its state.
 ///
-/// It begins a new round of the retry schedule.
+/// It begins a new round of the retry schedule. Its endpoint must be enabled.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries",
     params(("id" = String, Path, description = "dlv_…")),
     responses((status = 202, body = Delivery), Problems),
@@ -207,7 +207,7 @@ pub async fn retry(
     Path(id): Path<DeliveryId>,
 ) -> Result<(StatusCode, Json<Delivery>)> {
     deliveries::get_of(&app.dynamo, &caller.project, &id).await?;
-    lookup::ensure_endpoint(&app, &caller.project, &id.endpoint()).await?;
+    lookup::ensure_enabled(&app, &caller.project, &id.endpoint()).await?;
     let due = app.queue.due(app::now(), Duration::ZERO);
     let delivery = deliveries::retry(&app.dynamo, &id, due).await?;
     let delivery = delivery.ok_or_else(|| Error::not_found("delivery", &id))?;

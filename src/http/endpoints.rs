@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::auth::{Allowed, EndpointsRead, EndpointsWrite};
 use super::extract::{Json, Path, Query};
+use super::lookup;
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
@@ -507,9 +508,7 @@ pub async fn test(
     Path(id): Path<EndpointId>,
 ) -> Result<(StatusCode, Json<TestDelivery>)> {
     let row = endpoints::get(&app.postgres, &caller.project, &id).await?;
-    if row.state != EndpointState::Enabled {
-        return Err(Error::Conflict("the endpoint is not enabled".into()));
-    }
+    lookup::refuse_disabled(row.state)?;
     let now = app::now();
     let event = serde_json::json!({
         "specversion": "1.0",

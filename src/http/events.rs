@@ -428,7 +428,7 @@ pub async fn replay(
 ) -> Result<(StatusCode, Json<ReplayResponse>)> {
     events::get_of(&app.dynamo, &caller.project, &id).await?;
     if let Some(endpoint) = &replay.endpoint_id {
-        lookup::ensure_endpoint(&app, &caller.project, endpoint).await?;
+        lookup::ensure_enabled(&app, &caller.project, endpoint).await?;
     }
     let now = app::now();
     let pending_fan_out = PendingFanOut::Replay {

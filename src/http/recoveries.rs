@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::extract::{Json, Path, Query};
-use super::lookup::ensure_endpoint;
+use super::lookup::ensure_enabled;
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
@@ -238,7 +238,7 @@ fn new(
 /// Keeps a new recovery, which is durable then, and enqueues its first page.
 async fn start(app: &App, new: model::Recovery) -> Result<(StatusCode, Json<Recovery>)> {
     if let Some(endpoint) = &new.endpoint {
-        ensure_endpoint(app, &new.project, endpoint).await?;
+        ensure_enabled(app, &new.project, endpoint).await?;
     }
     refuse_too_many(app, &new.project).await?;
     let now = new.created;

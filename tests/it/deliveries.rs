@@ -443,3 +443,52 @@ fn many_deliveries_are_retried_by_filter() {
         );
     });
 }
+
+#[test]
+fn nothing_is_asked_for_by_hand_of_an_endpoint_that_is_not_enabled() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let event = harness.publish("a").await;
+        harness.drain().await;
+        let endpoint = endpoint["id"].as_str().unwrap();
+        let path = format!("/v1/endpoints/{endpoint}");
+        let switch = async |state: &str| {
+            let changed = harness.patch(&path, json!({ "state": state })).await;
+            changed.expect(StatusCode::OK);
+        };
+        let fetched = harness.get(&format!("/v1/events/{event}")).await;
+        let fetched = fetched.expect(StatusCode::OK);
+        let delivery = fetched["deliveries"][0]["id"].as_str().unwrap();
+        let period = json!({ "since": "2020-01-01T00:00:00Z" });
+        let of_state = json!({
+            "endpoint_id": endpoint, "state": "failed", "since": "2020-01-01T00:00:00Z",
+        });
+        let asked = [
+            (format!("{path}/test"), Value::Null),
+            (format!("/v1/deliveries/{delivery}/retry"), Value::Null),
+            (
+                format!("/v1/events/{event}/replay"),
+                json!({ "endpoint_id": endpoint }),
+            ),
+            (format!("{path}/recover"), period.clone()),
+            (format!("{path}/replay-missing"), period),
+            ("/v1/deliveries/retry".to_owned(), of_state),
+        ];
+        switch("disabled").await;
+        for (path, body) in &asked {
+            let refused = harness.post(path, body.clone()).await.problem(409);
+            let expected = "conflict: the endpoint is not enabled but disabled: enable it first";
+            assert_eq!(refused, expected, "{path}");
+        }
+        harness.drain().await;
+        assert_eq!(receiver.received().len(), 1);
+        switch("enabled").await;
+        for (path, body) in &asked {
+            let taken = harness.post(path, body.clone()).await;
+            taken.expect(StatusCode::ACCEPTED);
+            harness.drain().await;
+        }
+    });
+}
