@@ -131,8 +131,8 @@ pub enum Verdict {
 }
 
 /// Judges an attempt (Standard Webhooks 1.0, "Considerations for webhook
-/// producers"): 2xx is success, 410 disables the endpoint, `Retry-After` counts
-/// on 429 and 503 only, and all else is tried again while the schedule lasts.
+/// producers"): 2xx is success, 410 disables the endpoint, and all else is tried again
+/// while the schedule lasts, not before the `Retry-After` of whatever answer has one.
 ///
 /// `progress` is as it was before the attempt; `random` is so, in `0..1`.
 pub fn judge(
@@ -146,11 +146,8 @@ pub fn judge(
             status: 200..=299, ..
         } => return Verdict::Delivered,
         AttemptOutcome::Response { status: 410, .. } => return Verdict::Gone,
-        AttemptOutcome::Response {
-            status: 429 | 503,
-            retry_after,
-        } => retry_after,
-        _ => None,
+        AttemptOutcome::Response { retry_after, .. } => retry_after,
+        AttemptOutcome::NoResponse => None,
     };
     let made_in_round = progress.attempts_made.saturating_sub(progress.round_start) + 1;
     match schedule.delay_after(made_in_round, retry_after, random) {
@@ -194,16 +191,25 @@ mod tests {
     fn answers_are_judged_by_status() {
         assert_eq!(after(0, 0, 204), Verdict::Delivered);
         assert_eq!(after(0, 0, 410), Verdict::Gone);
-        assert_eq!(after(0, 0, 302), Verdict::Retry(Duration::from_secs(5)));
-        assert_eq!(after(0, 0, 500), Verdict::Retry(Duration::from_secs(5)));
-        assert_eq!(after(0, 0, 429), Verdict::Retry(Duration::from_secs(77)));
-        assert_eq!(after(0, 0, 503), Verdict::Retry(Duration::from_secs(77)));
+        // Whatever is tried again is so when it asks for.
+        for status in [100, 302, 400, 404, 409, 429, 500, 502, 503] {
+            let later = Verdict::Retry(Duration::from_secs(77));
+            assert_eq!(after(0, 0, status), later, "{status}");
+        }
+    }
+
+    #[test]
+    fn without_an_answer_the_schedule_decides() {
+        let progress = Progress::default();
+        let (outcome, schedule) = (AttemptOutcome::NoResponse, Schedule::default());
+        let verdict = judge(progress, outcome, &schedule, 0.5);
+        assert_eq!(verdict, Verdict::Retry(Duration::from_secs(5)));
     }
 
     #[test]
     fn a_round_ends_after_ten_attempts_and_a_new_one_begins_at_the_start() {
         assert_eq!(after(9, 0, 500), Verdict::Exhausted);
-        assert_eq!(after(10, 10, 500), Verdict::Retry(Duration::from_secs(5)));
+        assert_eq!(after(10, 10, 500), Verdict::Retry(Duration::from_secs(77)));
         assert_eq!(after(19, 10, 500), Verdict::Exhausted);
     }
 }
