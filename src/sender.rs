@@ -10,6 +10,7 @@ mod client;
 mod client_certificate;
 mod connect;
 mod error;
+mod header_case;
 #[cfg(test)]
 mod tests;
 mod url_policy;
@@ -19,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Uri};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
@@ -32,6 +33,7 @@ pub use address::is_public;
 pub use client_certificate::check_certificate;
 pub use connect::Resolve;
 pub use error::SendError;
+pub use header_case::RequestHeaders;
 pub use url_policy::{PrivateTargets, check_url};
 
 pub(crate) use client::{HttpClient, client, tls_config};
@@ -168,7 +170,7 @@ impl Sender {
     pub async fn post(
         &self,
         url: &Url,
-        headers: HeaderMap,
+        headers: impl Into<RequestHeaders>,
         body: Bytes,
         certificate: Option<&ClientCertificate>,
     ) -> AttemptResult {
@@ -181,10 +183,11 @@ impl Sender {
         &self,
         method: Method,
         url: &Url,
-        headers: HeaderMap,
+        headers: impl Into<RequestHeaders>,
         body: Bytes,
         certificate: Option<&ClientCertificate>,
     ) -> AttemptResult {
+        let headers = headers.into();
         let started = Instant::now();
         let after = self.inner.config.timeout;
         let exchange = self.exchange(method, url, headers, body, certificate);
@@ -201,7 +204,7 @@ impl Sender {
         &self,
         method: Method,
         url: &Url,
-        headers: HeaderMap,
+        headers: RequestHeaders,
         body: Bytes,
         certificate: Option<&ClientCertificate>,
     ) -> Result<Response, SendError> {
@@ -209,7 +212,10 @@ impl Sender {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|_| SendError::InvalidUrl)?;
-        *request.headers_mut() = headers;
+        *request.headers_mut() = headers.map;
+        if !headers.spelled.is_empty() {
+            *request.extensions_mut() = header_case::spelling(&headers.spelled).await;
+        }
         request
             .headers_mut()
             .insert(USER_AGENT, config.user_agent.clone());

@@ -9,7 +9,7 @@ mod sealed;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -86,6 +86,7 @@ pub struct ClientCertificate {
 /// What requests to an endpoint carry beside the signature.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointCredentials {
+    /// By name as it was given, of which no other is the same in another case.
     headers: BTreeMap<String, SecretString>,
     auth: Option<Auth>,
     client_certificate: Option<ClientCertificate>,
@@ -133,18 +134,18 @@ impl EndpointCredentials {
             let detail = format!("expected at most {HEADERS_BYTES_MAX} bytes of names and values");
             return Err(Invalid::new("headers", detail));
         }
-        let mut checked = BTreeMap::new();
-        for (name, value) in headers {
-            let field = format!("headers.{}", redacted_name(&name));
+        let mut names = BTreeSet::new();
+        for (name, value) in &headers {
+            let field = format!("headers.{}", redacted_name(name));
             let refuse = |detail: &'static str| Invalid::new(field.clone(), detail);
             let lower = name.to_ascii_lowercase();
             check_name(&lower).map_err(refuse)?;
             check_value(value.expose_secret()).map_err(refuse)?;
-            if checked.insert(lower, value).is_some() {
+            if !names.insert(lower) {
                 return Err(refuse("expected each header once, whatever its case"));
             }
         }
-        self.headers = checked;
+        self.headers = headers;
         Ok(())
     }
 
@@ -192,7 +193,10 @@ impl EndpointCredentials {
     /// # Errors
     /// [`Invalid`] when both `auth` and a header say `authorization`.
     pub fn check(&self) -> Result<(), Invalid> {
-        if self.auth.is_some() && self.headers.contains_key(AUTHORIZATION.as_str()) {
+        let mut names = self.headers.keys();
+        if self.auth.is_some()
+            && names.any(|name| name.eq_ignore_ascii_case(AUTHORIZATION.as_str()))
+        {
             return Err(Invalid::new(
                 "headers.authorization",
                 "expected either this or auth, got both",
@@ -225,6 +229,12 @@ impl EndpointCredentials {
             map.insert(AUTHORIZATION, value);
         }
         map
+    }
+
+    /// The names of its headers that are not in lower case, as they were given.
+    pub fn spelled_names(&self) -> Vec<String> {
+        let has_upper = |name: &&String| name.bytes().any(|b| b.is_ascii_uppercase());
+        self.headers.keys().filter(has_upper).cloned().collect()
     }
 
     /// What people may see.

@@ -6,6 +6,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use http::header::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -336,4 +337,39 @@ async fn of_several_addresses_only_the_allowed_are_dialled() {
 fn a_character_cut_in_two_is_dropped() {
     assert_eq!(to_text(&"né".as_bytes()[..2]), "n");
     assert_eq!(to_text(b"a\xffb\r\n\0"), "a\u{fffd}b\u{fffd}\n\u{fffd}");
+}
+
+#[tokio::test]
+async fn header_names_are_written_as_they_are_spelled() {
+    let receiver = Receiver::start(OK).await;
+    let map = HeaderMap::from_iter([
+        (
+            http::HeaderName::from_static("x-api-key"),
+            HeaderValue::from_static("a"),
+        ),
+        (
+            http::HeaderName::from_static("soapaction"),
+            HeaderValue::from_static("b"),
+        ),
+        (
+            http::HeaderName::from_static("x-lower"),
+            HeaderValue::from_static("c"),
+        ),
+    ]);
+    let spelled = vec!["X-API-Key".to_owned(), "SOAPAction".to_owned()];
+    let headers = RequestHeaders { map, spelled };
+    let sender = Sender::new(config());
+    let (url, body) = (receiver.url(), Bytes::from_static(b"{}"));
+    let sent = sender.post(&url, headers, body, None).await;
+    assert_eq!(sent.outcome.unwrap().status, 200);
+    let request = &receiver.requests()[0];
+    for header in [
+        "X-API-Key: a",
+        "SOAPAction: b",
+        "x-lower: c",
+        "user-agent: millrace/test",
+        "content-length: 2",
+    ] {
+        assert!(request.contains(&format!("\r\n{header}\r\n")), "{request}");
+    }
 }

@@ -5,6 +5,8 @@ use http::StatusCode;
 use millrace::app;
 use millrace::jobs;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::support::fixtures::{create_endpoint, endpoint_path, uncached_config};
 use crate::support::harness::{Harness, run};
@@ -28,7 +30,7 @@ fn headers_and_credentials_are_sent_and_never_shown() {
             "type": "basic"
           },
           "headers": {
-            "x-api-key": "********",
+            "X-Api-Key": "********",
             "x-env": "********"
           }
         }
@@ -109,5 +111,40 @@ fn secrets_are_sealed_in_both_stores() {
         other.publish("a").await;
         let failed = jobs::worker::drain(&other.app, app::now()).await;
         assert_eq!(failed.len(), 1);
+    });
+}
+
+#[test]
+fn a_header_goes_out_in_the_case_it_was_given_in() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        let headers = json!({ "X-API-Key": "a", "SOAPAction": "b", "x-env": "c" });
+        let endpoint = create_endpoint(&harness, json!({ "url": url, "headers": headers })).await;
+        let shown = endpoint["headers"].as_object().unwrap();
+        let names: Vec<_> = shown.keys().collect();
+        assert_eq!(names, ["SOAPAction", "X-API-Key", "x-env"]);
+        harness.publish("a").await;
+        let receive = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![];
+            while !request.ends_with(b"}") {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            String::from_utf8(request).unwrap()
+        };
+        let (request, ()) = tokio::join!(receive, harness.drain());
+        for header in ["X-API-Key: a", "SOAPAction: b", "x-env: c"] {
+            assert!(request.contains(&format!("\r\n{header}\r\n")), "{request}");
+        }
+        let twice = json!({ "headers": { "X-A": "1", "x-a": "2" } });
+        let refused = harness
+            .patch(&endpoint_path(&endpoint), twice)
+            .await
+            .problem(400);
+        assert!(refused.contains("expected each header once"), "{refused}");
     });
 }

@@ -19,7 +19,7 @@ use crate::model::endpoint::Target;
 use crate::model::id::DeliveryId;
 use crate::model::job::Job;
 use crate::model::retry::parse_retry_after;
-use crate::sender::AttemptResult;
+use crate::sender::{AttemptResult, RequestHeaders};
 use crate::store::deliveries::{self, AttemptRecord};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::millis;
@@ -76,9 +76,14 @@ async fn send(
 ) -> Result<SentAttempt> {
     // The signature's time is the clock's: customers compare it with theirs.
     let sent = app::now();
-    let WebhookRequest { mut headers, body } = request(id, target, &loaded.body, sent)?;
+    let WebhookRequest {
+        headers: mut map,
+        spelled,
+        body,
+    } = request(id, target, &loaded.body, sent)?;
     let span = app.telemetry.traces.attempt(&target.url);
-    continue_trace(&span, &mut headers);
+    continue_trace(&span, &mut map);
+    let headers = RequestHeaders { map, spelled };
     let credentials = target.credentials.as_ref();
     let certificate = credentials.and_then(|credentials| credentials.client_certificate());
     let post = app.sender.post(&target.url, headers, body, certificate);

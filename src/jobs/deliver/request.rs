@@ -15,6 +15,8 @@ use crate::model::signature::signature_header;
 #[derive(Debug)]
 pub struct WebhookRequest {
     pub headers: HeaderMap,
+    /// Names of headers that are to be written as they are here.
+    pub spelled: Vec<String>,
     pub body: Bytes,
 }
 
@@ -49,7 +51,11 @@ pub fn request(
     };
     headers.extend(described);
     sign(id, target, &body, sent, &mut headers);
-    Ok(WebhookRequest { headers, body })
+    Ok(WebhookRequest {
+        headers,
+        spelled: credentials.spelled_names(),
+        body,
+    })
 }
 
 fn structured() -> HeaderMap {

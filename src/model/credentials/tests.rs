@@ -55,7 +55,8 @@ fn headers_are_sent_as_given_and_shown_by_name() {
     assert_eq!(map["authorization"], format!("Basic {expected}"));
     assert!(map.values().all(HeaderValue::is_sensitive));
     assert!(!format!("{map:?}{:?}", full().redacted()).contains("s3cret"));
-    assert_eq!(full().redacted().headers, ["x-api-key", "x-b"]);
+    assert_eq!(full().redacted().headers, ["X-Api-Key", "x-b"]);
+    assert_eq!(full().spelled_names(), ["X-Api-Key"]);
     let mut credentials = EndpointCredentials::default();
     credentials.set_auth(bearer("abc.def==")).unwrap();
     assert_eq!(
@@ -178,6 +179,13 @@ fn one_authorization_is_enough() {
         .unwrap();
     assert!(credentials.check().is_ok());
     credentials.set_auth(bearer("abc")).unwrap();
+    let refused_as_given = {
+        let mut credentials = credentials.clone();
+        let given = headers(&[("Authorization", "Custom x")]);
+        credentials.set_headers(given).unwrap();
+        credentials.check()
+    };
+    assert!(refused_as_given.is_err());
     let refused = credentials.check().unwrap_err().to_string();
     assert_eq!(
         refused,
