@@ -22,6 +22,9 @@ use crate::store;
 use crate::store::accept::{AcceptOutcome, INLINE_DELIVERIES_MAX, Plan};
 use crate::store::events::{self, NewEvent};
 
+/// Names of what differs that a refusal repeats.
+const DIFFERENCES_NAMED_MAX: usize = 10;
+
 /// What publishing an event came to.
 #[derive(Debug, Clone)]
 pub struct Acceptance {
@@ -50,6 +53,26 @@ pub async fn publish(
     now: Timestamp,
 ) -> Result<Acceptance> {
     let matches = EventMatches::find(app, project_config, event, now);
+    persist_and_enqueue(app, project, event, matches, now).await
+}
+
+/// As [`publish`], but not for `endpoint`, unless the event is for so many that a
+/// fan-out finds them.
+///
+/// # Errors
+/// As [`publish`].
+pub async fn publish_except(
+    app: &App,
+    project: &ProjectId,
+    project_config: Option<&ProjectConfig>,
+    event: &Event,
+    endpoint: &EndpointId,
+    now: Timestamp,
+) -> Result<Acceptance> {
+    let mut matches = EventMatches::find(app, project_config, event, now);
+    if let Some(endpoints) = &mut matches.endpoints {
+        endpoints.retain(|id| id != endpoint);
+    }
     persist_and_enqueue(app, project, event, matches, now).await
 }
 
@@ -173,18 +196,31 @@ async fn persist_and_enqueue(
             app.telemetry.metrics.duplicates.add_one();
             true
         }
-        AcceptOutcome::Conflict => {
-            return Err(Error::Conflict(
-                "id: an event with this source and id was published before with other content"
-                    .into(),
-            ));
-        }
+        AcceptOutcome::Conflict(differences) => return Err(conflict(&differences)),
     };
     tracing::debug!(event.id = %id, project.id = %project, duplicate, "event accepted");
     Ok(Acceptance {
         id,
         is_duplicate: duplicate,
     })
+}
+
+/// That an event is there with other content, and what differs: names alone.
+fn conflict(differences: &[String]) -> Error {
+    let mut named = differences
+        .iter()
+        .take(DIFFERENCES_NAMED_MAX)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    match differences.len().saturating_sub(DIFFERENCES_NAMED_MAX) {
+        0 => {}
+        more => named += &format!(" and {more} more"),
+    }
+    let detail = format!(
+        "id: an event with this source and id was published before with other content; it differs in {named}"
+    );
+    Error::Conflict(detail.into())
 }
 
 fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {

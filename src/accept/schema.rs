@@ -100,7 +100,7 @@ pub(super) async fn refuse(
     let id = EventId::derive(project, event.source(), event.id());
     // It may have been accepted under another schema by a publisher that did not get
     // the answer and asks again.
-    if events::is_kept(&app.dynamo, &id, event.fingerprint()).await? {
+    if events::is_kept(&app.dynamo, &id, event).await? {
         app.telemetry.metrics.duplicates.add_one();
         return Ok(Acceptance {
             id,

@@ -126,10 +126,14 @@ pub struct EventBody {
 /// CloudEvents 1.0 over HTTP: structured (`application/cloudevents+json`), binary
 /// (`ce-…` headers) and batch (`application/cloudevents-batch+json`); also the
 /// plain form `{"type", "data", …}` as `application/json`. Up to 256 KiB an event,
-/// 1 MiB a batch. 202 means it is durable. The same `source` and `id` again with
-/// the same content answer the same with `duplicate: true`; with other content,
-/// 409. `data` that the event type's schema does not allow is refused with the
-/// path in it that is wrong (`data/items/0/price`).
+/// 1 MiB a batch. 202 means it is durable. `source` and `id` are the event's
+/// identity: with the same two again the answer is the same with `duplicate: true`,
+/// in whatever mode it comes, and what was kept first stays. Its `time`,
+/// `traceparent` and `tracestate` may be others then, as SDKs make them anew each
+/// time; with anything else that differs it is refused with 409, which names it.
+/// In binary mode without a `Content-Type` a body that is JSON is JSON. `data` that
+/// the event type's schema does not allow is refused with the path in it that is
+/// wrong (`data/items/0/price`).
 ///
 /// A key with a rate limit is told where it stands in `RateLimit-Policy` and
 /// `RateLimit`; a batch counts as its events and is refused whole, with 429, before

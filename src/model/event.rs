@@ -4,7 +4,7 @@
 //! [`mode`] tells how a request carries its events; [`parse_structured`],
 //! [`parse_binary`] and [`parse_plain`] read one event, [`split_batch`] cuts a
 //! batch into elements for `parse_structured`; [`to_binary`] takes a stored event
-//! apart again. Called by whatever accepts events and, through
+//! apart again; [`differences`] tells whether one comes again. Called by whatever accepts events and, through
 //! [`Event::from_stored`], by whatever reads them back.
 //! Nothing here knows about projects, HTTP answers or storage.
 
@@ -13,6 +13,7 @@ mod canonical;
 mod convert;
 mod draft;
 mod fingerprint;
+mod identity;
 mod media;
 mod members;
 mod plain;
@@ -26,6 +27,7 @@ pub use binary::parse_binary;
 pub use canonical::{Event, PlainDefaults};
 pub use convert::to_binary;
 pub use draft::{ATTRIBUTE_BYTES_MAX, BATCH_EVENTS_MAX, BODY_BYTES_MAX, EVENT_BYTES_MAX};
+pub use identity::differences;
 pub use media::{Mode, mode};
 pub use plain::parse_plain;
 pub use rules::check_tenant;

@@ -37,10 +37,11 @@ pub enum Plan<'a> {
 pub enum AcceptOutcome {
     /// It was not there, and is durable now.
     New,
-    /// It was already there with the same content.
+    /// It was already there with the same content; its `time` and its trace may be
+    /// others.
     Duplicate,
-    /// It was already there with other content.
-    Conflict,
+    /// It was already there with other content: what differs, by name.
+    Conflict(Vec<String>),
 }
 
 /// Keeps an event, what meters read of it, and its planned deliveries: one call,
@@ -156,9 +157,10 @@ fn compare(old: Option<&Item>, new: &NewEvent<'_>) -> Result<AcceptOutcome> {
             "a failed condition came without the old item"
         ))
     })?;
-    Ok(if events::has_content(old, new.event.fingerprint()) {
+    let differences = events::differences(old, new.event)?;
+    Ok(if differences.is_empty() {
         AcceptOutcome::Duplicate
     } else {
-        AcceptOutcome::Conflict
+        AcceptOutcome::Conflict(differences)
     })
 }

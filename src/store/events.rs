@@ -11,7 +11,7 @@ use super::dynamo::{Dynamo, Item, ItemExt, b, ms, n, s, update_if};
 use super::keys::{self, Listing};
 use super::timeline::{self, IndexPartition, TimelineRange};
 use crate::error::{Error, Result};
-use crate::model::event::Event;
+use crate::model::event::{self, Event};
 use crate::model::id::{EndpointId, EventId, ProjectId};
 use crate::model::meter::EventReadings;
 
@@ -81,9 +81,13 @@ pub(super) fn new_item(new: &NewEvent<'_>, fan_out_due: Option<Timestamp>) -> It
     item
 }
 
-/// Whether the event in `item` has the content of that fingerprint.
-pub(super) fn has_content(item: &Item, fingerprint: &[u8; 32]) -> bool {
-    item.bytes_opt("fp") == Some(fingerprint.as_slice())
+/// What differs between the event in `item` and `again`, by name: see
+/// [`event::differences`].
+pub(super) fn differences(item: &Item, again: &Event) -> Result<Vec<String>> {
+    if item.bytes_opt("fp") == Some(again.fingerprint().as_slice()) {
+        return Ok(vec![]);
+    }
+    event::differences(&StoredEvent::read(item)?.event()?, again)
 }
 
 /// An event as it was kept.
@@ -207,14 +211,14 @@ pub async fn get_of(dynamo: &Dynamo, project: &ProjectId, id: &EventId) -> Resul
     own.ok_or_else(|| Error::not_found("event", id))
 }
 
-/// Whether the event `id` is kept with the content of that fingerprint. One
-/// consistent read.
+/// Whether `event` is kept already, as `id`. One consistent read.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn is_kept(dynamo: &Dynamo, id: &EventId, fingerprint: &[u8; 32]) -> Result<bool> {
+pub async fn is_kept(dynamo: &Dynamo, id: &EventId, event: &Event) -> Result<bool> {
     let item = dynamo.get(id.as_str(), keys::EVENT).await?;
-    Ok(item.is_some_and(|item| has_content(&item, fingerprint)))
+    let differences = item.map(|item| differences(&item, event)).transpose()?;
+    Ok(differences.is_some_and(|differences| differences.is_empty()))
 }
 
 /// Clears the fan-out `fan_out` of an event, unless another has taken its place.

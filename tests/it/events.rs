@@ -71,7 +71,7 @@ fn a_repeat_answers_the_same_and_other_content_is_refused() {
         let mut other = cloud_event("1");
         other["data"]["total"] = json!(13);
         let refused = publish_structured(&harness, &other).await.problem(409);
-        assert_snapshot!(refused, @"conflict: id: an event with this source and id was published before with other content");
+        assert_snapshot!(refused, @"conflict: id: an event with this source and id was published before with other content; it differs in data");
     });
 }
 
@@ -373,4 +373,116 @@ fn a_list_is_the_newest_first_and_pages_hold_everything_once() {
             assert!(named, "{query}: {}", answer.json);
         }
     });
+}
+
+/// Publishes in binary mode, with `headers` beside what every event has.
+async fn publish_binary(
+    harness: &Harness,
+    id: &str,
+    headers: &[(&str, &str)],
+    body: &'static str,
+) -> Answer {
+    let mut request = Request::post("/v1/events")
+        .header("authorization", format!("Bearer {}", harness.key))
+        .header("ce-specversion", "1.0")
+        .header("ce-id", id)
+        .header("ce-source", "/billing")
+        .header("ce-type", "invoice.paid");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    harness.send(request.body(Body::from(body)).unwrap()).await
+}
+
+#[test]
+fn binary_mode_without_a_content_type_is_json_if_its_body_is() {
+    run(async {
+        let harness = Harness::new().await;
+        let schema = json!({ "type": "object", "required": ["total"] });
+        let event_type = json!({ "name": "invoice.paid", "schema": schema });
+        let made = harness.post("/v1/event-types", event_type).await;
+        made.expect(StatusCode::CREATED);
+        let first = publish_binary(&harness, "1", &[], r#"{"total": 12.50}"#).await;
+        let first = first.expect(StatusCode::ACCEPTED);
+        let kept = harness
+            .get(&format!("/v1/events/{}", first["id"].as_str().unwrap()))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(kept["event"]["data"], json!({ "total": 12.5 }));
+        assert!(kept["event"].get("data_base64").is_none(), "{kept}");
+
+        // The same event in the other modes.
+        let json = [("content-type", "application/json")];
+        let again = publish_binary(&harness, "1", &json, r#"{"total":12.5}"#).await;
+        assert_eq!(again.expect(StatusCode::ACCEPTED)["duplicate"], true);
+        let whole = json!({
+            "specversion": "1.0", "id": "1", "source": "/billing", "type": "invoice.paid",
+            "data": { "total": 12.5 },
+        });
+        let again = publish_structured(&harness, &whole).await;
+        assert_eq!(again.expect(StatusCode::ACCEPTED)["duplicate"], true);
+        let mut plain = whole;
+        plain.as_object_mut().unwrap().remove("specversion");
+        let again = harness.post("/v1/events", plain).await;
+        assert_eq!(again.expect(StatusCode::ACCEPTED)["duplicate"], true);
+        publish_binary(&harness, "2", &[], "12").await.problem(400);
+    });
+}
+
+#[test]
+fn a_repeat_may_have_another_time_and_another_trace() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = crate::support::receiver::Receiver::start([]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let sent = [
+            ("ce-time", "2026-01-31T12:00:00Z"),
+            ("ce-traceparent", "00-1"),
+        ];
+        let first = publish_binary(&harness, "1", &sent, "{}").await;
+        let first = first.expect(StatusCode::ACCEPTED);
+        for again in [
+            &[("ce-time", "2026-01-31T12:00:01.5Z")][..],
+            &[("ce-traceparent", "00-2"), ("ce-tracestate", "a=b")],
+            &[],
+        ] {
+            let again = publish_binary(&harness, "1", again, "{}").await;
+            let again = again.expect(StatusCode::ACCEPTED);
+            assert_eq!(again["id"], first["id"]);
+            assert_eq!(again["duplicate"], true);
+        }
+        harness.drain().await;
+        assert_eq!(receiver.only().json()["time"], "2026-01-31T12:00:00Z");
+        assert_eq!(receiver.only().json()["traceparent"], "00-1");
+
+        let other = [("ce-subject", "s3cret"), ("ce-tenant", "s3cret")];
+        let refused = publish_binary(&harness, "1", &other, "[\"s3cret\"]").await;
+        assert_snapshot!(refused.problem(409), @"conflict: id: an event with this source and id was published before with other content; it differs in subject, tenant, data");
+    });
+}
+
+#[test]
+fn what_was_kept_as_bytes_is_known_again_as_json() {
+    run(async {
+        let harness = Harness::new().await;
+        let mut bytes = cloud_event("1");
+        let data = bytes.as_object_mut().unwrap().remove("data").unwrap();
+        bytes["data_base64"] = base64_of(data.to_string().as_bytes()).into();
+        bytes.as_object_mut().unwrap().remove("datacontenttype");
+        let first = publish_structured(&harness, &bytes).await;
+        let first = first.expect(StatusCode::ACCEPTED);
+        let mut again = cloud_event("1");
+        again.as_object_mut().unwrap().remove("datacontenttype");
+        let again = publish_structured(&harness, &again).await;
+        let again = again.expect(StatusCode::ACCEPTED);
+        assert_eq!(
+            (&again["id"], &again["duplicate"]),
+            (&first["id"], &true.into())
+        );
+    });
+}
+
+fn base64_of(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
 }

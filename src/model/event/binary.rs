@@ -9,15 +9,16 @@ use http::header::CONTENT_TYPE;
 use super::canonical::Event;
 use super::draft::{Attribute, Data, Draft, EVENT_BYTES_MAX, limit};
 use super::media::MediaType;
-use super::rules;
 use super::text::{capped, echo};
+use super::{fingerprint, rules};
 use crate::error::{Invalid, Result};
 
 /// Reads one event in binary mode.
 ///
 /// JSON content types become JSON `data`, UTF-8 text and XML become a string,
-/// anything else (no content type included) `data_base64`; an empty body is no
-/// data.
+/// anything else `data_base64`; an empty body is no data. Without a content type a
+/// body that is JSON becomes JSON `data`, which is what the absence of
+/// `datacontenttype` means (JSON event format §3.1); CloudEvents SDKs send it so.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::error::Error::Invalid) for a header that does not
@@ -71,7 +72,10 @@ fn data<'a>(content_type: Option<&str>, body: &'a [u8]) -> Result<Data<'a>, Inva
     if body.is_empty() {
         return Ok(Data::None);
     }
-    let media_type = content_type.and_then(MediaType::parse);
+    let Some(content_type) = content_type else {
+        return Ok(fingerprint::json_in(body).map_or(Data::Binary(body.into()), Data::Json));
+    };
+    let media_type = MediaType::parse(content_type);
     if media_type.as_ref().is_some_and(MediaType::is_json) {
         return json(body);
     }
@@ -195,7 +199,20 @@ mod tests {
                 b"",
                 r#","datacontenttype":"application/json"}"#,
             ),
-            (None, b"{}", r#","data_base64":"e30="}"#),
+            (None, b"{}", r#","data":{}}"#),
+            (None, b" {\"a\": 1} ", r#","data":{"a": 1}}"#),
+            (None, b"[1, 2]", r#","data":[1, 2]}"#),
+            (None, b"null", r#","data":null}"#),
+            (None, b"\"a\"", r#","data":"a"}"#),
+            (None, b"12.50", r#","data":12.50}"#),
+            (None, b"{", r#","data_base64":"ew=="}"#),
+            (None, b"hi", r#","data_base64":"aGk="}"#),
+            (None, b" ", r#","data_base64":"IA=="}"#),
+            (None, b"{} {}", r#","data_base64":"e30ge30="}"#),
+            (None, b"\"\xff\"", r#","data_base64":"Iv8i"}"#),
+            // What is JSON by its grammar and no parser holds stays as it came.
+            (None, b"1e999", r#","data_base64":"MWU5OTk="}"#),
+            (None, br#""\ud800""#, r#","data_base64":"Ilx1ZDgwMCI="}"#),
         ] {
             let content_type = content_type.map(|value| ("content-type", value));
             let headers: Vec<_> = REQUIRED.into_iter().chain(content_type).collect();

@@ -63,6 +63,54 @@ fn write_data(out: &mut Vec<u8>, draft: &Draft<'_>) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// The JSON value that `bytes` are, if they are one that parsers can hold.
+pub(super) fn json_in(bytes: &[u8]) -> Option<&RawValue> {
+    let json: &RawValue = serde_json::from_slice(bytes).ok()?;
+    write_json(&mut Vec::with_capacity(bytes.len()), json).ok()?;
+    Some(json)
+}
+
+/// The data of an event and what it is said to be, by which two events are told
+/// apart: JSON by its values, and so that bytes in Base64 without a content type, or
+/// with one of JSON, are the JSON that they are.
+///
+/// # Errors
+/// As [`of`].
+pub(super) fn data_of(draft: &Draft<'_>) -> Result<DataIdentity, Invalid> {
+    let media_type = draft.text("datacontenttype");
+    let is_json = media_type.is_none_or(MediaType::text_is_json);
+    let mut content = Vec::with_capacity(1024);
+    let mut implied = None;
+    match &draft.data {
+        Data::None => {}
+        Data::Json(json) if is_json => {
+            implied = Some("application/json");
+            write_json(&mut content, json)?;
+        }
+        Data::Json(json) => write_bytes(&mut content, string(json, media_type)?.as_bytes()),
+        Data::Text(text) => write_bytes(&mut content, text.as_bytes()),
+        Data::Binary(bytes) => match json_in(bytes).filter(|_| is_json) {
+            Some(json) => {
+                implied = Some("application/json");
+                write_json(&mut content, json)?;
+            }
+            None => write_bytes(&mut content, bytes),
+        },
+    }
+    Ok(DataIdentity {
+        media_type: media_type.or(implied).map(str::to_owned),
+        content,
+    })
+}
+
+/// See [`data_of`].
+pub(super) struct DataIdentity {
+    /// The content type, be it only implied.
+    pub media_type: Option<String>,
+    /// Empty without data, and with data never.
+    pub content: Vec<u8>,
+}
+
 /// The text of `data` whose content type is not JSON.
 fn string<'a>(json: &'a RawValue, media_type: Option<&str>) -> Result<Cow<'a, str>, Invalid> {
     match serde_json::from_str(json.get()) {
