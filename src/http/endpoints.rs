@@ -157,10 +157,9 @@ pub struct NewEndpoint {
     /// The one tenant whose events it takes.
     tenant: Option<String>,
     /// `v1` (HMAC-SHA256, the default) or `v1a` (Ed25519).
-    #[serde(default)]
-    #[schema(value_type = Option<Scheme>)]
-    scheme: Scheme,
-    /// A secret of your own, `whsec_…` or `whsk_…`; made here if absent.
+    scheme: Option<Scheme>,
+    /// A secret of your own, `whsec_…` or `whsk_…`; made here if absent. Standard base64
+    /// after that, padded or not; it is shown padded.
     #[schema(value_type = Option<String>)]
     secret: Option<SecretString>,
     /// Attempts a second, by all instances together, evenly spaced.
@@ -262,10 +261,19 @@ fn check(app: &App, row: &mut Row) -> Result<()> {
     Ok(())
 }
 
-fn make_secret(app: &App, scheme: Scheme, given: Option<&SecretString>) -> Result<Secret> {
-    match given {
-        Some(text) => Ok(Secret::parse(text.expose_secret())?),
-        None => Ok(Secret::generate(scheme, app.random())),
+/// The secret that was given, or a new one of `scheme`.
+fn make_secret(app: &App, scheme: Option<Scheme>, given: Option<&SecretString>) -> Result<Secret> {
+    let Some(text) = given else {
+        return Ok(Secret::generate(scheme.unwrap_or_default(), app.random()));
+    };
+    let secret = Secret::parse(text.expose_secret())?;
+    match scheme {
+        Some(scheme) if scheme != secret.scheme() => {
+            let is = secret.scheme().as_str();
+            let detail = format!("expected {is}, which the given secret is for, or none");
+            Err(Error::invalid("scheme", detail))
+        }
+        _ => Ok(secret),
     }
 }
 
@@ -551,19 +559,18 @@ pub async fn secret(
 #[serde(deny_unknown_fields)]
 #[schema(as = Rotation)]
 pub struct SecretRotation {
-    /// `v1` (the default) or `v1a`.
-    #[serde(default)]
-    #[schema(value_type = Option<Scheme>)]
-    scheme: Scheme,
-    /// A secret of your own; made here if absent.
+    /// `v1` or `v1a`; as it is if absent.
+    scheme: Option<Scheme>,
+    /// A secret of your own, `whsec_…` or `whsk_…`; made here if absent.
     #[schema(value_type = Option<String>)]
     secret: Option<SecretString>,
 }
 
 /// Give an endpoint a new signing secret.
 ///
-/// For 24 hours webhooks carry signatures of the old one too; five secrets at a
-/// time sign at most.
+/// It is of the scheme that the endpoint has, unless another is asked for. For 24
+/// hours webhooks carry signatures of the old one too; five secrets at a time sign at
+/// most.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints",
     params(("id" = String, Path, description = "ep_…")),
     request_body = SecretRotation,
@@ -576,8 +583,15 @@ pub async fn rotate_secret(
     Json(rotation): Json<SecretRotation>,
 ) -> Result<Json<SigningSecret>> {
     let by = caller.by(app::now());
-    let secret = make_secret(&app, rotation.scheme, rotation.secret.as_ref())?;
     let key_ring = app.key_ring.get().await?;
+    let scheme = match (rotation.scheme, &rotation.secret) {
+        (None, None) => {
+            let current = endpoints::current_secret(&app.postgres, &by.project, &id).await?;
+            Some(open_secret(&key_ring, &id, &current)?.scheme())
+        }
+        (scheme, _) => scheme,
+    };
+    let secret = make_secret(&app, scheme, rotation.secret.as_ref())?;
     let sealed = seal_secret(&key_ring, app.random(), &id, &secret);
     let ends = by
         .at

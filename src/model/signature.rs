@@ -9,7 +9,9 @@
 use std::fmt;
 
 use base64::Engine;
+use base64::alphabet;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use ring::hmac;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use secrecy::zeroize::Zeroizing;
@@ -20,6 +22,14 @@ use crate::error::Invalid;
 
 const SYMMETRIC_PREFIX: &str = "whsec_";
 const PRIVATE_PREFIX: &str = "whsk_";
+/// How secrets are read: padded or not, as people paste them, and whatever the last
+/// bits that are no byte are, which receivers' libraries leave out too.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 const PUBLIC_PREFIX: &str = "whpk_";
 /// What the specification allows a symmetric secret to be, in bytes.
 const SYMMETRIC_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
@@ -78,11 +88,12 @@ impl Secret {
 
     /// Reads `whsec_` and the base64 of 24 to 64 bytes, or `whsk_` and the base64
     /// of an Ed25519 private key: the 32-byte seed, or the 64 bytes of seed and
-    /// public key.
+    /// public key. The base64 is of the standard alphabet, which receivers' libraries
+    /// take alone, and padded or not; [`Secret::to_text`] has the canonical form.
     ///
     /// # Errors
     /// [`Invalid`], which names `secret` and never shows it: another prefix,
-    /// anything but padded standard base64, a wrong length, or a public key that
+    /// anything but standard base64, a wrong length, or a public key that
     /// is not the seed's.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if let Some(encoded) = text.strip_prefix(SYMMETRIC_PREFIX) {
@@ -220,10 +231,10 @@ pub fn signature_header<'a>(
 
 fn decode(encoded: &str) -> Result<Zeroizing<Vec<u8>>, Invalid> {
     // The decoder's own error would quote a byte of the secret.
-    BASE64
+    LENIENT
         .decode(encoded)
         .map(Zeroizing::new)
-        .map_err(|_| invalid("expected padded standard base64 after the prefix"))
+        .map_err(|_| invalid("expected standard base64 after the prefix"))
 }
 
 fn encode(prefix: &str, bytes: &[u8]) -> SecretString {
@@ -352,10 +363,35 @@ mod tests {
         assert!(Secret::parse(&of("whsec_", 64)).is_ok());
         assert!(refusal(&of("", 32)).contains("begins with"));
         assert!(refusal(&of("whpk_", 32)).contains("begins with"));
-        let unpadded = refusal(of("whsec_", 32).trim_end_matches('='));
+        for no_base64 in [
+            "whsec_a",
+            "whsec_ä",
+            "whsec_MfKQ 9r8",
+            "whsk_=",
+            "whsk_a=b",
+            "whsec_-_-_",
+        ] {
+            let refused = refusal(no_base64);
+            assert_eq!(refused, "secret: expected standard base64 after the prefix");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_read_padded_or_not() {
+        for (prefix, bytes) in [("whsec_", vec![0xfb; 32]), ("whsk_", vec![0xff; 32])] {
+            let canonical = format!("{prefix}{}", BASE64.encode(&bytes));
+            let unpadded = canonical.trim_end_matches('=');
+            assert_ne!(canonical, unpadded);
+            for given in [&*canonical, unpadded] {
+                assert_eq!(parse(given).to_text().expose_secret(), canonical);
+            }
+        }
+        // The last four bits are no byte: receivers' libraries leave them out.
+        let random = format!("whsec_{}Z", "Zz9".repeat(11));
+        let text = parse(&random).to_text();
         assert_eq!(
-            unpadded,
-            "secret: expected padded standard base64 after the prefix"
+            parse(text.expose_secret()).to_text().expose_secret(),
+            text.expose_secret()
         );
     }
 

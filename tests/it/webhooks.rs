@@ -318,3 +318,104 @@ fn an_event_fans_out_to_a_thousand_endpoints_once() {
         assert_eq!(seen, 1000);
     });
 }
+
+#[test]
+fn a_rotation_keeps_the_scheme_unless_another_is_asked_for() {
+    run(async {
+        let harness = Harness::new().await;
+        for (scheme, prefix, other) in [("v1", "whsec_", "v1a"), ("v1a", "whpk_", "v1")] {
+            let new = json!({ "url": "https://example.com/hook", "scheme": scheme });
+            let created = harness.post("/v1/endpoints", new).await;
+            let created = created.expect(StatusCode::CREATED);
+            assert_eq!(created["scheme"], scheme);
+            let path = format!("/v1/endpoints/{}", created["id"].as_str().unwrap());
+            let rotate = async |body: Value| {
+                let rotated = harness.post(&format!("{path}/rotate-secret"), body).await;
+                rotated.expect(StatusCode::OK)
+            };
+            let kept = rotate(json!({})).await;
+            assert_eq!(kept["scheme"], scheme);
+            assert!(kept["secret"].as_str().unwrap().starts_with(prefix));
+            assert_ne!(kept["secret"], created["secret"]);
+            assert_eq!(rotate(json!({ "scheme": other })).await["scheme"], other);
+            assert_eq!(rotate(json!({})).await["scheme"], other);
+        }
+    });
+}
+
+#[test]
+fn a_secret_is_taken_without_padding_and_shown_with_it() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let canonical = "whsec_+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/v7+/s=";
+        let unpadded = canonical.trim_end_matches('=');
+        for given in [canonical, unpadded] {
+            let new = json!({ "url": receiver.url, "secret": given, "event_types": ["none"] });
+            let created = harness.post("/v1/endpoints", new).await;
+            let created = created.expect(StatusCode::CREATED);
+            assert_eq!(created["secret"], canonical);
+            let path = format!("/v1/endpoints/{}", created["id"].as_str().unwrap());
+            let shown = harness.get(&format!("{path}/secret")).await;
+            assert_eq!(shown.expect(StatusCode::OK)["secret"], canonical);
+        }
+        let new = json!({ "url": receiver.url, "secret": unpadded });
+        let created = harness.post("/v1/endpoints", new).await;
+        created.expect(StatusCode::CREATED);
+        harness.publish("a").await;
+        harness.drain().await;
+        verify(&canonical.into(), &receiver.only());
+        let url_safe = unpadded.replace('+', "-").replace('/', "_");
+        let new = json!({ "url": receiver.url, "secret": url_safe });
+        let refused = harness.post("/v1/endpoints", new).await.problem(400);
+        insta::assert_snapshot!(refused, @"invalid: secret: expected standard base64 after the prefix");
+        let contradiction = json!({ "url": receiver.url, "secret": unpadded, "scheme": "v1a" });
+        let refused = harness
+            .post("/v1/endpoints", contradiction)
+            .await
+            .problem(400);
+        insta::assert_snapshot!(refused, @"invalid: scheme: expected v1, which the given secret is for, or none");
+    });
+}
+
+#[test]
+fn any_answer_that_is_retried_says_when() {
+    run(async {
+        let mut config = config();
+        config.delivery.breaker_failures = 0;
+        let harness = Harness::builder().config(config).build().await;
+        let date = httpdate_in(Duration::from_secs(1000));
+        for (status, header, seconds) in [
+            (500, "900", 890..=900),
+            (404, "900", 890..=900),
+            (302, "900", 890..=900),
+            (429, "900", 890..=900),
+            (502, &*date, 980..=1000),
+            (500, "1", 3..=6),
+            (500, "soon", 3..=6),
+            (500, "9999999", 86_390..=86_400),
+        ] {
+            let reply = Reply::With {
+                status,
+                header: ("retry-after", String::leak(header.to_owned())),
+                body: String::new(),
+            };
+            let receiver = Receiver::start([reply]).await;
+            let event_type = format!("t{status}.{}", header.len());
+            harness.endpoint(&receiver.url, &[&event_type]).await;
+            let event = harness.publish(&event_type).await;
+            harness.drain().await;
+            let delivery = only_delivery(&harness, &event).await;
+            let next = delivery["next_attempt_at"].as_str().unwrap();
+            let next: jiff::Timestamp = next.parse().unwrap();
+            let waits = next.duration_since(app::now()).as_secs();
+            assert!(seconds.contains(&waits), "{status} {header}: {waits}");
+        }
+    });
+}
+
+/// The time after `later` as HTTP writes it.
+fn httpdate_in(later: Duration) -> String {
+    let at = app::now() + later;
+    at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
