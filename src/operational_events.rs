@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::id::ProjectId;
+use crate::model::id::{EndpointId, ProjectId};
 pub use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::publish;
 
@@ -79,18 +79,60 @@ pub async fn publish_if_subscribed(
     operational_event: &OperationalEvent<'_>,
     now: Timestamp,
 ) {
+    if is_subscribed(app, project, operational_event, |_| true).await {
+        publish_best_effort(app, project, operational_event, now).await;
+    }
+}
+
+/// As [`publish_unless_recent`], but only if an endpoint subscribes to its type.
+pub async fn publish_unless_recent_if_subscribed(
+    app: &App,
+    project: &ProjectId,
+    operational_event: OperationalEvent<'_>,
+    data: impl FnOnce() -> Value,
+    now: Timestamp,
+) {
+    if is_subscribed(app, project, &operational_event, |_| true).await {
+        publish_unless_recent(app, project, operational_event, data, now).await;
+    }
+}
+
+/// As [`publish_if_subscribed`], but `endpoint` is not among those that are told: it
+/// is what is told of. Where more endpoints are told than are written at once, it is.
+pub async fn publish_to_others(
+    app: &App,
+    project: &ProjectId,
+    endpoint: &EndpointId,
+    operational_event: &OperationalEvent<'_>,
+    now: Timestamp,
+) {
+    if !is_subscribed(app, project, operational_event, |id| id != endpoint).await {
+        return;
+    }
+    let published = async {
+        let event = operational_event.to_event()?;
+        let config = publish::project_config(app, project).await;
+        publish::publish_except(app, project, config.as_deref(), &event, endpoint, now).await
+    };
+    log_failure(operational_event, &published.await.map(drop));
+}
+
+/// Whether an endpoint that `counts` subscribes to the type of `operational_event`.
+async fn is_subscribed(
+    app: &App,
+    project: &ProjectId,
+    operational_event: &OperationalEvent<'_>,
+    counts: impl Fn(&EndpointId) -> bool,
+) -> bool {
     let event_type = operational_event.kind.event_type();
-    let is_subscribed = match app.projection.project_config(project).await {
+    match app.projection.project_config(project).await {
         Ok(project_config) => {
             let targets = &project_config.targets;
             let mut subscribed = targets.matching(event_type, operational_event.tenant);
-            subscribed.next().is_some() || !targets.unreadable().is_empty()
+            subscribed.any(|target| counts(&target.id)) || !targets.unreadable().is_empty()
         }
         // Rather one too many than one that is missed.
         Err(_) => true,
-    };
-    if is_subscribed {
-        publish_best_effort(app, project, operational_event, now).await;
     }
 }
 

@@ -8,6 +8,7 @@
 #[cfg(test)]
 mod describe;
 mod html;
+mod operational_events;
 mod page;
 mod schema;
 
@@ -66,6 +67,7 @@ mod tests {
     use serde_json::Value;
 
     use super::{document, page};
+    use crate::model::operational_event::CATALOG;
 
     fn operations(document: &Value) -> impl Iterator<Item = (&String, &String, &Value)> {
         let paths = document["paths"].as_object().unwrap();
@@ -106,6 +108,15 @@ mod tests {
                 .replace("</var>", "")
                 .replace(['{', '}'], "");
             assert!(text.contains(&plain), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_operational_event_is_on_the_page() {
+        let html = page::render(&document());
+        for entry in &CATALOG {
+            let id = format!("id=\"{}\"", entry.event_type);
+            assert_eq!(html.matches(&id).count(), 1, "{}", entry.event_type);
         }
     }
 

@@ -2,6 +2,7 @@
 //! events.
 
 pub mod credentials;
+mod lifecycle;
 pub mod stats;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use super::auth::{Allowed, EndpointsRead, EndpointsWrite};
 use super::extract::{Json, Path, Query};
@@ -110,6 +112,11 @@ impl From<Row> for Endpoint {
             updated_at: row.updated_at.into(),
         }
     }
+}
+
+/// An endpoint as operational events show it.
+fn shown(row: &Row) -> Value {
+    serde_json::to_value(Endpoint::from(row.clone())).unwrap_or_default()
 }
 
 /// What a customer verifies webhooks with.
@@ -232,6 +239,7 @@ pub async fn create(
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
     let created = endpoints::create(&app.postgres, &by, row, &sealed).await?;
     let row = projector::apply(&app.postgres, &app.projection, created).await;
+    lifecycle::publish_created(&app, &row, shown(&row)).await;
     let created = CreatedEndpoint {
         endpoint: row.into(),
         secret: (&secret).into(),
@@ -414,8 +422,10 @@ pub async fn update(
         auth: changes.auth,
         client_certificate: changes.client_certificate,
     };
+    let mut before = lifecycle::EndpointBefore::changing(&credentials);
     let sealing = credentials::sealing(&app, credentials).await?;
     let apply = |row: &mut Row| {
+        before.remember(row.state, shown(row));
         row.url = changes.url.unwrap_or_else(|| std::mem::take(&mut row.url));
         row.description = changes
             .description
@@ -448,6 +458,7 @@ pub async fn update(
     if row.enabled_at == now {
         resume(&app, &id, now).await;
     }
+    lifecycle::publish_updated(&app, before, &row, shown(&row)).await;
     Ok(Json(row.into()))
 }
 
@@ -490,7 +501,8 @@ pub async fn delete(
 ) -> Result<StatusCode> {
     let by = caller.by(app::now());
     let deleted = endpoints::delete(&app.postgres, &by, &id).await?;
-    projector::apply(&app.postgres, &app.projection, deleted).await;
+    let row = projector::apply(&app.postgres, &app.projection, deleted).await;
+    lifecycle::publish_deleted(&app, &row, shown(&row)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -598,6 +610,7 @@ pub async fn rotate_secret(
         .saturating_add(ROTATION_OVERLAP)
         .map_err(Error::internal)?;
     let rotated = endpoints::rotate_secret(&app.postgres, &by, &id, &sealed, ends).await?;
-    projector::apply(&app.postgres, &app.projection, rotated).await;
+    let row = projector::apply(&app.postgres, &app.projection, rotated).await;
+    lifecycle::publish_rotated(&app, &row, shown(&row)).await;
     Ok(Json((&secret).into()))
 }

@@ -75,7 +75,8 @@ pub fn redacted_diff(before: Option<Value>, after: Option<Value>) -> RedactedDif
     }
 }
 
-fn masked(value: Value) -> Value {
+/// `value` without a secret: what is named as one and what a URL has of them is masked.
+pub fn masked(value: Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(
             fields

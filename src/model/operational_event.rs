@@ -2,7 +2,13 @@
 //!
 //! Published by `operational_events`; the particulars are up to the caller.
 
+mod catalog;
+mod kind;
+
 use serde_json::{Value, json};
+
+pub use catalog::{CATALOG, CatalogEntry};
+pub use kind::OperationalEventKind;
 
 use super::event::{self, Event};
 use crate::error::Result;
@@ -20,43 +26,6 @@ pub struct OperationalEvent<'a> {
     pub tenant: Option<&'a str>,
     /// The particulars. No secret, no payload.
     pub data: Value,
-}
-
-/// The types of operational events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OperationalEventKind {
-    /// An endpoint has failed for so long that it is about to be disabled.
-    EndpointFailing,
-    /// An endpoint was disabled: it failed for days, or answered 410.
-    EndpointDisabled,
-    /// A delivery failed for good.
-    DeliveryExhausted,
-    /// An API key was created.
-    KeyCreated,
-    /// An event's data did not satisfy the schema of its type.
-    SchemaRejected,
-}
-
-impl OperationalEventKind {
-    /// Every one, as the documentation lists them.
-    pub const ALL: [Self; 5] = [
-        Self::EndpointFailing,
-        Self::EndpointDisabled,
-        Self::DeliveryExhausted,
-        Self::KeyCreated,
-        Self::SchemaRejected,
-    ];
-
-    /// The CloudEvents `type`.
-    pub fn event_type(self) -> &'static str {
-        match self {
-            Self::EndpointFailing => "millrace.endpoint.failing",
-            Self::EndpointDisabled => "millrace.endpoint.disabled",
-            Self::DeliveryExhausted => "millrace.delivery.exhausted",
-            Self::KeyCreated => "millrace.key.created",
-            Self::SchemaRejected => "millrace.schema.rejected",
-        }
-    }
 }
 
 impl OperationalEvent<'_> {

@@ -342,7 +342,8 @@ const DELETE: &str = "\
 
 const DELETE_SECRETS: &str = "delete from endpoint_secrets where endpoint_id = $1";
 
-/// Deletes an endpoint and its secrets; the change still has to be projected.
+/// Deletes an endpoint and its secrets, and gives it as it was; the change still has
+/// to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
@@ -350,10 +351,11 @@ pub async fn delete(
     postgres: &Postgres,
     by: &AuditContext,
     id: &EndpointId,
-) -> Result<Committed<()>> {
+) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
-    let before = lock(&tx, by, id).await?.audit_value();
+    let mut endpoint = lock(&tx, by, id).await?;
+    let before = endpoint.audit_value();
     // The row stays as a tombstone, so that a late projection cannot bring it back.
     tx.execute(DELETE, &[&id.as_str(), &by.at]).await?;
     tx.execute(DELETE_SECRETS, &[&id.as_str()]).await?;
@@ -364,7 +366,8 @@ pub async fn delete(
         before: Some(before),
         after: None,
     });
-    tx.commit(audit, Subject::Endpoint(id), ()).await
+    (endpoint.updated_at, endpoint.version) = (by.at, endpoint.version + 1);
+    tx.commit(audit, Subject::Endpoint(id), endpoint).await
 }
 
 const SET_SECRETS_EXPIRY: &str = "\
@@ -390,10 +393,10 @@ pub async fn rotate_secret(
     id: &EndpointId,
     sealed: &[u8],
     overlap_ends: Timestamp,
-) -> Result<Committed<()>> {
+) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
-    lock(&tx, by, id).await?;
+    let mut endpoint = lock(&tx, by, id).await?;
     tx.execute(DELETE_EXPIRED_SECRETS, &[&id.as_str(), &by.at])
         .await?;
     let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await?;
@@ -416,7 +419,8 @@ pub async fn rotate_secret(
         before: None,
         after: Some(json!({ "former_signs_until": Time(overlap_ends) })),
     });
-    tx.commit(audit, Subject::Endpoint(id), ()).await
+    (endpoint.updated_at, endpoint.version) = (by.at, endpoint.version + 1);
+    tx.commit(audit, Subject::Endpoint(id), endpoint).await
 }
 
 const DISABLE: &str = "\

@@ -4,6 +4,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::support::fixtures::assert_as_documented;
 use crate::support::harness::{ALL_SCOPES, Harness, run};
 use crate::support::receiver::{Receiver, Reply};
 
@@ -229,6 +230,7 @@ fn whoever_asks_is_told_of_a_new_key_but_not_the_key() {
         harness.drain().await;
         let published = receiver.only();
         assert!(!published.json().to_string().contains(&key));
+        assert_as_documented(&published.json());
         insta::assert_json_snapshot!(published.json(), {
             ".id" => "[id]", ".source" => "[source]",
             ".data.id" => "[id]", ".data.hint" => "[hint]",

@@ -4,7 +4,7 @@ use http::StatusCode;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::fixtures::forget_queue;
+use crate::support::fixtures::{assert_as_documented, forget_queue};
 use crate::support::harness::{Harness, run};
 use crate::support::receiver::Receiver;
 
@@ -94,6 +94,7 @@ fn a_test_event_reaches_an_endpoint_whatever_its_filter() {
             .expect(StatusCode::ACCEPTED);
         harness.drain().await;
         assert_eq!(receiver.only().json()["type"], "millrace.endpoint.test");
+        assert_as_documented(&receiver.only().json());
         let delivery = format!("/v1/deliveries/{}", tested["delivery_id"].as_str().unwrap());
         assert_eq!(
             harness.get(&delivery).await.expect(StatusCode::OK)["state"],

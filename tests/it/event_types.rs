@@ -10,7 +10,7 @@ use millrace::model::id::ProjectId;
 use millrace::store::event_types::{self, Quota};
 use serde_json::{Value, json};
 
-use crate::support::fixtures::OUTBOX;
+use crate::support::fixtures::{OUTBOX, assert_as_documented};
 use crate::support::harness::{ALL_SCOPES, Answer, Harness, config, run};
 use crate::support::receiver::Receiver;
 
@@ -296,6 +296,7 @@ fn what_the_schema_does_not_allow_is_refused_and_told_once_an_hour() {
         let published: Vec<_> = received[1..].iter().map(|sent| sent.json()).collect();
         // At the turn of the hour there are two.
         assert!((1..=2).contains(&published.len()), "{published:?}");
+        published.iter().for_each(assert_as_documented);
         insta::assert_json_snapshot!(published[0], { ".id" => "[id]" }, @r#"
         {
           "data": {

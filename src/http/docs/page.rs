@@ -9,7 +9,7 @@ use ring::digest;
 use serde_json::Value;
 
 use super::html::{Path, Prose, Text};
-use super::schema;
+use super::{operational_events, schema};
 
 const STYLE: &str = include_str!("page.css");
 /// Methods in the order a reader meets them: make, list, look, change, remove.
@@ -99,6 +99,7 @@ pub(super) fn render(document: &Value) -> String {
         }
         out.push_str("</section>");
     }
+    operational_events::write_section(&mut out);
     write_errors(&mut out, document, &routes);
     out.push_str("</main></body></html>");
     out
@@ -155,7 +156,10 @@ fn write_contents(out: &mut String, title: &str, tags: &[(&str, &str)], routes: 
         }
         out.push_str("</ul>");
     }
-    out.push_str("<h2><a href=\"#errors\">errors</a></h2></nav>");
+    out.push_str(
+        "<h2><a href=\"#operational-events\">operational events</a></h2>\
+         <h2><a href=\"#errors\">errors</a></h2></nav>",
+    );
 }
 
 /// A path without the prefix that nearly all have.

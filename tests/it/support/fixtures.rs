@@ -8,6 +8,7 @@ use millrace::app;
 use millrace::config::Config;
 use millrace::model::endpoint::EndpointState;
 use millrace::model::id::EndpointId;
+use millrace::model::operational_event::CATALOG;
 use millrace::model::signature::{Scheme, Secret};
 use millrace::queue::Queue;
 use millrace::store::endpoints::{Endpoint, SealedEndpoint, SealedSecret, seal_secret};
@@ -70,6 +71,32 @@ pub fn received_types(listener: &Receiver) -> Vec<String> {
     types
         .map(|name| name.as_str().unwrap().to_owned())
         .collect()
+}
+
+/// The data of an operational event satisfies the schema that the catalog has of its
+/// type.
+pub fn assert_as_documented(event: &Value) {
+    let entry = CATALOG
+        .iter()
+        .find(|entry| event["type"] == entry.event_type);
+    let entry = entry.unwrap_or_else(|| panic!("not in the catalog: {event}"));
+    let validator = jsonschema::options()
+        .should_validate_formats(true)
+        .build(&(entry.schema)())
+        .unwrap();
+    let errors: Vec<_> = validator.iter_errors(&event["data"]).collect();
+    assert!(errors.is_empty(), "{event}: {errors:?}");
+    let example = entry.example_event();
+    let (example, data) = (&example["data"], &event["data"]);
+    let names = |value: &Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(example), names(data), "{}", entry.event_type);
 }
 
 /// Projects `count` endpoints as the outbox would.
