@@ -17,6 +17,7 @@ use crate::model::breaker::{
     Ticket,
 };
 use crate::model::endpoint::Target;
+use crate::model::failure_streak::FailureStreak;
 use crate::model::id::EndpointId;
 use crate::model::pacing::{Pace, Slot, SlotBlock};
 use crate::store::dynamo::Dynamo;
@@ -26,8 +27,8 @@ use crate::store::pacing;
 const ENDPOINTS_MAX: usize = 10_000;
 /// How long an endpoint is certainly kept after it was last asked for.
 const IDLE_TTL_MIN: SignedDuration = SignedDuration::from_mins(10);
-/// Between two writes of an endpoint's health, so that one which fails now and then
-/// does not cost a write each time.
+/// Between two writes that an endpoint fails, so that one which fails now and then
+/// does not cost a write each time. That it works again is written at once.
 const PERSIST_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// How long an attempt waits whose endpoint has given all slots away.
 const NO_SLOT_WAIT: Duration = Duration::from_mins(10);
@@ -49,6 +50,7 @@ struct EndpointAdmission {
     claiming: Arc<tokio::sync::Mutex<()>>,
     in_flight: usize,
     persisted_at: Option<Timestamp>,
+    streak: StreakMemory,
     last_used: Timestamp,
 }
 
@@ -61,9 +63,20 @@ impl EndpointAdmission {
             claiming: Arc::default(),
             in_flight: 0,
             persisted_at: None,
+            streak: StreakMemory::default(),
             last_used: now,
         }
     }
+}
+
+/// What this process did about an endpoint's run of failures: the cached projection
+/// shows it a little later.
+#[derive(Debug, Clone, Copy, Default)]
+struct StreakMemory {
+    /// Since when it fails by what this process has written; none once that has ended.
+    begun: Option<Timestamp>,
+    /// When an attempt last ended a run: what began before is over.
+    ended: Option<Timestamp>,
 }
 
 /// What the API shows of a breaker.
@@ -154,9 +167,9 @@ impl Admission {
         entry.breaker.record_failure(&self.policy, ticket, now)
     }
 
-    /// Whether it is time to persist the endpoint's health; not again within
+    /// Whether it is time to persist that the endpoint fails; not again within
     /// `PERSIST_INTERVAL`.
-    pub fn should_persist_health(&self, target: &Target, now: Timestamp) -> bool {
+    pub fn should_persist_failure(&self, target: &Target, now: Timestamp) -> bool {
         let mut endpoints = self.lock();
         let entry = entry(&mut endpoints, target, now);
         let due = entry
@@ -166,6 +179,68 @@ impl Admission {
             entry.persisted_at = Some(now);
         }
         due
+    }
+
+    /// The run of failures of `target`, unless this process has seen it end.
+    pub fn failure_streak(&self, target: &Target) -> Option<FailureStreak> {
+        let streak = target.failure_streak()?;
+        let endpoints = self.lock();
+        let ended = endpoints.get(&target.id).and_then(|e| e.streak.ended);
+        ended.is_none_or(|at| streak.since > at).then_some(streak)
+    }
+
+    /// Since when `target` fails, as far as this process knows.
+    pub fn failing_since(&self, target: &Target) -> Option<Timestamp> {
+        let shown = self.failure_streak(target).map(|streak| streak.since);
+        let begun = || self.lock().get(&target.id).and_then(|e| e.streak.begun);
+        shown.or_else(begun)
+    }
+
+    /// Remembers that a run of failures since `since` is written down, or about to be;
+    /// when it ended, if it has meanwhile.
+    pub fn begin_streak(
+        &self,
+        target: &Target,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let mut endpoints = self.lock();
+        let streak = &mut entry(&mut endpoints, target, now).streak;
+        if let Some(ended) = streak.ended.filter(|ended| *ended >= since) {
+            return Some(ended);
+        }
+        streak.begun = Some(since);
+        None
+    }
+
+    /// Whether a success at `now` has a run of failures to end. Whoever is told so
+    /// writes it down, and is the only one.
+    pub fn end_streak(&self, target: &Target, now: Timestamp) -> bool {
+        let shown = target.failure_streak();
+        let mut endpoints = self.lock();
+        if shown.is_none() && !endpoints.contains_key(&target.id) {
+            return false;
+        }
+        let streak = &mut entry(&mut endpoints, target, now).streak;
+        let is_over = |shown: FailureStreak| streak.ended.is_some_and(|ended| shown.since <= ended);
+        if streak.begun.is_none() && shown.is_none_or(is_over) {
+            return false;
+        }
+        *streak = StreakMemory {
+            begun: None,
+            ended: Some(now),
+        };
+        true
+    }
+
+    /// Takes back that a run of failures has ended, as that could not be written: the
+    /// next success does.
+    pub fn resume_streak(&self, target: &Target, now: Timestamp) {
+        let mut endpoints = self.lock();
+        entry(&mut endpoints, target, now).streak = StreakMemory {
+            begun: Some(now),
+            ended: None,
+        };
     }
 
     /// When an endpoint's next slot is, if it is known to have one and it is yet to
@@ -288,6 +363,7 @@ fn reset_if_reenabled(entry: &mut EndpointAdmission, target: &Target, now: Times
         entry.enabled_at = target.enabled_at;
         entry.breaker.reset();
         entry.persisted_at = None;
+        entry.streak = StreakMemory::default();
     }
 }
 

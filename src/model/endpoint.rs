@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::credentials::EndpointCredentials;
+use super::failure_streak::FailureStreak;
 use super::filter::Filter;
 use super::id::{EndpointId, ProjectId};
 use super::pacing;
@@ -157,15 +158,6 @@ pub struct Target {
     pub enabled_at: Timestamp,
     /// Since when nothing but failures is known of it.
     pub failure_streak: Option<FailureStreak>,
-}
-
-/// A run of failures, as all processes know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FailureStreak {
-    /// The time of the first of them.
-    pub since: Timestamp,
-    /// Whether its owner was warned.
-    pub warned: bool,
 }
 
 /// That the data plane disabled an endpoint, which the control plane has yet to be

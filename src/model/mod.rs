@@ -12,6 +12,7 @@ pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod event_type;
+pub mod failure_streak;
 pub mod filter;
 pub mod id;
 pub mod ingest;

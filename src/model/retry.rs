@@ -67,6 +67,13 @@ impl Schedule {
         self.delays.iter().sum()
     }
 
+    /// The longest wait between two attempts of a round, be it one that a receiver
+    /// asked for.
+    pub fn wait_max(&self) -> Duration {
+        let scheduled = self.delays.iter().max().copied().unwrap_or_default();
+        scheduled.mul_f64(1.0 + self.jitter).max(DELAY_MAX)
+    }
+
     /// How long to wait before the first attempt at a new event.
     pub fn first_delay(&self) -> Duration {
         self.delays[0]

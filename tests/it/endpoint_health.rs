@@ -9,7 +9,7 @@ use millrace::app;
 use serde_json::{Value, json};
 
 use crate::support::fixtures::{
-    endpoint_path, endpoint_stats, failures, received_types, uncached_config,
+    assert_as_documented, endpoint_path, endpoint_stats, failures, received_types, uncached_config,
 };
 use crate::support::harness::{self, Harness, run};
 use crate::support::receiver::{Receiver, Reply};
@@ -63,6 +63,9 @@ fn days_of_nothing_but_failures_disable_an_endpoint_and_its_owner_is_told() {
         assert_eq!(published["data"]["reason"], "failing");
         assert_eq!(published["data"]["failing_since"], fetched["failing_since"]);
         assert_eq!(published["source"], endpoint_path(&endpoint));
+        for received in listener.received() {
+            assert_as_documented(&received.json());
+        }
         let disabled = harness
             .get(&endpoint_path(&endpoint))
             .await
@@ -206,5 +209,153 @@ fn stats_count_the_latest_deliveries() {
             .request(http::Method::GET, &path, &stranger, Value::Null)
             .await;
         theirs.problem(404);
+    });
+}
+
+/// Has one more event delivered as if so much time had passed.
+async fn deliver_at(harness: &Harness, at: Timestamp) {
+    harness.publish("a").await;
+    harness.drain_at(at).await;
+}
+
+#[test]
+fn a_success_soon_after_a_failure_ends_the_run_of_failures() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let script = [500, 200, 500, 500, 200, 500].map(Reply::Status);
+        let receiver = Receiver::start(script).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let begin = app::now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        deliver_at(&harness, begin).await;
+        deliver_at(&harness, after(6)).await;
+        let shown = endpoint_stats(&harness, &endpoint).await;
+        assert_eq!(shown["failing_since"], Value::Null);
+        // Every day there is a failure, and one success among them.
+        deliver_at(&harness, begin + DAY).await;
+        deliver_at(&harness, begin + 3 * DAY).await;
+        deliver_at(&harness, begin + 3 * DAY + Duration::from_secs(1)).await;
+        deliver_at(&harness, begin + 6 * DAY).await;
+        let shown = endpoint_stats(&harness, &endpoint).await;
+        assert_eq!(shown["state"], "enabled");
+        let since: Timestamp = shown["failing_since"].as_str().unwrap().parse().unwrap();
+        assert!(since >= begin + 6 * DAY);
+    });
+}
+
+#[test]
+fn an_instance_whose_cache_is_behind_ends_the_run_it_wrote_and_once() {
+    run(async {
+        let mut config = uncached_config();
+        config.cache.ttl = DAY;
+        let harness = Harness::builder().config(config).build().await;
+        let script = [Reply::Status(500)];
+        let receiver = Receiver::start(script).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let fresh = harness.beside().config(uncached_config()).build().await;
+        let begin = app::now();
+        deliver_at(&harness, begin).await;
+        let shown = endpoint_stats(&fresh, &endpoint).await;
+        assert_ne!(shown["failing_since"], Value::Null);
+        deliver_at(&harness, begin + Duration::from_secs(1)).await;
+        let shown = endpoint_stats(&fresh, &endpoint).await;
+        assert_eq!(shown["failing_since"], Value::Null);
+        // To write for the next successes there is nothing, whatever the cache says.
+        let project = harness.project.parse().unwrap();
+        let (admission, projection) = (&harness.app.admission, &fresh.app.projection);
+        let known = projection.project_config(&project).await.unwrap();
+        let target = known
+            .targets
+            .get(&endpoint["id"].as_str().unwrap().parse().unwrap());
+        for later in 2..5 {
+            let now = begin + Duration::from_secs(later);
+            assert!(!admission.end_streak(target.unwrap(), now));
+        }
+
+        // Another run, of another instance: this one's successes have no more to write.
+        receiver.script([Reply::Status(500)]);
+        deliver_at(&fresh, begin + Duration::from_mins(2)).await;
+        for _ in 0..3 {
+            deliver_at(&harness, begin + Duration::from_mins(3)).await;
+        }
+        let shown = endpoint_stats(&fresh, &endpoint).await;
+        assert_ne!(shown["failing_since"], Value::Null);
+    });
+}
+
+#[test]
+fn silence_is_not_failing() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let receiver = Receiver::start(failures(20)).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let begin = app::now();
+        for day in [0, 14, 28, 35] {
+            deliver_at(&harness, begin + day * DAY).await;
+            let shown = endpoint_stats(&harness, &endpoint).await;
+            assert_eq!(shown["state"], "enabled", "day {day}");
+            let since: Timestamp = shown["failing_since"].as_str().unwrap().parse().unwrap();
+            assert!(since >= begin + day * DAY, "day {day}");
+        }
+        // From then on it fails every day.
+        for day in [36, 37, 38, 39] {
+            deliver_at(&harness, begin + day * DAY).await;
+        }
+        let shown = endpoint_stats(&harness, &endpoint).await;
+        assert_eq!(shown["state"], "enabled");
+        deliver_at(&harness, begin + 40 * DAY + Duration::from_mins(1)).await;
+        let shown = endpoint_stats(&harness, &endpoint).await;
+        assert_eq!(shown["state"], "failed");
+    });
+}
+
+#[test]
+fn a_test_that_is_refused_is_no_failure_and_one_that_is_taken_ends_them() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let script = [400, 500, 200].map(Reply::Status);
+        let receiver = Receiver::start(script).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let test = format!("{}/test", endpoint_path(&endpoint));
+        let begin = app::now();
+        let failing_since =
+            async || endpoint_stats(&harness, &endpoint).await["failing_since"].clone();
+        let tested = harness.post(&test, Value::Null).await;
+        tested.expect(StatusCode::ACCEPTED);
+        harness.drain_at(begin).await;
+        assert_eq!(failing_since().await, Value::Null);
+        deliver_at(&harness, begin + Duration::from_secs(1)).await;
+        assert_ne!(failing_since().await, Value::Null);
+        let tested = harness.post(&test, Value::Null).await;
+        tested.expect(StatusCode::ACCEPTED);
+        harness.drain_at(begin + Duration::from_secs(2)).await;
+        assert_eq!(failing_since().await, Value::Null);
+    });
+}
+
+#[test]
+fn a_success_that_nobody_wrote_down_keeps_an_endpoint_from_being_disabled() {
+    run(async {
+        let one = Harness::builder().config(uncached_config()).build().await;
+        let mut stale = uncached_config();
+        stale.cache.ttl = DAY;
+        let two = one.beside().config(stale).build().await;
+        let script = [200, 500, 200, 500, 500, 500].map(Reply::Status);
+        let receiver = Receiver::start(script).await;
+        let endpoint = one.endpoint(&receiver.url, &["*"]).await;
+        // It reads the endpoint before it fails, and sees the success after.
+        two.publish("a").await;
+        two.drain().await;
+        let begin = app::now();
+        deliver_at(&one, begin).await;
+        two.publish("a").await;
+        two.drain().await;
+        let shown = endpoint_stats(&one, &endpoint).await;
+        assert_ne!(shown["failing_since"], Value::Null, "it is not written");
+        for later in [2 * DAY, 4 * DAY, 5 * DAY + Duration::from_mins(1)] {
+            deliver_at(&one, begin + later).await;
+            let shown = endpoint_stats(&one, &endpoint).await;
+            assert_eq!(shown["state"], "enabled");
+        }
     });
 }

@@ -8,7 +8,7 @@ use http::header::HeaderValue;
 use jiff::Timestamp;
 
 use super::exhausted::{ExhaustedDelivery, publish_exhausted};
-use super::health;
+use super::health::{self, EndedAttempt};
 use super::loaded::LoadedDelivery;
 use super::request::{WebhookRequest, request};
 use crate::app::{self, App};
@@ -59,9 +59,19 @@ pub(super) async fn attempt(
     now: Timestamp,
 ) -> Result<()> {
     let sent = send(app, id, loaded, target, now).await?;
-    health::record_in_breaker(app, target, ticket, sent.outcome, sent.ended);
+    let transition = health::record_in_breaker(app, target, ticket, sent.outcome, sent.ended);
     let decided = record(app, id, loaded, &sent).await?;
-    health::persist_health(app, &loaded.project, target, decided.verdict, sent.ended).await;
+    let ended = EndedAttempt {
+        project: &loaded.project,
+        target,
+        kind: loaded.attempt_kind(),
+        progress: loaded.progress,
+        attempt: &decided.attempt,
+        verdict: decided.verdict,
+        transition,
+        at: sent.ended,
+    };
+    health::persist_health(app, &ended).await;
     follow_up(app, id, loaded, &decided, now).await;
     Ok(())
 }

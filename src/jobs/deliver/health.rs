@@ -7,36 +7,41 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::loaded::AttemptKind;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::breaker::{BreakerTransition, Observation, Ticket};
-use crate::model::delivery::{AttemptOutcome, Verdict};
-use crate::model::endpoint::{FailureStreak, Target};
-use crate::model::id::ProjectId;
+use crate::model::delivery::{Attempt, AttemptOutcome, DeliveryState, Progress, Verdict};
+use crate::model::endpoint::Target;
+use crate::model::failure_streak::{FailurePolicy, FailureStreak, StreakStep};
+use crate::model::id::{EndpointId, ProjectId};
 use crate::model::job::Job;
 use crate::model::time::Time;
 use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
 use crate::store::config_projection::health::{Disabling, Reason};
+use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
+use crate::store::timeline::TimelineRange;
 
-/// Of the time after which an endpoint is disabled, the part after which its owner
-/// is warned.
-const WARN_AFTER_FRACTION: f64 = 0.6;
+/// A wait for the next attempt that is no quick retry any more is longer.
+const QUICK_RETRY_MAX: Duration = Duration::from_mins(10);
+/// Deliveries that succeeded lately that are looked at before an endpoint is disabled.
+const LOOKED_AT_MAX: usize = 100;
 
-/// Records in the breaker how an attempt ended at `now`.
+/// Records in the breaker how an attempt ended at `now`; what that did to it.
 pub fn record_in_breaker(
     app: &App,
     target: &Target,
     ticket: Ticket,
     outcome: AttemptOutcome,
     now: Timestamp,
-) {
+) -> BreakerTransition {
     let change = app
         .admission
         .record_outcome(target, ticket, observation(outcome), now);
     if change == BreakerTransition::None {
-        return;
+        return change;
     }
     let metrics = &app.telemetry.metrics;
     metrics
@@ -49,6 +54,7 @@ pub fn record_in_breaker(
         }
         _ => tracing::info!(endpoint.id = %target.id, "circuit breaker closed"),
     }
+    change
 }
 
 /// Whether the endpoint can cope with more.
@@ -64,132 +70,228 @@ fn observation(outcome: AttemptOutcome) -> Observation {
     }
 }
 
-/// Persists what an attempt that ended at `now` says, if that is news: the usual
-/// success costs nothing, and neither does one more failure.
-pub async fn persist_health(
-    app: &App,
-    project: &ProjectId,
-    target: &Target,
-    verdict: Verdict,
-    now: Timestamp,
-) {
+/// An attempt that has ended, as its endpoint's health sees it.
+pub(super) struct EndedAttempt<'a> {
+    pub project: &'a ProjectId,
+    pub target: &'a Target,
+    pub kind: AttemptKind,
+    /// The delivery before it.
+    pub progress: Progress,
+    pub attempt: &'a Attempt,
+    pub verdict: Verdict,
+    /// What it did to the circuit breaker.
+    pub transition: BreakerTransition,
+    pub at: Timestamp,
+}
+
+/// Persists what an attempt says, if that is news: the usual success costs nothing,
+/// and neither does one more failure. Any success ends a run of failures, with one
+/// write; a failure begins or continues one unless it is that of a test.
+pub(super) async fn persist_health(app: &App, ended: &EndedAttempt<'_>) {
     // What is rare is boxed, so that every attempt's future need not have room for it.
-    let persisted = match (verdict, target.failure_streak()) {
-        (Verdict::Gone, _) => Box::pin(disable(app, project, target, Reason::Gone, now)).await,
-        (Verdict::Delivered, None) => return,
-        (Verdict::Delivered, Some(_)) => Box::pin(clear_failing(app, project, target, now)).await,
-        (Verdict::Retry(_) | Verdict::Exhausted, None) => {
-            Box::pin(start_failing(app, project, target, now)).await
+    let persisted = match ended.verdict {
+        Verdict::Gone => Box::pin(disable(app, ended, Reason::Gone)).await,
+        Verdict::Delivered if app.admission.end_streak(ended.target, ended.at) => {
+            Box::pin(clear_failing(app, ended)).await
         }
-        (Verdict::Retry(_) | Verdict::Exhausted, Some(failing)) => {
-            Box::pin(warn_or_disable(app, project, target, failing, now)).await
-        }
+        Verdict::Delivered => return,
+        Verdict::Retry(_) | Verdict::Exhausted if ended.kind == AttemptKind::Test => return,
+        Verdict::Retry(_) | Verdict::Exhausted => Box::pin(persist_failure(app, ended)).await,
     };
     if let Err(error) = persisted {
+        let endpoint = &ended.target.id;
         let cause = error.causes();
-        tracing::warn!(endpoint.id = %target.id, %error, cause, "failed to persist endpoint health");
+        tracing::warn!(endpoint.id = %endpoint, %error, cause, "failed to persist endpoint health");
     }
 }
 
-async fn clear_failing(
-    app: &App,
-    project: &ProjectId,
-    target: &Target,
-    now: Timestamp,
-) -> Result<()> {
-    if !app.admission.should_persist_health(target, now) {
-        return Ok(());
-    }
-    app.projection.clear_failing(project, &target.id).await
-}
-
-async fn start_failing(
-    app: &App,
-    project: &ProjectId,
-    target: &Target,
-    now: Timestamp,
-) -> Result<()> {
-    if !app.admission.should_persist_health(target, now) {
-        return Ok(());
-    }
-    let recorded = app
+async fn clear_failing(app: &App, ended: &EndedAttempt<'_>) -> Result<()> {
+    let (target, at) = (ended.target, ended.at);
+    let cleared = app
         .projection
-        .record_failing(project, &target.id, now, target.enabled_at);
-    recorded.await.map(|_| ())
+        .clear_failing(ended.project, &target.id, at)
+        .await;
+    if cleared.is_err() {
+        app.admission.resume_streak(target, at);
+    }
+    cleared
 }
 
-async fn warn_or_disable(
-    app: &App,
-    project: &ProjectId,
-    target: &Target,
-    failing: FailureStreak,
-    now: Timestamp,
-) -> Result<()> {
-    let Some(disable_after) = app.config.disable_after() else {
-        return Ok(());
+async fn persist_failure(app: &App, ended: &EndedAttempt<'_>) -> Result<()> {
+    let persisted = match app.admission.failure_streak(ended.target) {
+        None => start_failing(app, ended).await,
+        Some(streak) => go_on_failing(app, ended, streak).await,
     };
-    let failed_for = now.duration_since(failing.since);
-    let failed_for = Duration::try_from(failed_for).unwrap_or_default();
-    if failed_for >= disable_after {
-        return disable(app, project, target, Reason::Failing(failing.since), now).await;
+    publish_unhealthy(app, ended).await;
+    persisted
+}
+
+async fn start_failing(app: &App, ended: &EndedAttempt<'_>) -> Result<()> {
+    let (project, target, at) = (ended.project, ended.target, ended.at);
+    if !app.admission.should_persist_failure(target, at) {
+        return Ok(());
     }
-    if !failing.warned
-        && failed_for >= disable_after.mul_f64(WARN_AFTER_FRACTION)
-        && app.admission.should_persist_health(target, now)
-    {
-        warn(
-            app,
-            project,
-            target,
-            failing.since + disable_after,
-            failing,
-            now,
-        )
+    // Before it is written: a success meanwhile must know that there is what to end.
+    if app.admission.begin_streak(target, at, at).is_some() {
+        return Ok(());
+    }
+    let since = app
+        .projection
+        .record_failing(project, &target.id, at, target.enabled_at)
         .await?;
+    if let Some(over) = app.admission.begin_streak(target, since, at) {
+        // The success may have been written first.
+        app.projection
+            .clear_failing(project, &target.id, over)
+            .await?;
     }
     Ok(())
 }
 
+/// Does what follows from one more failure of a run.
+async fn go_on_failing(app: &App, ended: &EndedAttempt<'_>, streak: FailureStreak) -> Result<()> {
+    let policy = FailurePolicy::new(app.config.disable_after(), &app.schedule);
+    let step = policy.after_failure(streak, ended.at);
+    if step == StreakStep::Nothing || !app.admission.should_persist_failure(ended.target, ended.at)
+    {
+        return Ok(());
+    }
+    let (project, id, at) = (ended.project, &ended.target.id, ended.at);
+    match step {
+        StreakStep::Nothing => Ok(()),
+        StreakStep::Note => {
+            let noted = app
+                .projection
+                .record_still_failing(project, id, streak.since, at);
+            noted.await.map(drop)
+        }
+        StreakStep::BeginAnew => begin_anew(app, ended, streak).await,
+        StreakStep::Warn { .. } | StreakStep::Disable
+            if has_succeeded_since(app, id, streak.since).await? =>
+        {
+            begin_anew(app, ended, streak).await
+        }
+        StreakStep::Warn { disabled_at } => warn(app, ended, streak, disabled_at).await,
+        StreakStep::Disable => disable(app, ended, Reason::Failing(streak.since)).await,
+    }
+}
+
+async fn begin_anew(app: &App, ended: &EndedAttempt<'_>, before: FailureStreak) -> Result<()> {
+    let (project, id, at) = (ended.project, &ended.target.id, ended.at);
+    let begun = app
+        .projection
+        .record_failing_anew(project, id, at, before)
+        .await?;
+    if begun {
+        app.admission.begin_streak(ended.target, at, at);
+    }
+    Ok(())
+}
+
+/// Whether a delivery to the endpoint has succeeded after `since`, of the latest
+/// [`LOOKED_AT_MAX`] that did and the latest 2,000 in all: what ends a run is not
+/// written where a process dies in between, or one that did not know of the run yet
+/// saw the success. Asked before anything is done about a run, which is rare.
+async fn has_succeeded_since(app: &App, id: &EndpointId, since: Timestamp) -> Result<bool> {
+    let filter = DeliveryFilter {
+        endpoint: id,
+        state: Some(DeliveryState::Delivered),
+        tenant: None,
+        fresh: since,
+    };
+    let range = TimelineRange {
+        // A delivery may be older than the attempt that succeeds.
+        since: Some(since - app.schedule.total()),
+        until: None,
+        after: None,
+        limit: LOOKED_AT_MAX,
+    };
+    let (rows, _) = deliveries::list(&app.dynamo, &filter, &range).await?;
+    let succeeded =
+        |row: &StoredDelivery| row.attempts.last().is_some_and(|last| last.at.0 > since);
+    Ok(rows.iter().any(succeeded))
+}
+
+/// Publishes `millrace.endpoint.unhealthy`, once for each run of failures: not at the
+/// first failure, which the quick retries often make good, but when those are used up
+/// or the circuit breaker opens.
+async fn publish_unhealthy(app: &App, ended: &EndedAttempt<'_>) {
+    let reason = match ended.transition {
+        BreakerTransition::Opened => "circuit_breaker_opened",
+        _ if is_retried_soon(app, ended.progress) => return,
+        _ => "retries_failed",
+    };
+    let Some(since) = app.admission.failing_since(ended.target) else {
+        return;
+    };
+    let (id, last) = (&ended.target.id, ended.attempt);
+    let operational_event = OperationalEvent {
+        kind: OperationalEventKind::EndpointUnhealthy,
+        source: &format!("/v1/endpoints/{id}"),
+        occurrence_key: &format!("{id}/{}", since.as_millisecond()),
+        tenant: ended.target.filter.tenant(),
+        data: Value::Null,
+    };
+    let data = || {
+        json!({
+            "endpoint_id": id,
+            "failing_since": Time(since),
+            "reason": reason,
+            "last_attempt": { "at": last.at, "status": last.status, "error": last.error },
+        })
+    };
+    operational_events::publish_unless_recent_if_subscribed(
+        app,
+        ended.project,
+        operational_event,
+        data,
+        ended.at,
+    )
+    .await;
+}
+
+/// Whether the schedule has a quick retry after the attempt that follows `progress`,
+/// be it later as the answer asked for that.
+fn is_retried_soon(app: &App, progress: Progress) -> bool {
+    let made_in_round = progress.attempts_made.saturating_sub(progress.round_start) + 1;
+    let next = app.schedule.delay_after(made_in_round, None, 0.5);
+    next.is_some_and(|delay| delay <= QUICK_RETRY_MAX)
+}
+
 async fn warn(
     app: &App,
-    project: &ProjectId,
-    target: &Target,
+    ended: &EndedAttempt<'_>,
+    streak: FailureStreak,
     disabled_at: Timestamp,
-    failing: FailureStreak,
-    now: Timestamp,
 ) -> Result<()> {
-    let id = &target.id;
+    let (project, id) = (ended.project, &ended.target.id);
     let operational_event = OperationalEvent {
         kind: OperationalEventKind::EndpointFailing,
         source: &format!("/v1/endpoints/{id}"),
-        occurrence_key: &format!("{id}/{}", failing.since.as_millisecond()),
-        tenant: target.filter.tenant(),
+        occurrence_key: &format!("{id}/{}", streak.since.as_millisecond()),
+        tenant: ended.target.filter.tenant(),
         data: json!({
             "endpoint_id": id,
-            "failing_since": Time(failing.since),
+            "failing_since": Time(streak.since),
             "disabled_at": Time(disabled_at),
         }),
     };
     // First, so that it is not lost; published twice it is one event.
-    operational_events::publish(app, project, &operational_event, now).await?;
+    operational_events::publish(app, project, &operational_event, ended.at).await?;
     let is_first = app
         .projection
-        .record_warned(project, id, failing.since)
+        .record_warned(project, id, streak.since, ended.at)
         .await?;
     if is_first {
-        tracing::warn!(endpoint.id = %id, failing_since = %failing.since, "endpoint failing: will be disabled");
+        let failing_since = streak.since;
+        tracing::warn!(endpoint.id = %id, %failing_since, "endpoint failing: will be disabled");
     }
     Ok(())
 }
 
 /// Disables the endpoint in the data plane, and enqueues the job for the rest.
-async fn disable(
-    app: &App,
-    project: &ProjectId,
-    target: &Target,
-    reason: Reason,
-    now: Timestamp,
-) -> Result<()> {
+async fn disable(app: &App, ended: &EndedAttempt<'_>, reason: Reason) -> Result<()> {
+    let (project, target, now) = (ended.project, ended.target, ended.at);
     let due = app.queue.due(now, Duration::ZERO);
     let disabling = Disabling {
         endpoint: &target.id,

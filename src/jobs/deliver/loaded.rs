@@ -19,6 +19,16 @@ use crate::store::deliveries;
 const SLOT_EARLY: Duration = Duration::from_secs(1);
 const SLOT_LATE: Duration = Duration::from_mins(15);
 
+/// What an attempt brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AttemptKind {
+    /// An event that was published.
+    Event,
+    /// The event that tests an endpoint. A receiver that does not know its type may
+    /// refuse it and work all the same.
+    Test,
+}
+
 /// A pending delivery, its event, and where it stands.
 pub(super) struct LoadedDelivery {
     pub project: ProjectId,
@@ -104,7 +114,16 @@ impl LoadedDelivery {
     pub fn is_manual(&self) -> bool {
         let is_retry = self.progress.attempts_made > 0
             && self.progress.attempts_made == self.progress.round_start;
-        is_retry || *self.event_type == *TEST_TYPE
+        is_retry || self.attempt_kind() == AttemptKind::Test
+    }
+
+    /// What is delivered: what was published, or a test of the endpoint.
+    pub fn attempt_kind(&self) -> AttemptKind {
+        if *self.event_type == *TEST_TYPE {
+            AttemptKind::Test
+        } else {
+            AttemptKind::Event
+        }
     }
 
     /// Whether its endpoint's rate limit gave it a slot that may be used now.

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use crate::error::{Error, Result, causes};
 use crate::model::credentials::EndpointCredentials;
-use crate::model::endpoint::{BodyFormat, DeliverySettings, ExpiringSecret, FailureStreak, Target};
+use crate::model::endpoint::{BodyFormat, DeliverySettings, ExpiringSecret, Target};
+use crate::model::failure_streak::FailureStreak;
 use crate::model::filter::Filter;
 use crate::model::id::EndpointId;
 use crate::model::seal::KeyRing;
@@ -151,8 +152,13 @@ pub(super) fn read_failure_streak(item: &Item) -> Option<(EndpointId, FailureStr
     let id = keys::endpoint_of_health_sort(item.str_opt("sk")?)?
         .parse()
         .ok()?;
+    let since = item.time("failing_since").ok()?;
+    // An older version notes the first failure alone, and leaves what is there of the
+    // run before.
+    let noted = item.time("failed_at").ok();
     let failing = FailureStreak {
-        since: item.time("failing_since").ok()?,
+        since,
+        noted: noted.unwrap_or(since).max(since),
         warned: item
             .get("told")
             .is_some_and(|told| told.as_bool() == Ok(&true)),

@@ -1,12 +1,17 @@
 //! An endpoint's health in the data plane: since when it fails, and that it was
 //! disabled for it.
 
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+};
 use jiff::{SignedDuration, Timestamp};
 
 use super::ConfigProjection;
 use crate::error::{Error, Result};
 use crate::model::endpoint::{EndpointState, PendingDisable};
+use crate::model::failure_streak::FailureStreak;
 use crate::model::id::{EndpointId, ProjectId};
 use crate::store::dynamo::{
     DynamoErrorKind, Item, ItemExt, kind, ms, n, s, unavailable, update_if,
@@ -52,8 +57,8 @@ pub struct Disabling<'a> {
 }
 
 impl ConfigProjection {
-    /// Records that `endpoint` has failed since `since`, unless an earlier failure
-    /// since `enabled_at` is recorded. One conditional write.
+    /// Records that a run of failures of `endpoint` began at `since`, unless one is
+    /// recorded that did after `enabled_at`: since when it fails. One conditional write.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -63,40 +68,115 @@ impl ConfigProjection {
         endpoint: &EndpointId,
         since: Timestamp,
         enabled_at: Timestamp,
+    ) -> Result<Timestamp> {
+        let update = self
+            .begin_streak(project, endpoint, since)
+            .condition_expression("attribute_not_exists(failing_since) or failing_since < :enabled")
+            .expression_attribute_values(":enabled", ms(enabled_at))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match update.send().await {
+            Ok(_) => Ok(since),
+            Err(error) if kind(&error) == DynamoErrorKind::Condition => {
+                match error.into_service_error() {
+                    UpdateItemError::ConditionalCheckFailedException(failed) => {
+                        let known = failed.item().map(|item| item.time("failing_since"));
+                        known.unwrap_or(Ok(since))
+                    }
+                    other => Err(Error::internal(other)),
+                }
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// Records that another run of failures began at `since`, in place of `before`,
+    /// which nothing is known to have continued. False if that is not recorded any
+    /// more. One conditional write.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn record_failing_anew(
+        &self,
+        project: &ProjectId,
+        endpoint: &EndpointId,
+        since: Timestamp,
+        before: FailureStreak,
     ) -> Result<bool> {
-        let ends = since
-            .saturating_add(FAILURE_STREAK_KEPT)
-            .unwrap_or(Timestamp::MAX);
         update_if(
-            self.dynamo
-                .update(keys::project(project), keys::endpoint_health(endpoint))
-                .update_expression("set failing_since = :since, #ttl = :ttl remove told")
-                .condition_expression(
-                    "attribute_not_exists(failing_since) or failing_since < :enabled",
-                )
-                .expression_attribute_names("#ttl", "ttl")
-                .expression_attribute_values(":since", ms(since))
-                .expression_attribute_values(":ttl", n(ends.as_second()))
-                .expression_attribute_values(":enabled", ms(enabled_at)),
+            self.begin_streak(project, endpoint, since)
+                .condition_expression("failing_since = :before")
+                .expression_attribute_values(":before", ms(before.since)),
         )
         .await
     }
 
-    /// Deletes the run of failures of `endpoint`: it works.
+    fn begin_streak(
+        &self,
+        project: &ProjectId,
+        endpoint: &EndpointId,
+        since: Timestamp,
+    ) -> UpdateItemFluentBuilder {
+        let ends = since
+            .saturating_add(FAILURE_STREAK_KEPT)
+            .unwrap_or(Timestamp::MAX);
+        self.dynamo
+            .update(keys::project(project), keys::endpoint_health(endpoint))
+            .update_expression(
+                "set failing_since = :since, failed_at = :since, #ttl = :ttl remove told",
+            )
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":since", ms(since))
+            .expression_attribute_values(":ttl", n(ends.as_second()))
+    }
+
+    /// Records that the run of failures since `since` went on at `at`. False if it
+    /// has ended. One conditional write.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn clear_failing(&self, project: &ProjectId, endpoint: &EndpointId) -> Result<()> {
-        let delete = self.dynamo.client.delete_item();
-        let delete = delete.table_name(&self.dynamo.table);
-        let delete = delete
-            .key("pk", s(keys::project(project)))
-            .key("sk", s(keys::endpoint_health(endpoint)));
-        delete.send().await.map_err(unavailable)?;
-        Ok(())
+    pub async fn record_still_failing(
+        &self,
+        project: &ProjectId,
+        endpoint: &EndpointId,
+        since: Timestamp,
+        at: Timestamp,
+    ) -> Result<bool> {
+        update_if(
+            self.dynamo
+                .update(keys::project(project), keys::endpoint_health(endpoint))
+                .update_expression("set failed_at = :at")
+                .condition_expression("failing_since = :since")
+                .expression_attribute_values(":at", ms(at))
+                .expression_attribute_values(":since", ms(since)),
+        )
+        .await
     }
 
-    /// Records that the owner of `endpoint` was warned of the failures since
+    /// Deletes the run of failures of `endpoint`: it worked at `at`. One that began
+    /// later is another. One conditional write.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn clear_failing(
+        &self,
+        project: &ProjectId,
+        endpoint: &EndpointId,
+        at: Timestamp,
+    ) -> Result<()> {
+        let delete = self.dynamo.client.delete_item();
+        let delete = delete
+            .table_name(&self.dynamo.table)
+            .key("pk", s(keys::project(project)))
+            .key("sk", s(keys::endpoint_health(endpoint)))
+            .condition_expression("failing_since <= :at")
+            .expression_attribute_values(":at", ms(at));
+        match delete.send().await {
+            Err(error) if kind(&error) != DynamoErrorKind::Condition => Err(unavailable(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Records that the owner of `endpoint` was warned at `at` of the failures since
     /// `since`. False if that run of failures has ended.
     ///
     /// # Errors
@@ -106,11 +186,13 @@ impl ConfigProjection {
         project: &ProjectId,
         endpoint: &EndpointId,
         since: Timestamp,
+        at: Timestamp,
     ) -> Result<bool> {
         update_if(
             self.dynamo
                 .update(keys::project(project), keys::endpoint_health(endpoint))
-                .update_expression("set told = :told")
+                .update_expression("set told = :told, failed_at = :at")
+                .expression_attribute_values(":at", ms(at))
                 .condition_expression("failing_since = :since")
                 .expression_attribute_values(":told", AttributeValue::Bool(true))
                 .expression_attribute_values(":since", ms(since)),
