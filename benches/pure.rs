@@ -72,6 +72,7 @@ fn targets() -> Targets {
         };
         Target {
             id: endpoint(n),
+            uid: None,
             version: 1,
             url: format!("https://example.com/{n}").parse().unwrap(),
             filter: Filter::new(&types, tenant).unwrap(),

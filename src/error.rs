@@ -25,6 +25,15 @@ pub enum Error {
     /// 409: it contradicts what is stored.
     #[error("{0}")]
     Conflict(Cow<'static, str>),
+    /// 409: the first request with its idempotency key is not answered yet.
+    #[error("a request with this Idempotency-Key is under way: send the same again for its answer")]
+    IdempotencyKeyInUse,
+    /// 422: its idempotency key was used for another request.
+    #[error(
+        "this Idempotency-Key was used for another request, of another path or body: \
+         use a new key for a new request"
+    )]
+    IdempotencyKeyReused,
     /// 413: over a size limit; the detail names the limit.
     #[error("{0}")]
     TooLarge(Cow<'static, str>),
@@ -167,6 +176,8 @@ impl Error {
             Self::Forbidden(_) => "forbidden",
             Self::NotFound(_) => "not_found",
             Self::Conflict(_) => "conflict",
+            Self::IdempotencyKeyInUse => "idempotency_key_in_use",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::TooLarge(_) => "too_large",
             Self::UnsupportedMediaType(_) => "unsupported_media_type",
             Self::RateLimited { .. } => "rate_limited",
@@ -182,7 +193,8 @@ impl Error {
             Self::Unauthenticated(_) => 401,
             Self::Forbidden(_) => 403,
             Self::NotFound(_) => 404,
-            Self::Conflict(_) => 409,
+            Self::Conflict(_) | Self::IdempotencyKeyInUse => 409,
+            Self::IdempotencyKeyReused => 422,
             Self::TooLarge(_) => 413,
             Self::UnsupportedMediaType(_) => 415,
             Self::RateLimited { .. } => 429,

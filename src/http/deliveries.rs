@@ -16,6 +16,7 @@ use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::http::problem::Problems;
 use crate::model::delivery::{Attempt, DeliveryState};
+use crate::model::endpoint_ref::EndpointRef;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::Job;
 use crate::model::time::Time;
@@ -76,9 +77,9 @@ impl From<StoredDelivery> for Delivery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListDeliveries {
-    /// Those to this endpoint; this or `event_id` is needed.
+    /// Those to this endpoint, by its id or its uid; this or `event_id` is needed.
     #[param(value_type = Option<String>, example = "ep_…")]
-    endpoint_id: Option<EndpointId>,
+    endpoint_id: Option<EndpointRef>,
     /// Those of this event; this or `endpoint_id` is needed.
     #[param(value_type = Option<String>)]
     event_id: Option<EventId>,
@@ -114,8 +115,8 @@ pub async fn list(
     Query(query): Query<ListDeliveries>,
 ) -> Result<Json<Page<Delivery>>> {
     match (&query.endpoint_id, &query.event_id) {
-        (Some(endpoint), None) => {
-            lookup::ensure_endpoint(&app, &caller.project, endpoint).await?;
+        (Some(named), None) => {
+            let endpoint = &lookup::endpoint(&app, &caller.project, named).await?;
             let range = page::range(
                 query.since,
                 query.until,

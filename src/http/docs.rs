@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod describe;
 mod html;
+#[cfg(test)]
+mod idempotency;
 mod operational_events;
 mod page;
 mod schema;

@@ -2,56 +2,56 @@
 //! events.
 
 pub mod credentials;
+pub mod fields;
 mod lifecycle;
+pub mod replace;
+mod resume;
 pub mod stats;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::auth::{Allowed, EndpointsRead, EndpointsWrite};
 use super::extract::{Json, Path, Query};
+use super::idempotency::Occasion;
 use super::lookup;
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
-use crate::error::{Error, Invalid, Result};
-use crate::model::credentials::RedactedCredentials;
-use crate::model::delivery::DISABLED_RECHECK_DELAY;
-use crate::model::endpoint::{BodyFormat, DeliverySettings, EndpointState};
+use crate::error::{Error, Result};
+use crate::model::endpoint::{BodyFormat, ContentType, EndpointState};
+use crate::model::endpoint_ref::{EndpointRef, EndpointUid};
 use crate::model::event;
-use crate::model::filter::{Filter, TEST_TYPE};
-use crate::model::id::{DeliveryId, EndpointId, EventId, base32};
+use crate::model::filter::TEST_TYPE;
+use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId, base32};
+use crate::model::metadata::Metadata;
 use crate::model::signature::{Scheme, Secret};
 use crate::model::time::Time;
 use crate::publish;
-use crate::sender::{self, PrivateTargets};
-use crate::store::due::{self, BringForward};
 use crate::store::endpoints::{self, Endpoint as Row, open_secret, seal_secret};
 use crate::store::projector;
 
-use credentials::{
-    CredentialsChange, NewAuth, NewCertificate, NewHeaders, RedactedAuth, RedactedCertificate,
-    ShownCredentials,
-};
+use credentials::{RedactedAuth, RedactedCertificate, ShownCredentials};
+use fields::{EndpointChanges, NewEndpoint};
 
 /// How long a rotated secret goes on signing.
 const ROTATION_OVERLAP: SignedDuration = SignedDuration::from_hours(24);
-/// Characters of a description.
-const DESCRIPTION_LEN_MAX: usize = 500;
 
 /// An endpoint.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Endpoint {
     /// Its id.
     pub id: EndpointId,
+    /// What you call it; null without one.
+    #[schema(required)]
+    pub uid: Option<EndpointUid>,
     /// Where webhooks go.
     pub url: String,
     /// A note for people.
@@ -73,6 +73,9 @@ pub struct Endpoint {
     pub max_concurrency: Option<u32>,
     /// What the body of a webhook is.
     pub body_format: BodyFormat,
+    /// The `Content-Type` of a webhook; null with `data`, which has its own.
+    #[schema(required)]
+    pub content_type: Option<ContentType>,
     /// Its own headers by name; values are not shown.
     #[schema(value_type = BTreeMap<String, String>)]
     pub headers: BTreeMap<String, &'static str>,
@@ -82,6 +85,9 @@ pub struct Endpoint {
     /// The TLS client certificate it is called with.
     #[schema(required)]
     pub client_certificate: Option<RedactedCertificate>,
+    /// What you noted on it.
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub metadata: Metadata,
     /// When it was created.
     pub created_at: Time,
     /// When it was last changed.
@@ -99,10 +105,16 @@ impl From<Row> for Endpoint {
             rate_limit: row.delivery_settings.rate_limit,
             max_concurrency: row.delivery_settings.max_concurrency,
             body_format: row.delivery_settings.body_format,
+            content_type: match row.delivery_settings.body_format {
+                BodyFormat::Cloudevents => Some(row.delivery_settings.content_type),
+                BodyFormat::Data => None,
+            },
             headers,
             auth,
             client_certificate,
+            metadata: row.metadata,
             id: row.id,
+            uid: row.uid,
             url: row.url,
             description: row.description,
             event_types: row.event_types,
@@ -149,50 +161,6 @@ pub struct CreatedEndpoint {
     secret: SigningSecret,
 }
 
-/// An endpoint to create.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(examples(json!({ "url": "https://example.com/webhooks", "event_types": ["invoice.*"] })))]
-pub struct NewEndpoint {
-    /// Where webhooks go: `https://`.
-    url: String,
-    /// A note for people.
-    #[serde(default)]
-    description: String,
-    /// The event types it takes; all if absent.
-    event_types: Option<Vec<String>>,
-    /// The one tenant whose events it takes.
-    tenant: Option<String>,
-    /// `v1` (HMAC-SHA256, the default) or `v1a` (Ed25519).
-    scheme: Option<Scheme>,
-    /// A secret of your own, `whsec_…` or `whsk_…`; made here if absent. Standard base64
-    /// after that, padded or not; it is shown padded.
-    #[schema(value_type = Option<String>)]
-    secret: Option<SecretString>,
-    /// Attempts a second, by all instances together, evenly spaced.
-    #[schema(minimum = 1, maximum = 1000)]
-    rate_limit: Option<u32>,
-    /// Attempts at once by each instance, if that is fewer than
-    /// `delivery.endpoint_concurrency`.
-    #[schema(minimum = 1, maximum = 1000)]
-    max_concurrency: Option<u32>,
-    /// `cloudevents` (the default): the whole event in JSON, structured mode of the
-    /// CloudEvents HTTP binding. `data`: its data alone, its attributes as `ce-`
-    /// headers, binary mode. Signed is what is sent.
-    #[serde(default)]
-    #[schema(value_type = Option<BodyFormat>)]
-    body_format: BodyFormat,
-    /// Headers to send along, up to 20; never shown again. None that says something
-    /// of the connection or the body, nor `webhook-…`, `ce-…`, `traceparent`.
-    #[serde(default)]
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
-    headers: NewHeaders,
-    /// HTTP authentication to use; never shown again.
-    auth: Option<NewAuth>,
-    /// TLS client certificate to use; its key is never shown again.
-    client_certificate: Option<NewCertificate>,
-}
-
 /// Create an endpoint.
 #[utoipa::path(post, path = "/v1/endpoints", tag = "endpoints",
     request_body = NewEndpoint,
@@ -201,40 +169,22 @@ pub struct NewEndpoint {
 pub async fn create(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
-    Json(new): Json<NewEndpoint>,
+    occasion: Occasion,
+    Json(mut new): Json<NewEndpoint>,
 ) -> Result<(StatusCode, Json<CreatedEndpoint>)> {
-    let by = caller.by(app::now());
-    let now = by.at;
-    let mut row = Row {
-        delivery_settings: DeliverySettings {
-            rate_limit: new.rate_limit,
-            max_concurrency: new.max_concurrency,
-            body_format: new.body_format,
-        },
-        credentials_sealed: None,
-        credentials_redacted: RedactedCredentials::default(),
-        enabled_at: now,
-        id: EndpointId::new(now.as_millisecond(), app.random()),
-        project: by.project.clone(),
-        url: new.url,
-        description: new.description,
-        event_types: new.event_types.unwrap_or_else(|| vec!["*".into()]),
-        tenant: new.tenant,
-        state: EndpointState::Enabled,
-        created_at: now,
-        updated_at: now,
-        version: 1,
-    };
-    check(&app, &mut row)?;
-    let credentials = CredentialsChange {
-        headers: (!new.headers.is_empty()).then_some(new.headers),
-        auth: new.auth.map(Some),
-        client_certificate: new.client_certificate.map(Some),
-    };
-    if let Some(sealing) = credentials::sealing(&app, credentials).await? {
-        sealing.apply(&mut row)?;
+    let by = caller.by(occasion.at);
+    let id = EndpointId::new(by.at.as_millisecond(), occasion.derive("endpoint"));
+    if occasion.is_repeated()
+        && let Some(created) = created_before(&app, &by.project, &id).await?
+    {
+        return Ok((StatusCode::CREATED, Json(created)));
     }
-    let secret = make_secret(&app, new.scheme, new.secret.as_ref())?;
+    let (scheme, secret) = (new.scheme, new.secret.clone());
+    let mut row = fields::blank(&by, id);
+    let sealing = credentials::sealing(&app, new.credentials()).await?;
+    new.apply(&mut row)?;
+    fields::finish(&app, &mut row, sealing)?;
+    let secret = make_secret(scheme, secret.as_ref(), app.random())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
     let created = endpoints::create(&app.postgres, &by, row, &sealed).await?;
@@ -247,32 +197,33 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(created)))
 }
 
-/// Refuses what an endpoint must not be, and normalizes its URL.
-fn check(app: &App, row: &mut Row) -> Result<()> {
-    let url = url::Url::parse(&row.url)
-        .map_err(|error| Invalid::new("url", format!("expected an absolute URL: {error}")))?;
-    let private_targets = if app.config.allows_private_targets() {
-        PrivateTargets::Allowed
-    } else {
-        PrivateTargets::Refused
+/// What a request made before its answer was lost.
+async fn created_before(
+    app: &App,
+    project: &ProjectId,
+    id: &EndpointId,
+) -> Result<Option<CreatedEndpoint>> {
+    let row = match endpoints::get(&app.postgres, project, id).await {
+        Err(Error::NotFound(_)) => return Ok(None),
+        row => row?,
     };
-    sender::check_url(&url, private_targets)?;
-    // What was checked, without what a parser leaves out of it.
-    row.url = url.into();
-    Filter::new(&row.event_types, row.tenant.as_deref())?;
-    row.delivery_settings.check()?;
-    row.tenant.as_deref().map_or(Ok(()), event::check_tenant)?;
-    if row.description.chars().count() > DESCRIPTION_LEN_MAX || row.description.contains('\0') {
-        let detail = format!("expected up to {DESCRIPTION_LEN_MAX} characters, none of them NUL");
-        return Err(Error::invalid("description", detail));
-    }
-    Ok(())
+    let sealed = endpoints::current_secret(&app.postgres, project, id).await?;
+    let key_ring = app.key_ring.get().await?;
+    let secret = open_secret(&key_ring, id, &sealed)?;
+    Ok(Some(CreatedEndpoint {
+        endpoint: row.into(),
+        secret: (&secret).into(),
+    }))
 }
 
-/// The secret that was given, or a new one of `scheme`.
-fn make_secret(app: &App, scheme: Option<Scheme>, given: Option<&SecretString>) -> Result<Secret> {
+/// The secret that is given, or the one of `scheme` that `seed` gives.
+fn make_secret(
+    scheme: Option<Scheme>,
+    given: Option<&SecretString>,
+    seed: [u8; 32],
+) -> Result<Secret> {
     let Some(text) = given else {
-        return Ok(Secret::generate(scheme.unwrap_or_default(), app.random()));
+        return Ok(Secret::generate(scheme.unwrap_or_default(), seed));
     };
     let secret = Secret::parse(text.expose_secret())?;
     match scheme {
@@ -326,14 +277,15 @@ pub async fn list(
 
 /// Look at one endpoint.
 #[utoipa::path(get, path = "/v1/endpoints/{id}", tag = "endpoints",
-    params(("id" = String, Path, description = "ep_…")),
+    params(("id" = String, Path, description = "ep_…, or its uid")),
     responses((status = 200, body = Endpoint), Problems),
     security(("api_key" = ["endpoints:read"])))]
 pub async fn get(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsRead>,
-    Path(id): Path<EndpointId>,
+    Path(named): Path<EndpointRef>,
 ) -> Result<Json<Endpoint>> {
+    let id = lookup::stored_endpoint(&app, &caller.project, &named).await?;
     Ok(Json(
         endpoints::get(&app.postgres, &caller.project, &id)
             .await?
@@ -341,164 +293,48 @@ pub async fn get(
     ))
 }
 
-/// What a person may turn an endpoint to.
-#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = Switch)]
-pub enum EndpointSwitch {
-    /// Takes events again. Pending deliveries go on: up to 500 at once, more within
-    /// 15 minutes.
-    Enabled,
-    /// New events pass it by; pending deliveries wait until it is enabled, or
-    /// until they are forgotten with their events.
-    Disabled,
-}
-
-/// What to change of an endpoint; what is absent stays.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(examples(json!({ "state": "disabled" })))]
-#[schema(as = Changes)]
-pub struct EndpointChanges {
-    /// Where webhooks go.
-    url: Option<String>,
-    /// A note for people.
-    description: Option<String>,
-    /// The event types it takes.
-    event_types: Option<Vec<String>>,
-    /// The one tenant whose events it takes; null for the whole project.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
-    tenant: Option<Option<String>>,
-    /// Whether it takes events.
-    state: Option<EndpointSwitch>,
-    /// Attempts a second, by all instances together; null without a limit.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    rate_limit: Option<Option<u32>>,
-    /// Attempts at once by each instance, if that is fewer than
-    /// `delivery.endpoint_concurrency`; null for that.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    max_concurrency: Option<Option<u32>>,
-    /// What the body of a webhook is.
-    body_format: Option<BodyFormat>,
-    /// In place of all its headers.
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
-    headers: Option<NewHeaders>,
-    /// In place of its authentication; null for none.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<NewAuth>)]
-    auth: Option<Option<NewAuth>>,
-    /// In place of its client certificate; null for none.
-    #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<NewCertificate>)]
-    client_certificate: Option<Option<NewCertificate>>,
-}
-
-/// Tells null from absent.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    from: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(from).map(Some)
-}
-
 /// Change an endpoint.
 #[utoipa::path(patch, path = "/v1/endpoints/{id}", tag = "endpoints",
-    params(("id" = String, Path, description = "ep_…")),
+    params(("id" = String, Path, description = "ep_…, or its uid")),
     request_body = EndpointChanges,
     responses((status = 200, body = Endpoint), Problems),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn update(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
-    Path(id): Path<EndpointId>,
-    Json(changes): Json<EndpointChanges>,
+    Path(named): Path<EndpointRef>,
+    Json(mut changes): Json<EndpointChanges>,
 ) -> Result<Json<Endpoint>> {
+    let id = lookup::stored_endpoint(&app, &caller.project, &named).await?;
     let by = caller.by(app::now());
-    let now = by.at;
-    let credentials = CredentialsChange {
-        headers: changes.headers,
-        auth: changes.auth,
-        client_certificate: changes.client_certificate,
-    };
-    let mut before = lifecycle::EndpointBefore::changing(&credentials);
-    let sealing = credentials::sealing(&app, credentials).await?;
+    let change = changes.credentials();
+    let mut before = lifecycle::EndpointBefore::changing(&change);
+    let sealing = credentials::sealing(&app, change).await?;
     let apply = |row: &mut Row| {
         before.remember(row.state, shown(row));
-        row.url = changes.url.unwrap_or_else(|| std::mem::take(&mut row.url));
-        row.description = changes
-            .description
-            .unwrap_or_else(|| std::mem::take(&mut row.description));
-        row.event_types = changes
-            .event_types
-            .unwrap_or_else(|| std::mem::take(&mut row.event_types));
-        row.tenant = changes.tenant.unwrap_or_else(|| row.tenant.take());
-        match changes.state {
-            Some(EndpointSwitch::Enabled) => row.state = EndpointState::Enabled,
-            Some(EndpointSwitch::Disabled) => row.state = EndpointState::Disabled,
-            None => {}
-        }
-        row.delivery_settings = DeliverySettings {
-            rate_limit: changes
-                .rate_limit
-                .unwrap_or(row.delivery_settings.rate_limit),
-            max_concurrency: changes
-                .max_concurrency
-                .unwrap_or(row.delivery_settings.max_concurrency),
-            body_format: changes
-                .body_format
-                .unwrap_or(row.delivery_settings.body_format),
-        };
-        check(&app, row)?;
-        sealing.map_or(Ok(()), |sealing| sealing.apply(row))
+        changes.apply(row)?;
+        fields::finish(&app, row, sealing)
     };
     let updated = endpoints::update(&app.postgres, &by, &id, apply).await?;
     let row = projector::apply(&app.postgres, &app.projection, updated).await;
-    if row.enabled_at == now {
-        resume(&app, &id, now).await;
+    if row.enabled_at == by.at {
+        resume::resume(&app, &row.id, by.at).await;
     }
     lifecycle::publish_updated(&app, before, &row, shown(&row)).await;
     Ok(Json(row.into()))
 }
 
-/// Makes deliveries due that wait for an endpoint which was just enabled, as far as
-/// that is little work: the others are due within [`DISABLED_RECHECK_DELAY`].
-async fn resume(app: &App, id: &EndpointId, now: Timestamp) {
-    // Not before every instance knows that it is enabled.
-    let at = now + app.config.cache.ttl + Duration::from_secs(1);
-    let until = now + DISABLED_RECHECK_DELAY;
-    let resume = BringForward {
-        endpoint: id,
-        to: at,
-        until,
-        scan_max: RESUME_SCAN_MAX,
-        deliveries_max: RESUMED_MAX,
-    };
-    match due::bring_forward(&app.dynamo, &resume).await {
-        Ok(deliveries) => tracing::info!(endpoint.id = %id, deliveries, "endpoint enabled"),
-        Err(error) => {
-            let cause = error.causes();
-            tracing::warn!(endpoint.id = %id, %error, cause, "failed to resume held deliveries");
-        }
-    }
-}
-
-/// Deliveries brought forward when an endpoint is enabled.
-const RESUMED_MAX: usize = 500;
-/// Due items read for them, in each due partition.
-const RESUME_SCAN_MAX: usize = 1000;
-
 /// Delete an endpoint; its pending deliveries are canceled.
 #[utoipa::path(delete, path = "/v1/endpoints/{id}", tag = "endpoints",
-    params(("id" = String, Path, description = "ep_…")),
+    params(("id" = String, Path, description = "ep_…, or its uid")),
     responses((status = 204), Problems),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn delete(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
-    Path(id): Path<EndpointId>,
+    Path(named): Path<EndpointRef>,
 ) -> Result<StatusCode> {
+    let id = lookup::stored_endpoint(&app, &caller.project, &named).await?;
     let by = caller.by(app::now());
     let deleted = endpoints::delete(&app.postgres, &by, &id).await?;
     let row = projector::apply(&app.postgres, &app.projection, deleted).await;
@@ -519,20 +355,22 @@ pub struct TestDelivery {
 /// Send a test event, `millrace.endpoint.test`, to an endpoint whatever its
 /// filter.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/test", tag = "endpoints",
-    params(("id" = String, Path, description = "ep_…")),
+    params(("id" = String, Path, description = "ep_…, or its uid")),
     responses((status = 202, body = TestDelivery), Problems),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn test(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
-    Path(id): Path<EndpointId>,
+    occasion: Occasion,
+    Path(named): Path<EndpointRef>,
 ) -> Result<(StatusCode, Json<TestDelivery>)> {
+    let id = lookup::stored_endpoint(&app, &caller.project, &named).await?;
     let row = endpoints::get(&app.postgres, &caller.project, &id).await?;
     lookup::refuse_disabled(row.state)?;
-    let now = app::now();
+    let now = occasion.at;
     let event = serde_json::json!({
         "specversion": "1.0",
-        "id": base32(&app.random::<16>()),
+        "id": base32(&occasion.derive::<16>("test event")),
         "source": format!("/v1/endpoints/{id}"),
         "type": TEST_TYPE,
         "time": now.to_string(),
@@ -552,14 +390,15 @@ pub async fn test(
 
 /// Read what verifies an endpoint's webhooks.
 #[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints",
-    params(("id" = String, Path, description = "ep_…")),
+    params(("id" = String, Path, description = "ep_…, or its uid")),
     responses((status = 200, body = SigningSecret), Problems),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn secret(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
-    Path(id): Path<EndpointId>,
+    Path(named): Path<EndpointRef>,
 ) -> Result<Json<SigningSecret>> {
+    let id = lookup::stored_endpoint(&app, &caller.project, &named).await?;
     let sealed = endpoints::current_secret(&app.postgres, &caller.project, &id).await?;
     let key_ring = app.key_ring.get().await?;
     let secret = open_secret(&key_ring, &id, &sealed)?;
@@ -584,26 +423,31 @@ pub struct SecretRotation {
 /// hours webhooks carry signatures of the old one too; five secrets at a time sign at
 /// most.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints",
-    params(("id" = String, Path, description = "ep_…")),
+    params(("id" = String, Path, description = "ep_…, or its uid")),
     request_body = SecretRotation,
     responses((status = 200, body = SigningSecret), Problems),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn rotate_secret(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
-    Path(id): Path<EndpointId>,
+    occasion: Occasion,
+    Path(named): Path<EndpointRef>,
     Json(rotation): Json<SecretRotation>,
 ) -> Result<Json<SigningSecret>> {
-    let by = caller.by(app::now());
+    let by = caller.by(occasion.at);
+    let id = lookup::stored_endpoint(&app, &by.project, &named).await?;
+    let seed = occasion.derive("signing secret");
     let key_ring = app.key_ring.get().await?;
+    let current = endpoints::current_secret(&app.postgres, &by.project, &id).await?;
+    let current = open_secret(&key_ring, &id, &current)?;
     let scheme = match (rotation.scheme, &rotation.secret) {
-        (None, None) => {
-            let current = endpoints::current_secret(&app.postgres, &by.project, &id).await?;
-            Some(open_secret(&key_ring, &id, &current)?.scheme())
-        }
+        (None, None) => Some(current.scheme()),
         (scheme, _) => scheme,
     };
-    let secret = make_secret(&app, scheme, rotation.secret.as_ref())?;
+    let secret = make_secret(scheme, rotation.secret.as_ref(), seed)?;
+    if occasion.is_repeated() && current.is_same(&secret) {
+        return Ok(Json((&secret).into()));
+    }
     let sealed = seal_secret(&key_ring, app.random(), &id, &secret);
     let ends = by
         .at

@@ -10,11 +10,14 @@ use serde_json::value::RawValue;
 
 use super::auth::{Allowed, EndpointsWrite, EventsRead};
 use super::extract::{Json, Path, Query};
+use super::idempotency::Occasion;
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::audit::AuditContext;
 use crate::model::event_type::{ValidationMode, check_name};
+use crate::model::metadata::{self, Metadata, MetadataPatch};
 use crate::model::schema;
 use crate::model::time::Time;
 use crate::store::event_types::{self, EventType as Row, Quota, SchemaVersion as VersionRow, Spec};
@@ -38,6 +41,9 @@ pub struct EventType {
     pub schema_version: Option<i64>,
     /// What becomes of events whose data does not satisfy it.
     pub validate: ValidationMode,
+    /// What you noted on it.
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub metadata: Metadata,
     /// When it was registered.
     pub created_at: Time,
     /// When it was last changed.
@@ -54,6 +60,7 @@ impl TryFrom<Row> for EventType {
             schema: row.spec.schema.map(raw_json).transpose()?,
             schema_version: row.schema_version,
             validate: row.spec.validate,
+            metadata: row.spec.metadata,
             created_at: row.created_at.into(),
             updated_at: row.updated_at.into(),
         })
@@ -91,6 +98,10 @@ pub struct NewEventType {
     schema: Option<Box<RawValue>>,
     /// `reject` (the default with a schema), `warn` or `off` (the default without).
     validate: Option<ValidationMode>,
+    /// Notes for programs of your own: up to 50 keys of 1 to 40 characters, each with a
+    /// string of up to 500.
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    metadata: Option<MetadataPatch>,
 }
 
 /// Register an event type.
@@ -105,6 +116,7 @@ pub struct NewEventType {
 pub async fn create(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsWrite>,
+    occasion: Occasion,
     Json(new): Json<NewEventType>,
 ) -> Result<(StatusCode, Json<EventType>)> {
     check_name(&new.name)?;
@@ -112,17 +124,33 @@ pub async fn create(
         description: String::new(),
         schema: None,
         validate: ValidationMode::Off,
+        metadata: Metadata::default(),
     };
     let changes = EventTypeChanges {
         description: Some(new.description),
         schema: new.schema.map(Some),
         validate: new.validate,
+        metadata: new.metadata,
     };
     changes.apply(&mut spec)?;
-    let by = caller.by(app::now());
+    let by = caller.by(occasion.at);
+    if occasion.is_repeated()
+        && let Some(row) = created_before(&app, &by, &new.name).await?
+    {
+        return Ok((StatusCode::CREATED, Json(row.try_into()?)));
+    }
     let created = event_types::create(&app.postgres, &by, new.name, spec, quota(&app)).await?;
     let row = projector::apply(&app.postgres, &app.projection, created).await;
     Ok((StatusCode::CREATED, Json(row.try_into()?)))
+}
+
+/// What the same request made before its answer was lost.
+async fn created_before(app: &App, by: &AuditContext, name: &str) -> Result<Option<Row>> {
+    match event_types::get(&app.postgres, &by.project, name).await {
+        Ok(row) => Ok(Some(row).filter(|row| row.created_at == by.at)),
+        Err(Error::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn quota(app: &App) -> Quota {
@@ -196,6 +224,11 @@ pub struct EventTypeChanges {
     /// What becomes of events that do not satisfy it. Absent, a first schema
     /// rejects, and without one it is `off`.
     validate: Option<ValidationMode>,
+    /// Merged with what is there (RFC 7396): a string replaces, null removes its key;
+    /// null in place of the whole removes them all.
+    #[serde(default, deserialize_with = "metadata::given")]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
+    metadata: Option<MetadataPatch>,
 }
 
 /// Tells null from absent.
@@ -223,6 +256,7 @@ impl EventTypeChanges {
             };
             spec.schema = schema;
         }
+        spec.metadata.merge_given(self.metadata)?;
         spec.validate = self.validate.unwrap_or(spec.validate);
         if spec.schema.is_none() && spec.validate != ValidationMode::Off {
             let detail = "expected off, as the event type has no schema";

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::deliveries::Delivery;
 use super::extract::{self, Json, Path, Query};
+use super::idempotency::{Occasion, Unfinished};
 use super::lookup;
 use super::page::{self, Page};
 use super::problem::{Problem, Problems};
@@ -21,8 +22,9 @@ use super::rate_limit;
 use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::endpoint_ref::EndpointRef;
 use crate::model::event::{self, Event, Mode, PlainDefaults};
-use crate::model::id::{EndpointId, EventId, ProjectId, base32};
+use crate::model::id::{EventId, ProjectId, base32};
 use crate::model::job::Job;
 use crate::model::time::Time;
 use crate::publish::Acceptance;
@@ -88,6 +90,15 @@ pub enum PublishResponse {
     Batch(BatchResult),
 }
 
+impl PublishResponse {
+    /// Whether an event was not accepted for a reason that may pass.
+    fn is_unfinished(&self) -> bool {
+        let passes =
+            |item: &BatchItem| matches!(item, BatchItem::Refused { error } if error.status >= 500);
+        matches!(self, Self::Batch(batch) if batch.data.iter().any(passes))
+    }
+}
+
 /// An event in JSON: a CloudEvent, or the plain form, which needs a `type` only.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[schema(examples(json!({ "type": "invoice.paid", "data": { "invoice": "in_42", "amount": 1200 } })))]
@@ -149,6 +160,7 @@ pub struct EventBody {
 pub async fn publish(
     State(app): State<Arc<App>>,
     caller: Allowed<EventsWrite>,
+    occasion: Occasion,
     request: Request,
 ) -> Result<Response> {
     let (parts, body) = request.into_parts();
@@ -161,10 +173,26 @@ pub async fn publish(
     let now = app::now();
     let status = rate_limit::admit(&app, &caller, now, published.len()).await;
     let answer = match rate_limit::check(status.as_ref()) {
-        Ok(()) => answer(&app, &caller.project, published, &parts.headers, &body, now).await,
+        Ok(()) => {
+            answer(
+                &app,
+                &caller.project,
+                &occasion,
+                published,
+                &parts.headers,
+                &body,
+                now,
+            )
+            .await
+        }
         Err(refused) => Err(refused),
     };
-    Ok(rate_limit::with_headers(status.as_ref(), answer))
+    let is_unfinished = matches!(&answer, Ok((_, Json(answer))) if answer.is_unfinished());
+    let mut response = rate_limit::with_headers(status.as_ref(), answer);
+    if is_unfinished {
+        response.extensions_mut().insert(Unfinished);
+    }
+    Ok(response)
 }
 
 /// What a request holds, not yet looked into.
@@ -185,6 +213,7 @@ impl Published<'_> {
 async fn answer(
     app: &App,
     project: &ProjectId,
+    occasion: &Occasion,
     published: Published<'_>,
     headers: &HeaderMap,
     body: &Bytes,
@@ -193,30 +222,24 @@ async fn answer(
     let answer = match published {
         Published::Batch(events) => PublishResponse::Batch(batch(app, project, events, now).await?),
         Published::One(mode) => {
-            let event = parse_one(app, mode, headers, body, now)?;
+            let event = parse_one(occasion, mode, headers, body)?;
             PublishResponse::One(accept::accept(app, project, &event, now).await?.into())
         }
     };
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
-fn parse_one(
-    app: &App,
-    mode: Mode,
-    headers: &HeaderMap,
-    body: &Bytes,
-    now: Timestamp,
-) -> Result<Event> {
+fn parse_one(occasion: &Occasion, mode: Mode, headers: &HeaderMap, body: &Bytes) -> Result<Event> {
     match mode {
         Mode::Binary => event::parse_binary(headers, body),
         Mode::Plain => {
-            let id = base32(&app.random::<16>());
+            let id = base32(&occasion.derive::<16>("event"));
             event::parse_plain(
                 body,
                 PlainDefaults {
                     id: &id,
                     source: PLAIN_SOURCE,
-                    time: now,
+                    time: occasion.at,
                 },
             )
         }
@@ -403,8 +426,10 @@ pub async fn get(
 #[serde(deny_unknown_fields)]
 #[schema(as = Replay)]
 pub struct ReplayRequest {
-    /// This endpoint only, whatever its filter; absent, all that match now.
-    endpoint_id: Option<EndpointId>,
+    /// This endpoint only, by its id or its uid, whatever its filter; absent, all that
+    /// match now.
+    #[schema(value_type = Option<String>)]
+    endpoint_id: Option<EndpointRef>,
 }
 
 /// A replay, asked for.
@@ -427,20 +452,21 @@ pub struct ReplayResponse {
 pub async fn replay(
     State(app): State<Arc<App>>,
     caller: Allowed<EventsWrite>,
+    occasion: Occasion,
     Path(id): Path<EventId>,
     Json(replay): Json<ReplayRequest>,
 ) -> Result<(StatusCode, Json<ReplayResponse>)> {
     events::get_of(&app.dynamo, &caller.project, &id).await?;
-    if let Some(endpoint) = &replay.endpoint_id {
-        lookup::ensure_enabled(&app, &caller.project, endpoint).await?;
-    }
-    let now = app::now();
-    let pending_fan_out = PendingFanOut::Replay {
-        at: now,
-        only: replay.endpoint_id,
+    let only = match &replay.endpoint_id {
+        Some(named) => Some(lookup::enabled_endpoint(&app, &caller.project, named).await?),
+        None => None,
     };
+    let now = app::now();
+    let pending_fan_out = PendingFanOut::Replay { at: now, only };
     let due = app.queue.due(now, std::time::Duration::ZERO);
-    if !events::request_replay(&app.dynamo, &id, &pending_fan_out, due).await? {
+    let is_new = events::request_replay(&app.dynamo, &id, &pending_fan_out, due).await?;
+    // One that is under way may be that of the same request, whose answer was lost.
+    if !is_new && !occasion.is_repeated() {
         return Err(Error::Conflict(
             "the event is still being sent for the last time asked".into(),
         ));

@@ -1,10 +1,12 @@
-//! The lookup of an endpoint that a request names, without PostgreSQL: what is
+//! The lookup of an endpoint that a request names, by its id or its uid: what is
 //! another project's is not found.
 
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::endpoint::EndpointState;
+use crate::model::endpoint_ref::EndpointRef;
 use crate::model::id::{EndpointId, ProjectId};
+use crate::store::endpoints::named;
 
 /// Refuses an endpoint that is not the project's.
 pub(super) async fn ensure_endpoint(app: &App, project: &ProjectId, id: &EndpointId) -> Result<()> {
@@ -36,4 +38,52 @@ async fn endpoint_state(app: &App, project: &ProjectId, id: &EndpointId) -> Resu
         Some(target) if target.state != EndpointState::Deleted => Ok(target.state),
         _ => Err(Error::not_found("endpoint", id)),
     }
+}
+
+/// The id of the project's endpoint that is named so, for what the data plane does.
+///
+/// Nothing is read of PostgreSQL but for a uid that is not known here yet: another
+/// instance may have given it a moment ago.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Unavailable`] when a store does not answer.
+pub(super) async fn endpoint(
+    app: &App,
+    project: &ProjectId,
+    named: &EndpointRef,
+) -> Result<EndpointId> {
+    let known = app.projection.project_config(project).await?;
+    if let Some(target) = known.targets.find(named) {
+        return Ok(target.id.clone());
+    }
+    let id = named::find(&app.postgres, project, named).await?;
+    ensure_endpoint(app, project, &id).await?;
+    Ok(id)
+}
+
+/// The same of an endpoint to which something is sent now.
+///
+/// # Errors
+/// As [`endpoint`], and [`Error::Conflict`] when it is not enabled.
+pub(super) async fn enabled_endpoint(
+    app: &App,
+    project: &ProjectId,
+    named: &EndpointRef,
+) -> Result<EndpointId> {
+    let id = endpoint(app, project, named).await?;
+    ensure_enabled(app, project, &id).await?;
+    Ok(id)
+}
+
+/// The id of the project's endpoint that is named so, for what PostgreSQL decides. One
+/// query for a uid; of an id nothing is looked up.
+///
+/// # Errors
+/// As [`endpoint`].
+pub(super) async fn stored_endpoint(
+    app: &App,
+    project: &ProjectId,
+    named: &EndpointRef,
+) -> Result<EndpointId> {
+    named::find(&app.postgres, project, named).await
 }

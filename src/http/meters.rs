@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::{Allowed, MetersRead, MetersWrite};
 use super::extract::{Json, Path, Query};
+use super::idempotency::Occasion;
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::id::MeterId;
+use crate::model::metadata::{self, Metadata, MetadataPatch};
 use crate::model::meter::{Aggregation, Definition, MeterFilter, MeterSpec};
 use crate::model::time::Time;
 use crate::store::meters::{self, StoredMeter as Row};
@@ -51,6 +53,9 @@ pub struct Meter {
     pub filters: Vec<MeterFilter>,
     /// Whether it is published as a CloudWatch metric.
     pub metric: bool,
+    /// What you noted on it.
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub metadata: Metadata,
     /// Events it matched and could not read a value of: there was none, or no
     /// number of up to 38 digits. They are not counted.
     pub skipped: i64,
@@ -72,6 +77,7 @@ impl From<Row> for Meter {
             group_by: row.spec.group_by,
             filters: row.spec.filters,
             metric: row.is_published,
+            metadata: row.metadata,
             skipped: row.skipped,
             created_at: row.created_at.into(),
             updated_at: row.updated_at.into(),
@@ -117,6 +123,10 @@ pub struct NewMeter {
     /// does not add up.
     #[serde(default)]
     metric: bool,
+    /// Notes for programs of your own: up to 50 keys of 1 to 40 characters, each with a
+    /// string of up to 500.
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    metadata: Option<MetadataPatch>,
 }
 
 /// Create a meter.
@@ -133,14 +143,25 @@ pub struct NewMeter {
 pub async fn create(
     State(app): State<Arc<App>>,
     caller: Allowed<MetersWrite>,
+    occasion: Occasion,
     Json(new): Json<NewMeter>,
 ) -> Result<(StatusCode, Json<Meter>)> {
-    let by = caller.by(app::now());
+    let by = caller.by(occasion.at);
+    let id = MeterId::new(by.at.as_millisecond(), occasion.derive("meter"));
+    if occasion.is_repeated() {
+        match meters::get(&app.postgres, &by.project, &id).await {
+            Err(Error::NotFound(_)) => {}
+            created => return Ok((StatusCode::CREATED, Json(created?.into()))),
+        }
+    }
+    let mut metadata = Metadata::default();
+    metadata.merge_given(new.metadata)?;
     let row = Row {
-        id: MeterId::new(by.at.as_millisecond(), app.random()),
+        id,
         project: caller.project,
         name: new.name,
         description: new.description,
+        metadata,
         spec: MeterSpec {
             event_type: new.event_type,
             aggregation: new.aggregation,
@@ -246,6 +267,11 @@ pub struct MeterChanges {
     description: Option<String>,
     /// Whether it is published as a CloudWatch metric.
     metric: Option<bool>,
+    /// Merged with what is there (RFC 7396): a string replaces, null removes its key;
+    /// null in place of the whole removes them all.
+    #[serde(default, deserialize_with = "metadata::given")]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
+    metadata: Option<MetadataPatch>,
     // Known, so that the error says more than that they are unknown.
     #[schema(ignore)]
     event_type: Option<IgnoredAny>,
@@ -274,7 +300,7 @@ impl MeterChanges {
     }
 }
 
-/// Change the name, the description or the metric of a meter.
+/// Change the name, the description, the metadata or the metric of a meter.
 ///
 /// What it counts is fixed, or usage before and after would not add up: create
 /// another meter and fill it back from the events that are kept.
@@ -301,6 +327,7 @@ pub async fn update(
             .description
             .unwrap_or_else(|| std::mem::take(&mut row.description));
         row.is_published = changes.metric.unwrap_or(row.is_published);
+        row.metadata.merge_given(changes.metadata)?;
         check(row)
     };
     let by = caller.by(app::now());

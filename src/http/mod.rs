@@ -14,6 +14,7 @@ pub mod event_types;
 pub mod events;
 pub mod extract;
 pub mod health;
+pub mod idempotency;
 mod lookup;
 pub mod meters;
 pub mod page;
@@ -96,12 +97,12 @@ async fn request_middleware(State(app): State<Arc<App>>, request: Request, next:
     response
 }
 
-async fn handle_request(app: &App, id: &str, request: Request, next: Next) -> Response {
+async fn handle_request(app: &Arc<App>, id: &str, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
 
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let handled = AssertUnwindSafe(idempotency::handle(app, request, next)).catch_unwind();
     let mut response = match tokio::time::timeout(app.config.http.request_timeout, handled).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Error::internal(anyhow::anyhow!(panic_text(&*panic))).into_response(),

@@ -21,6 +21,9 @@ use crate::error::Error;
 /// When to come back after 503, in seconds.
 const UNAVAILABLE_RETRY_S: u64 = 5;
 
+/// When to come back for the answer to a request that is under way, in seconds.
+const IN_USE_RETRY_S: u64 = 1;
+
 /// An error, as RFC 9457 has it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Problem {
@@ -80,6 +83,8 @@ fn title(error: &Error) -> &'static str {
         Error::Forbidden(_) => "Insufficient scope",
         Error::NotFound(_) => "Not found",
         Error::Conflict(_) => "Conflict",
+        Error::IdempotencyKeyInUse => "Request under way",
+        Error::IdempotencyKeyReused => "Idempotency key reused",
         Error::TooLarge(_) => "Content too large",
         Error::UnsupportedMediaType(_) => "Unsupported media type",
         Error::RateLimited { .. } => "Too many requests",
@@ -107,6 +112,9 @@ pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
     match error {
         Error::Unavailable { .. } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(UNAVAILABLE_RETRY_S));
+        }
+        Error::IdempotencyKeyInUse => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(IN_USE_RETRY_S));
         }
         Error::RateLimited { retry_after } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(retry_s(*retry_after)));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Admin;
 use super::extract::{Json, Path, Query};
+use super::idempotency::Occasion;
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
@@ -66,10 +67,17 @@ pub struct NewProject {
 pub async fn create(
     State(app): State<Arc<App>>,
     _: Admin,
+    occasion: Occasion,
     Json(new): Json<NewProject>,
 ) -> Result<(StatusCode, Json<Project>)> {
-    let now = app::now();
-    let id = ProjectId::new(now.as_millisecond(), app.random());
+    let now = occasion.at;
+    let id = ProjectId::new(now.as_millisecond(), occasion.derive("project"));
+    if occasion.is_repeated() {
+        match projects::get(&app.postgres, &id).await {
+            Err(Error::NotFound(_)) => {}
+            created => return Ok((StatusCode::CREATED, Json(created?.into()))),
+        }
+    }
     let row = Row {
         id,
         name: check_name(new.name)?,
@@ -204,6 +212,7 @@ pub struct NewKey {
 pub async fn create_key(
     State(app): State<Arc<App>>,
     admin: Admin,
+    occasion: Occasion,
     Path(project): Path<ProjectId>,
     Json(new): Json<NewKey>,
 ) -> Result<(StatusCode, Json<CreatedKey>)> {
@@ -212,8 +221,8 @@ pub async fn create_key(
         scopes: new.scopes,
         rate_limit: new.rate_limit.map(check_rate_limit).transpose()?,
     };
-    let by = admin.by(project, app::now());
-    let IssuedKey { row, text } = make_key(&app, &by, new).await?;
+    let by = admin.by(project, occasion.at);
+    let IssuedKey { row, text } = issue_key(&app, &occasion, &by, new).await?;
     publish_key_created(&app, &row).await;
     Ok((
         StatusCode::CREATED,
@@ -280,15 +289,31 @@ pub struct IssuedKey {
 /// # Errors
 /// [`Error::Invalid`] without scopes; [`Error::NotFound`] without a project;
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn make_key(app: &App, by: &AuditContext, mut spec: KeySpec) -> Result<IssuedKey> {
+pub async fn make_key(app: &App, by: &AuditContext, spec: KeySpec) -> Result<IssuedKey> {
+    issue_key(app, &Occasion::new(app), by, spec).await
+}
+
+/// Makes the key of that occasion, or gives it again.
+async fn issue_key(
+    app: &App,
+    occasion: &Occasion,
+    by: &AuditContext,
+    mut spec: KeySpec,
+) -> Result<IssuedKey> {
     spec.scopes.sort_unstable();
     spec.scopes.dedup();
     if spec.scopes.is_empty() {
         return Err(Error::invalid("scopes", "expected at least one scope"));
     }
-    let text = api_key::format_key(app.random());
+    let text = api_key::format_key(occasion.derive("API key"));
+    let id = KeyId::new(by.at.as_millisecond(), occasion.derive("API key's id"));
+    if occasion.is_repeated()
+        && let Some(row) = api_keys::get(&app.postgres, id.as_str()).await?
+    {
+        return Ok(IssuedKey { row, text });
+    }
     let row = KeyRow {
-        id: KeyId::new(by.at.as_millisecond(), app.random()),
+        id,
         project: by.project.clone(),
         name: spec.name,
         hash: api_key::hash(&text),

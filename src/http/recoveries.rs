@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::extract::{Json, Path, Query};
-use super::lookup::ensure_enabled;
+use super::idempotency::Occasion;
+use super::lookup;
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::delivery::DeliveryState;
+use crate::model::endpoint_ref::EndpointRef;
 use crate::model::id::{EndpointId, ProjectId, RecoveryId};
 use crate::model::job::Job;
 use crate::model::recovery::{self as model, RecoveryKind, RecoveryState};
@@ -107,19 +109,20 @@ pub struct Period {
 /// `recovery.per_second_max` of them a second. Follow it with
 /// `GET /v1/recoveries/{id}`.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/recover", tag = "recoveries",
-    params(("id" = String, Path, description = "ep_…")),
+    params(("id" = String, Path, description = "ep_…, or its uid")),
     request_body = Period,
     responses((status = 202, body = Recovery), Problems),
     security(("api_key" = ["events:write"])))]
 pub async fn recover(
     State(app): State<Arc<App>>,
     caller: Allowed<EventsWrite>,
-    Path(id): Path<EndpointId>,
+    occasion: Occasion,
+    Path(named): Path<EndpointRef>,
     Json(period): Json<Period>,
 ) -> Result<(StatusCode, Json<Recovery>)> {
-    let mut new = new(&app, caller.project, RecoveryKind::Recover, id, &period)?;
+    let mut new = new(&occasion, caller.project, RecoveryKind::Recover, &period)?;
     new.deliveries = Some(DeliveryState::Failed);
-    start(&app, new).await
+    start(&app, &occasion, &named, new).await
 }
 
 /// Send an endpoint the events that match its filter now and never went to it.
@@ -129,24 +132,24 @@ pub async fn recover(
 /// `recovery.per_second_max` of them a second; those that have one, whatever
 /// became of it, are left alone.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/replay-missing", tag = "recoveries",
-    params(("id" = String, Path, description = "ep_…")),
+    params(("id" = String, Path, description = "ep_…, or its uid")),
     request_body = Period,
     responses((status = 202, body = Recovery), Problems),
     security(("api_key" = ["events:write"])))]
 pub async fn replay_missing(
     State(app): State<Arc<App>>,
     caller: Allowed<EventsWrite>,
-    Path(id): Path<EndpointId>,
+    occasion: Occasion,
+    Path(named): Path<EndpointRef>,
     Json(period): Json<Period>,
 ) -> Result<(StatusCode, Json<Recovery>)> {
     let new = new(
-        &app,
+        &occasion,
         caller.project,
         RecoveryKind::ReplayMissing,
-        id,
         &period,
     )?;
-    start(&app, new).await
+    start(&app, &occasion, &named, new).await
 }
 
 /// A final state that a person may lead out of.
@@ -164,8 +167,9 @@ pub enum RetryableState {
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
-    /// Those to this endpoint,
-    endpoint_id: EndpointId,
+    /// Those to this endpoint, by its id or its uid,
+    #[schema(value_type = String)]
+    endpoint_id: EndpointRef,
     /// in this state,
     state: RetryableState,
     /// created at or after this time
@@ -191,35 +195,29 @@ pub struct Retry {
 pub async fn retry(
     State(app): State<Arc<App>>,
     caller: Allowed<EventsWrite>,
+    occasion: Occasion,
     Json(retry): Json<Retry>,
 ) -> Result<(StatusCode, Json<Recovery>)> {
     let period = Period {
         since: retry.since,
         until: retry.until,
     };
-    let mut new = new(
-        &app,
-        caller.project,
-        RecoveryKind::Retry,
-        retry.endpoint_id,
-        &period,
-    )?;
+    let mut new = new(&occasion, caller.project, RecoveryKind::Retry, &period)?;
     new.deliveries = Some(match retry.state {
         RetryableState::Failed => DeliveryState::Failed,
         RetryableState::Canceled => DeliveryState::Canceled,
     });
     (new.event_type, new.tenant) = (retry.event_type, retry.tenant);
-    start(&app, new).await
+    start(&app, &occasion, &retry.endpoint_id, new).await
 }
 
 fn new(
-    app: &App,
+    occasion: &Occasion,
     project: ProjectId,
     kind: RecoveryKind,
-    endpoint: EndpointId,
     period: &Period,
 ) -> Result<model::Recovery> {
-    let now = app::now();
+    let now = occasion.at;
     let until = period.until.unwrap_or(now);
     if period.since >= until {
         let expected = match period.until {
@@ -228,20 +226,26 @@ fn new(
         };
         return Err(Error::invalid("since", expected));
     }
-    let id = RecoveryId::new(now.as_millisecond(), app.random());
-    Ok(model::Recovery {
-        endpoint: Some(endpoint),
-        ..model::Recovery::new(id, project, kind, period.since..until, now)
-    })
+    let id = RecoveryId::new(now.as_millisecond(), occasion.derive("recovery"));
+    let received = period.since..until;
+    Ok(model::Recovery::new(id, project, kind, received, now))
 }
 
 /// Keeps a new recovery, which is durable then, and enqueues its first page.
-async fn start(app: &App, new: model::Recovery) -> Result<(StatusCode, Json<Recovery>)> {
-    if let Some(endpoint) = &new.endpoint {
-        ensure_enabled(app, &new.project, endpoint).await?;
+async fn start(
+    app: &App,
+    occasion: &Occasion,
+    endpoint: &EndpointRef,
+    mut new: model::Recovery,
+) -> Result<(StatusCode, Json<Recovery>)> {
+    if occasion.is_repeated()
+        && let Some(begun) = recoveries::get(&app.dynamo, &new.id).await?
+    {
+        return Ok((StatusCode::ACCEPTED, Json(begun.into())));
     }
+    new.endpoint = Some(lookup::enabled_endpoint(app, &new.project, endpoint).await?);
     refuse_too_many(app, &new.project).await?;
-    let now = new.created;
+    let now = app::now();
     let due = app.queue.due(now, Duration::ZERO);
     let expires = events::expiry(now, app.config.retention_days);
     recoveries::put_new(&app.dynamo, &new, due, expires).await?;
@@ -332,6 +336,7 @@ async fn find(app: &App, project: &ProjectId, id: &RecoveryId) -> Result<model::
 pub async fn cancel(
     State(app): State<Arc<App>>,
     caller: Allowed<EventsWrite>,
+    occasion: Occasion,
     Path(id): Path<RecoveryId>,
 ) -> Result<Json<Recovery>> {
     let found = find(&app, &caller.project, &id).await?;
@@ -341,6 +346,9 @@ pub async fn cancel(
     }
     match recoveries::cancel(&app.dynamo, &id, app::now()).await? {
         Some(recovery) => Ok(Json(recovery.into())),
+        None if occasion.is_repeated() && found.state == RecoveryState::Canceled => {
+            Ok(Json(found.into()))
+        }
         None => Err(Error::Conflict("the recovery does not run any more".into())),
     }
 }

@@ -11,7 +11,7 @@ use axum::routing::{MethodFilter, on};
 use utoipa::Path;
 use utoipa::openapi::HttpMethod;
 
-use super::endpoints::stats;
+use super::endpoints::{replace, stats};
 use super::meters::{backfill, usage};
 use super::{audit_log, deliveries, docs, endpoints, event_types, events, health, meters};
 use super::{projects, recoveries};
@@ -38,6 +38,7 @@ macro_rules! routes {
 routes! {
     events: publish, list, get, replay;
     endpoints: create, list, get, update, delete, test, secret, rotate_secret;
+    replace: replace;
     stats: stats;
     event_types: create, list, get, update, delete, versions;
     deliveries: list, get, retry;

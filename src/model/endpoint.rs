@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::credentials::EndpointCredentials;
+use super::endpoint_ref::{EndpointRef, EndpointUid};
 use super::failure_streak::FailureStreak;
 use super::filter::Filter;
 use super::id::{EndpointId, ProjectId};
@@ -103,6 +104,47 @@ impl std::str::FromStr for BodyFormat {
 #[error("expected cloudevents or data")]
 pub struct UnknownBodyFormat;
 
+/// What a webhook's `Content-Type` is, where its body is the whole event. The body is
+/// the same: JSON, either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub enum ContentType {
+    /// As structured mode of the CloudEvents HTTP binding has it, and as CloudEvents
+    /// SDKs tell an event by.
+    #[default]
+    #[serde(rename = "application/cloudevents+json")]
+    CloudeventsJson,
+    /// For receivers that parse this type alone.
+    #[serde(rename = "application/json")]
+    Json,
+}
+
+impl ContentType {
+    /// The media type: in JSON, in the stores and in the header.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CloudeventsJson => "application/cloudevents+json",
+            Self::Json => "application/json",
+        }
+    }
+}
+
+impl std::str::FromStr for ContentType {
+    type Err = UnknownContentType;
+
+    fn from_str(text: &str) -> Result<Self, UnknownContentType> {
+        match text {
+            "application/cloudevents+json" => Ok(Self::CloudeventsJson),
+            "application/json" => Ok(Self::Json),
+            _ => Err(UnknownContentType),
+        }
+    }
+}
+
+/// Not the media type of a [`ContentType`].
+#[derive(Debug, thiserror::Error)]
+#[error("expected application/cloudevents+json or application/json")]
+pub struct UnknownContentType;
+
 /// How an endpoint is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeliverySettings {
@@ -112,6 +154,8 @@ pub struct DeliverySettings {
     pub max_concurrency: Option<u32>,
     /// What it is sent.
     pub body_format: BodyFormat,
+    /// As what that is sent, where it is the whole event.
+    pub content_type: ContentType,
 }
 
 /// The most attempts at once that an endpoint may ask for.
@@ -140,6 +184,8 @@ impl DeliverySettings {
 pub struct Target {
     /// The id of the endpoint, which keys its lane and its breaker too.
     pub id: EndpointId,
+    /// What its owner calls it.
+    pub uid: Option<EndpointUid>,
     /// Which of its versions this is.
     pub version: i64,
     /// The URL that webhooks are posted to.
@@ -244,6 +290,19 @@ impl Targets {
     /// The endpoint called `id`, whatever its state.
     pub fn get(&self, id: &EndpointId) -> Option<&Target> {
         self.by_id.get(id).map(|n| &self.list[*n])
+    }
+
+    /// The endpoint that is named so and not deleted, if it is known here and can be
+    /// read.
+    pub fn find(&self, named: &EndpointRef) -> Option<&Target> {
+        let found = match named {
+            EndpointRef::Id(id) => self.get(id),
+            EndpointRef::Uid(uid) => self.list.iter().find(|target| {
+                // A deleted one may have had it before.
+                target.uid.as_ref() == Some(uid) && target.state != EndpointState::Deleted
+            }),
+        };
+        found.filter(|target| target.state != EndpointState::Deleted)
     }
 
     /// The endpoints that take an event of `event_type` and `tenant`.

@@ -142,6 +142,11 @@ impl Secret {
         })
     }
 
+    /// Whether it is the same secret. Not in constant time: both are known here.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.scheme() == other.scheme() && self.bytes.expose_secret() == other.bytes.expose_secret()
+    }
+
     /// How it signs.
     pub fn scheme(&self) -> Scheme {
         match self.key {

@@ -177,8 +177,11 @@ pub async fn revoke(postgres: &Postgres, by: &AuditContext, id: &KeyId) -> Resul
 
 const GET: &str = "select * from api_keys where id = $1";
 
-/// The key called `id`, for its projection.
-pub(super) async fn get(postgres: &Postgres, id: &str) -> Result<Option<ApiKey>> {
+/// The key called `id`, if there is one, revoked or not.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn get(postgres: &Postgres, id: &str) -> Result<Option<ApiKey>> {
     let client = postgres.get().await?;
     let row = client.query_opt(GET, &[&id]).await.map_err(classify)?;
     row.as_ref().map(ApiKey::read).transpose()

@@ -82,7 +82,9 @@ impl<'a> Change<'a> {
         self.tx.commit().await.map_err(classify)
     }
 
-    async fn record(&self, audit: Audit<'_>) -> Result<()> {
+    /// Writes an audit entry beside the one of the commit, for what is done as a part
+    /// of the change and has an entry of its own elsewhere.
+    pub(super) async fn record(&self, audit: Audit<'_>) -> Result<()> {
         match audit {
             Audit::Entry(entry) => audit_log::add(&self.tx, entry).await,
             Audit::Repeated => Ok(()),

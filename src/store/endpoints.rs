@@ -1,7 +1,11 @@
 //! Endpoints and their sealed secrets in PostgreSQL.
 
+pub mod named;
+mod sealed;
+
+pub use self::sealed::{SealedSecret, open_secret, seal_secret};
+
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
@@ -14,9 +18,9 @@ use crate::error::{Error, Result};
 use crate::model::audit::{Actor, AuditContext};
 use crate::model::credentials::RedactedCredentials;
 use crate::model::endpoint::{DeliverySettings, EndpointState, PendingDisable};
+use crate::model::endpoint_ref::EndpointUid;
 use crate::model::id::{EndpointId, ProjectId};
-use crate::model::seal::KeyRing;
-use crate::model::signature::Secret;
+use crate::model::metadata::Metadata;
 use crate::model::time::Time;
 
 /// An endpoint as people configured it.
@@ -25,8 +29,11 @@ use crate::model::time::Time;
 pub struct Endpoint {
     pub id: EndpointId,
     pub project: ProjectId,
+    /// What its owner calls it, unique in its project.
+    pub uid: Option<EndpointUid>,
     pub url: String,
     pub description: String,
+    pub metadata: Metadata,
     /// Patterns: exact, `prefix.*`, or `*` for all.
     pub event_types: Vec<String>,
     /// The one tenant whose events it takes; all tenants' if absent.
@@ -54,12 +61,17 @@ impl Endpoint {
             number.map(u32::try_from).transpose()
         };
         let redacted: Value = row.get("extras_shown");
+        let uid: Option<&str> = row.get("uid");
         Ok(Self {
             delivery_settings: DeliverySettings {
                 rate_limit: number("rate_limit").map_err(Error::internal)?,
                 max_concurrency: number("max_concurrency").map_err(Error::internal)?,
                 body_format: row
                     .get::<_, &str>("body_format")
+                    .parse()
+                    .map_err(Error::internal)?,
+                content_type: row
+                    .get::<_, &str>("content_type")
                     .parse()
                     .map_err(Error::internal)?,
             },
@@ -76,8 +88,10 @@ impl Endpoint {
                 .get::<_, String>("project_id")
                 .parse()
                 .map_err(Error::internal)?,
+            uid: uid.map(str::parse).transpose().map_err(Error::internal)?,
             url: row.get("url"),
             description: row.get("description"),
+            metadata: serde_json::from_value(row.get("metadata")).map_err(Error::internal)?,
             event_types: row.get("event_types"),
             tenant: row.get("tenant"),
             state: row
@@ -93,14 +107,17 @@ impl Endpoint {
     /// The endpoint in the audit log.
     fn audit_value(&self) -> Value {
         json!({
+            "uid": self.uid,
             "url": self.url,
             "description": self.description,
+            "metadata": self.metadata,
             "event_types": self.event_types,
             "tenant": self.tenant,
             "state": self.state.as_str(),
             "rate_limit": self.delivery_settings.rate_limit,
             "max_concurrency": self.delivery_settings.max_concurrency,
             "body_format": self.delivery_settings.body_format.as_str(),
+            "content_type": self.delivery_settings.content_type.as_str(),
             // Names alone: no value of a header, no credential.
             "header_names": self.credentials_redacted.headers,
             "auth_type": self.credentials_redacted.auth,
@@ -113,15 +130,6 @@ impl Endpoint {
 /// every webhook, and to the projection.
 pub const SECRETS_MAX: i64 = 5;
 
-/// A sealed secret and until when it signs.
-#[derive(Debug, Clone)]
-pub struct SealedSecret {
-    /// AES-256-GCM under the key ring, bound to the endpoint's id.
-    pub sealed: Vec<u8>,
-    /// Absent for the current one.
-    pub expires_at: Option<Timestamp>,
-}
-
 /// An endpoint with its secrets, the newest first.
 #[derive(Debug)]
 pub struct SealedEndpoint {
@@ -131,33 +139,12 @@ pub struct SealedEndpoint {
     pub secrets: Vec<SealedSecret>,
 }
 
-/// Opens a secret sealed for endpoint `id`.
-///
-/// # Errors
-/// [`Error::Internal`] when the key ring lacks its key or it was sealed for
-/// another endpoint.
-pub fn open_secret(ring: &KeyRing, id: &EndpointId, sealed: &[u8]) -> Result<Secret> {
-    let text = ring
-        .open(id.as_str().as_bytes(), sealed)
-        .map_err(Error::internal)?;
-    let text = std::str::from_utf8(text.expose_secret()).map_err(Error::internal)?;
-    Secret::parse(text).map_err(|invalid| Error::internal(anyhow::anyhow!("{invalid}")))
-}
-
-/// Seals `secret` for endpoint `id`.
-pub fn seal_secret(ring: &KeyRing, nonce: [u8; 12], id: &EndpointId, secret: &Secret) -> Vec<u8> {
-    ring.seal(
-        nonce,
-        id.as_str().as_bytes(),
-        secret.to_text().expose_secret().as_bytes(),
-    )
-}
-
 const CREATE: &str = "\
     insert into endpoints \
         (id, project_id, url, description, event_types, tenant, state, created_at, updated_at, \
-        rate_limit, max_concurrency, body_format, extras_sealed, extras_shown, enabled_at) \
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, $13, $14)";
+        rate_limit, max_concurrency, body_format, extras_sealed, extras_shown, enabled_at, uid, \
+        content_type, metadata) \
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 
 const ADD_SECRET: &str = "\
     insert into endpoint_secrets (endpoint_id, number, sealed, created_at) \
@@ -167,8 +154,8 @@ const ADD_SECRET: &str = "\
 /// projected.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is no such project; [`Error::Unavailable`] when
-/// the database does not answer.
+/// [`Error::NotFound`] when there is no such project; [`Error::Conflict`] when its
+/// uid is taken; [`Error::Unavailable`] when the database does not answer.
 pub async fn create(
     postgres: &Postgres,
     by: &AuditContext,
@@ -177,6 +164,28 @@ pub async fn create(
 ) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
+    if endpoint.uid.is_some() {
+        lock_project(&tx, &by.project).await?;
+    }
+    insert(tx, by, endpoint, sealed).await
+}
+
+const LOCK_PROJECT: &str = "select id from projects where id = $1 for no key update";
+
+/// Lets no one else give an endpoint of the project its uid until the end of `tx`.
+async fn lock_project(tx: &Change<'_>, project: &ProjectId) -> Result<()> {
+    let row = tx.query_opt(LOCK_PROJECT, &[&project.as_str()]).await?;
+    row.map(drop)
+        .ok_or_else(|| Error::not_found("project", project))
+}
+
+/// [`create`] as the end of a transaction.
+async fn insert(
+    tx: Change<'_>,
+    by: &AuditContext,
+    endpoint: Endpoint,
+    sealed: &[u8],
+) -> Result<Committed<Endpoint>> {
     let columns = EndpointColumns::of(&endpoint)?;
     let values: &[&(dyn ToSql + Sync)] = &[
         &endpoint.id.as_str(),
@@ -193,6 +202,9 @@ pub async fn create(
         &endpoint.credentials_sealed,
         &columns.credentials_redacted,
         &endpoint.enabled_at,
+        &columns.uid,
+        &endpoint.delivery_settings.content_type.as_str(),
+        &columns.metadata,
     ];
     tx.execute(CREATE, values).await?;
     let secret: &[&(dyn ToSql + Sync)] = &[&endpoint.id.as_str(), &sealed, &endpoint.created_at];
@@ -256,15 +268,16 @@ const LOCK: &str = "\
 const UPDATE: &str = "\
     update endpoints set url = $2, description = $3, event_types = $4, tenant = $5, state = $6, \
         updated_at = $7, version = version + 1, rate_limit = $8, max_concurrency = $9, \
-        body_format = $10, extras_sealed = $11, extras_shown = $12, enabled_at = $13 \
+        body_format = $10, extras_sealed = $11, extras_shown = $12, enabled_at = $13, uid = $14, \
+        content_type = $15, metadata = $16 \
     where id = $1";
 
 /// Changes an endpoint as `apply` says, one writer at a time; the change still
 /// has to be projected.
 ///
 /// # Errors
-/// [`Error::NotFound`]; whatever `apply` refuses with; [`Error::Unavailable`]
-/// when the database does not answer.
+/// [`Error::NotFound`]; [`Error::Conflict`] when its uid is taken; whatever `apply`
+/// refuses with; [`Error::Unavailable`] when the database does not answer.
 pub async fn update(
     postgres: &Postgres,
     by: &AuditContext,
@@ -273,15 +286,27 @@ pub async fn update(
 ) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
-    let mut endpoint = lock(&tx, by, id).await?;
-    let (state_before, before) = (endpoint.state, endpoint.audit_value());
+    let before = lock(&tx, by, id).await?;
+    let mut endpoint = before.clone();
     apply(&mut endpoint)?;
+    write(tx, by, &before, endpoint).await
+}
+
+/// Writes what has become of the endpoint `before`, as the end of a transaction that
+/// holds it.
+async fn write(
+    tx: Change<'_>,
+    by: &AuditContext,
+    before: &Endpoint,
+    mut endpoint: Endpoint,
+) -> Result<Committed<Endpoint>> {
     endpoint.updated_at = by.at;
-    if endpoint.state == EndpointState::Enabled && state_before != EndpointState::Enabled {
+    if endpoint.state == EndpointState::Enabled && before.state != EndpointState::Enabled {
         endpoint.enabled_at = by.at;
     }
     endpoint.version += 1;
     let columns = EndpointColumns::of(&endpoint)?;
+    let id = endpoint.id.clone();
     let values: &[&(dyn ToSql + Sync)] = &[
         &id.as_str(),
         &endpoint.url,
@@ -296,16 +321,19 @@ pub async fn update(
         &endpoint.credentials_sealed,
         &columns.credentials_redacted,
         &endpoint.enabled_at,
+        &columns.uid,
+        &endpoint.delivery_settings.content_type.as_str(),
+        &columns.metadata,
     ];
     tx.execute(UPDATE, values).await?;
     let audit = Audit::Entry(NewAuditEntry {
         by,
         action: "endpoint.update",
         subject: id.as_str(),
-        before: Some(before),
+        before: Some(before.audit_value()),
         after: Some(endpoint.audit_value()),
     });
-    tx.commit(audit, Subject::Endpoint(id), endpoint).await
+    tx.commit(audit, Subject::Endpoint(&id), endpoint).await
 }
 
 /// What of an endpoint is of another type in PostgreSQL.
@@ -313,6 +341,8 @@ struct EndpointColumns {
     rate_limit: Option<i32>,
     max_concurrency: Option<i32>,
     credentials_redacted: Value,
+    uid: Option<String>,
+    metadata: Value,
 }
 
 impl EndpointColumns {
@@ -324,6 +354,8 @@ impl EndpointColumns {
                 .map_err(Error::internal)?,
             credentials_redacted: serde_json::to_value(&endpoint.credentials_redacted)
                 .map_err(Error::internal)?,
+            uid: endpoint.uid.as_ref().map(ToString::to_string),
+            metadata: serde_json::to_value(&endpoint.metadata).map_err(Error::internal)?,
         })
     }
 }
@@ -397,6 +429,27 @@ pub async fn rotate_secret(
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
     let mut endpoint = lock(&tx, by, id).await?;
+    add_rotated(&tx, by, id, sealed, overlap_ends).await?;
+    tx.execute(RAISE_VERSION, &[&id.as_str(), &by.at]).await?;
+    let audit = Audit::Entry(NewAuditEntry {
+        by,
+        action: "endpoint.rotate_secret",
+        subject: id.as_str(),
+        before: None,
+        after: Some(json!({ "former_signs_until": Time(overlap_ends) })),
+    });
+    (endpoint.updated_at, endpoint.version) = (by.at, endpoint.version + 1);
+    tx.commit(audit, Subject::Endpoint(id), endpoint).await
+}
+
+/// Makes `sealed` the current secret of an endpoint that the transaction holds.
+async fn add_rotated(
+    tx: &Change<'_>,
+    by: &AuditContext,
+    id: &EndpointId,
+    sealed: &[u8],
+    overlap_ends: Timestamp,
+) -> Result<()> {
     tx.execute(DELETE_EXPIRED_SECRETS, &[&id.as_str(), &by.at])
         .await?;
     let signing = tx.query_one(COUNT_SECRETS, &[&id.as_str()]).await?;
@@ -411,16 +464,7 @@ pub async fn rotate_secret(
         .await?;
     let secret: &[&(dyn ToSql + Sync)] = &[&id.as_str(), &sealed, &by.at];
     tx.execute(ADD_SECRET, secret).await?;
-    tx.execute(RAISE_VERSION, &[&id.as_str(), &by.at]).await?;
-    let audit = Audit::Entry(NewAuditEntry {
-        by,
-        action: "endpoint.rotate_secret",
-        subject: id.as_str(),
-        before: None,
-        after: Some(json!({ "former_signs_until": Time(overlap_ends) })),
-    });
-    (endpoint.updated_at, endpoint.version) = (by.at, endpoint.version + 1);
-    tx.commit(audit, Subject::Endpoint(id), endpoint).await
+    Ok(())
 }
 
 const DISABLE: &str = "\
@@ -527,6 +571,7 @@ pub async fn current_secret(
 /// Every statement above, for the test that prepares them.
 pub const STATEMENTS: &[&str] = &[
     CREATE,
+    LOCK_PROJECT,
     ADD_SECRET,
     GET,
     LIST,

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
 use crate::model::event_type::ValidationMode;
 use crate::model::id::ProjectId;
+use crate::model::metadata::Metadata;
 
 /// Schemas that one type may have had: all stay stored.
 const VERSIONS_MAX: i64 = 1_000;
@@ -44,6 +45,8 @@ pub struct Spec {
     pub schema: Option<String>,
     /// What becomes of events that do not satisfy it.
     pub validate: ValidationMode,
+    /// What people note on it for programs of their own.
+    pub metadata: Metadata,
 }
 
 /// How much a project may have.
@@ -77,6 +80,7 @@ impl EventType {
                 description: row.get("description"),
                 schema: row.get("schema"),
                 validate: validate.map_err(Error::internal)?,
+                metadata: serde_json::from_value(row.get("metadata")).map_err(Error::internal)?,
             },
             schema_version: row.get("schema_version"),
             created_at: row.get("created_at"),
@@ -91,6 +95,7 @@ impl EventType {
     fn audit_value(&self) -> Value {
         json!({
             "description": self.spec.description,
+            "metadata": self.spec.metadata,
             "validate": self.spec.validate,
             "schema_version": self.schema_version,
         })
@@ -172,11 +177,13 @@ async fn add_schema(tx: &Change<'_>, by: &AuditContext, event_type: &EventType) 
 // What was deleted comes back with a higher version than its tombstone's.
 const CREATE: &str = "\
     insert into event_types \
-        (project_id, name, description, validate, schema_version, created_at, updated_at) \
-    values ($1, $2, $3, $4, $5, $6, $6) \
+        (project_id, name, description, validate, schema_version, created_at, updated_at, \
+        metadata) \
+    values ($1, $2, $3, $4, $5, $6, $6, $7) \
     on conflict (project_id, name) do update set \
         description = excluded.description, validate = excluded.validate, \
         schema_version = excluded.schema_version, created_at = excluded.created_at, \
+        metadata = excluded.metadata, \
         updated_at = excluded.updated_at, deleted_at = null, version = event_types.version + 1 \
     where event_types.deleted_at is not null \
     returning version";
@@ -217,6 +224,7 @@ pub async fn create(
         &event_type.spec.validate.as_str(),
         &event_type.schema_version,
         &by.at,
+        &serde_json::to_value(&event_type.spec.metadata).map_err(Error::internal)?,
     ];
     let created = tx.query_opt(CREATE, values).await?;
     let taken = || Error::Conflict("name: an event type of that name exists already".into());
@@ -285,7 +293,7 @@ pub async fn list(
 
 const UPDATE: &str = "\
     update event_types set description = $3, validate = $4, schema_version = $5, \
-        updated_at = $6, deleted_at = $7, version = version + 1 \
+        updated_at = $6, deleted_at = $7, metadata = $8, version = version + 1 \
     where project_id = $1 and name = $2";
 
 /// Changes an event type as `apply` says, one writer at a time; another schema
@@ -347,6 +355,7 @@ async fn write(tx: &Change<'_>, event_type: &EventType) -> Result<()> {
         &event_type.schema_version,
         &event_type.updated_at,
         &event_type.deleted_at,
+        &serde_json::to_value(&event_type.spec.metadata).map_err(Error::internal)?,
     ];
     tx.execute(UPDATE, values).await?;
     Ok(())

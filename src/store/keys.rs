@@ -15,6 +15,7 @@
 //! | meter | `project#prj_…` | `meter#mtr_…` | – | – | – | a day after deletion | projection | accept, fan out |
 //! | readings | `evt_…` | `meter` | – | – | `meter#<shard>` / `<received>#evt_…`, until counted | with its event | accept, fan out | meter |
 //! | back-fill | `mtr_…` | `backfill` | – | – | `meter#0` / `<due>#mtr_…`, while it runs | a month after its end | meters API, meter | meter, meters API |
+//! | idempotency key | `idempotency#<project or admin>#<hash>` | `idempotency` | – | – | – | a day | requests with the header | the same requests again |
 //!
 //! Times in sort keys are milliseconds since 1970 in 13 digits, so that text
 //! sorts as time does. An event's key is a hash, so no partition runs hot; the
@@ -61,6 +62,8 @@ pub const PACE: &str = "pace";
 pub const READINGS: &str = "meter";
 /// Sort key of a meter's back-fill.
 pub const BACKFILL: &str = "backfill";
+/// Sort key of an idempotency key.
+pub const IDEMPOTENCY: &str = "idempotency";
 /// Sort key of a recovery.
 pub const RECOVERY: &str = "recovery";
 /// Partition of the days whose archiving is planned.
@@ -178,6 +181,12 @@ pub fn key(hash: &[u8; 32]) -> String {
         write!(out, "{byte:02x}").expect("writing to a string does not fail");
     }
     out
+}
+
+/// Partition of an idempotency key of `scope`, a project's id or `admin`.
+pub fn idempotency(scope: &str, key: &str) -> String {
+    let hash = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    format!("idempotency#{scope}#{}", base32(&hash.as_ref()[..20]))
 }
 
 /// Timeline partition `shard` of a project's events.

@@ -12,6 +12,7 @@ use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
 use crate::model::id::{MeterId, ProjectId};
+use crate::model::metadata::Metadata;
 use crate::model::meter::MeterSpec;
 
 /// Meters of a project: each event is matched with all of them.
@@ -26,6 +27,7 @@ pub struct StoredMeter {
     /// What it is called, unique in its project.
     pub name: String,
     pub description: String,
+    pub metadata: Metadata,
     /// What it counts, as people wrote it.
     pub spec: MeterSpec,
     /// Whether it is published as a CloudWatch metric.
@@ -52,6 +54,7 @@ impl StoredMeter {
         json!({
             "name": self.name,
             "description": self.description,
+            "metadata": self.metadata,
             "event_type": event_type,
             "aggregation": aggregation,
             "value": value,
@@ -71,6 +74,7 @@ impl StoredMeter {
             project: project.parse().map_err(Error::internal)?,
             name: row.get("name"),
             description: row.get("description"),
+            metadata: serde_json::from_value(row.get("metadata")).map_err(Error::internal)?,
             spec: MeterSpec {
                 event_type: row.get("event_type"),
                 aggregation: aggregation.parse().map_err(Error::internal)?,
@@ -95,8 +99,8 @@ const COUNT: &str = "select count(*) from meters where project_id = $1 and delet
 const CREATE: &str = "\
     insert into meters \
         (id, project_id, name, description, event_type, aggregation, value, group_by, filters, \
-        metric, created_at, updated_at) \
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11)";
+        metric, created_at, updated_at, metadata) \
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12)";
 
 /// Creates a meter; the change still has to be projected.
 ///
@@ -135,6 +139,7 @@ pub async fn create(
         &filters,
         &meter.is_published,
         &meter.created_at,
+        &serde_json::to_value(&meter.metadata).map_err(Error::internal)?,
     ];
     tx.execute(CREATE, values).await?;
     let id = meter.id.clone();
@@ -194,10 +199,10 @@ const LOCK: &str = "\
 
 const UPDATE: &str = "\
     update meters set name = $2, description = $3, metric = $4, updated_at = $5, \
-        version = version + 1 \
+        metadata = $6, version = version + 1 \
     where id = $1";
 
-/// Changes the name, description or metric of a meter as `apply` says, one
+/// Changes the name, description, metadata or metric of a meter as `apply` says, one
 /// writer at a time; the change still has to be projected.
 ///
 /// # Errors
@@ -223,6 +228,7 @@ pub async fn update(
         &meter.description,
         &meter.is_published,
         &by.at,
+        &serde_json::to_value(&meter.metadata).map_err(Error::internal)?,
     ];
     tx.execute(UPDATE, values).await?;
     let audit = Audit::Entry(NewAuditEntry {

@@ -19,6 +19,7 @@ pub mod dynamo;
 pub mod endpoints;
 pub mod event_types;
 pub mod events;
+pub mod idempotency;
 pub mod keys;
 pub mod meters;
 pub mod objects;

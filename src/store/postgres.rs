@@ -374,6 +374,14 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
         Some("projects_name_unique") => {
             Error::Conflict("name: a project of that name exists already".into())
         }
+        // Ids are made once, but for a request that is sent again under its
+        // idempotency key.
+        Some("endpoints_pkey" | "meters_pkey") => {
+            Error::Conflict("what this request made before has been deleted since".into())
+        }
+        Some("endpoints_uid_unique") => {
+            Error::Conflict("uid: an endpoint of that uid exists already".into())
+        }
         Some("meters_name_unique") => {
             Error::Conflict("name: a meter of that name exists already".into())
         }

@@ -70,6 +70,11 @@ impl WorkContext {
         Self::inner(trace)
     }
 
+    /// What the current work belongs to, for work that it spawns.
+    pub fn current() -> Self {
+        Self::inner(None)
+    }
+
     fn inner(trace: Option<TraceContext>) -> Self {
         let mut scope = SCOPE.try_with(Clone::clone).unwrap_or_default();
         scope.trace = trace.or(scope.trace);

@@ -58,10 +58,10 @@ fn what_is_done_to_an_endpoint_is_written_down_without_its_secrets() {
         let until = lines.split("_until\":").nth(1).unwrap();
         let until = until.split('}').next().unwrap();
         insta::assert_snapshot!(lines.replace(until, "[time]"), @r#"
-        "endpoint.delete" by key: {"auth_type":null,"body_format":"cloudevents","client_certificate_sha256":null,"description":"","event_types":["*"],"header_names":[],"max_concurrency":null,"rate_limit":null,"state":"disabled","tenant":null,"url":"https://example.com/hook?token=***"} -> null
+        "endpoint.delete" by key: {"auth_type":null,"body_format":"cloudevents","client_certificate_sha256":null,"content_type":"application/cloudevents+json","description":"","event_types":["*"],"header_names":[],"max_concurrency":null,"metadata":{},"rate_limit":null,"state":"disabled","tenant":null,"uid":null,"url":"https://example.com/hook?token=***"} -> null
         "endpoint.rotate_secret" by key: null -> {"former_signs_until":[time]}
         "endpoint.update" by key: {"state":"enabled"} -> {"state":"disabled"}
-        "endpoint.create" by key: null -> {"auth_type":null,"body_format":"cloudevents","client_certificate_sha256":null,"description":"","event_types":["*"],"header_names":[],"max_concurrency":null,"rate_limit":null,"state":"enabled","tenant":null,"url":"https://example.com/hook?token=***"}
+        "endpoint.create" by key: null -> {"auth_type":null,"body_format":"cloudevents","client_certificate_sha256":null,"content_type":"application/cloudevents+json","description":"","event_types":["*"],"header_names":[],"max_concurrency":null,"metadata":{},"rate_limit":null,"state":"enabled","tenant":null,"uid":null,"url":"https://example.com/hook?token=***"}
         "#);
     });
 }

@@ -2,9 +2,9 @@
 //! the format of the body.
 
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::fixtures::{create_endpoint, uncached_config};
+use crate::support::fixtures::{create_endpoint, endpoint_path, uncached_config};
 use crate::support::harness::{Harness, run};
 use crate::support::receiver::Receiver;
 
@@ -84,5 +84,82 @@ fn data_alone_is_sent_in_binary_mode_and_signed_as_sent() {
         assert_eq!(received.header("ce-subject"), "Nr.%207%20%C3%A4");
         let webhook = standardwebhooks::Webhook::new(endpoint["secret"].as_str().unwrap()).unwrap();
         webhook.verify(&received.body, &received.headers).unwrap();
+    });
+}
+
+#[test]
+fn the_whole_event_is_sent_as_the_content_type_asked_for() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let receiver = Receiver::start([]).await;
+        let given = |content_type: Value| {
+            let mut body = json!({ "url": receiver.url });
+            body["content_type"] = content_type;
+            body
+        };
+        let cloudevents = "application/cloudevents+json";
+        let by_default = create_endpoint(&harness, json!({ "url": receiver.url })).await;
+        assert_eq!(by_default["content_type"], cloudevents);
+        let json = create_endpoint(&harness, given("application/json".into())).await;
+        assert_eq!(json["content_type"], "application/json");
+        harness.publish("a").await;
+        harness.drain().await;
+        let received = receiver.received();
+        let mut sent: Vec<_> = received.iter().map(|r| r.header("content-type")).collect();
+        sent.sort_unstable();
+        assert_eq!(sent, [cloudevents, "application/json"]);
+        assert_eq!(received[0].json(), received[1].json());
+
+        // Changed, and back to the default.
+        let path = endpoint_path(&json);
+        harness
+            .delete(&endpoint_path(&by_default))
+            .await
+            .expect(StatusCode::NO_CONTENT);
+        let change = json!({ "content_type": null });
+        let changed = harness.patch(&path, change).await.expect(StatusCode::OK);
+        assert_eq!(changed["content_type"], cloudevents);
+        harness.publish("a").await;
+        harness.drain().await;
+        assert_eq!(receiver.received()[2].header("content-type"), cloudevents);
+    });
+}
+
+#[test]
+fn data_has_a_content_type_of_its_own() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let data = json!({ "url": "http://127.0.0.1:9/", "body_format": "data" });
+        let created = create_endpoint(&harness, data.clone()).await;
+        assert_eq!(created["content_type"], Value::Null);
+        let mut both = data;
+        for content_type in ["application/json", "application/cloudevents+json"] {
+            both["content_type"] = content_type.into();
+            let refused = harness
+                .post("/v1/endpoints", both.clone())
+                .await
+                .problem(400);
+            insta::allow_duplicates! { insta::assert_snapshot!(refused, @"invalid: content_type: expected with body_format cloudevents only: with data the content type is the event's datacontenttype") };
+            let change = json!({ "content_type": content_type });
+            harness
+                .patch(&endpoint_path(&created), change)
+                .await
+                .problem(400);
+        }
+        let other = json!({ "url": "http://127.0.0.1:9/", "content_type": "text/plain" });
+        let refused = harness.post("/v1/endpoints", other).await.problem(400);
+        assert!(refused.starts_with("invalid: content_type: "), "{refused}");
+        // It goes with the format it belongs to.
+        let json = json!({ "url": "http://127.0.0.1:9/", "content_type": "application/json" });
+        let path = endpoint_path(&create_endpoint(&harness, json).await);
+        for (format, shown) in [
+            ("data", Value::Null),
+            ("cloudevents", "application/cloudevents+json".into()),
+        ] {
+            let changed = harness.patch(&path, json!({ "body_format": format })).await;
+            assert_eq!(changed.expect(StatusCode::OK)["content_type"], shown);
+        }
+        let back = json!({ "body_format": "cloudevents", "content_type": "application/json" });
+        harness.patch(&path, back).await.expect(StatusCode::OK);
     });
 }

@@ -30,6 +30,7 @@ fn an_endpoint_lives() {
           "auth": null,
           "body_format": "cloudevents",
           "client_certificate": null,
+          "content_type": "application/cloudevents+json",
           "created_at": "[time]",
           "description": "billing",
           "event_types": [
@@ -39,11 +40,13 @@ fn an_endpoint_lives() {
           "headers": {},
           "id": "[id]",
           "max_concurrency": null,
+          "metadata": {},
           "rate_limit": null,
           "scheme": "v1",
           "secret": "[secret]",
           "state": "enabled",
           "tenant": "acme",
+          "uid": null,
           "updated_at": "[time]",
           "url": "http://127.0.0.1:9/hook"
         }
@@ -228,7 +231,7 @@ fn a_malformed_endpoint_is_refused_by_name() {
         invalid: tenant: expected a string of 1 to 128 characters, got ""
         invalid: scheme: unknown variant `v2`, expected `v1` or `v1a`
         invalid: secret: expected "whsec_" and the base64 of 24 to 64 bytes
-        invalid: colour: unknown field `colour`, expected one of `url`, `description`, `event_types`, `tenant`, `scheme`, `secret`, `rate_limit`, `max_concurrency`, `body_format`, `headers`, `auth`, `client_certificate`
+        invalid: colour: unknown field `colour`, expected one of `url`, `uid`, `description`, `state`, `event_types`, `tenant`, `scheme`, `secret`, `rate_limit`, `max_concurrency`, `body_format`, `content_type`, `headers`, `auth`, `client_certificate`, `metadata`
         "#);
     });
 }

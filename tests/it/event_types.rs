@@ -70,6 +70,7 @@ fn an_event_type_lives() {
         {
           "created_at": "[time]",
           "description": "x",
+          "metadata": {},
           "name": "a.b",
           "schema": {
             "required": [],
@@ -211,7 +212,7 @@ fn a_malformed_event_type_is_refused_by_name() {
         invalid: schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#, got "http://json-schema.org/draft-06/schema#"
         invalid: schema/items/$ref: expected a reference to a place in this schema, beginning with #; nothing is fetched from elsewhere
         invalid: schema: expected up to 65536 bytes, got 70012
-        invalid: colour: unknown field `colour`, expected one of `name`, `description`, `schema`, `validate`
+        invalid: colour: unknown field `colour`, expected one of `name`, `description`, `schema`, `validate`, `metadata`
         "#);
         let listed = harness.get("/v1/event-types").await.expect(StatusCode::OK);
         assert_eq!(listed["data"], json!([]));
@@ -479,6 +480,7 @@ fn a_schema_that_this_version_cannot_use_does_not_silence_its_events() {
             description: String::new(),
             schema: Some(schema.to_owned()),
             validate: ValidationMode::Reject,
+            metadata: millrace::model::metadata::Metadata::default(),
         };
         // As a newer version might have written them, past the checks of this one.
         for (name, schema) in [("future", r#"{ "$schema": "urn:future" }"#), ("odd", "{")] {
@@ -530,9 +532,9 @@ fn what_is_done_to_an_event_type_is_written_down_by_number() {
             })
             .collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
-        "event_type.delete": {"description":"","schema_version":2,"validate":"warn"} -> null
+        "event_type.delete": {"description":"","metadata":{},"schema_version":2,"validate":"warn"} -> null
         "event_type.update": {"schema_version":1,"validate":"reject"} -> {"schema_version":2,"validate":"warn"}
-        "event_type.create": null -> {"description":"","schema_version":1,"validate":"reject"}
+        "event_type.create": null -> {"description":"","metadata":{},"schema_version":1,"validate":"reject"}
         "#);
     });
 }

@@ -16,17 +16,20 @@ mod database;
 mod deliveries;
 mod delivery_settings;
 mod endpoint_health;
+mod endpoint_uids;
 mod endpoints;
 mod event_types;
 mod events;
 #[cfg(feature = "embedded")]
 mod function;
+mod idempotency;
 mod ingest;
 #[cfg(feature = "embedded")]
 mod kept;
 mod lambda;
 mod lanes;
 mod layers;
+mod metadata;
 mod meters;
 mod operational_events;
 mod outage;

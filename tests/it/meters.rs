@@ -73,6 +73,7 @@ fn a_meter_lives() {
             "/plan"
           ],
           "id": "[id]",
+          "metadata": {},
           "metric": false,
           "name": "revenue",
           "skipped": 0,
@@ -197,7 +198,7 @@ fn a_malformed_meter_is_refused_by_name() {
         invalid: filters[0].equals: expected a string, number, Boolean or null of up to 1024 bytes
         invalid: filters[0].in: invalid type: integer `1`, expected a sequence
         invalid: filters[0].matches: unknown field `matches`, expected one of `pointer`, `equals`, `in`, `exists`
-        invalid: colour: unknown field `colour`, expected one of `name`, `description`, `event_type`, `aggregation`, `value`, `group_by`, `filters`, `metric`
+        invalid: colour: unknown field `colour`, expected one of `name`, `description`, `event_type`, `aggregation`, `value`, `group_by`, `filters`, `metric`, `metadata`
         invalid: name: expected the name of a metric: ASCII, not beginning with a slash, and not "_aws", "project" or "service"
         invalid: name: expected the name of a metric: ASCII, not beginning with a slash, and not "_aws", "project" or "service"
         invalid: name: expected the name of a metric: ASCII, not beginning with a slash, and not "_aws", "project" or "service"

@@ -15,6 +15,7 @@ fn every_statement_prepares_against_the_migrated_schema() {
         let client = harness.app.postgres.get().await.unwrap();
         let modules = [
             projects::STATEMENTS,
+            endpoints::named::STATEMENTS,
             api_keys::STATEMENTS,
             endpoints::STATEMENTS,
             event_types::STATEMENTS,

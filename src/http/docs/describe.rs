@@ -5,6 +5,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, RefOr};
 use utoipa::{Modify, OpenApi};
 
+use super::idempotency;
 use crate::config::tests::hold_file;
 use crate::http::{problem, routes};
 
@@ -41,6 +42,7 @@ struct DocumentAddon;
 impl Modify for DocumentAddon {
     fn modify(&self, document: &mut Document) {
         document.merge(routes::RouteDocs::openapi());
+        idempotency::describe(document);
         let components = document.components.get_or_insert_default();
         for (name, what) in [
             ("api_key", "An API key, mr_…"),

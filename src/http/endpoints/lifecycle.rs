@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::credentials::CredentialsChange;
+use super::fields::NewEndpoint;
 use crate::app::App;
 use crate::model::audit;
 use crate::model::endpoint::EndpointState;
@@ -15,6 +16,8 @@ use crate::store::endpoints::Endpoint as Row;
 
 /// Fields that say something of credentials, of which only the names are told.
 const CREDENTIALS: [&str; 3] = ["headers", "auth", "client_certificate"];
+/// What is there for the programs of whoever configures, and for no receiver.
+const METADATA: &str = "metadata";
 /// Changed with every change.
 const ALWAYS_CHANGED: &str = "updated_at";
 
@@ -63,6 +66,19 @@ impl EndpointBefore {
         }
     }
 
+    /// Of an endpoint that `new` is put in place of.
+    pub(super) fn replacing(new: &NewEndpoint) -> Self {
+        Self {
+            given: new.given_credentials(),
+            known: None,
+        }
+    }
+
+    /// Takes note that its secret is replaced.
+    pub(super) fn has_new_secret(&mut self) {
+        self.given.push("secret");
+    }
+
     /// Takes note of the endpoint, which is about to be changed.
     pub(super) fn remember(&mut self, state: EndpointState, shown: Value) {
         self.known = Some((state, shown));
@@ -72,7 +88,7 @@ impl EndpointBefore {
     fn changed(&self, before: &Value, after: &Value) -> Vec<String> {
         let differs = |name: &&String| {
             **name != ALWAYS_CHANGED
-                && !CREDENTIALS.contains(&name.as_str())
+                && !self.given.contains(&name.as_str())
                 && before[*name] != after[*name]
         };
         let fields = after.as_object().into_iter().flat_map(Map::keys);
@@ -154,11 +170,11 @@ fn event<'a>(
     }
 }
 
-/// The endpoint as the API shows it, without what is said of credentials, and with
-/// secrets of its URL masked.
+/// The endpoint as the API shows it, without its metadata and what is said of
+/// credentials, and with secrets of its URL masked.
 fn data(row: &Row, mut shown: Value) -> Value {
     if let Some(fields) = shown.as_object_mut() {
-        fields.retain(|name, _| !CREDENTIALS.contains(&name.as_str()));
+        fields.retain(|name, _| name != METADATA && !CREDENTIALS.contains(&name.as_str()));
     }
     json!({ "endpoint_id": row.id, "endpoint": audit::masked(shown) })
 }

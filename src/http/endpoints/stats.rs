@@ -10,11 +10,12 @@ use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::http::auth::{Allowed, EndpointsRead};
 use crate::http::extract::{Json, Path};
+use crate::http::lookup;
 use crate::http::problem::Problems;
 use crate::model::breaker::BreakerState;
 use crate::model::delivery::DeliveryState;
 use crate::model::endpoint::{EndpointState, Target};
-use crate::model::id::EndpointId;
+use crate::model::endpoint_ref::EndpointRef;
 use crate::model::time::Time;
 use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
 use crate::store::timeline::TimelineRange;
@@ -78,14 +79,15 @@ pub struct LatestDeliveries {
 /// See how an endpoint does: its circuit breaker, since when it fails, its latest
 /// 100 deliveries by state.
 #[utoipa::path(get, path = "/v1/endpoints/{id}/stats", tag = "endpoints",
-    params(("id" = String, Path, description = "ep_…")),
+    params(("id" = String, Path, description = "ep_…, or its uid")),
     responses((status = 200, body = EndpointStats), Problems),
     security(("api_key" = ["endpoints:read"])))]
 pub async fn stats(
     State(app): State<Arc<App>>,
     caller: Allowed<EndpointsRead>,
-    Path(id): Path<EndpointId>,
+    Path(named): Path<EndpointRef>,
 ) -> Result<Json<EndpointStats>> {
+    let id = lookup::endpoint(&app, &caller.project, &named).await?;
     let project_config = app.projection.project_config(&caller.project).await?;
     let target = project_config
         .targets

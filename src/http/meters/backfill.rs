@@ -11,6 +11,7 @@ use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::http::auth::{Allowed, MetersRead, MetersWrite};
 use crate::http::extract::{Json, Path};
+use crate::http::idempotency::Occasion;
 use crate::http::problem::Problems;
 use crate::model::id::MeterId;
 use crate::model::time::Time;
@@ -98,6 +99,7 @@ impl From<Row> for Backfill {
 pub async fn start(
     State(app): State<Arc<App>>,
     caller: Allowed<MetersWrite>,
+    occasion: Occasion,
     Path(id): Path<MeterId>,
     Json(new): Json<NewBackfill>,
 ) -> Result<(StatusCode, Json<Backfill>)> {
@@ -122,7 +124,13 @@ pub async fn start(
         return Err(Error::invalid("since", "expected a time before until"));
     }
     meters::get(&app.postgres, &caller.project, &id).await?;
-    let row = Row::new(&id, &caller.project, since..until, now);
+    if occasion.is_repeated()
+        && let Some(begun) = backfills::get(&app.dynamo, &id).await?
+        && begun.started == occasion.at
+    {
+        return Ok((StatusCode::ACCEPTED, Json(begun.into())));
+    }
+    let row = Row::new(&id, &caller.project, since..until, occasion.at);
     if !backfills::start(&app.dynamo, &row, due).await? {
         return Err(Error::Conflict(
             "a back-fill of this meter is running".into(),

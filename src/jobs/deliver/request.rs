@@ -6,7 +6,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use jiff::Timestamp;
 
 use crate::error::{Error, Result};
-use crate::model::endpoint::{BodyFormat, Target};
+use crate::model::endpoint::{BodyFormat, ContentType, Target};
 use crate::model::event;
 use crate::model::id::DeliveryId;
 use crate::model::signature::signature_header;
@@ -46,7 +46,10 @@ pub fn request(
     // First, so that no header of the endpoint's own replaces one of Millrace's.
     let mut headers = credentials.header_map();
     let (described, body) = match target.delivery_settings.body_format {
-        BodyFormat::Cloudevents => (structured(), event.clone()),
+        BodyFormat::Cloudevents => (
+            structured(target.delivery_settings.content_type),
+            event.clone(),
+        ),
         BodyFormat::Data => event::to_binary(event)?,
     };
     headers.extend(described);
@@ -58,8 +61,8 @@ pub fn request(
     })
 }
 
-fn structured() -> HeaderMap {
-    let media = HeaderValue::from_static("application/cloudevents+json");
+fn structured(content_type: ContentType) -> HeaderMap {
+    let media = HeaderValue::from_static(content_type.as_str());
     HeaderMap::from_iter([(CONTENT_TYPE, media)])
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::error::{Error, Result, causes};
 use crate::model::credentials::EndpointCredentials;
-use crate::model::endpoint::{BodyFormat, DeliverySettings, ExpiringSecret, Target};
+use crate::model::endpoint::{BodyFormat, ContentType, DeliverySettings, ExpiringSecret, Target};
 use crate::model::failure_streak::FailureStreak;
 use crate::model::filter::Filter;
 use crate::model::id::EndpointId;
@@ -29,6 +29,9 @@ pub(super) fn write(sealed: &SealedEndpoint) -> Item {
     item.insert("event_types".into(), AttributeValue::L(types));
     if let Some(tenant) = &endpoint.tenant {
         item.insert("tenant".into(), s(tenant));
+    }
+    if let Some(uid) = &endpoint.uid {
+        item.insert("uid".into(), s(uid.as_str()));
     }
     item.insert("state".into(), s(endpoint.state.as_str()));
     let secrets = sealed.secrets.iter().map(|secret| {
@@ -63,6 +66,12 @@ fn put_delivery_settings(item: &mut Item, endpoint: &Endpoint) {
             s(endpoint.delivery_settings.body_format.as_str()),
         );
     }
+    if endpoint.delivery_settings.content_type != ContentType::default() {
+        item.insert(
+            "content_type".into(),
+            s(endpoint.delivery_settings.content_type.as_str()),
+        );
+    }
     if let Some(sealed) = &endpoint.credentials_sealed {
         item.insert("extras".into(), b(sealed.clone()));
     }
@@ -77,6 +86,10 @@ fn read_delivery_settings(item: &Item) -> Result<DeliverySettings> {
         body_format: match item.str_opt("body_format") {
             Some(_) => item.parse("body_format")?,
             None => BodyFormat::default(),
+        },
+        content_type: match item.str_opt("content_type") {
+            Some(_) => item.parse("content_type")?,
+            None => ContentType::default(),
         },
     })
 }
@@ -110,6 +123,7 @@ pub(super) fn read(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> 
     let secrets = secrets.iter().filter_map(|value| value.as_m().ok());
     Ok(Target {
         id: id.clone(),
+        uid: item.str_opt("uid").and_then(|uid| uid.parse().ok()),
         version: item.num("version")?,
         url: item.parse("url")?,
         filter: Filter::new(&event_types, item.str_opt("tenant"))?,
