@@ -32,7 +32,7 @@ pub use address::is_public;
 pub use client_certificate::check_certificate;
 pub use connect::Resolve;
 pub use error::SendError;
-pub use url_policy::{PrivateTargets, check_url};
+pub use url_policy::{PrivateTargets, check_url, parse_url};
 
 pub(crate) use client::{HttpClient, client, tls_config};
 use client_certificate::CertificateClients;

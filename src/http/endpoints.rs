@@ -19,7 +19,7 @@ use super::extract::{Json, Path, Query};
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
-use crate::error::{Error, Invalid, Result};
+use crate::error::{Error, Result};
 use crate::model::credentials::RedactedCredentials;
 use crate::model::delivery::DISABLED_RECHECK_DELAY;
 use crate::model::endpoint::{BodyFormat, DeliverySettings, EndpointState};
@@ -241,8 +241,7 @@ pub async fn create(
 
 /// Refuses what an endpoint must not be, and normalizes its URL.
 fn check(app: &App, row: &mut Row) -> Result<()> {
-    let url = url::Url::parse(&row.url)
-        .map_err(|error| Invalid::new("url", format!("expected an absolute URL: {error}")))?;
+    let url = sender::parse_url(&row.url)?;
     let private_targets = if app.config.allows_private_targets() {
         PrivateTargets::Allowed
     } else {

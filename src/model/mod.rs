@@ -19,6 +19,7 @@ pub mod job;
 pub mod meter;
 pub mod operational_event;
 pub mod pacing;
+pub mod parse_error;
 pub mod pointer;
 pub mod project_config;
 pub mod rate_limit;

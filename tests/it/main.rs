@@ -27,6 +27,7 @@ mod kept;
 mod lambda;
 mod lanes;
 mod layers;
+mod lists;
 mod meters;
 mod operational_events;
 mod outage;
@@ -36,6 +37,7 @@ mod projects;
 mod races;
 mod rate_limit;
 mod recoveries;
+mod refusals;
 #[cfg(feature = "embedded")]
 mod remote;
 #[cfg(feature = "embedded")]

@@ -10,8 +10,9 @@ use super::canonical::Event;
 use super::draft::{Attribute, Data, Draft, EVENT_BYTES_MAX, limit};
 use super::media::MediaType;
 use super::rules;
-use super::text::{capped, echo};
+use super::text::echo;
 use crate::error::{Invalid, Result};
+use crate::model::parse_error;
 
 /// Reads one event in binary mode.
 ///
@@ -87,7 +88,7 @@ fn json(body: &[u8]) -> Result<Data<'_>, Invalid> {
     serde_json::from_slice(body)
         .map(Data::Json)
         .map_err(|error| {
-            let error = capped(&error.to_string());
+            let error = parse_error::syntax(&error);
             Invalid::new(
                 "data",
                 format!("expected JSON, as Content-Type says: {error}"),
