@@ -16,7 +16,7 @@ use crate::model::delivery::DeliveryState;
 use crate::model::endpoint::{EndpointState, Target};
 use crate::model::id::EndpointId;
 use crate::model::time::Time;
-use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
+use crate::store::deliveries::{self, DeliveryFilter, Receivers, StoredDelivery};
 use crate::store::timeline::TimelineRange;
 
 /// Deliveries counted.
@@ -99,8 +99,9 @@ pub async fn stats(
         limit: LATEST_MAX,
     };
     let filter = DeliveryFilter {
-        endpoint: &id,
+        to: Receivers::One(&id),
         state: None,
+        event_type: None,
         tenant: None,
         // Of any age: the state is not asked for.
         fresh: app::now(),
