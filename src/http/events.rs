@@ -137,10 +137,10 @@ pub struct EventBody {
 /// of either. Up to 256 KiB an event, 1 MiB a batch. `matched` is how many endpoints
 /// an event is for. Of a batch each event is accepted or refused by itself: `rejected`
 /// counts those refused. If all are, the answer is 400, with `errors` by `index`; an
-/// empty batch is accepted and does nothing. 202 means it is durable. The same `source` and `id` again with
-/// the same content answer the same with `duplicate: true`; with other content,
-/// 409. `data` that the event type's schema does not allow is refused with the
-/// path in it that is wrong (`data/items/0/price`).
+/// empty batch is accepted and does nothing. 202 means it is durable. The same `source`
+/// and `id` again with the same content answer the same with `duplicate: true`; with
+/// other content, 409. `data` that the event type's schema does not allow is refused
+/// with the path in it that is wrong (`data/items/0/price`).
 ///
 /// A key with a rate limit is told where it stands in `RateLimit-Policy` and
 /// `RateLimit`; a batch counts as its events and is refused whole, with 429, before
