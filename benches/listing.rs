@@ -38,9 +38,10 @@ use millrace::config::Config;
 use millrace::host::embedded::start_dynamodb;
 use millrace::model::delivery::{Attempt, DeliveryState, Progress};
 use millrace::model::event::{PlainDefaults, parse_plain};
+use millrace::model::filter::TypePattern;
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use millrace::store::accept::{self, Plan};
-use millrace::store::deliveries::{self, AttemptRecord, DeliveryFilter, NewDelivery};
+use millrace::store::deliveries::{self, AttemptRecord, DeliveryFilter, NewDelivery, Receivers};
 use millrace::store::dynamo::{self, Dynamo};
 use millrace::store::events::{self, EventFilter, NewEvent};
 use millrace::store::keys::{self, Listing};
@@ -408,7 +409,7 @@ enum List {
 fn lists(kept: u64) -> Vec<(&'static str, List)> {
     let by = |event_type: Option<&str>, tenant: Option<&str>, subject: Option<String>| {
         List::Events(EventFilter {
-            event_type: event_type.map(str::to_owned),
+            event_type: event_type.map(|text| TypePattern::parse(text).expect("a type")),
             tenant: tenant.map(str::to_owned),
             subject,
         })
@@ -455,8 +456,9 @@ async fn ask(store: &Store, list: &List) -> anyhow::Result<(usize, bool)> {
         }
         List::Deliveries(state) => {
             let filter = DeliveryFilter {
-                endpoint: &store.endpoint,
+                to: Receivers::One(&store.endpoint),
                 state: *state,
+                event_type: None,
                 tenant: None,
                 fresh: Timestamp::now() - Duration::from_secs(125),
             };

@@ -13,10 +13,13 @@ pub enum Error {
     /// 400: the request is malformed; the detail names the field and what was expected.
     #[error("{0}")]
     Invalid(Invalid),
+    /// 400: a batch of which no event was accepted.
+    #[error("none of the {} events of the batch was accepted; errors says why of each", .0.len())]
+    InvalidBatch(Vec<Error>),
     /// 401: no key, or one that is not known.
     #[error("{0}")]
     Unauthenticated(Cow<'static, str>),
-    /// 403: the key lacks a scope.
+    /// 403: the key lacks a scope, or is of another kind.
     #[error("{0}")]
     Forbidden(Cow<'static, str>),
     /// 404: not there, or another project's.
@@ -171,7 +174,7 @@ impl Error {
     /// The stable, machine-readable name: `invalid`, `unauthenticated`, ….
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Invalid(_) => "invalid",
+            Self::Invalid(_) | Self::InvalidBatch(_) => "invalid",
             Self::Unauthenticated(_) => "unauthenticated",
             Self::Forbidden(_) => "forbidden",
             Self::NotFound(_) => "not_found",
@@ -189,7 +192,7 @@ impl Error {
     /// The HTTP status it answers with.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Invalid(_) => 400,
+            Self::Invalid(_) | Self::InvalidBatch(_) => 400,
             Self::Unauthenticated(_) => 401,
             Self::Forbidden(_) => 403,
             Self::NotFound(_) => 404,

@@ -32,6 +32,9 @@ pub struct Acceptance {
     pub id: EventId,
     /// It was published before, with the same content; nothing was written.
     pub is_duplicate: bool,
+    /// How many endpoints it is for, unless it is a duplicate, or the fan-out is to
+    /// find them.
+    pub matched: Option<usize>,
 }
 
 /// Writes an event for every endpoint whose filter takes it, and enqueues its
@@ -198,10 +201,13 @@ async fn persist_and_enqueue(
         }
         AcceptOutcome::Conflict(differences) => return Err(conflict(&differences)),
     };
-    tracing::debug!(event.id = %id, project.id = %project, duplicate, "event accepted");
+    let matched = matches.endpoints.as_ref().map(Vec::len);
+    let matched = matched.filter(|_| !duplicate);
+    tracing::debug!(event.id = %id, project.id = %project, duplicate, matched, "event accepted");
     Ok(Acceptance {
         id,
         is_duplicate: duplicate,
+        matched,
     })
 }
 

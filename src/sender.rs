@@ -34,7 +34,7 @@ pub use client_certificate::check_certificate;
 pub use connect::Resolve;
 pub use error::SendError;
 pub use header_case::RequestHeaders;
-pub use url_policy::{PrivateTargets, check_url};
+pub use url_policy::{PrivateTargets, check_url, parse_url};
 
 pub(crate) use client::{HttpClient, client, tls_config};
 use client_certificate::CertificateClients;

@@ -105,6 +105,7 @@ pub(super) async fn refuse(
         return Ok(Acceptance {
             id,
             is_duplicate: true,
+            matched: None,
         });
     }
     Err(Error::invalid(

@@ -76,7 +76,9 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
         } else {
             None
         };
-        let grant = grant.ok_or(Error::Unauthenticated("the API key is not known".into()))?;
+        let Some(grant) = grant else {
+            return Err(unknown_api_key(app, text).await);
+        };
         if !grant.scopes.contains(&S::SCOPE) {
             let needed = S::SCOPE.as_str();
             return Err(Error::Forbidden(
@@ -111,12 +113,30 @@ impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        if app.is_admin_key(bearer(parts)?).await? {
+        let text = bearer(parts)?;
+        if app.is_admin_key(text).await? {
             return Ok(Self);
         }
-        Err(Error::Unauthenticated(
-            "the admin key is needed here".into(),
-        ))
+        let is_api_key = text.starts_with(api_key::PREFIX)
+            && matches!(app.projection.grant(api_key::hash(text)).await, Ok(Some(_)));
+        Err(if is_api_key {
+            let detail = "the admin key is needed here; this is the API key of a project";
+            Error::Forbidden(detail.into())
+        } else {
+            Error::Unauthenticated("the admin key is needed here; this key is not known".into())
+        })
+    }
+}
+
+/// Why a key that is no project's is refused: it may be the admin key, which has no
+/// project. Nothing is said of that while it cannot be read.
+async fn unknown_api_key(app: &App, text: &str) -> Error {
+    match app.is_admin_key(text).await {
+        Ok(true) => {
+            let detail = "the API key of a project (mr_…) is needed here; this is the admin key";
+            Error::Forbidden(detail.into())
+        }
+        _ => Error::Unauthenticated("the API key is not known".into()),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Deliveries: what became of each event at each endpoint.
 
+mod of_project;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
@@ -21,7 +22,7 @@ use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::Job;
 use crate::model::time::Time;
 use crate::store;
-use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
+use crate::store::deliveries::{self, DeliveryFilter, Receivers, StoredDelivery};
 
 /// How late a sweep may claim what is due: on Lambda it runs once a minute. What
 /// waits for longer is in the index of pending deliveries.
@@ -77,23 +78,27 @@ impl From<StoredDelivery> for Delivery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListDeliveries {
-    /// Those to this endpoint, by its id or its uid; this or `event_id` is needed.
+    /// Only those to this endpoint, by its id or its uid.
     #[param(value_type = Option<String>, example = "ep_…")]
     endpoint_id: Option<EndpointRef>,
-    /// Those of this event; this or `endpoint_id` is needed.
+    /// Those of this event, which takes no other condition but `state`.
     #[param(value_type = Option<String>)]
     event_id: Option<EventId>,
     /// Only those in this state.
     #[param(value_type = Option<DeliveryState>, inline)]
     state: Option<DeliveryState>,
-    /// With `endpoint_id`: only those of this tenant's events.
+    /// Only those of events of this type: exact, `prefix.*`, or `*` for all that
+    /// publishers send.
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    /// Only those of this tenant's events.
     tenant: Option<String>,
-    /// With `endpoint_id`: only what was created at or after this time.
+    /// Only what was created at or after this time.
     #[param(value_type = Option<String>, format = DateTime)]
-    since: Option<Timestamp>,
-    /// With `endpoint_id`: only what was created before this time.
+    since: Option<Time>,
+    /// Only what was created before this time.
     #[param(value_type = Option<String>, format = DateTime)]
-    until: Option<Timestamp>,
+    until: Option<Time>,
     /// Rows in a page.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
@@ -101,11 +106,14 @@ pub struct ListDeliveries {
     cursor: Option<String>,
 }
 
-/// List deliveries: an endpoint's, the newest first, or an event's.
+/// List deliveries: the project's or an endpoint's, the newest first, or an event's.
 ///
-/// What is failed, canceled or pending has an index; among what is delivered, and
-/// of one tenant, up to 2,000 rows are looked at for a page, which may be short,
-/// even empty, and not the last.
+/// What is failed, canceled or pending has an index; among what is delivered, of one
+/// tenant or of some types, up to 2,000 rows are looked at for a page, which may be
+/// short, even empty, and not the last. Of a project with more than 32 endpoints those
+/// to the oldest 32 are listed first, the newest of them first, then those to the next
+/// 32. Deliveries to an endpoint that was deleted more than a day ago are listed with
+/// their event only.
 #[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(ListDeliveries),
     responses((status = 200, body = Page<Delivery>), Problems),
     security(("api_key" = ["events:read"])))]
@@ -114,35 +122,59 @@ pub async fn list(
     caller: Allowed<EventsRead>,
     Query(query): Query<ListDeliveries>,
 ) -> Result<Json<Page<Delivery>>> {
-    match (&query.endpoint_id, &query.event_id) {
-        (Some(named), None) => {
-            let endpoint = &lookup::endpoint(&app, &caller.project, named).await?;
-            let range = page::range(
-                query.since,
-                query.until,
-                query.limit,
-                query.cursor.as_deref(),
-            )?;
-            let filter = DeliveryFilter {
-                endpoint,
-                state: query.state,
-                tenant: query.tenant.as_deref(),
-                fresh: app::now() - app.schedule.first_delay() - app.queue.lease() - SWEEP_LATE_MAX,
-            };
-            let (rows, next) = deliveries::list(&app.dynamo, &filter, &range).await?;
-            Ok(Json(Page::new(
-                rows.into_iter().map(Delivery::from).collect(),
-                next,
-            )))
-        }
-        (None, Some(event)) => of_event(&app, &caller.project, event, &query)
-            .await
-            .map(Json),
-        _ => Err(Error::invalid(
+    let page = match (&query.endpoint_id, &query.event_id) {
+        (Some(named), None) => of_endpoint(&app, &caller.project, named, &query).await,
+        (None, Some(event)) => of_event(&app, &caller.project, event, &query).await,
+        (None, None) => of_project(&app, &caller.project, &query).await,
+        (Some(_), Some(_)) => Err(Error::invalid(
             "endpoint_id",
-            "expected either endpoint_id or event_id",
+            "expected either this or event_id, got both",
         )),
-    }
+    };
+    page.map(Json)
+}
+
+async fn of_project(
+    app: &App,
+    project: &ProjectId,
+    query: &ListDeliveries,
+) -> Result<Page<Delivery>> {
+    let (since, until) = (query.since.map(|at| at.0), query.until.map(|at| at.0));
+    let range = page::range(since, until, query.limit, None)?;
+    let filter = filter(app, Receivers::AnyOf(&[]), query)?;
+    let cursor = query.cursor.as_deref();
+    let (rows, next) = of_project::list(app, project, filter, range, cursor).await?;
+    let rows = rows.into_iter().map(Delivery::from);
+    Ok(Page::new(rows.collect(), next))
+}
+
+async fn of_endpoint(
+    app: &App,
+    project: &ProjectId,
+    named: &EndpointRef,
+    query: &ListDeliveries,
+) -> Result<Page<Delivery>> {
+    let endpoint = &lookup::endpoint(app, project, named).await?;
+    let (since, until) = (query.since.map(|at| at.0), query.until.map(|at| at.0));
+    let range = page::range(since, until, query.limit, query.cursor.as_deref())?;
+    let filter = filter(app, Receivers::One(endpoint), query)?;
+    let (rows, next) = deliveries::list(&app.dynamo, &filter, &range).await?;
+    let rows = rows.into_iter().map(Delivery::from);
+    Ok(Page::new(rows.collect(), next))
+}
+
+fn filter<'a>(
+    app: &App,
+    to: Receivers<'a>,
+    query: &'a ListDeliveries,
+) -> Result<DeliveryFilter<'a>> {
+    Ok(DeliveryFilter {
+        to,
+        state: query.state,
+        event_type: page::type_pattern(query.event_type.as_deref())?,
+        tenant: query.tenant.as_deref(),
+        fresh: app::now() - app.schedule.first_delay() - app.queue.lease() - SWEEP_LATE_MAX,
+    })
 }
 
 async fn of_event(
@@ -155,9 +187,13 @@ async fn of_event(
         ("since", query.since.is_some()),
         ("until", query.until.is_some()),
         ("tenant", query.tenant.is_some()),
+        ("type", query.event_type.is_some()),
     ];
     if let Some((field, _)) = alone.into_iter().find(|(_, is_given)| *is_given) {
-        return Err(Error::invalid(field, "expected with endpoint_id only"));
+        return Err(Error::invalid(
+            field,
+            "expected nothing beside event_id but state",
+        ));
     }
     store::events::get_of(&app.dynamo, project, event).await?;
     let limit = page::limit(query.limit)?;
@@ -166,16 +202,10 @@ async fn of_event(
         .map(|text| text.parse())
         .transpose()
         .map_err(|_| Error::invalid("cursor", "expected the next_cursor of a former page"))?;
-    let rows = deliveries::of_event(&app.dynamo, event, after.as_ref(), limit + 1).await?;
-    let mut page = Page::from_lookahead(
-        rows,
-        limit,
-        |row| row.id.endpoint().to_string(),
-        Delivery::from,
-    );
-    page.data
-        .retain(|row| query.state.is_none_or(|state| row.state == state));
-    Ok(page)
+    let (rows, next) =
+        deliveries::of_event(&app.dynamo, event, query.state, after.as_ref(), limit).await?;
+    let rows = rows.into_iter().map(Delivery::from);
+    Ok(Page::new(rows.collect(), next.map(String::from)))
 }
 
 /// Look at one delivery and its attempts.

@@ -47,6 +47,11 @@ pub struct AcceptedEvent {
     pub id: EventId,
     /// It was published before, with the same content; nothing was changed.
     pub duplicate: bool,
+    /// How many endpoints it is for, by the filters in force; 0 if nobody receives
+    /// it. Absent of a duplicate, and when it is not known yet: while the project's
+    /// configuration cannot be read, endpoints are found later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matched: Option<usize>,
 }
 
 impl From<Acceptance> for AcceptedEvent {
@@ -54,6 +59,7 @@ impl From<Acceptance> for AcceptedEvent {
         Self {
             id: acceptance.id,
             duplicate: acceptance.is_duplicate,
+            matched: acceptance.matched,
         }
     }
 }
@@ -64,6 +70,8 @@ impl From<Acceptance> for AcceptedEvent {
 pub struct BatchResult {
     /// One for each event.
     pub data: Vec<BatchItem>,
+    /// How many of them were refused; 0 if all were accepted.
+    pub rejected: usize,
 }
 
 /// What became of one event of a batch.
@@ -136,15 +144,18 @@ pub struct EventBody {
 ///
 /// CloudEvents 1.0 over HTTP: structured (`application/cloudevents+json`), binary
 /// (`ce-…` headers) and batch (`application/cloudevents-batch+json`); also the
-/// plain form `{"type", "data", …}` as `application/json`. Up to 256 KiB an event,
-/// 1 MiB a batch. 202 means it is durable. `source` and `id` are the event's
-/// identity: with the same two again the answer is the same with `duplicate: true`,
-/// in whatever mode it comes, and what was kept first stays. Its `time`,
-/// `traceparent` and `tracestate` may be others then, as SDKs make them anew each
-/// time; with anything else that differs it is refused with 409, which names it.
-/// In binary mode without a `Content-Type` a body that is JSON is JSON. `data` that
-/// the event type's schema does not allow is refused with the path in it that is
-/// wrong (`data/items/0/price`).
+/// plain form `{"type", "data", …}` as `application/json`, where an array is a batch
+/// of either. Up to 256 KiB an event, 1 MiB a batch. `matched` is how many endpoints
+/// an event is for. Of a batch each event is accepted or refused by itself: `rejected`
+/// counts those refused. If all are, the answer is 400, with `errors` by `index`; an
+/// empty batch is accepted and does nothing. 202 means it is durable. `source` and `id`
+/// are the event's identity: with the same two again the answer is the same with
+/// `duplicate: true`, in whatever mode it comes, and what was kept first stays. Its
+/// `time`, `traceparent` and `tracestate` may be others then, as SDKs make them anew
+/// each time; with anything else that differs it is refused with 409, which names it.
+/// In binary mode without a `Content-Type` a body that is JSON is JSON. `data` that the
+/// event type's schema does not allow is refused with the path in it that is wrong
+/// (`data/items/0/price`).
 ///
 /// A key with a rate limit is told where it stands in `RateLimit-Policy` and
 /// `RateLimit`; a batch counts as its events and is refused whole, with 429, before
@@ -167,7 +178,10 @@ pub async fn publish(
     let mode = event::mode(&parts.headers)?;
     let body = extract::read_body(body, app.config.http.body_bytes_max).await?;
     let published = match mode {
-        Mode::Batch => Published::Batch(event::split_batch(&body)?),
+        Mode::Batch => Published::Batch(Mode::Structured, event::split_batch(&body)?),
+        Mode::Plain if event::is_array(&body) => {
+            Published::Batch(Mode::Plain, event::split_batch(&body)?)
+        }
         mode => Published::One(mode),
     };
     let now = app::now();
@@ -198,14 +212,15 @@ pub async fn publish(
 /// What a request holds, not yet looked into.
 enum Published<'a> {
     One(Mode),
-    Batch(Vec<&'a RawValue>),
+    /// Events that are in that mode, each.
+    Batch(Mode, Vec<&'a RawValue>),
 }
 
 impl Published<'_> {
     fn len(&self) -> usize {
         match self {
             Self::One(_) => 1,
-            Self::Batch(events) => events.len(),
+            Self::Batch(_, events) => events.len(),
         }
     }
 }
@@ -220,20 +235,29 @@ async fn answer(
     now: Timestamp,
 ) -> Result<(StatusCode, Json<PublishResponse>)> {
     let answer = match published {
-        Published::Batch(events) => PublishResponse::Batch(batch(app, project, events, now).await?),
+        Published::Batch(mode, events) => {
+            PublishResponse::Batch(batch(app, project, occasion, mode, events, now).await?)
+        }
         Published::One(mode) => {
-            let event = parse_one(occasion, mode, headers, body)?;
+            let event = parse_one(occasion, "event", mode, headers, body)?;
             PublishResponse::One(accept::accept(app, project, &event, now).await?.into())
         }
     };
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
-fn parse_one(occasion: &Occasion, mode: Mode, headers: &HeaderMap, body: &Bytes) -> Result<Event> {
+/// Reads one event; `name` tells it from others of the request.
+fn parse_one(
+    occasion: &Occasion,
+    name: &str,
+    mode: Mode,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Event> {
     match mode {
         Mode::Binary => event::parse_binary(headers, body),
         Mode::Plain => {
-            let id = base32(&occasion.derive::<16>("event"));
+            let id = base32(&occasion.derive::<16>(name));
             event::parse_plain(
                 body,
                 PlainDefaults {
@@ -250,22 +274,25 @@ fn parse_one(occasion: &Occasion, mode: Mode, headers: &HeaderMap, body: &Bytes)
 async fn batch(
     app: &App,
     project: &ProjectId,
+    occasion: &Occasion,
+    mode: Mode,
     events: Vec<&RawValue>,
     now: Timestamp,
 ) -> Result<BatchResult> {
-    let accept_one = async |json: &RawValue| {
-        let event = event::parse_structured(json.get().as_bytes())?;
+    let no_headers = HeaderMap::new();
+    let accept_one = async |(index, json): (usize, &RawValue)| {
+        let (name, json) = (format!("event {index}"), json.get().as_bytes());
+        let event = parse_one(occasion, &name, mode, &no_headers, json)?;
         accept::accept(app, project, &event, now).await
     };
-    let mut results: Vec<_> = stream::iter(events)
+    let results: Vec<_> = stream::iter(events.into_iter().enumerate())
         .map(accept_one)
         .buffered(BATCH_CONCURRENCY)
         .collect()
         .await;
-    let outage = |result: &Result<Acceptance>| result.as_ref().is_err_and(Error::is_outage);
-    // With nothing kept the whole batch can be sent again, as one refusal says.
-    if !results.is_empty() && results.iter().all(outage) {
-        return Err(results.swap_remove(0).expect_err("all are outages"));
+    let rejected = results.iter().filter(|result| result.is_err()).count();
+    if rejected > 0 && rejected == results.len() {
+        return Err(refuse_all(results));
     }
     let item = |result: Result<Acceptance>| match result {
         Ok(acceptance) => BatchItem::Accepted(acceptance.into()),
@@ -278,7 +305,18 @@ async fn batch(
     };
     Ok(BatchResult {
         data: results.into_iter().map(item).collect(),
+        rejected,
     })
+}
+
+/// The refusal of a batch of which nothing was accepted.
+fn refuse_all(results: Vec<Result<Acceptance>>) -> Error {
+    let mut errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    // With nothing kept the whole batch can be sent again, as an outage says.
+    match errors.iter().position(|error| error.status() >= 500) {
+        Some(ours) => errors.swap_remove(ours),
+        None => Error::InvalidBatch(errors),
+    }
 }
 
 fn log_refused(error: &Error) {
@@ -330,7 +368,7 @@ impl From<EventRow> for EventSummary {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListEvents {
-    /// Only events of exactly this type.
+    /// Only events of this type: exact, `prefix.*`, or `*` for all that publishers send.
     #[serde(rename = "type")]
     event_type: Option<String>,
     /// Only events of this tenant.
@@ -339,10 +377,10 @@ pub struct ListEvents {
     subject: Option<String>,
     /// Only what came at or after this time.
     #[param(value_type = Option<String>, format = DateTime)]
-    since: Option<Timestamp>,
+    since: Option<Time>,
     /// Only what came before this time.
     #[param(value_type = Option<String>, format = DateTime)]
-    until: Option<Timestamp>,
+    until: Option<Time>,
     /// Rows in a page.
     #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
@@ -352,9 +390,10 @@ pub struct ListEvents {
 
 /// List events, the newest first.
 ///
-/// Each of `subject`, `tenant` and `type` has an index. With several, the first of
-/// them is read and the others are tried on its rows, at most 2,000 a page: a page
-/// may be short, even empty, and not the last.
+/// Each of `subject`, `tenant` and an exact `type` has an index. With several, the
+/// first of them is read and the others are tried on its rows, and a prefix of types
+/// on all rows, at most 2,000 a page: a page may be short, even empty, and not the
+/// last.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(ListEvents),
     responses((status = 200, body = Page<EventSummary>), Problems),
     security(("api_key" = ["events:read"])))]
@@ -364,13 +403,13 @@ pub async fn list(
     Query(query): Query<ListEvents>,
 ) -> Result<Json<Page<EventSummary>>> {
     let range = page::range(
-        query.since,
-        query.until,
+        query.since.map(|since| since.0),
+        query.until.map(|until| until.0),
         query.limit,
         query.cursor.as_deref(),
     )?;
     let filter = EventFilter {
-        event_type: query.event_type,
+        event_type: page::type_pattern(query.event_type.as_deref())?,
         tenant: query.tenant,
         subject: query.subject,
     };
@@ -407,9 +446,9 @@ pub async fn get(
     caller: Allowed<EventsRead>,
     Path(id): Path<EventId>,
 ) -> Result<Json<EventDetail>> {
-    let (event, rows) = tokio::try_join!(
+    let (event, (rows, _)) = tokio::try_join!(
         events::get_of(&app.dynamo, &caller.project, &id),
-        deliveries::of_event(&app.dynamo, &id, None, EMBEDDED_DELIVERIES_MAX),
+        deliveries::of_event(&app.dynamo, &id, None, None, EMBEDDED_DELIVERIES_MAX),
     )?;
     let body = String::from_utf8(event.body.into()).map_err(Error::internal)?;
     Ok(Json(EventDetail {

@@ -22,6 +22,7 @@ pub mod problem;
 pub mod projects;
 pub mod rate_limit;
 pub mod recoveries;
+pub mod root;
 mod routes;
 
 use std::panic::AssertUnwindSafe;
@@ -53,16 +54,8 @@ pub fn with_middleware(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
         .fallback(|request: Request| async move {
             Error::NotFound(format!("{} {}", request.method(), request.uri().path()))
         })
-        .method_not_allowed_fallback(|request: Request| async move {
-            let allowed = request
-                .extensions()
-                .get::<MatchedPath>()
-                .map(|p| p.as_str().to_owned());
-            let detail = format!("{} is not a method of {:?}", request.method(), allowed);
-            let mut response = Error::invalid("method", detail).into_response();
-            *response.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
-            response
-        })
+        // What is said of it is up to `refused_method`.
+        .method_not_allowed_fallback(|| async { http::StatusCode::METHOD_NOT_ALLOWED })
         .layer(axum::middleware::from_fn_with_state(
             app.clone(),
             request_middleware,
@@ -74,7 +67,9 @@ pub fn with_middleware(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
 pub fn health_router(app: Arc<App>) -> Router {
     Router::new()
         .route("/health", axum::routing::get(health::live))
+        .route("/health/", axum::routing::get(health::live))
         .route("/health/ready", axum::routing::get(health::ready))
+        .route("/health/ready/", axum::routing::get(health::ready))
         .with_state(app)
 }
 
@@ -116,6 +111,7 @@ async fn handle_request(app: &Arc<App>, id: &str, request: Request, next: Next) 
         }
     };
     let failure = response.extensions_mut().remove::<problem::Failure>();
+    let failure = failure.or_else(|| refused_method(&method, route.as_ref(), &response));
     if let Some(problem::Failure(error)) = &failure {
         response = problem_response(error, &response, id);
     }
@@ -130,6 +126,24 @@ async fn handle_request(app: &Arc<App>, id: &str, request: Request, next: Next) 
     let route = route.as_ref().map_or("-", MatchedPath::as_str);
     log(id, &method, route, &response, failure.as_ref(), started);
     response
+}
+
+/// The error of a method that the route does not have, by the router's answer.
+fn refused_method(
+    method: &http::Method,
+    route: Option<&MatchedPath>,
+    response: &Response,
+) -> Option<problem::Failure> {
+    if response.status() != http::StatusCode::METHOD_NOT_ALLOWED {
+        return None;
+    }
+    let known = route.map_or_else(Vec::new, |route| routes::methods_of(route.as_str()));
+    let expected = match known.as_slice() {
+        [] => "another method".to_owned(),
+        known => known.join(", "),
+    };
+    let detail = format!("expected {expected}; got {method}");
+    Some(problem::Failure(Arc::new(Error::invalid("method", detail))))
 }
 
 /// What a problem has of the response it takes the place of.

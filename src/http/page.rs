@@ -5,7 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Invalid, Result};
+use crate::model::filter::TypePattern;
 use crate::store::keys;
 use crate::store::timeline::TimelineRange;
 
@@ -123,6 +124,15 @@ pub fn numeric_position(cursor: Option<&str>) -> Result<Option<i64>> {
         // As a page writes it: no plus, no leading zeros.
         number.filter(|number| number.to_string() == text)
     })
+}
+
+/// Reads `type`: a pattern as in an endpoint's `event_types`.
+///
+/// # Errors
+/// [`Error::Invalid`] when it is none.
+pub fn type_pattern(text: Option<&str>) -> Result<Option<TypePattern>> {
+    let pattern = text.map(TypePattern::parse).transpose();
+    Ok(pattern.map_err(|invalid| Invalid::new("type", invalid.detail))?)
 }
 
 /// The range of a list of events or deliveries by time.

@@ -41,25 +41,65 @@ pub struct Problem {
     /// The attribute, JSON field, header or parameter that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// Of a batch of which nothing was accepted: why, of each of its events.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<EventProblem>>)]
+    pub errors: Vec<EventProblem>,
     /// The id to quote when asking about it; also in `x-request-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
 
+/// What is wrong with one event of a batch.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct EventProblem {
+    /// Its place in the batch, from 0.
+    pub index: usize,
+    /// As the `code` of a problem.
+    pub code: &'static str,
+    /// The attribute that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What is wrong, and what was expected.
+    pub detail: String,
+}
+
+impl EventProblem {
+    fn of(index: usize, error: &Error) -> Self {
+        Self {
+            index,
+            code: error.code(),
+            field: field(error),
+            detail: error.to_string(),
+        }
+    }
+}
+
+fn field(error: &Error) -> Option<String> {
+    match error {
+        Error::Invalid(invalid) => invalid.field.as_deref().map(str::to_owned),
+        _ => None,
+    }
+}
+
 impl Problem {
     /// What an answer says of `error`: never its source.
     pub fn of(error: &Error) -> Self {
-        let field = match error {
-            Error::Invalid(invalid) => invalid.field.as_deref().map(str::to_owned),
-            _ => None,
+        let errors = match error {
+            Error::InvalidBatch(errors) => errors.as_slice(),
+            _ => &[],
         };
+        let errors = errors.iter().enumerate();
         Self {
             kind: format!("urn:millrace:problem:{}", error.code()),
             title: title(error),
             status: error.status(),
             detail: error.to_string(),
             code: error.code(),
-            field,
+            field: field(error),
+            errors: errors
+                .map(|(index, error)| EventProblem::of(index, error))
+                .collect(),
             request_id: None,
         }
     }
@@ -78,9 +118,9 @@ impl Problem {
 
 fn title(error: &Error) -> &'static str {
     match error {
-        Error::Invalid(_) => "Invalid request",
+        Error::Invalid(_) | Error::InvalidBatch(_) => "Invalid request",
         Error::Unauthenticated(_) => "Unauthenticated",
-        Error::Forbidden(_) => "Insufficient scope",
+        Error::Forbidden(_) => "Not allowed with this key",
         Error::NotFound(_) => "Not found",
         Error::Conflict(_) => "Conflict",
         Error::IdempotencyKeyInUse => "Request under way",
@@ -151,7 +191,7 @@ impl utoipa::IntoResponses for Problems {
         [
             ("400", "A field is missing or malformed; `field` names it"),
             ("401", "No key, or one that is not known"),
-            ("403", "The key lacks the scope"),
+            ("403", "The key lacks the scope, or is of another kind"),
             ("404", "Not there, or another project's"),
             ("409", "It conflicts with what is stored"),
             ("413", "Over a size limit"),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::extract::State;
 use http::StatusCode;
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
@@ -45,6 +44,8 @@ pub struct Recovery {
     /// The state of the deliveries it resends, if it resends any.
     #[schema(required, value_type = Option<DeliveryState>)]
     pub delivery_state: Option<DeliveryState>,
+    /// Whether pending deliveries are attempted now, too.
+    pub include_pending: bool,
     /// Only events of this type.
     #[serde(rename = "type")]
     #[schema(required)]
@@ -58,7 +59,7 @@ pub struct Recovery {
     pub until: Time,
     /// Rows gone through so far.
     pub examined: u64,
-    /// Deliveries begun so far, or events archived.
+    /// Deliveries begun so far, those included that were pending, or events archived.
     pub resent: u64,
     /// Why it failed, if it did.
     #[schema(required)]
@@ -77,6 +78,7 @@ impl From<model::Recovery> for Recovery {
             state: row.state,
             endpoint_id: row.endpoint,
             delivery_state: row.deliveries,
+            include_pending: row.includes_pending,
             event_type: row.event_type,
             tenant: row.tenant,
             since: row.since.into(),
@@ -96,21 +98,39 @@ impl From<model::Recovery> for Recovery {
 pub struct Period {
     /// From this time on.
     #[schema(value_type = String, format = DateTime)]
-    since: Timestamp,
+    since: Time,
     /// Before this time; absent, up to now.
     #[schema(value_type = Option<String>, format = DateTime)]
-    until: Option<Timestamp>,
+    until: Option<Time>,
+}
+
+/// What to resend at an endpoint.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({ "since": "2026-01-31T12:00:00Z", "include_pending": true })))]
+pub struct Recover {
+    /// What was created from this time on.
+    #[schema(value_type = String, format = DateTime)]
+    since: Time,
+    /// What was created before this time; absent, up to now.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Time>,
+    /// Pending deliveries too, which wait for their next attempt: it comes now.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    include_pending: bool,
 }
 
 /// Resend what failed at an endpoint since a time.
 ///
 /// Its failed deliveries that were created in that time begin a new round of
 /// attempts with the same `webhook-id`, the newest first and no more than
-/// `recovery.per_second_max` of them a second. Follow it with
-/// `GET /v1/recoveries/{id}`.
+/// `recovery.per_second_max` of them a second. With `include_pending` those that wait
+/// for a retry, or for the endpoint, do so too instead of waiting; `resent` counts
+/// both. Follow it with `GET /v1/recoveries/{id}`.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/recover", tag = "recoveries",
     params(("id" = String, Path, description = "ep_…, or its uid")),
-    request_body = Period,
+    request_body = Recover,
     responses((status = 202, body = Recovery), Problems),
     security(("api_key" = ["events:write"])))]
 pub async fn recover(
@@ -118,10 +138,15 @@ pub async fn recover(
     caller: Allowed<EventsWrite>,
     occasion: Occasion,
     Path(named): Path<EndpointRef>,
-    Json(period): Json<Period>,
+    Json(recover): Json<Recover>,
 ) -> Result<(StatusCode, Json<Recovery>)> {
+    let period = Period {
+        since: recover.since,
+        until: recover.until,
+    };
     let mut new = new(&occasion, caller.project, RecoveryKind::Recover, &period)?;
     new.deliveries = Some(DeliveryState::Failed);
+    new.includes_pending = recover.include_pending;
     start(&app, &occasion, &named, new).await
 }
 
@@ -174,10 +199,10 @@ pub struct Retry {
     state: RetryableState,
     /// created at or after this time
     #[schema(value_type = String, format = DateTime)]
-    since: Timestamp,
+    since: Time,
     /// and before this; absent, up to now.
     #[schema(value_type = Option<String>, format = DateTime)]
-    until: Option<Timestamp>,
+    until: Option<Time>,
     /// Only of events of exactly this type.
     #[serde(rename = "type")]
     event_type: Option<String>,
@@ -218,8 +243,9 @@ fn new(
     period: &Period,
 ) -> Result<model::Recovery> {
     let now = occasion.at;
-    let until = period.until.unwrap_or(now);
-    if period.since >= until {
+    let since = period.since.0;
+    let until = period.until.map_or(now, |until| until.0);
+    if since >= until {
         let expected = match period.until {
             Some(_) => "expected a time before until",
             None => "expected a time in the past",
@@ -227,8 +253,7 @@ fn new(
         return Err(Error::invalid("since", expected));
     }
     let id = RecoveryId::new(now.as_millisecond(), occasion.derive("recovery"));
-    let received = period.since..until;
-    Ok(model::Recovery::new(id, project, kind, received, now))
+    Ok(model::Recovery::new(id, project, kind, since..until, now))
 }
 
 /// Keeps a new recovery, which is durable then, and enqueues its first page.

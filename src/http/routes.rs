@@ -7,25 +7,34 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::routing::{MethodFilter, on};
+use axum::routing::{MethodFilter, get, on};
 use utoipa::Path;
 use utoipa::openapi::HttpMethod;
 
 use super::endpoints::{replace, stats};
 use super::meters::{backfill, usage};
 use super::{audit_log, deliveries, docs, endpoints, event_types, events, health, meters};
-use super::{projects, recoveries};
+use super::{projects, recoveries, root};
 use crate::app::App;
 
 macro_rules! routes {
     ($($module:ident: $($handler:ident),+;)+) => {
         /// All of them, for [`super::with_middleware`].
         pub(super) fn table() -> Router<Arc<App>> {
-            let router = Router::new();
+            let router = Router::new().route("/favicon.ico", get(root::favicon));
             pastey::paste! {
                 $($(let router = add::<$module::[<__path_ $handler>], _, _>(router, $module::$handler);)+)+
             }
             router
+        }
+
+        /// The methods of the route at `path`, as `Allow` lists them.
+        pub(super) fn methods_of(path: &str) -> Vec<&'static str> {
+            let mut found = vec![];
+            pastey::paste! {
+                $($(found.extend(methods_at::<$module::[<__path_ $handler>]>(path));)+)+
+            }
+            found
         }
 
         #[cfg(test)]
@@ -50,6 +59,7 @@ routes! {
     audit_log: list, list_of_project;
     health: live, ready;
     docs: openapi, page;
+    root: root;
 }
 
 fn add<A, H, T>(router: Router<Arc<App>>, handler: H) -> Router<Arc<App>>
@@ -60,7 +70,34 @@ where
 {
     let methods = A::methods().into_iter().map(filter);
     let methods = methods.reduce(MethodFilter::or);
-    router.route(&A::path(), on(methods.expect("there is a method"), handler))
+    let methods = methods.expect("there is a method");
+    let path = A::path();
+    let router = match path.as_str() {
+        "/" => router,
+        // A slash too many is nobody's intention.
+        path => router.route(&format!("{path}/"), on(methods, handler.clone())),
+    };
+    router.route(&path, on(methods, handler))
+}
+
+fn methods_at<A: Path>(path: &str) -> Vec<&'static str> {
+    let form = A::path();
+    if path != form && path.strip_suffix('/') != Some(&*form) {
+        return vec![];
+    }
+    let methods = A::methods().into_iter();
+    let names = methods.flat_map(|method| match method {
+        // Whatever can be read can be asked for without its body.
+        HttpMethod::Get => &["GET", "HEAD"][..],
+        HttpMethod::Put => &["PUT"],
+        HttpMethod::Post => &["POST"],
+        HttpMethod::Head => &["HEAD"],
+        HttpMethod::Patch => &["PATCH"],
+        HttpMethod::Trace => &["TRACE"],
+        HttpMethod::Delete => &["DELETE"],
+        HttpMethod::Options => &["OPTIONS"],
+    });
+    names.copied().collect()
 }
 
 fn filter(method: HttpMethod) -> MethodFilter {

@@ -128,7 +128,7 @@ async fn write(app: &App, plan: &WritePlan<'_>, endpoint: &EndpointId) -> Result
     let replayed = match plan.pending_fan_out {
         PendingFanOut::New => ReplayOutcome::Missing,
         PendingFanOut::Replay { at, .. } => {
-            deliveries::replay(&app.dynamo, &id, None, *at, plan.due).await?
+            deliveries::replay(&app.dynamo, &id, &[], *at, plan.due).await?
         }
     };
     let job = match replayed {

@@ -287,6 +287,14 @@ impl Targets {
         self.by_id.contains_key(id) || self.unreadable.contains(id)
     }
 
+    /// The ids of all that are there, readable or not, by age.
+    pub fn ids(&self) -> Vec<EndpointId> {
+        let readable = self.list.iter().map(|target| &target.id);
+        let mut ids: Vec<_> = readable.chain(&self.unreadable).cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// The endpoint called `id`, whatever its state.
     pub fn get(&self, id: &EndpointId) -> Option<&Target> {
         self.by_id.get(id).map(|n| &self.list[*n])

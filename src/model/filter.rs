@@ -126,6 +126,14 @@ impl TypePattern {
         Ok(Self(pattern))
     }
 
+    /// The one type it stands for, unless it stands for several.
+    pub fn exact(&self) -> Option<&str> {
+        match &self.0 {
+            Pattern::Exact(exact) => Some(exact),
+            Pattern::All | Pattern::Prefix(_) => None,
+        }
+    }
+
     /// Whether `event_type` is one of those it stands for.
     ///
     /// `*` stands for all that publishers send. An operational event (`millrace.…`)

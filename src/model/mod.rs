@@ -22,6 +22,7 @@ pub mod metadata;
 pub mod meter;
 pub mod operational_event;
 pub mod pacing;
+pub mod parse_error;
 pub mod pointer;
 pub mod project_config;
 pub mod rate_limit;

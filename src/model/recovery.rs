@@ -87,6 +87,8 @@ pub struct Recovery {
     pub endpoint: Option<EndpointId>,
     /// The deliveries it resends are in this state.
     pub deliveries: Option<delivery::DeliveryState>,
+    /// Pending ones too, which are attempted now.
+    pub includes_pending: bool,
     /// Only events of this type.
     pub event_type: Option<String>,
     /// Only events of this tenant.
@@ -128,6 +130,7 @@ impl Recovery {
             kind,
             endpoint: None,
             deliveries: None,
+            includes_pending: false,
             event_type: None,
             tenant: None,
             since: span.start,
@@ -141,6 +144,18 @@ impl Recovery {
             created: now,
             updated: now,
         }
+    }
+}
+
+impl Recovery {
+    /// The states that deliveries are resent from: failed, unless another was asked
+    /// for.
+    pub fn resent_states(&self) -> Vec<delivery::DeliveryState> {
+        use delivery::DeliveryState::{Failed, Pending};
+        let state = self.deliveries.unwrap_or(Failed);
+        let pending = self.includes_pending && state != Pending;
+        let pending = pending.then_some(Pending);
+        std::iter::once(state).chain(pending).collect()
     }
 }
 

@@ -13,10 +13,11 @@ mod tests;
 use std::sync::OnceLock;
 
 use jsonschema::error::ValidationErrorKind;
-use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
+use jsonschema::{Draft, PatternOptions, ReferencingError, ValidationError, Validator};
 use serde_json::Value;
 
 use crate::error::Invalid;
+use crate::model::parse_error;
 use expected::PATH_LEN_MAX;
 
 /// The largest schema, in bytes as it is given.
@@ -158,8 +159,10 @@ pub fn check(text: &str) -> Result<(), Invalid> {
 }
 
 fn compile(text: &str) -> Result<Compiled, Invalid> {
-    let schema: Value = serde_json::from_str(text)
-        .map_err(|error| Invalid::new("schema", format!("expected a JSON Schema: {error}")))?;
+    let schema: Value = serde_json::from_str(text).map_err(|error| {
+        let error = parse_error::syntax(&error);
+        Invalid::new("schema", format!("expected a JSON Schema: {error}"))
+    })?;
     let Value::Object(members) = &schema else {
         return Err(Invalid::new("schema", "expected a JSON object"));
     };
@@ -199,8 +202,22 @@ fn unfit(error: &ValidationError<'_>) -> Invalid {
     let field = format!("schema{}", expected::shortened(pointer, PATH_LEN_MAX));
     let expected = match error.kind() {
         ValidationErrorKind::Referencing(error) => {
-            let error = expected::shortened(&error.to_string(), PATH_LEN_MAX);
-            format!("expected every $ref to lead to a place in this schema: {error}")
+            let leads_nowhere = match error {
+                ReferencingError::PointerToNowhere { pointer }
+                | ReferencingError::InvalidPercentEncoding { pointer, .. }
+                | ReferencingError::InvalidArrayIndex { pointer, .. } => {
+                    Some(format!("#{pointer}"))
+                }
+                ReferencingError::NoSuchAnchor { anchor }
+                | ReferencingError::InvalidAnchor { anchor } => Some(format!("#{anchor}")),
+                ReferencingError::Unretrievable { uri, .. } => Some(uri.clone()),
+                _ => None,
+            };
+            let got = leads_nowhere.map_or_else(String::new, |reference| {
+                let reference = expected::shortened(&reference, PATH_LEN_MAX);
+                format!("; {reference} does not")
+            });
+            format!("expected every $ref to lead to a place in this schema{got}")
         }
         ValidationErrorKind::Format { format } if format == "regex" => {
             "expected a regular expression without look-around and back-references, \

@@ -92,7 +92,8 @@ impl CertificateClients {
             return Ok(cached.client.clone());
         }
         let certified = parse_certificate(pair).map_err(|_| SendError::Tls {
-            reason: "the client certificate cannot be used".to_owned(),
+            reason: "the client certificate cannot be used",
+            cause: None,
         })?;
         if kept.clients.len() >= CLIENTS_MAX {
             let oldest = kept.clients.iter().min_by_key(|(_, cached)| cached.used);

@@ -9,9 +9,6 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How much of a TLS error's text is kept, in characters.
-const REASON_CHARS_MAX: usize = 200;
-
 /// Why there is no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the message of each variant shows its fields")]
@@ -33,7 +30,11 @@ pub enum SendError {
     ConnectTimeout { after: Duration },
     /// No TLS session: a bad certificate, no common version, not TLS at all.
     #[error("TLS failed: {reason}")]
-    Tls { reason: String },
+    Tls {
+        reason: &'static str,
+        #[source]
+        cause: Option<TlsCause>,
+    },
     /// No complete response in time.
     #[error("timed out after {}", display(*after))]
     Timeout { after: Duration },
@@ -44,6 +45,11 @@ pub enum SendError {
     #[error("response is not valid HTTP/1.1")]
     InvalidResponse,
 }
+
+/// What rustls says of a failure, for the log: it is shown to nobody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct TlsCause(String);
 
 impl SendError {
     pub(super) fn connect(error: &io::Error) -> Self {
@@ -66,7 +72,8 @@ impl SendError {
         // known cause is the TLS handshake's.
         if error.is_connect() {
             return Self::Tls {
-                reason: "the handshake was cut short".to_owned(),
+                reason: "the handshake was cut short",
+                cause: None,
             };
         }
         Self::Closed
@@ -86,7 +93,8 @@ fn classify(error: &(dyn Error + 'static)) -> Option<SendError> {
         }
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return Some(SendError::Tls {
-                reason: error.to_string().chars().take(REASON_CHARS_MAX).collect(),
+                reason: tls_reason(error),
+                cause: Some(TlsCause(error.to_string())),
             });
         }
         if error.downcast_ref().is_some_and(hyper::Error::is_parse) {
@@ -102,6 +110,52 @@ fn classify(error: &(dyn Error + 'static)) -> Option<SendError> {
         };
     }
     None
+}
+
+/// Why there is no TLS session, for whoever runs the receiver.
+fn tls_reason(error: &rustls::Error) -> &'static str {
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error as Tls};
+    match error {
+        Tls::InvalidCertificate(certificate) => match certificate {
+            Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                "its certificate has expired"
+            }
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                "its certificate is not valid yet"
+            }
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                "its certificate is for another host name"
+            }
+            Certificate::UnknownIssuer => {
+                "its certificate is of an authority that is not known here"
+            }
+            Certificate::Revoked => "its certificate is revoked",
+            Certificate::BadSignature => "its certificate has a signature that is not its issuer's",
+            _ => "its certificate is not valid",
+        },
+        Tls::NoCertificatesPresented => "it has no certificate",
+        Tls::AlertReceived(alert) => match alert {
+            Alert::CertificateRequired | Alert::NoCertificate => "it asks for a client certificate",
+            Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied => "it refused the client certificate",
+            Alert::ProtocolVersion | Alert::InsufficientSecurity => "no TLS version in common",
+            Alert::UnrecognisedName => "it does not know the host name",
+            Alert::HandshakeFailure => "it refused the handshake",
+            _ => "it broke the handshake off",
+        },
+        Tls::PeerIncompatible(_) => "no TLS version or cipher suite in common",
+        Tls::InvalidMessage(_)
+        | Tls::InappropriateMessage { .. }
+        | Tls::InappropriateHandshakeMessage { .. }
+        | Tls::PeerMisbehaved(_)
+        | Tls::PeerSentOversizedRecord => "what it answered is not TLS",
+        _ => "the handshake failed",
+    }
 }
 
 fn display(limit: Duration) -> String {
@@ -134,10 +188,14 @@ mod tests {
 
     #[test]
     fn a_cause_is_found_however_deep() {
-        let tls = rustls::Error::HandshakeNotComplete;
+        let issuer = rustls::CertificateError::UnknownIssuer;
+        let tls = rustls::Error::InvalidCertificate(issuer);
         let nested = io::Error::other(io::Error::other(tls.clone()));
-        let reason = tls.to_string();
-        assert_eq!(classify(&nested), Some(SendError::Tls { reason }));
+        let found = classify(&nested).unwrap();
+        let expected = "TLS failed: its certificate is of an authority that is not known here";
+        assert_eq!(found.to_string(), expected);
+        // The log has it in the library's words.
+        assert_eq!(crate::error::causes(&found), Some(tls.to_string()));
         assert_eq!(classify(&io::Error::other("?")), None);
     }
 }

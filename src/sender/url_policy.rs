@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use http::Uri;
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 use super::address::is_public;
 use crate::error::Invalid;
@@ -22,6 +22,24 @@ pub enum PrivateTargets {
     Allowed,
     /// It may not.
     Refused,
+}
+
+/// Reads a URL that an endpoint is to have.
+///
+/// # Errors
+/// [`Invalid`], which names `url` and says what is wrong with it.
+pub fn parse_url(text: &str) -> Result<Url, Invalid> {
+    Url::parse(text).map_err(|error| {
+        let expected = match error {
+            ParseError::EmptyHost => "with a host",
+            ParseError::IdnaError | ParseError::InvalidDomainCharacter => "with a valid host name",
+            ParseError::InvalidPort => "with a port from 0 to 65535",
+            ParseError::InvalidIpv4Address => "with a valid IPv4 address",
+            ParseError::InvalidIpv6Address => "with a valid IPv6 address",
+            _ => "such as https://example.com/webhooks",
+        };
+        Invalid::new("url", format!("expected an absolute URL {expected}"))
+    })
 }
 
 /// Checks a URL that an endpoint is to have.

@@ -12,12 +12,13 @@ use jiff::Timestamp;
 pub(super) use self::item::new_item;
 use self::item::write_attempt;
 pub use self::item::{NewDelivery, StoredDelivery};
-pub use self::list::{DeliveryFilter, DeliveryIdScan, list, missing, scan_ids};
+pub use self::list::{DeliveryFilter, DeliveryIdScan, Receivers, list, missing, scan_ids};
 use super::dynamo::{
     self, Dynamo, DynamoErrorKind, ItemExt, kind, ms, n, s, unavailable, update_if,
 };
 use super::events::StoredEvent;
 use super::keys;
+use super::timeline::READ_MAX;
 use crate::error::{Error, Result};
 use crate::model::delivery::{ATTEMPTS_KEPT_MAX, Attempt, DeliveryState, Progress};
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
@@ -75,20 +76,25 @@ pub async fn get_with_event(
     ))
 }
 
-/// Up to `limit` deliveries of an event in the order of their endpoints' ids,
-/// those after `after` only.
+/// Up to `limit` deliveries of an event in the order of their endpoints' ids, those in
+/// `state` and after `after` only, and the endpoint after which the next begin; none if
+/// there are no more. Of one state, up to [`READ_MAX`] are looked at, and then it is not
+/// known.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn of_event(
     dynamo: &Dynamo,
     event: &EventId,
+    state: Option<DeliveryState>,
     after: Option<&EndpointId>,
     limit: usize,
-) -> Result<Vec<StoredDelivery>> {
+) -> Result<(Vec<StoredDelivery>, Option<EndpointId>)> {
     let after = keys::deliveries_after(after);
+    // The one to begin after is read too, and one more than wanted.
+    let step = state.map_or(limit + 2, |_| OF_EVENT_STEP);
     let mut rows = Vec::new();
-    let mut start = None;
+    let (mut start, mut last, mut looked_at) = (None, None, 0);
     loop {
         let output = dynamo
             .client
@@ -98,23 +104,39 @@ pub async fn of_event(
             .expression_attribute_values(":pk", s(event.as_str()))
             .expression_attribute_values(":after", s(&after))
             .expression_attribute_values(":end", s(keys::DELIVERIES_END))
-            .limit(i32::try_from(limit - rows.len() + 1).unwrap_or(i32::MAX))
+            .limit(i32::try_from(step).unwrap_or(i32::MAX))
             .consistent_read(true)
             .set_exclusive_start_key(start)
             .send()
             .await
             .map_err(unavailable)?;
         for item in output.items() {
-            if item.str("sk")? != after && rows.len() < limit {
-                rows.push(StoredDelivery::read(item)?);
+            if item.str("sk")? == after {
+                continue;
+            }
+            let row = StoredDelivery::read(item)?;
+            let is_wanted = state.is_none_or(|state| row.state == state);
+            if is_wanted && rows.len() == limit {
+                return Ok((rows, last));
+            }
+            looked_at += 1;
+            last = Some(row.id.endpoint());
+            if is_wanted {
+                rows.push(row);
             }
         }
         start = output.last_evaluated_key;
-        if start.is_none() || rows.len() >= limit {
-            return Ok(rows);
+        if start.is_none() {
+            return Ok((rows, None));
+        }
+        if looked_at >= READ_MAX {
+            return Ok((rows, last));
         }
     }
 }
+
+/// Deliveries of an event read at a time to find those in one state.
+const OF_EVENT_STEP: usize = 256;
 
 /// What an attempt changed.
 #[derive(Debug)]
@@ -302,33 +324,34 @@ pub enum ReplayOutcome {
     Missing,
 }
 
-/// Begins a new round for a delivery that has ended, once per replay `at`; with
-/// `from`, only if that is the state it ended in.
+/// Begins a new round for a delivery that has ended, once per replay `at`; with any in
+/// `from`, if it is in one of those states, which may be pending.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn replay(
     dynamo: &Dynamo,
     id: &DeliveryId,
-    from: Option<DeliveryState>,
+    from: &[DeliveryState],
     at: Timestamp,
     due: Timestamp,
 ) -> Result<ReplayOutcome> {
-    let ended = match from {
-        Some(_) => "#state = :from",
-        None => "#state <> :pending",
+    let names: Vec<_> = (0..from.len()).map(|n| format!(":from{n}")).collect();
+    let is_eligible = match names.as_slice() {
+        [] => "#state <> :pending".to_owned(),
+        names => format!("#state in ({})", names.join(", ")),
     };
     let mut update = new_round(dynamo, id, due)
         .update_expression(format!("{NEW_ROUND}, replayed = :at{REMOVE}"))
         .condition_expression(format!(
-            "attribute_exists(pk) and {ended} \
+            "attribute_exists(pk) and {is_eligible} \
              and (attribute_not_exists(replayed) or replayed < :at)"
         ))
         .expression_attribute_values(":at", ms(at))
         .return_values(ReturnValue::AllNew)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    if let Some(from) = from {
-        update = update.expression_attribute_values(":from", s(from.as_str()));
+    for (name, state) in names.into_iter().zip(from) {
+        update = update.expression_attribute_values(name, s(state.as_str()));
     }
     match update.send().await {
         Ok(output) => {

@@ -12,6 +12,7 @@ use super::keys::{self, Listing};
 use super::timeline::{self, IndexPartition, TimelineRange};
 use crate::error::{Error, Result};
 use crate::model::event::{self, Event};
+use crate::model::filter::TypePattern;
 use crate::model::id::{EndpointId, EventId, ProjectId};
 use crate::model::meter::EventReadings;
 
@@ -299,7 +300,8 @@ impl EventRow {
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "attributes of events")]
 pub struct EventFilter {
-    pub event_type: Option<String>,
+    /// Those that it stands for.
+    pub event_type: Option<TypePattern>,
     pub tenant: Option<String>,
     pub subject: Option<String>,
 }
@@ -308,10 +310,11 @@ impl EventFilter {
     /// The partitions to read.
     fn sources(&self, project: &ProjectId) -> Vec<IndexPartition> {
         // The index first that is likely to have the fewest rows beside those wanted.
+        let event_type = self.event_type.as_ref().and_then(TypePattern::exact);
         let facets = [
-            (Listing::Detail, &self.subject),
-            (Listing::Tenant, &self.tenant),
-            (Listing::Type, &self.event_type),
+            (Listing::Detail, self.subject.as_deref()),
+            (Listing::Tenant, self.tenant.as_deref()),
+            (Listing::Type, event_type),
         ];
         for (listing, value) in facets {
             if let Some(value) = value {
@@ -329,7 +332,13 @@ impl EventFilter {
                 .as_deref()
                 .is_none_or(|wanted| item.str_opt(name) == Some(wanted))
         };
-        is("type", &self.event_type) && is("tenant", &self.tenant) && is("subject", &self.subject)
+        let is_of_type = |pattern: &TypePattern| {
+            let event_type = item.str_opt("type");
+            event_type.is_some_and(|event_type| pattern.matches(event_type))
+        };
+        self.event_type.as_ref().is_none_or(is_of_type)
+            && is("tenant", &self.tenant)
+            && is("subject", &self.subject)
     }
 }
 
@@ -342,7 +351,7 @@ fn all_partitions(project: &ProjectId) -> Vec<IndexPartition> {
 /// A page of a project's events, the newest first, and where the next begins.
 ///
 /// Cost: about one index page per shard, however many events there are. The index
-/// read is that of the subject if it is given, else of the tenant, else of the
+/// read is that of the subject if it is given, else of the tenant, else of an exact
 /// type; the other conditions are tried on its rows, of which up to
 /// [`timeline::READ_MAX`] are looked at before a short page is answered.
 ///

@@ -263,6 +263,20 @@ pub fn event_of_timeline_sort(sort: &str) -> Option<EventId> {
     after_millis(sort)?.parse().ok()
 }
 
+/// Where a delivery lies among those to several endpoints: its timeline sort key, then
+/// its endpoint, for deliveries of one event have the same key.
+pub fn delivery_position(timeline_sort: &str, endpoint: &EndpointId) -> String {
+    format!("{timeline_sort}#{endpoint}")
+}
+
+/// Whether `text` is what [`delivery_position`] gives.
+pub fn is_delivery_position(text: &str) -> bool {
+    let parts = text.rsplit_once('#');
+    parts.is_some_and(|(sort, endpoint)| {
+        event_of_timeline_sort(sort).is_some() && endpoint.parse::<EndpointId>().is_ok()
+    })
+}
+
 /// The time that a timeline or due sort key begins with.
 pub fn time_of_sort(sort: &str) -> Option<Timestamp> {
     Timestamp::from_millisecond(sort.get(..13)?.parse().ok()?).ok()
@@ -367,6 +381,19 @@ mod tests {
         for forged in ["170000000000x", "+170000000000", "-170000000000"] {
             let forged = format!("{forged}#{event}");
             assert_eq!(event_of_timeline_sort(&forged), None, "{forged}");
+        }
+        let endpoint = EndpointId::new(2, [3; 10]);
+        let position = delivery_position(&sort, &endpoint);
+        assert!(is_delivery_position(&position) && position > sort);
+        assert!(position < timeline_sort(later, &event));
+        for forged in [
+            &*sort,
+            &position[1..],
+            &position[..position.len() - 1],
+            "",
+            "#",
+        ] {
+            assert!(!is_delivery_position(forged), "{forged}");
         }
         let forged = sort.replace('#', "$");
         assert_eq!(event_of_timeline_sort(&forged), None, "{forged}");

@@ -67,6 +67,9 @@ fn write(recovery: &Recovery) -> Item {
             item.insert(name.into(), s(text));
         }
     }
+    if recovery.includes_pending {
+        item.insert("pending".into(), AttributeValue::Bool(true));
+    }
     item
 }
 
@@ -85,6 +88,7 @@ fn read(item: &Item) -> Result<Recovery> {
         kind: item.parse("kind")?,
         endpoint: endpoint.transpose().map_err(Error::internal)?,
         deliveries: deliveries.transpose().map_err(Error::internal)?,
+        includes_pending: item.contains_key("pending"),
         event_type: opt("type"),
         tenant: opt("tenant"),
         since: item.time("since")?,

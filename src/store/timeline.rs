@@ -1,5 +1,7 @@
 //! Pages of the indexes by time: a merge of shards, the newest first.
 
+use std::borrow::Cow;
+
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
@@ -30,8 +32,10 @@ pub struct TimelineRange {
 /// A page and where the next begins.
 pub(super) struct TimelinePage {
     pub items: Vec<Item>,
+    /// None if no row that is kept follows; also set where it is not known, after
+    /// [`READ_MAX`] rows.
     pub next: Option<String>,
-    /// Rows looked at, those that were dropped included.
+    /// Rows looked at up to there, those that were dropped included.
     pub examined: usize,
 }
 
@@ -60,9 +64,10 @@ impl IndexPartition {
 /// One shard's rows, read ahead.
 struct Shard<'a> {
     source: &'a IndexPartition,
+    position: Position,
     /// Rows read and not yet taken, the newest last.
     ahead: Vec<Item>,
-    /// The sort key below which the next read begins.
+    /// The position below which the next read begins.
     below: String,
     /// The sort key it ends at.
     since: String,
@@ -72,12 +77,32 @@ struct Shard<'a> {
     is_exhausted: bool,
 }
 
+/// Where a row lies in a list: it begins with the row's `tl_sk`, and no two rows of a
+/// partition have the same.
+pub(super) type Position = fn(&Item) -> Result<Cow<'_, str>>;
+
+/// By the sort key alone: time and event.
+fn by_event(row: &Item) -> Result<Cow<'_, str>> {
+    row.str("tl_sk").map(Cow::Borrowed)
+}
+
 /// Merges `sources` into a page of the rows that `keep` keeps. A row that several
 /// of them have is there once.
 pub(super) async fn page(
     dynamo: &Dynamo,
     sources: &[IndexPartition],
     range: &TimelineRange,
+    keep: impl Fn(&Item) -> bool,
+) -> Result<TimelinePage> {
+    page_by(dynamo, sources, range, by_event, keep).await
+}
+
+/// As [`page`], of rows that are told apart by more than time and event.
+pub(super) async fn page_by(
+    dynamo: &Dynamo,
+    sources: &[IndexPartition],
+    range: &TimelineRange,
+    position: Position,
     keep: impl Fn(&Item) -> bool,
 ) -> Result<TimelinePage> {
     let below = match (&range.after, range.until) {
@@ -90,6 +115,7 @@ pub(super) async fn page(
         .iter()
         .map(|source| Shard {
             source,
+            position,
             ahead: vec![],
             below: below.clone(),
             since: match source.since.max(range.since) {
@@ -97,7 +123,7 @@ pub(super) async fn page(
                 None => keys::TIMES_START.to_owned(),
             },
             // A share each and a little more: the shards are even, so few are read
-            // again.
+            // again, though one row more is looked for than there is to be.
             step: range.limit / sources.len() + 4,
             is_exhausted: false,
         })
@@ -105,26 +131,32 @@ pub(super) async fn page(
 
     let mut items = Vec::with_capacity(range.limit);
     let mut looked_at = 0;
-    let mut position: Option<String> = None;
-    while items.len() < range.limit && looked_at < READ_MAX {
+    let mut last: Option<String> = None;
+    while looked_at < READ_MAX {
         refill(dynamo, &mut shards).await?;
         let Some(row) = newest(&mut shards) else {
-            position = None;
+            last = None;
             break;
         };
-        looked_at += 1;
-        let sort = row.str("tl_sk")?;
-        if position.as_deref() == Some(sort) {
+        let place = position(&row)?;
+        if last.as_deref() == Some(&*place) {
+            looked_at += 1;
             continue;
         }
-        position = Some(sort.to_owned());
-        if keep(&row) {
+        let is_kept = keep(&row);
+        if is_kept && items.len() == range.limit {
+            // The next page begins with it, so there is one.
+            break;
+        }
+        looked_at += 1;
+        last = Some(place.into_owned());
+        if is_kept {
             items.push(row);
         }
     }
     Ok(TimelinePage {
         items,
-        next: position,
+        next: last,
         examined: looked_at,
     })
 }
@@ -158,19 +190,17 @@ async fn read(dynamo: &Dynamo, shard: &mut Shard<'_>) -> Result<()> {
         .expression_attribute_values(":since", s(&shard.since))
         .expression_attribute_values(":below", s(&shard.below))
         .scan_index_forward(false)
-        // One more, because "between" includes the row the last page ended with.
+        // One more, because "between" includes the row the last page ended with. A
+        // position begins with the sort key, so that one is a bound of it.
         .limit(limit.saturating_add(1))
         .send()
         .await
         .map_err(unavailable)?;
     shard.is_exhausted = output.last_evaluated_key().is_none_or(|key| key.is_empty());
     let mut rows = output.items.unwrap_or_default();
-    rows.retain(|row| {
-        row.str_opt("tl_sk")
-            .is_some_and(|sort| sort < shard.below.as_str())
-    });
+    rows.retain(|row| (shard.position)(row).is_ok_and(|place| *place < *shard.below));
     if let Some(last) = rows.last() {
-        shard.below = last.str("tl_sk")?.to_owned();
+        shard.below = (shard.position)(last)?.into_owned();
     }
     rows.reverse();
     shard.ahead = rows;
@@ -182,11 +212,11 @@ fn newest(shards: &mut [Shard<'_>]) -> Option<Item> {
     shards
         .iter_mut()
         .filter(|shard| !shard.ahead.is_empty())
-        .max_by(|a, b| sort_of(a).cmp(&sort_of(b)))?
+        .max_by(|a, b| place_of(a).cmp(&place_of(b)))?
         .ahead
         .pop()
 }
 
-fn sort_of<'a>(shard: &'a Shard<'_>) -> Option<&'a str> {
-    shard.ahead.last()?.str_opt("tl_sk")
+fn place_of<'a>(shard: &'a Shard<'_>) -> Option<Cow<'a, str>> {
+    (shard.position)(shard.ahead.last()?).ok()
 }

@@ -77,11 +77,11 @@ fn a_meter_is_filled_back_from_the_events_that_are_kept() {
                 harness.post(&path, body).await.problem(400)
             ));
         }
-        insta::assert_snapshot!(refusals, @"
+        insta::assert_snapshot!(refusals, @r#"
         invalid: until: expected a time that is not in the future; leave it out for now
         invalid: since: expected a time before until
-        invalid: since: failed to parse four digit integer as year: invalid digit, expected 0-9 but got y
-        ");
+        invalid: since: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got "yesterday"
+        "#);
     });
 }
 

@@ -18,7 +18,10 @@ fn errors_are_problems_with_the_requests_id() {
         let answer = harness.delete("/v1/events").await;
         let allow = answer.headers["allow"].to_str().unwrap().to_owned();
         assert!(allow.contains("GET") && allow.contains("POST"), "{allow}");
-        answer.problem(405);
+        assert_eq!(answer.json["field"], "method");
+        let detail = answer.problem(405);
+        let expected = "invalid: method: expected POST, GET, HEAD; got DELETE";
+        assert_eq!(detail, expected);
 
         let mine = Request::get("/health")
             .header("x-request-id", "mine-1234")
@@ -73,5 +76,84 @@ fn the_document_describes_every_route_and_every_reference_resolves() {
         }
         let page = harness.request(Method::GET, "/docs", "", Value::Null).await;
         assert_eq!(page.status, StatusCode::OK);
+    });
+}
+
+#[test]
+fn the_root_says_what_this_is_to_people_and_to_programs() {
+    run(async {
+        let harness = Harness::new().await;
+        let ask = async |method: Method, accept: &str| {
+            let request = Request::builder().method(method).uri("/");
+            let request = request.header("accept", accept).body(Body::empty());
+            harness.send(request.unwrap()).await
+        };
+        let page = ask(Method::GET, "text/html,application/xml;q=0.9,*/*;q=0.8").await;
+        assert_eq!(page.status, StatusCode::OK);
+        assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+        let html = String::from_utf8(page.bytes.to_vec()).unwrap();
+        for part in [
+            "Millrace",
+            env!("CARGO_PKG_VERSION"),
+            "\"/docs\"",
+            "\"/openapi.json\"",
+        ] {
+            assert!(html.contains(part), "{part}");
+        }
+        for accept in ["*/*", "application/json"] {
+            let answer = ask(Method::GET, accept).await;
+            assert_eq!(answer.headers["content-type"], "application/json");
+            assert_eq!(answer.headers["vary"], "accept");
+            let service = answer.expect(StatusCode::OK);
+            assert_eq!(service["name"], "Millrace");
+            assert_eq!(service["version"], env!("CARGO_PKG_VERSION"));
+            for link in ["docs", "openapi", "health"] {
+                let path = service[link].as_str().unwrap();
+                assert_eq!(harness.get(path).await.status, StatusCode::OK, "{path}");
+            }
+        }
+        let head = ask(Method::HEAD, "text/html").await;
+        assert_eq!((head.status, head.bytes.len()), (StatusCode::OK, 0));
+    });
+}
+
+#[test]
+fn a_slash_at_the_end_changes_nothing() {
+    run(async {
+        let harness = Harness::new().await;
+        for path in [
+            "/docs",
+            "/health",
+            "/health/ready",
+            "/openapi.json",
+            "/v1/events",
+            "/v1/endpoints",
+        ] {
+            for method in [Method::GET, Method::HEAD] {
+                let of = async |path: &str| {
+                    let asked = harness.request(method.clone(), path, &harness.key, Value::Null);
+                    asked.await
+                };
+                let (plain, slash) = (of(path).await, of(&format!("{path}/")).await);
+                assert_eq!(plain.status, StatusCode::OK, "{method} {path}");
+                assert_eq!(slash.status, StatusCode::OK, "{method} {path}/");
+                assert_eq!(plain.bytes, slash.bytes, "{method} {path}/");
+            }
+        }
+        let health = millrace::http::health_router(harness.app.clone());
+        let mut apart = harness.beside().build().await;
+        apart.router = health;
+        for path in ["/health/", "/health/ready/"] {
+            assert_eq!(apart.get(path).await.status, StatusCode::OK, "{path}");
+        }
+        let icon = harness.get("/favicon.ico").await;
+        assert_eq!(icon.status, StatusCode::NO_CONTENT);
+        assert!(
+            icon.headers["cache-control"]
+                .to_str()
+                .unwrap()
+                .contains("max-age")
+        );
+        harness.get("//").await.problem(404);
     });
 }

@@ -34,21 +34,21 @@ fn settings_that_make_no_sense_are_refused_by_name() {
             refusals.push_str(&format!("{problem}\n"));
         }
         assert!(!refusals.contains("s3cret"));
-        insta::assert_snapshot!(refusals, @r"
+        insta::assert_snapshot!(refusals, @r#"
         invalid: rate_limit: expected null or 1 to 1000, got 0
         invalid: rate_limit: expected null or 1 to 1000, got 1001
         invalid: max_concurrency: expected null or 1 to 1000, got 0
-        invalid: body_format: unknown variant `xml`, expected `cloudevents` or `data`
+        invalid: body_format: expected one of cloudevents, data, got "xml"
         invalid: headers.Content-Type: expected a header that says nothing of the connection or the body, nor is set by Millrace
         invalid: headers.webhook-id: expected a header that says nothing of the connection or the body, nor is set by Millrace
         invalid: headers.x-a: expected visible ASCII characters, and spaces only between them
         invalid: headers.?: expected the name of a header, up to 100 characters
         invalid: headers.x-a: expected a string
-        invalid: auth.type: unknown variant `digest`, expected `basic` or `bearer`
+        invalid: auth.type: expected one of basic, bearer, got "digest"
         invalid: auth.token: expected 1 to 4096 visible ASCII characters without spaces
-        invalid: auth: expected a string
+        invalid: auth.token: expected a string
         invalid: headers.authorization: expected either this or auth, got both
-        ");
+        "#);
     });
 }
 

@@ -221,17 +221,17 @@ fn a_malformed_endpoint_is_refused_by_name() {
             refusals.push_str(&format!("{problem}\n"));
         }
         assert_snapshot!(refusals, @r#"
-        invalid: url: missing field `url`
-        invalid: url: expected an absolute URL: relative URL without a base
+        invalid: url: expected a value, got nothing: it is required
+        invalid: url: expected an absolute URL such as https://example.com/webhooks
         invalid: url: expected an https or http URL
         invalid: url: expected no user name or password; webhooks are signed instead
         invalid: event_types: expected 1 to 50 event types; ["*"] is all of them
         invalid: event_types[0]: expected an event type, a prefix that ends in ".*", or "*"
-        invalid: event_types: invalid type: string "a", expected a sequence
+        invalid: event_types: expected an array, got a string
         invalid: tenant: expected a string of 1 to 128 characters, got ""
-        invalid: scheme: unknown variant `v2`, expected `v1` or `v1a`
+        invalid: scheme: expected one of v1, v1a, got "v2"
         invalid: secret: expected "whsec_" and the base64 of 24 to 64 bytes
-        invalid: colour: unknown field `colour`, expected one of `url`, `uid`, `description`, `state`, `event_types`, `tenant`, `scheme`, `secret`, `rate_limit`, `max_concurrency`, `body_format`, `content_type`, `headers`, `auth`, `client_certificate`, `metadata`
+        invalid: colour: not known here, expected one of url, uid, description, state, event_types, tenant, scheme, secret, rate_limit, max_concurrency, body_format, content_type, headers, auth, client_certificate, metadata
         "#);
     });
 }

@@ -201,18 +201,18 @@ fn a_malformed_event_type_is_refused_by_name() {
             refusals.push_str(&format!("{problem}\n"));
         }
         insta::assert_snapshot!(refusals, @r#"
-        invalid: name: missing field `name`
+        invalid: name: expected a value, got nothing: it is required
         invalid: name: expected 1 to 255 letters, digits, '.', '_', '-' or ':'
         invalid: name: the prefix "millrace." is reserved
         invalid: description: expected up to 500 characters, none of them NUL
         invalid: validate: expected off, as the event type has no schema
-        invalid: validate: unknown variant `maybe`, expected one of `reject`, `warn`, `off`
+        invalid: validate: expected one of reject, warn, off, got "maybe"
         invalid: schema: expected a JSON object
         invalid: schema/minimum: expected number
         invalid: schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#, got "http://json-schema.org/draft-06/schema#"
         invalid: schema/items/$ref: expected a reference to a place in this schema, beginning with #; nothing is fetched from elsewhere
         invalid: schema: expected up to 65536 bytes, got 70012
-        invalid: colour: unknown field `colour`, expected one of `name`, `description`, `schema`, `validate`, `metadata`
+        invalid: colour: not known here, expected one of name, description, schema, validate, metadata
         "#);
         let listed = harness.get("/v1/event-types").await.expect(StatusCode::OK);
         assert_eq!(listed["data"], json!([]));

@@ -5,6 +5,7 @@ use http::{Request, StatusCode};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
+use crate::support::fixtures::{project_endpoints, uncached_config};
 use crate::support::harness::{Answer, Harness, run};
 
 fn cloud_event(id: &str) -> Value {
@@ -134,12 +135,194 @@ fn a_batch_answers_for_each_event() {
         let answer = answer.expect(StatusCode::ACCEPTED);
         let data = answer["data"].as_array().unwrap();
         assert_eq!(data.len(), 4);
+        assert_eq!(answer["rejected"], 1);
         assert_eq!(data[1]["error"]["field"], "source");
         assert_eq!(data[2]["duplicate"], false);
         assert_eq!(data[0]["id"], data[3]["id"]);
         // The two are accepted side by side: either may be first.
         let duplicates = [&data[0], &data[3]].map(|item| item["duplicate"] == true);
         assert_ne!(duplicates[0], duplicates[1]);
+    });
+}
+
+#[test]
+fn a_batch_of_which_nothing_is_valid_is_refused_with_each_reason() {
+    run(async {
+        let harness = Harness::new().await;
+        publish_structured(&harness, &cloud_event("taken"))
+            .await
+            .expect(StatusCode::ACCEPTED);
+        let mut conflict = cloud_event("taken");
+        conflict["data"] = json!("other");
+        let mut nameless = cloud_event("2");
+        nameless["id"] = json!(null);
+        let batch = json!([5, nameless, conflict]);
+        let as_batch = async |content_type: &str, body: Value| {
+            publish_as(&harness, content_type, body.to_string()).await
+        };
+        let cloud_events = "application/cloudevents-batch+json";
+        let answer = as_batch(cloud_events, batch).await;
+        let errors = answer.json["errors"].clone();
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        let refused = answer.problem(400);
+        assert_snapshot!(refused, @"invalid: none of the 3 events of the batch was accepted; errors says why of each");
+        insta::assert_json_snapshot!(errors, @r#"
+        [
+          {
+            "code": "invalid",
+            "detail": "expected a CloudEvent in JSON, got a number",
+            "index": 0
+          },
+          {
+            "code": "invalid",
+            "detail": "id: expected a non-empty string of at most 512 characters (CloudEvents 1.0 §3.1), got nothing",
+            "field": "id",
+            "index": 1
+          },
+          {
+            "code": "conflict",
+            "detail": "id: an event with this source and id was published before with other content",
+            "index": 2
+          }
+        ]
+        "#);
+        let listed = harness.get("/v1/events").await.expect(StatusCode::OK);
+        assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+
+        // One that is valid is enough for 202, and none at all is a valid batch.
+        let answer = as_batch(cloud_events, json!([5, cloud_event("3")])).await;
+        let answer = answer.expect(StatusCode::ACCEPTED);
+        assert_eq!(
+            (
+                &answer["rejected"],
+                answer["data"].as_array().unwrap().len()
+            ),
+            (&json!(1), 2)
+        );
+        for content_type in [cloud_events, "application/json"] {
+            let answer = as_batch(content_type, json!([])).await;
+            assert_eq!(
+                answer.expect(StatusCode::ACCEPTED),
+                json!({ "data": [], "rejected": 0 })
+            );
+        }
+        let plain = json!([{ "data": 1 }, { "type": "millrace.x" }]);
+        let errors = &as_batch("application/json", plain).await.json["errors"];
+        assert_eq!(
+            (&errors[0]["index"], &errors[0]["field"]),
+            (&json!(0), &json!("type"))
+        );
+        assert_eq!(
+            (&errors[1]["index"], &errors[1]["field"]),
+            (&json!(1), &json!("type"))
+        );
+    });
+}
+
+#[test]
+fn a_json_array_is_a_batch_of_either_form() {
+    run(async {
+        let harness = Harness::new().await;
+        let batch = json!([
+            { "type": "user.created", "data": { "n": 1 } },
+            cloud_event("1"),
+            { "type": "user.created", "id": "mine", "source": "/app" },
+            { "type": "user.created", "dta": 1 },
+        ]);
+        for content_type in [
+            "application/json",
+            " Application/JSON ; Charset = \"utf-8\" ; a = b",
+        ] {
+            let body = format!(" \n\t{batch}");
+            let answer = publish_as(&harness, content_type, body).await;
+            let answer = answer.expect(StatusCode::ACCEPTED);
+            assert_eq!(answer["rejected"], 1);
+            assert_eq!(answer["data"][3]["error"]["field"], "dta");
+            assert!(answer["data"][0]["id"].is_string() && answer["data"][2]["id"].is_string());
+        }
+        let again = publish_structured(&harness, &cloud_event("1")).await;
+        assert_eq!(again.expect(StatusCode::ACCEPTED)["duplicate"], true);
+        // Plain events without an id are new ones each time.
+        let listed = harness
+            .get("/v1/events?type=user.*")
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(listed["data"].as_array().unwrap().len(), 3);
+
+        // An array as one CloudEvent is none, nor is an object a batch.
+        let structured = "application/cloudevents+json";
+        let refused = publish_as(&harness, structured, "[]").await.problem(400);
+        assert_snapshot!(refused, @r#"invalid: expected a CloudEvent in JSON, got an array"#);
+        let batch = "application/cloudevents-batch+json";
+        let refused = publish_as(&harness, batch, "{}").await.problem(400);
+        assert_snapshot!(refused, @"invalid: expected a JSON array of CloudEvents, got an object");
+        // In binary mode the body is the data, whatever it is.
+        let request = Request::post("/v1/events")
+            .header("authorization", format!("Bearer {}", harness.key))
+            .header("content-type", "application/json")
+            .header("ce-specversion", "1.0")
+            .header("ce-id", "array")
+            .header("ce-source", "/s")
+            .header("ce-type", "t")
+            .body(Body::from("[1]"));
+        let answer = harness
+            .send(request.unwrap())
+            .await
+            .expect(StatusCode::ACCEPTED);
+        let path = format!("/v1/events/{}", answer["id"].as_str().unwrap());
+        let fetched = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(fetched["event"]["data"], json!([1]));
+    });
+}
+
+#[test]
+fn an_accepted_event_says_how_many_endpoints_it_is_for() {
+    run(async {
+        let mut harness = Harness::builder().config(uncached_config()).build().await;
+        harness.leaves_jobs = true;
+        let receiver = crate::support::receiver::Receiver::start([]).await;
+        let matched = async |event: Value| {
+            let answer = harness.post("/v1/events", event).await;
+            answer.expect(StatusCode::ACCEPTED)["matched"].clone()
+        };
+        assert_eq!(matched(json!({ "type": "user.created" })).await, 0);
+        harness.endpoint(&receiver.url, &["user.*"]).await;
+        harness
+            .endpoint(&receiver.url, &["user.created", "order.*"])
+            .await;
+        assert_eq!(matched(json!({ "type": "user.created" })).await, 2);
+        assert_eq!(matched(json!({ "type": "user.deleted" })).await, 1);
+        assert_eq!(matched(json!({ "type": "invoice.paid" })).await, 0);
+        let disabled = harness.endpoint(&receiver.url, &["*"]).await;
+        let path = format!("/v1/endpoints/{}", disabled["id"].as_str().unwrap());
+        harness
+            .patch(&path, json!({ "state": "disabled" }))
+            .await
+            .expect(StatusCode::OK);
+        assert_eq!(matched(json!({ "type": "invoice.paid" })).await, 0);
+
+        let batch = json!([
+            { "type": "order.paid", "id": "1" }, { "type": "nothing" }, { "type": "user.created" },
+        ]);
+        let answer = harness
+            .post("/v1/events", batch)
+            .await
+            .expect(StatusCode::ACCEPTED);
+        let found = [0, 1, 2].map(|n| answer["data"][n]["matched"].clone());
+        assert_eq!(found, [json!(1), json!(0), json!(2)]);
+        // What it was for when it came is not kept with it.
+        let again = json!({ "type": "order.paid", "id": "1" });
+        let again = harness
+            .post("/v1/events", again)
+            .await
+            .expect(StatusCode::ACCEPTED);
+        assert_eq!(
+            (&again["duplicate"], again.get("matched")),
+            (&json!(true), None)
+        );
+        // However many they are.
+        project_endpoints(&harness, &receiver.url, 30).await;
+        assert_eq!(matched(json!({ "type": "user.created" })).await, 32);
     });
 }
 
@@ -256,7 +439,7 @@ fn what_is_no_event_is_refused_by_name() {
         )
         .await;
         assert_snapshot!(refusals, @r#"
-        malformed => 400 invalid: expected a CloudEvent in JSON: EOF while parsing an object at line 1 column 1
+        malformed => 400 invalid: expected a CloudEvent in JSON: it ends too early
         no id => 400 invalid: id: expected a non-empty string of at most 512 characters (CloudEvents 1.0 §3.1), got nothing
         no type => 400 invalid: type: expected a non-empty string of at most 255 characters (CloudEvents 1.0 §3.1), got nothing
         version => 400 invalid: specversion: expected "1.0" (CloudEvents 1.0 §3.1), got "0.3"
@@ -267,8 +450,8 @@ fn what_is_no_event_is_refused_by_name() {
         both data => 400 invalid: data_base64: expected either this or data, got both (JSON event format §3.1.1)
         reserved => 400 invalid: type: the prefix "millrace." is reserved
         plain unknown => 400 invalid: dta: expected one of type, data, id, source, subject, tenant, time, datacontenttype, dataschema; other attributes need a whole CloudEvent, with "specversion": "1.0"
-        avro => 415 unsupported_media_type: expected Content-Type application/cloudevents+json, application/cloudevents-batch+json, application/json, or any with the event's attributes in ce- headers; JSON in UTF-8
-        xml => 415 unsupported_media_type: expected Content-Type application/cloudevents+json, application/cloudevents-batch+json, application/json, or any with the event's attributes in ce- headers; JSON in UTF-8
+        avro => 415 unsupported_media_type: Content-Type: expected application/cloudevents+json, application/cloudevents-batch+json, application/json, or any with the event's attributes in ce- headers; JSON in UTF-8; got "application/cloudevents+avro"
+        xml => 415 unsupported_media_type: Content-Type: expected application/cloudevents+json, application/cloudevents-batch+json, application/json, or any with the event's attributes in ce- headers; JSON in UTF-8; got "application/xml"
         batch of 101 => 413 too_large: the batch: expected at most 100 events, got 101
         large => 413 too_large: the event: expected at most 262144 bytes, got 262328
         body => 413 too_large: the body is larger than 1048576 bytes
@@ -302,6 +485,8 @@ fn a_list_is_the_newest_first_and_pages_hold_everything_once() {
                 let path = format!("/v1/events?limit=5{query}{cursor}");
                 let page = harness.get(&path).await.expect(StatusCode::OK);
                 let rows = page["data"].as_array().unwrap();
+                let is_first = cursor.is_empty();
+                assert!(is_first || !rows.is_empty(), "a cursor leads to rows");
                 let times: Vec<_> = rows
                     .iter()
                     .map(|row| row["received_at"].to_string())

@@ -29,6 +29,7 @@ mod kept;
 mod lambda;
 mod lanes;
 mod layers;
+mod lists;
 mod metadata;
 mod meters;
 mod operational_events;
@@ -39,6 +40,7 @@ mod projects;
 mod races;
 mod rate_limit;
 mod recoveries;
+mod refusals;
 #[cfg(feature = "embedded")]
 mod remote;
 #[cfg(feature = "embedded")]

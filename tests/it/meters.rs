@@ -190,15 +190,15 @@ fn a_malformed_meter_is_refused_by_name() {
         invalid: name: expected 1 to 100 characters, no control characters and no space at either end
         invalid: description: expected up to 500 characters, none of them NUL
         invalid: event_type: expected an event type, a prefix that ends in ".*", or "*"
-        invalid: aggregation: unknown variant `median`, expected one of `count`, `sum`, `average`, `min`, `max`, `unique_count`, `latest`
+        invalid: aggregation: expected one of count, sum, average, min, max, unique_count, latest, got "median"
         invalid: value: expected none: a count is of events; a filter with exists asks for a value
         invalid: value: expected a JSON pointer (RFC 6901) into data, such as "/total"
         invalid: value: expected a JSON pointer (RFC 6901) into data, such as "/total"
         invalid: group_by[0]: expected a JSON pointer (RFC 6901) into data, such as "/total"
         invalid: filters[0].equals: expected a string, number, Boolean or null of up to 1024 bytes
-        invalid: filters[0].in: invalid type: integer `1`, expected a sequence
-        invalid: filters[0].matches: unknown field `matches`, expected one of `pointer`, `equals`, `in`, `exists`
-        invalid: colour: unknown field `colour`, expected one of `name`, `description`, `event_type`, `aggregation`, `value`, `group_by`, `filters`, `metric`, `metadata`
+        invalid: filters[0].in: expected an array, got a number
+        invalid: filters[0].matches: not known here, expected one of pointer, equals, in, exists
+        invalid: colour: not known here, expected one of name, description, event_type, aggregation, value, group_by, filters, metric, metadata
         invalid: name: expected the name of a metric: ASCII, not beginning with a slash, and not "_aws", "project" or "service"
         invalid: name: expected the name of a metric: ASCII, not beginning with a slash, and not "_aws", "project" or "service"
         invalid: name: expected the name of a metric: ASCII, not beginning with a slash, and not "_aws", "project" or "service"

@@ -41,7 +41,7 @@ fn a_key_is_shown_once_and_works_until_revoked() {
 fn projects_need_the_admin_key_and_unique_names() {
     run(async {
         let harness = Harness::new().await;
-        harness.get("/v1/projects").await.problem(401);
+        harness.get("/v1/projects").await.problem(403);
         let path = format!("/v1/projects/{}", harness.project);
         let project = harness.as_admin(Method::GET, &path, Value::Null).await;
         let project = project.expect(StatusCode::OK);
@@ -126,10 +126,11 @@ fn every_route_refuses_a_key_without_its_scope() {
                 assert!(refused.contains(needed), "{method} {path}: {refused}");
                 ask("").await.problem(401);
                 ask("mr_nobody").await.problem(401);
-                ask(ADMIN_KEY).await.problem(401);
+                ask(ADMIN_KEY).await.problem(403);
             } else if security.get("admin_key").is_some() {
                 ask("").await.problem(401);
-                ask(&harness.key).await.problem(401);
+                ask("mr_nobody").await.problem(401);
+                ask(&harness.key).await.problem(403);
             } else {
                 assert_eq!(
                     ask("").await.status,

@@ -111,6 +111,7 @@ fn what_failed_is_resent_and_nothing_else() {
           "error": null,
           "examined": 0,
           "id": "rec_…",
+          "include_pending": false,
           "kind": "recover",
           "resent": 0,
           "since": "…",
@@ -206,7 +207,7 @@ fn a_page_begun_in_part_is_finished_and_begins_nothing_twice() {
         let kept = recoveries::get(&app.dynamo, &id(&recovery)).await.unwrap();
         let event: EventId = scene.failed[2].parse().unwrap();
         let delivery = DeliveryId::new(&event, &scene.endpoint.parse().unwrap());
-        let (from, due) = (Some(DeliveryState::Failed), app::now());
+        let (from, due) = (&[DeliveryState::Failed], app::now());
         deliveries::replay(&app.dynamo, &delivery, from, kept.unwrap().created, due)
             .await
             .unwrap();
@@ -598,5 +599,64 @@ fn what_is_asked_wrongly_is_refused_by_name() {
             .parse()
             .unwrap();
         assert!(kept <= app::now());
+    });
+}
+
+#[test]
+fn pending_deliveries_are_brought_forward_when_asked_for() {
+    run(async {
+        // Two that failed for good, then two that wait for their next attempt.
+        let scene = Scene::new(config_without_retries(1000), 2, 0).await;
+        let mut patient = scene.harness.beside().build().await;
+        patient.leaves_jobs = true;
+        scene.receiver.script(vec![Reply::Status(500); 2]);
+        let mut waiting = vec![];
+        for _ in 0..2 {
+            waiting.push(patient.publish("a").await);
+            patient.drain().await;
+        }
+        let states = async || {
+            let path = format!("/v1/deliveries?endpoint_id={}", scene.endpoint);
+            let page = patient.get(&path).await.expect(StatusCode::OK);
+            let rows = page["data"].as_array().unwrap().clone();
+            let count = |state: &str| rows.iter().filter(|row| row["state"] == state).count();
+            (count("failed"), count("pending"), count("delivered"))
+        };
+        assert_eq!(states().await, (2, 2, 0));
+        let recover = async |body: Value| {
+            let answer = patient.post(&scene.path("recover"), body).await;
+            let recovery = answer.expect(StatusCode::ACCEPTED);
+            finish_recovery(&patient, &recovery).await
+        };
+        // What failed alone, unless pending ones are asked for.
+        let done = recover(json!({ "since": seconds_ago(3600) })).await;
+        assert_eq!(
+            (&done["include_pending"], &done["resent"]),
+            (&json!(false), &json!(2))
+        );
+        assert_eq!(states().await, (0, 2, 2));
+        let done = recover(json!({ "since": seconds_ago(3600), "include_pending": true })).await;
+        assert_eq!(
+            (&done["include_pending"], &done["resent"]),
+            (&json!(true), &json!(2))
+        );
+        assert_eq!(done["delivery_state"], "failed");
+        assert_eq!(states().await, (0, 0, 4));
+        let received = scene.receiver.received();
+        for event in &waiting {
+            let came = received
+                .iter()
+                .filter(|one| one.header("webhook-id") == *event);
+            assert_eq!(came.count(), 2);
+        }
+        let body = json!({ "since": seconds_ago(3600), "include_pending": "yes" });
+        let refused = patient
+            .post(&scene.path("recover"), body)
+            .await
+            .problem(400);
+        assert_eq!(
+            refused,
+            "invalid: include_pending: expected true or false, got a string"
+        );
     });
 }

@@ -123,7 +123,7 @@ async fn write(harness: &Harness, id: &DeliveryId, change: DeliveryTransition) -
             .unwrap()
             .is_some(),
         DeliveryTransition::Replay { at: when, due } => {
-            let replayed = deliveries::replay(dynamo, id, None, at(when), at(due)).await;
+            let replayed = deliveries::replay(dynamo, id, &[], at(when), at(due)).await;
             matches!(replayed.unwrap(), ReplayOutcome::NewRound(_))
         }
     }

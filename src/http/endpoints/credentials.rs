@@ -32,7 +32,7 @@ impl<'de> Deserialize<'de> for SecretText {
 }
 
 /// HTTP authentication to use.
-#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NewAuth {
     /// A user name and a password (RFC 7617).
@@ -50,6 +50,43 @@ pub enum NewAuth {
         #[schema(value_type = String)]
         token: SecretText,
     },
+}
+
+/// The fields of every kind of [`NewAuth`], read one by one so that an error names
+/// its field.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuthFields {
+    r#type: AuthType,
+    username: Option<SecretText>,
+    password: Option<SecretText>,
+    token: Option<SecretText>,
+}
+
+impl<'de> Deserialize<'de> for NewAuth {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        const BASIC: [&str; 3] = ["type", "username", "password"];
+        const BEARER: [&str; 2] = ["type", "token"];
+        let missing = <D::Error as de::Error>::missing_field;
+        let fields = AuthFields::deserialize(from)?;
+        match (
+            fields.r#type,
+            fields.username,
+            fields.password,
+            fields.token,
+        ) {
+            (AuthType::Basic, _, _, Some(_)) => Err(de::Error::unknown_field("token", &BASIC)),
+            (AuthType::Basic, username, password, None) => Ok(Self::Basic {
+                username: username.ok_or_else(|| missing("username"))?,
+                password: password.ok_or_else(|| missing("password"))?,
+            }),
+            (AuthType::Bearer, Some(_), _, _) => Err(de::Error::unknown_field("username", &BEARER)),
+            (AuthType::Bearer, _, Some(_), _) => Err(de::Error::unknown_field("password", &BEARER)),
+            (AuthType::Bearer, None, None, token) => Ok(Self::Bearer {
+                token: token.ok_or_else(|| missing("token"))?,
+            }),
+        }
+    }
 }
 
 /// A TLS client certificate to use, for a receiver that asks for one.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::credentials::{CredentialsChange, NewAuth, NewCertificate, NewHeaders, Sealing};
 use crate::app::App;
-use crate::error::{Error, Invalid, Result};
+use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
 use crate::model::credentials::RedactedCredentials;
 use crate::model::endpoint::{BodyFormat, ContentType, DeliverySettings, EndpointState};
@@ -298,8 +298,7 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
 /// Refuses what an endpoint must not be, and normalizes its URL.
 fn check(app: &App, row: &mut Row) -> Result<()> {
-    let url = url::Url::parse(&row.url)
-        .map_err(|error| Invalid::new("url", format!("expected an absolute URL: {error}")))?;
+    let url = sender::parse_url(&row.url)?;
     let private_targets = if app.config.allows_private_targets() {
         PrivateTargets::Allowed
     } else {

@@ -17,7 +17,7 @@ use crate::model::delivery::DeliveryState;
 use crate::model::endpoint::{EndpointState, Target};
 use crate::model::endpoint_ref::EndpointRef;
 use crate::model::time::Time;
-use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
+use crate::store::deliveries::{self, DeliveryFilter, Receivers, StoredDelivery};
 use crate::store::timeline::TimelineRange;
 
 /// Deliveries counted.
@@ -101,8 +101,9 @@ pub async fn stats(
         limit: LATEST_MAX,
     };
     let filter = DeliveryFilter {
-        endpoint: &id,
+        to: Receivers::One(&id),
         state: None,
+        event_type: None,
         tenant: None,
         // Of any age: the state is not asked for.
         fresh: app::now(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use http::StatusCode;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use crate::app::{self, App};
@@ -28,11 +28,11 @@ const TIMELINE_LAG: SignedDuration = SignedDuration::from_secs(2);
 pub struct NewBackfill {
     /// Those received at or after this time; all that are kept, if absent.
     #[schema(value_type = Option<String>, format = DateTime)]
-    since: Option<Timestamp>,
+    since: Option<Time>,
     /// Those received before this time, which may not lie in the future; all until
     /// every instance knows of the meter, some seconds from now, if absent.
     #[schema(value_type = Option<String>, format = DateTime)]
-    until: Option<Timestamp>,
+    until: Option<Time>,
 }
 
 /// Whether a back-fill goes on.
@@ -106,13 +106,13 @@ pub async fn start(
     let now = app::now();
     let kept = SignedDuration::from_hours(24 * i64::from(app.config.retention_days));
     let since = match new.since {
-        Some(since) => since,
+        Some(since) => since.0,
         None => now.saturating_sub(kept).map_err(Error::internal)?,
     };
     // Until `known_at` another instance may accept events without knowing the meter.
     let ttl = SignedDuration::try_from(app.config.cache.ttl).map_err(Error::internal)?;
     let known_at = now + ttl + TIMELINE_LAG;
-    let (until, due) = match new.until {
+    let (until, due) = match new.until.map(|until| until.0) {
         Some(until) if until > now => {
             let detail = "expected a time that is not in the future; leave it out for now";
             return Err(Error::invalid("until", detail));

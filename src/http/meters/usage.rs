@@ -37,11 +37,11 @@ const OVERFLOW_NAME: &str = "…";
 pub struct AskUsage {
     /// The first window is the one that holds this time.
     #[param(value_type = String, format = DateTime)]
-    from: Timestamp,
+    from: Time,
     /// The last window is the one that ends at this time, or holds it; now, if
     /// absent.
     #[param(value_type = Option<String>, format = DateTime)]
-    to: Option<Timestamp>,
+    to: Option<Time>,
     /// How wide windows are: a day, if absent. At most 1,500 of them.
     #[param(inline)]
     window: Option<Width>,
@@ -106,8 +106,8 @@ pub async fn usage(
         None => TimeZone::UTC,
     };
     let width = query.window.unwrap_or(Width::Day);
-    let to = query.to.unwrap_or_else(app::now);
-    let windows = window::split_into_windows(width, &zone, query.from, to)?;
+    let to = query.to.map_or_else(app::now, |to| to.0);
+    let windows = window::split_into_windows(width, &zone, query.from.0, to)?;
     if query
         .tenant
         .as_ref()

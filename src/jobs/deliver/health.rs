@@ -21,7 +21,7 @@ use crate::model::job::Job;
 use crate::model::time::Time;
 use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
 use crate::store::config_projection::health::{Disabling, Reason};
-use crate::store::deliveries::{self, DeliveryFilter, StoredDelivery};
+use crate::store::deliveries::{self, DeliveryFilter, Receivers, StoredDelivery};
 use crate::store::timeline::TimelineRange;
 
 /// A wait for the next attempt that is no quick retry any more is longer.
@@ -194,8 +194,9 @@ async fn begin_anew(app: &App, ended: &EndedAttempt<'_>, before: FailureStreak) 
 /// saw the success. Asked before anything is done about a run, which is rare.
 async fn has_succeeded_since(app: &App, id: &EndpointId, since: Timestamp) -> Result<bool> {
     let filter = DeliveryFilter {
-        endpoint: id,
+        to: Receivers::One(id),
         state: Some(DeliveryState::Delivered),
+        event_type: None,
         tenant: None,
         fresh: since,
     };

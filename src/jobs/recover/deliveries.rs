@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use super::page::range;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::delivery;
 use crate::model::endpoint::Target;
 use crate::model::id::{DeliveryId, EndpointId};
 use crate::model::job::Job;
@@ -22,26 +21,24 @@ use crate::store::timeline::TimelineRange;
 /// Deliveries begun at a time.
 const WRITES_MAX: usize = 16;
 
-/// Begins a new round for deliveries in one state.
+/// Begins a new round for deliveries in the states asked for.
 pub(super) async fn resend(
     app: &App,
     recovery: &Recovery,
     endpoint: &EndpointId,
     now: Timestamp,
 ) -> Result<PageResult> {
-    let state = recovery
-        .deliveries
-        .unwrap_or(delivery::DeliveryState::Failed);
+    let states = recovery.resent_states();
     let wanted = |event_type: &str, tenant: Option<&str>| {
         let is = |wanted: &Option<String>, value| wanted.is_none() || wanted.as_deref() == value;
         is(&recovery.event_type, Some(event_type)) && is(&recovery.tenant, tenant)
     };
     let range = page_range(app, recovery);
-    let page = deliveries::scan_ids(&app.dynamo, endpoint, state, &range, wanted).await?;
+    let page = deliveries::scan_ids(&app.dynamo, endpoint, &states, &range, wanted).await?;
     let due = app.queue.due(now, Duration::ZERO);
     let begin = async |id: DeliveryId| {
         let at = recovery.created;
-        match deliveries::replay(&app.dynamo, &id, Some(state), at, due).await? {
+        match deliveries::replay(&app.dynamo, &id, &states, at, due).await? {
             ReplayOutcome::NewRound(progress) => {
                 Ok::<_, Error>(BeginOutcome::Begun(deliver(id, progress.attempts_made)))
             }

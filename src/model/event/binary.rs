@@ -9,9 +9,10 @@ use http::header::CONTENT_TYPE;
 use super::canonical::Event;
 use super::draft::{Attribute, Data, Draft, EVENT_BYTES_MAX, limit};
 use super::media::MediaType;
-use super::text::{capped, echo};
+use super::text::echo;
 use super::{fingerprint, rules};
 use crate::error::{Invalid, Result};
+use crate::model::parse_error;
 
 /// Reads one event in binary mode.
 ///
@@ -91,7 +92,7 @@ fn json(body: &[u8]) -> Result<Data<'_>, Invalid> {
     serde_json::from_slice(body)
         .map(Data::Json)
         .map_err(|error| {
-            let error = capped(&error.to_string());
+            let error = parse_error::syntax(&error);
             Invalid::new(
                 "data",
                 format!("expected JSON, as Content-Type says: {error}"),

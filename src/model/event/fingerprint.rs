@@ -16,6 +16,7 @@ use super::draft::{AttributeScalar, Data, Draft};
 use super::media::MediaType;
 use super::text::{Text, capped, echo};
 use crate::error::Invalid;
+use crate::model::parse_error;
 
 /// The fingerprint of `draft`, whose attributes must be valid and sorted by name.
 ///
@@ -136,7 +137,7 @@ fn write_json(out: &mut Vec<u8>, json: &RawValue) -> Result<(), Invalid> {
                 "data",
                 format!(
                     "expected a JSON value within the usual bounds: {}",
-                    capped(&error.to_string())
+                    parse_error::syntax(&error)
                 ),
             )
         })

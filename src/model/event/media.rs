@@ -1,8 +1,11 @@
-//! Media types (RFC 2046), and the content mode a request's headers announce.
+//! Media types (RFC 9110 §8.3), and the content mode a request's headers announce.
+
+use std::borrow::Cow;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
+use super::text::echo;
 use crate::error::{Error, Result};
 
 /// How a request carries its events.
@@ -19,7 +22,7 @@ pub enum Mode {
 }
 
 /// What every refusal says.
-const SUPPORTED_TYPES: &str = "expected Content-Type application/cloudevents+json, \
+const SUPPORTED_TYPES: &str = "application/cloudevents+json, \
     application/cloudevents-batch+json, application/json, \
     or any with the event's attributes in ce- headers; JSON in UTF-8";
 
@@ -32,16 +35,39 @@ const SUPPORTED_TYPES: &str = "expected Content-Type application/cloudevents+jso
 /// [`Error::UnsupportedMediaType`], listing what is spoken: another event format
 /// or charset, or neither a known content type nor `ce-` headers.
 pub fn mode(headers: &HeaderMap) -> Result<Mode> {
-    let media_type = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(MediaType::parse);
+    let media_type = content_type(headers);
     let mode = match media_type {
         Some(media_type) if media_type.is_cloudevents() => media_type.json_mode(),
         _ if headers.keys().any(|name| name.as_str().starts_with("ce-")) => Some(Mode::Binary),
         media_type => media_type.and_then(|media_type| media_type.json_mode()),
     };
-    mode.ok_or(Error::UnsupportedMediaType(SUPPORTED_TYPES.into()))
+    mode.ok_or_else(|| unsupported(SUPPORTED_TYPES, headers))
+}
+
+/// Checks that the body is of `application/json`, in UTF-8.
+///
+/// # Errors
+/// [`Error::UnsupportedMediaType`], which says what it is.
+pub fn check_json(headers: &HeaderMap) -> Result<()> {
+    let media_type = content_type(headers);
+    match media_type.and_then(|media_type| media_type.json_mode()) {
+        Some(Mode::Plain) => Ok(()),
+        _ => Err(unsupported("application/json, in UTF-8", headers)),
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> Option<MediaType<'_>> {
+    let value = headers.get(CONTENT_TYPE)?;
+    MediaType::parse(value.to_str().ok()?)
+}
+
+fn unsupported(expected: &str, headers: &HeaderMap) -> Error {
+    let got = match headers.get(CONTENT_TYPE) {
+        Some(value) => echo(&String::from_utf8_lossy(value.as_bytes())),
+        None => "none".to_owned(),
+    };
+    let detail = format!("Content-Type: expected {expected}; got {got}");
+    Error::UnsupportedMediaType(detail.into())
 }
 
 /// A media type, borrowed from its text.
@@ -49,13 +75,13 @@ pub fn mode(headers: &HeaderMap) -> Result<Mode> {
 pub(super) struct MediaType<'a> {
     kind: &'a str,
     subtype: &'a str,
-    charset: Option<&'a str>,
+    charset: Option<Cow<'a, str>>,
 }
 
 impl<'a> MediaType<'a> {
     /// `type/subtype` and parameters; `None` when `text` is nothing of the kind.
     pub fn parse(text: &'a str) -> Option<Self> {
-        let (kind, rest) = token(text)?;
+        let (kind, rest) = token(text.trim_start_matches(BLANK))?;
         let (subtype, rest) = token(rest.strip_prefix('/')?)?;
         let charset = charset(rest)?;
         Some(Self {
@@ -82,7 +108,7 @@ impl<'a> MediaType<'a> {
 
     /// No charset, or one that UTF-8 covers.
     pub fn is_utf8(&self) -> bool {
-        self.charset.is_none_or(|charset| {
+        self.charset.as_deref().is_none_or(|charset| {
             ["utf-8", "utf8", "us-ascii"]
                 .iter()
                 .any(|utf8| charset.eq_ignore_ascii_case(utf8))
@@ -118,7 +144,8 @@ impl<'a> MediaType<'a> {
 }
 
 /// The charset among the parameters; the outer `None` when they are malformed.
-fn charset(mut rest: &str) -> Option<Option<&str>> {
+/// Spaces around semicolons and equals signs are taken: some clients write them.
+fn charset(mut rest: &str) -> Option<Option<Cow<'_, str>>> {
     let mut charset = None;
     loop {
         rest = rest.trim_start_matches(BLANK);
@@ -130,8 +157,12 @@ fn charset(mut rest: &str) -> Option<Option<&str>> {
             continue;
         }
         let (name, value) = token(rest)?;
-        let value = value.strip_prefix('=')?;
-        let (value, after) = quoted(value).or_else(|| token(value))?;
+        let value = value.trim_start_matches(BLANK).strip_prefix('=')?;
+        let value = value.trim_start_matches(BLANK);
+        let (value, after) = match quoted(value) {
+            Some((inside, after)) => (unescaped(inside), after),
+            None => token(value).map(|(value, after)| (value.into(), after))?,
+        };
         if name.eq_ignore_ascii_case("charset") {
             charset = Some(value);
         }
@@ -161,6 +192,22 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
         closes
     })?;
     Some((&inside[..end], &inside[end + 1..]))
+}
+
+/// The text of a quoted string: a backslash stands for what follows it.
+fn unescaped(inside: &str) -> Cow<'_, str> {
+    if !inside.contains('\\') {
+        return inside.into();
+    }
+    let mut text = String::with_capacity(inside.len());
+    let mut characters = inside.chars();
+    while let Some(character) = characters.next() {
+        text.extend(match character {
+            '\\' => characters.next(),
+            other => Some(other),
+        });
+    }
+    text.into()
 }
 
 #[cfg(test)]
@@ -193,6 +240,15 @@ mod tests {
             ),
             ("application/json", Some(Mode::Plain)),
             ("application/json;", Some(Mode::Plain)),
+            (" application/json ; charset = utf-8 ", Some(Mode::Plain)),
+            (
+                "application/cloudevents+json\t;\tCharset =\"UTF\\-8\"; a= \"b;c\" ;",
+                Some(Mode::Structured),
+            ),
+            ("APPLICATION/JSON;CHARSET=US-ASCII", Some(Mode::Plain)),
+            ("application/json; charset = latin1", None),
+            ("application/json charset=utf-8", None),
+            ("application /json", None),
             ("application/json; charset=iso-8859-1", None),
             ("application/cloudevents+json; charset=utf-16", None),
             ("application/cloudevents+avro", None),
@@ -230,9 +286,26 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_what_was_sent_and_what_is_taken() {
+        let refused = |content_type| {
+            let refused = mode(&headers(&[("content-type", content_type)]));
+            refused.unwrap_err().to_string()
+        };
+        assert!(refused("application/xml").ends_with("; got \"application/xml\""));
+        assert!(refused("application/xml").contains("application/cloudevents-batch+json"));
+        let none = check_json(&headers(&[])).unwrap_err().to_string();
+        assert_eq!(
+            none,
+            "Content-Type: expected application/json, in UTF-8; got none"
+        );
+        let fine = headers(&[("content-type", "application/json ; charset = \"utf-8\"")]);
+        assert!(check_json(&fine).is_ok());
+    }
+
+    #[test]
     fn parameters_may_be_quoted() {
         let parsed = MediaType::parse(r#"text/plain; a="x;\"y"; charset="latin1""#).unwrap();
-        assert_eq!(parsed.charset, Some("latin1"));
+        assert_eq!(parsed.charset.as_deref(), Some("latin1"));
         assert!(!parsed.is_utf8());
         for bad in [
             "",

@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 
 use super::draft::{Attribute, AttributeScalar, Data, Draft};
 use super::rules;
-use super::text::{Text, capped};
+use super::text::Text;
 use crate::error::{Invalid, Result};
+use crate::model::parse_error::{of_document, utf8};
 
 /// The members of an event's JSON object, before any rule.
 pub(super) struct Members<'a> {
@@ -31,7 +32,7 @@ pub(super) enum Member<'a> {
 
 /// The members of the object that `json` must be.
 pub(super) fn members(json: &[u8]) -> Result<Members<'_>, Invalid> {
-    serde_json::from_str(utf8(json)?).map_err(|error| not_json("a CloudEvent in JSON", &error))
+    serde_json::from_str(utf8(json)?).map_err(|error| of_document("a CloudEvent in JSON", &error))
 }
 
 /// Sorts members into attributes and data; a null attribute is an absent one.
@@ -85,8 +86,8 @@ pub(super) struct CanonicalParts<'a> {
 
 fn base64(data: &Data<'_>, value: &AttributeScalar<'_>) -> Result<Vec<u8>, Invalid> {
     match (data, value) {
-        (Data::None, AttributeScalar::String(text)) => STANDARD.decode(&**text).map_err(|error| {
-            let detail = format!("expected Base64 with padding (RFC 4648 §4): {error}");
+        (Data::None, AttributeScalar::String(text)) => STANDARD.decode(&**text).map_err(|_| {
+            let detail = "expected Base64 with padding (RFC 4648 §4)";
             Invalid::new("data_base64", detail)
         }),
         (Data::None, _) => Err(Invalid::new(
@@ -98,22 +99,6 @@ fn base64(data: &Data<'_>, value: &AttributeScalar<'_>) -> Result<Vec<u8>, Inval
             "expected either this or data, got both (JSON event format §3.1.1)",
         )),
     }
-}
-
-pub(super) fn utf8(json: &[u8]) -> Result<&str, Invalid> {
-    std::str::from_utf8(json).map_err(|error| {
-        Invalid::body(format!(
-            "expected UTF-8, got another byte at offset {}",
-            error.valid_up_to()
-        ))
-    })
-}
-
-pub(super) fn not_json(expected: &str, error: &serde_json::Error) -> Invalid {
-    Invalid::body(format!(
-        "expected {expected}: {}",
-        capped(&error.to_string())
-    ))
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {

@@ -8,6 +8,7 @@ use super::draft::AttributeScalar;
 use super::media::MediaType;
 use super::text::{capped, echo};
 use crate::error::Invalid;
+use crate::model::parse_error::TIME;
 
 /// The longest attribute name; the specification recommends at most 20.
 const NAME_CHARS_MAX: usize = 64;
@@ -18,7 +19,6 @@ const SOURCE: &str =
     "a non-empty URI reference of at most 2048 characters (CloudEvents 1.0 §3.1, RFC 3986)";
 const TYPE: &str = "a non-empty string of at most 255 characters (CloudEvents 1.0 §3.1)";
 const SUBJECT: &str = "a non-empty string of at most 1024 characters (CloudEvents 1.0 §3.2)";
-const TIME: &str = "an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z";
 const DATACONTENTTYPE: &str = "a media type (RFC 2046)";
 const DATASCHEMA: &str = "an absolute URI (CloudEvents 1.0 §3.2, RFC 3986)";
 const TENANT: &str = "a string of 1 to 128 characters";

@@ -5,8 +5,9 @@ use serde_json::value::RawValue;
 
 use super::canonical::Event;
 use super::draft::{BATCH_EVENTS_MAX, EVENT_BYTES_MAX, limit};
-use super::members::{draft, members, not_json, utf8};
+use super::members::{draft, members};
 use crate::error::{Error, Result};
+use crate::model::parse_error::{of_document, utf8};
 
 /// Reads one event in structured mode.
 ///
@@ -19,6 +20,11 @@ pub fn parse_structured(json: &[u8]) -> Result<Event> {
     draft(members(json)?)?.finish(None)
 }
 
+/// Whether `json` is an array, if it is JSON.
+pub fn is_array(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"[")
+}
+
 /// Cuts a batch into its elements, each to be read by [`parse_structured`].
 ///
 /// The elements are not looked into, so that one bad event does not spoil the
@@ -29,7 +35,7 @@ pub fn parse_structured(json: &[u8]) -> Result<Event> {
 /// with more than [`BATCH_EVENTS_MAX`] elements.
 pub fn split_batch(json: &[u8]) -> Result<Vec<&RawValue>> {
     let events: Vec<&RawValue> = serde_json::from_str(utf8(json)?)
-        .map_err(|error| not_json("a JSON array of CloudEvents", &error))?;
+        .map_err(|error| of_document("a JSON array of CloudEvents", &error))?;
     match events.len() {
         ..=BATCH_EVENTS_MAX => Ok(events),
         len => Err(Error::TooLarge(

@@ -48,11 +48,14 @@ pub(super) fn of(error: &ValidationError<'_>) -> String {
         Kind::PropertyNames { error } => {
             format!("expected other names of properties: {}", of(error))
         }
-        _ => format!(
-            "expected what {} describes: {}",
-            error.kind().keyword(),
-            error.masked()
-        ),
+        Kind::UnevaluatedItems { .. } => "expected no more items".to_owned(),
+        Kind::ContentEncoding { content_encoding } => {
+            format!("expected the encoding {content_encoding}")
+        }
+        Kind::ContentMediaType { content_media_type } => {
+            format!("expected the media type {content_media_type}")
+        }
+        _ => format!("expected what {} describes", error.kind().keyword()),
     };
     shortened(&words, EXPECTED_LEN_MAX)
 }

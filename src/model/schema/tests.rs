@@ -73,7 +73,7 @@ fn what_is_no_schema_is_refused_by_place() {
     schema/$defs/a/$id: expected $id in the root of the schema only
     schema/$ref: expected a reference to a place in this schema, beginning with #; nothing is fetched from elsewhere
     schema/properties/a/$ref: expected a reference to a place in this schema, beginning with #; nothing is fetched from elsewhere
-    schema: expected every $ref to lead to a place in this schema: Pointer '/$defs/nothing' does not exist
+    schema: expected every $ref to lead to a place in this schema; #/$defs/nothing does not
     schema/pattern: expected a regular expression without look-around and back-references, which are not matched in linear time, and of bounded size
     schema/pattern: expected a regular expression without look-around and back-references, which are not matched in linear time, and of bounded size
     schema/pattern: expected a regular expression without look-around and back-references, which are not matched in linear time, and of bounded size

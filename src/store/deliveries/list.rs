@@ -1,5 +1,6 @@
-//! Lists of deliveries: an endpoint's timeline, or the index of one state.
+//! Lists of deliveries: the timelines of endpoints, or the indexes of one state.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
@@ -7,18 +8,59 @@ use jiff::Timestamp;
 use super::item::{StoredDelivery, id_of};
 use crate::error::Result;
 use crate::model::delivery::DeliveryState;
+use crate::model::filter::TypePattern;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
 use crate::store::dynamo::{Dynamo, Item, ItemExt, keys_of};
 use crate::store::keys::{self, Listing};
 use crate::store::timeline::{self, IndexPartition, TimelineRange};
 
+/// Whose deliveries to list.
+#[derive(Debug, Clone, Copy)]
+pub enum Receivers<'a> {
+    /// Those to this endpoint. A position is the time and the event.
+    One(&'a EndpointId),
+    /// Those to any of these. A position is the time, the event and the endpoint.
+    AnyOf(&'a [EndpointId]),
+}
+
+impl Receivers<'_> {
+    fn all(&self) -> &[EndpointId] {
+        match self {
+            Self::One(endpoint) => std::slice::from_ref(*endpoint),
+            Self::AnyOf(endpoints) => endpoints,
+        }
+    }
+
+    /// Where an index row of theirs lies.
+    fn position(self) -> timeline::Position {
+        match self {
+            Self::One(_) => |row| row.str("tl_sk").map(Cow::Borrowed),
+            Self::AnyOf(_) => |row| {
+                let endpoint = id_of(row)?.endpoint();
+                Ok(keys::delivery_position(row.str("tl_sk")?, &endpoint).into())
+            },
+        }
+    }
+
+    /// Where the index row of a delivery to one of them lies.
+    fn position_of(self, row: &StoredDelivery) -> String {
+        let sort = keys::timeline_sort(row.created, &row.id.event());
+        match self {
+            Self::One(_) => sort,
+            Self::AnyOf(_) => keys::delivery_position(&sort, &row.id.endpoint()),
+        }
+    }
+}
+
 /// What a list of deliveries is narrowed to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DeliveryFilter<'a> {
-    /// Only those to this endpoint.
-    pub endpoint: &'a EndpointId,
+    /// Only those to these endpoints.
+    pub to: Receivers<'a>,
     /// Only those in this state when they are read, whatever the index says.
     pub state: Option<DeliveryState>,
+    /// Of events of these types.
+    pub event_type: Option<TypePattern>,
     /// Of exactly this tenant's events.
     pub tenant: Option<&'a str>,
     /// A pending delivery that is not late yet was created after this.
@@ -28,9 +70,14 @@ pub struct DeliveryFilter<'a> {
 impl DeliveryFilter<'_> {
     /// The partitions to read.
     fn sources(&self) -> Vec<IndexPartition> {
+        let to = self.to.all().iter();
+        to.flat_map(|endpoint| self.sources_of(endpoint)).collect()
+    }
+
+    fn sources_of(&self, endpoint: &EndpointId) -> Vec<IndexPartition> {
         let timeline = || {
             IndexPartition::sharded(Listing::Timeline, |shard| {
-                keys::timeline_of_endpoint(self.endpoint, shard)
+                keys::timeline_of_endpoint(endpoint, shard)
             })
         };
         match self.state {
@@ -43,11 +90,21 @@ impl DeliveryFilter<'_> {
                     since: Some(self.fresh),
                     ..source
                 });
-                let late = in_state(self.endpoint, DeliveryState::Pending);
+                let late = in_state(endpoint, DeliveryState::Pending);
                 late.into_iter().chain(fresh).collect()
             }
-            Some(state) => in_state(self.endpoint, state),
+            Some(state) => in_state(endpoint, state),
         }
+    }
+
+    /// Whether an index row is of an event that is asked for.
+    fn is_of_event(&self, row: &Item) -> bool {
+        let is_of_type = |pattern: &TypePattern| {
+            let event_type = row.str_opt("type");
+            event_type.is_some_and(|event_type| pattern.matches(event_type))
+        };
+        let is_of_tenant = |tenant| row.str_opt("tenant") == Some(tenant);
+        self.event_type.as_ref().is_none_or(is_of_type) && self.tenant.is_none_or(is_of_tenant)
     }
 }
 
@@ -57,10 +114,11 @@ fn in_state(endpoint: &EndpointId, state: DeliveryState) -> Vec<IndexPartition> 
     })
 }
 
-/// A page of an endpoint's deliveries, the newest first, and where the next
-/// begins. Cost: an index page per shard and one BatchGetItem per 100 rows,
-/// however many deliveries there are; for those delivered or of one tenant, up to
-/// [`timeline::READ_MAX`] rows are looked at before a short page is answered.
+/// A page of deliveries, the newest first, and where the next begins; none if there is
+/// no next. Cost: an index page per shard of each endpoint and one BatchGetItem per 100
+/// rows, however many deliveries there are; for those delivered, of one tenant or of
+/// some types, up to [`timeline::READ_MAX`] rows are looked at before a short page is
+/// answered, of which it is not known whether it is the last.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
@@ -71,28 +129,34 @@ pub async fn list(
     range: &TimelineRange,
 ) -> Result<(Vec<StoredDelivery>, Option<String>)> {
     let sources = filter.sources();
-    let keep = |row: &Item| {
-        filter
-            .tenant
-            .is_none_or(|tenant| row.str_opt("tenant") == Some(tenant))
-    };
-    let mut rows = Vec::with_capacity(range.limit);
+    let position = filter.to.position();
+    let mut rows = Vec::with_capacity(range.limit + 1);
     let mut range = range.clone();
     let wanted = range.limit;
+    // Of one state one row more is read, which shows that there is a next page: an index
+    // row alone, by which it is known otherwise, may be of another state by now.
+    let asked = wanted + usize::from(filter.state.is_some());
     let mut looked_at = 0;
     loop {
-        let page = timeline::page(dynamo, &sources, &range, keep).await?;
+        range.limit = asked - rows.len();
+        let keep = |row: &Item| filter.is_of_event(row);
+        let page = timeline::page_by(dynamo, &sources, &range, position, keep).await?;
         looked_at += page.examined;
         for row in load_full(dynamo, &page.items).await? {
             if filter.state.is_none_or(|state| row.state == state) {
                 rows.push(row);
             }
         }
+        if rows.len() > wanted {
+            rows.truncate(wanted);
+            let last = rows.last().map(|row| filter.to.position_of(row));
+            return Ok((rows, last));
+        }
         range.after = page.next;
-        if range.after.is_none() || rows.len() >= wanted || looked_at >= timeline::READ_MAX {
+        let is_end = range.after.is_none() || looked_at >= timeline::READ_MAX;
+        if is_end || rows.len() == asked {
             return Ok((rows, range.after));
         }
-        range.limit = wanted - rows.len();
     }
 }
 
@@ -122,9 +186,10 @@ pub struct DeliveryIdScan {
     pub examined: usize,
 }
 
-/// The next deliveries to `endpoint` that failed or were canceled and that
-/// `wanted` wants by their type and tenant, the newest first. Cost: an index page
-/// per shard.
+/// The next deliveries to `endpoint` that are in one of `states`, which are not
+/// delivered, and that `wanted` wants by their type and tenant, the newest first. Those
+/// pending that nobody has touched yet are not among them. Cost: an index page per
+/// shard and state.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
@@ -132,7 +197,7 @@ pub struct DeliveryIdScan {
 pub async fn scan_ids(
     dynamo: &Dynamo,
     endpoint: &EndpointId,
-    state: DeliveryState,
+    states: &[DeliveryState],
     range: &TimelineRange,
     wanted: impl Fn(&str, Option<&str>) -> bool,
 ) -> Result<DeliveryIdScan> {
@@ -140,7 +205,9 @@ pub async fn scan_ids(
         let event_type = item.str_opt("type");
         event_type.is_some_and(|event_type| wanted(event_type, item.str_opt("tenant")))
     };
-    let page = timeline::page(dynamo, &in_state(endpoint, state), range, keep).await?;
+    let sources = states.iter().flat_map(|state| in_state(endpoint, *state));
+    let sources: Vec<_> = sources.collect();
+    let page = timeline::page(dynamo, &sources, range, keep).await?;
     Ok(DeliveryIdScan {
         ids: page.items.iter().map(id_of).collect::<Result<_>>()?,
         next: page.next,
