@@ -83,7 +83,7 @@ pub struct ListDeliveries {
     #[param(value_type = Option<String>)]
     event_id: Option<EventId>,
     /// Only those in this state.
-    #[param(value_type = Option<DeliveryState>, inline)]
+    #[param(value_type = Option<DeliveryState>)]
     state: Option<DeliveryState>,
     /// With `endpoint_id`: only those of this tenant's events.
     tenant: Option<String>,
@@ -106,7 +106,9 @@ pub struct ListDeliveries {
 /// of one tenant, up to 2,000 rows are looked at for a page, which may be short,
 /// even empty, and not the last.
 #[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(ListDeliveries),
-    responses((status = 200, body = Page<Delivery>), Problems),
+    operation_id = "listDeliveries",
+    responses((status = 200, body = Page<Delivery>), Problems,
+        (status = 404, description = "The endpoint or the event is not there, or another project's")),
     security(("api_key" = ["events:read"])))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -179,6 +181,7 @@ async fn of_event(
 
 /// Look at one delivery and its attempts.
 #[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries",
+    operation_id = "getDelivery",
     params(("id" = String, Path, description = "dlv_…")),
     responses((status = 200, body = Delivery), Problems),
     security(("api_key" = ["events:read"])))]
@@ -198,6 +201,7 @@ pub async fn get(
 ///
 /// It begins a new round of the retry schedule.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries",
+    operation_id = "retryDelivery",
     params(("id" = String, Path, description = "dlv_…")),
     responses((status = 202, body = Delivery), Problems),
     security(("api_key" = ["events:write"])))]

@@ -50,6 +50,7 @@ pub struct Endpoint {
     /// Its id.
     pub id: EndpointId,
     /// Where webhooks go.
+    #[schema(format = "uri")]
     pub url: String,
     /// A note for people.
     pub description: String,
@@ -62,11 +63,11 @@ pub struct Endpoint {
     #[schema(value_type = EndpointState)]
     pub state: EndpointState,
     /// Attempts a second, by all instances together; null without a limit.
-    #[schema(required)]
+    #[schema(required, minimum = 1, maximum = 1000)]
     pub rate_limit: Option<u32>,
     /// Attempts at once by each instance, if that is fewer than
     /// `delivery.endpoint_concurrency`; null for that.
-    #[schema(required)]
+    #[schema(required, minimum = 1, maximum = 1000)]
     pub max_concurrency: Option<u32>,
     /// What the body of a webhook is.
     pub body_format: BodyFormat,
@@ -133,7 +134,7 @@ impl From<&Secret> for SigningSecret {
 
 /// A new endpoint and what verifies its webhooks.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Created)]
+#[schema(as = EndpointCreated)]
 pub struct CreatedEndpoint {
     #[serde(flatten)]
     endpoint: Endpoint,
@@ -143,10 +144,12 @@ pub struct CreatedEndpoint {
 
 /// An endpoint to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = EndpointCreate)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "url": "https://example.com/webhooks", "event_types": ["invoice.*"] })))]
 pub struct NewEndpoint {
     /// Where webhooks go: `https://`.
+    #[schema(format = "uri")]
     url: String,
     /// A note for people.
     #[serde(default)]
@@ -157,7 +160,6 @@ pub struct NewEndpoint {
     tenant: Option<String>,
     /// `v1` (HMAC-SHA256, the default) or `v1a` (Ed25519).
     #[serde(default)]
-    #[schema(value_type = Option<Scheme>)]
     scheme: Scheme,
     /// A secret of your own, `whsec_…` or `whsk_…`; made here if absent.
     #[schema(value_type = Option<String>)]
@@ -173,12 +175,11 @@ pub struct NewEndpoint {
     /// CloudEvents HTTP binding. `data`: its data alone, its attributes as `ce-`
     /// headers, binary mode. Signed is what is sent.
     #[serde(default)]
-    #[schema(value_type = Option<BodyFormat>)]
     body_format: BodyFormat,
     /// Headers to send along, up to 20; never shown again. None that says something
     /// of the connection or the body, nor `webhook-…`, `ce-…`, `traceparent`.
     #[serde(default)]
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[schema(value_type = BTreeMap<String, String>)]
     headers: NewHeaders,
     /// HTTP authentication to use; never shown again.
     auth: Option<NewAuth>,
@@ -188,6 +189,7 @@ pub struct NewEndpoint {
 
 /// Create an endpoint.
 #[utoipa::path(post, path = "/v1/endpoints", tag = "endpoints",
+    operation_id = "createEndpoint",
     request_body = NewEndpoint,
     responses((status = 201, body = CreatedEndpoint), Problems),
     security(("api_key" = ["endpoints:write"])))]
@@ -284,6 +286,7 @@ pub struct ListEndpoints {
 
 /// List endpoints, the oldest first.
 #[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints", params(ListEndpoints),
+    operation_id = "listEndpoints",
     responses((status = 200, body = Page<Endpoint>), Problems),
     security(("api_key" = ["endpoints:read"])))]
 pub async fn list(
@@ -309,6 +312,7 @@ pub async fn list(
 
 /// Look at one endpoint.
 #[utoipa::path(get, path = "/v1/endpoints/{id}", tag = "endpoints",
+    operation_id = "getEndpoint",
     params(("id" = String, Path, description = "ep_…")),
     responses((status = 200, body = Endpoint), Problems),
     security(("api_key" = ["endpoints:read"])))]
@@ -327,7 +331,6 @@ pub async fn get(
 /// What a person may turn an endpoint to.
 #[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = Switch)]
 pub enum EndpointSwitch {
     /// Takes events again. Pending deliveries go on: up to 500 at once, more within
     /// 15 minutes.
@@ -341,9 +344,10 @@ pub enum EndpointSwitch {
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "state": "disabled" })))]
-#[schema(as = Changes)]
+#[schema(as = EndpointUpdate)]
 pub struct EndpointChanges {
     /// Where webhooks go.
+    #[schema(format = "uri")]
     url: Option<String>,
     /// A note for people.
     description: Option<String>,
@@ -388,6 +392,7 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
 /// Change an endpoint.
 #[utoipa::path(patch, path = "/v1/endpoints/{id}", tag = "endpoints",
+    operation_id = "updateEndpoint",
     params(("id" = String, Path, description = "ep_…")),
     request_body = EndpointChanges,
     responses((status = 200, body = Endpoint), Problems),
@@ -471,6 +476,7 @@ const RESUME_SCAN_MAX: usize = 1000;
 
 /// Delete an endpoint; its pending deliveries are canceled.
 #[utoipa::path(delete, path = "/v1/endpoints/{id}", tag = "endpoints",
+    operation_id = "deleteEndpoint",
     params(("id" = String, Path, description = "ep_…")),
     responses((status = 204), Problems),
     security(("api_key" = ["endpoints:write"])))]
@@ -487,7 +493,6 @@ pub async fn delete(
 
 /// A test event on its way.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Tested)]
 pub struct TestDelivery {
     /// The test event.
     pub event_id: EventId,
@@ -498,8 +503,10 @@ pub struct TestDelivery {
 /// Send a test event, `millrace.endpoint.test`, to an endpoint whatever its
 /// filter.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/test", tag = "endpoints",
+    operation_id = "testEndpoint",
     params(("id" = String, Path, description = "ep_…")),
-    responses((status = 202, body = TestDelivery), Problems),
+    responses((status = 202, body = TestDelivery), Problems,
+        (status = 409, description = "The endpoint is not enabled")),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn test(
     State(app): State<Arc<App>>,
@@ -533,6 +540,7 @@ pub async fn test(
 
 /// Read what verifies an endpoint's webhooks.
 #[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints",
+    operation_id = "getEndpointSecret",
     params(("id" = String, Path, description = "ep_…")),
     responses((status = 200, body = SigningSecret), Problems),
     security(("api_key" = ["endpoints:write"])))]
@@ -550,11 +558,9 @@ pub async fn secret(
 /// How to rotate.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Rotation)]
 pub struct SecretRotation {
     /// `v1` (the default) or `v1a`.
     #[serde(default)]
-    #[schema(value_type = Option<Scheme>)]
     scheme: Scheme,
     /// A secret of your own; made here if absent.
     #[schema(value_type = Option<String>)]
@@ -566,9 +572,11 @@ pub struct SecretRotation {
 /// For 24 hours webhooks carry signatures of the old one too; five secrets at a
 /// time sign at most.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints",
+    operation_id = "rotateEndpointSecret",
     params(("id" = String, Path, description = "ep_…")),
     request_body = SecretRotation,
-    responses((status = 200, body = SigningSecret), Problems),
+    responses((status = 200, body = SigningSecret), Problems,
+        (status = 409, description = "Five of its secrets sign already")),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn rotate_secret(
     State(app): State<Arc<App>>,

@@ -1,5 +1,8 @@
 //! Events: published, listed, looked at and replayed.
 
+mod document;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -10,6 +13,8 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use document::CloudEvent;
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::deliveries::Delivery;
@@ -38,7 +43,6 @@ const PLAIN_SOURCE: &str = "/";
 
 /// One event, accepted.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Accepted)]
 pub struct AcceptedEvent {
     /// The event's id, the same however often it is published; also the
     /// `webhook-id` of its deliveries.
@@ -58,7 +62,7 @@ impl From<Acceptance> for AcceptedEvent {
 
 /// What became of each event of a batch, in the batch's order.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Batch)]
+#[schema(as = EventBatchResult)]
 pub struct BatchResult {
     /// One for each event.
     pub data: Vec<BatchItem>,
@@ -66,11 +70,13 @@ pub struct BatchResult {
 
 /// What became of one event of a batch.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = EventBatchItem)]
 #[serde(untagged)]
 pub enum BatchItem {
     /// It was accepted.
     Accepted(AcceptedEvent),
     /// It was not; the others are not affected.
+    #[schema(title = "RefusedEvent")]
     Refused {
         /// Why.
         error: Problem,
@@ -78,9 +84,8 @@ pub enum BatchItem {
 }
 
 /// One event or a batch.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 #[serde(untagged)]
-#[schema(as = Answer)]
 pub enum PublishResponse {
     /// To one event.
     One(AcceptedEvent),
@@ -90,6 +95,7 @@ pub enum PublishResponse {
 
 /// An event in JSON: a CloudEvent, or the plain form, which needs a `type` only.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = EventPublish)]
 #[schema(examples(json!({ "type": "invoice.paid", "data": { "invoice": "in_42", "amount": 1200 } })))]
 #[expect(
     dead_code,
@@ -97,6 +103,7 @@ pub enum PublishResponse {
 )]
 pub struct EventBody {
     /// `1.0`; makes it a CloudEvent, which needs `id` and `source` too.
+    #[schema(nullable = false)]
     specversion: Option<String>,
     /// What kind of thing happened: `invoice.paid`.
     #[serde(rename = "type")]
@@ -104,6 +111,7 @@ pub struct EventBody {
     /// With `source`, the event's identity: publish with the same to retry safely.
     id: Option<String>,
     /// Where it happened, a URI reference.
+    #[schema(format = "uri-reference")]
     source: Option<String>,
     /// What it happened to.
     subject: Option<String>,
@@ -115,18 +123,26 @@ pub struct EventBody {
     /// The media type of `data`.
     datacontenttype: Option<String>,
     /// The schema of `data`, an absolute URI.
+    #[schema(format = "uri")]
     dataschema: Option<String>,
-    /// The payload.
-    #[schema(value_type = Option<Object>)]
+    /// The payload: any JSON.
+    #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
+    /// The payload in base64, in place of `data`; needs `specversion`.
+    #[schema(nullable = false, format = Byte)]
+    data_base64: Option<String>,
+    /// Extension attributes; they need `specversion`.
+    #[serde(flatten)]
+    extensions: BTreeMap<String, serde_json::Value>,
 }
 
-/// Publish an event, or a batch of up to 100.
+/// Publish an event.
 ///
-/// CloudEvents 1.0 over HTTP: structured (`application/cloudevents+json`), binary
-/// (`ce-…` headers) and batch (`application/cloudevents-batch+json`); also the
-/// plain form `{"type", "data", …}` as `application/json`. Up to 256 KiB an event,
-/// 1 MiB a batch. 202 means it is durable. The same `source` and `id` again with
+/// As `application/json` in the plain form `{"type", "data", …}`, or as a whole
+/// CloudEvent. Also CloudEvents 1.0 over HTTP in every mode: structured
+/// (`application/cloudevents+json`), binary (`ce-…` headers) and batch
+/// (`application/cloudevents-batch+json`, answered as `POST /v1/events/batch` is).
+/// Up to 256 KiB. 202 means it is durable. The same `source` and `id` again with
 /// the same content answer the same with `duplicate: true`; with other content,
 /// 409. `data` that the event type's schema does not allow is refused with the
 /// path in it that is wrong (`data/items/0/price`).
@@ -135,12 +151,11 @@ pub struct EventBody {
 /// `RateLimit`; a batch counts as its events and is refused whole, with 429, before
 /// anything of it is kept. Each instance of Millrace counts for itself.
 #[utoipa::path(post, path = "/v1/events", tag = "events",
-    request_body(content(
-        (EventBody = "application/json"),
-        (EventBody = "application/cloudevents+json"),
-        (Vec<EventBody> = "application/cloudevents-batch+json"),
-    )),
-    responses((status = 202, body = PublishResponse), Problems),
+    operation_id = "publishEvent",
+    request_body = EventBody,
+    responses((status = 202, body = AcceptedEvent), Problems,
+        (status = 409, description = "Another event was published with the same `source` and `id`"),
+        (status = 429, description = "The key has used up its rate; `Retry-After` says when to come back")),
     security(("api_key" = ["events:write"])))]
 pub async fn publish(
     State(app): State<Arc<App>>,
@@ -151,13 +166,55 @@ pub async fn publish(
     let mode = event::mode(&parts.headers)?;
     let body = extract::read_body(body, app.config.http.body_bytes_max).await?;
     let published = match mode {
-        Mode::Batch => Published::Batch(event::split_batch(&body)?),
+        Mode::Batch => Published::Batch(Mode::Structured, event::split_batch(&body)?),
         mode => Published::One(mode),
     };
+    publish_within_rate(&app, &caller, published, &parts.headers, &body).await
+}
+
+/// Publish a batch of up to 100 events.
+///
+/// Each as `POST /v1/events` takes it, or, as `application/cloudevents-batch+json`,
+/// each a whole CloudEvent. Up to 1 MiB. The answer says of each event what became
+/// of it: one that is refused does not affect the others. To send the batch again is
+/// safe where its events have an `id`.
+#[utoipa::path(post, path = "/v1/events/batch", tag = "events",
+    operation_id = "publishEventBatch",
+    request_body = Vec<EventBody>,
+    responses((status = 202, body = BatchResult), Problems,
+        (status = 429, description = "The key has used up its rate; `Retry-After` says when to come back")),
+    security(("api_key" = ["events:write"])))]
+pub async fn publish_batch(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsWrite>,
+    request: Request,
+) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let mode = match event::mode(&parts.headers)? {
+        Mode::Batch => Mode::Structured,
+        Mode::Plain => Mode::Plain,
+        Mode::Structured | Mode::Binary => {
+            let detail = "expected Content-Type application/json or \
+                application/cloudevents-batch+json";
+            return Err(Error::UnsupportedMediaType(detail.into()));
+        }
+    };
+    let body = extract::read_body(body, app.config.http.body_bytes_max).await?;
+    let published = Published::Batch(mode, event::split_batch(&body)?);
+    publish_within_rate(&app, &caller, published, &parts.headers, &body).await
+}
+
+async fn publish_within_rate(
+    app: &App,
+    caller: &Allowed<EventsWrite>,
+    published: Published<'_>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Response> {
     let now = app::now();
-    let status = rate_limit::admit(&app, &caller, now, published.len()).await;
+    let status = rate_limit::admit(app, caller, now, published.len()).await;
     let answer = match rate_limit::check(status.as_ref()) {
-        Ok(()) => answer(&app, &caller.project, published, &parts.headers, &body, now).await,
+        Ok(()) => answer(app, &caller.project, published, headers, body, now).await,
         Err(refused) => Err(refused),
     };
     Ok(rate_limit::with_headers(status.as_ref(), answer))
@@ -166,14 +223,15 @@ pub async fn publish(
 /// What a request holds, not yet looked into.
 enum Published<'a> {
     One(Mode),
-    Batch(Vec<&'a RawValue>),
+    /// Events that are in that mode, each.
+    Batch(Mode, Vec<&'a RawValue>),
 }
 
 impl Published<'_> {
     fn len(&self) -> usize {
         match self {
             Self::One(_) => 1,
-            Self::Batch(events) => events.len(),
+            Self::Batch(_, events) => events.len(),
         }
     }
 }
@@ -187,7 +245,9 @@ async fn answer(
     now: Timestamp,
 ) -> Result<(StatusCode, Json<PublishResponse>)> {
     let answer = match published {
-        Published::Batch(events) => PublishResponse::Batch(batch(app, project, events, now).await?),
+        Published::Batch(mode, events) => {
+            PublishResponse::Batch(batch(app, project, mode, events, now).await?)
+        }
         Published::One(mode) => {
             let event = parse_one(app, mode, headers, body, now)?;
             PublishResponse::One(accept::accept(app, project, &event, now).await?.into())
@@ -200,7 +260,7 @@ fn parse_one(
     app: &App,
     mode: Mode,
     headers: &HeaderMap,
-    body: &Bytes,
+    body: &[u8],
     now: Timestamp,
 ) -> Result<Event> {
     match mode {
@@ -223,11 +283,13 @@ fn parse_one(
 async fn batch(
     app: &App,
     project: &ProjectId,
+    mode: Mode,
     events: Vec<&RawValue>,
     now: Timestamp,
 ) -> Result<BatchResult> {
+    let no_headers = HeaderMap::new();
     let accept_one = async |json: &RawValue| {
-        let event = event::parse_structured(json.get().as_bytes())?;
+        let event = parse_one(app, mode, &no_headers, json.get().as_bytes(), now)?;
         accept::accept(app, project, &event, now).await
     };
     let mut results: Vec<_> = stream::iter(events)
@@ -274,10 +336,13 @@ pub struct EventSummary {
     /// The CloudEvents `source`.
     pub source: String,
     /// The CloudEvents `subject`.
+    #[schema(required)]
     pub subject: Option<String>,
     /// The customer it is for.
+    #[schema(required)]
     pub tenant: Option<String>,
     /// The CloudEvents `time`.
+    #[schema(required, format = DateTime)]
     pub time: Option<String>,
     /// When it was accepted.
     pub received_at: Time,
@@ -329,6 +394,7 @@ pub struct ListEvents {
 /// them is read and the others are tried on its rows, at most 2,000 a page: a page
 /// may be short, even empty, and not the last.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(ListEvents),
+    operation_id = "listEvents",
     responses((status = 200, body = Page<EventSummary>), Problems),
     security(("api_key" = ["events:read"])))]
 pub async fn list(
@@ -364,7 +430,7 @@ pub struct EventDetail {
     /// When it may be forgotten.
     pub expires_at: Time,
     /// The CloudEvent, as it is sent to endpoints.
-    #[schema(value_type = Object)]
+    #[schema(value_type = CloudEvent)]
     pub event: Box<RawValue>,
     /// Its deliveries, up to 100; `GET /v1/deliveries?event_id=` lists them all.
     pub deliveries: Vec<Delivery>,
@@ -372,6 +438,7 @@ pub struct EventDetail {
 
 /// Look at one event and its deliveries.
 #[utoipa::path(get, path = "/v1/events/{id}", tag = "events",
+    operation_id = "getEvent",
     params(("id" = String, Path, description = "evt_…")),
     responses((status = 200, body = EventDetail), Problems),
     security(("api_key" = ["events:read"])))]
@@ -397,7 +464,7 @@ pub async fn get(
 /// Which endpoints an event is sent to again.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Replay)]
+#[schema(as = EventReplay)]
 pub struct ReplayRequest {
     /// This endpoint only, whatever its filter; absent, all that match now.
     endpoint_id: Option<EndpointId>,
@@ -405,7 +472,7 @@ pub struct ReplayRequest {
 
 /// A replay, asked for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Replaying)]
+#[schema(as = EventReplayed)]
 pub struct ReplayResponse {
     /// The event.
     pub id: EventId,
@@ -416,9 +483,11 @@ pub struct ReplayResponse {
 /// Deliveries that have ended begin a new round of attempts with the same
 /// `webhook-id`; those still pending go on as they are.
 #[utoipa::path(post, path = "/v1/events/{id}/replay", tag = "events",
+    operation_id = "replayEvent",
     params(("id" = String, Path, description = "evt_…")),
     request_body = ReplayRequest,
-    responses((status = 202, body = ReplayResponse), Problems),
+    responses((status = 202, body = ReplayResponse), Problems,
+        (status = 409, description = "It is still being sent for the last time asked")),
     security(("api_key" = ["events:write"])))]
 pub async fn replay(
     State(app): State<Arc<App>>,

@@ -2,6 +2,8 @@
 //!
 //! Published by `operational_events`; the particulars are up to the caller.
 
+pub mod catalog;
+
 use serde_json::{Value, json};
 
 use super::event::{self, Event};
@@ -38,7 +40,7 @@ pub enum OperationalEventKind {
 }
 
 impl OperationalEventKind {
-    /// Every one, as the documentation lists them.
+    /// Every one: [`CATALOG`](catalog::CATALOG) says of each what it holds.
     pub const ALL: [Self; 5] = [
         Self::EndpointFailing,
         Self::EndpointDisabled,
@@ -48,7 +50,7 @@ impl OperationalEventKind {
     ];
 
     /// The CloudEvents `type`.
-    pub fn event_type(self) -> &'static str {
+    pub const fn event_type(self) -> &'static str {
         match self {
             Self::EndpointFailing => "millrace.endpoint.failing",
             Self::EndpointDisabled => "millrace.endpoint.disabled",
