@@ -31,6 +31,10 @@ test-python *arguments:
 chaos *arguments:
     tests/chaos/run {{ arguments }}
 
+# Clients generated of the served OpenAPI document, and its linters
+test-clients:
+    tests/clients/run
+
 # schemathesis on the served OpenAPI document
 explore *arguments:
     tests/python/explore {{ arguments }}
@@ -54,6 +58,13 @@ snapshots:
 # Pin what tests/python/requirements.in names (needs pip-tools)
 python-lock:
     cd tests/python && CUSTOM_COMPILE_COMMAND="just python-lock" pip-compile --quiet --upgrade \
+        --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host \
+        --no-emit-find-links --output-file requirements.txt requirements.in
+
+# Pin what tests/clients/package.json and requirements.in name (needs pip-tools)
+clients-lock:
+    cd tests/clients && npm update --package-lock-only --ignore-scripts --no-audit --no-fund
+    cd tests/clients && CUSTOM_COMPILE_COMMAND="just clients-lock" pip-compile --quiet --upgrade \
         --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host \
         --no-emit-find-links --output-file requirements.txt requirements.in
 

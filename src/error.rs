@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// What went wrong, in terms of what the client can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -110,6 +112,43 @@ pub fn one_line(text: &str, chars_max: usize) -> String {
     text.chars().take(chars_max).map(printable).collect()
 }
 
+/// The names of errors in problems: all that there are, for whoever matches them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// 400: see [`Error::Invalid`].
+    Invalid,
+    /// 401: see [`Error::Unauthenticated`].
+    Unauthenticated,
+    /// 403: see [`Error::Forbidden`].
+    Forbidden,
+    /// 404: see [`Error::NotFound`].
+    NotFound,
+    /// 409: see [`Error::Conflict`].
+    Conflict,
+    /// 409: see [`Error::IdempotencyKeyInUse`].
+    IdempotencyKeyInUse,
+    /// 422: see [`Error::IdempotencyKeyReused`].
+    IdempotencyKeyReused,
+    /// 413: see [`Error::TooLarge`].
+    TooLarge,
+    /// 415: see [`Error::UnsupportedMediaType`].
+    UnsupportedMediaType,
+    /// 429: see [`Error::RateLimited`].
+    RateLimited,
+    /// 503: see [`Error::Unavailable`].
+    Unavailable,
+    /// 500: see [`Error::Internal`].
+    Internal,
+}
+
+impl std::fmt::Display for ErrorCode {
+    /// As in JSON.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// A malformed request: what is wrong, and with which field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
@@ -171,21 +210,21 @@ impl Error {
         Self::Internal(source.into())
     }
 
-    /// The stable, machine-readable name: `invalid`, `unauthenticated`, ….
-    pub fn code(&self) -> &'static str {
+    /// The stable, machine-readable name.
+    pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Invalid(_) | Self::InvalidBatch(_) => "invalid",
-            Self::Unauthenticated(_) => "unauthenticated",
-            Self::Forbidden(_) => "forbidden",
-            Self::NotFound(_) => "not_found",
-            Self::Conflict(_) => "conflict",
-            Self::IdempotencyKeyInUse => "idempotency_key_in_use",
-            Self::IdempotencyKeyReused => "idempotency_key_reused",
-            Self::TooLarge(_) => "too_large",
-            Self::UnsupportedMediaType(_) => "unsupported_media_type",
-            Self::RateLimited { .. } => "rate_limited",
-            Self::Unavailable { .. } => "unavailable",
-            Self::Internal(_) => "internal",
+            Self::Invalid(_) | Self::InvalidBatch(_) => ErrorCode::Invalid,
+            Self::Unauthenticated(_) => ErrorCode::Unauthenticated,
+            Self::Forbidden(_) => ErrorCode::Forbidden,
+            Self::NotFound(_) => ErrorCode::NotFound,
+            Self::Conflict(_) => ErrorCode::Conflict,
+            Self::IdempotencyKeyInUse => ErrorCode::IdempotencyKeyInUse,
+            Self::IdempotencyKeyReused => ErrorCode::IdempotencyKeyReused,
+            Self::TooLarge(_) => ErrorCode::TooLarge,
+            Self::UnsupportedMediaType(_) => ErrorCode::UnsupportedMediaType,
+            Self::RateLimited { .. } => ErrorCode::RateLimited,
+            Self::Unavailable { .. } => ErrorCode::Unavailable,
+            Self::Internal(_) => ErrorCode::Internal,
         }
     }
 

@@ -19,9 +19,9 @@ use crate::store::projects;
 
 /// A change of the configuration.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Audited)]
 pub struct AuditLogEntry {
     /// Its number: the newest has the highest.
+    #[schema(minimum = 1)]
     pub id: i64,
     /// When it was made.
     pub at: Time,
@@ -33,10 +33,10 @@ pub struct AuditLogEntry {
     /// What it was done to: an id, or an event type's name.
     pub subject: String,
     /// What differed before, with secrets masked; null of what is new.
-    #[schema(required, value_type = Option<Object>)]
+    #[schema(required, value_type = Option<BTreeMap<String, serde_json::Value>>)]
     pub before: Option<Value>,
     /// What differs since, with secrets masked; null of what is gone.
-    #[schema(required, value_type = Option<Object>)]
+    #[schema(required, value_type = Option<BTreeMap<String, serde_json::Value>>)]
     pub after: Option<Value>,
 }
 
@@ -70,6 +70,7 @@ pub struct ListAuditLog {
 
 /// List changes of your project's configuration, the newest first.
 #[utoipa::path(get, path = "/v1/audit-log", tag = "audit", params(ListAuditLog),
+    operation_id = "listAuditLog",
     responses((status = 200, body = Page<AuditLogEntry>), Problems),
     security(("api_key" = ["endpoints:read"])))]
 pub async fn list(
@@ -82,6 +83,7 @@ pub async fn list(
 
 /// List changes of a project's configuration, the newest first.
 #[utoipa::path(get, path = "/v1/projects/{id}/audit-log", tag = "audit",
+    operation_id = "listProjectAuditLog",
     params(("id" = String, Path, description = "prj_…"), ListAuditLog),
     responses((status = 200, body = Page<AuditLogEntry>), Problems),
     security(("admin_key" = [])))]

@@ -85,7 +85,7 @@ pub struct ListDeliveries {
     #[param(value_type = Option<String>)]
     event_id: Option<EventId>,
     /// Only those in this state.
-    #[param(value_type = Option<DeliveryState>, inline)]
+    #[param(value_type = Option<DeliveryState>)]
     state: Option<DeliveryState>,
     /// Only those of events of this type: exact, `prefix.*`, or `*` for all that
     /// publishers send.
@@ -115,7 +115,9 @@ pub struct ListDeliveries {
 /// 32. Deliveries to an endpoint that was deleted more than a day ago are listed with
 /// their event only.
 #[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(ListDeliveries),
-    responses((status = 200, body = Page<Delivery>), Problems),
+    operation_id = "listDeliveries",
+    responses((status = 200, body = Page<Delivery>), Problems,
+        (status = 404, description = "The endpoint or the event is not there, or another project's")),
     security(("api_key" = ["events:read"])))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -210,6 +212,7 @@ async fn of_event(
 
 /// Look at one delivery and its attempts.
 #[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries",
+    operation_id = "getDelivery",
     params(("id" = String, Path, description = "dlv_…")),
     responses((status = 200, body = Delivery), Problems),
     security(("api_key" = ["events:read"])))]
@@ -229,8 +232,10 @@ pub async fn get(
 ///
 /// It begins a new round of the retry schedule. Its endpoint must be enabled.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries",
+    operation_id = "retryDelivery",
     params(("id" = String, Path, description = "dlv_…")),
-    responses((status = 202, body = Delivery), Problems),
+    responses((status = 202, body = Delivery), Problems,
+        (status = 409, description = "The endpoint is not enabled")),
     security(("api_key" = ["events:write"])))]
 pub async fn retry(
     State(app): State<Arc<App>>,

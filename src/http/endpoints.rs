@@ -53,6 +53,7 @@ pub struct Endpoint {
     #[schema(required)]
     pub uid: Option<EndpointUid>,
     /// Where webhooks go.
+    #[schema(format = "uri")]
     pub url: String,
     /// A note for people.
     pub description: String,
@@ -65,11 +66,11 @@ pub struct Endpoint {
     #[schema(value_type = EndpointState)]
     pub state: EndpointState,
     /// Attempts a second, by all instances together; null without a limit.
-    #[schema(required)]
+    #[schema(required, minimum = 1, maximum = 1000)]
     pub rate_limit: Option<u32>,
     /// Attempts at once by each instance, if that is fewer than
     /// `delivery.endpoint_concurrency`; null for that.
-    #[schema(required)]
+    #[schema(required, minimum = 1, maximum = 1000)]
     pub max_concurrency: Option<u32>,
     /// What the body of a webhook is.
     pub body_format: BodyFormat,
@@ -153,7 +154,7 @@ impl From<&Secret> for SigningSecret {
 
 /// A new endpoint and what verifies its webhooks.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Created)]
+#[schema(as = EndpointCreated)]
 pub struct CreatedEndpoint {
     #[serde(flatten)]
     endpoint: Endpoint,
@@ -163,8 +164,10 @@ pub struct CreatedEndpoint {
 
 /// Create an endpoint.
 #[utoipa::path(post, path = "/v1/endpoints", tag = "endpoints",
+    operation_id = "createEndpoint",
     request_body = NewEndpoint,
-    responses((status = 201, body = CreatedEndpoint), Problems),
+    responses((status = 201, body = CreatedEndpoint), Problems,
+        (status = 409, description = "The `uid` is taken, or the project has as many endpoints as it may")),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn create(
     State(app): State<Arc<App>>,
@@ -252,6 +255,7 @@ pub struct ListEndpoints {
 
 /// List endpoints, the oldest first.
 #[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints", params(ListEndpoints),
+    operation_id = "listEndpoints",
     responses((status = 200, body = Page<Endpoint>), Problems),
     security(("api_key" = ["endpoints:read"])))]
 pub async fn list(
@@ -277,6 +281,7 @@ pub async fn list(
 
 /// Look at one endpoint.
 #[utoipa::path(get, path = "/v1/endpoints/{id}", tag = "endpoints",
+    operation_id = "getEndpoint",
     params(("id" = String, Path, description = "ep_…, or its uid")),
     responses((status = 200, body = Endpoint), Problems),
     security(("api_key" = ["endpoints:read"])))]
@@ -295,9 +300,11 @@ pub async fn get(
 
 /// Change an endpoint.
 #[utoipa::path(patch, path = "/v1/endpoints/{id}", tag = "endpoints",
+    operation_id = "updateEndpoint",
     params(("id" = String, Path, description = "ep_…, or its uid")),
     request_body = EndpointChanges,
-    responses((status = 200, body = Endpoint), Problems),
+    responses((status = 200, body = Endpoint), Problems,
+        (status = 409, description = "The `uid` is taken")),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn update(
     State(app): State<Arc<App>>,
@@ -326,6 +333,7 @@ pub async fn update(
 
 /// Delete an endpoint; its pending deliveries are canceled.
 #[utoipa::path(delete, path = "/v1/endpoints/{id}", tag = "endpoints",
+    operation_id = "deleteEndpoint",
     params(("id" = String, Path, description = "ep_…, or its uid")),
     responses((status = 204), Problems),
     security(("api_key" = ["endpoints:write"])))]
@@ -344,7 +352,6 @@ pub async fn delete(
 
 /// A test event on its way.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Tested)]
 pub struct TestDelivery {
     /// The test event.
     pub event_id: EventId,
@@ -355,8 +362,10 @@ pub struct TestDelivery {
 /// Send a test event, `millrace.endpoint.test`, to an endpoint whatever its
 /// filter.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/test", tag = "endpoints",
+    operation_id = "testEndpoint",
     params(("id" = String, Path, description = "ep_…, or its uid")),
-    responses((status = 202, body = TestDelivery), Problems),
+    responses((status = 202, body = TestDelivery), Problems,
+        (status = 409, description = "The endpoint is not enabled")),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn test(
     State(app): State<Arc<App>>,
@@ -390,6 +399,7 @@ pub async fn test(
 
 /// Read what verifies an endpoint's webhooks.
 #[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints",
+    operation_id = "getEndpointSecret",
     params(("id" = String, Path, description = "ep_…, or its uid")),
     responses((status = 200, body = SigningSecret), Problems),
     security(("api_key" = ["endpoints:write"])))]
@@ -408,7 +418,6 @@ pub async fn secret(
 /// How to rotate.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Rotation)]
 pub struct SecretRotation {
     /// `v1` or `v1a`; as it is if absent.
     scheme: Option<Scheme>,
@@ -423,9 +432,11 @@ pub struct SecretRotation {
 /// hours webhooks carry signatures of the old one too; five secrets at a time sign at
 /// most.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/rotate-secret", tag = "endpoints",
+    operation_id = "rotateEndpointSecret",
     params(("id" = String, Path, description = "ep_…, or its uid")),
     request_body = SecretRotation,
-    responses((status = 200, body = SigningSecret), Problems),
+    responses((status = 200, body = SigningSecret), Problems,
+        (status = 409, description = "Five of its secrets sign already")),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn rotate_secret(
     State(app): State<Arc<App>>,

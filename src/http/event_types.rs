@@ -34,10 +34,10 @@ pub struct EventType {
     /// A note for people.
     pub description: String,
     /// The JSON Schema in force; null without one.
-    #[schema(required, value_type = Option<Object>)]
+    #[schema(required, value_type = Option<BTreeMap<String, serde_json::Value>>)]
     pub schema: Option<Box<RawValue>>,
     /// Its number, as in the list of versions.
-    #[schema(required)]
+    #[schema(required, minimum = 1)]
     pub schema_version: Option<i64>,
     /// What becomes of events whose data does not satisfy it.
     pub validate: ValidationMode,
@@ -73,6 +73,7 @@ fn raw_json(schema: String) -> Result<Box<RawValue>> {
 
 /// An event type to register.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = EventTypeCreate)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({
     "name": "invoice.paid",
@@ -94,7 +95,7 @@ pub struct NewEventType {
     /// its `$schema` says so. Up to 64 KiB and 32 levels; references lead within
     /// it; patterns are without look-around and back-references. Known formats are
     /// asserted.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
     schema: Option<Box<RawValue>>,
     /// `reject` (the default with a schema), `warn` or `off` (the default without).
     validate: Option<ValidationMode>,
@@ -110,8 +111,10 @@ pub struct NewEventType {
 /// types that are not registered are accepted as they come. Other instances may go
 /// on with what was before for `cache.ttl_s`.
 #[utoipa::path(post, path = "/v1/event-types", tag = "event types",
+    operation_id = "createEventType",
     request_body = NewEventType,
-    responses((status = 201, body = EventType), Problems),
+    responses((status = 201, body = EventType), Problems,
+        (status = 409, description = "The name is taken, or the project has as many event types or schemas as it may")),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn create(
     State(app): State<Arc<App>>,
@@ -174,6 +177,7 @@ pub struct ListEventTypes {
 
 /// List event types by name.
 #[utoipa::path(get, path = "/v1/event-types", tag = "event types", params(ListEventTypes),
+    operation_id = "listEventTypes",
     responses((status = 200, body = Page<EventType>), Problems),
     security(("api_key" = ["events:read"])))]
 pub async fn list(
@@ -196,6 +200,7 @@ fn check_path_name(name: &str) -> Result<()> {
 
 /// Look at one event type.
 #[utoipa::path(get, path = "/v1/event-types/{name}", tag = "event types",
+    operation_id = "getEventType",
     params(("name" = String, Path, description = "The `type` of its events")),
     responses((status = 200, body = EventType), Problems),
     security(("api_key" = ["events:read"])))]
@@ -211,6 +216,7 @@ pub async fn get(
 
 /// What to change of an event type; what is absent stays.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = EventTypeUpdate)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "validate": "warn" })))]
 pub struct EventTypeChanges {
@@ -219,7 +225,7 @@ pub struct EventTypeChanges {
     description: Option<String>,
     /// The schema from now on, which gets the next number; null for none.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
     schema: Option<Option<Box<RawValue>>>,
     /// What becomes of events that do not satisfy it. Absent, a first schema
     /// rejects, and without one it is `off`.
@@ -279,9 +285,11 @@ fn check_description(description: &str) -> Result<()> {
 /// Another schema is the next version. What was published before is not looked at
 /// again, and publishing the same again answers the same.
 #[utoipa::path(patch, path = "/v1/event-types/{name}", tag = "event types",
+    operation_id = "updateEventType",
     params(("name" = String, Path, description = "The `type` of its events")),
     request_body = EventTypeChanges,
-    responses((status = 200, body = EventType), Problems),
+    responses((status = 200, body = EventType), Problems,
+        (status = 409, description = "The project has as many schemas as it may")),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn update(
     State(app): State<Arc<App>>,
@@ -301,6 +309,7 @@ pub async fn update(
 ///
 /// Its schemas are kept; if the name is registered again, their numbers go on.
 #[utoipa::path(delete, path = "/v1/event-types/{name}", tag = "event types",
+    operation_id = "deleteEventType",
     params(("name" = String, Path, description = "The `type` of its events")),
     responses((status = 204), Problems),
     security(("api_key" = ["endpoints:write"])))]
@@ -320,9 +329,10 @@ pub async fn delete(
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct SchemaVersion {
     /// Its number, counting up from 1.
+    #[schema(minimum = 1)]
     pub version: i64,
     /// The schema.
-    #[schema(value_type = Object)]
+    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
     pub schema: Box<RawValue>,
     /// Since when it was in force.
     pub created_at: Time,
@@ -342,6 +352,7 @@ impl TryFrom<VersionRow> for SchemaVersion {
 
 /// List every schema an event type has had, the newest first.
 #[utoipa::path(get, path = "/v1/event-types/{name}/versions", tag = "event types",
+    operation_id = "listEventTypeVersions",
     params(("name" = String, Path, description = "The `type` of its events"), ListEventTypes),
     responses((status = 200, body = Page<SchemaVersion>), Problems),
     security(("api_key" = ["events:read"])))]

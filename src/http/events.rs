@@ -1,5 +1,8 @@
 //! Events: published, listed, looked at and replayed.
 
+mod document;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -10,6 +13,8 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use document::CloudEvent;
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::deliveries::Delivery;
@@ -40,7 +45,6 @@ const PLAIN_SOURCE: &str = "/";
 
 /// One event, accepted.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Accepted)]
 pub struct AcceptedEvent {
     /// The event's id, the same however often it is published; also the
     /// `webhook-id` of its deliveries.
@@ -51,6 +55,7 @@ pub struct AcceptedEvent {
     /// it. Absent of a duplicate, and when it is not known yet: while the project's
     /// configuration cannot be read, endpoints are found later.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub matched: Option<usize>,
 }
 
@@ -66,7 +71,7 @@ impl From<Acceptance> for AcceptedEvent {
 
 /// What became of each event of a batch, in the batch's order.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Batch)]
+#[schema(as = EventBatchResult)]
 pub struct BatchResult {
     /// One for each event.
     pub data: Vec<BatchItem>,
@@ -76,11 +81,13 @@ pub struct BatchResult {
 
 /// What became of one event of a batch.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = EventBatchItem)]
 #[serde(untagged)]
 pub enum BatchItem {
     /// It was accepted.
     Accepted(AcceptedEvent),
     /// It was not; the others are not affected.
+    #[schema(title = "RefusedEvent")]
     Refused {
         /// Why.
         error: Problem,
@@ -88,9 +95,8 @@ pub enum BatchItem {
 }
 
 /// One event or a batch.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize)]
 #[serde(untagged)]
-#[schema(as = Answer)]
 pub enum PublishResponse {
     /// To one event.
     One(AcceptedEvent),
@@ -109,6 +115,7 @@ impl PublishResponse {
 
 /// An event in JSON: a CloudEvent, or the plain form, which needs a `type` only.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = EventPublish)]
 #[schema(examples(json!({ "type": "invoice.paid", "data": { "invoice": "in_42", "amount": 1200 } })))]
 #[expect(
     dead_code,
@@ -116,6 +123,7 @@ impl PublishResponse {
 )]
 pub struct EventBody {
     /// `1.0`; makes it a CloudEvent, which needs `id` and `source` too.
+    #[schema(nullable = false)]
     specversion: Option<String>,
     /// What kind of thing happened: `invoice.paid`.
     #[serde(rename = "type")]
@@ -123,6 +131,7 @@ pub struct EventBody {
     /// With `source`, the event's identity: publish with the same to retry safely.
     id: Option<String>,
     /// Where it happened, a URI reference.
+    #[schema(format = "uri-reference")]
     source: Option<String>,
     /// What it happened to.
     subject: Option<String>,
@@ -134,39 +143,45 @@ pub struct EventBody {
     /// The media type of `data`.
     datacontenttype: Option<String>,
     /// The schema of `data`, an absolute URI.
+    #[schema(format = "uri")]
     dataschema: Option<String>,
-    /// The payload.
-    #[schema(value_type = Option<Object>)]
+    /// The payload: any JSON.
+    #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
+    /// The payload in base64, in place of `data`; needs `specversion`.
+    #[schema(nullable = false, format = Byte)]
+    data_base64: Option<String>,
+    /// Extension attributes; they need `specversion`.
+    #[serde(flatten)]
+    extensions: BTreeMap<String, serde_json::Value>,
 }
 
-/// Publish an event, or a batch of up to 100.
+/// Publish an event.
 ///
-/// CloudEvents 1.0 over HTTP: structured (`application/cloudevents+json`), binary
-/// (`ce-…` headers) and batch (`application/cloudevents-batch+json`); also the
-/// plain form `{"type", "data", …}` as `application/json`, where an array is a batch
-/// of either. Up to 256 KiB an event, 1 MiB a batch. `matched` is how many endpoints
-/// an event is for. Of a batch each event is accepted or refused by itself: `rejected`
-/// counts those refused. If all are, the answer is 400, with `errors` by `index`; an
-/// empty batch is accepted and does nothing. 202 means it is durable. `source` and `id`
-/// are the event's identity: with the same two again the answer is the same with
-/// `duplicate: true`, in whatever mode it comes, and what was kept first stays. Its
-/// `time`, `traceparent` and `tracestate` may be others then, as SDKs make them anew
-/// each time; with anything else that differs it is refused with 409, which names it.
-/// In binary mode without a `Content-Type` a body that is JSON is JSON. `data` that the
-/// event type's schema does not allow is refused with the path in it that is wrong
-/// (`data/items/0/price`).
+/// As `application/json` in the plain form `{"type", "data", …}`, or as a whole
+/// CloudEvent. Also CloudEvents 1.0 over HTTP in every mode: structured
+/// (`application/cloudevents+json`), binary (`ce-…` headers) and batch
+/// (`application/cloudevents-batch+json`), which like a JSON array is answered as
+/// `POST /v1/events/batch` is. Up to 256 KiB. 202 means it is durable. `matched` is how
+/// many endpoints it is for, where that is known.
+///
+/// `source` and `id` are the event's identity: with the same two again the answer is
+/// the same with `duplicate: true`, in whatever mode it comes, and what was kept first
+/// stays. Its `time`, `traceparent` and `tracestate` may be others then, as SDKs make
+/// them anew each time; with anything else that differs it is refused with 409, which
+/// names it. In binary mode without a `Content-Type` a body that is JSON is JSON.
+/// `data` that the event type's schema does not allow is refused with the path in it
+/// that is wrong (`data/items/0/price`).
 ///
 /// A key with a rate limit is told where it stands in `RateLimit-Policy` and
 /// `RateLimit`; a batch counts as its events and is refused whole, with 429, before
 /// anything of it is kept. Each instance of Millrace counts for itself.
 #[utoipa::path(post, path = "/v1/events", tag = "events",
-    request_body(content(
-        (EventBody = "application/json"),
-        (EventBody = "application/cloudevents+json"),
-        (Vec<EventBody> = "application/cloudevents-batch+json"),
-    )),
-    responses((status = 202, body = PublishResponse), Problems),
+    operation_id = "publishEvent",
+    request_body = EventBody,
+    responses((status = 202, body = AcceptedEvent), Problems,
+        (status = 409, description = "Another event was published with the same `source` and `id`"),
+        (status = 429, description = "The key has used up its rate; `Retry-After` says when to come back")),
     security(("api_key" = ["events:write"])))]
 pub async fn publish(
     State(app): State<Arc<App>>,
@@ -184,17 +199,62 @@ pub async fn publish(
         }
         mode => Published::One(mode),
     };
+    publish_within_rate(&app, &caller, &occasion, published, &parts.headers, &body).await
+}
+
+/// Publish a batch of up to 100 events.
+///
+/// Each as `POST /v1/events` takes it, or, as `application/cloudevents-batch+json`,
+/// each a whole CloudEvent. Up to 1 MiB. Each event is accepted or refused by itself,
+/// and the answer says of each what became of it: `rejected` counts those refused. If
+/// all are, the answer is 400, with `errors` by `index`; an empty batch is accepted and
+/// does nothing. To send the batch again is safe where its events have an `id`.
+#[utoipa::path(post, path = "/v1/events/batch", tag = "events",
+    operation_id = "publishEventBatch",
+    request_body = Vec<EventBody>,
+    responses((status = 202, body = BatchResult), Problems,
+        (status = 429, description = "The key has used up its rate; `Retry-After` says when to come back")),
+    security(("api_key" = ["events:write"])))]
+pub async fn publish_batch(
+    State(app): State<Arc<App>>,
+    caller: Allowed<EventsWrite>,
+    occasion: Occasion,
+    request: Request,
+) -> Result<Response> {
+    let (parts, body) = request.into_parts();
+    let mode = match event::mode(&parts.headers)? {
+        Mode::Batch => Mode::Structured,
+        Mode::Plain => Mode::Plain,
+        Mode::Structured | Mode::Binary => {
+            let detail = "expected Content-Type application/json or \
+                application/cloudevents-batch+json";
+            return Err(Error::UnsupportedMediaType(detail.into()));
+        }
+    };
+    let body = extract::read_body(body, app.config.http.body_bytes_max).await?;
+    let published = Published::Batch(mode, event::split_batch(&body)?);
+    publish_within_rate(&app, &caller, &occasion, published, &parts.headers, &body).await
+}
+
+async fn publish_within_rate(
+    app: &App,
+    caller: &Allowed<EventsWrite>,
+    occasion: &Occasion,
+    published: Published<'_>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Response> {
     let now = app::now();
-    let status = rate_limit::admit(&app, &caller, now, published.len()).await;
+    let status = rate_limit::admit(app, caller, now, published.len()).await;
     let answer = match rate_limit::check(status.as_ref()) {
         Ok(()) => {
             answer(
-                &app,
+                app,
                 &caller.project,
-                &occasion,
+                occasion,
                 published,
-                &parts.headers,
-                &body,
+                headers,
+                body,
                 now,
             )
             .await
@@ -339,10 +399,13 @@ pub struct EventSummary {
     /// The CloudEvents `source`.
     pub source: String,
     /// The CloudEvents `subject`.
+    #[schema(required)]
     pub subject: Option<String>,
     /// The customer it is for.
+    #[schema(required)]
     pub tenant: Option<String>,
     /// The CloudEvents `time`.
+    #[schema(required, format = DateTime)]
     pub time: Option<String>,
     /// When it was accepted.
     pub received_at: Time,
@@ -395,6 +458,7 @@ pub struct ListEvents {
 /// on all rows, at most 2,000 a page: a page may be short, even empty, and not the
 /// last.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(ListEvents),
+    operation_id = "listEvents",
     responses((status = 200, body = Page<EventSummary>), Problems),
     security(("api_key" = ["events:read"])))]
 pub async fn list(
@@ -430,7 +494,7 @@ pub struct EventDetail {
     /// When it may be forgotten.
     pub expires_at: Time,
     /// The CloudEvent, as it is sent to endpoints.
-    #[schema(value_type = Object)]
+    #[schema(value_type = CloudEvent)]
     pub event: Box<RawValue>,
     /// Its deliveries, up to 100; `GET /v1/deliveries?event_id=` lists them all.
     pub deliveries: Vec<Delivery>,
@@ -438,6 +502,7 @@ pub struct EventDetail {
 
 /// Look at one event and its deliveries.
 #[utoipa::path(get, path = "/v1/events/{id}", tag = "events",
+    operation_id = "getEvent",
     params(("id" = String, Path, description = "evt_…")),
     responses((status = 200, body = EventDetail), Problems),
     security(("api_key" = ["events:read"])))]
@@ -463,7 +528,7 @@ pub async fn get(
 /// Which endpoints an event is sent to again.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = Replay)]
+#[schema(as = EventReplay)]
 pub struct ReplayRequest {
     /// This endpoint only, by its id or its uid, whatever its filter; absent, all that
     /// match now.
@@ -473,7 +538,7 @@ pub struct ReplayRequest {
 
 /// A replay, asked for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Replaying)]
+#[schema(as = EventReplayed)]
 pub struct ReplayResponse {
     /// The event.
     pub id: EventId,
@@ -484,9 +549,11 @@ pub struct ReplayResponse {
 /// Deliveries that have ended begin a new round of attempts with the same
 /// `webhook-id`; those still pending go on as they are.
 #[utoipa::path(post, path = "/v1/events/{id}/replay", tag = "events",
+    operation_id = "replayEvent",
     params(("id" = String, Path, description = "evt_…")),
     request_body = ReplayRequest,
-    responses((status = 202, body = ReplayResponse), Problems),
+    responses((status = 202, body = ReplayResponse), Problems,
+        (status = 409, description = "It is still being sent for the last time asked, or the endpoint is not enabled")),
     security(("api_key" = ["events:write"])))]
 pub async fn replay(
     State(app): State<Arc<App>>,

@@ -17,7 +17,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process is alive.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Live)]
 pub struct Liveness {
     /// `ok`.
     status: &'static str,
@@ -25,6 +24,7 @@ pub struct Liveness {
 
 /// Liveness: the process answers. Touches no store.
 #[utoipa::path(get, path = "/health", tag = "health", security(()),
+    operation_id = "getLiveness",
     responses((status = 200, body = Liveness)))]
 pub async fn live() -> Json<Liveness> {
     Json(Liveness { status: "ok" })
@@ -32,7 +32,6 @@ pub async fn live() -> Json<Liveness> {
 
 /// What works.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Ready)]
 pub struct Readiness {
     /// `ready`; `degraded` when the control plane alone is out of reach, since
     /// events are accepted and delivered without it; `unavailable` when the event
@@ -47,6 +46,7 @@ pub struct Readiness {
 /// Readiness: 200 while events can be accepted, which takes the event store
 /// alone; 503 when they cannot, or the process drains.
 #[utoipa::path(get, path = "/health/ready", tag = "health", security(()),
+    operation_id = "getReadiness",
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
     let event_store = tokio::time::timeout(PING_TIMEOUT, table::ping(&app.dynamo));

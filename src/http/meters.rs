@@ -58,6 +58,7 @@ pub struct Meter {
     pub metadata: Metadata,
     /// Events it matched and could not read a value of: there was none, or no
     /// number of up to 38 digits. They are not counted.
+    #[schema(minimum = 0)]
     pub skipped: i64,
     /// When it was created.
     pub created_at: Time,
@@ -88,6 +89,7 @@ impl From<Row> for Meter {
 /// A meter to create. What it counts (`event_type`, `aggregation`, `value`,
 /// `group_by`, `filters`) is fixed from then on.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = MeterCreate)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({
     "name": "revenue", "event_type": "invoice.paid", "aggregation": "sum",
@@ -137,8 +139,10 @@ pub struct NewMeter {
 /// (`meters.late_days_max`) before its receipt and an hour after, or else when it
 /// was received.
 #[utoipa::path(post, path = "/v1/meters", tag = "meters",
+    operation_id = "createMeter",
     request_body = NewMeter,
-    responses((status = 201, body = Meter), Problems),
+    responses((status = 201, body = Meter), Problems,
+        (status = 409, description = "The name is taken, or the project has as many meters as it may")),
     security(("api_key" = ["meters:write"])))]
 pub async fn create(
     State(app): State<Arc<App>>,
@@ -228,6 +232,7 @@ pub struct ListMeters {
 
 /// List meters, the oldest first.
 #[utoipa::path(get, path = "/v1/meters", tag = "meters", params(ListMeters),
+    operation_id = "listMeters",
     responses((status = 200, body = Page<Meter>), Problems),
     security(("api_key" = ["meters:read"])))]
 pub async fn list(
@@ -244,6 +249,7 @@ pub async fn list(
 
 /// Look at one meter.
 #[utoipa::path(get, path = "/v1/meters/{id}", tag = "meters",
+    operation_id = "getMeter",
     params(("id" = String, Path, description = "mtr_…")),
     responses((status = 200, body = Meter), Problems),
     security(("api_key" = ["meters:read"])))]
@@ -258,6 +264,7 @@ pub async fn get(
 
 /// What to change of a meter; what is absent stays.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = MeterUpdate)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "name": "revenue in euros", "metric": true })))]
 pub struct MeterChanges {
@@ -305,9 +312,11 @@ impl MeterChanges {
 /// What it counts is fixed, or usage before and after would not add up: create
 /// another meter and fill it back from the events that are kept.
 #[utoipa::path(patch, path = "/v1/meters/{id}", tag = "meters",
+    operation_id = "updateMeter",
     params(("id" = String, Path, description = "mtr_…")),
     request_body = MeterChanges,
-    responses((status = 200, body = Meter), Problems),
+    responses((status = 200, body = Meter), Problems,
+        (status = 409, description = "The name is taken")),
     security(("api_key" = ["meters:write"])))]
 pub async fn update(
     State(app): State<Arc<App>>,
@@ -338,6 +347,7 @@ pub async fn update(
 
 /// Delete a meter with its usage.
 #[utoipa::path(delete, path = "/v1/meters/{id}", tag = "meters",
+    operation_id = "deleteMeter",
     params(("id" = String, Path, description = "mtr_…")),
     responses((status = 204), Problems),
     security(("api_key" = ["meters:write"])))]

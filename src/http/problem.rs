@@ -13,10 +13,10 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::response::{Response as ApiResponse, ResponseBuilder};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 
 /// When to come back after 503, in seconds.
 const UNAVAILABLE_RETRY_S: u64 = 5;
@@ -28,25 +28,29 @@ const IN_USE_RETRY_S: u64 = 1;
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Problem {
     /// `urn:millrace:problem:<code>`.
+    #[schema(format = "uri")]
     #[serde(rename = "type")]
     pub kind: String,
     /// What the code means.
     pub title: &'static str,
     /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
     pub status: u16,
     /// What is wrong with this request, and what was expected.
     pub detail: String,
     /// Stable and machine-readable: `invalid`, `not_found`, ….
-    pub code: &'static str,
+    pub code: ErrorCode,
     /// The attribute, JSON field, header or parameter that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub field: Option<String>,
     /// Of a batch of which nothing was accepted: why, of each of its events.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Option<Vec<EventProblem>>)]
+    #[schema(value_type = Option<Vec<EventProblem>>, nullable = false)]
     pub errors: Vec<EventProblem>,
     /// The id to quote when asking about it; also in `x-request-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub request_id: Option<String>,
 }
 
@@ -56,9 +60,10 @@ pub struct EventProblem {
     /// Its place in the batch, from 0.
     pub index: usize,
     /// As the `code` of a problem.
-    pub code: &'static str,
+    pub code: ErrorCode,
     /// The attribute that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub field: Option<String>,
     /// What is wrong, and what was expected.
     pub detail: String,
@@ -173,33 +178,22 @@ fn retry_s(retry_after: Duration) -> u64 {
     (retry_after.as_secs() + begun).max(1)
 }
 
-/// Every problem a route may answer with, for the OpenAPI document.
+/// The problems that follow from an operation's shape, for the OpenAPI document, which
+/// leaves out of each operation those that cannot be its. What only some operations
+/// answer with, 409 and 429, they name themselves.
 pub struct Problems;
 
 impl utoipa::IntoResponses for Problems {
     fn responses() -> BTreeMap<String, RefOr<ApiResponse>> {
-        let problem = |description: &str| {
-            let schema = RefOr::Ref(Ref::from_schema_name("Problem"));
-            let content = ContentBuilder::new().schema(Some(schema)).build();
-            let response = ResponseBuilder::new().description(description);
-            RefOr::T(
-                response
-                    .content("application/problem+json", content)
-                    .build(),
-            )
-        };
+        let problem =
+            |description: &str| RefOr::T(ResponseBuilder::new().description(description).build());
         [
             ("400", "A field is missing or malformed; `field` names it"),
             ("401", "No key, or one that is not known"),
-            ("403", "The key lacks the scope, or is of another kind"),
+            ("403", "The key is of another kind, or lacks the scope"),
             ("404", "Not there, or another project's"),
-            ("409", "It conflicts with what is stored"),
             ("413", "Over a size limit"),
             ("415", "A content type that is not supported"),
-            (
-                "429",
-                "Too many requests; `Retry-After` says when to come back",
-            ),
             ("500", "A defect of the server's"),
             (
                 "503",

@@ -51,6 +51,7 @@ impl From<Row> for Project {
 
 /// A project to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = ProjectCreate)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "name": "staging" })))]
 pub struct NewProject {
@@ -61,8 +62,10 @@ pub struct NewProject {
 
 /// Create a project.
 #[utoipa::path(post, path = "/v1/projects", tag = "projects",
+    operation_id = "createProject",
     request_body = NewProject,
-    responses((status = 201, body = Project), Problems),
+    responses((status = 201, body = Project), Problems,
+        (status = 409, description = "The name is taken")),
     security(("admin_key" = [])))]
 pub async fn create(
     State(app): State<Arc<App>>,
@@ -110,6 +113,7 @@ pub struct ListPage {
 
 /// List projects, the oldest first.
 #[utoipa::path(get, path = "/v1/projects", tag = "projects", params(ListPage),
+    operation_id = "listProjects",
     responses((status = 200, body = Page<Project>), Problems),
     security(("admin_key" = [])))]
 pub async fn list(
@@ -130,6 +134,7 @@ pub async fn list(
 
 /// Look at one project.
 #[utoipa::path(get, path = "/v1/projects/{id}", tag = "projects",
+    operation_id = "getProject",
     params(("id" = String, Path, description = "prj_…")),
     responses((status = 200, body = Project), Problems),
     security(("admin_key" = [])))]
@@ -153,7 +158,7 @@ pub struct ApiKey {
     /// What it may do.
     pub scopes: Vec<Scope>,
     /// Events a second it may publish; null for the default of the deployment.
-    #[schema(required, value_type = Option<u32>)]
+    #[schema(required, value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
     pub rate_limit: Option<NonZeroU32>,
     /// When it was created.
     pub created_at: Time,
@@ -178,6 +183,7 @@ impl From<KeyRow> for ApiKey {
 
 /// A new API key with its text, which is shown this once.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ApiKeyCreated)]
 pub struct CreatedKey {
     #[serde(flatten)]
     row: ApiKey,
@@ -187,6 +193,7 @@ pub struct CreatedKey {
 
 /// An API key to create.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = ApiKeyCreate)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "name": "backend", "scopes": ["events:write"], "rate_limit": 500 })))]
 pub struct NewKey {
@@ -194,6 +201,7 @@ pub struct NewKey {
     #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// What it may do, one scope at least.
+    #[schema(min_items = 1)]
     scopes: Vec<Scope>,
     /// Events a second it may publish, 1 to 1,000,000; each instance of Millrace
     /// counts for itself. Null or absent: `http.events_per_second_max`.
@@ -205,6 +213,7 @@ pub struct NewKey {
 ///
 /// Endpoints that ask for `millrace.key.created` by name are told of it.
 #[utoipa::path(post, path = "/v1/projects/{id}/keys", tag = "projects",
+    operation_id = "createApiKey",
     params(("id" = String, Path, description = "prj_…")),
     request_body = NewKey,
     responses((status = 201, body = CreatedKey), Problems),
@@ -331,6 +340,7 @@ async fn issue_key(
 
 /// List a project's API keys, the oldest first, revoked ones too.
 #[utoipa::path(get, path = "/v1/projects/{id}/keys", tag = "projects",
+    operation_id = "listApiKeys",
     params(("id" = String, Path, description = "prj_…"), ListPage),
     responses((status = 200, body = Page<ApiKey>), Problems),
     security(("admin_key" = [])))]
@@ -354,6 +364,7 @@ pub async fn list_keys(
 
 /// Revoke an API key. Other instances may honour it for `cache.ttl_s` more.
 #[utoipa::path(delete, path = "/v1/projects/{id}/keys/{key_id}", tag = "projects",
+    operation_id = "revokeApiKey",
     params(
         ("id" = String, Path, description = "prj_…"),
         ("key_id" = String, Path, description = "key_…"),

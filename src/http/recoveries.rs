@@ -94,6 +94,7 @@ impl From<model::Recovery> for Recovery {
 
 /// A part of the past.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = RecoveryCreate)]
 #[serde(deny_unknown_fields)]
 pub struct Period {
     /// From this time on.
@@ -106,6 +107,7 @@ pub struct Period {
 
 /// What to resend at an endpoint.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = EndpointRecover)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "since": "2026-01-31T12:00:00Z", "include_pending": true })))]
 pub struct Recover {
@@ -117,7 +119,6 @@ pub struct Recover {
     until: Option<Time>,
     /// Pending deliveries too, which wait for their next attempt: it comes now.
     #[serde(default)]
-    #[schema(value_type = Option<bool>)]
     include_pending: bool,
 }
 
@@ -129,9 +130,11 @@ pub struct Recover {
 /// for a retry, or for the endpoint, do so too instead of waiting; `resent` counts
 /// both. Follow it with `GET /v1/recoveries/{id}`.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/recover", tag = "recoveries",
+    operation_id = "recoverEndpoint",
     params(("id" = String, Path, description = "ep_…, or its uid")),
     request_body = Recover,
-    responses((status = 202, body = Recovery), Problems),
+    responses((status = 202, body = Recovery), Problems,
+        (status = 409, description = "Ten recoveries are running, or the endpoint is not enabled")),
     security(("api_key" = ["events:write"])))]
 pub async fn recover(
     State(app): State<Arc<App>>,
@@ -157,9 +160,11 @@ pub async fn recover(
 /// `recovery.per_second_max` of them a second; those that have one, whatever
 /// became of it, are left alone.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/replay-missing", tag = "recoveries",
+    operation_id = "replayMissingEvents",
     params(("id" = String, Path, description = "ep_…, or its uid")),
     request_body = Period,
-    responses((status = 202, body = Recovery), Problems),
+    responses((status = 202, body = Recovery), Problems,
+        (status = 409, description = "Ten recoveries are running, or the endpoint is not enabled")),
     security(("api_key" = ["events:write"])))]
 pub async fn replay_missing(
     State(app): State<Arc<App>>,
@@ -180,7 +185,6 @@ pub async fn replay_missing(
 /// A final state that a person may lead out of.
 #[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = Ended)]
 pub enum RetryableState {
     /// The schedule was exhausted, or the endpoint gone.
     Failed,
@@ -190,6 +194,7 @@ pub enum RetryableState {
 
 /// Which deliveries are attempted again.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = DeliveriesRetry)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
     /// Those to this endpoint, by its id or its uid,
@@ -214,8 +219,11 @@ pub struct Retry {
 ///
 /// As retrying each of them, no more than `recovery.per_second_max` a second.
 #[utoipa::path(post, path = "/v1/deliveries/retry", tag = "recoveries",
+    operation_id = "retryDeliveries",
     request_body = Retry,
-    responses((status = 202, body = Recovery), Problems),
+    responses((status = 202, body = Recovery), Problems,
+        (status = 404, description = "The endpoint is not there, or another project's"),
+        (status = 409, description = "Ten recoveries are running, or the endpoint is not enabled")),
     security(("api_key" = ["events:write"])))]
 pub async fn retry(
     State(app): State<Arc<App>>,
@@ -316,6 +324,7 @@ pub struct ListRecoveries {
 
 /// List recoveries, the newest first.
 #[utoipa::path(get, path = "/v1/recoveries", tag = "recoveries", params(ListRecoveries),
+    operation_id = "listRecoveries",
     responses((status = 200, body = Page<Recovery>), Problems),
     security(("api_key" = ["events:read"])))]
 pub async fn list(
@@ -333,6 +342,7 @@ pub async fn list(
 
 /// Look at one recovery and how far it is.
 #[utoipa::path(get, path = "/v1/recoveries/{id}", tag = "recoveries",
+    operation_id = "getRecovery",
     params(("id" = String, Path, description = "rec_…")),
     responses((status = 200, body = Recovery), Problems),
     security(("api_key" = ["events:read"])))]
@@ -355,8 +365,10 @@ async fn find(app: &App, project: &ProjectId, id: &RecoveryId) -> Result<model::
 /// What it has begun goes on; a page under way is finished, and begun deliveries
 /// are attempted. An archive cannot be canceled: its events would be lost.
 #[utoipa::path(post, path = "/v1/recoveries/{id}/cancel", tag = "recoveries",
+    operation_id = "cancelRecovery",
     params(("id" = String, Path, description = "rec_…")),
-    responses((status = 200, body = Recovery), Problems),
+    responses((status = 200, body = Recovery), Problems,
+        (status = 409, description = "It does not run any more, or is an archive")),
     security(("api_key" = ["events:write"])))]
 pub async fn cancel(
     State(app): State<Arc<App>>,

@@ -12,6 +12,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What this service is, and where its parts are.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ServiceInfo)]
 pub struct Service {
     /// `Millrace`.
     name: &'static str,
@@ -45,11 +46,12 @@ const PAGE: &str = concat!(
     "<li><a href=\"/health/ready\">Health</a></li></ul></body></html>",
 );
 
-/// What this is and where to go on: a page where `Accept` asks for HTML, else JSON.
+/// What this is and where to go on.
+///
+/// A page for people where `Accept` asks for HTML.
 #[utoipa::path(get, path = "/", tag = "docs", security(()),
-    responses((status = 200, description = "By `Accept`", content(
-        (Service = "application/json"), (String = "text/html"),
-    ))))]
+    operation_id = "getService",
+    responses((status = 200, body = Service)))]
 pub async fn root(headers: HeaderMap) -> Response {
     let policy =
         HeaderValue::from_static("default-src 'none'; base-uri 'none'; frame-ancestors 'none'");

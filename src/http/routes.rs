@@ -45,7 +45,7 @@ macro_rules! routes {
 }
 
 routes! {
-    events: publish, list, get, replay;
+    events: publish, publish_batch, list, get, replay;
     endpoints: create, list, get, update, delete, test, secret, rotate_secret;
     replace: replace;
     stats: stats;

@@ -78,12 +78,15 @@ pub struct Attempt {
     pub duration_ms: u64,
     /// The answer's status; absent when none came.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(nullable = false, minimum = 100, maximum = 999)]
     pub status: Option<u16>,
     /// Why none came.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(nullable = false)]
     pub error: Option<String>,
     /// The first bytes of the answer's body, as text.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[schema(nullable = false)]
     pub response: Option<String>,
 }
 

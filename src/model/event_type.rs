@@ -16,7 +16,6 @@ const NAME_LEN_MAX: usize = 255;
 /// What becomes of an event whose data does not satisfy its schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = Validate)]
 pub enum ValidationMode {
     /// It is refused.
     Reject,

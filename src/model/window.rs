@@ -17,6 +17,7 @@ pub const WINDOWS_MAX: usize = 1_500;
 
 /// How wide a window is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = UsageWindow)]
 #[serde(rename_all = "snake_case")]
 pub enum Width {
     /// Kept for 35 days only.

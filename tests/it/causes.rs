@@ -275,7 +275,7 @@ fn a_statement_that_fails_is_told_by_its_sqlstate() {
     run(async {
         let database = stores::unmigrated_postgres().await;
         let error = projects::list(&database.postgres, "", 1).await.unwrap_err();
-        assert_eq!(error.code(), "internal");
+        assert_eq!(error.code().to_string(), "internal");
         let expected = "SQLSTATE 42P01: relation \"projects\" does not exist";
         assert_eq!(cause(&error), expected);
     });

@@ -2,9 +2,10 @@
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::harness::{Harness, run};
+use crate::support::documented::document;
+use crate::support::harness::{ADMIN_KEY, Harness, run};
 
 #[test]
 fn errors_are_problems_with_the_requests_id() {
@@ -117,6 +118,116 @@ fn the_root_says_what_this_is_to_people_and_to_programs() {
     });
 }
 
+/// An operation that takes a body, with one that is taken.
+struct Posted {
+    method: Method,
+    path: String,
+    schema: Value,
+    body: Value,
+}
+
+/// Every operation that takes an object, on things that are there.
+async fn posted(harness: &Harness) -> Vec<Posted> {
+    let created = async |path: &str, body: Value| {
+        let created = harness.post(path, body).await;
+        created.expect(StatusCode::CREATED)["id"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    let endpoint = created("/v1/endpoints", json!({ "url": "http://127.0.0.1:9/" })).await;
+    let meter = json!({ "name": "m", "event_type": "a", "aggregation": "count" });
+    let meter = created("/v1/meters", meter).await;
+    created("/v1/event-types", json!({ "name": "a", "schema": {} })).await;
+    let event = harness.publish("b").await;
+    let since = "2026-01-01T00:00:00Z";
+    let mut posted = vec![];
+    for (path, item) in document()["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            let Some(pointer) = schema["$ref"].as_str() else {
+                continue;
+            };
+            let schema = document().pointer(pointer.trim_start_matches('#')).unwrap();
+            let id = match path.split('/').nth(2).unwrap() {
+                "endpoints" => endpoint.as_deref().unwrap(),
+                "meters" => meter.as_deref().unwrap(),
+                "events" => &event,
+                "projects" => &harness.project,
+                _ => "",
+            };
+            let body = match (&**path, &**method) {
+                ("/v1/meters", "post") => {
+                    json!({ "name": "n", "event_type": "a", "aggregation": "count" })
+                }
+                ("/v1/deliveries/retry", _) => {
+                    json!({ "endpoint_id": endpoint, "state": "failed", "since": since })
+                }
+                (path, _) if path.ends_with("/recover") || path.ends_with("/replay-missing") => {
+                    json!({ "since": since })
+                }
+                _ => match &schema["examples"][0] {
+                    Value::Null => json!({}),
+                    example => example.clone(),
+                },
+            };
+            posted.push(Posted {
+                method: method.to_uppercase().parse().unwrap(),
+                path: path.replace("{id}", id).replace("{name}", "a"),
+                schema: schema.clone(),
+                body,
+            });
+        }
+    }
+    posted
+}
+
+impl Posted {
+    /// Whether a request is refused for `field`, were it `value`.
+    async fn is_refused(&self, harness: &Harness, field: &str, value: Value) -> bool {
+        let mut body = self.body.clone();
+        body[field] = value;
+        let key = if self.path.starts_with("/v1/projects") {
+            ADMIN_KEY
+        } else {
+            &harness.key
+        };
+        let method = self.method.clone();
+        let answer = harness.request(method, &self.path, key, body).await;
+        let named = answer.json["field"].as_str().unwrap_or_default();
+        answer.status == StatusCode::BAD_REQUEST && named.starts_with(field)
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.schema["properties"].as_object().unwrap().iter()
+    }
+}
+
+#[test]
+fn null_is_taken_where_the_document_says_so_and_nowhere_else() {
+    run(async {
+        let mut harness = Harness::new().await;
+        harness.leaves_jobs = true;
+        let posted = posted(&harness).await;
+        assert!(posted.len() > 10);
+        for operation in &posted {
+            for (field, schema) in operation.fields() {
+                let is_any = schema["type"].is_null()
+                    && schema["oneOf"].is_null()
+                    && schema["$ref"].is_null();
+                let alternatives = schema["oneOf"].as_array().into_iter().flatten();
+                let takes_null = is_any
+                    || alternatives.chain([schema]).any(|one| match &one["type"] {
+                        Value::Array(types) => types.contains(&json!("null")),
+                        one => one == "null",
+                    });
+                let is_refused = operation.is_refused(&harness, field, Value::Null).await;
+                let (method, path) = (&operation.method, &operation.path);
+                assert_eq!(is_refused, !takes_null, "{method} {path}, null as {field}");
+            }
+        }
+    });
+}
+
 #[test]
 fn a_slash_at_the_end_changes_nothing() {
     run(async {
@@ -155,5 +266,59 @@ fn a_slash_at_the_end_changes_nothing() {
                 .contains("max-age")
         );
         harness.get("//").await.problem(404);
+    });
+}
+
+#[test]
+fn the_bounds_that_the_document_gives_are_those_that_hold() {
+    run(async {
+        let mut harness = Harness::new().await;
+        harness.leaves_jobs = true;
+        for operation in &posted(&harness).await {
+            for (field, schema) in operation.fields() {
+                let number = |name: &str| schema[name].as_i64();
+                let mut tried = vec![];
+                if let (Some(min), Some(max)) = (number("minimum"), number("maximum")) {
+                    tried.extend([(json!(min), false), (json!(max), false)]);
+                    tried.extend([(json!(min - 1), true), (json!(max + 1), true)]);
+                }
+                if let Some(max) = schema["maxLength"].as_u64() {
+                    let text = |len: u64| json!("a".repeat(usize::try_from(len).unwrap()));
+                    tried.extend([(text(max), false), (text(max + 1), true)]);
+                }
+                if schema["minLength"] == 1 {
+                    tried.push((json!(""), true));
+                }
+                if schema["minItems"] == 1 {
+                    tried.push((json!([]), true));
+                }
+                for (value, expected) in tried {
+                    let is_refused = operation.is_refused(&harness, field, value.clone()).await;
+                    let (method, path) = (&operation.method, &operation.path);
+                    assert_eq!(is_refused, expected, "{method} {path}, {field}: {value}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn data_is_any_json() {
+    run(async {
+        let harness = Harness::new().await;
+        for data in [
+            json!({ "a": 1 }),
+            json!([1, "a"]),
+            json!("text"),
+            json!(1.5),
+            json!(true),
+            Value::Null,
+        ] {
+            let id = harness
+                .publish_body(json!({ "type": "a", "data": data }))
+                .await;
+            let event = harness.get(&format!("/v1/events/{id}")).await;
+            assert_eq!(event.expect(StatusCode::OK)["event"]["data"], data);
+        }
     });
 }

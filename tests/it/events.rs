@@ -671,3 +671,50 @@ fn base64_of(bytes: &[u8]) -> String {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
+
+#[test]
+fn a_batch_has_a_path_of_its_own_and_takes_plain_events() {
+    run(async {
+        let harness = Harness::new().await;
+        let events = json!([
+            { "type": "a", "data": [1, 2] },
+            { "data": 1 },
+            { "specversion": "1.0", "id": "1", "source": "/s", "type": "b", "ext": true },
+        ]);
+        let answer = harness.post("/v1/events/batch", events.clone()).await;
+        let answer = answer.expect(StatusCode::ACCEPTED);
+        let [plain, refused, whole] = [0, 1, 2].map(|n| &answer["data"][n]);
+        assert_eq!(refused["error"]["field"], "type");
+        assert_eq!(whole["duplicate"], false);
+        let event = harness
+            .get(&format!("/v1/events/{}", plain["id"].as_str().unwrap()))
+            .await;
+        assert_eq!(event.expect(StatusCode::OK)["event"]["data"], json!([1, 2]));
+
+        // Of whole CloudEvents only, under their own media type, by either path.
+        let whole = json!([{ "type": "a" }, events[2]]).to_string();
+        for path in ["/v1/events", "/v1/events/batch"] {
+            let request = Request::post(path)
+                .header("authorization", format!("Bearer {}", harness.key))
+                .header("content-type", "application/cloudevents-batch+json")
+                .body(Body::from(whole.clone()));
+            let answer = harness
+                .send(request.unwrap())
+                .await
+                .expect(StatusCode::ACCEPTED);
+            assert_eq!(answer["data"][0]["error"]["code"], "invalid", "{path}");
+            assert_eq!(answer["data"][1]["duplicate"], true, "{path}");
+        }
+
+        let one = json!({ "type": "a" });
+        let problem = harness.post("/v1/events/batch", one).await.problem(400);
+        assert!(problem.contains("array"), "{problem}");
+        for media_type in ["application/cloudevents+json", "text/plain"] {
+            let request = Request::post("/v1/events/batch")
+                .header("authorization", format!("Bearer {}", harness.key))
+                .header("content-type", media_type)
+                .body(Body::from("[]"));
+            harness.send(request.unwrap()).await.problem(415);
+        }
+    });
+}

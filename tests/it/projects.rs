@@ -182,6 +182,8 @@ fn another_projects_things_are_not_there() {
                 continue;
             }
             let path = match path.as_str() {
+                // Of nothing that is there.
+                "/v1/events/batch" => continue,
                 p if p.starts_with("/v1/events/") => p.replace("{id}", &event),
                 p if p.starts_with("/v1/endpoints/") => p.replace("{id}", endpoint),
                 p if p.starts_with("/v1/event-types/") => p.replace("{name}", "a"),

@@ -16,6 +16,11 @@ const KEY: &str = "A key of your own for this request, 1 to 255 printable ASCII 
 /// Spaces at either end are no part of a header.
 const PRINTABLE: &str = "^[!-~]([ -~]*[!-~])?$";
 const REPLAYED: &str = "`true`, if this is the answer to an earlier request with the same key.";
+/// At the beginning of a description, and after others.
+const IN_USE: (&str, &str) = (
+    "The first request with the same `Idempotency-Key` is under way",
+    "the first request with the same `Idempotency-Key` is under way",
+);
 const REUSED: &str = "The `Idempotency-Key` was used for another request";
 
 /// Adds the header, its answer's header and its refusal to the routes that take it.
@@ -50,15 +55,23 @@ pub(super) fn describe(document: &mut Document) {
             }
         }
         let responses = &mut operation.responses.responses;
-        responses.insert("422".to_owned(), RefOr::T(reused()));
+        responses.insert("422".to_owned(), RefOr::T(problem(REUSED)));
+        match responses.get_mut("409") {
+            Some(RefOr::T(conflict)) => {
+                conflict.description = format!("{}, or {}", conflict.description, IN_USE.1);
+            }
+            _ => {
+                responses.insert("409".to_owned(), RefOr::T(problem(IN_USE.0)));
+            }
+        }
     }
 }
 
-fn reused() -> Response {
+fn problem(description: &str) -> Response {
     let schema = RefOr::Ref(Ref::from_schema_name("Problem"));
     let content = ContentBuilder::new().schema(Some(schema)).build();
     ResponseBuilder::new()
-        .description(REUSED)
+        .description(description)
         .content("application/problem+json", content)
         .build()
 }

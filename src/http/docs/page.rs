@@ -9,7 +9,7 @@ use ring::digest;
 use serde_json::Value;
 
 use super::html::{Path, Prose, Text};
-use super::{operational_events, schema};
+use super::schema;
 
 const STYLE: &str = include_str!("page.css");
 /// Methods in the order a reader meets them: make, list, look, change, remove.
@@ -99,7 +99,7 @@ pub(super) fn render(document: &Value) -> String {
         }
         out.push_str("</section>");
     }
-    operational_events::write_section(&mut out);
+    write_webhooks(&mut out, document);
     write_errors(&mut out, document, &routes);
     out.push_str("</main></body></html>");
     out
@@ -157,7 +157,7 @@ fn write_contents(out: &mut String, title: &str, tags: &[(&str, &str)], routes: 
         out.push_str("</ul>");
     }
     out.push_str(
-        "<h2><a href=\"#operational-events\">operational events</a></h2>\
+        "<h2><a href=\"#webhooks\">webhooks</a></h2>\
          <h2><a href=\"#errors\">errors</a></h2></nav>",
     );
 }
@@ -196,7 +196,9 @@ fn write_route(out: &mut String, document: &Value, route: &Route<'_>) {
         Path(route.path),
         key(route),
     );
-    if let Some(description) = route.operation["description"].as_str() {
+    let description = route.operation["description"].as_str();
+    // One that has no more to say repeats the summary, for linters.
+    if let Some(description) = description.filter(|text| *text != route.operation["summary"]) {
         for paragraph in description.split("\n\n") {
             let _ = write!(out, "<p>{}</p>", Prose(paragraph));
         }
@@ -354,6 +356,37 @@ fn write_responses(out: &mut String, document: &Value, route: &Route<'_>) {
     if !errors.is_empty() {
         let _ = write!(out, "<p class=\"errors\">Problems{errors}</p>");
     }
+}
+
+fn write_webhooks(out: &mut String, document: &Value) {
+    let described = document["tags"].as_array().into_iter().flatten();
+    let lead = described.clone().find(|tag| tag["name"] == "webhooks");
+    let lead = lead.and_then(|tag| tag["description"].as_str());
+    let _ = write!(
+        out,
+        "<section id=\"webhooks\"><h2>webhooks</h2><p class=\"lead\">{}</p>",
+        Prose(lead.unwrap_or_default())
+    );
+    let webhooks = document["webhooks"].as_object().into_iter().flatten();
+    for (name, item) in webhooks {
+        let operation = &item["post"];
+        let text = |field: &str| operation[field].as_str().unwrap_or_default();
+        let content = &operation["requestBody"]["content"]["application/cloudevents+json"];
+        let _ = write!(
+            out,
+            "<article id=\"{}\"><h3>{}</h3><p class=\"route\"><code>{}</code></p><p>{}</p>\
+             <pre>{}</pre>",
+            Text(text("operationId")),
+            Prose(text("summary").trim_end_matches('.')),
+            Text(name),
+            Prose(text("description")),
+            Text(format!("{:#}", content["example"])),
+        );
+        out.push_str("<details><summary><h4>Body</h4></summary>");
+        schema::write_fields(out, document, &content["schema"]);
+        out.push_str("</details></article>");
+    }
+    out.push_str("</section>");
 }
 
 fn write_errors(out: &mut String, document: &Value, routes: &[Route<'_>]) {

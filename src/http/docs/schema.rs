@@ -36,6 +36,7 @@ pub(super) fn kind(document: &Value, schema: &Value) -> String {
     let types: Vec<_> = match &schema["type"] {
         Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
         Value::String(one) => vec![one.as_str()],
+        _ if schema["properties"].is_null() && schema["allOf"].is_null() => vec!["any JSON"],
         _ => vec!["object"],
     };
     let words = types.iter().map(|word| match *word {

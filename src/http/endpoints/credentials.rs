@@ -33,9 +33,11 @@ impl<'de> Deserialize<'de> for SecretText {
 
 /// HTTP authentication to use.
 #[derive(Debug, utoipa::ToSchema)]
+#[schema(as = EndpointAuthInput)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NewAuth {
     /// A user name and a password (RFC 7617).
+    #[schema(title = "BasicAuth")]
     Basic {
         /// Without colons.
         #[schema(value_type = String)]
@@ -45,6 +47,7 @@ pub enum NewAuth {
         password: SecretText,
     },
     /// A token (RFC 6750).
+    #[schema(title = "BearerAuth")]
     Bearer {
         /// Visible ASCII without spaces.
         #[schema(value_type = String)]
@@ -91,6 +94,7 @@ impl<'de> Deserialize<'de> for NewAuth {
 
 /// A TLS client certificate to use, for a receiver that asks for one.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = ClientCertificateInput)]
 #[serde(deny_unknown_fields)]
 pub struct NewCertificate {
     /// In PEM: the certificate, then those it is signed by.
@@ -116,7 +120,7 @@ pub struct CredentialsChange {
 
 /// The authentication used; its values are never shown.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = ShownAuth)]
+#[schema(as = EndpointAuth)]
 pub struct RedactedAuth {
     /// Its kind.
     #[serde(rename = "type")]
@@ -125,7 +129,7 @@ pub struct RedactedAuth {
 
 /// The client certificate used; its key is never shown.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = ShownCertificate)]
+#[schema(as = ClientCertificate)]
 pub struct RedactedCertificate {
     /// SHA-256 of the PEM text as it was given, in hexadecimal.
     sha256: String,

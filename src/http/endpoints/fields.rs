@@ -25,10 +25,12 @@ const DESCRIPTION_LEN_MAX: usize = 500;
 /// An endpoint to create, or to put in place of what there is. What is absent is as by
 /// default.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = EndpointCreate)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "url": "https://example.com/webhooks", "event_types": ["invoice.*"] })))]
 pub struct NewEndpoint {
     /// Where webhooks go: `https://`.
+    #[schema(format = "uri")]
     url: String,
     /// An id of your own, to name it by wherever its id may stand: 1 to 256 characters
     /// of `A-Z a-z 0-9 . _ -`, not beginning with `ep_`. Unique in the project; free
@@ -60,7 +62,6 @@ pub struct NewEndpoint {
     /// CloudEvents HTTP binding. `data`: its data alone, its attributes as `ce-`
     /// headers, binary mode. Signed is what is sent.
     #[serde(default)]
-    #[schema(value_type = Option<BodyFormat>)]
     body_format: BodyFormat,
     /// The `Content-Type` of a webhook whose body is the whole event. The default,
     /// `application/cloudevents+json`, is what structured mode of the CloudEvents HTTP
@@ -71,7 +72,7 @@ pub struct NewEndpoint {
     /// Headers to send along, up to 20; never shown again. None that says something
     /// of the connection or the body, nor `webhook-…`, `ce-…`, `traceparent`.
     #[serde(default)]
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[schema(value_type = BTreeMap<String, String>)]
     headers: NewHeaders,
     /// HTTP authentication to use; never shown again.
     auth: Option<NewAuth>,
@@ -175,7 +176,6 @@ pub(super) fn finish(app: &App, row: &mut Row, sealing: Option<Sealing>) -> Resu
 /// What a person may turn an endpoint to.
 #[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = Switch)]
 pub enum EndpointSwitch {
     /// Takes events again. Pending deliveries go on: up to 500 at once, more within
     /// 15 minutes.
@@ -198,13 +198,14 @@ impl From<EndpointSwitch> for EndpointState {
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "state": "disabled" })))]
-#[schema(as = Changes)]
+#[schema(as = EndpointUpdate)]
 pub struct EndpointChanges {
     /// What you call it; null for nothing.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     uid: Option<Option<EndpointUid>>,
     /// Where webhooks go.
+    #[schema(format = "uri")]
     url: Option<String>,
     /// A note for people.
     description: Option<String>,

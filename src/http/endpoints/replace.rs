@@ -30,12 +30,14 @@ use crate::store::projector;
 /// what signed before does for 24 hours more. Under an `ep_…` id one is replaced, never
 /// made.
 #[utoipa::path(put, path = "/v1/endpoints/{id}", tag = "endpoints",
+    operation_id = "replaceEndpoint",
     params(("id" = String, Path, description = "Its uid, or ep_…")),
     request_body = NewEndpoint,
     responses(
         (status = 200, body = Endpoint),
         (status = 201, body = CreatedEndpoint),
         Problems,
+        (status = 409, description = "The project has as many endpoints as it may, or five of its secrets sign already"),
     ),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn replace(

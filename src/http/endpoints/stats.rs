@@ -25,7 +25,6 @@ const LATEST_MAX: usize = 100;
 
 /// How an endpoint does, as far as a few reads tell.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Stats)]
 pub struct EndpointStats {
     /// Whether it takes events.
     #[schema(value_type = EndpointState)]
@@ -45,7 +44,7 @@ pub struct EndpointStats {
 
 /// An endpoint's circuit breaker.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Breaker)]
+#[schema(as = CircuitBreaker)]
 pub struct BreakerStatus {
     /// `closed` lets attempts through, `open` none, `half_open` one.
     #[schema(value_type = BreakerState)]
@@ -59,7 +58,6 @@ pub struct BreakerStatus {
 
 /// The latest deliveries to an endpoint, up to 100, counted by state.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
-#[schema(as = Latest)]
 pub struct LatestDeliveries {
     /// When the oldest of them was planned; null if there is none.
     #[schema(required)]
@@ -79,6 +77,7 @@ pub struct LatestDeliveries {
 /// See how an endpoint does: its circuit breaker, since when it fails, its latest
 /// 100 deliveries by state.
 #[utoipa::path(get, path = "/v1/endpoints/{id}/stats", tag = "endpoints",
+    operation_id = "getEndpointStats",
     params(("id" = String, Path, description = "ep_…, or its uid")),
     responses((status = 200, body = EndpointStats), Problems),
     security(("api_key" = ["endpoints:read"])))]

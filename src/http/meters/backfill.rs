@@ -23,6 +23,7 @@ const TIMELINE_LAG: SignedDuration = SignedDuration::from_secs(2);
 
 /// Which events to count.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[schema(as = BackfillCreate)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "since": "2026-01-01T00:00:00Z" })))]
 pub struct NewBackfill {
@@ -58,8 +59,10 @@ pub struct Backfill {
     /// first.
     pub reached: Time,
     /// Events looked at, of whatever type.
+    #[schema(minimum = 0)]
     pub events_read: i64,
     /// Events counted that were not before.
+    #[schema(minimum = 0)]
     pub events_counted: i64,
     /// When it was asked for.
     pub started_at: Time,
@@ -92,9 +95,11 @@ impl From<Row> for Backfill {
 /// for more than is missing, does no harm. One back-fill of a meter runs at a time.
 /// What it counts is not published as a metric.
 #[utoipa::path(post, path = "/v1/meters/{id}/backfill", tag = "meters",
+    operation_id = "startMeterBackfill",
     params(("id" = String, Path, description = "mtr_…")),
     request_body = NewBackfill,
-    responses((status = 202, body = Backfill), Problems),
+    responses((status = 202, body = Backfill), Problems,
+        (status = 409, description = "A back-fill of this meter is running")),
     security(("api_key" = ["meters:write"])))]
 pub async fn start(
     State(app): State<Arc<App>>,
@@ -141,6 +146,7 @@ pub async fn start(
 
 /// Look at the last back-fill of a meter.
 #[utoipa::path(get, path = "/v1/meters/{id}/backfill", tag = "meters",
+    operation_id = "getMeterBackfill",
     params(("id" = String, Path, description = "mtr_…")),
     responses((status = 200, body = Backfill), Problems),
     security(("api_key" = ["meters:read"])))]

@@ -43,7 +43,7 @@ pub struct AskUsage {
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Time>,
     /// How wide windows are: a day, if absent. At most 1,500 of them.
-    #[param(inline)]
+    #[param(value_type = Option<Width>)]
     window: Option<Width>,
     /// Only usage of this tenant; empty for that of no tenant.
     tenant: Option<String>,
@@ -90,6 +90,7 @@ pub struct Usage {
 /// SHA-256: with n different values one is missed with a probability of about
 /// n²/2¹²⁹.
 #[utoipa::path(get, path = "/v1/meters/{id}/usage", tag = "meters",
+    operation_id = "getMeterUsage",
     params(("id" = String, Path, description = "mtr_…"), AskUsage),
     responses((status = 200, body = Page<Usage>), Problems),
     security(("api_key" = ["meters:read"])))]

@@ -169,8 +169,8 @@ pub const CATALOG: [CatalogEntry; 11] = [
     },
     CatalogEntry {
         event_type: OperationalEventKind::KeyCreated.event_type(),
-        description: "An API key was created. `hint` is its end, by which people tell keys \
-            apart.",
+        description: "An API key was created. `hint` is how its text begins, by which \
+            people tell keys apart.",
         schema: || {
             object(json!({
                 "id": { "type": "string" },
@@ -184,7 +184,7 @@ pub const CATALOG: [CatalogEntry; 11] = [
                 "id": "key_06h0v1phq6cvwwsxv9fzf0txem",
                 "name": "billing",
                 "scopes": ["events:write"],
-                "hint": "x7ab",
+                "hint": "mr_4e9kq2m3",
             })
         },
         source: "/v1/projects/prj_06h0v1phq6cvwwsxv9fzf0txem/keys/key_06h0v1phq6cvwwsxv9fzf0txem",

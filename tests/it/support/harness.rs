@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use millrace::app::{self, App, Parts};
@@ -27,6 +28,7 @@ use millrace::store::table;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
+use super::documented::{self, Sent};
 use super::stores::{self, postgres, shared_postgres};
 
 pub const ADMIN_KEY: &str = "mradmin_0123456789abcdefghijklmnopqrstuv";
@@ -179,18 +181,21 @@ impl Harness {
 
     /// Sends a request as it is.
     pub async fn send(&self, request: Request<Body>) -> Answer {
+        let (sent, request) = sent(request).await;
         let response = Box::pin(self.router.clone().oneshot(request))
             .await
             .unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Answer {
+        let answer = Answer {
             status: parts.status,
             headers: parts.headers,
             json,
             bytes: body,
-        }
+        };
+        documented::check(&sent, &answer);
+        answer
     }
 
     /// An endpoint at `url` for `event_types`; the answer.
@@ -270,6 +275,34 @@ impl Harness {
             self.drain_at(now).await;
         }
     }
+}
+
+/// What a request is, and the request.
+async fn sent(request: Request<Body>) -> (Sent, Request<Body>) {
+    let (parts, mut body) = request.into_parts();
+    let mut bytes = None;
+    // One that does not say how long it is may break off, or never end.
+    if body.size_hint().exact().is_some() {
+        let whole = body.collect().await.unwrap().to_bytes();
+        bytes = Some(whole.clone());
+        body = Body::from(whole);
+    }
+    let media_type = parts.headers.get("content-type");
+    let mut media_type = media_type.and_then(|value| value.to_str().ok());
+    if parts
+        .headers
+        .keys()
+        .any(|name| name.as_str().starts_with("ce-"))
+    {
+        media_type = Some("CloudEvents, binary mode");
+    }
+    let sent = Sent {
+        method: parts.method.to_string(),
+        path: parts.uri.path().to_owned(),
+        media_type: documented::essence(media_type.unwrap_or_default()).to_lowercase(),
+        body: bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+    };
+    (sent, Request::from_parts(parts, body))
 }
 
 /// A project and a key of it.

@@ -6,6 +6,7 @@ pub mod authority;
 #[cfg(feature = "embedded")]
 pub mod binary;
 mod docker;
+pub mod documented;
 pub mod fixtures;
 pub mod harness;
 pub mod queues;
