@@ -114,8 +114,9 @@ impl From<Row> for Endpoint {
 /// What a customer verifies webhooks with.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct SigningSecret {
-    /// `whsec_…` for `v1`, the public `whpk_…` for `v1a`; any Standard Webhooks
-    /// library takes it.
+    /// `whsec_…` for `v1`, which every Standard Webhooks library takes; the public
+    /// `whpk_…` for `v1a`, which the usual ones do not: docs/receiving.md has code
+    /// that does.
     pub secret: String,
     /// How webhooks are signed.
     pub scheme: Scheme,
@@ -155,7 +156,9 @@ pub struct NewEndpoint {
     event_types: Option<Vec<String>>,
     /// The one tenant whose events it takes.
     tenant: Option<String>,
-    /// `v1` (HMAC-SHA256, the default) or `v1a` (Ed25519).
+    /// `v1` (HMAC-SHA256, the default), which every Standard Webhooks library verifies,
+    /// or `v1a` (Ed25519), which the usual ones do not verify: for receivers that must
+    /// not be able to sign.
     #[serde(default)]
     #[schema(value_type = Option<Scheme>)]
     scheme: Scheme,
@@ -340,7 +343,7 @@ pub enum EndpointSwitch {
 /// What to change of an endpoint; what is absent stays.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(examples(json!({ "state": "disabled" })))]
+#[schema(examples(json!({ "event_types": ["invoice.*", "user.created"] })))]
 #[schema(as = Changes)]
 pub struct EndpointChanges {
     /// Where webhooks go.
