@@ -17,9 +17,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from json_shape import difference
-from markdown import Mistake, read_blocks
+from markdown import Mistake, Outcome, read_blocks
 from page import read_page
-from receivers import try_receiver
+from receivers import try_receiver, wait_for_port
 from server import Server
 from session import Session
 
@@ -97,8 +97,14 @@ class Run:
             text = f"{program} {name}\n"
         begun, since = len(self.session.output), time.monotonic()
         self.session.run(text, block, block.directives.get("answers", "2.."))
+        if "listens" in block.directives:
+            wait_for_port(int(self.localize(block.directives["listens"])))
         for outcome in block.outcomes:
             self.session.require(outcome, begun, since, block)
+        if block.again:
+            begun, since = len(self.session.output), time.monotonic()
+            self.session.run(text, block, block.directives.get("answers", "2.."))
+            self.session.require(Outcome(0, 1, block.again), begun, since, block)
 
     def compare(self, block, before):
         """What is shown after a command is what came; if it only reads, in the end."""

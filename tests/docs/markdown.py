@@ -6,6 +6,7 @@ A comment directly before a fenced block is for the runner and is not rendered:
     <!-- file: NAME -->                  it is written to that file, not executed
     <!-- part of: PATH -->               the repository's file holds the same text
     <!-- answers: STATUS -->             what its curl answers, where that is no 2xx
+    <!-- listens: PORT -->               it has something listen there, in the background
     <!-- printed at the start -->        what Millrace prints when it starts
     <!-- receiver: PORT [BY] [JSON] -->  it starts a receiver, see receivers.py
 
@@ -13,6 +14,7 @@ and one directly after it says what follows:
 
     <!-- within N s: /REGEX/ -->              what the session prints from the block on
     <!-- after M s and within N s: /REGEX/ -->  and not before
+    <!-- run again: /REGEX/ -->              what it prints when it is run once more
 
 In the expression `…` stands for any text in a line, and a line break for anything.
 """
@@ -23,8 +25,9 @@ from dataclasses import dataclass, field
 FENCE = re.compile(r"^(\s*)```\s*([\w+-]*)\s*$")
 COMMENT = re.compile(r"<!--\s*(.*?)\s*-->", re.S)
 DIRECTIVE = re.compile(
-    r"(not run|file|part of|answers|receiver): *(.*)|(printed at the start)", re.S
+    r"(not run|file|part of|answers|listens|receiver): *(.*)|(printed at the start)", re.S
 )
+AGAIN = re.compile(r"run again: */(.*)/", re.S)
 OUTCOME = re.compile(r"(?:after (\d+) s and )?within (\d+) s: */(.*)/", re.S)
 # Languages that are executed as they stand.
 EXECUTED = {"sh", "python", "js"}
@@ -52,6 +55,8 @@ class Block:
     # By their names above; what stands after the colon.
     directives: dict = field(default_factory=dict)
     outcomes: list = field(default_factory=list)
+    # The expression, if it is run again.
+    again: str = ""
 
     def __str__(self):
         return f"{self.document}:{self.line}"
@@ -90,6 +95,8 @@ def read_blocks(document, text):
             if outcome and since_block:
                 after, within, pattern = outcome.groups()
                 since_block.outcomes.append(Outcome(int(after or 0), int(within), pattern))
+            elif (again := AGAIN.fullmatch(said)) and since_block:
+                since_block.again = again.group(1)
             elif directive:
                 name, value, bare = directive.groups()
                 directives[name or bare] = value

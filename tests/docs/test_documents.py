@@ -1,14 +1,16 @@
 """That the runner finds what is wrong with a document."""
 
 import tempfile
+import threading
 import time
 import unittest
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from documents import Run
 from json_shape import difference
 from markdown import Mistake, Outcome, read_blocks
 from page import Commands
-from receivers import Key, forged
+from receivers import Key, forged, hold
 from session import Session
 
 
@@ -118,6 +120,43 @@ class Documents(unittest.TestCase):
             self.assertGreater(len(sent), 15)
             for what, *changed in sent:
                 self.assertNotEqual(changed, [headers, body], what)
+
+    def test_a_receiver_that_takes_or_refuses_everything_fails_its_trial(self):
+        body = b'{"total": 12.5}'
+        key = Key("v1", bytes(32))
+        headers = {"webhook-id": "evt_1", "webhook-timestamp": "1796053016"}
+        headers["webhook-signature"] = key.sign("evt_1", 1796053016, body)
+        for status, expected in [
+            (204, "a changed body is answered 204"),
+            (400, "the same webhook again is answered 400"),
+            (500, "the same webhook again is answered 500"),
+        ]:
+            receiver = Receiver(status)
+            with self.assertRaisesRegex(Mistake, expected):
+                hold(receiver.port, headers, body, key)
+            receiver.close()
+
+
+class Receiver:
+    """Answers whatever comes alike."""
+
+    def __init__(self, status):
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers["content-length"]))
+                self.send_response(status)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 if __name__ == "__main__":
