@@ -1,10 +1,15 @@
 """That the runner finds what is wrong with a document."""
 
+import base64
 import tempfile
 import threading
 import time
 import unittest
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from documents import Run
 from json_shape import difference
@@ -120,6 +125,25 @@ class Documents(unittest.TestCase):
             self.assertGreater(len(sent), 15)
             for what, *changed in sent:
                 self.assertNotEqual(changed, [headers, body], what)
+
+    def test_the_library_does_not_verify_ed25519_as_the_guide_says(self):
+        body = b'{"total": 12.5}'
+        now = datetime.now(timezone.utc)
+        for scheme, seed, prefix, expected in [
+            ("v1", bytes(32), "whsec_", {"total": 12.5}),
+            ("v1a", bytes(32), "whpk_", None),
+        ]:
+            key = Key(scheme, seed)
+            public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+            secret = prefix + base64.b64encode(seed if scheme == "v1" else public).decode()
+            headers = {"webhook-id": "evt_1", "webhook-timestamp": str(int(now.timestamp()))}
+            headers["webhook-signature"] = key.sign("evt_1", int(now.timestamp()), body)
+            with self.subTest(scheme):
+                try:
+                    verified = Webhook(secret).verify(body, headers)
+                except (WebhookVerificationError, ValueError):
+                    verified = None
+                self.assertEqual(verified, expected, "docs/receiving.md says otherwise")
 
     def test_a_receiver_that_takes_or_refuses_everything_fails_its_trial(self):
         body = b'{"total": 12.5}'

@@ -14,7 +14,10 @@ use super::schema;
 /// `TODAY` keeps the examples from growing old.
 pub(super) const SET_BY_READER: [(&str, &str); 4] = [
     ("MILLRACE_KEY", "mr_…"),
-    ("ADMIN_KEY", "…  # for projects alone"),
+    (
+        "ADMIN_KEY",
+        "…  # for projects alone; a laptop has it in .millrace/admin_key",
+    ),
     (
         "WEBHOOK_URL",
         "https://example.com/webhooks  # where something receives",
