@@ -11,17 +11,12 @@ use serde_json::Value;
 use super::schema;
 
 /// What the introduction has a reader set, besides the address: name and example.
-/// `TODAY` keeps the examples from growing old.
+/// `TODAY` keeps the examples from growing old. Nothing is said in comments, which not
+/// every shell takes from a terminal.
 pub(super) const SET_BY_READER: [(&str, &str); 4] = [
     ("MILLRACE_KEY", "mr_…"),
-    (
-        "ADMIN_KEY",
-        "…  # for projects alone; a laptop has it in .millrace/admin_key",
-    ),
-    (
-        "WEBHOOK_URL",
-        "https://example.com/webhooks  # where something receives",
-    ),
+    ("ADMIN_KEY", "…"),
+    ("WEBHOOK_URL", "https://example.com/webhooks"),
     ("TODAY", "$(date -u +%Y-%m-%dT00:00:00Z)"),
 ];
 

@@ -180,7 +180,9 @@ fn write_introduction(out: &mut String, document: &Value) {
          <p>Machines read <a href=\"/openapi.json\">/openapi.json</a>, OpenAPI 3.1. \
          A request carries a key, <code>Authorization: Bearer mr_…</code>; each route \
          below names the scope the key needs. The examples work as they stand, in the order \
-         of this page, once these are set:</p><pre>export MILLRACE_URL={ADDRESS}",
+         of this page, once these are set. <code>ADMIN_KEY</code> is for projects alone and on \
+         a laptop in <code>.millrace/admin_key</code>; at <code>WEBHOOK_URL</code> something \
+         receives.</p><pre>export MILLRACE_URL={ADDRESS}",
         Text(text("title")),
         Text(text("version")),
         Prose(text("description")),
