@@ -27,6 +27,10 @@ test-stores:
 test-python *arguments:
     tests/python/run {{ arguments }}
 
+# The commands of the README, docs/ and the served /docs, or of the documents named
+test-docs *documents:
+    tests/docs/run {{ documents }}
+
 # Every fault of the fault suite, or those named
 chaos *arguments:
     tests/chaos/run {{ arguments }}
@@ -60,6 +64,13 @@ python-lock:
     cd tests/python && CUSTOM_COMPILE_COMMAND="just python-lock" pip-compile --quiet --upgrade \
         --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host \
         --no-emit-find-links --output-file requirements.txt requirements.in
+
+# Pin what the documentation's examples need (needs pip-tools)
+docs-lock:
+    cd tests/docs && CUSTOM_COMPILE_COMMAND="just docs-lock" pip-compile --quiet --upgrade \
+        --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host \
+        --no-emit-find-links --output-file requirements.txt requirements.in
+    cd tests/docs && npm update --package-lock-only --ignore-scripts --save
 
 # Pin what tests/clients/package.json and requirements.in name (needs pip-tools)
 clients-lock:

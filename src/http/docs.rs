@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod conventions;
+mod curl;
 #[cfg(test)]
 mod describe;
 mod html;
@@ -20,15 +21,20 @@ mod webhooks;
 use std::sync::OnceLock;
 
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderValue, VARY};
+use http::uri::Authority;
 use serde_json::Value;
 
 /// The OpenAPI 3.1 document of every route, as JSON.
 pub const OPENAPI: &str = include_str!("openapi.json");
 
-/// Both change with the program only, but under the same URL.
+/// It changes with the program only, but under the same URL.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
+/// The page shows where it was asked for, which any client may say of itself: a cache
+/// that others share would show them that.
+const PAGE_CACHE: HeaderValue = HeaderValue::from_static("private, max-age=300");
+const PAGE_VARIES: HeaderValue = HeaderValue::from_static("x-forwarded-host, x-forwarded-proto");
 
 /// The OpenAPI 3.1 document of this API.
 #[utoipa::path(get, path = "/openapi.json", tag = "docs", security(()),
@@ -47,20 +53,45 @@ pub async fn openapi() -> Response {
 #[utoipa::path(get, path = "/docs", tag = "docs", security(()),
     operation_id = "getDocumentation",
     responses((status = 200, description = "HTML", content_type = "text/html", body = String)))]
-pub async fn page() -> Response {
-    static PAGE: OnceLock<(Bytes, HeaderValue)> = OnceLock::new();
+pub async fn page(headers: HeaderMap) -> Response {
+    static PAGE: OnceLock<(String, HeaderValue)> = OnceLock::new();
     let (html, policy) = PAGE.get_or_init(|| {
-        let html = page::render(&document());
         let policy = HeaderValue::from_str(&page::policy()).expect("a hash is ASCII");
-        (html.into(), policy)
+        (page::render(&document()), policy)
     });
+    let html = html.replace(page::ADDRESS, &address(&headers));
     let content_type = HeaderValue::from_static("text/html; charset=utf-8");
     let headers = [
         (CONTENT_TYPE, content_type),
-        (CACHE_CONTROL, CACHE),
+        (CACHE_CONTROL, PAGE_CACHE),
+        (VARY, PAGE_VARIES),
         (CONTENT_SECURITY_POLICY, policy.clone()),
     ];
-    (headers, html.clone()).into_response()
+    (headers, html).into_response()
+}
+
+/// Where the client found this API, as far as it or the proxy before it says so.
+///
+/// People paste it into a shell: what is not plainly a host and a port is not shown.
+fn address(headers: &HeaderMap) -> String {
+    let first = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?;
+        value.split(',').next().map(str::trim)
+    };
+    let host = |text: &&str| {
+        let is_plain = |c: u8| c.is_ascii_alphanumeric() || b".-:[]".contains(&c);
+        text.bytes().all(is_plain) && text.parse::<Authority>().is_ok()
+    };
+    let forwarded = first("x-forwarded-host").filter(host);
+    let named = forwarded.or_else(|| first(HOST.as_str()).filter(host));
+    let scheme = match first("x-forwarded-proto") {
+        Some("https") => "https",
+        _ => "http",
+    };
+    match named {
+        Some(host) => format!("{scheme}://{host}"),
+        None => "http://127.0.0.1:8080".to_owned(),
+    }
 }
 
 fn document() -> Value {
@@ -84,8 +115,58 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::{document, page};
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::{address, document, page};
     use crate::model::operational_event::CATALOG;
+
+    #[test]
+    fn the_page_shows_where_it_was_asked_for_and_nothing_a_shell_would_take_otherwise() {
+        let seen = |given: &[(&str, &str)]| {
+            let given = given.iter().map(|(name, value)| {
+                let name: HeaderName = name.parse().unwrap();
+                (name, HeaderValue::from_bytes(value.as_bytes()).unwrap())
+            });
+            address(&given.collect::<HeaderMap>())
+        };
+        for (given, expected) in [
+            (
+                &[("host", "localhost:9090")] as &[_],
+                "http://localhost:9090",
+            ),
+            (&[("host", "[::1]:9090")], "http://[::1]:9090"),
+            (
+                &[("host", "api.example.com"), ("x-forwarded-proto", "https")],
+                "https://api.example.com",
+            ),
+            (
+                &[
+                    ("host", "10.0.0.1"),
+                    ("x-forwarded-host", "a.example, b"),
+                    ("x-forwarded-proto", "https, http"),
+                ],
+                "https://a.example",
+            ),
+            (
+                &[("host", "a.example"), ("x-forwarded-host", "$(id)")],
+                "http://a.example",
+            ),
+            (
+                &[("host", "a.example"), ("x-forwarded-proto", "javascript")],
+                "http://a.example",
+            ),
+            (&[("host", "a;id")], "http://127.0.0.1:8080"),
+            (&[("host", "user@a.example")], "http://127.0.0.1:8080"),
+            (&[("host", "<b>")], "http://127.0.0.1:8080"),
+            (&[("host", "`id`")], "http://127.0.0.1:8080"),
+            (&[("host", "ä.example")], "http://127.0.0.1:8080"),
+            (&[("host", "")], "http://127.0.0.1:8080"),
+            (&[], "http://127.0.0.1:8080"),
+        ] {
+            assert_eq!(seen(given), expected, "{given:?}");
+        }
+        assert_eq!(page::render(&document()).matches(page::ADDRESS).count(), 1);
+    }
 
     fn operations(document: &Value) -> impl Iterator<Item = (&String, &String, &Value)> {
         let paths = document["paths"].as_object().unwrap();

@@ -135,8 +135,9 @@ fn shown(row: &Row) -> Value {
 /// What a customer verifies webhooks with.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct SigningSecret {
-    /// `whsec_…` for `v1`, the public `whpk_…` for `v1a`; any Standard Webhooks
-    /// library takes it.
+    /// `whsec_…` for `v1`, which every Standard Webhooks library takes; the public
+    /// `whpk_…` for `v1a`, which the usual ones do not: docs/receiving.md has code
+    /// that does.
     pub secret: String,
     /// How webhooks are signed.
     pub scheme: Scheme,

@@ -45,7 +45,8 @@ pub enum Scheme {
     /// `v1`: HMAC-SHA256 with a secret that sender and receiver share.
     #[default]
     V1,
-    /// `v1a`: Ed25519; the receiver holds only the public key.
+    /// `v1a`: Ed25519; the receiver holds only the public key. The usual Standard
+    /// Webhooks libraries do not verify it.
     V1a,
 }
 

@@ -322,3 +322,33 @@ fn data_is_any_json() {
         }
     });
 }
+
+#[test]
+fn the_page_names_the_address_it_was_asked_at() {
+    run(async {
+        let harness = Harness::new().await;
+        let page = async |headers: &[(&str, &str)]| {
+            let mut request = Request::get("/docs");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(Body::empty()).unwrap();
+            let answer = harness.send(request).await;
+            assert_eq!(answer.status, StatusCode::OK);
+            assert_eq!(answer.headers["cache-control"], "private, max-age=300");
+            String::from_utf8(answer.bytes.to_vec()).unwrap()
+        };
+        let local = page(&[("host", "localhost:9090")]).await;
+        assert!(local.contains("<pre>export MILLRACE_URL=http://localhost:9090\n"));
+        let public = page(&[
+            ("host", "10.0.0.7:8080"),
+            ("x-forwarded-host", "api.example.com"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        let public = public.await;
+        assert!(public.contains("<pre>export MILLRACE_URL=https://api.example.com\n"));
+        let evil = page(&[("host", "a.example"), ("x-forwarded-host", "$(id)<script>")]).await;
+        assert!(evil.contains("<pre>export MILLRACE_URL=http://a.example\n"));
+        assert!(!evil.contains("<script"));
+    });
+}

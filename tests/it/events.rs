@@ -181,7 +181,7 @@ fn a_batch_of_which_nothing_is_valid_is_refused_with_each_reason() {
           },
           {
             "code": "conflict",
-            "detail": "id: an event with this source and id was published before with other content",
+            "detail": "id: an event with this source and id was published before with other content; it differs in data",
             "index": 2
           }
         ]

@@ -421,7 +421,7 @@ fn a_refusal_names_the_field_and_what_was_expected() {
         POST /v1/endpoints [] => 400 invalid: the body: expected a JSON object, got an array
         POST /v1/endpoints {} => 400 invalid: url: expected a value, got nothing: it is required
         POST /v1/endpoints {"url": 5} => 400 invalid: url: expected a string, got a number
-        POST /v1/endpoints {"url": "x", "nothing": 5} => 400 invalid: nothing: not known here, expected one of url, description, event_types, tenant, scheme, secret, rate_limit, max_concurrency, body_format, headers, auth, client_certificate
+        POST /v1/endpoints {"url": "x", "nothing": 5} => 400 invalid: nothing: not known here, expected one of url, uid, description, state, event_types, tenant, scheme, secret, rate_limit, max_concurrency, body_format, content_type, headers, auth, client_certificate, metadata
         POST /v1/endpoints {"url": "example.com"} => 400 invalid: url: expected an absolute URL such as https://example.com/webhooks
         POST /v1/endpoints {"url": "https://a:99999/"} => 400 invalid: url: expected an absolute URL with a port from 0 to 65535
         POST /v1/endpoints {"url": "https:///"} => 400 invalid: url: expected an absolute URL with a host

@@ -9,11 +9,15 @@ use ring::digest;
 use serde_json::Value;
 
 use super::html::{Path, Prose, Text};
-use super::schema;
+use super::{curl, schema};
 
 const STYLE: &str = include_str!("page.css");
 /// Methods in the order a reader meets them: make, list, look, change, remove.
 const METHODS: [&str; 5] = ["post", "get", "put", "patch", "delete"];
+
+/// Stands for the address the page is asked at. No text of the document can be it,
+/// since all of it is escaped.
+pub(super) const ADDRESS: &str = "<!--address-->";
 
 /// The content security policy that lets the page have its style and nothing else.
 pub(super) fn policy() -> String {
@@ -94,6 +98,7 @@ pub(super) fn render(document: &Value) -> String {
             Text(tag),
             Prose(description)
         );
+        write_preparation(&mut out, document, tag);
         for route in routes.iter().filter(|route| route.tag() == *tag) {
             write_route(&mut out, document, route);
         }
@@ -115,7 +120,10 @@ fn routes(document: &Value) -> Vec<Route<'_>> {
             operation: &item[method],
         })
     });
-    routes.collect()
+    let mut routes: Vec<_> = routes.collect();
+    // Last in its section, so that what the other examples use is still there.
+    routes.sort_by_key(|route| route.method == "delete");
+    routes
 }
 
 /// Tags with what they are about, in the document's order; those it does not
@@ -175,14 +183,30 @@ fn write_introduction(out: &mut String, document: &Value) {
         "<header id=\"top\"><h1>{} <small>API {}</small></h1><p class=\"lead\">{}</p>\
          <p>Machines read <a href=\"/openapi.json\">/openapi.json</a>, OpenAPI 3.1. \
          A request carries a key, <code>Authorization: Bearer mr_…</code>; each route \
-         below names the scope the key needs. The examples take these from the environment, \
-         and the ids of a path too:</p>\
-         <pre>export MILLRACE_URL={} MILLRACE_KEY=mr_…  # projects: MILLRACE_ADMIN_KEY</pre></header>",
+         below names the scope the key needs. The examples work as they stand, in the order \
+         of this page, once these are set. <code>ADMIN_KEY</code> is for projects alone and on \
+         a laptop in <code>.millrace/admin_key</code>; at <code>WEBHOOK_URL</code> something \
+         receives.</p><pre>export MILLRACE_URL={ADDRESS}",
         Text(text("title")),
         Text(text("version")),
         Prose(text("description")),
-        Text("http://127.0.0.1:8080"),
     );
+    for (name, example) in curl::SET_BY_READER {
+        let _ = write!(out, "\nexport {name}={}", Text(example));
+    }
+    out.push_str("</pre></header>");
+}
+
+/// What the examples of a section need to be there.
+fn write_preparation(out: &mut String, document: &Value, tag: &str) {
+    let Some((_, paths)) = curl::PREPARED.iter().find(|(of, _)| *of == tag) else {
+        return;
+    };
+    out.push_str("<p>For the examples:</p>");
+    for path in *paths {
+        let line = curl::line(document, "post", path);
+        let _ = write!(out, "<pre>{}</pre>", Text(line));
+    }
 }
 
 fn write_route(out: &mut String, document: &Value, route: &Route<'_>) {
@@ -203,7 +227,11 @@ fn write_route(out: &mut String, document: &Value, route: &Route<'_>) {
             let _ = write!(out, "<p>{}</p>", Prose(paragraph));
         }
     }
-    let _ = write!(out, "<pre>{}</pre>", Text(curl(document, route)));
+    let _ = write!(
+        out,
+        "<pre>{}</pre>",
+        Text(curl::line(document, route.method, route.path))
+    );
     write_parameters(out, document, route);
     write_body(out, document, route);
     write_responses(out, document, route);
@@ -224,53 +252,6 @@ fn key(route: &Route<'_>) -> String {
         ("admin_key", None) => "<span class=\"key\">admin key</span>".to_owned(),
         (scheme, None) => format!("<span class=\"key\">{}</span>", Text(scheme)),
     }
-}
-
-/// A command that calls the route, once the variables in it are set.
-fn curl(document: &Value, route: &Route<'_>) -> String {
-    let method = route.method.to_uppercase();
-    let mut url = format!("$MILLRACE_URL{}", route.path);
-    for parameter in route.parameters() {
-        let name = parameter["name"].as_str().unwrap_or_default();
-        if parameter["in"] == "path" {
-            let variable = format!("${}", name.to_uppercase());
-            url = url.replace(&format!("{{{name}}}"), &variable);
-        } else if let Some(example) = parameter["example"].as_str() {
-            let _ = write!(url, "?{name}={example}");
-        }
-    }
-    let mut out = if route.operation["requestBody"].is_object() || method == "GET" {
-        format!("curl \"{url}\"")
-    } else {
-        format!("curl -X {method} \"{url}\"")
-    };
-    if let Some(Security { scheme, .. }) = route.security() {
-        let key = if scheme == "admin_key" {
-            "MILLRACE_ADMIN_KEY"
-        } else {
-            "MILLRACE_KEY"
-        };
-        let _ = write!(out, " \\\n  -H \"Authorization: Bearer ${key}\"");
-    }
-    if let Some((media, body)) = body(route) {
-        if !matches!(&*method, "POST" | "GET") {
-            out = out.replacen("curl", &format!("curl -X {method}"), 1);
-        }
-        let example = schema::example_text(document, body);
-        let _ = write!(
-            out,
-            " \\\n  -H \"Content-Type: {media}\" \\\n  -d '{example}'"
-        );
-    }
-    out
-}
-
-/// The request body in plain JSON, if it has one, else in what it has first.
-fn body<'a>(route: &Route<'a>) -> Option<(&'a str, &'a Value)> {
-    let content = route.operation["requestBody"]["content"].as_object()?;
-    let json = content.get_key_value("application/json");
-    let (media, content) = json.or_else(|| content.iter().next())?;
-    Some((media, &content["schema"]))
 }
 
 fn write_parameters(out: &mut String, document: &Value, route: &Route<'_>) {
@@ -297,7 +278,7 @@ fn write_parameters(out: &mut String, document: &Value, route: &Route<'_>) {
 }
 
 fn write_body(out: &mut String, document: &Value, route: &Route<'_>) {
-    let Some((_, shown)) = body(route) else {
+    let Some((_, shown)) = curl::body(route.operation) else {
         return;
     };
     let content = route.operation["requestBody"]["content"].as_object();
@@ -375,7 +356,7 @@ fn write_webhooks(out: &mut String, document: &Value) {
         let _ = write!(
             out,
             "<article id=\"{}\"><h3>{}</h3><p class=\"route\"><code>{}</code></p><p>{}</p>\
-             <pre>{}</pre>",
+             <pre class=\"json\">{}</pre>",
             Text(text("operationId")),
             Prose(text("summary").trim_end_matches('.')),
             Text(name),

@@ -45,7 +45,9 @@ pub struct NewEndpoint {
     event_types: Option<Vec<String>>,
     /// The one tenant whose events it takes.
     tenant: Option<String>,
-    /// `v1` (HMAC-SHA256, the default) or `v1a` (Ed25519).
+    /// `v1` (HMAC-SHA256, the default), which every Standard Webhooks library verifies,
+    /// or `v1a` (Ed25519), which the usual ones do not verify: for receivers that must
+    /// not be able to sign.
     pub(super) scheme: Option<Scheme>,
     /// A secret of your own, `whsec_…` or `whsk_…`; made here if absent. Standard base64
     /// after that, padded or not; it is shown padded.
@@ -197,7 +199,7 @@ impl From<EndpointSwitch> for EndpointState {
 /// What to change of an endpoint; what is absent stays.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(examples(json!({ "state": "disabled" })))]
+#[schema(examples(json!({ "event_types": ["invoice.*", "user.created"] })))]
 #[schema(as = EndpointUpdate)]
 pub struct EndpointChanges {
     /// What you call it; null for nothing.
