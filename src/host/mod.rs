@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod embedded;
 pub mod lambda;
 pub mod serve;
+pub mod shutdown;
 pub mod start;
 pub mod tcp;
 
