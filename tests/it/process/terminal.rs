@@ -10,7 +10,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::support::binary::{ANY_PORT, first_key, request_to, wait};
+use crate::support::binary::{ANY_PORT, request_to, wait};
 use crate::support::harness::run;
 use crate::support::receiver::{Receiver, Reply};
 
@@ -71,7 +71,8 @@ impl Terminal {
         let greeting = terminal.text();
         let (_, url) = greeting.split_once("Millrace is up at ").unwrap();
         terminal.url = url.split_whitespace().next().unwrap().to_owned();
-        terminal.key = first_key(&greeting).unwrap().trim().to_owned();
+        let (_, key) = greeting.split_once("export MILLRACE_KEY=").unwrap();
+        terminal.key = key.lines().next().unwrap().trim().to_owned();
         Some(terminal)
     }
 
