@@ -8,6 +8,7 @@
 mod check;
 mod database_url;
 mod effective;
+mod log_level;
 mod mask;
 mod problem;
 mod runtime_env;
@@ -23,6 +24,7 @@ use source::Layer;
 
 pub use check::Purpose;
 pub use database_url::with_tls;
+pub use log_level::directives as log_directives;
 pub use problem::InvalidConfig;
 pub use runtime_env::RuntimeEnv;
 pub use sections::*;

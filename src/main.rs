@@ -3,12 +3,18 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use millrace::config::{Config, Purpose};
+use millrace::host::command_output::CommandOutput;
 use millrace::host::{Host, doctor, lambda, serve, start};
-use millrace::{http, telemetry};
+use millrace::http;
+use millrace::telemetry::{self, LogStream, OneLine};
+
+/// How long threads that block may take to end, when all else has.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 
 /// Events in once, signed webhooks out.
 #[derive(Debug, Parser)]
@@ -45,7 +51,11 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "millrace: {error:#}");
+            let text = format!("{error:#}");
+            let lines = text.lines().map(|line| OneLine(line).to_string());
+            let text = lines.collect::<Vec<_>>().join("\n");
+            // There is no other place to say it.
+            let _ = writeln!(std::io::stderr(), "millrace: {text}");
             ExitCode::FAILURE
         }
     }
@@ -64,15 +74,21 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Command::Config = command {
         return print(&config.masked_toml());
     }
-    telemetry::init(&config.log)?;
     let host = Host::detect(&config);
+    let stream = match (command, host) {
+        (Command::Serve, Host::Lambda) => LogStream::Function,
+        (Command::Serve, Host::Tcp | Host::Ecs) => LogStream::Server,
+        _ => LogStream::Command,
+    };
+    // Last of all to go, so that it has what the others say at their end.
+    let _log = telemetry::init(&config.log, stream)?;
     let runtime = match host {
         Host::Lambda => lambda::runtime()?,
         Host::Tcp | Host::Ecs => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?,
     };
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match command {
             Command::Serve if host == Host::Lambda => {
                 lambda::run(config).await.map(|()| ExitCode::SUCCESS)
@@ -89,10 +105,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             }),
             Command::Config | Command::Openapi => unreachable!("handled before the runtime"),
         }
-    })
+    });
+    // A look-up of a host's name that hangs is not waited for.
+    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    done
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {
-    writeln!(std::io::stdout(), "{text}").context("stdout")?;
+    let mut out = CommandOutput::stdout();
+    writeln!(out, "{text}").context("stdout")?;
+    out.flush().context("stdout")?;
     Ok(ExitCode::SUCCESS)
 }

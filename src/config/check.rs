@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use tracing_subscriber::filter::Targets;
 use url::Url;
 
 use super::database_url::with_tls;
+use super::log_level;
 use super::problem::{given, problem, quoted};
 use super::sections::{Config, Handler, TracesChoice};
 
@@ -126,9 +126,8 @@ fn general(config: &Config) -> Vec<String> {
         let expected = listen_expected(&config.http.listen);
         found.push(quoted("http.listen", &config.http.listen, &expected));
     }
-    if config.log.level.parse::<Targets>().is_err() {
-        let expected = "a level or directives, such as info,millrace::jobs=debug";
-        found.push(quoted("log.level", &config.log.level, expected));
+    if log_level::directives(&config.log.level).is_none() {
+        found.push(quoted("log.level", &config.log.level, log_level::EXPECTED));
     }
     let (grace, timeout) = (config.http.drain_grace, config.http.drain_timeout);
     if grace > timeout {

@@ -322,7 +322,7 @@ fn every_value_out_of_range_is_reported_at_once() {
       data_dir (MILLRACE_DATA_DIR): "" given, expected a directory
       handlers (MILLRACE_HANDLERS): [] given, expected at least one handler, each once
       http.listen (MILLRACE_HTTP__LISTEN): "localhost" given, expected an IP address, not a name: 127.0.0.1:8080
-      log.level (MILLRACE_LOG__LEVEL): "info,=x=" given, expected a level or directives, such as info,millrace::jobs=debug
+      log.level (MILLRACE_LOG__LEVEL): "info,=x=" given, expected off, error, warn, info, debug or trace, or a list such as info,millrace::jobs=debug with one level for each target and at most one for all others
       admin_key (MILLRACE_ADMIN_KEY): expected a secret of at least 32 characters
       database.url (MILLRACE_DATABASE__URL): expected a URL such as postgresql://user:password@host:5432/database
       dynamodb.table (MILLRACE_DYNAMODB__TABLE): "m" given, expected 3 to 255 letters, digits, '_', '-' or '.'

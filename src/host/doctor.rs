@@ -11,6 +11,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
+use super::command_output::CommandOutput;
 use super::data_dir::{self, DataDirStatus};
 use super::start;
 use crate::app;
@@ -19,6 +20,7 @@ use crate::store::config_projection::check;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::Postgres;
 use crate::store::table;
+use crate::telemetry::OneLine;
 
 /// Clocks further apart than this break webhook signatures, whose receivers
 /// allow five minutes, and AWS's request signatures.
@@ -59,7 +61,7 @@ impl Check {
 /// # Errors
 /// When the data directory or an embedded store cannot be opened at all.
 pub async fn doctor(config: Config) -> anyhow::Result<bool> {
-    let mut out = std::io::stdout();
+    let mut out = CommandOutput::stdout();
     let handlers = format!("{} handlers", config.handlers.len());
     print_check(
         &mut out,
@@ -203,7 +205,7 @@ fn print_check(out: &mut impl Write, check: &Check) -> std::io::Result<bool> {
         CheckResult::Problems(wrong) if wrong.is_empty() => writeln!(out, "ok    {}", check.what)?,
         CheckResult::Problems(wrong) => {
             for wrong in wrong {
-                writeln!(out, "WRONG {}: {wrong}", check.what)?;
+                writeln!(out, "WRONG {}: {}", check.what, OneLine(wrong))?;
             }
             writeln!(out, "      fix: {}", check.fix)?;
         }

@@ -4,8 +4,11 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::shutdown::{self, Signals, StopSignal};
 use super::start::{self, FirstKey, RunningApp};
 use super::tcp::{self, ServeOptions};
 use crate::config::{Config, Handler};
@@ -36,14 +39,15 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         let first = start::first_project(&app).await?;
         announce(&app.config, &format!("http://{address}"), first.as_ref())?;
     }
+    let mut signals = Signals::listen()?;
     tracing::info!(%address, took_ms = begun.elapsed().as_millis(), "listening");
 
     let stop = CancellationToken::new();
-    let mut workers = worker::start(&app, &stop);
+    let workers = worker::start(&app, &stop);
     let measured = CancellationToken::new();
     let measuring = tokio::spawn(telemetry::run(app.telemetry.clone(), measured.clone()));
     let expiring = tokio::spawn(expire_loop(started, stop.clone()));
-    let http_stop = CancellationToken::new();
+    let (http_stop, requests) = (CancellationToken::new(), TaskTracker::new());
     let served = tokio::spawn(tcp::serve(
         listener,
         if app.config.handles(Handler::Http) {
@@ -59,28 +63,19 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             drain_grace: app.config.http.drain_grace,
         },
         http_stop.clone(),
+        requests.clone(),
     ));
 
-    tcp::shutdown_signal().await?;
+    let signal = signals.next().await?;
     let draining = Instant::now();
+    tell_of_stop(signal, requests.len(), app.sender.in_flight());
+    tokio::spawn(shutdown::exit_at_next(signals));
     app.start_draining();
     http_stop.cancel();
     let report = served.await?;
     stop.cancel();
-    let left = app
-        .config
-        .http
-        .drain_timeout
-        .saturating_sub(draining.elapsed());
-    let in_time =
-        tokio::time::timeout(left, async { while workers.join_next().await.is_some() {} });
-    if in_time.await.is_err() {
-        tracing::warn!(
-            jobs = workers.len(),
-            "drain timed out: jobs aborted, still due"
-        );
-        workers.shutdown().await;
-    }
+    let timeout = app.config.http.drain_timeout;
+    end_workers(workers, timeout.saturating_sub(draining.elapsed())).await;
     // Last, so that what was drained is measured too.
     measured.cancel();
     measuring.await?;
@@ -93,6 +88,31 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         "stopped"
     );
     Ok(())
+}
+
+/// Says what the end waits for, if for anything.
+fn tell_of_stop(signal: StopSignal, requests: usize, deliveries: usize) {
+    if signal == StopSignal::Interrupt {
+        // A terminal has shown `^C` and stands behind it.
+        telemetry::tell("");
+    }
+    let is_told =
+        shutdown::waits_for(requests, deliveries).is_none_or(|said| telemetry::tell(&said));
+    if !is_told {
+        tracing::info!(requests, deliveries, "stopping");
+    }
+}
+
+/// Waits for the workers' jobs to be done, for at most `longest`.
+async fn end_workers(mut workers: JoinSet<()>, longest: Duration) {
+    let all_ended = async { while workers.join_next().await.is_some() {} };
+    if tokio::time::timeout(longest, all_ended).await.is_err() {
+        tracing::warn!(
+            jobs = workers.len(),
+            "drain timed out: jobs aborted, still due"
+        );
+        workers.shutdown().await;
+    }
 }
 
 /// Removes what has expired from the embedded store now and then, until `stop` is
@@ -116,7 +136,7 @@ async fn expire_loop(started: RunningApp, stop: CancellationToken) -> RunningApp
 /// Tells a person at a terminal where everything is, and the first key, once.
 fn announce(config: &Config, url: &str, first: Option<&FirstKey>) -> std::io::Result<()> {
     let data_dir = std::path::absolute(&config.data_dir)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = telemetry::log_writer();
     writeln!(
         out,
         "\nMillrace is up at {url}  (API documentation: {url}/docs)"

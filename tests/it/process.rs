@@ -1,6 +1,8 @@
 //! The program as a process: killed, stopped, and started for some of its work.
 
+mod output;
 mod start;
+mod terminal;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
