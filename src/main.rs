@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use millrace::config::{Config, Purpose};
+use millrace::host::keys::{self, KeyRequest};
 use millrace::host::{Host, doctor, lambda, serve, start};
+use millrace::model::api_key::Scope;
 use millrace::{http, telemetry};
+use secrecy::ExposeSecret;
 
 /// Events in once, signed webhooks out.
 #[derive(Debug, Parser)]
@@ -21,7 +24,7 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Run everything the configuration names (the default).
     Serve,
@@ -38,6 +41,50 @@ enum Command {
     Openapi,
     /// Check stores, table, migrations, projection and clock, and say how to mend them.
     Doctor,
+    /// Make API keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum KeysCommand {
+    /// Make an API key and print it, also while a server runs on the data directory.
+    Create {
+        /// What people call it.
+        #[arg(long, default_value = "command line")]
+        name: String,
+        /// The name or id of its project; not needed if there is one only.
+        #[arg(long)]
+        project: Option<String>,
+        /// What it may do, such as events:write,events:read; everything if not given.
+        #[arg(long, value_delimiter = ',', value_parser = scope)]
+        scopes: Vec<Scope>,
+    },
+}
+
+impl KeysCommand {
+    fn request(self) -> KeyRequest {
+        let Self::Create {
+            name,
+            project,
+            mut scopes,
+        } = self;
+        if scopes.is_empty() {
+            scopes = Scope::ALL.into();
+        }
+        KeyRequest {
+            name,
+            project,
+            scopes,
+        }
+    }
+}
+
+fn scope(name: &str) -> Result<Scope, String> {
+    Scope::from_name(name.trim()).ok_or_else(|| {
+        let all = Scope::ALL.map(Scope::as_str).join(", ");
+        format!("expected any of {all}")
+    })
 }
 
 fn main() -> ExitCode {
@@ -52,19 +99,22 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let command = arguments.command.unwrap_or(Command::Serve);
+    let command = arguments.command.clone().unwrap_or(Command::Serve);
     if let Command::Openapi = command {
         return print(http::docs::OPENAPI.trim_end());
     }
     let purpose = match command {
-        Command::Migrate { .. } => Purpose::Migrate,
+        Command::Migrate { .. } | Command::Keys(_) => Purpose::Migrate,
         _ => Purpose::Serve,
     };
     let config = Config::load(arguments.config.as_deref(), purpose)?;
     if let Command::Config = command {
         return print(&config.masked_toml());
     }
-    telemetry::init(&config.log)?;
+    // A key is all that is printed: a log on stdout would be taken for part of it.
+    if !matches!(command, Command::Keys(_)) {
+        telemetry::init(&config.log)?;
+    }
     let host = Host::detect(&config);
     let runtime = match host {
         Host::Lambda => lambda::runtime()?,
@@ -87,6 +137,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             } else {
                 ExitCode::FAILURE
             }),
+            Command::Keys(command) => {
+                let key = keys::create(config, command.request()).await?;
+                print(key.expose_secret())
+            }
             Command::Config | Command::Openapi => unreachable!("handled before the runtime"),
         }
     })

@@ -1,13 +1,16 @@
 //! The long-lived process: its listener, workers and sweeper, and the drain that ends
 //! them.
 
-use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::start::{self, FirstKey, RunningApp};
+use super::first_key;
+use super::greeting::greet;
+use super::start::{self, RunningApp};
 use super::tcp::{self, ServeOptions};
+use crate::app::App;
 use crate::config::{Config, Handler};
 use crate::error::causes;
 use crate::http;
@@ -19,10 +22,16 @@ const EXPIRE_INTERVAL: Duration = Duration::from_hours(1);
 /// Before the first of them: a laptop may never run for an hour.
 const FIRST_EXPIRE_DELAY: Duration = Duration::from_secs(5);
 
+/// Between two looks whether the files of stores in this process are still there.
+const LOST_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest that requests under way are waited for once they are not.
+const LOST_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Runs Millrace on a TCP listener until SIGTERM or SIGINT, then drains.
 ///
 /// # Errors
-/// The port is taken, or a store does not start; the message says what to do.
+/// The port is taken, or a store does not start; the message says what to do. Or the
+/// data directory is lost while it runs.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let begun = Instant::now();
     // First, so that a second process fails here and not half-way.
@@ -33,8 +42,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let app = started.app.clone();
     if !managed {
         start::migrate(&app.postgres, &app.dynamo).await?;
-        let first = start::first_project(&app).await?;
-        announce(&app.config, &format!("http://{address}"), first.as_ref())?;
+    }
+    started.publish(address)?;
+    if !managed {
+        let first = match start::first_project(&app).await? {
+            None => first_key::untold(&app).await?,
+            made => made,
+        };
+        greet(&app.config, &format!("http://{address}"), first.as_ref())?;
     }
     tracing::info!(%address, took_ms = begun.elapsed().as_millis(), "listening");
 
@@ -61,7 +76,19 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         http_stop.clone(),
     ));
 
-    tcp::shutdown_signal().await?;
+    if let Some(lost) = end(&app).await? {
+        tracing::error!(path = %lost.display(), "data directory lost: stopping");
+        http_stop.cancel();
+        stop.cancel();
+        // Those under way are told that they were not kept. The stores are left as they
+        // are: what is in their place by now may be another's.
+        let _ = tokio::time::timeout(LOST_TIMEOUT, served).await;
+        anyhow::bail!(
+            "data_dir: {} is gone or was replaced while in use: nothing can be kept any more; \
+             restore it from a backup, or start again to begin anew",
+            lost.display()
+        );
+    }
     let draining = Instant::now();
     app.start_draining();
     http_stop.cancel();
@@ -95,6 +122,23 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Waits until it is asked to end, or a file is lost that its stores need: that one.
+async fn end(app: &App) -> std::io::Result<Option<PathBuf>> {
+    tokio::select! {
+        asked = tcp::shutdown_signal() => asked.map(|()| None),
+        lost = lost_file(app) => Ok(Some(lost)),
+    }
+}
+
+async fn lost_file(app: &App) -> PathBuf {
+    loop {
+        if let Some(lost) = app.lost_file() {
+            return lost.to_owned();
+        }
+        tokio::time::sleep(LOST_INTERVAL).await;
+    }
+}
+
 /// Removes what has expired from the embedded store now and then, until `stop` is
 /// cancelled; then gives `started` back.
 async fn expire_loop(started: RunningApp, stop: CancellationToken) -> RunningApp {
@@ -111,37 +155,4 @@ async fn expire_loop(started: RunningApp, stop: CancellationToken) -> RunningApp
         }
     }
     started
-}
-
-/// Tells a person at a terminal where everything is, and the first key, once.
-fn announce(config: &Config, url: &str, first: Option<&FirstKey>) -> std::io::Result<()> {
-    let data_dir = std::path::absolute(&config.data_dir)?;
-    let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "\nMillrace is up at {url}  (API documentation: {url}/docs)"
-    )?;
-    if config.uses_embedded_postgres() || config.uses_embedded_dynamodb() {
-        writeln!(out, "Data lies in {}", data_dir.display())?;
-    } else if start::needs_dir(config) {
-        writeln!(out, "Secrets lie in {}", data_dir.display())?;
-    }
-    if let Some(FirstKey { project, key }) = first {
-        writeln!(
-            out,
-            "\nProject \"default\" ({project}) has this API key. It is shown this once:\n\n  \
-             export MILLRACE_KEY={key}\n\n\
-             Publish an event:\n\n  \
-             curl {url}/v1/events -H \"Authorization: Bearer {key}\" \\\n    \
-             -H 'Content-Type: application/json' \\\n    \
-             -d '{{\"type\": \"hello.world\", \"data\": {{\"name\": \"Ada\"}}}}'"
-        )?;
-        if start::makes_admin_key(config) {
-            let file = data_dir.join("admin_key");
-            let what = "The admin key, which creates projects and keys, is in";
-            writeln!(out, "\n{what} {}", file.display())?;
-        }
-    }
-    writeln!(out)?;
-    out.flush()
 }

@@ -114,6 +114,15 @@ async fn handle_request(app: &App, id: &str, request: Request, next: Next) -> Re
             .into_response()
         }
     };
+    if !method.is_safe()
+        && response.status().is_success()
+        && let Some(lost) = app.lost_file()
+    {
+        // It was done, and nothing of it is kept.
+        let source = anyhow::anyhow!("{} is gone", lost.display());
+        let what = "the data directory";
+        response = Error::Unavailable { what, source }.into_response();
+    }
     let failure = response.extensions_mut().remove::<problem::Failure>();
     if let Some(problem::Failure(error)) = &failure {
         response = problem_response(error, &response, id);
