@@ -216,7 +216,9 @@ fn with_words(spellings: &[Vec<String>]) -> Vec<&'static str> {
     let has_all = |key: &&str| {
         let own = words(key);
         let all = |spelling: &Vec<String>| spelling.iter().all(|word| own.contains(word));
-        spellings.iter().any(|words| !words.is_empty() && all(words))
+        spellings
+            .iter()
+            .any(|words| !words.is_empty() && all(words))
     };
     keys.filter(has_all).collect()
 }

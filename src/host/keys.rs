@@ -125,9 +125,7 @@ fn admin_keys(config: &Config) -> anyhow::Result<Vec<SecretString>> {
     let configured = Some(config.admin_key.clone());
     let stored = data_dir::read_secret(&config.data_dir.join(ADMIN_KEY_FILE))?;
     let keys = [configured, stored].into_iter().flatten();
-    Ok(keys
-        .filter(|key| !key.expose_secret().is_empty())
-        .collect())
+    Ok(keys.filter(|key| !key.expose_secret().is_empty()).collect())
 }
 
 /// The process that has the data directory.

@@ -1,7 +1,7 @@
 //! The long-lived process: its listener, workers and sweeper, and the drain that ends
 //! them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,9 @@ const FIRST_EXPIRE_DELAY: Duration = Duration::from_secs(5);
 
 /// Between two looks whether the files of stores in this process are still there.
 const LOST_INTERVAL: Duration = Duration::from_millis(500);
-/// Longest that requests under way are waited for once they are not.
+/// How long whoever asks is told so once they are not, and longest that requests under
+/// way are waited for after that.
+const LOST_GRACE: Duration = Duration::from_secs(1);
 const LOST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs Millrace on a TCP listener until SIGTERM or SIGINT, then drains.
@@ -78,16 +80,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
     if let Some(lost) = end(&app).await? {
         tracing::error!(path = %lost.display(), "data directory lost: stopping");
-        http_stop.cancel();
+        // The stores are left as they are: what is in their place by now may be another's.
         stop.cancel();
-        // Those under way are told that they were not kept. The stores are left as they
-        // are: what is in their place by now may be another's.
+        tokio::time::sleep(LOST_GRACE).await;
+        http_stop.cancel();
         let _ = tokio::time::timeout(LOST_TIMEOUT, served).await;
-        anyhow::bail!(
-            "data_dir: {} is gone or was replaced while in use: nothing can be kept any more; \
-             restore it from a backup, or start again to begin anew",
-            lost.display()
-        );
+        return Err(lost_error(&app.config, &lost));
     }
     let draining = Instant::now();
     app.start_draining();
@@ -120,6 +118,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         "stopped"
     );
     Ok(())
+}
+
+fn lost_error(config: &Config, lost: &Path) -> anyhow::Error {
+    let (dir, lost) = (config.data_dir.display(), lost.display());
+    anyhow::anyhow!(
+        "data_dir: {dir} was removed or replaced while in use ({lost} is gone): nothing can be \
+         kept any more; restore it from a backup, or start again to begin anew"
+    )
 }
 
 /// Waits until it is asked to end, or a file is lost that its stores need: that one.

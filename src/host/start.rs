@@ -73,8 +73,6 @@ impl RunningApp {
             return Ok(());
         };
         dir.set_address(address)?;
-        // Made by the engines since it was opened.
-        dir.make_private()?;
         #[cfg(feature = "embedded")]
         if let Some(files) = self.stores.files(dir.path()) {
             let open = files.open.into_iter().chain([dir.lock_file()]);
@@ -118,6 +116,10 @@ pub async fn assemble(config: Config) -> anyhow::Result<RunningApp> {
     let key_ring = key_ring(&config, &aws, dir.as_ref())?;
     let archive = Objects::connect(&config).context("archive.endpoint_url")?;
     let opened = open_stores(&config, &aws, dir.as_ref()).await?;
+    if let Some(dir) = &dir {
+        // What the engines have made since it was opened.
+        dir.make_private()?;
+    }
     let app = App::new(
         config,
         Parts {

@@ -35,7 +35,7 @@ use futures_util::FutureExt;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
 use crate::app::App;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::model::id::base32;
 use crate::telemetry::millis;
 use crate::telemetry::scope::WorkContext;
@@ -101,7 +101,14 @@ async fn handle_request(app: &App, id: &str, request: Request, next: Next) -> Re
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
 
-    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let is_of_health = request.uri().path().starts_with("/health");
+    let handled = async {
+        match ensure_kept(app) {
+            Err(error) if !is_of_health => error.into_response(),
+            _ => next.run(request).await,
+        }
+    };
+    let handled = AssertUnwindSafe(handled).catch_unwind();
     let mut response = match tokio::time::timeout(app.config.http.request_timeout, handled).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Error::internal(anyhow::anyhow!(panic_text(&*panic))).into_response(),
@@ -114,14 +121,9 @@ async fn handle_request(app: &App, id: &str, request: Request, next: Next) -> Re
             .into_response()
         }
     };
-    if !method.is_safe()
-        && response.status().is_success()
-        && let Some(lost) = app.lost_file()
-    {
-        // It was done, and nothing of it is kept.
-        let source = anyhow::anyhow!("{} is gone", lost.display());
-        let what = "the data directory";
-        response = Error::Unavailable { what, source }.into_response();
+    if !method.is_safe() && response.status().is_success() {
+        // What was lost meanwhile was done, and nothing of it is kept.
+        response = ensure_kept(app).map_or_else(Error::into_response, |()| response);
     }
     let failure = response.extensions_mut().remove::<problem::Failure>();
     if let Some(problem::Failure(error)) = &failure {
@@ -138,6 +140,15 @@ async fn handle_request(app: &App, id: &str, request: Request, next: Next) -> Re
     let route = route.as_ref().map_or("-", MatchedPath::as_str);
     log(id, &method, route, &response, failure.as_ref(), started);
     response
+}
+
+/// That the stores in this process, if any are, have their files.
+fn ensure_kept(app: &App) -> Result<()> {
+    app.lost_file().map_or(Ok(()), |lost| {
+        let source = anyhow::anyhow!("{} is gone", lost.display());
+        let what = "the data directory";
+        Err(Error::Unavailable { what, source })
+    })
 }
 
 /// What a problem has of the response it takes the place of.

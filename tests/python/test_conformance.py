@@ -59,8 +59,9 @@ class Millrace:
         self.key = None
         while True:
             line = lines.get(timeout=START_MAX)
-            if "export MILLRACE_KEY=" in line:
-                self.key = line.strip().split("=", 1)[1]
+            # Its file is named, so that it is in no log.
+            if line.strip().endswith("/first-api-key"):
+                self.key = pathlib.Path(line.strip()).read_text()
             if line.startswith("{") and json.loads(line)["message"] == "listening":
                 self.address = json.loads(line)["address"]
                 return
