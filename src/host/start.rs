@@ -12,7 +12,6 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::data_dir::{DataDir, open_data_dir};
 pub use super::first_key::{FirstKey, first_project};
-use crate::app::data_files::DataFiles;
 use crate::app::{App, Parts};
 use crate::aws::clients;
 use crate::config::Config;
@@ -76,7 +75,8 @@ impl RunningApp {
         #[cfg(feature = "embedded")]
         if let Some(files) = self.stores.files(dir.path()) {
             let open = files.open.into_iter().chain([dir.lock_file()]);
-            self.app.depend_on(DataFiles::new(open, files.needed)?);
+            let files = crate::app::data_files::DataFiles::new(open, files.needed)?;
+            self.app.depend_on(files);
         }
         Ok(())
     }

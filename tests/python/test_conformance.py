@@ -8,6 +8,7 @@ on a data directory of its own with everything else as it is by default.
 import http.client
 import json
 import os
+import pathlib
 import queue
 import subprocess
 import threading

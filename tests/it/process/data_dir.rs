@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -117,7 +117,6 @@ async fn assert_noticed(dir: &Path, lose: impl FnOnce(&Path)) {
     lose(&data);
     // From the first request on, whether or not it was noticed before.
     let event = json!({ "type": "a" });
-    let begun = Instant::now();
     let published = served.request(Method::POST, "/v1/events", &key, event);
     if let Some((status, answer)) = published.await {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
@@ -129,7 +128,6 @@ async fn assert_noticed(dir: &Path, lose: impl FnOnce(&Path)) {
         assert_eq!(ready["status"], "unavailable", "{ready}");
     }
     assert_eq!(served.wait(NOTICED_MAX), Some(1));
-    println!("it ended after {:?}", begun.elapsed());
     let output = served.output();
     let told = format!(
         "millrace: data_dir: {} was removed or replaced while in use",
