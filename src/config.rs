@@ -8,6 +8,7 @@
 mod check;
 mod database_url;
 mod effective;
+mod keys;
 mod mask;
 mod problem;
 mod runtime_env;

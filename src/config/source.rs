@@ -11,6 +11,7 @@ use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
 use super::check::range;
+use super::keys::{self, default_of, documented, known_keys, leaves};
 use super::problem::{ENV_PREFIX, InvalidConfig, env_name, is_secret, problem};
 use super::suggest;
 
@@ -134,48 +135,12 @@ pub fn extract<T: DeserializeOwned>(mut sources: Vec<Layer>) -> Result<T, Invali
     }
 }
 
-/// The layer of what `config.toml` says, from JSON: reading its TOML was much of
-/// what a start computes. A test holds the one to the other, and writes it.
+/// The layer of what `config.toml` says.
 static DEFAULTS: LazyLock<Layer> = LazyLock::new(|| Layer {
     name: "config.toml".to_owned(),
-    values: serde_json::from_str(include_str!("defaults.json"))
-        .expect("defaults.json is a JSON object"),
+    values: keys::defaults().clone(),
     unknown: vec![],
 });
-static KNOWN: LazyLock<Vec<(String, &Value)>> = LazyLock::new(|| leaves(&DEFAULTS.values));
-
-/// Every key `config.toml` documents with its default, dotted.
-pub fn known_keys() -> &'static [(String, &'static Value)] {
-    &KNOWN
-}
-
-/// The default of a dotted key, if there is such a key.
-fn default_of(path: &str) -> Option<&'static Value> {
-    documented(path).filter(|found| found.as_dict().is_none())
-}
-
-/// What `config.toml` has at that path: the default of a key, or a section.
-fn documented(path: &str) -> Option<&'static Value> {
-    let mut names = path.split('.');
-    let first = DEFAULTS.values.get(names.next()?)?;
-    names.try_fold(first, |value, name| value.as_dict()?.get(name))
-}
-
-/// Every value that holds no others, by its path.
-fn leaves(dict: &Dict) -> Vec<(String, &Value)> {
-    let mut found = Vec::new();
-    for (name, value) in dict {
-        match value.as_dict() {
-            Some(inner) if !inner.is_empty() => found.extend(
-                leaves(inner)
-                    .into_iter()
-                    .map(|(path, value)| (format!("{name}.{path}"), value)),
-            ),
-            _ => found.push((name.clone(), value)),
-        }
-    }
-    found
-}
 
 /// Takes out every unknown key, and says so of each.
 fn remove_unknown(source: &mut Layer) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Suggestions for keys that there are not: what was most likely meant.
 
+use super::keys::known_keys;
 use super::problem::env_name;
-use super::source::known_keys;
 
 /// Words that people try, with the key that each stands for. They are looked for
 /// alone and behind the section of their key.

@@ -62,7 +62,7 @@ fn config_toml_documents_every_key_of_the_struct_and_no_other() {
     let values = serde_json::to_value(defaults()).unwrap();
     let mut fields = Vec::new();
     dotted("", &values, &mut fields);
-    let mut documented: Vec<String> = source::known_keys()
+    let mut documented: Vec<String> = keys::known_keys()
         .iter()
         .map(|(key, _)| key.clone())
         .collect();
@@ -96,7 +96,7 @@ fn the_compiled_in_defaults_are_those_of_config_toml() {
 
 #[test]
 fn every_key_has_a_description_and_its_environment_name() {
-    for (key, _) in source::known_keys() {
+    for (key, _) in keys::known_keys() {
         let name = key.rsplit('.').next().unwrap();
         let line = format!("# Environment: {}\n{name} = ", env_name(key));
         let before = DEFAULTS.split(&line).next().unwrap();

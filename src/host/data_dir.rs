@@ -53,7 +53,8 @@ pub fn open_data_dir(path: &Path) -> anyhow::Result<DataDir> {
     dir.check_format()?;
     write_atomically(&open, "")
         .with_context(|| format!("data_dir: cannot write {}", open.display()))?;
-    dir.make_private()?;
+    let left = private::make(path, &open).with_context(|| unreadable(path))?;
+    left.warn();
     Ok(dir)
 }
 
@@ -124,14 +125,14 @@ impl DataDir {
         write_private(&self.path.join(OPEN_FILE), &address.to_string())
     }
 
-    /// Makes the directory, and what it holds of this program's, this user's alone;
-    /// says so in the log where that is not in its power.
+    /// Makes what the engines have made since it was opened this user's alone: they
+    /// give some of it a mode of its own.
     ///
     /// # Errors
     /// The directory cannot be read.
     pub fn make_private(&self) -> anyhow::Result<()> {
         let made = private::make(&self.path, &self.path.join(OPEN_FILE));
-        made.with_context(|| unreadable(&self.path))
+        made.map(drop).with_context(|| unreadable(&self.path))
     }
 
     /// The file that tells this directory from another in its place.

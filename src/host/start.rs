@@ -72,6 +72,8 @@ impl RunningApp {
             return Ok(());
         };
         dir.set_address(address)?;
+        // Of what each connection to the embedded PostgreSQL makes.
+        dir.make_private()?;
         #[cfg(feature = "embedded")]
         if let Some(files) = self.stores.files(dir.path()) {
             let open = files.open.into_iter().chain([dir.lock_file()]);
@@ -89,6 +91,7 @@ impl RunningApp {
             postgres.stop().await;
         }
         if let Some(dir) = self.dir {
+            let _ = dir.make_private();
             dir.close();
         }
     }

@@ -270,7 +270,18 @@ fn it_serves_on_stores_of_other_machines() {
         ");
         assert!(!greeting.contains("admin key"), "it is the user's own");
 
-        // Another key is made in the stores, past the process that serves.
+        let receiver = Receiver::start([]).await;
+        create_endpoint(&served, &first, &receiver.url).await;
+        let event = json!({ "type": "a" });
+        let published = served
+            .request(Method::POST, "/v1/events", &first, event)
+            .await;
+        assert_eq!(published.unwrap().0, StatusCode::ACCEPTED);
+        receiver.reached(1).await;
+        served.signal("TERM");
+        assert_eq!(served.wait(Duration::from_secs(20)), Some(0));
+
+        // Another key is made in the stores, and nothing elsewhere.
         let (dir, direct) = (remote.dir.path().join("elsewhere"), owned(&env));
         let made = tokio::task::spawn_blocking(move || {
             std::fs::create_dir(&dir).unwrap();
@@ -281,17 +292,8 @@ fn it_serves_on_stores_of_other_machines() {
         });
         let made = made.await.unwrap();
         assert_eq!((made.code, &*made.stderr), (Some(0), ""));
-        let key = made.stdout.trim_end();
-        assert!(made.stdout.starts_with("mr_") && key.len() + 1 == made.stdout.len());
-
-        let receiver = Receiver::start([]).await;
-        create_endpoint(&served, key, &receiver.url).await;
-        let event = json!({ "type": "a" });
-        let published = served.request(Method::POST, "/v1/events", key, event).await;
-        assert_eq!(published.unwrap().0, StatusCode::ACCEPTED);
-        receiver.reached(1).await;
-        served.signal("TERM");
-        assert_eq!(served.wait(Duration::from_secs(20)), Some(0));
+        let key = made.stdout.strip_suffix('\n').unwrap();
+        assert!(key.starts_with("mr_") && key != first);
 
         let served = Served::start(&data, &env);
         assert_eq!(first_key(&served.greeting), None);

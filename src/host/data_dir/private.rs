@@ -5,7 +5,7 @@
 //! a directory of more than Millrace's data, is left as it is, with a warning.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The files that this program makes, beside those of the engines.
 const OWN: [&str; 9] = [
@@ -32,25 +32,48 @@ pub(super) fn set_umask() {
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
 }
 
+/// What others may do that this process does not or cannot take from them.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// The directory, as it is for other things too.
+    shared: Option<PathBuf>,
+    /// Files of another user's.
+    files: Vec<PathBuf>,
+}
+
+impl Left {
+    pub fn warn(&self) {
+        if let Some(path) = &self.shared {
+            let path = path.display();
+            tracing::warn!(%path, "data directory is for other things too: its own mode is left as it is");
+        }
+        if let Some(path) = self.files.first() {
+            let (path, count) = (path.display(), self.files.len());
+            tracing::warn!(%path, count, "files of the data directory are another user's: others may read them");
+        }
+    }
+}
+
 /// Takes from others what they may do in `dir` and with the files in it that are this
 /// program's. `made` is a file that this process has made: its owner is this user.
 ///
 /// # Errors
 /// The directory cannot be read.
-pub(super) fn make(dir: &Path, made: &Path) -> io::Result<()> {
+pub(super) fn make(dir: &Path, made: &Path) -> io::Result<Left> {
     let dir = &std::fs::canonicalize(dir)?;
     let is_shared = is_shared(dir)?;
     if !is_shared && !dir.join(GITIGNORE_FILE).exists() {
         // A convenience: without it nothing else is worse.
         let _ = super::write_atomically(&dir.join(GITIGNORE_FILE), GITIGNORE);
     }
+    let mut left = Left {
+        shared: is_shared.then(|| dir.clone()),
+        files: vec![],
+    };
     #[cfg(unix)]
     {
         let mut modes = modes::Modes::of_user_of(made)?;
-        if is_shared {
-            let path = dir.display();
-            tracing::warn!(%path, "data directory is for other things too: its own mode is left as it is");
-        } else {
+        if !is_shared {
             modes.tighten(dir);
             modes.tighten(&dir.join(GITIGNORE_FILE));
         }
@@ -60,11 +83,11 @@ pub(super) fn make(dir: &Path, made: &Path) -> io::Result<()> {
                 modes.tighten_all(&entry.path());
             }
         }
-        modes.warn_of_others();
+        left.files = modes.left;
     }
     #[cfg(not(unix))]
-    let _ = made;
-    Ok(())
+    let _ = (made, &mut left);
+    Ok(left)
 }
 
 fn is_own(name: &str) -> bool {
@@ -98,10 +121,10 @@ mod modes {
         Ok(fs::metadata(dir)?.mode() & FOR_ALL != 0)
     }
 
-    /// Makes files `user`'s alone, and counts those it cannot.
+    /// Makes files `user`'s alone, and keeps those it cannot.
     pub struct Modes {
         user: u32,
-        left: Vec<PathBuf>,
+        pub left: Vec<PathBuf>,
     }
 
     impl Modes {
@@ -132,13 +155,6 @@ mod modes {
             let is_ours = found.uid() == self.user;
             if !is_ours || fs::set_permissions(path, Permissions::from_mode(wanted)).is_err() {
                 self.left.push(path.to_owned());
-            }
-        }
-
-        pub fn warn_of_others(&self) {
-            if let Some(path) = self.left.first() {
-                let (path, count) = (path.display(), self.left.len());
-                tracing::warn!(%path, count, "files of the data directory are another user's: others may read them");
             }
         }
     }
