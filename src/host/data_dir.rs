@@ -6,13 +6,15 @@
 
 mod private;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use secrecy::SecretString;
+
+use private::{private_file, write_atomically};
 
 /// What this program writes and reads; another number is another layout.
 const FORMAT: &str = "1";
@@ -250,40 +252,6 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
             Err(error).with_context(|| format!("data_dir: cannot lock {}", path.display()))
         }
     }
-}
-
-/// Writes beside `path` and renames, so that a crash leaves no half of it.
-fn write_atomically(path: &Path, text: &str) -> std::io::Result<()> {
-    let beside = beside(path);
-    // One of an earlier process, cut short, may have been made for others to read.
-    let _ = fs::remove_file(&beside);
-    let mut file = private_file().truncate(true).open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    // The name, too, must be on disk before anything relies on the secret.
-    match path.parent() {
-        Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
-        _ => Ok(()),
-    }
-}
-
-/// What the name of a file ends with that is not whole yet.
-const BESIDE: &str = ".tmp";
-
-/// Where a file is written before it has its name: `open.tmp`.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(BESIDE);
-    path.with_file_name(name)
-}
-
-fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! the engines make files as the process's umask has it. What is another user's, and
 //! a directory of more than Millrace's data, is left as it is, with a warning.
 
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// The files that this program makes, beside those of the engines.
@@ -60,11 +61,11 @@ impl Left {
 /// # Errors
 /// The directory cannot be read.
 pub(super) fn make(dir: &Path, made: &Path) -> io::Result<Left> {
-    let dir = &std::fs::canonicalize(dir)?;
+    let dir = &fs::canonicalize(dir)?;
     let is_shared = is_shared(dir)?;
     if !is_shared && !dir.join(GITIGNORE_FILE).exists() {
         // A convenience: without it nothing else is worse.
-        let _ = super::write_atomically(&dir.join(GITIGNORE_FILE), GITIGNORE);
+        let _ = write_atomically(&dir.join(GITIGNORE_FILE), GITIGNORE);
     }
     let mut left = Left {
         shared: is_shared.then(|| dir.clone()),
@@ -77,7 +78,7 @@ pub(super) fn make(dir: &Path, made: &Path) -> io::Result<Left> {
             modes.tighten(dir);
             modes.tighten(&dir.join(GITIGNORE_FILE));
         }
-        for entry in std::fs::read_dir(dir)? {
+        for entry in fs::read_dir(dir)? {
             let entry = entry?;
             if is_own(&entry.file_name().to_string_lossy()) {
                 modes.tighten_all(&entry.path());
@@ -90,8 +91,42 @@ pub(super) fn make(dir: &Path, made: &Path) -> io::Result<Left> {
     Ok(left)
 }
 
+/// Writes beside `path` and renames, so that a crash leaves no half of it.
+pub(super) fn write_atomically(path: &Path, text: &str) -> std::io::Result<()> {
+    let beside = beside(path);
+    // One of an earlier process, cut short, may have been made for others to read.
+    let _ = fs::remove_file(&beside);
+    let mut file = private_file().truncate(true).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    // The name, too, must be on disk before anything relies on the secret.
+    match path.parent() {
+        Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
+        _ => Ok(()),
+    }
+}
+
+/// What the name of a file ends with that is not whole yet.
+const BESIDE: &str = ".tmp";
+
+/// Where a file is written before it has its name: `open.tmp`.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(BESIDE);
+    path.with_file_name(name)
+}
+
+pub(super) fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
 fn is_own(name: &str) -> bool {
-    let name = name.strip_suffix(super::BESIDE).unwrap_or(name);
+    let name = name.strip_suffix(BESIDE).unwrap_or(name);
     OWN.contains(&name) || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -163,7 +198,7 @@ mod modes {
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
-    use std::fs::{self, Permissions};
+    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
