@@ -8,10 +8,13 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use millrace::config::{Config, Purpose};
-use millrace::host::command_output::CommandOutput;
+use millrace::host::command_output::{self, CommandOutput};
+use millrace::host::keys::{self, KeyRequest};
 use millrace::host::{Host, doctor, lambda, serve, start};
 use millrace::http;
+use millrace::model::api_key::Scope;
 use millrace::telemetry::{self, LogStream, OneLine};
+use secrecy::ExposeSecret;
 
 /// How long threads that block may take to end, when all else has.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
@@ -27,7 +30,7 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Run everything the configuration names (the default).
     Serve,
@@ -44,6 +47,50 @@ enum Command {
     Openapi,
     /// Check stores, table, migrations, projection and clock, and say how to mend them.
     Doctor,
+    /// Make API keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum KeysCommand {
+    /// Make an API key and print it, also while a server runs on the data directory.
+    Create {
+        /// What people call it.
+        #[arg(long, default_value = "command line")]
+        name: String,
+        /// The name or id of its project; not needed if there is one only.
+        #[arg(long)]
+        project: Option<String>,
+        /// What it may do, such as events:write,events:read; everything if not given.
+        #[arg(long, value_delimiter = ',', value_parser = scope)]
+        scopes: Vec<Scope>,
+    },
+}
+
+impl KeysCommand {
+    fn request(self) -> KeyRequest {
+        let Self::Create {
+            name,
+            project,
+            mut scopes,
+        } = self;
+        if scopes.is_empty() {
+            scopes = Scope::ALL.into();
+        }
+        KeyRequest {
+            name,
+            project,
+            scopes,
+        }
+    }
+}
+
+fn scope(name: &str) -> Result<Scope, String> {
+    Scope::from_name(name.trim()).ok_or_else(|| {
+        let all = Scope::ALL.map(Scope::as_str).join(", ");
+        format!("expected any of {all}")
+    })
 }
 
 fn main() -> ExitCode {
@@ -54,20 +101,19 @@ fn main() -> ExitCode {
             let text = format!("{error:#}");
             let lines = text.lines().map(|line| OneLine(line).to_string());
             let text = lines.collect::<Vec<_>>().join("\n");
-            // There is no other place to say it.
-            let _ = writeln!(std::io::stderr(), "millrace: {text}");
+            command_output::tell_error(&format!("millrace: {text}\n"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let command = arguments.command.unwrap_or(Command::Serve);
+    let command = arguments.command.clone().unwrap_or(Command::Serve);
     if let Command::Openapi = command {
         return print(http::docs::OPENAPI.trim_end());
     }
     let purpose = match command {
-        Command::Migrate { .. } => Purpose::Migrate,
+        Command::Migrate { .. } | Command::Keys(_) => Purpose::Migrate,
         _ => Purpose::Serve,
     };
     let config = Config::load(arguments.config.as_deref(), purpose)?;
@@ -75,7 +121,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return print(&config.masked_toml());
     }
     let host = Host::detect(&config);
-    let stream = match (command, host) {
+    let stream = match (&command, host) {
         (Command::Serve, Host::Lambda) => LogStream::Function,
         (Command::Serve, Host::Tcp | Host::Ecs) => LogStream::Server,
         _ => LogStream::Command,
@@ -103,6 +149,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             } else {
                 ExitCode::FAILURE
             }),
+            Command::Keys(command) => {
+                let key = keys::create(config, command.request()).await?;
+                print(key.expose_secret())
+            }
             Command::Config | Command::Openapi => unreachable!("handled before the runtime"),
         }
     });

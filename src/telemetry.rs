@@ -25,7 +25,7 @@ use metrics::Metrics;
 use trace::Traces;
 
 pub use escape::OneLine;
-pub use log::{LogGuard, LogStream, flush_log, init, log_writer, millis, tell};
+pub use log::{LogGuard, LogStream, flush_log, init, log_writer, millis, print, tell};
 
 /// How long a finished span waits for others, in a process that lives long.
 const TRACES_INTERVAL: Duration = Duration::from_secs(5);

@@ -77,8 +77,8 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
 pub enum Purpose {
     /// Everything its `handlers` name.
     Serve,
-    /// The stores alone, as a task has that brings them up to date: it is given
-    /// no admin key and no key ring.
+    /// The stores alone, as a task has that brings them up to date or makes a key: it
+    /// is given no admin key and no key ring.
     Migrate,
 }
 
@@ -99,12 +99,18 @@ pub fn problems(config: &Config, purpose: Purpose) -> Vec<String> {
 
 fn ranges(config: &Config) -> Vec<String> {
     let values = serde_json::to_value(config).unwrap_or_default();
-    let out_of_range = RANGES.iter().filter_map(|(key, range, unit)| {
+    let out_of_range = RANGES.iter().filter_map(|(key, range, _)| {
         let given = value_at(&values, key).as_f64()?;
-        let expected = || format!("{} to {} {unit}", range.start(), range.end());
+        let expected = || self::range(key).unwrap_or_default();
         (!range.contains(&given)).then(|| self::given(key, given, &expected()))
     });
     out_of_range.collect()
+}
+
+/// What a number may be, in words.
+pub fn range(key: &str) -> Option<String> {
+    let (_, range, unit) = RANGES.iter().find(|(name, ..)| *name == key)?;
+    Some(format!("{} to {} {unit}", range.start(), range.end()))
 }
 
 /// The value under a dotted key.

@@ -8,7 +8,11 @@ pub mod data_dir;
 pub mod doctor;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+mod first_key;
+mod greeting;
+pub mod keys;
 pub mod lambda;
+mod running;
 pub mod serve;
 pub mod shutdown;
 pub mod start;

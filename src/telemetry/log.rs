@@ -122,6 +122,17 @@ pub fn log_writer() -> LineWriter<impl Write> {
     LineWriter::new(LogWriter)
 }
 
+/// Prints whole lines to where the log goes, in order with it. True if they were
+/// written within `longest`; those that were not may be later, as the log's own are.
+pub fn print(lines: &str, longest: Duration) -> bool {
+    let bytes = lines.as_bytes();
+    match LOG.get() {
+        Some(log) => log.output.write_within(bytes, longest),
+        // Not in a process of its own.
+        None => io::stdout().lock().write_all(bytes).is_ok(),
+    }
+}
+
 /// Takes whole lines.
 #[derive(Clone, Copy)]
 struct LogWriter;

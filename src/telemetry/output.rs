@@ -50,13 +50,24 @@ impl Output {
     /// Takes whole lines, each with its line feed. Never fails; waits for the reader
     /// only if it is direct.
     pub fn write(&self, lines: &[u8]) {
+        // There is no better place to tell of what is lost.
         match self {
             Self::Queued(queue) => queue.push(lines),
-            Self::Direct(stream) => {
-                let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
-                // There is no better place to tell of it.
-                let _ = stream.write(lines);
+            Self::Direct(stream) => drop(write_directly(stream, lines)),
+        }
+    }
+
+    /// As [`Output::write`], and waits until the lines are written, at most for
+    /// `longest` unless it is direct; true if they are. False too if others' were lost
+    /// meanwhile.
+    pub fn write_within(&self, lines: &[u8], longest: Duration) -> bool {
+        match self {
+            Self::Queued(queue) => {
+                let lost_before = queue.lock().lost;
+                queue.push(lines);
+                queue.flush(longest) && queue.lock().lost == lost_before
             }
+            Self::Direct(stream) => write_directly(stream, lines).is_ok(),
         }
     }
 
@@ -66,6 +77,11 @@ impl Output {
             queue.flush(longest);
         }
     }
+}
+
+fn write_directly(stream: &Mutex<Stream>, lines: &[u8]) -> Result<(), u64> {
+    let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+    stream.write(lines)
 }
 
 /// Lines on their way to a stream.
@@ -83,7 +99,16 @@ struct State {
     waiting: Vec<u8>,
     /// Lines that had no room, or that the stream did not take.
     dropped: u64,
+    /// All that were ever dropped, told of or not.
+    lost: u64,
     is_writing: bool,
+}
+
+impl State {
+    fn drop_lines(&mut self, lines: u64) {
+        self.dropped += lines;
+        self.lost += lines;
+    }
 }
 
 impl Queue {
@@ -94,7 +119,7 @@ impl Queue {
     fn push(&self, lines: &[u8]) {
         let mut state = self.lock();
         if state.waiting.len() + lines.len() > WAITING_BYTES_MAX {
-            state.dropped += count(lines);
+            state.drop_lines(count(lines));
             return;
         }
         state.waiting.extend_from_slice(lines);
@@ -121,7 +146,7 @@ impl Queue {
             }
             Ok(()) => 0,
             Err(lost) => {
-                state.dropped += lost;
+                state.drop_lines(lost);
                 0
             }
         };
@@ -133,12 +158,14 @@ impl Queue {
         self.emptied.notify_all();
     }
 
-    fn flush(&self, longest: Duration) {
+    /// True if nothing is left to write, within `longest`.
+    fn flush(&self, longest: Duration) -> bool {
         let is_busy = |state: &mut State| state.is_writing || !state.waiting.is_empty();
-        drop(
-            self.emptied
-                .wait_timeout_while(self.lock(), longest, is_busy),
-        );
+        let waited = self
+            .emptied
+            .wait_timeout_while(self.lock(), longest, is_busy);
+        let waited = waited.unwrap_or_else(PoisonError::into_inner);
+        !waited.1.timed_out()
     }
 }
 
@@ -289,6 +316,27 @@ mod tests {
         }
         output.flush(LONG);
         assert!(heard.try_recv().is_err(), "nobody is there to be told");
+    }
+
+    #[test]
+    fn only_what_is_written_in_time_counts_as_written() {
+        let (output, mut reader, _heard) = queued();
+        assert!(output.write_within(b"read\n", LONG));
+        for _ in 0..100 {
+            output.write(LINE);
+        }
+        // The pipe is full.
+        assert!(!output.write_within(b"later\n", Duration::from_millis(50)));
+        let mut all = vec![0; 5 + 100 * LINE.len() + 6];
+        std::io::Read::read_exact(&mut reader, &mut all).unwrap();
+        assert!(all.ends_with(b"later\n"), "it comes when it is read");
+        drop(reader);
+        assert!(!output.write_within(b"gone\n", LONG));
+        let (reader, direct) = pipe().unwrap();
+        let direct = Output::direct(direct);
+        assert!(direct.write_within(LINE, LONG));
+        drop(reader);
+        assert!(!direct.write_within(LINE, LONG));
     }
 
     /// A disk that is full after some bytes, until it has room again.

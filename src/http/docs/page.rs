@@ -177,7 +177,7 @@ fn write_introduction(out: &mut String, document: &Value) {
          A request carries a key, <code>Authorization: Bearer mr_…</code>; each route \
          below names the scope the key needs. The examples take these from the environment, \
          and the ids of a path too:</p>\
-         <pre>export MILLRACE_URL={} MILLRACE_KEY=mr_…  # projects: MILLRACE_ADMIN_KEY</pre></header>",
+         <pre>export MILLRACE_URL={} MILLRACE_KEY=mr_…  # projects: ADMIN_KEY</pre></header>",
         Text(text("title")),
         Text(text("version")),
         Prose(text("description")),
@@ -244,7 +244,7 @@ fn curl(document: &Value, route: &Route<'_>) -> String {
     };
     if let Some(Security { scheme, .. }) = route.security() {
         let key = if scheme == "admin_key" {
-            "MILLRACE_ADMIN_KEY"
+            "ADMIN_KEY"
         } else {
             "MILLRACE_KEY"
         };

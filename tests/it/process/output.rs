@@ -2,7 +2,7 @@
 //! that stops, a disk that is full.
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, PipeReader, Read, pipe};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -10,7 +10,9 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::binary::{ANY_PORT, command, listening, request_to, run_to_end, signal, wait};
+use crate::support::binary::{
+    ANY_PORT, Served, command, first_key, listening, request_to, run_to_end, signal, wait,
+};
 use crate::support::harness::run;
 
 /// Longest that an end may take.
@@ -120,6 +122,21 @@ fn a_log_whose_reader_stops_holds_up_no_request_and_no_stop() {
     });
 }
 
+/// Waits until a server is ready that cannot say so, and uses it.
+async fn serves_at_last(child: &mut Child, url: &str) {
+    let ready = async || {
+        let asked = request_to(url, Method::GET, "/health/ready", "", Value::Null);
+        asked
+            .await
+            .is_some_and(|(status, _)| status == StatusCode::OK)
+    };
+    while !ready().await {
+        assert_eq!(child.try_wait().unwrap(), None, "it does not start");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    serves(url, 20).await;
+}
+
 #[test]
 fn a_full_disk_ends_no_request() {
     let full = || OpenOptions::new().write(true).open("/dev/full");
@@ -140,25 +157,15 @@ fn a_full_disk_ends_no_request() {
             .stderr(full().unwrap())
             .spawn()
             .unwrap();
-        let url = format!("http://{listen}");
-        let ready = async || {
-            let asked = request_to(&url, Method::GET, "/health/ready", "", Value::Null);
-            asked
-                .await
-                .is_some_and(|(status, _)| status == StatusCode::OK)
-        };
-        while !ready().await {
-            assert_eq!(child.try_wait().unwrap(), None, "it does not start");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        serves(&url, 20).await;
+        serves_at_last(&mut child, &format!("http://{listen}")).await;
         signal(&child, "TERM");
         let ended = wait(&mut child, END_MAX).expect("it ends");
         assert_eq!(ended.code(), Some(0), "{ended}");
     });
 }
 
-const COMMANDS: [&[&str]; 6] = [
+const COMMANDS: [&[&str]; 7] = [
+    &["keys", "create"],
     &["migrate"],
     &["doctor"],
     &["config"],
@@ -204,6 +211,55 @@ fn a_command_whose_reader_is_gone_ends_quietly_and_well() {
         let stderr = String::from_utf8(ended.stderr).unwrap();
         assert!(stderr.starts_with("millrace: stdout: "), "{stderr}");
     }
+}
+
+/// A pipe that takes no more, and its reader, which does not read.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = pipe().unwrap();
+    let mut filler = writer.try_clone().unwrap();
+    // Ends when the reader does.
+    std::thread::spawn(move || while filler.write_all(&[b'x'; 4096]).is_ok() {});
+    std::thread::sleep(Duration::from_millis(200));
+    (reader, writer)
+}
+
+#[test]
+fn an_error_that_nobody_reads_does_not_keep_a_command_from_ending() {
+    let (_reader, stderr) = full_pipe();
+    let mut child = command(&["config", "--config", "no.toml"], &[])
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    let ended = wait(&mut child, END_MAX);
+    let _ = child.kill();
+    assert_eq!(ended.expect("it ends").code(), Some(1));
+}
+
+#[test]
+fn a_first_start_whose_reader_has_stopped_serves_and_the_next_tells_of_the_key() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (_reader, stdout) = full_pipe();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = free.local_addr().unwrap().to_string();
+        drop(free);
+        let mut child = command(&["serve"], &[("MILLRACE_HTTP__LISTEN", &listen)])
+            .env("MILLRACE_DATA_DIR", dir.path())
+            .env("MILLRACE_ADMIN_KEY", ADMIN_KEY)
+            .stdout(stdout)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        serves_at_last(&mut child, &format!("http://{listen}")).await;
+        signal(&child, "TERM");
+        let ended = wait(&mut child, END_MAX).expect("it ends");
+        assert_eq!(ended.code(), Some(0), "{ended}");
+
+        let served = Served::start(dir.path(), &[]);
+        let key = first_key(&served.greeting).expect("nobody was told of it");
+        let asked = served.request(Method::GET, "/v1/events", &key, Value::Null);
+        assert_eq!(asked.await.unwrap().0, StatusCode::OK);
+    });
 }
 
 #[test]

@@ -130,7 +130,21 @@ impl Served {
     /// Starts it on the data directory `data` and a port of its own, and waits
     /// until it listens.
     pub fn start(data: &Path, env: &[(&str, &str)]) -> Self {
-        let mut child = command(&["serve"], env)
+        Self::spawn(command(&["serve"], env), data)
+    }
+
+    /// As [`Served::start`], with every file made for everybody to read and write.
+    pub fn start_without_umask(data: &Path) -> Self {
+        let binary = env!("CARGO_BIN_EXE_millrace");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "umask 000; exec \"$0\" serve", binary]);
+        shell.env_clear().stdin(Stdio::null());
+        shell.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(shell, data)
+    }
+
+    fn spawn(mut command: Command, data: &Path) -> Self {
+        let mut child = command
             .env("MILLRACE_DATA_DIR", data)
             .env("MILLRACE_HTTP__LISTEN", "127.0.0.1:0")
             .env("MILLRACE_LOG__FORMAT", "json")
@@ -242,10 +256,10 @@ async fn exchange(
     Some((parts.status, json))
 }
 
-/// The key in the greeting of a first start.
+/// The key in the file that the greeting of a first start names.
 pub fn first_key(greeting: &str) -> Option<String> {
-    let (_, after) = greeting.split_once("export MILLRACE_KEY=")?;
-    Some(after.lines().next()?.to_owned())
+    let (_, after) = greeting.split_once("It is in the file\n\n  ")?;
+    Some(std::fs::read_to_string(after.lines().next()?).unwrap())
 }
 
 /// Creates an endpoint at `url` for all events; its id.
