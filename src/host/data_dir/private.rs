@@ -196,7 +196,6 @@ mod modes {
 }
 
 #[cfg(test)]
-#[cfg(unix)]
 mod tests {
     use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
