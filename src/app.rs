@@ -1,8 +1,11 @@
 //! The application: the stores, the queue, the sender and the configuration, made
 //! once at start-up and given to every request and job. Making it connects to nothing.
 
-use std::sync::Arc;
+pub mod data_files;
+
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -28,6 +31,7 @@ use crate::store::objects::Objects;
 use crate::store::postgres::Postgres;
 use crate::store::secrets::{AdminKey, CachedSecret};
 use crate::telemetry::Telemetry;
+use data_files::DataFiles;
 
 /// Everything a request or a job needs.
 pub struct App {
@@ -61,6 +65,7 @@ pub struct App {
     admin_key: CachedSecret<AdminKey>,
     random: SystemRandom,
     draining: AtomicBool,
+    data_files: OnceLock<DataFiles>,
 }
 
 /// What start-up found or made.
@@ -125,6 +130,7 @@ impl App {
             config,
             random: SystemRandom::new(),
             draining: AtomicBool::new(false),
+            data_files: OnceLock::new(),
         }))
     }
 
@@ -150,6 +156,18 @@ impl App {
     /// Whether the process is about to end.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Makes what this process answers depend on these files, where its stores are in
+    /// it. Done once, at start-up.
+    pub fn depend_on(&self, files: DataFiles) {
+        let _ = self.data_files.set(files);
+    }
+
+    /// A file of the stores in this process that is gone, or another by now: nothing
+    /// that is written is kept any more.
+    pub fn lost_file(&self) -> Option<&Path> {
+        self.data_files.get()?.lost()
     }
 
     /// Whether `text` is the admin key. Takes as long for any text.

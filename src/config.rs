@@ -8,25 +8,49 @@
 mod check;
 mod database_url;
 mod effective;
+mod keys;
+mod log_level;
 mod mask;
 mod problem;
 mod runtime_env;
 mod sections;
 mod source;
+mod suggest;
 #[cfg(test)]
 pub(crate) mod tests;
 mod units;
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use source::Layer;
 
 pub use check::Purpose;
 pub use database_url::with_tls;
+pub use log_level::directives as log_directives;
 pub use problem::InvalidConfig;
 pub use runtime_env::RuntimeEnv;
 pub use sections::*;
 pub use source::DEFAULT_FILE;
+
+/// The variables that can be read. Of those that cannot, ours are each refused: what
+/// they set would be passed over in silence.
+fn variables(
+    vars: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, InvalidConfig> {
+    let (mut read, mut problems) = (Vec::new(), Vec::new());
+    for (name, value) in vars {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => read.push((name, value)),
+            (Ok(name), Err(_)) if source::is_ours(&name) => {
+                problems.push(format!("{name}: expected text in UTF-8"));
+            }
+            _ => {}
+        }
+    }
+    InvalidConfig::unless_empty(problems)?;
+    Ok(read)
+}
 
 /// The documented defaults: every key there is, once.
 pub const DEFAULTS: &str = include_str!("../config.toml");
@@ -39,9 +63,7 @@ impl Config {
     /// wrong type or out of its range, or lacks what `purpose` takes: all such
     /// keys at once, each by name.
     pub fn load(file: Option<&Path>, purpose: Purpose) -> Result<Self, InvalidConfig> {
-        let env: Vec<(String, String)> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
+        let env = variables(std::env::vars_os())?;
         Self::layered(source::file(file)?, &env, purpose)
     }
 

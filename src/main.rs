@@ -3,12 +3,21 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use millrace::config::{Config, Purpose};
+use millrace::host::command_output::{self, CommandOutput};
+use millrace::host::keys::{self, KeyRequest};
 use millrace::host::{Host, doctor, lambda, serve, start};
-use millrace::{http, telemetry};
+use millrace::http;
+use millrace::model::api_key::Scope;
+use millrace::telemetry::{self, LogStream, OneLine};
+use secrecy::ExposeSecret;
+
+/// How long threads that block may take to end, when all else has.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(1);
 
 /// Events in once, signed webhooks out.
 #[derive(Debug, Parser)]
@@ -21,7 +30,7 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Run everything the configuration names (the default).
     Serve,
@@ -38,6 +47,50 @@ enum Command {
     Openapi,
     /// Check stores, table, migrations, projection and clock, and say how to mend them.
     Doctor,
+    /// Make API keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum KeysCommand {
+    /// Make an API key and print it, also while a server runs on the data directory.
+    Create {
+        /// What people call it.
+        #[arg(long, default_value = "command line")]
+        name: String,
+        /// The name or id of its project; not needed if there is one only.
+        #[arg(long)]
+        project: Option<String>,
+        /// What it may do, such as events:write,events:read; everything if not given.
+        #[arg(long, value_delimiter = ',', value_parser = scope)]
+        scopes: Vec<Scope>,
+    },
+}
+
+impl KeysCommand {
+    fn request(self) -> KeyRequest {
+        let Self::Create {
+            name,
+            project,
+            mut scopes,
+        } = self;
+        if scopes.is_empty() {
+            scopes = Scope::ALL.into();
+        }
+        KeyRequest {
+            name,
+            project,
+            scopes,
+        }
+    }
+}
+
+fn scope(name: &str) -> Result<Scope, String> {
+    Scope::from_name(name.trim()).ok_or_else(|| {
+        let all = Scope::ALL.map(Scope::as_str).join(", ");
+        format!("expected any of {all}")
+    })
 }
 
 fn main() -> ExitCode {
@@ -45,34 +98,43 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "millrace: {error:#}");
+            let text = format!("{error:#}");
+            let lines = text.lines().map(|line| OneLine(line).to_string());
+            let text = lines.collect::<Vec<_>>().join("\n");
+            command_output::tell_error(&format!("millrace: {text}\n"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let command = arguments.command.unwrap_or(Command::Serve);
+    let command = arguments.command.clone().unwrap_or(Command::Serve);
     if let Command::Openapi = command {
         return print(http::docs::OPENAPI.trim_end());
     }
     let purpose = match command {
-        Command::Migrate { .. } => Purpose::Migrate,
+        Command::Migrate { .. } | Command::Keys(_) => Purpose::Migrate,
         _ => Purpose::Serve,
     };
     let config = Config::load(arguments.config.as_deref(), purpose)?;
     if let Command::Config = command {
         return print(&config.masked_toml());
     }
-    telemetry::init(&config.log)?;
     let host = Host::detect(&config);
+    let stream = match (&command, host) {
+        (Command::Serve, Host::Lambda) => LogStream::Function,
+        (Command::Serve, Host::Tcp | Host::Ecs) => LogStream::Server,
+        _ => LogStream::Command,
+    };
+    // Last of all to go, so that it has what the others say at their end.
+    let _log = telemetry::init(&config.log, stream)?;
     let runtime = match host {
         Host::Lambda => lambda::runtime()?,
         Host::Tcp | Host::Ecs => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?,
     };
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match command {
             Command::Serve if host == Host::Lambda => {
                 lambda::run(config).await.map(|()| ExitCode::SUCCESS)
@@ -87,12 +149,21 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             } else {
                 ExitCode::FAILURE
             }),
+            Command::Keys(command) => {
+                let key = keys::create(config, command.request()).await?;
+                print(key.expose_secret())
+            }
             Command::Config | Command::Openapi => unreachable!("handled before the runtime"),
         }
-    })
+    });
+    // A look-up of a host's name that hangs is not waited for.
+    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    done
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {
-    writeln!(std::io::stdout(), "{text}").context("stdout")?;
+    let mut out = CommandOutput::stdout();
+    writeln!(out, "{text}").context("stdout")?;
+    out.flush().context("stdout")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -27,6 +27,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 pub use address::is_public;
@@ -98,6 +99,7 @@ struct Inner {
     client: OnceLock<HttpClient>,
     /// As many more as there are client certificates.
     certificate_clients: CertificateClients,
+    in_flight: TaskTracker,
 }
 
 /// One attempt.
@@ -155,8 +157,14 @@ impl Sender {
                 connector,
                 client: OnceLock::new(),
                 certificate_clients: CertificateClients::default(),
+                in_flight: TaskTracker::new(),
             }),
         }
+    }
+
+    /// How many attempts are under way.
+    pub fn in_flight(&self) -> usize {
+        self.inner.in_flight.len()
     }
 
     /// Posts `body` to `url` with `headers`, to which it adds `user-agent`, `host`
@@ -188,6 +196,7 @@ impl Sender {
         certificate: Option<&ClientCertificate>,
     ) -> AttemptResult {
         let headers = headers.into();
+        let _in_flight = self.inner.in_flight.token();
         let started = Instant::now();
         let after = self.inner.config.timeout;
         let exchange = self.exchange(method, url, headers, body, certificate);

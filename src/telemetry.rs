@@ -6,9 +6,12 @@
 //! what is measured is kept in memory, and [`Telemetry::flush`] or [`run`] takes
 //! it out. None of it holds bodies, keys, secrets or the query of a URL.
 
+mod escape;
 mod log;
 pub mod metrics;
+mod output;
 pub mod scope;
+mod terminal;
 pub mod trace;
 
 use std::sync::Arc;
@@ -21,7 +24,8 @@ use crate::config::Config;
 use metrics::Metrics;
 use trace::Traces;
 
-pub use log::{init, millis};
+pub use escape::OneLine;
+pub use log::{LogGuard, LogStream, flush_log, init, log_writer, millis, print, tell};
 
 /// How long a finished span waits for others, in a process that lives long.
 const TRACES_INTERVAL: Duration = Duration::from_secs(5);

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use tracing_subscriber::filter::Targets;
 use url::Url;
 
 use super::database_url::with_tls;
+use super::log_level;
 use super::problem::{given, problem, quoted};
 use super::sections::{Config, Handler, TracesChoice};
 
@@ -77,8 +77,8 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
 pub enum Purpose {
     /// Everything its `handlers` name.
     Serve,
-    /// The stores alone, as a task has that brings them up to date: it is given
-    /// no admin key and no key ring.
+    /// The stores alone, as a task has that brings them up to date or makes a key: it
+    /// is given no admin key and no key ring.
     Migrate,
 }
 
@@ -99,12 +99,18 @@ pub fn problems(config: &Config, purpose: Purpose) -> Vec<String> {
 
 fn ranges(config: &Config) -> Vec<String> {
     let values = serde_json::to_value(config).unwrap_or_default();
-    let out_of_range = RANGES.iter().filter_map(|(key, range, unit)| {
+    let out_of_range = RANGES.iter().filter_map(|(key, range, _)| {
         let given = value_at(&values, key).as_f64()?;
-        let expected = || format!("{} to {} {unit}", range.start(), range.end());
+        let expected = || self::range(key).unwrap_or_default();
         (!range.contains(&given)).then(|| self::given(key, given, &expected()))
     });
     out_of_range.collect()
+}
+
+/// What a number may be, in words.
+pub fn range(key: &str) -> Option<String> {
+    let (_, range, unit) = RANGES.iter().find(|(name, ..)| *name == key)?;
+    Some(format!("{} to {} {unit}", range.start(), range.end()))
 }
 
 /// The value under a dotted key.
@@ -126,9 +132,8 @@ fn general(config: &Config) -> Vec<String> {
         let expected = listen_expected(&config.http.listen);
         found.push(quoted("http.listen", &config.http.listen, &expected));
     }
-    if config.log.level.parse::<Targets>().is_err() {
-        let expected = "a level or directives, such as info,millrace::jobs=debug";
-        found.push(quoted("log.level", &config.log.level, expected));
+    if log_level::directives(&config.log.level).is_none() {
+        found.push(quoted("log.level", &config.log.level, log_level::EXPECTED));
     }
     let (grace, timeout) = (config.http.drain_grace, config.http.drain_timeout);
     if grace > timeout {

@@ -22,6 +22,20 @@ impl Config {
         self.uses_embedded_postgres() && self.dynamodb_endpoint().is_none()
     }
 
+    /// Whether an admin key is generated, as none is configured.
+    pub fn makes_admin_key(&self) -> bool {
+        self.admin_key.expose_secret().is_empty() && self.admin_key_secret_arn.is_empty()
+    }
+
+    /// Whether anything is kept in `data_dir`. On AWS nothing is: its disk is not there
+    /// to stay.
+    pub fn needs_data_dir(&self) -> bool {
+        self.uses_embedded_postgres()
+            || self.uses_embedded_dynamodb()
+            || self.key_ring.secret_arn.is_empty()
+            || (self.makes_admin_key() && !self.runtime_env.is_aws())
+    }
+
     /// Whether the Lambda runtime API drives the process.
     pub fn runs_on_lambda(&self) -> bool {
         match self.host {

@@ -291,9 +291,9 @@ pub struct LogConfig {
 pub enum LogFormat {
     /// Human on a terminal, JSON otherwise.
     Auto,
-    /// One JSON object a line, to stdout.
+    /// One JSON object a line.
     Json,
-    /// For eyes, to stderr.
+    /// For eyes.
     Human,
 }
 

@@ -10,16 +10,27 @@ use figment::value::{Dict, Map, Num, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 use serde::de::DeserializeOwned;
 
+use super::check::range;
+use super::keys::{self, default_of, documented, known_keys, leaves};
 use super::problem::{ENV_PREFIX, InvalidConfig, env_name, is_secret, problem};
+use super::suggest;
 
+/// What the layer of variables is called.
+const ENVIRONMENT: &str = "the environment";
 /// The file that is read, if there, when none is named.
 pub const DEFAULT_FILE: &str = "millrace.toml";
+
+/// Variables that clients of the API, its examples and its tests read: never
+/// configuration, so that whoever sets them can go on to start a server.
+const CLIENT_VARIABLES: [&str; 3] = ["MILLRACE_URL", "MILLRACE_KEY", "MILLRACE_BIN"];
 
 /// One layer of configuration and what to call it in a message.
 #[derive(Debug, Clone)]
 pub struct Layer {
     name: String,
     values: Dict,
+    /// Of what it holds besides, as whoever wrote it wrote it.
+    unknown: Vec<String>,
 }
 
 impl Layer {
@@ -31,22 +42,48 @@ impl Layer {
             let message = error.message().lines().collect::<Vec<_>>().join(", ");
             InvalidConfig::one(format!("{name}, line {line}: {message}"))
         })?;
-        let name = name.to_owned();
-        Ok(Self { name, values })
+        Ok(Self {
+            name: name.to_owned(),
+            values,
+            unknown: vec![],
+        })
     }
 
-    /// A layer from those of `vars` that begin with `MILLRACE_`.
+    /// A layer from those of `vars` that begin with `MILLRACE_`, in whatever case:
+    /// a key in another case than its own would be passed over in silence.
     pub fn env(vars: &[(String, String)]) -> Self {
         let mut values = Dict::new();
-        for (name, text) in vars {
-            if let Some(key) = name.strip_prefix(ENV_PREFIX) {
-                let path = key.to_lowercase().replace("__", ".");
+        let mut unknown = Vec::new();
+        for (name, text) in vars.iter().filter(|(name, _)| is_ours(name)) {
+            let path = name[ENV_PREFIX.len()..].to_lowercase().replace("__", ".");
+            if default_of(&path).is_some() && *name == env_name(&path) {
                 insert(&mut values, &path, typed(&path, text));
+            } else {
+                unknown.push(unknown_key(name, &path, ENVIRONMENT));
             }
         }
-        let name = "the environment".to_owned();
-        Self { name, values }
+        unknown.sort();
+        Self {
+            name: ENVIRONMENT.to_owned(),
+            values,
+            unknown,
+        }
     }
+}
+
+/// Whether a variable of that name is meant as configuration.
+pub fn is_ours(variable: &str) -> bool {
+    let prefix = variable.get(..ENV_PREFIX.len());
+    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(ENV_PREFIX))
+        && !CLIENT_VARIABLES
+            .iter()
+            .any(|name| variable.eq_ignore_ascii_case(name))
+}
+
+/// One line about a key, `written` so, that there is not.
+fn unknown_key(written: &str, path: &str, origin: &str) -> String {
+    let hint = suggest::hint(path);
+    format!("{written}: unknown key in {origin}; {hint}")
 }
 
 impl Provider for Layer {
@@ -77,6 +114,7 @@ pub fn file(named: Option<&Path>) -> Result<Option<Layer>, InvalidConfig> {
 pub fn extract<T: DeserializeOwned>(mut sources: Vec<Layer>) -> Result<T, InvalidConfig> {
     let mut problems = Vec::new();
     for source in &mut sources {
+        problems.append(&mut source.unknown);
         problems.extend(remove_unknown(source));
     }
     loop {
@@ -97,91 +135,28 @@ pub fn extract<T: DeserializeOwned>(mut sources: Vec<Layer>) -> Result<T, Invali
     }
 }
 
-/// The layer of what `config.toml` says, from JSON: reading its TOML was much of
-/// what a start computes. A test holds the one to the other, and writes it.
+/// The layer of what `config.toml` says.
 static DEFAULTS: LazyLock<Layer> = LazyLock::new(|| Layer {
     name: "config.toml".to_owned(),
-    values: serde_json::from_str(include_str!("defaults.json"))
-        .expect("defaults.json is a JSON object"),
+    values: keys::defaults().clone(),
+    unknown: vec![],
 });
-static KNOWN: LazyLock<Vec<(String, &Value)>> = LazyLock::new(|| leaves(&DEFAULTS.values));
-
-/// Every key `config.toml` documents with its default, dotted.
-pub fn known_keys() -> &'static [(String, &'static Value)] {
-    &KNOWN
-}
-
-/// The default of a dotted key, if there is such a key.
-fn default_of(path: &str) -> Option<&'static Value> {
-    let mut names = path.split('.');
-    let first = DEFAULTS.values.get(names.next()?)?;
-    let found = names.try_fold(first, |value, name| value.as_dict()?.get(name))?;
-    found.as_dict().is_none().then_some(found)
-}
-
-fn leaves(dict: &Dict) -> Vec<(String, &Value)> {
-    let mut found = Vec::new();
-    for (name, value) in dict {
-        match value.as_dict() {
-            Some(inner) => found.extend(
-                leaves(inner)
-                    .into_iter()
-                    .map(|(path, value)| (format!("{name}.{path}"), value)),
-            ),
-            None => found.push((name.clone(), value)),
-        }
-    }
-    found
-}
 
 /// Takes out every unknown key, and says so of each.
 fn remove_unknown(source: &mut Layer) -> Vec<String> {
     let mut kept = Dict::new();
     let mut problems = Vec::new();
     for (path, value) in leaves(&source.values) {
-        if default_of(&path).is_some() {
-            insert(&mut kept, &path, value.clone());
-            continue;
+        let is_empty = value.as_dict().is_some();
+        match documented(&path) {
+            Some(found) if found.as_dict().is_none() => insert(&mut kept, &path, value.clone()),
+            // A section with nothing in it.
+            Some(_) if is_empty => {}
+            _ => problems.push(unknown_key(&path, &path, &source.name)),
         }
-        let hint = match nearest(&path, known_keys()) {
-            Some(key) => format!("did you mean {key} ({})?", env_name(key)),
-            None => "config.toml lists them all".to_owned(),
-        };
-        problems.push(format!("{path}: unknown key in {}; {hint}", source.name));
     }
     source.values = kept;
     problems
-}
-
-/// The known key that `path` is most likely meant to be, if any is likely.
-fn nearest<'a>(path: &str, known: &'a [(String, &Value)]) -> Option<&'a str> {
-    let last = |key: &'a str| key.rsplit('.').next().unwrap_or(key);
-    known
-        .iter()
-        .map(|(key, _)| {
-            let whole = distance(path, key);
-            // A right name on the wrong level is nearly as near as a misspelt one.
-            let name = distance(path, last(key)) + 1;
-            (whole.min(name), key.as_str())
-        })
-        .min()
-        .filter(|(distance, _)| *distance <= 2.max(path.len() * 2 / 5))
-        .map(|(_, key)| key)
-}
-
-/// Levenshtein distance in characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, to) in b.iter().enumerate() {
-            let swapped = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = swapped.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// `text` as the type that `path` has by default: text stays text, however much
@@ -292,14 +267,35 @@ fn display_given(actual: &Actual) -> String {
     }
 }
 
+/// Whether a whole number was given, and one too large for what it is read into.
+fn is_too_large(kind: &Kind) -> bool {
+    match kind {
+        Kind::InvalidValue(actual, _) | Kind::InvalidType(actual, _) => match actual {
+            Actual::Unsigned(_) => true,
+            Actual::Signed(given) => *given >= 0,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 fn expected(key: &str, kind: &Kind) -> String {
-    if let Kind::UnknownVariant(_, variants) = kind {
-        return format!("one of {}", variants.join(", "));
+    if let Kind::UnknownVariant(given, variants) = kind {
+        let one_of = format!("one of {}", variants.join(", "));
+        let is_address = given.contains(['.', ':']) || given == "localhost";
+        if key == "host" && is_address {
+            let listen = env_name("http.listen");
+            return format!("{one_of}; the address to listen on is http.listen ({listen})");
+        }
+        return one_of;
     }
     match (default_of(key), kind) {
         (_, Kind::InvalidValue(_, expected)) if expected.starts_with('"') => expected.clone(),
         (_, Kind::Message(message)) => message.clone(),
         (Some(Value::Num(_, Num::F64(_))), _) => "a number".to_owned(),
+        (Some(Value::Num(..)), kind) if is_too_large(kind) => {
+            range(key).unwrap_or_else(|| kind.to_string())
+        }
         (Some(Value::Num(..)), _) => "a whole number, not negative".to_owned(),
         (Some(Value::String(..)), _) => "text in quotes".to_owned(),
         (Some(Value::Array(_, items)), _) => match items.first() {

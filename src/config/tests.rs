@@ -62,7 +62,7 @@ fn config_toml_documents_every_key_of_the_struct_and_no_other() {
     let values = serde_json::to_value(defaults()).unwrap();
     let mut fields = Vec::new();
     dotted("", &values, &mut fields);
-    let mut documented: Vec<String> = source::known_keys()
+    let mut documented: Vec<String> = keys::known_keys()
         .iter()
         .map(|(key, _)| key.clone())
         .collect();
@@ -96,7 +96,7 @@ fn the_compiled_in_defaults_are_those_of_config_toml() {
 
 #[test]
 fn every_key_has_a_description_and_its_environment_name() {
-    for (key, _) in source::known_keys() {
+    for (key, _) in keys::known_keys() {
         let name = key.rsplit('.').next().unwrap();
         let line = format!("# Environment: {}\n{name} = ", env_name(key));
         let before = DEFAULTS.split(&line).next().unwrap();
@@ -269,8 +269,113 @@ fn an_unknown_key_is_named_with_its_origin_and_the_nearest() {
       http.listen_adress: unknown key in millrace.toml; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
       listen: unknown key in millrace.toml; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
       zzzzzzzzzzzz: unknown key in millrace.toml; config.toml lists them all
-      http: unknown key in the environment; config.toml lists them all
+      MILLRACE_HTTP: unknown key in the environment; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+      MILLRACE_HTTP__LISTN: unknown key in the environment; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
     ");
+}
+
+#[test]
+fn what_clients_read_is_never_configuration() {
+    let clients = [
+        ("MILLRACE_URL", "http://127.0.0.1:8080"),
+        ("MILLRACE_KEY", "mr_x"),
+        ("MILLRACE_BIN", ""),
+        ("millrace_key", "mr_x"),
+    ];
+    load(STORE, &clients).unwrap();
+    // In a file they are keys like any others.
+    assert_snapshot!(complaint("url = \"x\"\nbin = \"x\"", &[]), @"
+    configuration:
+      bin: unknown key in millrace.toml; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+      url: unknown key in millrace.toml; did you mean database.url (MILLRACE_DATABASE__URL)?
+    ");
+}
+
+#[test]
+fn every_unknown_variable_is_named_as_written_at_once() {
+    let message = complaint(
+        "",
+        &[
+            ("MILLRACE_PORT", "secret-1"),
+            ("MILLRACE_DATABASE_URL", "postgresql://u:secret-2@db/m"),
+            ("MILLRACE_LOG_LEVEL", ""),
+            ("MILLRACE_http__listen", "127.0.0.1:1"),
+            ("millrace_retention_days", "1"),
+            ("MILLRACE_HTTP___LISTEN", "127.0.0.1:1"),
+            ("MILLRACE_HTTP__TIMEOUT", "1"),
+            ("MILLRACE_CONFIG", "x.toml"),
+            ("MILLRACE_API_KEY", "mr_secret-3"),
+            ("MILLRACE_", "x"),
+            ("MILLRACE", "not ours"),
+            ("OTHER_PORT", "1"),
+        ],
+    );
+    assert!(!message.contains("secret-"));
+    assert_snapshot!(message, @"
+    configuration:
+      MILLRACE_: unknown key in the environment; config.toml lists them all
+      MILLRACE_API_KEY: unknown key in the environment; an API key is no configuration; examples read it from MILLRACE_KEY
+      MILLRACE_CONFIG: unknown key in the environment; a file is named by --config FILE
+      MILLRACE_DATABASE_URL: unknown key in the environment; did you mean database.url (MILLRACE_DATABASE__URL)?
+      MILLRACE_HTTP__TIMEOUT: unknown key in the environment; did you mean http.drain_timeout_s (MILLRACE_HTTP__DRAIN_TIMEOUT_S), http.header_timeout_s (MILLRACE_HTTP__HEADER_TIMEOUT_S), http.idle_timeout_s (MILLRACE_HTTP__IDLE_TIMEOUT_S) or http.request_timeout_s (MILLRACE_HTTP__REQUEST_TIMEOUT_S)?
+      MILLRACE_HTTP___LISTEN: unknown key in the environment; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+      MILLRACE_LOG_LEVEL: unknown key in the environment; did you mean log.level (MILLRACE_LOG__LEVEL)?
+      MILLRACE_PORT: unknown key in the environment; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+      MILLRACE_http__listen: unknown key in the environment; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+      millrace_retention_days: unknown key in the environment; did you mean retention_days (MILLRACE_RETENTION_DAYS)?
+    ");
+}
+
+#[test]
+fn a_section_that_there_is_not_is_named_even_if_it_is_empty() {
+    let message = complaint("[databse]\n[http]\n[http.tls]\n[[log]]\nlevel = 1", &[]);
+    assert_snapshot!(message, @"
+    configuration:
+      databse: unknown key in millrace.toml; did you mean database.url (MILLRACE_DATABASE__URL)?
+      http.tls: unknown key in millrace.toml; config.toml lists them all
+      log: unknown key in millrace.toml; did you mean log.level (MILLRACE_LOG__LEVEL)?
+    ");
+}
+
+#[test]
+fn values_that_are_empty_too_large_or_an_address_are_told_what_is_expected() {
+    let message = complaint(
+        "[database]\nport = 99999",
+        &[
+            ("MILLRACE_RETENTION_DAYS", "99999999999"),
+            ("MILLRACE_HANDLERS", ""),
+            ("MILLRACE_HOST", "0.0.0.0"),
+            ("MILLRACE_HTTP__IDLE_TIMEOUT_S", ""),
+            ("MILLRACE_LOG__FORMAT", ""),
+        ],
+    );
+    assert_snapshot!(message, @r#"
+    configuration:
+      database.port (MILLRACE_DATABASE__PORT): 99999 given in millrace.toml, expected 1 to 65535 as a port
+      host (MILLRACE_HOST): "0.0.0.0" given in the environment, expected one of auto, tcp, lambda; the address to listen on is http.listen (MILLRACE_HTTP__LISTEN)
+      http.idle_timeout_s (MILLRACE_HTTP__IDLE_TIMEOUT_S): "" given in the environment, expected a whole number, not negative
+      log.format (MILLRACE_LOG__FORMAT): "" given in the environment, expected one of auto, json, human
+      retention_days (MILLRACE_RETENTION_DAYS): 99999999999 given in the environment, expected 1 to 3650 days
+    "#);
+    assert_snapshot!(complaint(STORE, &[("MILLRACE_HTTP__LISTEN", "")]), @r#"
+    configuration:
+      http.listen (MILLRACE_HTTP__LISTEN): "" given, expected an IP address and port: 0.0.0.0:8080 for every interface
+    "#);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_variable_of_ours_that_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = || OsString::from_vec(vec![0xff]);
+    let vars = |name: &str| super::variables([(OsString::from(name), bytes())].into_iter());
+    let refused = vars("MILLRACE_DATA_DIR").unwrap_err();
+    assert_snapshot!(refused, @"
+    configuration:
+      MILLRACE_DATA_DIR: expected text in UTF-8
+    ");
+    assert_eq!(vars("LS_COLORS"), Ok(vec![]));
+    assert_eq!(vars("MILLRACE_KEY"), Ok(vec![]));
 }
 
 #[test]
@@ -322,7 +427,7 @@ fn every_value_out_of_range_is_reported_at_once() {
       data_dir (MILLRACE_DATA_DIR): "" given, expected a directory
       handlers (MILLRACE_HANDLERS): [] given, expected at least one handler, each once
       http.listen (MILLRACE_HTTP__LISTEN): "localhost" given, expected an IP address, not a name: 127.0.0.1:8080
-      log.level (MILLRACE_LOG__LEVEL): "info,=x=" given, expected a level or directives, such as info,millrace::jobs=debug
+      log.level (MILLRACE_LOG__LEVEL): "info,=x=" given, expected off, error, warn, info, debug or trace, or a list such as info,millrace::jobs=debug with one level for each target and at most one for all others
       admin_key (MILLRACE_ADMIN_KEY): expected a secret of at least 32 characters
       database.url (MILLRACE_DATABASE__URL): expected a URL such as postgresql://user:password@host:5432/database
       dynamodb.table (MILLRACE_DYNAMODB__TABLE): "m" given, expected 3 to 255 letters, digits, '_', '-' or '.'

@@ -1,21 +1,27 @@
 //! The data directory: one process at a time, private files.
 //!
 //! Holds the embedded stores and the secrets that are generated on a laptop.
-//! Nothing in it is ever deleted by this program: what cannot be read is named,
-//! and the user decides.
+//! Nothing of its user's in it is ever deleted by this program: what cannot be
+//! read is named, and the user decides.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+mod private;
+
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{ErrorKind, Read, Seek, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use secrecy::SecretString;
 
+use private::{private_file, write_atomically};
+
 /// What this program writes and reads; another number is another layout.
 const FORMAT: &str = "1";
 const FORMAT_FILE: &str = "format";
 const LOCK_FILE: &str = "lock";
-/// There while a process has the stores open, and after one that was cut short.
+/// There while a process has the stores open, and after one that was cut short. Holds
+/// the address of one that serves.
 const OPEN_FILE: &str = "open";
 
 /// A data directory, locked for this process for as long as this lives.
@@ -26,12 +32,15 @@ pub struct DataDir {
     _lock: File,
 }
 
-/// Creates `path` if it is not there (mode 0700) and locks it for this process.
+/// Creates `path` if it is not there and locks it for this process. It and what is in
+/// it are made this user's alone, whoever made them; files that this process makes
+/// from here on are too.
 ///
 /// # Errors
 /// It cannot be created or written, another process holds it, or another
 /// version of the program has laid it out.
 pub fn open_data_dir(path: &Path) -> anyhow::Result<DataDir> {
+    private::set_umask();
     create_private(path).with_context(|| {
         let path_text = path.display();
         format!("data_dir: cannot create {path_text}; set MILLRACE_DATA_DIR to a writable place")
@@ -46,6 +55,8 @@ pub fn open_data_dir(path: &Path) -> anyhow::Result<DataDir> {
     dir.check_format()?;
     write_atomically(&open, "")
         .with_context(|| format!("data_dir: cannot write {}", open.display()))?;
+    let left = private::make(path, &open).with_context(|| unreadable(path))?;
+    left.warn();
     Ok(dir)
 }
 
@@ -77,6 +88,11 @@ pub fn look(path: &Path) -> anyhow::Result<DataDirStatus> {
     }
 }
 
+/// Where the process that has the directory open serves, if it does by now.
+pub fn address(path: &Path) -> Option<SocketAddr> {
+    fs::read_to_string(path.join(OPEN_FILE)).ok()?.parse().ok()
+}
+
 /// The id that the holder of a lock left in it.
 fn holder(lock: &mut File) -> std::io::Result<String> {
     let mut pid = String::new();
@@ -103,31 +119,39 @@ impl DataDir {
         let _ = fs::remove_file(self.path.join(OPEN_FILE));
     }
 
-    /// The secret in file `name`, which is written from `make` (mode 0600) if it
-    /// is not there. Either the whole secret is on disk afterwards, or nothing.
+    /// Tells others, by [`address`], where this process serves.
     ///
     /// # Errors
-    /// The file cannot be read or written, or it is empty or not UTF-8.
+    /// The directory cannot be written.
+    pub fn set_address(&self, address: SocketAddr) -> anyhow::Result<()> {
+        write_private(&self.path.join(OPEN_FILE), &address.to_string())
+    }
+
+    /// Makes what the engines have made since it was opened this user's alone: they
+    /// give some of it a mode of its own.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn make_private(&self) -> anyhow::Result<()> {
+        let made = private::make(&self.path, &self.path.join(OPEN_FILE));
+        made.map(drop).with_context(|| unreadable(&self.path))
+    }
+
+    /// The file that tells this directory from another in its place.
+    pub fn lock_file(&self) -> PathBuf {
+        self.path.join(LOCK_FILE)
+    }
+
+    /// As [`secret_file`], in this directory.
+    ///
+    /// # Errors
+    /// As [`secret_file`].
     pub fn secret_file(
         &self,
         name: &str,
         make: impl FnOnce() -> String,
     ) -> anyhow::Result<SecretString> {
-        let path = self.path.join(name);
-        let secret = match fs::read_to_string(&path) {
-            Ok(text) => text.trim_end().to_owned(),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let secret = make();
-                write_atomically(&path, &secret)
-                    .with_context(|| format!("data_dir: cannot write {}", path.display()))?;
-                secret
-            }
-            Err(error) => return Err(error).with_context(|| unreadable(&path)),
-        };
-        if secret.is_empty() {
-            bail!("{}: it is empty", unreadable(&path));
-        }
-        Ok(secret.into())
+        secret_file(&self.path.join(name), make)
     }
 
     fn check_format(&self) -> anyhow::Result<()> {
@@ -145,6 +169,45 @@ impl DataDir {
             Err(error) => Err(error).with_context(|| unreadable(&path)),
         }
     }
+}
+
+/// The secret in the file `path`, which is written from `make` (mode 0600) if it
+/// is not there. Either the whole secret is on disk afterwards, or nothing.
+///
+/// # Errors
+/// The file cannot be read or written, or it is empty or not UTF-8.
+pub fn secret_file(path: &Path, make: impl FnOnce() -> String) -> anyhow::Result<SecretString> {
+    if let Some(secret) = read_secret(path)? {
+        return Ok(secret);
+    }
+    let secret = make();
+    write_private(path, &secret)?;
+    Ok(secret.into())
+}
+
+/// The secret in the file `path`, if that is there.
+///
+/// # Errors
+/// The file cannot be read, or it is empty or not UTF-8.
+pub fn read_secret(path: &Path) -> anyhow::Result<Option<SecretString>> {
+    let secret = match fs::read_to_string(path) {
+        Ok(text) => text.trim_end().to_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| unreadable(path)),
+    };
+    if secret.is_empty() {
+        bail!("{}: it is empty", unreadable(path));
+    }
+    Ok(Some(secret.into()))
+}
+
+/// Writes a file for this user alone (mode 0600), whole or not at all.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    write_atomically(path, text)
+        .with_context(|| format!("data_dir: cannot write {}", path.display()))
 }
 
 /// The first words of every message about a file that cannot be used.
@@ -189,28 +252,6 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
             Err(error).with_context(|| format!("data_dir: cannot lock {}", path.display()))
         }
     }
-}
-
-/// Writes beside `path` and renames, so that a crash leaves no half of it.
-fn write_atomically(path: &Path, text: &str) -> std::io::Result<()> {
-    let beside = path.with_extension("tmp");
-    let mut file = private_file().truncate(true).open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    // The name, too, must be on disk before anything relies on the secret.
-    match path.parent() {
-        Some(dir) if cfg!(unix) => File::open(dir)?.sync_all(),
-        _ => Ok(()),
-    }
-}
-
-fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
 }
 
 #[cfg(test)]

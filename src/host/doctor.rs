@@ -5,13 +5,13 @@
 use std::io::Write;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use anyhow::Context;
+use http::Method;
 use serde_json::Value;
 
+use super::command_output::CommandOutput;
 use super::data_dir::{self, DataDirStatus};
+use super::running;
 use super::start;
 use crate::app;
 use crate::config::Config;
@@ -19,6 +19,7 @@ use crate::store::config_projection::check;
 use crate::store::dynamo::Dynamo;
 use crate::store::postgres::Postgres;
 use crate::store::table;
+use crate::telemetry::OneLine;
 
 /// Clocks further apart than this break webhook signatures, whose receivers
 /// allow five minutes, and AWS's request signatures.
@@ -59,7 +60,7 @@ impl Check {
 /// # Errors
 /// When the data directory or an embedded store cannot be opened at all.
 pub async fn doctor(config: Config) -> anyhow::Result<bool> {
-    let mut out = std::io::stdout();
+    let mut out = CommandOutput::stdout();
     let handlers = format!("{} handlers", config.handlers.len());
     print_check(
         &mut out,
@@ -108,31 +109,36 @@ async fn checks(config: Config) -> anyhow::Result<Vec<Check>> {
 
 /// Asks the process that has the stores open how they are.
 async fn ask(config: &Config) -> Check {
-    let found = match readiness(&config.http.listen).await {
+    let found = match readiness(config).await {
         Ok(said) if said["status"] == "ready" => {
             CheckResult::Healthy("ready, says that one".into())
         }
         Ok(said) => CheckResult::Problems(vec![format!("that one says {said}")]),
-        Err(error) => {
-            let listen = &config.http.listen;
-            CheckResult::Problems(vec![format!(
-                "that one does not answer at {listen}: {error:#}"
-            )])
-        }
+        Err(error) => CheckResult::Problems(vec![format!("{error:#}")]),
     };
     let fix = "see its log; set MILLRACE_HTTP__LISTEN as for that one";
     Check::new("stores", found, fix)
 }
 
-async fn readiness(listen: &str) -> anyhow::Result<Value> {
-    // Every interface is this machine's too.
-    let address = listen.replace("0.0.0.0", "127.0.0.1");
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let answer = client.get(format!("http://{address}/health/ready").parse()?);
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await??;
-    let body = answer.into_body().collect();
-    let body = tokio::time::timeout(ANSWER_TIMEOUT, body).await??;
-    Ok(serde_json::from_slice(&body.to_bytes())?)
+/// What the process that has the data directory answers, where it says that it
+/// serves, or else where this configuration would.
+async fn readiness(config: &Config) -> anyhow::Result<Value> {
+    let address = match data_dir::address(&config.data_dir) {
+        Some(address) => address,
+        None => config.http.listen.parse()?,
+    };
+    let path = "/health/ready";
+    running::ask(
+        address,
+        Method::GET,
+        path,
+        None,
+        &Value::Null,
+        ANSWER_TIMEOUT,
+    )
+    .await
+    .map(|answer| answer.body)
+    .with_context(|| format!("that one does not answer at {address}"))
 }
 
 async fn store_checks(postgres: &Postgres, dynamo: &Dynamo) -> Vec<Check> {
@@ -203,7 +209,7 @@ fn print_check(out: &mut impl Write, check: &Check) -> std::io::Result<bool> {
         CheckResult::Problems(wrong) if wrong.is_empty() => writeln!(out, "ok    {}", check.what)?,
         CheckResult::Problems(wrong) => {
             for wrong in wrong {
-                writeln!(out, "WRONG {}: {wrong}", check.what)?;
+                writeln!(out, "WRONG {}: {}", check.what, OneLine(wrong))?;
             }
             writeln!(out, "      fix: {}", check.fix)?;
         }

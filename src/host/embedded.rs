@@ -11,7 +11,7 @@ pub mod postgres;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
@@ -28,6 +28,27 @@ pub struct Embedded {
     pub postgres: Option<EmbeddedPostgres>,
     /// Unless an endpoint, a database or AWS around us says where it is.
     pub dynamodb: Option<EmbeddedDynamo>,
+}
+
+/// The files of a directory that the stores in this process live by.
+#[derive(Debug)]
+pub struct StoreFiles {
+    /// Those that are open, so that another in the place of one is not it.
+    pub open: Vec<PathBuf>,
+    /// Those that are opened anew by their names.
+    pub needed: Vec<PathBuf>,
+}
+
+impl Embedded {
+    /// The files of those stores that are here, in `dir`; none if none is.
+    pub fn files(&self, dir: &Path) -> Option<StoreFiles> {
+        let open = self.dynamodb.as_ref().map(|_| dynamodb::files(dir));
+        let needed = self.postgres.as_ref().map(|_| postgres::files(dir));
+        (open.is_some() || needed.is_some()).then(|| StoreFiles {
+            open: open.unwrap_or_default(),
+            needed: needed.unwrap_or_default(),
+        })
+    }
 }
 
 /// Starts the stores `config` names no others for, in `dir`.

@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::task::TaskTracker;
 
+use super::shutdown::Signals;
 use super::start;
 use crate::app::{self, App};
 use crate::config::{Config, Handler};
@@ -66,6 +67,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let function = Function::new(started.app.clone());
     // Before the first poll for work, which ends the time for it.
     extension::register().await;
+    let mut signals = Signals::listen()?;
     let in_flight = TaskTracker::new();
     let invocations = in_flight.clone();
     let mut polling = pin!(lambda_runtime::run_concurrent(service_fn(move |event| {
@@ -82,7 +84,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ended = polling.as_mut() => {
             ended.map_err(|error| anyhow::anyhow!("lambda runtime API: {error}"))?;
         }
-        signal = super::tcp::shutdown_signal() => {
+        signal = signals.next() => {
             signal?;
             stop::finish(polling, &in_flight, timeout).await;
         }

@@ -3,12 +3,18 @@
 //! The only layer that knows sockets, signals, the data directory and the
 //! embedded stores. `main` calls it with what it has built; nothing calls up.
 
+pub mod command_output;
 pub mod data_dir;
 pub mod doctor;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+mod first_key;
+mod greeting;
+pub mod keys;
 pub mod lambda;
+mod running;
 pub mod serve;
+pub mod shutdown;
 pub mod start;
 pub mod tcp;
 

@@ -1,13 +1,19 @@
 //! The long-lived process: its listener, workers and sweeper, and the drain that ends
 //! them.
 
-use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::start::{self, FirstKey, RunningApp};
+use super::first_key;
+use super::greeting::greet;
+use super::shutdown::{self, Signals, StopSignal};
+use super::start::{self, RunningApp};
 use super::tcp::{self, ServeOptions};
+use crate::app::App;
 use crate::config::{Config, Handler};
 use crate::error::causes;
 use crate::http;
@@ -19,10 +25,18 @@ const EXPIRE_INTERVAL: Duration = Duration::from_hours(1);
 /// Before the first of them: a laptop may never run for an hour.
 const FIRST_EXPIRE_DELAY: Duration = Duration::from_secs(5);
 
+/// Between two looks whether the files of stores in this process are still there.
+const LOST_INTERVAL: Duration = Duration::from_millis(500);
+/// How long whoever asks is told so once they are not, and longest that requests under
+/// way are waited for after that.
+const LOST_GRACE: Duration = Duration::from_secs(1);
+const LOST_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Runs Millrace on a TCP listener until SIGTERM or SIGINT, then drains.
 ///
 /// # Errors
-/// The port is taken, or a store does not start; the message says what to do.
+/// The port is taken, or a store does not start; the message says what to do. Or the
+/// data directory is lost while it runs.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let begun = Instant::now();
     // First, so that a second process fails here and not half-way.
@@ -33,17 +47,24 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let app = started.app.clone();
     if !managed {
         start::migrate(&app.postgres, &app.dynamo).await?;
-        let first = start::first_project(&app).await?;
-        announce(&app.config, &format!("http://{address}"), first.as_ref())?;
     }
+    started.publish(address)?;
+    if !managed {
+        let first = match start::first_project(&app).await? {
+            None => first_key::untold(&app).await?,
+            made => made,
+        };
+        greet(&app.config, &format!("http://{address}"), first.as_ref())?;
+    }
+    let mut signals = Signals::listen()?;
     tracing::info!(%address, took_ms = begun.elapsed().as_millis(), "listening");
 
     let stop = CancellationToken::new();
-    let mut workers = worker::start(&app, &stop);
+    let workers = worker::start(&app, &stop);
     let measured = CancellationToken::new();
     let measuring = tokio::spawn(telemetry::run(app.telemetry.clone(), measured.clone()));
     let expiring = tokio::spawn(expire_loop(started, stop.clone()));
-    let http_stop = CancellationToken::new();
+    let (http_stop, requests) = (CancellationToken::new(), TaskTracker::new());
     let served = tokio::spawn(tcp::serve(
         listener,
         if app.config.handles(Handler::Http) {
@@ -59,28 +80,32 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             drain_grace: app.config.http.drain_grace,
         },
         http_stop.clone(),
+        requests.clone(),
     ));
 
-    tcp::shutdown_signal().await?;
+    let ending = end(&app, &mut signals).await?;
+    tokio::spawn(shutdown::exit_at_next(signals));
+    let signal = match ending {
+        Ending::Asked(signal) => signal,
+        Ending::Lost(lost) => {
+            tracing::error!(path = %lost.display(), "data directory lost: stopping");
+            // The stores are left as they are: what is in their place by now may be
+            // another's.
+            stop.cancel();
+            tokio::time::sleep(LOST_GRACE).await;
+            http_stop.cancel();
+            let _ = tokio::time::timeout(LOST_TIMEOUT, served).await;
+            return Err(lost_error(&app.config, &lost));
+        }
+    };
     let draining = Instant::now();
+    tell_of_stop(signal, requests.len(), app.sender.in_flight());
     app.start_draining();
     http_stop.cancel();
     let report = served.await?;
     stop.cancel();
-    let left = app
-        .config
-        .http
-        .drain_timeout
-        .saturating_sub(draining.elapsed());
-    let in_time =
-        tokio::time::timeout(left, async { while workers.join_next().await.is_some() {} });
-    if in_time.await.is_err() {
-        tracing::warn!(
-            jobs = workers.len(),
-            "drain timed out: jobs aborted, still due"
-        );
-        workers.shutdown().await;
-    }
+    let timeout = app.config.http.drain_timeout;
+    end_workers(workers, timeout.saturating_sub(draining.elapsed())).await;
     // Last, so that what was drained is measured too.
     measured.cancel();
     measuring.await?;
@@ -93,6 +118,62 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         "stopped"
     );
     Ok(())
+}
+
+/// Says what the end waits for, if for anything.
+fn tell_of_stop(signal: StopSignal, requests: usize, deliveries: usize) {
+    if signal == StopSignal::Interrupt {
+        // A terminal has shown `^C` and stands behind it.
+        telemetry::tell("");
+    }
+    let is_told =
+        shutdown::waits_for(requests, deliveries).is_none_or(|said| telemetry::tell(&said));
+    if !is_told {
+        tracing::info!(requests, deliveries, "stopping");
+    }
+}
+
+/// Waits for the workers' jobs to be done, for at most `longest`.
+async fn end_workers(mut workers: JoinSet<()>, longest: Duration) {
+    let all_ended = async { while workers.join_next().await.is_some() {} };
+    if tokio::time::timeout(longest, all_ended).await.is_err() {
+        tracing::warn!(
+            jobs = workers.len(),
+            "drain timed out: jobs aborted, still due"
+        );
+        workers.shutdown().await;
+    }
+}
+
+/// Why the process ends.
+enum Ending {
+    Asked(StopSignal),
+    /// A file is lost that its stores need.
+    Lost(PathBuf),
+}
+
+fn lost_error(config: &Config, lost: &Path) -> anyhow::Error {
+    let (dir, lost) = (config.data_dir.display(), lost.display());
+    anyhow::anyhow!(
+        "data_dir: {dir} was removed or replaced while in use ({lost} is gone): nothing can be \
+         kept any more; restore it from a backup, or start again to begin anew"
+    )
+}
+
+async fn end(app: &App, signals: &mut Signals) -> std::io::Result<Ending> {
+    tokio::select! {
+        signal = signals.next() => signal.map(Ending::Asked),
+        lost = lost_file(app) => Ok(Ending::Lost(lost)),
+    }
+}
+
+async fn lost_file(app: &App) -> PathBuf {
+    loop {
+        if let Some(lost) = app.lost_file() {
+            return lost.to_owned();
+        }
+        tokio::time::sleep(LOST_INTERVAL).await;
+    }
 }
 
 /// Removes what has expired from the embedded store now and then, until `stop` is
@@ -111,37 +192,4 @@ async fn expire_loop(started: RunningApp, stop: CancellationToken) -> RunningApp
         }
     }
     started
-}
-
-/// Tells a person at a terminal where everything is, and the first key, once.
-fn announce(config: &Config, url: &str, first: Option<&FirstKey>) -> std::io::Result<()> {
-    let data_dir = std::path::absolute(&config.data_dir)?;
-    let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "\nMillrace is up at {url}  (API documentation: {url}/docs)"
-    )?;
-    if config.uses_embedded_postgres() || config.uses_embedded_dynamodb() {
-        writeln!(out, "Data lies in {}", data_dir.display())?;
-    } else if start::needs_dir(config) {
-        writeln!(out, "Secrets lie in {}", data_dir.display())?;
-    }
-    if let Some(FirstKey { project, key }) = first {
-        writeln!(
-            out,
-            "\nProject \"default\" ({project}) has this API key. It is shown this once:\n\n  \
-             export MILLRACE_KEY={key}\n\n\
-             Publish an event:\n\n  \
-             curl {url}/v1/events -H \"Authorization: Bearer {key}\" \\\n    \
-             -H 'Content-Type: application/json' \\\n    \
-             -d '{{\"type\": \"hello.world\", \"data\": {{\"name\": \"Ada\"}}}}'"
-        )?;
-        if start::makes_admin_key(config) {
-            let file = data_dir.join("admin_key");
-            let what = "The admin key, which creates projects and keys, is in";
-            writeln!(out, "\n{what} {}", file.display())?;
-        }
-    }
-    writeln!(out)?;
-    out.flush()
 }

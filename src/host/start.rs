@@ -1,5 +1,6 @@
 //! Start-up: from a configuration to a running [`App`], with slow steps logged.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,32 +11,28 @@ use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::data_dir::{DataDir, open_data_dir};
-use crate::app::{self, App, Parts};
+pub use super::first_key::{FirstKey, first_project};
+use crate::app::{App, Parts};
 use crate::aws::clients;
 use crate::config::Config;
-use crate::http::projects::{KeySpec, make_key};
-use crate::model::api_key::Scope;
-use crate::model::audit::{Actor, AuditContext};
-use crate::model::id::ProjectId;
 use crate::model::seal::KeyRing;
 use crate::queue::{LocalQueue, Queue, sqs};
 use crate::store::config_projection::ConfigProjection;
 use crate::store::dynamo::{self, Dynamo};
 use crate::store::objects::Objects;
+use crate::store::outbox;
 use crate::store::postgres::{Options, Postgres};
 use crate::store::projector;
-use crate::store::projects::{self, Project};
 use crate::store::secrets::{self, AdminKey, CachedSecret};
 use crate::store::table;
-use crate::store::{api_keys, outbox};
 
-/// The name of the project a laptop begins with.
-const DEFAULT_PROJECT: &str = "default";
 /// The name in a key ring of a key made here.
 const LOCAL_KEY_ID: &str = "local";
 /// Between two log lines that a step of the start goes on.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 const KEY_RING_FILE: &str = "key_ring.json";
+/// The admin key of an installation that is configured with none.
+pub(super) const ADMIN_KEY_FILE: &str = "admin_key";
 
 /// An application and what must outlive it.
 #[derive(Debug)]
@@ -65,6 +62,27 @@ impl RunningApp {
         Ok(0)
     }
 
+    /// Makes ready to be found: tells others at what address it serves, and has every
+    /// answer depend on the files of the stores that are in this process.
+    ///
+    /// # Errors
+    /// The data directory cannot be read or written.
+    pub fn publish(&self, address: SocketAddr) -> anyhow::Result<()> {
+        let Some(dir) = &self.dir else {
+            return Ok(());
+        };
+        dir.set_address(address)?;
+        // Of what each connection to the embedded PostgreSQL makes.
+        dir.make_private()?;
+        #[cfg(feature = "embedded")]
+        if let Some(files) = self.stores.files(dir.path()) {
+            let open = files.open.into_iter().chain([dir.lock_file()]);
+            let files = crate::app::data_files::DataFiles::new(open, files.needed)?;
+            self.app.depend_on(files);
+        }
+        Ok(())
+    }
+
     /// Ends the embedded stores in good order.
     pub async fn stop(self) {
         drop(self.app);
@@ -73,6 +91,7 @@ impl RunningApp {
             postgres.stop().await;
         }
         if let Some(dir) = self.dir {
+            let _ = dir.make_private();
             dir.close();
         }
     }
@@ -85,7 +104,7 @@ impl RunningApp {
 /// The data directory is in use or unreadable, or a store does not start; the
 /// message names it and the way out.
 pub async fn assemble(config: Config) -> anyhow::Result<RunningApp> {
-    let dir = if needs_dir(&config) {
+    let dir = if config.needs_data_dir() {
         Some(open_data_dir(&config.data_dir)?)
     } else {
         None
@@ -100,6 +119,10 @@ pub async fn assemble(config: Config) -> anyhow::Result<RunningApp> {
     let key_ring = key_ring(&config, &aws, dir.as_ref())?;
     let archive = Objects::connect(&config).context("archive.endpoint_url")?;
     let opened = open_stores(&config, &aws, dir.as_ref()).await?;
+    if let Some(dir) = &dir {
+        // What the engines have made since it was opened.
+        dir.make_private()?;
+    }
     let app = App::new(
         config,
         Parts {
@@ -123,25 +146,12 @@ fn aws(config: &Config) -> anyhow::Result<SdkConfig> {
     Ok(clients::sdk_config(config, client))
 }
 
-/// Whether anything is kept on this disk. On AWS nothing is: its disk is not
-/// there to stay.
-pub(super) fn needs_dir(config: &Config) -> bool {
-    config.uses_embedded_postgres()
-        || config.uses_embedded_dynamodb()
-        || config.key_ring.secret_arn.is_empty()
-        || (makes_admin_key(config) && !config.runtime_env.is_aws())
-}
-
-pub(super) fn makes_admin_key(config: &Config) -> bool {
-    config.admin_key.expose_secret().is_empty() && config.admin_key_secret_arn.is_empty()
-}
-
 fn admin_key(
     config: &Config,
     aws: &SdkConfig,
     dir: Option<&DataDir>,
 ) -> anyhow::Result<CachedSecret<AdminKey>> {
-    if !makes_admin_key(config) {
+    if !config.makes_admin_key() {
         return Ok(match config.admin_key.expose_secret() {
             "" => CachedSecret::remote(secrets::connect(config, aws), &config.admin_key_secret_arn),
             text => CachedSecret::fixed(AdminKey::of(text)),
@@ -149,7 +159,7 @@ fn admin_key(
     }
     let made = || format!("mradmin_{}", random_text());
     let text = match dir {
-        Some(dir) => dir.secret_file("admin_key", made)?,
+        Some(dir) => dir.secret_file(ADMIN_KEY_FILE, made)?,
         // A worker on AWS that serves no API: nobody has this one.
         None => made().into(),
     };
@@ -378,55 +388,4 @@ pub async fn migrate_alone(config: Config, force_reproject: bool) -> anyhow::Res
         reproject(&postgres, &dynamo).await?;
     }
     Ok(())
-}
-
-/// The project a new installation begins with, and the text of its key.
-#[derive(Debug)]
-pub struct FirstKey {
-    /// The project that the key is for.
-    pub project: ProjectId,
-    /// The key's text: shown this once.
-    pub key: String,
-}
-
-/// Creates the project `default`, if there is no project yet, and a key for it, if
-/// it never had one: a start may have been cut short between the two.
-///
-/// # Errors
-/// When a store is out of reach.
-pub async fn first_project(app: &App) -> anyhow::Result<Option<FirstKey>> {
-    let project = match projects::list(&app.postgres, "", 1).await?.pop() {
-        None => create_default(app).await?,
-        Some(first) if first.name != DEFAULT_PROJECT => return Ok(None),
-        Some(first) => first.id,
-    };
-    if !api_keys::list(&app.postgres, &project, "", 1)
-        .await?
-        .is_empty()
-    {
-        return Ok(None);
-    }
-    let by = AuditContext {
-        project: project.clone(),
-        actor: Actor::Millrace,
-        at: app::now(),
-    };
-    let spec = KeySpec {
-        name: "first key".into(),
-        scopes: Scope::ALL.into(),
-        rate_limit: None,
-    };
-    let key = make_key(app, &by, spec).await?.text;
-    Ok(Some(FirstKey { project, key }))
-}
-
-async fn create_default(app: &App) -> anyhow::Result<ProjectId> {
-    let now = app::now();
-    let project = Project {
-        id: ProjectId::new(now.as_millisecond(), app.random()),
-        name: DEFAULT_PROJECT.into(),
-        created_at: now,
-    };
-    projects::create(&app.postgres, Actor::Millrace, &project).await?;
-    Ok(project.id)
 }

@@ -78,36 +78,19 @@ pub async fn bind(listen: &str) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Resolves at the first SIGTERM or SIGINT; ctrl-c where there are no signals.
-///
-/// # Errors
-/// The process may not listen for signals.
-pub async fn shutdown_signal() -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted,
-            _ = terminate.recv() => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
-}
-
 /// Serves `router` until `shutdown`, then drains.
 ///
 /// From then on every answer says `connection: close`. A load balancer goes on
 /// sending requests until it has noticed, so for `drain_grace` they are taken
 /// still. Then the listener closes, idle connections close, and requests under way
 /// finish, unless `drain_timeout` passes first: what is left is dropped, handlers
-/// included.
+/// included. Requests whose answer is not made yet are in `requests`.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     options: ServeOptions,
     shutdown: CancellationToken,
+    requests: TaskTracker,
 ) -> DrainReport {
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
@@ -118,7 +101,8 @@ pub async fn serve(
     let permits = Arc::new(Semaphore::new(options.connections_max));
     let take_all = async || {
         while let Some((stream, permit)) = next(&listener, &permits).await {
-            let connection = connection(stream, router.clone(), options, tokens.clone());
+            let (router, requests) = (router.clone(), requests.clone());
+            let connection = connection(stream, router, options, tokens.clone(), requests);
             let abort = abort.clone();
             connections.spawn(async move {
                 let _permit = permit;
@@ -182,6 +166,7 @@ async fn connection(
     router: Router,
     options: ServeOptions,
     tokens: ShutdownTokens,
+    all_requests: TaskTracker,
 ) {
     // Without it the last packet of an answer may wait for an acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
@@ -192,10 +177,12 @@ async fn connection(
     let io = HeaderDeadline::new(stream, requests.clone(), options.header_timeout);
     let draining = tokens.draining;
     let service = service_fn(move |request| {
+        let under_way = all_requests.token();
         let answered = answer(router.clone(), request, requests.clone());
         let draining = draining.clone();
         async move {
             let mut response = answered.await?;
+            drop(under_way);
             if draining.is_cancelled() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);

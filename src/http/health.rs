@@ -52,8 +52,10 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
     let event_store = tokio::time::timeout(PING_TIMEOUT, table::ping(&app.dynamo));
     let control_plane = tokio::time::timeout(PING_TIMEOUT, app.postgres.ping());
     let (event_store, control_plane) = tokio::join!(event_store, control_plane);
-    let event_store = matches!(event_store, Ok(Ok(())));
-    let control_plane = matches!(control_plane, Ok(Ok(())));
+    // Stores in this process answer for a while after their files are gone.
+    let is_kept = app.lost_file().is_none();
+    let event_store = is_kept && matches!(event_store, Ok(Ok(())));
+    let control_plane = is_kept && matches!(control_plane, Ok(Ok(())));
     let status = match (app.is_draining(), event_store, control_plane) {
         (true, _, _) => "draining",
         (false, false, _) => "unavailable",

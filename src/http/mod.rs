@@ -37,7 +37,7 @@ use futures_util::FutureExt;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
 use crate::app::App;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::model::id::base32;
 use crate::telemetry::millis;
 use crate::telemetry::scope::WorkContext;
@@ -97,7 +97,14 @@ async fn handle_request(app: &Arc<App>, id: &str, request: Request, next: Next) 
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
 
-    let handled = AssertUnwindSafe(idempotency::handle(app, request, next)).catch_unwind();
+    let is_of_health = request.uri().path().starts_with("/health");
+    let handled = async {
+        match ensure_kept(app) {
+            Err(error) if !is_of_health => error.into_response(),
+            _ => idempotency::handle(app, request, next).await,
+        }
+    };
+    let handled = AssertUnwindSafe(handled).catch_unwind();
     let mut response = match tokio::time::timeout(app.config.http.request_timeout, handled).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Error::internal(anyhow::anyhow!(panic_text(&*panic))).into_response(),
@@ -110,6 +117,10 @@ async fn handle_request(app: &Arc<App>, id: &str, request: Request, next: Next) 
             .into_response()
         }
     };
+    if !method.is_safe() && response.status().is_success() {
+        // What was lost meanwhile was done, and nothing of it is kept.
+        response = ensure_kept(app).map_or_else(Error::into_response, |()| response);
+    }
     let failure = response.extensions_mut().remove::<problem::Failure>();
     let failure = failure.or_else(|| refused_method(&method, route.as_ref(), &response));
     if let Some(problem::Failure(error)) = &failure {
@@ -144,6 +155,15 @@ fn refused_method(
     };
     let detail = format!("expected {expected}; got {method}");
     Some(problem::Failure(Arc::new(Error::invalid("method", detail))))
+}
+
+/// That the stores in this process, if any are, have their files.
+fn ensure_kept(app: &App) -> Result<()> {
+    app.lost_file().map_or(Ok(()), |lost| {
+        let source = anyhow::anyhow!("{} is gone", lost.display());
+        let what = "the data directory";
+        Err(Error::Unavailable { what, source })
+    })
 }
 
 /// What a problem has of the response it takes the place of.

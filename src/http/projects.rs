@@ -20,6 +20,8 @@ use crate::model::id::{KeyId, ProjectId};
 use crate::model::time::Time;
 use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
 use crate::store::api_keys::{self, ApiKey as KeyRow};
+use crate::store::config_projection::ConfigProjection;
+use crate::store::postgres::Postgres;
 use crate::store::projector;
 use crate::store::projects::{self, Project as Row};
 
@@ -90,7 +92,11 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 
-fn check_name(name: String) -> Result<String> {
+/// `name`, if a project or a key may be called so.
+///
+/// # Errors
+/// [`Error::Invalid`] of `name`.
+pub fn check_name(name: String) -> Result<String> {
     let chars = name.chars().count();
     if chars == 0 || chars > NAME_LEN_MAX || name.chars().any(char::is_control) {
         let detail = format!("expected 1 to {NAME_LEN_MAX} characters, none of them a control");
@@ -231,7 +237,7 @@ pub async fn create_key(
         rate_limit: new.rate_limit.map(check_rate_limit).transpose()?,
     };
     let by = admin.by(project, occasion.at);
-    let IssuedKey { row, text } = issue_key(&app, &occasion, &by, new).await?;
+    let IssuedKey { row, text } = make_key(&app, &occasion, &by, new).await?;
     publish_key_created(&app, &row).await;
     Ok((
         StatusCode::CREATED,
@@ -252,7 +258,7 @@ fn check_rate_limit(per_second: u32) -> Result<NonZeroU32> {
 }
 
 /// Publishes `millrace.key.created`: a new key is a new way in.
-async fn publish_key_created(app: &App, row: &KeyRow) {
+pub async fn publish_key_created(app: &App, row: &KeyRow) {
     let operational_event = OperationalEvent {
         kind: OperationalEventKind::KeyCreated,
         source: &format!("/v1/projects/{}/keys/{}", row.project, row.id),
@@ -293,34 +299,52 @@ pub struct IssuedKey {
     pub text: String,
 }
 
-/// Makes a key of `by`'s project. Also used at first start.
+/// Makes the key of that occasion, or gives it again.
+async fn make_key(
+    app: &App,
+    occasion: &Occasion,
+    by: &AuditContext,
+    spec: KeySpec,
+) -> Result<IssuedKey> {
+    let secret = KeySecret {
+        id: KeyId::new(by.at.as_millisecond(), occasion.derive("API key's id")),
+        text: api_key::format_key(occasion.derive("API key")),
+    };
+    if occasion.is_repeated()
+        && let Some(row) = api_keys::get(&app.postgres, secret.id.as_str()).await?
+    {
+        let text = secret.text;
+        return Ok(IssuedKey { row, text });
+    }
+    issue_key(&app.postgres, &app.projection, by, spec, secret).await
+}
+
+/// What chance makes of a key.
+pub struct KeySecret {
+    /// Its id.
+    pub id: KeyId,
+    /// Its text.
+    pub text: String,
+}
+
+/// Makes a key of `by`'s project.
 ///
 /// # Errors
 /// [`Error::Invalid`] without scopes; [`Error::NotFound`] without a project;
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn make_key(app: &App, by: &AuditContext, spec: KeySpec) -> Result<IssuedKey> {
-    issue_key(app, &Occasion::new(app), by, spec).await
-}
-
-/// Makes the key of that occasion, or gives it again.
-async fn issue_key(
-    app: &App,
-    occasion: &Occasion,
+pub async fn issue_key(
+    postgres: &Postgres,
+    projection: &ConfigProjection,
     by: &AuditContext,
     mut spec: KeySpec,
+    secret: KeySecret,
 ) -> Result<IssuedKey> {
     spec.scopes.sort_unstable();
     spec.scopes.dedup();
     if spec.scopes.is_empty() {
         return Err(Error::invalid("scopes", "expected at least one scope"));
     }
-    let text = api_key::format_key(occasion.derive("API key"));
-    let id = KeyId::new(by.at.as_millisecond(), occasion.derive("API key's id"));
-    if occasion.is_repeated()
-        && let Some(row) = api_keys::get(&app.postgres, id.as_str()).await?
-    {
-        return Ok(IssuedKey { row, text });
-    }
+    let KeySecret { id, text } = secret;
     let row = KeyRow {
         id,
         project: by.project.clone(),
@@ -333,8 +357,8 @@ async fn issue_key(
         revoked_at: None,
         version: 1,
     };
-    let created = api_keys::create(&app.postgres, by, row).await?;
-    let row = projector::apply(&app.postgres, &app.projection, created).await;
+    let created = api_keys::create(postgres, by, row).await?;
+    let row = projector::apply(postgres, projection, created).await;
     Ok(IssuedKey { row, text })
 }
 

@@ -1,46 +1,182 @@
 //! Logs: one line an event, JSON for machines or plain for eyes.
 //!
-//! Called once by `main`, before anything logs. JSON goes to stdout, where ECS
-//! and Lambda pick it up; human lines go to stderr, so that stdout stays the
-//! interface of the command. A JSON line has the ids of the current work, which
-//! [`scope`] knows: no span of `tracing`'s, which would cost every request what
-//! only those that log are in need of.
+//! Called once by `main`, before anything logs. A server's log goes to stdout,
+//! where ECS and Lambda pick it up, and after what it greets a person with; that of
+//! a command that ends by itself to stderr, so that stdout stays its output alone.
+//! A JSON line has the ids of the current work, which [`scope`] knows: no span of
+//! `tracing`'s, which would cost every request what only those that log are in need
+//! of.
 
 use std::fmt;
-use std::io::{IsTerminal, stderr, stdout};
+use std::io::{self, IsTerminal, LineWriter, Write};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::escape::EscapingJson;
+use super::output::Output;
 use super::scope;
-use crate::config::{LogConfig, LogFormat};
+use super::terminal::{ATTEMPTS, Destination, Style, TerminalFormat};
+use crate::config::{LogConfig, LogFormat, log_directives};
 
 /// Libraries that log what is of no use to who runs this, or is logged by us with
 /// more to it, unless `log.level` names them itself.
 const QUIET: &str = "aws_=warn,cranelift=error,deadpool=warn,dynoxide=error,hyper=error,\
     hyper_util=warn,lambda_runtime::layers::panic=off,pglite_oxide=warn,refinery_core=warn,rustls=warn,tokio_postgres=warn,\
     virtual_fs=error,virtual_mio=error,virtual_net=error,wasmer=error";
+/// How long the end of a process waits for its last lines to be read.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// The log of this process, once it is installed.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+struct Log {
+    output: Output,
+    format: LogFormat,
+}
+
+/// What kind of process logs, which decides where to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStream {
+    /// One that serves: to stdout, by a thread, so that no reader holds it up.
+    Server,
+    /// One that may be frozen between two answers: to stdout, at once.
+    Function,
+    /// One that ends by itself: to stderr, at once.
+    Command,
+}
+
+/// The installed log; what waits to be written is written when this is dropped.
+#[derive(Debug)]
+#[must_use = "the last lines are lost without it"]
+pub struct LogGuard(());
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        flush_log(FLUSH_MAX);
+    }
+}
 
 /// Installs the process's log.
 ///
 /// # Errors
-/// `log.level` is no list of directives, or a log is installed already.
-pub fn init(log: &LogConfig) -> anyhow::Result<()> {
-    let filter = filter(&log.level)?;
-    let installed = match resolved(log.format, stdout().is_terminal()) {
-        LogFormat::Human => tracing::subscriber::set_global_default(human(filter)),
-        _ => tracing::subscriber::set_global_default(json(filter, stdout)),
+/// `log.level` is no list of directives, there can be no thread, or a log is
+/// installed already.
+pub fn init(log: &LogConfig, stream: LogStream) -> anyhow::Result<LogGuard> {
+    let (to, is_terminal) = match stream {
+        LogStream::Server | LogStream::Function => {
+            let stdout = io::stdout();
+            let is_terminal = stdout.is_terminal();
+            (unbuffered(stdout).context("stdout")?, is_terminal)
+        }
+        LogStream::Command => {
+            let stderr = io::stderr();
+            let is_terminal = stderr.is_terminal();
+            (unbuffered(stderr).context("stderr")?, is_terminal)
+        }
     };
-    installed.context("a log is installed already")
+    let format = resolved(log.format, is_terminal);
+    let output = match stream {
+        LogStream::Server => Output::queued(to, tell_dropped).context("the log's thread")?,
+        LogStream::Function | LogStream::Command => Output::direct(to),
+    };
+    let filter = filter(&log.level, format)?;
+    let installed = LOG.set(Log { output, format }).ok();
+    installed.context("a log is installed already")?;
+    let installed = match format {
+        LogFormat::Human => {
+            let to = if is_terminal {
+                Destination::Terminal
+            } else {
+                Destination::Other
+            };
+            let style = Style::detect(to, |name| std::env::var(name).ok());
+            tracing::subscriber::set_global_default(human(style, filter, || LogWriter))
+        }
+        _ => tracing::subscriber::set_global_default(json(filter, || LogWriter)),
+    };
+    installed.context("a log is installed already")?;
+    Ok(LogGuard(()))
+}
+
+/// Waits for the lines logged so far to be written, for at most `longest`.
+pub fn flush_log(longest: Duration) {
+    if let Some(log) = LOG.get() {
+        log.output.flush(longest);
+    }
+}
+
+/// Writes to where the log goes, in order with it, so that no reader of a server's
+/// holds it up or ends it. Never fails. A line goes out when it is whole.
+pub fn log_writer() -> LineWriter<impl Write> {
+    LineWriter::new(LogWriter)
+}
+
+/// Prints whole lines to where the log goes, in order with it. True if they were
+/// written within `longest`; those that were not may be later, as the log's own are.
+pub fn print(lines: &str, longest: Duration) -> bool {
+    let bytes = lines.as_bytes();
+    match LOG.get() {
+        Some(log) => log.output.write_within(bytes, longest),
+        // Not in a process of its own.
+        None => io::stdout().lock().write_all(bytes).is_ok(),
+    }
+}
+
+/// Takes whole lines.
+#[derive(Clone, Copy)]
+struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        match LOG.get() {
+            Some(log) => log.output.write(lines),
+            // Not in a process of its own.
+            None => drop(io::stdout().lock().write_all(lines)),
+        }
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Tells `text` to a person who watches the log, whatever its level; false if it
+/// is not for people.
+pub fn tell(text: &str) -> bool {
+    let is_watched = LOG.get().is_some_and(|log| log.format == LogFormat::Human);
+    if is_watched {
+        // It never fails.
+        let _ = log_writer().write_all(format!("{text}\n").as_bytes());
+    }
+    is_watched
+}
+
+fn tell_dropped(lines: u64) {
+    tracing::warn!(lines, "log lines dropped: their reader did not take them");
+}
+
+/// `stream` itself: std would hold lines back, and its lock would hold up others.
+#[cfg(unix)]
+fn unbuffered(stream: impl std::os::fd::AsFd) -> io::Result<Box<dyn Write + Send>> {
+    let stream = stream.as_fd().try_clone_to_owned()?;
+    Ok(Box::new(std::fs::File::from(stream)))
+}
+
+#[cfg(not(unix))]
+fn unbuffered(stream: impl Write + Send + 'static) -> io::Result<Box<dyn Write + Send>> {
+    Ok(Box::new(stream))
 }
 
 fn resolved(format: LogFormat, terminal: bool) -> LogFormat {
@@ -51,19 +187,33 @@ fn resolved(format: LogFormat, terminal: bool) -> LogFormat {
     }
 }
 
-fn filter(level: &str) -> anyhow::Result<Targets> {
+fn filter(level: &str, format: LogFormat) -> anyhow::Result<Targets> {
+    let directives = log_directives(level)
+        .with_context(|| format!("log.level: {level:?} is no level and no list of them"))?;
+    let mut targets: Targets = QUIET.parse().expect("it is a list of directives");
     // The last directive for a target wins, so the configured ones come last.
-    format!("{QUIET},{level}")
-        .parse()
-        .with_context(|| format!("log.level: {level:?} is neither a level nor directives"))
+    for (target, level) in directives {
+        targets = match target {
+            Some(target) => targets.with_target(target, level),
+            None => targets.with_default(level),
+        };
+    }
+    if format == LogFormat::Human && targets.would_enable(ATTEMPTS, &Level::INFO) {
+        targets = targets.with_target(ATTEMPTS, LevelFilter::DEBUG);
+    }
+    Ok(targets)
 }
 
-fn human(filter: Targets) -> impl Subscriber {
+fn human<W>(style: Style, filter: Targets, writer: W) -> impl Subscriber
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
-        .with_target(false)
+        .with_writer(writer)
+        // It would tell stderr, and panic if that is gone.
+        .log_internal_errors(false)
+        .event_format(TerminalFormat(style))
         .finish()
         .with(filter)
 }
@@ -75,6 +225,7 @@ where
     tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_writer(writer)
+        .log_internal_errors(false)
         .event_format(JsonLine)
         .finish()
         .with(filter)
@@ -103,7 +254,7 @@ where
 }
 
 fn write_json(line: &mut Vec<u8>, event: &Event<'_>) -> serde_json::Result<()> {
-    let mut serializer = serde_json::Serializer::new(line);
+    let mut serializer = serde_json::Serializer::with_formatter(line, EscapingJson);
     let mut fields = Fields {
         map: serializer.serialize_map(None)?,
         ids: vec![],
@@ -187,6 +338,7 @@ mod tests {
     use crate::config::Config;
     use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
     use crate::model::job::Job;
+    use crate::telemetry::escape::is_active;
     use crate::telemetry::scope::WorkContext;
     use crate::telemetry::trace::Traces;
 
@@ -205,15 +357,21 @@ mod tests {
     }
 
     fn logged(level: &str, act: impl FnOnce()) -> Vec<serde_json::Value> {
-        let buffer = Buffer::default();
-        let writer = buffer.clone();
-        let subscriber = json(filter(level).unwrap(), move || writer.clone());
-        tracing::subscriber::with_default(subscriber, act);
-        let bytes = buffer.0.lock().unwrap();
-        serde_json::Deserializer::from_slice(&bytes)
+        serde_json::Deserializer::from_str(&logged_text(level, act))
             .into_iter()
             .map(Result::unwrap)
             .collect()
+    }
+
+    fn logged_text(level: &str, act: impl FnOnce()) -> String {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let subscriber = json(filter(level, LogFormat::Json).unwrap(), move || {
+            writer.clone()
+        });
+        tracing::subscriber::with_default(subscriber, act);
+        let bytes = buffer.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
     }
 
     #[test]
@@ -276,6 +434,37 @@ mod tests {
         };
         assert_eq!(logged("info", act).len(), 1);
         assert_eq!(logged("info,wasmer_wasix=info", act).len(), 2);
+    }
+
+    #[test]
+    fn a_json_line_shows_others_text_and_does_nothing_it_says() {
+        let evil = "a\u{1b}[2J\n\u{9b}31m\u{7f}\u{202e}b";
+        let text = logged_text("info", || {
+            tracing::info!(event.type = evil, error = %evil, cause = ?evil, "{evil}");
+        });
+        assert!(!text.trim_end().contains(is_active), "{text:?}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["event.type"], evil);
+        assert_eq!(
+            (&line["error"], &line["message"]),
+            (&evil.into(), &evil.into())
+        );
+    }
+
+    #[test]
+    fn people_see_each_attempt_unless_they_asked_for_less() {
+        let shows_success = |level, format| {
+            let filter = filter(level, format).unwrap();
+            filter.would_enable(ATTEMPTS, &Level::DEBUG)
+        };
+        for level in ["info", "debug", "warn,millrace=info", "millrace::jobs=info"] {
+            assert!(shows_success(level, LogFormat::Human), "{level}");
+        }
+        for level in ["off", "warn", "info,millrace::jobs=warn", "hyper=trace"] {
+            assert!(!shows_success(level, LogFormat::Human), "{level}");
+        }
+        assert!(!shows_success("info", LogFormat::Json));
+        assert!(shows_success("debug", LogFormat::Json));
     }
 
     #[test]

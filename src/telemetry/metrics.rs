@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
+use super::log::log_writer;
 use crate::config::Config;
 use emf::Document;
 pub use emf::StatisticSet;
@@ -87,8 +88,8 @@ impl Metrics {
             return;
         }
         if let Some(lines) = self.take(Timestamp::now()) {
-            // Nobody reads stdout any more; the log has no better place to say so.
-            let _ = std::io::stdout().lock().write_all(lines.as_bytes());
+            // It never fails.
+            let _ = log_writer().write_all(lines.as_bytes());
         }
     }
 

@@ -21,7 +21,7 @@ class Commands(HTMLParser):
         self.found = []
         self.inside = False
 
-    def handle_starttag(self, tag, _):
+    def handle_starttag(self, tag, attrs):
         if tag == "pre" and not attrs:
             self.inside = True
             self.found.append("")

@@ -1,6 +1,12 @@
 //! The program as a process: killed, stopped, and started for some of its work.
 
+mod data_dir;
+mod environment;
+mod first_key;
+mod keys;
+mod output;
 mod start;
+mod terminal;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -248,7 +254,7 @@ fn killed_at_any_moment_it_delivers_and_counts_all_it_accepted() {
 
             receiver.script([]);
             served = Served::start(data.path(), SHORT_INTERVALS);
-            assert_eq!(first_key(&served.greeting), None, "a key is shown once");
+            assert_eq!(first_key(&served.greeting), None, "a key is told of once");
             for name in &published.in_doubt {
                 let first = publish(&served, &key, name).await.unwrap();
                 let again = publish(&served, &key, name).await.unwrap();

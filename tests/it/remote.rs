@@ -231,6 +231,11 @@ fn a_database_that_dies_or_hangs_in_use_holds_up_no_event_and_is_found_again() {
     });
 }
 
+fn owned(env: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+    owned.collect()
+}
+
 #[test]
 fn it_serves_on_stores_of_other_machines() {
     run(async {
@@ -247,7 +252,8 @@ fn it_serves_on_stores_of_other_machines() {
         ];
         let data = remote.dir.path().join("data");
         let mut served = Served::start(&data, &env);
-        let key = first_key(&served.greeting).unwrap();
+        let first = first_key(&served.greeting).unwrap();
+        assert!(!served.output().contains(&first), "no key is in a log");
         let greeting = served
             .greeting
             .replace(&served.url, "<url>")
@@ -255,29 +261,44 @@ fn it_serves_on_stores_of_other_machines() {
         let begun = steps(&greeting, "starting");
         assert_eq!(begun, ["the control-plane database", "the event store"]);
         let lines = greeting.lines().filter(|line| !line.starts_with('{'));
-        let lines: Vec<_> = lines.take(3).collect();
+        let lines: Vec<_> = lines.take(4).collect();
         assert_snapshot!(lines.join("\n"), @"
 
         Millrace is up at <url>  (API documentation: <url>/docs)
         Secrets lie in <dir>/data
+        API keys: millrace keys create
         ");
         assert!(!greeting.contains("admin key"), "it is the user's own");
 
         let receiver = Receiver::start([]).await;
-        create_endpoint(&served, &key, &receiver.url).await;
+        create_endpoint(&served, &first, &receiver.url).await;
         let event = json!({ "type": "a" });
         let published = served
-            .request(Method::POST, "/v1/events", &key, event)
+            .request(Method::POST, "/v1/events", &first, event)
             .await;
         assert_eq!(published.unwrap().0, StatusCode::ACCEPTED);
         receiver.reached(1).await;
         served.signal("TERM");
         assert_eq!(served.wait(Duration::from_secs(20)), Some(0));
 
+        // Another key is made in the stores, and nothing elsewhere.
+        let (dir, direct) = (remote.dir.path().join("elsewhere"), owned(&env));
+        let made = tokio::task::spawn_blocking(move || {
+            std::fs::create_dir(&dir).unwrap();
+            let env: Vec<_> = direct.iter().map(|(n, v)| (&**n, &**v)).collect();
+            let made = run_to_end(&dir, &["keys", "create"], &env);
+            assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+            made
+        });
+        let made = made.await.unwrap();
+        assert_eq!((made.code, &*made.stderr), (Some(0), ""));
+        let key = made.stdout.strip_suffix('\n').unwrap();
+        assert!(key.starts_with("mr_") && key != first);
+
         let served = Served::start(&data, &env);
         assert_eq!(first_key(&served.greeting), None);
         let list = served
-            .request(Method::GET, "/v1/endpoints", &key, Value::Null)
+            .request(Method::GET, "/v1/endpoints", key, Value::Null)
             .await;
         assert_eq!(list.unwrap().1["data"].as_array().unwrap().len(), 1);
     });

@@ -8,6 +8,7 @@ on a data directory of its own with everything else as it is by default.
 import http.client
 import json
 import os
+import pathlib
 import queue
 import subprocess
 import threading
@@ -59,8 +60,9 @@ class Millrace:
         self.key = None
         while True:
             line = lines.get(timeout=START_MAX)
-            if "export MILLRACE_KEY=" in line:
-                self.key = line.strip().split("=", 1)[1]
+            # Its file is named, so that it is in no log.
+            if line.strip().endswith("/first-api-key"):
+                self.key = pathlib.Path(line.strip()).read_text()
             if line.startswith("{") and json.loads(line)["message"] == "listening":
                 self.address = json.loads(line)["address"]
                 return

@@ -48,6 +48,13 @@ pub fn start_dynamodb(dir: &Path) -> anyhow::Result<EmbeddedDynamo> {
     })
 }
 
+/// The files that SQLite keeps open in `dir` for as long as the database is.
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
+    ["", "-wal", "-shm"]
+        .map(|end| dir.join(format!("{FILE}{end}")))
+        .into()
+}
+
 /// Whether `dir` has a database. An empty file is one that SQLite has yet to write to.
 ///
 /// # Errors

@@ -161,11 +161,20 @@ fn make(root: &Path) -> anyhow::Result<()> {
     cluster.close()
 }
 
+const CLUSTER: &str = "tmp/pglite/base";
 /// Without these two files the engine takes the cluster for an unfinished one,
 /// and removes it.
+const MARKERS: [&str; 2] = ["PG_VERSION", "global/pg_control"];
+
+/// The files of the cluster in `dir` that every backend begins with.
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
+    let cluster = dir.join(DIRECTORY).join(CLUSTER);
+    MARKERS.map(|marker| cluster.join(marker)).into()
+}
+
 fn check_markers(root: &Path) -> anyhow::Result<()> {
-    let cluster = root.join("tmp/pglite/base");
-    for marker in ["PG_VERSION", "global/pg_control"] {
+    let cluster = root.join(CLUSTER);
+    for marker in MARKERS {
         let path = cluster.join(marker);
         if !path.is_file() {
             bail!("{}: {marker} is missing", unreadable(root));

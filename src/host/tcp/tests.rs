@@ -16,6 +16,7 @@ struct Server {
     entered: Arc<Notify>,
     /// Lets `/slow` answer.
     release: Arc<Notify>,
+    requests: TaskTracker,
     report: JoinHandle<DrainReport>,
 }
 
@@ -43,12 +44,15 @@ async fn start(options: ServeOptions) -> Server {
         .route("/", get(|| async { "hello" }))
         .route("/slow", get(slow));
     let shutdown = CancellationToken::new();
-    let report = tokio::spawn(serve(listener, router, options, shutdown.clone()));
+    let requests = TaskTracker::new();
+    let stop = shutdown.clone();
+    let report = tokio::spawn(serve(listener, router, options, stop, requests.clone()));
     Server {
         address,
         shutdown,
         entered,
         release,
+        requests,
         report,
     }
 }
@@ -101,6 +105,7 @@ async fn a_drain_finishes_what_is_under_way_and_closes_what_is_idle() {
     idle.write_all(GET).await.unwrap();
     read_to(&mut idle, "hello").await;
     let mut busy = under_way(&server).await;
+    assert_eq!(server.requests.len(), 1);
     server.shutdown.cancel();
     assert_eq!(rest(&mut idle).await, "");
     assert!(TcpStream::connect(server.address).await.is_err());

@@ -1,11 +1,13 @@
 //! One attempt: sent, recorded, and followed up.
 
+use std::fmt::{self, Display};
 use std::pin::pin;
 use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::HeaderValue;
 use jiff::Timestamp;
+use url::Url;
 
 use super::exhausted::{ExhaustedDelivery, publish_exhausted};
 use super::health::{self, EndedAttempt};
@@ -24,6 +26,9 @@ use crate::store::deliveries::{self, AttemptRecord};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::millis;
 use crate::telemetry::trace::{Span, TRACEPARENT};
+
+/// What rounds when it is cut off.
+const HALF_SECOND: Duration = Duration::from_millis(500);
 
 /// An attempt that was sent.
 struct SentAttempt {
@@ -60,7 +65,7 @@ pub(super) async fn attempt(
 ) -> Result<()> {
     let sent = send(app, id, loaded, target, now).await?;
     let transition = health::record_in_breaker(app, target, ticket, sent.outcome, sent.ended);
-    let decided = record(app, id, loaded, &sent).await?;
+    let decided = record(app, id, loaded, target, &sent).await?;
     let ended = EndedAttempt {
         project: &loaded.project,
         target,
@@ -113,6 +118,7 @@ async fn record(
     app: &App,
     id: &DeliveryId,
     loaded: &LoadedDelivery,
+    target: &Target,
     sent: &SentAttempt,
 ) -> Result<Decision> {
     let verdict = delivery::judge(loaded.progress, sent.outcome, &app.schedule, app.jitter());
@@ -135,7 +141,7 @@ async fn record(
         verdict,
         is_recorded,
     };
-    log(id, &sent.result, &decided);
+    log(id, loaded, target, &sent.result, &decided);
     count(&app.telemetry.metrics, loaded, &sent.result, &decided);
     Ok(decided)
 }
@@ -280,22 +286,68 @@ fn entry(attempted: &AttemptResult, sent: Timestamp) -> Attempt {
     }
 }
 
-fn log(id: &DeliveryId, attempted: &AttemptResult, decided: &Decision) {
+/// Where an endpoint is, as logs may have it: its host, and its port unless that is
+/// the scheme's own. Paths, queries and userinfo hold secrets.
+struct Host<'a>(&'a Url);
+
+impl Display for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.host_str().unwrap_or_default())?;
+        self.0.port().map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// One line an attempt. People at a terminal read it in a form of its own, which
+/// knows it by these fields.
+fn log(
+    id: &DeliveryId,
+    loaded: &LoadedDelivery,
+    target: &Target,
+    attempted: &AttemptResult,
+    decided: &Decision,
+) {
     let outcome = attempted.outcome.as_ref();
     let status = outcome.ok().map(|response| response.status);
     let error = outcome.err().map(tracing::field::display);
     let duration_ms = millis(attempted.latency);
+    let (event_type, host) = (&*loaded.event_type, Host(&target.url));
     match decided.verdict {
         Verdict::Delivered => {
             let recorded = decided.is_recorded;
-            tracing::debug!(delivery.id = %id, status, duration_ms, recorded, "delivered");
+            tracing::debug!(delivery.id = %id, event.type = event_type, endpoint.host = %host, status, duration_ms, recorded, "delivered");
         }
         Verdict::Retry(delay) => {
-            let retry_in_s = delay.as_secs();
-            tracing::info!(delivery.id = %id, status, error, duration_ms, retry_in_s, "attempt failed");
+            let retry_in_s = delay.saturating_add(HALF_SECOND).as_secs();
+            tracing::info!(delivery.id = %id, event.type = event_type, endpoint.host = %host, status, error, duration_ms, retry_in_s, "attempt failed");
         }
         Verdict::Exhausted | Verdict::Gone => {
-            tracing::warn!(delivery.id = %id, status, error, duration_ms, "delivery failed permanently");
+            tracing::warn!(delivery.id = %id, event.type = event_type, endpoint.host = %host, status, error, duration_ms, "delivery failed permanently");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_endpoint_a_log_has_host_and_port_alone() {
+        for (url, host) in [
+            ("http://127.0.0.1:9000/", "127.0.0.1:9000"),
+            (
+                "https://hooks.example.com/T0/secret?key=1#x",
+                "hooks.example.com",
+            ),
+            (
+                "https://user:pass@hooks.example.com:8443/a",
+                "hooks.example.com:8443",
+            ),
+            ("https://hooks.example.com:443/a", "hooks.example.com"),
+            ("http://[::1]:9000/a", "[::1]:9000"),
+            ("https://bücher.example/", "xn--bcher-kva.example"),
+        ] {
+            let url = url.parse().unwrap();
+            assert_eq!(Host(&url).to_string(), host);
         }
     }
 }

@@ -65,19 +65,23 @@ fn a_first_start_says_all_once_and_data_is_kept() {
 
         Millrace is up at <url>  (API documentation: <url>/docs)
         Data lies in <dir>/data
+        API keys: millrace keys create
 
-        Project "default" (<project>) has this API key. It is shown this once:
+        Project "default" (<project>) has an API key. It is in the file
 
-          export MILLRACE_KEY=<key>
+          <dir>/data/first-api-key
+
+          export MILLRACE_KEY=$(cat <dir>/data/first-api-key)
 
         Publish an event:
 
-          curl <url>/v1/events -H "Authorization: Bearer <key>" \
+          curl <url>/v1/events -H "Authorization: Bearer $(cat <dir>/data/first-api-key)" \
             -H 'Content-Type: application/json' \
             -d '{"type": "hello.world", "data": {"name": "Ada"}}'
 
         The admin key, which creates projects and keys, is in <dir>/data/admin_key
         "#);
+        assert!(!served.output().contains(&key), "no key is in a log");
         let id = paste_curl(&served, &key).await;
 
         let in_use = [("MILLRACE_HTTP__LISTEN", &served.url["http://".len()..])];
@@ -117,7 +121,7 @@ fn a_first_start_says_all_once_and_data_is_kept() {
         let begun = Instant::now();
         let served = Served::start(&data, &[]);
         println!("with existing data it starts in {:?}", begun.elapsed());
-        assert_eq!(first_key(&served.greeting), None, "a key is shown once");
+        assert_eq!(first_key(&served.greeting), None, "a key is told of once");
         let path = format!("/v1/events/{id}");
         let kept = served.request(Method::GET, &path, &key, Value::Null).await;
         let (status, kept) = kept.unwrap();
@@ -324,7 +328,7 @@ fn a_wrong_configuration_is_refused_before_anything_is_written() {
     assert_snapshot!(env("MILLRACE_HTTP__LISTN", "127.0.0.1:8080"), @"
     exit code 1
     millrace: configuration:
-      http.listn: unknown key in the environment; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+      MILLRACE_HTTP__LISTN: unknown key in the environment; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
     ");
     assert_snapshot!(env("MILLRACE_HTTP__LISTEN", "localhost:8080"), @r#"
     exit code 1

@@ -69,7 +69,7 @@ fn read_all(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> 
     })
 }
 
-fn wait(child: &mut Child, longest: Duration) -> Option<ExitStatus> {
+pub fn wait(child: &mut Child, longest: Duration) -> Option<ExitStatus> {
     let begun = Instant::now();
     while begun.elapsed() < longest {
         if let Some(status) = child.try_wait().unwrap() {
@@ -78,6 +78,13 @@ fn wait(child: &mut Child, longest: Duration) -> Option<ExitStatus> {
         thread::sleep(Duration::from_millis(5));
     }
     None
+}
+
+/// Sends a process a signal: `KILL`, `TERM`, `INT`.
+pub fn signal(child: &Child, name: &str) {
+    let kill = format!("kill -{name} {}", child.id());
+    let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+    assert!(sent.success(), "{kill}: {sent}");
 }
 
 /// What a process prints, read to the end so that it never waits for a reader.
@@ -123,7 +130,21 @@ impl Served {
     /// Starts it on the data directory `data` and a port of its own, and waits
     /// until it listens.
     pub fn start(data: &Path, env: &[(&str, &str)]) -> Self {
-        let mut child = command(&["serve"], env)
+        Self::spawn(command(&["serve"], env), data)
+    }
+
+    /// As [`Served::start`], with every file made for everybody to read and write.
+    pub fn start_without_umask(data: &Path) -> Self {
+        let binary = env!("CARGO_BIN_EXE_millrace");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "umask 000; exec \"$0\" serve", binary]);
+        shell.env_clear().stdin(Stdio::null());
+        shell.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(shell, data)
+    }
+
+    fn spawn(mut command: Command, data: &Path) -> Self {
+        let mut child = command
             .env("MILLRACE_DATA_DIR", data)
             .env("MILLRACE_HTTP__LISTEN", "127.0.0.1:0")
             .env("MILLRACE_LOG__FORMAT", "json")
@@ -164,9 +185,7 @@ impl Served {
 
     /// Sends it a signal: `KILL`, `TERM`.
     pub fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
-        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
-        assert!(sent.success(), "{kill}: {sent}");
+        signal(&self.child, name);
     }
 
     /// Waits for its end, which comes within `longest`; its exit code, if it was
@@ -185,31 +204,62 @@ impl Served {
         key: &str,
         body: Value,
     ) -> Option<(StatusCode, Value)> {
-        let request = http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.url))
-            .header("authorization", format!("Bearer {key}"))
-            .header("content-type", "application/json");
-        let body = match body {
-            Value::Null => Bytes::new(),
-            body => body.to_string().into(),
-        };
-        self.send(request.body(body.into()).unwrap()).await
+        self.send(json_request(&self.url, method, path, key, body))
+            .await
     }
 
     /// As [`Served::request`], of any kind.
     pub async fn send(&self, request: http::Request<Full<Bytes>>) -> Option<(StatusCode, Value)> {
-        let (parts, body) = self.client.request(request).await.ok()?.into_parts();
-        let body = body.collect().await.ok()?.to_bytes();
-        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Some((parts.status, json))
+        exchange(&self.client, request).await
     }
 }
 
-/// The key in the greeting of a first start.
+/// One request with `key` to a process that is not a [`Served`], on a connection of
+/// its own; none if there is no whole answer.
+pub async fn request_to(
+    url: &str,
+    method: Method,
+    path: &str,
+    key: &str,
+    body: Value,
+) -> Option<(StatusCode, Value)> {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    exchange(&client, json_request(url, method, path, key, body)).await
+}
+
+fn json_request(
+    url: &str,
+    method: Method,
+    path: &str,
+    key: &str,
+    body: Value,
+) -> http::Request<Full<Bytes>> {
+    let request = http::Request::builder()
+        .method(method)
+        .uri(format!("{url}{path}"))
+        .header("authorization", format!("Bearer {key}"))
+        .header("content-type", "application/json");
+    let body = match body {
+        Value::Null => Bytes::new(),
+        body => body.to_string().into(),
+    };
+    request.body(body.into()).unwrap()
+}
+
+async fn exchange(
+    client: &Client<HttpConnector, Full<Bytes>>,
+    request: http::Request<Full<Bytes>>,
+) -> Option<(StatusCode, Value)> {
+    let (parts, body) = client.request(request).await.ok()?.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    Some((parts.status, json))
+}
+
+/// The key in the file that the greeting of a first start names.
 pub fn first_key(greeting: &str) -> Option<String> {
-    let (_, after) = greeting.split_once("export MILLRACE_KEY=")?;
-    Some(after.lines().next()?.to_owned())
+    let (_, after) = greeting.split_once("It is in the file\n\n  ")?;
+    Some(std::fs::read_to_string(after.lines().next()?).unwrap())
 }
 
 /// Creates an endpoint at `url` for all events; its id.
@@ -228,7 +278,7 @@ impl Drop for Served {
 }
 
 /// The address in the log line that says so.
-fn listening(line: &str) -> Option<String> {
+pub fn listening(line: &str) -> Option<String> {
     let line: Value = serde_json::from_str(line).ok()?;
     (line["message"] == "listening").then(|| line["address"].as_str().unwrap().to_owned())
 }
