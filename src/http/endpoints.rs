@@ -168,7 +168,7 @@ pub struct CreatedEndpoint {
     operation_id = "createEndpoint",
     request_body = NewEndpoint,
     responses((status = 201, body = CreatedEndpoint), Problems,
-        (status = 409, description = "The `uid` is taken, or the project has as many endpoints as it may")),
+        (status = 409, description = "The `uid` is taken")),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn create(
     State(app): State<Arc<App>>,

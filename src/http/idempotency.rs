@@ -55,8 +55,9 @@ pub enum Caller {
 }
 
 /// Every POST, by its path: each makes, begins or ends something.
-pub const ROUTES: [(&str, Caller); 15] = [
+pub const ROUTES: [(&str, Caller); 16] = [
     ("/v1/events", Caller::Events),
+    ("/v1/events/batch", Caller::Events),
     ("/v1/events/{id}/replay", Caller::Events),
     ("/v1/deliveries/retry", Caller::Events),
     ("/v1/deliveries/{id}/retry", Caller::Events),
@@ -145,11 +146,16 @@ pub(super) async fn handle(app: &Arc<App>, request: Request, next: Next) -> Resp
 }
 
 fn caller_of(request: &Request) -> Option<Caller> {
-    let path = request.extensions().get::<MatchedPath>()?.as_str();
+    let path = without_slash(request.extensions().get::<MatchedPath>()?.as_str());
     let route = ROUTES.iter().find(|(route, _)| *route == path);
     route
         .filter(|_| request.method() == Method::POST)
         .map(|(_, caller)| *caller)
+}
+
+/// A path as the API documents it: a slash at its end changes nothing.
+fn without_slash(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
 }
 
 async fn handle_keyed(
@@ -262,7 +268,7 @@ fn fingerprint(parts: &Parts, body: &Bytes) -> [u8; 32] {
         hash.update(&(part.len() as u64).to_be_bytes());
         hash.update(part);
     };
-    add(parts.uri.path().as_bytes());
+    add(without_slash(parts.uri.path()).as_bytes());
     add(parts.uri.query().unwrap_or_default().as_bytes());
     let mut described: Vec<_> = parts
         .headers

@@ -51,7 +51,9 @@ const PAGE: &str = concat!(
 /// A page for people where `Accept` asks for HTML.
 #[utoipa::path(get, path = "/", tag = "docs", security(()),
     operation_id = "getService",
-    responses((status = 200, body = Service)))]
+    responses((status = 200, description = "By `Accept`", content(
+        (Service = "application/json"), (String = "text/html"),
+    ))))]
 pub async fn root(headers: HeaderMap) -> Response {
     let policy =
         HeaderValue::from_static("default-src 'none'; base-uri 'none'; frame-ancestors 'none'");

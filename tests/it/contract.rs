@@ -156,6 +156,8 @@ async fn posted(harness: &Harness) -> Vec<Posted> {
                 _ => "",
             };
             let body = match (&**path, &**method) {
+                // Of a type without a schema.
+                ("/v1/events", "post") => json!({ "type": "b", "data": {} }),
                 ("/v1/meters", "post") => {
                     json!({ "name": "n", "event_type": "a", "aggregation": "count" })
                 }

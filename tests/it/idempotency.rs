@@ -119,6 +119,11 @@ impl Requests {
                 "",
                 json!({ "type": "new", "data": { "n": 1 } }),
             ),
+            of(
+                "/v1/events/batch",
+                "",
+                json!([{ "type": "batch" }, { "type": "batch" }]),
+            ),
             of("/v1/events/{id}/replay", &other, json!({})),
             of("/v1/deliveries/retry", "", retry),
             of("/v1/deliveries/{id}/retry", &delivery, json!({})),
@@ -218,8 +223,9 @@ fn the_same_request_is_answered_the_same_and_done_once() {
             let first = send(route).await;
             assert!(first.status.is_success(), "{route}: {:?}", first.bytes);
             assert!(!is_replayed(&first), "{route}");
-            for _ in 0..2 {
-                let again = send(route).await;
+            // A slash at the end changes nothing.
+            for path in [path.clone(), path.clone(), format!("{path}/")] {
+                let again = harness.send(keyed(&path, bearer, route, body)).await;
                 assert_eq!(again.status, first.status, "{route}");
                 assert_eq!(again.bytes, first.bytes, "{route}");
                 assert_eq!(again.headers["content-type"], first.headers["content-type"]);
@@ -231,6 +237,7 @@ fn the_same_request_is_answered_the_same_and_done_once() {
             listed["data"].as_array().unwrap().len()
         };
         assert_eq!(count("/v1/events?type=new").await, 1);
+        assert_eq!(count("/v1/events?type=batch").await, 2);
         assert_eq!(count("/v1/endpoints").await, 2);
         assert_eq!(count("/v1/meters").await, 2);
         assert_eq!(count("/v1/recoveries").await, 4);

@@ -188,7 +188,12 @@ fn an_answer_is_one_named_type() {
                 assert_eq!(status, "204", "{name}: expected a body");
                 continue;
             }
-            let (media, schema) = only_content(&name, &response["content"]);
+            let mut content = response["content"].clone();
+            if name == "GET / 200" {
+                // A page too, which no client of a generator's asks for.
+                content.as_object_mut().unwrap().remove("text/html");
+            }
+            let (media, schema) = only_content(&name, &content);
             if media.ends_with("json") && !name.contains("/openapi.json") {
                 assert!(
                     component_name(schema).is_some(),

@@ -37,7 +37,7 @@ use crate::store::projector;
         (status = 200, body = Endpoint),
         (status = 201, body = CreatedEndpoint),
         Problems,
-        (status = 409, description = "The project has as many endpoints as it may, or five of its secrets sign already"),
+        (status = 409, description = "Five of its secrets sign already"),
     ),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn replace(

@@ -258,18 +258,26 @@ fn endpoint_schema(more: Value) -> Value {
         "endpoint": {
             "type": "object",
             "description": "The endpoint as the API shows it, without headers, \
-                authentication and client certificate; what a URL has of secrets is masked.",
-            "required": ["id", "url", "description", "event_types", "tenant", "state"],
+                authentication, client certificate and metadata; what a URL has of secrets is masked.",
+            "required": ["id", "uid", "url", "description", "event_types", "tenant", "state"],
             "properties": {
                 "id": { "type": "string" },
+                "uid": { "type": ["string", "null"] },
                 "url": { "type": "string" },
                 "description": { "type": "string" },
                 "event_types": { "type": "array", "items": { "type": "string" } },
                 "tenant": { "type": ["string", "null"] },
                 "state": { "enum": ["enabled", "disabled", "gone", "failed"] },
+                "rate_limit": { "type": ["integer", "null"] },
+                "max_concurrency": { "type": ["integer", "null"] },
+                "body_format": { "enum": ["cloudevents", "data"] },
+                "content_type": { "type": ["string", "null"] },
+                "created_at": time(),
+                "updated_at": time(),
                 "headers": false,
                 "auth": false,
                 "client_certificate": false,
+                "metadata": false,
                 "secret": false,
             },
         },
@@ -283,6 +291,7 @@ fn endpoint_schema(more: Value) -> Value {
 fn endpoint_example() -> Value {
     json!({
         "id": ENDPOINT,
+        "uid": null,
         "url": "https://example.com/webhooks",
         "description": "",
         "event_types": ["invoice.*"],
@@ -291,6 +300,7 @@ fn endpoint_example() -> Value {
         "rate_limit": null,
         "max_concurrency": null,
         "body_format": "cloudevents",
+        "content_type": "application/cloudevents+json",
         "created_at": "2026-01-31T12:00:00.000Z",
         "updated_at": "2026-01-31T12:00:00.000Z",
     })

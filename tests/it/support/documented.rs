@@ -105,7 +105,10 @@ fn operational_event(event: &Value) {
 /// The operation that a request is for, and its path.
 fn operation(sent: &Sent) -> Option<(&'static str, &'static Value)> {
     let paths = DOCUMENT["paths"].as_object()?.iter();
-    let matching = paths.filter(|(path, _)| matches(path, &sent.path));
+    // A slash at the end changes nothing.
+    let given = sent.path.strip_suffix('/').filter(|path| path.len() > 1);
+    let given = given.unwrap_or(&sent.path);
+    let matching = paths.filter(|(path, _)| matches(path, given));
     // One that is spelt out comes before one with parameters.
     let (path, item) = matching.min_by_key(|(path, _)| path.matches('{').count())?;
     let operation = item.get(sent.method.to_lowercase())?;
