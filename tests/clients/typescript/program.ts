@@ -45,7 +45,9 @@ function advice(problem: Problem): string {
     case "not_found":
       return "look elsewhere";
     case "conflict":
+    case "idempotency_key_reused":
       return "decide";
+    case "idempotency_key_in_use":
     case "rate_limited":
     case "unavailable":
       return "come back";
@@ -237,7 +239,7 @@ function refusedByTheCompiler(problem: Problem, event: Exhausted) {
   // @ts-expect-error -- what may be left out is not set to undefined
   void api.PATCH("/v1/endpoints/{id}", { ...byId, body: { url: undefined } });
   // @ts-expect-error -- it is left out, not null
-  void api.POST("/v1/endpoints", { body: { url: "https://example.com", scheme: null } });
+  void api.POST("/v1/endpoints", { body: { url: "https://example.com", body_format: null } });
   // @ts-expect-error -- there is no such code
   void (problem.code === "teapot");
   // @ts-expect-error -- there is no such reason
