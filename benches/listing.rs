@@ -46,7 +46,7 @@ use millrace::store::dynamo::{self, Dynamo};
 use millrace::store::events::{self, EventFilter, NewEvent};
 use millrace::store::keys::{self, Listing};
 use millrace::store::table;
-use millrace::store::timeline::TimelineRange;
+use millrace::store::timeline::{READ_MAX, TimelineRange};
 use serde_json::json;
 
 #[derive(Debug, Parser)]
@@ -462,8 +462,8 @@ async fn ask(store: &Store, list: &List) -> anyhow::Result<(usize, bool)> {
                 tenant: None,
                 fresh: Timestamp::now() - Duration::from_secs(125),
             };
-            let page = deliveries::list(&store.dynamo, &filter, &range).await?;
-            (page.0.len(), page.1.is_none())
+            let page = deliveries::list(&store.dynamo, &filter, &range, READ_MAX).await?;
+            (page.rows.len(), page.next.is_none())
         }
     })
 }

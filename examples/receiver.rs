@@ -1,7 +1,8 @@
 //! A receiver of webhooks. docs/receiving.md shows it from here on.
-#![expect(clippy::print_stdout, reason = "what it receives is its output")]
+#![expect(clippy::print_stderr, reason = "it has no log")]
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
@@ -32,16 +33,21 @@ async fn receive(
         .to_str()
         .unwrap_or_default()
         .to_owned();
-    if receiver
-        .seen
-        .lock()
-        .expect("nothing panics with it")
-        .insert(id.clone())
-    {
-        // Put it into your own queue: what takes longer than an answer goes there.
-        println!("{id} {} {}", event["type"], event["data"]);
+    let mut seen = receiver.seen.lock().expect("nothing panics with it");
+    if !seen.contains(&id) {
+        if let Err(error) = enqueue(&id, &event) {
+            eprintln!("{id} comes again: {error}");
+            return StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        seen.insert(id); // not before it is in the queue
     }
     StatusCode::NO_CONTENT
+}
+
+/// Your own queue: what takes longer than an answer goes there.
+fn enqueue(id: &str, event: &Value) -> std::io::Result<()> {
+    let (event_type, data) = (&event["type"], &event["data"]);
+    writeln!(std::io::stdout(), "{id} {event_type} {data}")
 }
 
 #[tokio::main]

@@ -178,6 +178,13 @@ impl App {
         let admin_key = self.admin_key.get().await?;
         Ok(AdminKey::of(text).0.ct_eq(&admin_key.0).into())
     }
+
+    /// Whether `text` is the admin key as far as that is known: false while it has not
+    /// been fetched. For what anybody may ask, which must not cost a fetch.
+    pub fn is_known_admin_key(&self, text: &str) -> bool {
+        let admin_key = self.admin_key.peek();
+        admin_key.is_some_and(|known| AdminKey::of(text).0.ct_eq(&known.0).into())
+    }
 }
 
 impl std::fmt::Debug for App {

@@ -39,6 +39,13 @@ impl Queue {
         }
     }
 
+    /// When what was sent with a delay that is over now is due at the latest, unless a
+    /// sweeper has claimed it: [`due`](Self::due) of what is sent now for that which was
+    /// sent without a delay.
+    pub fn delayed_due(&self, now: Timestamp) -> Timestamp {
+        self.due(now, Duration::from_nanos(1))
+    }
+
     /// How long something sent is left to its worker.
     pub fn lease(&self) -> Duration {
         match self {

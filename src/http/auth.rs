@@ -77,7 +77,7 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
             None
         };
         let Some(grant) = grant else {
-            return Err(unknown_api_key(app, text).await);
+            return Err(unknown_api_key(app, text));
         };
         if !grant.scopes.contains(&S::SCOPE) {
             let needed = S::SCOPE.as_str();
@@ -129,15 +129,13 @@ impl FromRequestParts<Arc<App>> for Admin {
 }
 
 /// Why a key that is no project's is refused: it may be the admin key, which has no
-/// project. Nothing is said of that while it cannot be read.
-async fn unknown_api_key(app: &App, text: &str) -> Error {
-    match app.is_admin_key(text).await {
-        Ok(true) => {
-            let detail = "the API key of a project (mr_…) is needed here; this is the admin key";
-            Error::Forbidden(detail.into())
-        }
-        _ => Error::Unauthenticated("the API key is not known".into()),
+/// project. Nothing is said of that while it is not known.
+fn unknown_api_key(app: &App, text: &str) -> Error {
+    if app.is_known_admin_key(text) {
+        let detail = "the API key of a project (mr_…) is needed here; this is the admin key";
+        return Error::Forbidden(detail.into());
     }
+    Error::Unauthenticated("the API key is not known".into())
 }
 
 fn bearer(parts: &Parts) -> Result<&str> {

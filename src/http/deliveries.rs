@@ -23,6 +23,7 @@ use crate::model::job::Job;
 use crate::model::time::Time;
 use crate::store;
 use crate::store::deliveries::{self, DeliveryFilter, Receivers, StoredDelivery};
+use crate::store::timeline::READ_MAX;
 
 /// How late a sweep may claim what is due: on Lambda it runs once a minute. What
 /// waits for longer is in the index of pending deliveries.
@@ -110,9 +111,9 @@ pub struct ListDeliveries {
 ///
 /// What is failed, canceled or pending has an index; among what is delivered, of one
 /// tenant or of some types, up to 2,000 rows are looked at for a page, which may be
-/// short, even empty, and not the last. Of a project with more than 32 endpoints those
-/// to the oldest 32 are listed first, the newest of them first, then those to the next
-/// 32. Deliveries to an endpoint that was deleted more than a day ago are listed with
+/// short, even empty, and not the last. Of a project with more than 16 endpoints those
+/// to the oldest 16 are listed first, the newest of them first, then those to the next
+/// 16. Deliveries to an endpoint that was deleted more than a day ago are listed with
 /// their event only.
 #[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(ListDeliveries),
     operation_id = "listDeliveries",
@@ -160,9 +161,9 @@ async fn of_endpoint(
     let (since, until) = (query.since.map(|at| at.0), query.until.map(|at| at.0));
     let range = page::range(since, until, query.limit, query.cursor.as_deref())?;
     let filter = filter(app, Receivers::One(endpoint), query)?;
-    let (rows, next) = deliveries::list(&app.dynamo, &filter, &range).await?;
-    let rows = rows.into_iter().map(Delivery::from);
-    Ok(Page::new(rows.collect(), next))
+    let page = deliveries::list(&app.dynamo, &filter, &range, READ_MAX).await?;
+    let rows = page.rows.into_iter().map(Delivery::from);
+    Ok(Page::new(rows.collect(), page.next))
 }
 
 fn filter<'a>(

@@ -222,15 +222,7 @@ pub async fn publish_batch(
     request: Request,
 ) -> Result<Response> {
     let (parts, body) = request.into_parts();
-    let mode = match event::mode(&parts.headers)? {
-        Mode::Batch => Mode::Structured,
-        Mode::Plain => Mode::Plain,
-        Mode::Structured | Mode::Binary => {
-            let detail = "expected Content-Type application/json or \
-                application/cloudevents-batch+json";
-            return Err(Error::UnsupportedMediaType(detail.into()));
-        }
-    };
+    let mode = event::batch_item_mode(&parts.headers)?;
     let body = extract::read_body(body, app.config.http.body_bytes_max).await?;
     let published = Published::Batch(mode, event::split_batch(&body)?);
     publish_within_rate(&app, &caller, &occasion, published, &parts.headers, &body).await

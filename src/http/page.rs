@@ -126,12 +126,13 @@ pub fn numeric_position(cursor: Option<&str>) -> Result<Option<i64>> {
     })
 }
 
-/// Reads `type`: a pattern as in an endpoint's `event_types`.
+/// Reads `type`: a pattern as in an endpoint's `event_types`, or any type that an event
+/// may have.
 ///
 /// # Errors
 /// [`Error::Invalid`] when it is none.
 pub fn type_pattern(text: Option<&str>) -> Result<Option<TypePattern>> {
-    let pattern = text.map(TypePattern::parse).transpose();
+    let pattern = text.map(TypePattern::for_list).transpose();
     Ok(pattern.map_err(|invalid| Invalid::new("type", invalid.detail))?)
 }
 

@@ -117,7 +117,8 @@ pub struct Recover {
     /// What was created before this time; absent, up to now.
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Time>,
-    /// Pending deliveries too, which wait for their next attempt: it comes now.
+    /// Pending deliveries too, which wait for their next attempt: it comes now. One
+    /// whose attempt is under way, or about to be made, is left alone.
     #[serde(default)]
     include_pending: bool,
 }
@@ -208,7 +209,8 @@ pub struct Retry {
     /// and before this; absent, up to now.
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Time>,
-    /// Only of events of exactly this type.
+    /// Only of events of this type: exact, `prefix.*`, or `*` for all that publishers
+    /// send.
     #[serde(rename = "type")]
     event_type: Option<String>,
     /// Only of events of exactly this tenant.
@@ -235,6 +237,7 @@ pub async fn retry(
         since: retry.since,
         until: retry.until,
     };
+    page::type_pattern(retry.event_type.as_deref())?;
     let mut new = new(&occasion, caller.project, RecoveryKind::Retry, &period)?;
     new.deliveries = Some(match retry.state {
         RetryableState::Failed => DeliveryState::Failed,

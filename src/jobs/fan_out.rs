@@ -13,7 +13,7 @@ use crate::model::delivery::Progress;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
 use crate::model::job::{InlinePayload, Job};
 use crate::publish;
-use crate::store::deliveries::{self, NewDelivery, ReplayOutcome};
+use crate::store::deliveries::{self, NewDelivery, ReplayFrom, ReplayOutcome};
 use crate::store::events::{self, PendingFanOut, StoredEvent};
 use crate::store::readings::{self, NewReadings};
 
@@ -128,7 +128,7 @@ async fn write(app: &App, plan: &WritePlan<'_>, endpoint: &EndpointId) -> Result
     let replayed = match plan.pending_fan_out {
         PendingFanOut::New => ReplayOutcome::Missing,
         PendingFanOut::Replay { at, .. } => {
-            deliveries::replay(&app.dynamo, &id, &[], *at, plan.due).await?
+            deliveries::replay(&app.dynamo, &id, ReplayFrom::Ended, *at, plan.due).await?
         }
     };
     let job = match replayed {

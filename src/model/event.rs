@@ -28,7 +28,7 @@ pub use canonical::{Event, PlainDefaults};
 pub use convert::to_binary;
 pub use draft::{ATTRIBUTE_BYTES_MAX, BATCH_EVENTS_MAX, BODY_BYTES_MAX, EVENT_BYTES_MAX};
 pub use identity::differences;
-pub use media::{Mode, check_json, mode};
+pub use media::{Mode, batch_item_mode, check_json, mode};
 pub use plain::parse_plain;
 pub use rules::check_tenant;
 pub use structured::{is_array, parse_structured, split_batch};

@@ -126,6 +126,29 @@ impl TypePattern {
         Ok(Self(pattern))
     }
 
+    /// Reads what a list is narrowed to: as [`parse`](Self::parse) does, but publishers
+    /// may send types that are no patterns, as `a*b`, and each can be asked for. So a
+    /// prefix may be any, and all else is an exact type.
+    ///
+    /// # Errors
+    /// [`Invalid`] without a field: empty, longer than 255 characters, or with a control
+    /// character.
+    pub fn for_list(text: &str) -> Result<Self, Invalid> {
+        if !is_sized(text) {
+            return Err(Invalid::body(format!(
+                "expected 1 to {CHARS_MAX} characters"
+            )));
+        }
+        if text.contains(char::is_control) {
+            return Err(Invalid::body("expected no control characters"));
+        }
+        Ok(Self(match text.strip_suffix('*') {
+            Some("") => Pattern::All,
+            Some(prefix) if prefix.ends_with('.') => Pattern::Prefix(prefix.into()),
+            _ => Pattern::Exact(text.into()),
+        }))
+    }
+
     /// The one type it stands for, unless it stands for several.
     pub fn exact(&self) -> Option<&str> {
         match &self.0 {

@@ -89,7 +89,7 @@ pub struct Recovery {
     pub deliveries: Option<delivery::DeliveryState>,
     /// Pending ones too, which are attempted now.
     pub includes_pending: bool,
-    /// Only events of this type.
+    /// Only events of this type, or of those that it stands for.
     pub event_type: Option<String>,
     /// Only events of this tenant.
     pub tenant: Option<String>,

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 pub(super) use self::item::new_item;
 use self::item::write_attempt;
 pub use self::item::{NewDelivery, StoredDelivery};
-pub use self::list::{DeliveryFilter, DeliveryIdScan, Receivers, list, missing, scan_ids};
+pub use self::list::{
+    DeliveryFilter, DeliveryIdScan, DeliveryPage, Receivers, list, missing, scan_ids,
+};
 use super::dynamo::{
     self, Dynamo, DynamoErrorKind, ItemExt, kind, ms, n, s, unavailable, update_if,
 };
@@ -324,24 +326,61 @@ pub enum ReplayOutcome {
     Missing,
 }
 
-/// Begins a new round for a delivery that has ended, once per replay `at`; with any in
-/// `from`, if it is in one of those states, which may be pending.
+/// Until when work that is not claimed may be in the queue or with a worker, by when it
+/// is due: what is due later waits.
+#[derive(Debug, Clone, Copy)]
+pub struct InHandUntil {
+    /// The first attempt of a round.
+    pub first: Timestamp,
+    /// One that follows another.
+    pub retry: Timestamp,
+}
+
+/// Which deliveries a replay may take.
+#[derive(Debug, Clone, Copy)]
+pub enum ReplayFrom<'a> {
+    /// Those that have ended.
+    Ended,
+    /// Those in one of these states, which may be pending; but for those pending whose
+    /// attempt may be under way, by `in_hand`: it would be made twice.
+    #[expect(missing_docs, reason = "said above")]
+    States {
+        states: &'a [DeliveryState],
+        in_hand: InHandUntil,
+    },
+}
+
+/// Begins a new round for a delivery that is one of `from`, once per replay `at`.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn replay(
     dynamo: &Dynamo,
     id: &DeliveryId,
-    from: &[DeliveryState],
+    from: ReplayFrom<'_>,
     at: Timestamp,
     due: Timestamp,
 ) -> Result<ReplayOutcome> {
-    let names: Vec<_> = (0..from.len()).map(|n| format!(":from{n}")).collect();
-    let is_eligible = match names.as_slice() {
-        [] => "#state <> :pending".to_owned(),
-        names => format!("#state in ({})", names.join(", ")),
+    let mut update = new_round(dynamo, id, due);
+    let is_eligible = match from {
+        ReplayFrom::Ended => "#state <> :pending".to_owned(),
+        ReplayFrom::States { states, in_hand } => {
+            let names: Vec<_> = (0..states.len()).map(|n| format!(":from{n}")).collect();
+            let is_among = format!("#state in ({})", names.join(", "));
+            for (name, state) in names.into_iter().zip(states) {
+                update = update.expression_attribute_values(name, s(state.as_str()));
+            }
+            if states.contains(&DeliveryState::Pending) {
+                update = update
+                    .expression_attribute_values(":first", s(keys::due_bound(in_hand.first)))
+                    .expression_attribute_values(":retry", s(keys::due_bound(in_hand.retry)));
+                format!("{is_among} and {WAITS}")
+            } else {
+                is_among
+            }
+        }
     };
-    let mut update = new_round(dynamo, id, due)
+    let update = update
         .update_expression(format!("{NEW_ROUND}, replayed = :at{REMOVE}"))
         .condition_expression(format!(
             "attribute_exists(pk) and {is_eligible} \
@@ -350,9 +389,6 @@ pub async fn replay(
         .expression_attribute_values(":at", ms(at))
         .return_values(ReturnValue::AllNew)
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    for (name, state) in names.into_iter().zip(from) {
-        update = update.expression_attribute_values(name, s(state.as_str()));
-    }
     match update.send().await {
         Ok(output) => {
             let item = output.attributes().ok_or_else(no_attributes)?;
@@ -375,6 +411,11 @@ pub async fn replay(
         Err(error) => Err(unavailable(error)),
     }
 }
+
+/// It is not pending, or nobody has claimed it and it is due later than what may be in
+/// a worker's hands.
+const WAITS: &str = "(#state <> :pending or (attribute_not_exists(swept) and \
+     ((made = round_start and due_sk > :first) or (made <> round_start and due_sk > :retry))))";
 
 const REMOVE: &str = " remove swept";
 const NEW_ROUND: &str = "set #state = :pending, round_start = made, \

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::dynamo::{Dynamo, Item, ItemExt, s, unavailable};
@@ -15,6 +15,9 @@ pub const READ_MAX: usize = 2_000;
 
 /// The most rows read from one shard at a time, while a filter drops most.
 const STEP_MAX: usize = 256;
+
+/// Partitions read at a time.
+const READS_MAX: usize = 16;
 
 /// Which part of a timeline to list.
 #[derive(Debug, Clone)]
@@ -94,14 +97,16 @@ pub(super) async fn page(
     range: &TimelineRange,
     keep: impl Fn(&Item) -> bool,
 ) -> Result<TimelinePage> {
-    page_by(dynamo, sources, range, by_event, keep).await
+    page_by(dynamo, sources, range, READ_MAX, by_event, keep).await
 }
 
-/// As [`page`], of rows that are told apart by more than time and event.
+/// As [`page`], of rows that are told apart by more than time and event, and of which
+/// `read_max` are looked at.
 pub(super) async fn page_by(
     dynamo: &Dynamo,
     sources: &[IndexPartition],
     range: &TimelineRange,
+    read_max: usize,
     position: Position,
     keep: impl Fn(&Item) -> bool,
 ) -> Result<TimelinePage> {
@@ -132,7 +137,7 @@ pub(super) async fn page_by(
     let mut items = Vec::with_capacity(range.limit);
     let mut looked_at = 0;
     let mut last: Option<String> = None;
-    while looked_at < READ_MAX {
+    while looked_at < read_max {
         refill(dynamo, &mut shards).await?;
         let Some(row) = newest(&mut shards) else {
             last = None;
@@ -166,7 +171,9 @@ async fn refill(dynamo: &Dynamo, shards: &mut [Shard<'_>]) -> Result<()> {
     let empty = shards
         .iter_mut()
         .filter(|shard| shard.ahead.is_empty() && !shard.is_exhausted);
-    try_join_all(empty.map(|shard| read(dynamo, shard))).await?;
+    let reads: Vec<_> = empty.map(|shard| read(dynamo, shard)).collect();
+    let mut reads = stream::iter(reads).buffer_unordered(READS_MAX);
+    while reads.try_next().await?.is_some() {}
     Ok(())
 }
 

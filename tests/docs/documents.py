@@ -45,6 +45,8 @@ class Run:
         (self.directory / ".bin" / "millrace").symlink_to(program)
         (self.directory / "node_modules").symlink_to(node_modules)
         self._server = None
+        # What the last block with a name was written to.
+        self.written = None
 
     @property
     def server(self):
@@ -76,10 +78,12 @@ class Run:
         if "printed at the start" in said:
             self.server.require_printed(block.text, block)
         elif "file" in said:
-            (self.directory / said["file"]).write_text(self.localize(block.text))
+            self.written = self.directory / said["file"]
+            self.written.write_text(self.localize(block.text))
         elif "receiver" in said:
             said["receiver"] = self.localize(said["receiver"])
-            try_receiver(block, self.localize(block.text), self.session, self.server)
+            text = self.localize(block.text)
+            try_receiver(block, text, self.written, self.session, self.server)
         elif block.language == "json":
             self.compare(block, before)
         elif block.language in ("sh", "python", "js"):
@@ -113,7 +117,10 @@ class Run:
         except ValueError as error:
             raise Mistake(f"{block}: {error}") from None
         if not before or before.language != "sh" or "not run" in before.directives:
-            return
+            raise Mistake(
+                f"{block}: no sh block that is executed stands before this answer: "
+                "say why in a comment before it, <!-- not run: REASON -->"
+            )
         reads = not re.search(r"\s(-d|-X|--data|--request)\b", before.text)
         deadline = time.monotonic() + SETTLED_MAX
         while found := difference(shown, json.loads(self.session.last_answer())):

@@ -3,7 +3,8 @@
 A block with `<!-- receiver: PORT [BY] [JSON] -->` starts one at that port: by its own
 text, or by the command BY. It gets the webhooks of an endpoint that is created with
 JSON besides the rest, its secret as WEBHOOK_SECRET, and prints the id and type of each
-webhook that is new to it.
+webhook that is new to it. One that was written to a file fails at that once, and has to
+handle the webhook when it comes again.
 """
 
 import base64
@@ -26,6 +27,13 @@ from session import end_group
 
 # Seconds: for it to listen, and for a webhook to arrive.
 START_MAX, ARRIVAL_MAX = 30, 20
+
+# Where a receiver hands on what it got, and what fails there the first time.
+HANDS_ON = re.compile(r"^( *)(?=\S.*(?:#|//) put it into your own queue here$)", re.M)
+FAILS_ONCE = {
+    ".py": 'if not globals().get("has_failed"): globals()["has_failed"] = True; raise OSError',
+    ".mjs": "if (!globalThis.hasFailed) { globalThis.hasFailed = true; throw new Error(); }",
+}
 
 DIRECTIVE = re.compile(r"(\d+)\s*([^{]*?)\s*(\{.*\})?")
 
@@ -85,9 +93,11 @@ class Key:
         return f"{self.scheme}," + base64.b64encode(signature).decode()
 
 
-def try_receiver(block, text, session, server):
+def try_receiver(block, text, written, session, server):
     """Starts the receiver of a block, sends it webhooks, and ends it."""
     port, command, more = DIRECTIVE.fullmatch(block.directives["receiver"]).groups()
+    if not command:
+        written.write_text(failing_once(written.read_text(), written.suffix, block))
     more = json.loads(more or "{}")
     port = int(port)
     key = Key(more.get("scheme", "v1"), hashlib.sha256(str(block).encode()).digest())
@@ -118,15 +128,24 @@ def try_receiver(block, text, session, server):
         )
     try:
         wait_for_port(port, lambda: process.poll() is not None)
-        judge(server, recorder, port, event_type, key, log)
+        judge(server, recorder, port, event_type, key, log, fails=not command)
     except Exception as error:
         raise Mistake(f"{block}: {error}\n{log.read_text()[-4000:]}") from error
     finally:
         end_group(process)
         recorder.server.shutdown()
+        recorder.server.server_close()
 
 
-def judge(server, recorder, port, event_type, key, log):
+def failing_once(text, suffix, block):
+    """A receiver whose own queue is down for the first webhook."""
+    changed, places = HANDS_ON.subn(rf"\1{FAILS_ONCE[suffix]}\n\1", text)
+    if places != 1:
+        raise Mistake(f"{block}: its file hands on at {places} places, not at one")
+    return changed
+
+
+def judge(server, recorder, port, event_type, key, log, fails):
     event = {"type": event_type, "data": {"total": 12.5, "name": "Zoë ☕"}}
     webhook_id = request(server, "POST", "/v1/events", event)["id"]
     deadline = time.monotonic() + ARRIVAL_MAX
@@ -135,6 +154,8 @@ def judge(server, recorder, port, event_type, key, log):
             raise Mistake(f"no webhook within {ARRIVAL_MAX} s")
         time.sleep(0.05)
     headers, body, status = recorder.requests[0]
+    if fails:
+        status = come_again(port, headers, body, status)
     if not 200 <= status < 300:
         raise Mistake(f"a real webhook is answered {status}")
     require_handled(log, webhook_id, event_type)
@@ -143,6 +164,13 @@ def judge(server, recorder, port, event_type, key, log):
     require_handled(log, webhook_id, event_type)
     if len(log.read_text().split(event_type)) != 2:
         raise Mistake("something else than the one webhook was handled, or it twice")
+
+
+def come_again(port, headers, body, status):
+    """What is answered to a webhook that could not be handed on when it came first."""
+    if status < 500:
+        raise Mistake(f"what could not be put into the queue is answered {status}")
+    return post(port, "/webhooks", headers, body)
 
 
 def hold(port, headers, body, key):

@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 import unittest
+from contextlib import suppress
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,7 +16,7 @@ from documents import Run
 from json_shape import difference
 from markdown import Mistake, Outcome, read_blocks
 from page import Commands
-from receivers import Key, forged, hold
+from receivers import Key, come_again, failing_once, forged, hold
 from session import Session
 
 
@@ -110,6 +111,22 @@ class Documents(unittest.TestCase):
             with self.assertRaisesRegex(Mistake, "has not the same text"):
                 run.execute([block])
 
+    def test_an_answer_that_nothing_executed_gave_is_a_mistake(self):
+        shown = "```json\n{\"wrong\": 1}\n```\n"
+        for text in [
+            shown,
+            "```python\npass\n```\n" + shown,
+            "<!-- not run: x -->\n```sh\nfalse\n```\n" + shown,
+        ]:
+            with self.subTest(text), tempfile.TemporaryDirectory() as directory:
+                run = Run(directory, "/none", "/none", "/none")
+                self.addCleanup(run.close)
+                with self.assertRaisesRegex(Mistake, "no sh block that is executed"):
+                    before, block = [None, *blocks(text)][-2:]
+                    run.execute_block(block, before)
+                (block,) = blocks("<!-- not run: x -->\n" + shown)
+                self.assertFalse(run.execute_block(block, None))
+
     def test_commands_of_a_page_are_read_as_they_are_shown(self):
         commands = Commands()
         commands.feed("<p>x</p><pre>curl &quot;$A?b&amp;c&quot; -d &#39;{&lt;}&#39;</pre><pre>y</pre>")
@@ -159,6 +176,24 @@ class Documents(unittest.TestCase):
             with self.assertRaisesRegex(Mistake, expected):
                 hold(receiver.port, headers, body, key)
             receiver.close()
+
+
+    def test_what_is_remembered_before_it_is_handed_on_is_not_handled(self):
+        hand_on = "    handled.append(1)  # put it into your own queue here\n"
+        remember = "    seen.add(1)\n"
+        for body, expected in [(hand_on + remember, [1]), (remember + hand_on, [])]:
+            state = {"seen": set(), "handled": []}
+            text = failing_once("if 1 not in seen:\n" + body, ".py", "x")
+            for _ in range(3):
+                with suppress(OSError):
+                    exec(text, state)
+            self.assertEqual(state["handled"], expected)
+
+    def test_a_receiver_that_takes_what_it_cannot_hand_on_fails_its_trial(self):
+        with self.assertRaisesRegex(Mistake, "could not be put into the queue is answered 204"):
+            come_again(1, {}, b"", 204)
+        with self.assertRaisesRegex(Mistake, "at 0 places"):
+            failing_once("print(id)\n", ".py", "x")
 
 
 class Receiver:

@@ -428,6 +428,7 @@ fn many_deliveries_are_retried_by_filter() {
         assert_eq!(retried(json!({ "type": "a", "tenant": "y" })).await, 1);
         assert_eq!(receiver.received()[6].header("webhook-id"), events[4]);
         assert_eq!(retried(json!({ "tenant": "nobody" })).await, 0);
+        assert_eq!(retried(json!({ "type": "b.*" })).await, 0);
         assert_eq!(retried(json!({ "type": "b" })).await, 3);
         assert_eq!(retried(json!({ "state": "canceled" })).await, 0);
         assert_eq!(retried(json!({})).await, 2);

@@ -714,7 +714,13 @@ fn a_batch_has_a_path_of_its_own_and_takes_plain_events() {
                 .header("authorization", format!("Bearer {}", harness.key))
                 .header("content-type", media_type)
                 .body(Body::from("[]"));
-            harness.send(request.unwrap()).await.problem(415);
+            let problem = harness.send(request.unwrap()).await.problem(415);
+            let expected = "application/json or application/cloudevents-batch+json";
+            assert!(problem.contains(expected), "{problem}");
+            assert!(
+                problem.ends_with(&format!("; got \"{media_type}\"")),
+                "{problem}"
+            );
         }
     });
 }

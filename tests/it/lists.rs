@@ -1,15 +1,21 @@
 //! Lists: pages that know whether they are the last, patterns of types, and the
 //! deliveries of a whole project.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aws_sdk_dynamodb::config::interceptors::BeforeSerializationInterceptorContextRef;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept};
+use aws_sdk_dynamodb::error::BoxError;
 use http::StatusCode;
 use millrace::model::delivery::DeliveryState;
 use millrace::model::id::DeliveryId;
 use millrace::store::deliveries;
+use millrace::store::dynamo::Dynamo;
 use serde_json::{Value, json};
 
-use crate::support::fixtures::{config_without_retries, seconds_ago};
+use crate::support::fixtures::{config_without_retries, forget_queue, seconds_ago};
 use crate::support::harness::{Harness, run};
 use crate::support::receiver::{Receiver, Reply};
 
@@ -163,7 +169,15 @@ fn events_are_listed_by_the_patterns_that_endpoints_have() {
         let every = "order.paid user user.created user.created.late users.x";
         assert_eq!(types("type=*").await, every);
         assert_eq!(types("type=%2A").await, every);
-        for bad in ["us*", "*.created", "user.*.x", "**", "", "%20user"] {
+        // Whatever type an event may have.
+        for given in ["a*b", "us*", "**", "b.*.x", "a.*.*", ".*", " user ", "*.y"] {
+            harness.publish(given).await;
+            let asked: String = url::form_urlencoded::byte_serialize(given.as_bytes()).collect();
+            assert_eq!(types(&format!("type={asked}")).await, given);
+            let path = format!("/v1/deliveries?type={asked}");
+            harness.get(&path).await.expect(StatusCode::OK);
+        }
+        for bad in ["", "a%07b", &"a".repeat(256)] {
             for list in ["events", "deliveries"] {
                 let answer = harness.get(&format!("/v1/{list}?type={bad}")).await;
                 assert_eq!(answer.json["field"], "type", "{bad}: {}", answer.json);
@@ -171,6 +185,77 @@ fn events_are_listed_by_the_patterns_that_endpoints_have() {
             }
         }
     });
+}
+
+#[test]
+fn what_is_rare_among_many_is_found_with_few_reads() {
+    run(async {
+        let harness = Harness::builder()
+            .config(config_without_retries(1000))
+            .build()
+            .await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let endpoint = endpoint["id"].as_str().unwrap();
+        let first = harness.publish("a").await;
+        harness.drain().await;
+        // The rest has failed since.
+        let batch: Vec<_> = (0..100)
+            .map(|n| json!({ "type": "a", "data": n }))
+            .collect();
+        for _ in 0..3 {
+            let answer = harness.post("/v1/events/batch", json!(batch)).await;
+            let answer = answer.expect(StatusCode::ACCEPTED);
+            forget_queue(&harness);
+            for event in answer["data"].as_array().unwrap() {
+                let event = event["id"].as_str().unwrap().parse().unwrap();
+                let id = DeliveryId::new(&event, &endpoint.parse().unwrap());
+                let ended =
+                    deliveries::end(&harness.app.dynamo, &id, 0, DeliveryState::Failed).await;
+                assert!(ended.unwrap());
+            }
+        }
+        let (counted, requests) = counting(&harness.app.dynamo);
+        let reader = harness.beside().dynamo(counted).build().await;
+        for path in [
+            format!("/v1/deliveries?endpoint_id={endpoint}&state=delivered&limit=1"),
+            "/v1/deliveries?state=delivered&limit=1".to_owned(),
+        ] {
+            requests.store(0, Ordering::Relaxed);
+            let page = reader.get(&path).await.expect(StatusCode::OK);
+            assert_eq!(page["data"][0]["event_id"], *first);
+            assert_eq!(page["next_cursor"], Value::Null);
+            let requests = requests.load(Ordering::Relaxed);
+            assert!(requests < 80, "{path}: {requests} requests");
+        }
+        // All of them, by a page in whose rows read there are more than are wanted.
+        let path = format!("/v1/deliveries?endpoint_id={endpoint}&state=failed");
+        assert_eq!(all(&reader, &path, 7).await.len(), 300);
+    });
+}
+
+/// The same event store, and how many requests it was asked.
+fn counting(dynamo: &Dynamo) -> (Dynamo, Arc<AtomicUsize>) {
+    #[derive(Debug)]
+    struct Counter(Arc<AtomicUsize>);
+    impl Intercept for Counter {
+        fn name(&self) -> &'static str {
+            "counter"
+        }
+
+        fn read_before_execution(
+            &self,
+            _: &BeforeSerializationInterceptorContextRef<'_>,
+            _: &mut ConfigBag,
+        ) -> Result<(), BoxError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+    let requests = Arc::new(AtomicUsize::new(0));
+    let config = dynamo.client.config().to_builder();
+    let config = config.interceptor(Counter(requests.clone())).build();
+    (Dynamo::new(config, &dynamo.table), requests)
 }
 
 /// A project of `count` endpoints with three events: at every third endpoint all
@@ -297,7 +382,7 @@ fn a_project_with_many_endpoints_is_listed_a_group_at_a_time() {
                     .iter()
                     .position(|endpoint| endpoint == id)
                     .unwrap()
-                    / 32
+                    / 16
             };
             assert!(rows.iter().map(place).is_sorted());
         }

@@ -11,9 +11,9 @@ use millrace::app;
 use millrace::config::Config;
 use millrace::jobs::recover::{self, PageOutcome};
 use millrace::jobs::sweep;
-use millrace::model::delivery::DeliveryState;
 use millrace::model::id::{DeliveryId, EventId, RecoveryId};
-use millrace::store::{deliveries, recoveries};
+use millrace::store::deliveries::{self, ReplayFrom};
+use millrace::store::recoveries;
 use serde_json::{Value, json};
 
 use crate::support::fixtures::{
@@ -207,7 +207,7 @@ fn a_page_begun_in_part_is_finished_and_begins_nothing_twice() {
         let kept = recoveries::get(&app.dynamo, &id(&recovery)).await.unwrap();
         let event: EventId = scene.failed[2].parse().unwrap();
         let delivery = DeliveryId::new(&event, &scene.endpoint.parse().unwrap());
-        let (from, due) = (&[DeliveryState::Failed], app::now());
+        let (from, due) = (ReplayFrom::Ended, app::now());
         deliveries::replay(&app.dynamo, &delivery, from, kept.unwrap().created, due)
             .await
             .unwrap();
@@ -635,11 +635,27 @@ fn pending_deliveries_are_brought_forward_when_asked_for() {
             (&json!(false), &json!(2))
         );
         assert_eq!(states().await, (0, 2, 2));
-        let done = recover(json!({ "since": seconds_ago(3600), "include_pending": true })).await;
+        let forward = json!({ "since": seconds_ago(3600), "include_pending": true });
+        // One whose attempt is under way is left alone.
+        let busy = waiting[0].parse().unwrap();
+        let busy = DeliveryId::new(&busy, &scene.endpoint.parse().unwrap());
+        let (dynamo, later) = (&patient.app.dynamo, Duration::from_mins(1));
+        let renewed = deliveries::renew_lease(dynamo, &busy, 1, app::now() + later).await;
+        assert!(renewed.unwrap());
+        let done = recover(forward.clone()).await;
         assert_eq!(
             (&done["include_pending"], &done["resent"]),
-            (&json!(true), &json!(2))
+            (&json!(true), &json!(1))
         );
+        assert_eq!(states().await, (0, 1, 3));
+        // Or was asked for by hand a moment ago.
+        let due = patient.app.queue.due(app::now(), Duration::ZERO);
+        deliveries::retry(dynamo, &busy, due).await.unwrap();
+        assert_eq!(recover(forward.clone()).await["resent"], 0);
+        let deferred = deliveries::defer(dynamo, &busy, 1, app::now() + later * 10).await;
+        assert!(deferred.unwrap());
+        let done = recover(forward).await;
+        assert_eq!(done["resent"], 1);
         assert_eq!(done["delivery_state"], "failed");
         assert_eq!(states().await, (0, 0, 4));
         let received = scene.receiver.received();

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use millrace::model::delivery::{Attempt, DeliveryState, Progress};
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use millrace::model::transition::{DeliverySnapshot, DeliveryTransition};
-use millrace::store::deliveries::{self, AttemptRecord, NewDelivery, ReplayOutcome};
+use millrace::store::deliveries::{self, AttemptRecord, NewDelivery, ReplayFrom, ReplayOutcome};
 use millrace::store::due;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -123,7 +123,8 @@ async fn write(harness: &Harness, id: &DeliveryId, change: DeliveryTransition) -
             .unwrap()
             .is_some(),
         DeliveryTransition::Replay { at: when, due } => {
-            let replayed = deliveries::replay(dynamo, id, &[], at(when), at(due)).await;
+            let from = ReplayFrom::Ended;
+            let replayed = deliveries::replay(dynamo, id, from, at(when), at(due)).await;
             matches!(replayed.unwrap(), ReplayOutcome::NewRound(_))
         }
     }

@@ -8,14 +8,14 @@ use crate::app::App;
 use crate::error::Result;
 use crate::http::page;
 use crate::model::id::{EndpointId, ProjectId};
-use crate::store::deliveries::{self, DeliveryFilter, Receivers, StoredDelivery};
+use crate::store::deliveries::{self, DeliveryFilter, DeliveryPage, Receivers, StoredDelivery};
 use crate::store::keys;
-use crate::store::timeline::TimelineRange;
+use crate::store::timeline::{READ_MAX, TimelineRange};
 
 /// Endpoints whose deliveries are merged. Each takes a read of every shard.
-const GROUP_MAX: usize = 32;
+const GROUP_MAX: usize = 16;
 /// Groups that are looked at for a page.
-const GROUPS_MAX: usize = 4;
+const GROUPS_MAX: usize = 8;
 
 /// Where a page ends.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,8 @@ impl Position {
 type Rows = (Vec<StoredDelivery>, Option<String>);
 
 /// A page of the deliveries to all endpoints of `project`, whatever `filter` says of
-/// endpoints. Cost: that of the lists of up to [`GROUPS_MAX`] groups.
+/// endpoints. Cost: that of the lists of up to [`GROUPS_MAX`] groups, of which
+/// [`READ_MAX`] rows are looked at in all.
 ///
 /// # Errors
 /// [`Error::Invalid`](crate::error::Error::Invalid) for a cursor that no page gave;
@@ -85,7 +86,7 @@ pub(super) async fn list(
     let mut position = page::position_by(cursor, Position::read)?.unwrap_or_default();
     let ids = app.projection.project_config(project).await?.targets.ids();
     let limit = range.limit;
-    let mut rows = Vec::new();
+    let (mut rows, mut examined) = (Vec::new(), 0);
     for _ in 0..GROUPS_MAX {
         let group = position.group(&ids);
         let within = position.within.take();
@@ -96,25 +97,31 @@ pub(super) async fn list(
         // A full page asks for one row more, to know whether it is the last.
         range.limit = (limit - rows.len()).max(1);
         range.after = within.map(|(_, after)| after);
-        let (found, next) = if group.is_empty() {
-            (vec![], None)
-        } else {
+        if !group.is_empty() {
             let to = Receivers::AnyOf(group);
             let of_group = DeliveryFilter {
                 to,
                 ..filter.clone()
             };
-            deliveries::list(&app.dynamo, &of_group, &range).await?
-        };
-        if rows.len() == limit && !found.is_empty() {
-            return Ok((rows, Some(position.write())));
-        }
-        rows.extend(found);
-        if let Some(after) = next {
-            position.within = Some((last, after));
-            return Ok((rows, Some(position.write())));
+            let left = READ_MAX - examined;
+            let page = deliveries::list(&app.dynamo, &of_group, &range, left).await?;
+            let DeliveryPage {
+                rows: found, next, ..
+            } = page;
+            if rows.len() == limit && !found.is_empty() {
+                return Ok((rows, Some(position.write())));
+            }
+            rows.extend(found);
+            examined += page.examined;
+            if let Some(after) = next {
+                position.within = Some((last, after));
+                return Ok((rows, Some(position.write())));
+            }
         }
         position.done = Some(last);
+        if examined >= READ_MAX {
+            break;
+        }
     }
     let more = !position.group(&ids).is_empty();
     Ok((rows, more.then(|| position.write())))

@@ -18,7 +18,7 @@ use crate::model::endpoint::{EndpointState, Target};
 use crate::model::endpoint_ref::EndpointRef;
 use crate::model::time::Time;
 use crate::store::deliveries::{self, DeliveryFilter, Receivers, StoredDelivery};
-use crate::store::timeline::TimelineRange;
+use crate::store::timeline::{READ_MAX, TimelineRange};
 
 /// Deliveries counted.
 const LATEST_MAX: usize = 100;
@@ -107,8 +107,8 @@ pub async fn stats(
         // Of any age: the state is not asked for.
         fresh: app::now(),
     };
-    let (rows, _) = deliveries::list(&app.dynamo, &filter, &range).await?;
-    Ok(Json(stats_of(&app, target, &rows)))
+    let page = deliveries::list(&app.dynamo, &filter, &range, READ_MAX).await?;
+    Ok(Json(stats_of(&app, target, &page.rows)))
 }
 
 fn stats_of(app: &App, target: &Target, rows: &[StoredDelivery]) -> EndpointStats {

@@ -22,7 +22,7 @@ use crate::model::time::Time;
 use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
 use crate::store::config_projection::health::{Disabling, Reason};
 use crate::store::deliveries::{self, DeliveryFilter, Receivers, StoredDelivery};
-use crate::store::timeline::TimelineRange;
+use crate::store::timeline::{READ_MAX, TimelineRange};
 
 /// A wait for the next attempt that is no quick retry any more is longer.
 const QUICK_RETRY_MAX: Duration = Duration::from_mins(10);
@@ -207,10 +207,10 @@ async fn has_succeeded_since(app: &App, id: &EndpointId, since: Timestamp) -> Re
         after: None,
         limit: LOOKED_AT_MAX,
     };
-    let (rows, _) = deliveries::list(&app.dynamo, &filter, &range).await?;
+    let page = deliveries::list(&app.dynamo, &filter, &range, READ_MAX).await?;
     let succeeded =
         |row: &StoredDelivery| row.attempts.last().is_some_and(|last| last.at.0 > since);
-    Ok(rows.iter().any(succeeded))
+    Ok(page.rows.iter().any(succeeded))
 }
 
 /// Publishes `millrace.endpoint.unhealthy`, once for each run of failures: not at the

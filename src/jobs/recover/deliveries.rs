@@ -10,10 +10,11 @@ use super::page::range;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::endpoint::Target;
+use crate::model::filter::TypePattern;
 use crate::model::id::{DeliveryId, EndpointId};
 use crate::model::job::Job;
 use crate::model::recovery::{self, Recovery};
-use crate::store::deliveries::{self, NewDelivery, ReplayOutcome};
+use crate::store::deliveries::{self, InHandUntil, NewDelivery, ReplayFrom, ReplayOutcome};
 use crate::store::events::{self, EventRow};
 use crate::store::recoveries::PageResult;
 use crate::store::timeline::TimelineRange;
@@ -29,16 +30,30 @@ pub(super) async fn resend(
     now: Timestamp,
 ) -> Result<PageResult> {
     let states = recovery.resent_states();
+    // One that is none was not refused once, and no event is of it.
+    let pattern = recovery.event_type.as_deref().map(TypePattern::for_list);
+    let is_of_type = |event_type: &str| match &pattern {
+        Some(Ok(pattern)) => pattern.matches(event_type),
+        Some(Err(_)) => false,
+        None => true,
+    };
     let wanted = |event_type: &str, tenant: Option<&str>| {
-        let is = |wanted: &Option<String>, value| wanted.is_none() || wanted.as_deref() == value;
-        is(&recovery.event_type, Some(event_type)) && is(&recovery.tenant, tenant)
+        is_of_type(event_type)
+            && (recovery.tenant.is_none() || recovery.tenant.as_deref() == tenant)
     };
     let range = page_range(app, recovery);
     let page = deliveries::scan_ids(&app.dynamo, endpoint, &states, &range, wanted).await?;
     let due = app.queue.due(now, Duration::ZERO);
+    let from = ReplayFrom::States {
+        states: &states,
+        in_hand: InHandUntil {
+            first: due,
+            retry: app.queue.delayed_due(now),
+        },
+    };
     let begin = async |id: DeliveryId| {
         let at = recovery.created;
-        match deliveries::replay(&app.dynamo, &id, &states, at, due).await? {
+        match deliveries::replay(&app.dynamo, &id, from, at, due).await? {
             ReplayOutcome::NewRound(progress) => {
                 Ok::<_, Error>(BeginOutcome::Begun(deliver(id, progress.attempts_made)))
             }

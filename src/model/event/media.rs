@@ -21,10 +21,14 @@ pub enum Mode {
     Plain,
 }
 
-/// What every refusal says.
+/// What a refusal says where any mode is taken.
 const SUPPORTED_TYPES: &str = "application/cloudevents+json, \
     application/cloudevents-batch+json, application/json, \
     or any with the event's attributes in ce- headers; JSON in UTF-8";
+
+/// What a refusal says where a batch alone is taken.
+const BATCH_TYPES: &str = "application/json or application/cloudevents-batch+json, \
+    in UTF-8 and without ce- headers";
 
 /// The mode that `headers` announce.
 ///
@@ -38,10 +42,23 @@ pub fn mode(headers: &HeaderMap) -> Result<Mode> {
     let media_type = content_type(headers);
     let mode = match media_type {
         Some(media_type) if media_type.is_cloudevents() => media_type.json_mode(),
-        _ if headers.keys().any(|name| name.as_str().starts_with("ce-")) => Some(Mode::Binary),
+        _ if has_attributes(headers) => Some(Mode::Binary),
         media_type => media_type.and_then(|media_type| media_type.json_mode()),
     };
     mode.ok_or_else(|| unsupported(SUPPORTED_TYPES, headers))
+}
+
+/// The mode of each event of the batch that `headers` announce.
+///
+/// # Errors
+/// [`Error::UnsupportedMediaType`], which says what it is: anything else than a batch of
+/// CloudEvents or JSON, or with the attributes of one event in `ce-` headers.
+pub fn batch_item_mode(headers: &HeaderMap) -> Result<Mode> {
+    match mode(headers) {
+        Ok(Mode::Batch) => Ok(Mode::Structured),
+        Ok(Mode::Plain) => Ok(Mode::Plain),
+        Ok(Mode::Structured | Mode::Binary) | Err(_) => Err(unsupported(BATCH_TYPES, headers)),
+    }
 }
 
 /// Checks that the body is of `application/json`, in UTF-8.
@@ -56,6 +73,11 @@ pub fn check_json(headers: &HeaderMap) -> Result<()> {
     }
 }
 
+/// Whether there are attributes of an event among the headers.
+fn has_attributes(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("ce-"))
+}
+
 fn content_type(headers: &HeaderMap) -> Option<MediaType<'_>> {
     let value = headers.get(CONTENT_TYPE)?;
     MediaType::parse(value.to_str().ok()?)
@@ -66,7 +88,12 @@ fn unsupported(expected: &str, headers: &HeaderMap) -> Error {
         Some(value) => echo(&String::from_utf8_lossy(value.as_bytes())),
         None => "none".to_owned(),
     };
-    let detail = format!("Content-Type: expected {expected}; got {got}");
+    let with = if has_attributes(headers) {
+        ", with ce- headers"
+    } else {
+        ""
+    };
+    let detail = format!("Content-Type: expected {expected}; got {got}{with}");
     Error::UnsupportedMediaType(detail.into())
 }
 
@@ -300,6 +327,29 @@ mod tests {
         );
         let fine = headers(&[("content-type", "application/json ; charset = \"utf-8\"")]);
         assert!(check_json(&fine).is_ok());
+    }
+
+    #[test]
+    fn a_batch_is_refused_by_what_it_came_as() {
+        let json = ("content-type", "application/json");
+        assert_eq!(batch_item_mode(&headers(&[json])).unwrap(), Mode::Plain);
+        let expected = "Content-Type: expected application/json or \
+            application/cloudevents-batch+json, in UTF-8 and without ce- headers; got ";
+        for (given, got) in [
+            (
+                &[json, ("ce-id", "1")][..],
+                "\"application/json\", with ce- headers",
+            ),
+            (&[("content-type", "text/plain")], "\"text/plain\""),
+            (
+                &[("content-type", "application/cloudevents+json")],
+                "\"application/cloudevents+json\"",
+            ),
+            (&[], "none"),
+        ] {
+            let refused = batch_item_mode(&headers(given)).unwrap_err().to_string();
+            assert_eq!(refused, format!("{expected}{got}"));
+        }
     }
 
     #[test]

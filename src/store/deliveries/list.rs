@@ -114,11 +114,25 @@ fn in_state(endpoint: &EndpointId, state: DeliveryState) -> Vec<IndexPartition> 
     })
 }
 
-/// A page of deliveries, the newest first, and where the next begins; none if there is
-/// no next. Cost: an index page per shard of each endpoint and one BatchGetItem per 100
-/// rows, however many deliveries there are; for those delivered, of one tenant or of
-/// some types, up to [`timeline::READ_MAX`] rows are looked at before a short page is
-/// answered, of which it is not known whether it is the last.
+/// The fewest index rows read at a time once those read first were not enough.
+const STEP_MIN: usize = 100;
+
+/// A page of a list.
+#[derive(Debug)]
+pub struct DeliveryPage {
+    /// The deliveries, the newest first.
+    pub rows: Vec<StoredDelivery>,
+    /// Where the next page begins; none if there is no next.
+    pub next: Option<String>,
+    /// Index rows looked at.
+    pub examined: usize,
+}
+
+/// A page of deliveries. Cost: an index page per shard of each endpoint and one
+/// BatchGetItem per 100 rows, however many deliveries there are; for those delivered, of
+/// one tenant or of some types, up to `read_max` rows are looked at, [`STEP_MIN`] or more
+/// at a time, before a short page is answered, of which it is not known whether it is
+/// the last.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
@@ -127,7 +141,8 @@ pub async fn list(
     dynamo: &Dynamo,
     filter: &DeliveryFilter<'_>,
     range: &TimelineRange,
-) -> Result<(Vec<StoredDelivery>, Option<String>)> {
+    read_max: usize,
+) -> Result<DeliveryPage> {
     let sources = filter.sources();
     let position = filter.to.position();
     let mut rows = Vec::with_capacity(range.limit + 1);
@@ -136,12 +151,13 @@ pub async fn list(
     // Of one state one row more is read, which shows that there is a next page: an index
     // row alone, by which it is known otherwise, may be of another state by now.
     let asked = wanted + usize::from(filter.state.is_some());
-    let mut looked_at = 0;
+    range.limit = asked;
+    let mut examined = 0;
     loop {
-        range.limit = asked - rows.len();
         let keep = |row: &Item| filter.is_of_event(row);
-        let page = timeline::page_by(dynamo, &sources, &range, position, keep).await?;
-        looked_at += page.examined;
+        let left = read_max - examined;
+        let page = timeline::page_by(dynamo, &sources, &range, left, position, keep).await?;
+        examined += page.examined;
         for row in load_full(dynamo, &page.items).await? {
             if filter.state.is_none_or(|state| row.state == state) {
                 rows.push(row);
@@ -149,15 +165,21 @@ pub async fn list(
         }
         if rows.len() > wanted {
             rows.truncate(wanted);
-            let last = rows.last().map(|row| filter.to.position_of(row));
-            return Ok((rows, last));
+            range.after = rows.last().map(|row| filter.to.position_of(row));
+            break;
         }
         range.after = page.next;
-        let is_end = range.after.is_none() || looked_at >= timeline::READ_MAX;
-        if is_end || rows.len() == asked {
-            return Ok((rows, range.after));
+        if range.after.is_none() || examined >= read_max || rows.len() == asked {
+            break;
         }
+        // The rows after those are likely to be of another state too.
+        range.limit = (asked - rows.len()).max(STEP_MIN);
     }
+    Ok(DeliveryPage {
+        rows,
+        next: range.after,
+        examined,
+    })
 }
 
 /// The items of index rows in full and in the rows' order; those deleted since are
