@@ -79,6 +79,24 @@ struct StreakMemory {
     ended: Option<Timestamp>,
 }
 
+impl StreakMemory {
+    /// Whether there is a run of failures: one begun here, or the one that is `shown` if
+    /// it has not ended.
+    fn goes_on(&self, shown: Option<FailureStreak>) -> bool {
+        let is_over = |shown: FailureStreak| self.ended.is_some_and(|ended| shown.since <= ended);
+        self.begun.is_some() || !shown.is_none_or(is_over)
+    }
+}
+
+/// What an attempt showed of its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordedOutcome {
+    /// What it did to the breaker.
+    pub transition: BreakerTransition,
+    /// Whether the endpoint may have a run of failures: a success without needs not ask.
+    pub may_have_streak: bool,
+}
+
 /// What the API shows of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerSnapshot {
@@ -148,23 +166,36 @@ impl Admission {
         }
     }
 
-    /// Records what an attempt that ended at `now` showed of its endpoint.
+    /// Records what an attempt that ended at `now` showed of its endpoint; what that did
+    /// to the breaker.
     pub fn record_outcome(
         &self,
         target: &Target,
         ticket: Ticket,
         observation: Observation,
         now: Timestamp,
-    ) -> BreakerTransition {
+    ) -> RecordedOutcome {
+        let shown = target.failure_streak();
         let mut endpoints = self.lock();
         if observation == Observation::Healthy {
             let Some(entry) = endpoints.get_mut(&target.id) else {
-                return BreakerTransition::None;
+                return RecordedOutcome {
+                    transition: BreakerTransition::None,
+                    may_have_streak: shown.is_some(),
+                };
             };
-            return entry.breaker.record_success(ticket);
+            // Whoever saw the last failure may be about to begin a run.
+            let fails = entry.breaker.consecutive_failures() > 0;
+            return RecordedOutcome {
+                transition: entry.breaker.record_success(ticket),
+                may_have_streak: fails || entry.streak.goes_on(shown),
+            };
         }
         let entry = entry(&mut endpoints, target, now);
-        entry.breaker.record_failure(&self.policy, ticket, now)
+        RecordedOutcome {
+            transition: entry.breaker.record_failure(&self.policy, ticket, now),
+            may_have_streak: true,
+        }
     }
 
     /// Whether it is time to persist that the endpoint fails; not again within
@@ -192,8 +223,9 @@ impl Admission {
     /// Since when `target` fails, as far as this process knows.
     pub fn failing_since(&self, target: &Target) -> Option<Timestamp> {
         let shown = self.failure_streak(target).map(|streak| streak.since);
-        let begun = || self.lock().get(&target.id).and_then(|e| e.streak.begun);
-        shown.or_else(begun)
+        let begun = self.lock().get(&target.id).and_then(|e| e.streak.begun);
+        // The later run is in the other's place, which may be what the cache shows yet.
+        shown.max(begun)
     }
 
     /// Remembers that a run of failures since `since` is written down, or about to be;
@@ -222,8 +254,7 @@ impl Admission {
             return false;
         }
         let streak = &mut entry(&mut endpoints, target, now).streak;
-        let is_over = |shown: FailureStreak| streak.ended.is_some_and(|ended| shown.since <= ended);
-        if streak.begun.is_none() && shown.is_none_or(is_over) {
+        if !streak.goes_on(shown) {
             return false;
         }
         *streak = StreakMemory {
@@ -236,9 +267,10 @@ impl Admission {
     /// Takes back that a run of failures has ended, as that could not be written: the
     /// next success does.
     pub fn resume_streak(&self, target: &Target, now: Timestamp) {
+        let shown = target.failure_streak().map(|streak| streak.since);
         let mut endpoints = self.lock();
         entry(&mut endpoints, target, now).streak = StreakMemory {
-            begun: Some(now),
+            begun: shown.or(Some(now)),
             ended: None,
         };
     }

@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::id::{EndpointId, ProjectId};
 pub use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
-use crate::publish;
+use crate::publish::{self, Acceptance};
 
 /// Publishes an operational event once, however often it is called for the same
 /// occurrence.
@@ -26,7 +26,11 @@ pub async fn publish(
 ) -> Result<()> {
     let event = operational_event.to_event()?;
     let project_config = publish::project_config(app, project).await;
-    match publish::publish(app, project, project_config.as_deref(), &event, now).await {
+    once(publish::publish(app, project, project_config.as_deref(), &event, now).await)
+}
+
+fn once(published: Result<Acceptance>) -> Result<()> {
+    match published {
         // Published before with other particulars, maybe by another instance: once
         // is enough.
         Err(Error::Conflict(_)) => Ok(()),
@@ -114,7 +118,7 @@ pub async fn publish_to_others(
         let config = publish::project_config(app, project).await;
         publish::publish_except(app, project, config.as_deref(), &event, endpoint, now).await
     };
-    log_failure(operational_event, &published.await.map(drop));
+    log_failure(operational_event, &once(published.await));
 }
 
 /// Whether an endpoint that `counts` subscribes to the type of `operational_event`.

@@ -35,6 +35,7 @@ pub use client_certificate::check_certificate;
 pub use connect::Resolve;
 pub use error::SendError;
 pub use header_case::RequestHeaders;
+use header_case::Spellings;
 pub use url_policy::{PrivateTargets, check_url, parse_url};
 
 pub(crate) use client::{HttpClient, client, tls_config};
@@ -99,6 +100,7 @@ struct Inner {
     client: OnceLock<HttpClient>,
     /// As many more as there are client certificates.
     certificate_clients: CertificateClients,
+    spellings: Spellings,
     in_flight: TaskTracker,
 }
 
@@ -157,6 +159,7 @@ impl Sender {
                 connector,
                 client: OnceLock::new(),
                 certificate_clients: CertificateClients::default(),
+                spellings: Spellings::default(),
                 in_flight: TaskTracker::new(),
             }),
         }
@@ -217,19 +220,19 @@ impl Sender {
         body: Bytes,
         certificate: Option<&ClientCertificate>,
     ) -> Result<Response, SendError> {
-        let config = &self.inner.config;
+        let inner = &*self.inner;
+        let config = &inner.config;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|_| SendError::InvalidUrl)?;
         *request.headers_mut() = headers.map;
         if !headers.spelled.is_empty() {
-            *request.extensions_mut() = header_case::spelling(&headers.spelled).await;
+            *request.extensions_mut() = inner.spellings.get(&headers.spelled).await;
         }
         request
             .headers_mut()
             .insert(USER_AGENT, config.user_agent.clone());
 
-        let inner = &*self.inner;
         let client = match certificate {
             None => inner.client.get_or_init(|| inner.client(None)).clone(),
             Some(certificate) => inner

@@ -176,8 +176,8 @@ pub async fn create(
     occasion: Occasion,
     Json(mut new): Json<NewEndpoint>,
 ) -> Result<(StatusCode, Json<CreatedEndpoint>)> {
-    let by = caller.by(occasion.at);
-    let id = EndpointId::new(by.at.as_millisecond(), occasion.derive("endpoint"));
+    let by = caller.by(app::now());
+    let id = EndpointId::new(occasion.at.as_millisecond(), occasion.derive("endpoint"));
     if occasion.is_repeated()
         && let Some(created) = created_before(&app, &by.project, &id).await?
     {
@@ -214,6 +214,8 @@ async fn created_before(
     let sealed = endpoints::current_secret(&app.postgres, project, id).await?;
     let key_ring = app.key_ring.get().await?;
     let secret = open_secret(&key_ring, id, &sealed)?;
+    // Who made it may have got no further.
+    lifecycle::publish_created(app, &row, shown(&row)).await;
     Ok(Some(CreatedEndpoint {
         endpoint: row.into(),
         secret: (&secret).into(),
@@ -377,16 +379,16 @@ pub async fn test(
     let id = lookup::stored_endpoint(&app, &caller.project, &named).await?;
     let row = endpoints::get(&app.postgres, &caller.project, &id).await?;
     lookup::refuse_disabled(row.state)?;
-    let now = occasion.at;
     let event = serde_json::json!({
         "specversion": "1.0",
         "id": base32(&occasion.derive::<16>("test event")),
         "source": format!("/v1/endpoints/{id}"),
         "type": TEST_TYPE,
-        "time": now.to_string(),
+        "time": occasion.at.to_string(),
         "data": { "message": "A test event. Your endpoint works." },
     });
     let event = event::parse_structured(event.to_string().as_bytes())?;
+    let now = app::now();
     let receipt = publish::publish_to_endpoint(&app, &caller.project, &event, &id, now).await?;
     let delivery_id = DeliveryId::new(&receipt.id, &id);
     Ok((
@@ -446,7 +448,8 @@ pub async fn rotate_secret(
     Path(named): Path<EndpointRef>,
     Json(rotation): Json<SecretRotation>,
 ) -> Result<Json<SigningSecret>> {
-    let by = caller.by(occasion.at);
+    // Not the occasion's: tried again hours later, the old secret signs a day all the same.
+    let by = caller.by(app::now());
     let id = lookup::stored_endpoint(&app, &by.project, &named).await?;
     let seed = occasion.derive("signing secret");
     let key_ring = app.key_ring.get().await?;

@@ -142,7 +142,16 @@ pub async fn create(
     {
         return Ok((StatusCode::CREATED, Json(row.try_into()?)));
     }
-    let created = event_types::create(&app.postgres, &by, new.name, spec, quota(&app)).await?;
+    let created_at = occasion.at;
+    let by = if occasion.is_repeated() {
+        // What was there of that name meanwhile was not changed after it.
+        caller.by(app::now())
+    } else {
+        by
+    };
+    let quota = quota(&app);
+    let created =
+        event_types::create(&app.postgres, &by, new.name, spec, created_at, quota).await?;
     let row = projector::apply(&app.postgres, &app.projection, created).await;
     Ok((StatusCode::CREATED, Json(row.try_into()?)))
 }

@@ -61,7 +61,10 @@ pub(super) async fn endpoint(
     Ok(id)
 }
 
-/// The same of an endpoint to which something is sent now.
+/// The same of an endpoint to which something is sent now. PostgreSQL is asked for a
+/// uid first: another instance may have given it to another endpoint a moment ago,
+/// whose events are none of this one's. Where it does not answer, what is known here
+/// counts.
 ///
 /// # Errors
 /// As [`endpoint`], and [`Error::Conflict`] when it is not enabled.
@@ -70,7 +73,10 @@ pub(super) async fn enabled_endpoint(
     project: &ProjectId,
     named: &EndpointRef,
 ) -> Result<EndpointId> {
-    let id = endpoint(app, project, named).await?;
+    let id = match stored_endpoint(app, project, named).await {
+        Err(Error::Unavailable { .. }) => endpoint(app, project, named).await?,
+        found => found?,
+    };
     ensure_enabled(app, project, &id).await?;
     Ok(id)
 }

@@ -150,8 +150,8 @@ pub async fn create(
     occasion: Occasion,
     Json(new): Json<NewMeter>,
 ) -> Result<(StatusCode, Json<Meter>)> {
-    let by = caller.by(occasion.at);
-    let id = MeterId::new(by.at.as_millisecond(), occasion.derive("meter"));
+    let by = caller.by(app::now());
+    let id = MeterId::new(occasion.at.as_millisecond(), occasion.derive("meter"));
     if occasion.is_repeated() {
         match meters::get(&app.postgres, &by.project, &id).await {
             Err(Error::NotFound(_)) => {}

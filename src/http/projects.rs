@@ -75,8 +75,7 @@ pub async fn create(
     occasion: Occasion,
     Json(new): Json<NewProject>,
 ) -> Result<(StatusCode, Json<Project>)> {
-    let now = occasion.at;
-    let id = ProjectId::new(now.as_millisecond(), occasion.derive("project"));
+    let id = ProjectId::new(occasion.at.as_millisecond(), occasion.derive("project"));
     if occasion.is_repeated() {
         match projects::get(&app.postgres, &id).await {
             Err(Error::NotFound(_)) => {}
@@ -86,7 +85,7 @@ pub async fn create(
     let row = Row {
         id,
         name: check_name(new.name)?,
-        created_at: now,
+        created_at: app::now(),
     };
     projects::create(&app.postgres, Actor::Admin, &row).await?;
     Ok((StatusCode::CREATED, Json(row.into())))
@@ -236,7 +235,7 @@ pub async fn create_key(
         scopes: new.scopes,
         rate_limit: new.rate_limit.map(check_rate_limit).transpose()?,
     };
-    let by = admin.by(project, occasion.at);
+    let by = admin.by(project, app::now());
     let IssuedKey { row, text } = make_key(&app, &occasion, &by, new).await?;
     publish_key_created(&app, &row).await;
     Ok((
@@ -307,7 +306,10 @@ async fn make_key(
     spec: KeySpec,
 ) -> Result<IssuedKey> {
     let secret = KeySecret {
-        id: KeyId::new(by.at.as_millisecond(), occasion.derive("API key's id")),
+        id: KeyId::new(
+            occasion.at.as_millisecond(),
+            occasion.derive("API key's id"),
+        ),
         text: api_key::format_key(occasion.derive("API key")),
     };
     if occasion.is_repeated()

@@ -253,7 +253,7 @@ fn new(
     kind: RecoveryKind,
     period: &Period,
 ) -> Result<model::Recovery> {
-    let now = occasion.at;
+    let now = app::now();
     let since = period.since.0;
     let until = period.until.map_or(now, |until| until.0);
     if since >= until {
@@ -263,7 +263,7 @@ fn new(
         };
         return Err(Error::invalid("since", expected));
     }
-    let id = RecoveryId::new(now.as_millisecond(), occasion.derive("recovery"));
+    let id = RecoveryId::new(occasion.at.as_millisecond(), occasion.derive("recovery"));
     Ok(model::Recovery::new(id, project, kind, since..until, now))
 }
 

@@ -55,10 +55,10 @@ pub enum StreakStep {
     BeginAnew,
     /// The owner is warned that the endpoint is disabled then.
     Warn {
-        /// When, if it goes on.
+        /// When, if it goes on: no sooner than the next failure.
         disabled_at: Timestamp,
     },
-    /// It is disabled.
+    /// It is disabled. Its owner was warned at a failure before.
     Disable,
 }
 
@@ -82,10 +82,11 @@ impl FailurePolicy {
             return StreakStep::BeginAnew;
         }
         match self.disable_after {
-            Some(after) if failed_for >= after => StreakStep::Disable,
+            // Two failures may be further apart than that: alone they disable nothing.
+            Some(after) if streak.warned && failed_for >= after => StreakStep::Disable,
             Some(after) if !streak.warned && failed_for >= after.mul_f64(FRACTION) => {
                 StreakStep::Warn {
-                    disabled_at: streak.since + after,
+                    disabled_at: (streak.since + after).max(now),
                 }
             }
             _ if silent >= NOTE_INTERVAL => StreakStep::Note,
@@ -161,6 +162,32 @@ mod tests {
         let anew = [0, 240, 264, 288, 312, 336, 360];
         assert_eq!(told(policy(5), anew), [-312, 360]);
         assert_eq!(told(policy(1), [0, 48]), [0; 0]);
+    }
+
+    #[test]
+    fn two_failures_alone_disable_nothing() {
+        for days in 0..=365 {
+            let policy = policy(days);
+            for silence in (0..=24 * (days + 4)).step_by(1 + days as usize / 10) {
+                let told = told(policy, [0, silence]);
+                assert!(told.iter().all(|hour| *hour <= 0), "{days} d: {told:?}");
+            }
+        }
+        assert_eq!(told(policy(1), [0, 25]), [-25]);
+        assert_eq!(told(policy(1), [0, 25, 26]), [-25, 26]);
+    }
+
+    #[test]
+    fn a_warning_names_no_time_that_is_over() {
+        let since = at(Duration::ZERO);
+        let streak = FailureStreak {
+            since,
+            noted: since,
+            warned: false,
+        };
+        let now = at(25 * HOUR);
+        let step = policy(1).after_failure(streak, now);
+        assert_eq!(step, StreakStep::Warn { disabled_at: now });
     }
 
     #[test]

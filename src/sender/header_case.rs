@@ -5,9 +5,10 @@
 //! it was parsed, for proxies, and offers no other way: so a message is parsed that
 //! has the names as they are to be.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::Cursor;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, Request, Response};
@@ -35,9 +36,38 @@ impl From<HeaderMap> for RequestHeaders {
     }
 }
 
+/// Sets of names whose spelling is kept.
+const SPELLINGS_MAX: usize = 1000;
+
+/// The spellings of the sets of names that were sent, parsed once: they are as many as
+/// endpoints with such headers.
+#[derive(Default)]
+pub(super) struct Spellings(Mutex<HashMap<Vec<String>, Extensions>>);
+
+impl Spellings {
+    /// What has a request written with `names` as they are here.
+    pub async fn get(&self, names: &[String]) -> Extensions {
+        if let Some(known) = self.lock().get(names) {
+            return known.clone();
+        }
+        let made = spelling(names).await;
+        let mut kept = self.lock();
+        if kept.len() >= SPELLINGS_MAX {
+            // Made anew when they are needed.
+            kept.clear();
+        }
+        kept.insert(names.to_vec(), made.clone());
+        made
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<String>, Extensions>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What has a request written with `names` as they are here, which must be header
 /// names. Everything is in memory: it waits for nothing.
-pub(super) async fn spelling(names: &[String]) -> Extensions {
+async fn spelling(names: &[String]) -> Extensions {
     let fields = names.iter().map(|name| format!("{name}: \r\n"));
     let head = format!("GET / HTTP/1.1\r\n{}\r\n", fields.collect::<String>());
     let parsed = Arc::new(Mutex::new(Extensions::new()));
@@ -54,4 +84,21 @@ pub(super) async fn spelling(names: &[String]) -> Extensions {
         .await;
     let parsed = parsed.lock().unwrap_or_else(PoisonError::into_inner);
     parsed.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn as_many_spellings_are_kept_as_there_is_room_for() {
+        let spellings = Spellings::default();
+        let names = |n: usize| [format!("X-Name-{n}")];
+        for n in (0..SPELLINGS_MAX).chain(0..SPELLINGS_MAX) {
+            assert!(!spellings.get(&names(n)).await.is_empty());
+        }
+        assert_eq!(spellings.lock().len(), SPELLINGS_MAX);
+        spellings.get(&names(SPELLINGS_MAX)).await;
+        assert_eq!(spellings.lock().len(), 1);
+    }
 }

@@ -323,8 +323,10 @@ impl ConfigProjection {
         Ok(())
     }
 
-    /// Puts `item` in place of an older version. What was deleted stays a while as
-    /// a tombstone, so that a late projection cannot bring it back.
+    /// Puts `item` in place of an older version, or of the same, of which an older
+    /// Millrace may have written less; not where the data plane has changed the state of
+    /// that. What was deleted stays a while as a tombstone, so that a late projection
+    /// cannot bring it back.
     async fn put_newer(
         &self,
         mut item: Item,
@@ -336,17 +338,25 @@ impl ConfigProjection {
             let ends = ends.unwrap_or(Timestamp::MAX);
             item.insert("ttl".into(), n(ends.as_second()));
         }
-        let result = self
+        let state = item.get("state").cloned();
+        let put = self
             .dynamo
             .client
             .put_item()
             .table_name(&self.dynamo.table)
             .set_item(Some(item))
-            .condition_expression("attribute_not_exists(pk) or version < :version")
-            .expression_attribute_values(":version", n(version))
-            .send()
-            .await;
-        match result {
+            .expression_attribute_values(":version", n(version));
+        let put = match state {
+            Some(state) => put
+                .condition_expression(
+                    "attribute_not_exists(pk) or version < :version \
+                     or (version = :version and #state = :state)",
+                )
+                .expression_attribute_names("#state", "state")
+                .expression_attribute_values(":state", state),
+            None => put.condition_expression("attribute_not_exists(pk) or version < :version"),
+        };
+        match put.send().await {
             Err(error) if kind(&error) != DynamoErrorKind::Condition => Err(unavailable(error)),
             _ => Ok(()),
         }

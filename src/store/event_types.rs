@@ -179,7 +179,7 @@ const CREATE: &str = "\
     insert into event_types \
         (project_id, name, description, validate, schema_version, created_at, updated_at, \
         metadata) \
-    values ($1, $2, $3, $4, $5, $6, $6, $7) \
+    values ($1, $2, $3, $4, $5, $6, $8, $7) \
     on conflict (project_id, name) do update set \
         description = excluded.description, validate = excluded.validate, \
         schema_version = excluded.schema_version, created_at = excluded.created_at, \
@@ -188,7 +188,8 @@ const CREATE: &str = "\
     where event_types.deleted_at is not null \
     returning version";
 
-/// Registers an event type; the change still has to be projected.
+/// Registers an event type, which is known by `created_at` afterwards; the change still
+/// has to be projected.
 ///
 /// # Errors
 /// [`Error::Conflict`] when there is one of that name or `quota` is reached;
@@ -198,6 +199,7 @@ pub async fn create(
     by: &AuditContext,
     name: String,
     spec: Spec,
+    created_at: Timestamp,
     quota: Quota,
 ) -> Result<Committed<EventType>> {
     let mut client = postgres.get().await?;
@@ -208,7 +210,7 @@ pub async fn create(
         name,
         spec,
         schema_version: None,
-        created_at: by.at,
+        created_at,
         updated_at: by.at,
         deleted_at: None,
         version: 1,
@@ -223,8 +225,9 @@ pub async fn create(
         &event_type.spec.description,
         &event_type.spec.validate.as_str(),
         &event_type.schema_version,
-        &by.at,
+        &event_type.created_at,
         &serde_json::to_value(&event_type.spec.metadata).map_err(Error::internal)?,
+        &event_type.updated_at,
     ];
     let created = tx.query_opt(CREATE, values).await?;
     let taken = || Error::Conflict("name: an event type of that name exists already".into());

@@ -284,6 +284,66 @@ fn an_instance_whose_cache_is_behind_ends_the_run_it_wrote_and_once() {
 }
 
 #[test]
+fn a_run_is_the_latest_that_is_known() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let endpoint = harness.endpoint("http://127.0.0.1:9/", &["*"]).await;
+        let project = harness.project.parse().unwrap();
+        let id = endpoint["id"].as_str().unwrap().parse().unwrap();
+        let (admission, projection) = (&harness.app.admission, &harness.app.projection);
+        let known = async || projection.project_config(&project).await.unwrap();
+        let old = app::now();
+        let begun = projection.record_failing(&project, &id, old, old).await;
+        assert_eq!(begun.unwrap(), old);
+        let config = known().await;
+        let target = config.targets.get(&id).unwrap();
+        assert_eq!(admission.failing_since(target), Some(old));
+        // Begun anew here, which the cache does not show yet; and by another instance.
+        let new = old + 14 * DAY;
+        assert_eq!(admission.begin_streak(target, new, new), None);
+        assert_eq!(admission.failing_since(target), Some(new));
+        let newer = new + 14 * DAY;
+        let before = target.failure_streak.unwrap();
+        let begun = projection.record_failing_anew(&project, &id, newer, before);
+        assert!(begun.await.unwrap());
+        let config = known().await;
+        let target = config.targets.get(&id).unwrap();
+        assert_eq!(admission.failing_since(target), Some(newer));
+        // A success that could not be written: the run is the one it was.
+        assert!(admission.end_streak(target, newer + DAY));
+        admission.resume_streak(target, newer + DAY);
+        assert_eq!(admission.failing_since(target), Some(newer));
+    });
+}
+
+#[test]
+fn two_failures_far_apart_disable_nothing() {
+    run(async {
+        let mut config = uncached_config();
+        config.delivery.disable_after_days = 1;
+        let harness = Harness::builder().config(config).build().await;
+        let (bad, listener) = (
+            Receiver::start(failures(3)).await,
+            Receiver::start([]).await,
+        );
+        let endpoint = harness.endpoint(&bad.url, &["a"]).await;
+        let told = ["millrace.endpoint.failing", "millrace.endpoint.disabled"];
+        harness.endpoint(&listener.url, &told).await;
+        let begin = app::now();
+        deliver_at(&harness, begin).await;
+        deliver_at(&harness, begin + Duration::from_hours(25)).await;
+        let shown = endpoint_stats(&harness, &endpoint).await;
+        assert_eq!(shown["state"], "enabled");
+        assert_eq!(received_types(&listener), told[..1]);
+        assert_as_documented(&listener.only().json());
+        deliver_at(&harness, begin + Duration::from_hours(26)).await;
+        let shown = endpoint_stats(&harness, &endpoint).await;
+        assert_eq!(shown["state"], "failed");
+        assert_eq!(received_types(&listener), told);
+    });
+}
+
+#[test]
 fn silence_is_not_failing() {
     run(async {
         let harness = Harness::builder().config(uncached_config()).build().await;

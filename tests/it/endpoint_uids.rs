@@ -107,6 +107,58 @@ fn a_uid_is_known_to_every_instance_at_once() {
 }
 
 #[test]
+fn nothing_is_sent_to_the_endpoint_that_had_a_uid_before() {
+    run(async {
+        let harness = Harness::new().await;
+        let other = harness.beside().build().await;
+        let body = json!({ "url": URL, "uid": "a" });
+        let first = harness.post("/v1/endpoints", body).await;
+        let first = first.expect(StatusCode::CREATED);
+        let event = harness.publish("x").await;
+        forget_queue(&harness);
+        // It has the project in its cache.
+        assert_eq!(count(&other, "/v1/deliveries?endpoint_id=a").await, 1);
+        let path = format!("/v1/endpoints/{}", first["id"].as_str().unwrap());
+        let changed = harness.patch(&path, json!({ "uid": "b" })).await;
+        changed.expect(StatusCode::OK);
+        let second = put(&harness, "a", json!({ "url": URL })).await;
+        let second = second.expect(StatusCode::CREATED);
+
+        let path = format!("/v1/events/{event}/replay");
+        let replayed = other.post(&path, json!({ "endpoint_id": "a" })).await;
+        replayed.expect(StatusCode::ACCEPTED);
+        other.drain().await;
+        let second_id = second["id"].as_str().unwrap();
+        let to_second = format!("/v1/deliveries?endpoint_id={second_id}");
+        assert_eq!(count(&harness, &to_second).await, 1);
+
+        let since = json!({ "since": seconds_ago(60) });
+        for what in ["recover", "replay-missing"] {
+            let path = format!("/v1/endpoints/a/{what}");
+            let begun = other.post(&path, since.clone()).await;
+            let begun = begun.expect(StatusCode::ACCEPTED);
+            assert_eq!(begun["endpoint_id"], second["id"], "{what}");
+        }
+        let mut retry = since.clone();
+        retry["endpoint_id"] = "a".into();
+        retry["state"] = "failed".into();
+        let begun = other.post("/v1/deliveries/retry", retry).await;
+        let begun = begun.expect(StatusCode::ACCEPTED);
+        assert_eq!(begun["endpoint_id"], second["id"]);
+        forget_queue(&other);
+
+        // Without PostgreSQL what is known in the event store counts.
+        let cut_off = harness.beside().without_postgres().build().await;
+        let begun = cut_off.post("/v1/endpoints/b/recover", since).await;
+        assert_eq!(
+            begun.expect(StatusCode::ACCEPTED)["endpoint_id"],
+            first["id"]
+        );
+        forget_queue(&cut_off);
+    });
+}
+
+#[test]
 fn a_uid_is_one_endpoints_of_a_project() {
     run(async {
         let harness = Harness::new().await;

@@ -43,6 +43,7 @@ mod recoveries;
 mod refusals;
 #[cfg(feature = "embedded")]
 mod remote;
+mod repeats;
 #[cfg(feature = "embedded")]
 mod restore;
 mod schema;

@@ -16,7 +16,9 @@ use millrace::{app, publish};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::support::fixtures::{forget_queue, only_delivery, project_endpoint, project_endpoints};
+use crate::support::fixtures::{
+    OUTBOX, forget_queue, only_delivery, project_endpoint, project_endpoints,
+};
 use crate::support::harness::{Harness, config, run};
 use crate::support::receiver::{Receiver, Reply};
 
@@ -165,6 +167,17 @@ fn a_word_is_not_taken_back_for_an_older_one() {
         };
         let disabled = projection.disable(&project, disabling).await;
         assert!(disabled.unwrap());
+        // Nor is the endpoint turned on by what PostgreSQL does not know yet.
+        let turn = OUTBOX.lock().await;
+        let postgres = &harness.app.postgres;
+        let client = postgres.get().await.unwrap();
+        let add = "insert into outbox (kind, subject_id) values ('endpoint', $1)";
+        client.execute(add, &[&endpoint.as_str()]).await.unwrap();
+        drop(client);
+        let projected_again = projector::project_pending(postgres, projection, Duration::ZERO);
+        assert!(projected_again.await.unwrap() > 0);
+        drop(turn);
+        assert_eq!(projected(&harness, &endpoint).await, EndpointState::Gone);
         let pending = PendingDisable {
             version,
             at,

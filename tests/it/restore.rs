@@ -14,6 +14,7 @@ use millrace::model::api_key;
 use millrace::model::audit::Actor;
 use millrace::model::id::ProjectId;
 use millrace::store::dynamo;
+use millrace::store::keys;
 use millrace::store::projects::{self, Project};
 use serde_json::{Value, json};
 
@@ -76,6 +77,53 @@ fn keys_and_endpoints_outlive_the_event_store() {
         lose_events(&data);
         let served = Served::start(&data, &[]);
         assert_ne!(first_key(&served.greeting), Some(key));
+    });
+}
+
+#[test]
+fn what_an_older_version_left_out_of_the_event_store_is_projected_again() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let receiver = Receiver::start([]).await;
+        let served = Served::start(&data, &[]);
+        let key = first_key(&served.greeting).unwrap();
+        let body = json!({ "url": receiver.url, "content_type": "application/json" });
+        let made = served.request(Method::PUT, "/v1/endpoints/own", &key, body);
+        let made = made.await.unwrap().1;
+        stop(served);
+
+        let engine = start_dynamodb(&data).unwrap();
+        let dynamo = dynamo::connect_embedded(&config(), engine.http_client());
+        let id = made["id"].as_str().unwrap().parse().unwrap();
+        let get = async |pk: AttributeValue, sk: AttributeValue| {
+            let get = dynamo.client.get_item().table_name(&dynamo.table);
+            let got = get.key("pk", pk).key("sk", sk).send().await;
+            got.unwrap().item.unwrap()
+        };
+        let pk = AttributeValue::S(keys::key(&api_key::hash(&key)));
+        let grant = get(pk, AttributeValue::S(keys::KEY.into())).await;
+        let project = grant["project"].as_s().unwrap().parse().unwrap();
+        let pk = AttributeValue::S(keys::project(&project));
+        let sort = AttributeValue::S(keys::endpoint(&id));
+        let item = get(pk.clone(), sort.clone()).await;
+        assert!(item.contains_key("uid") && item.contains_key("content_type"));
+        let update = dynamo.client.update_item().table_name(&dynamo.table);
+        let update = update
+            .key("pk", pk)
+            .key("sk", sort)
+            .update_expression("remove uid, content_type");
+        update.send().await.unwrap();
+        drop((engine, dynamo));
+
+        let migrated = run_to_end(dir.path(), &["migrate", "--reproject"], &[]);
+        assert_eq!(migrated.code, Some(0), "{}", migrated.stderr);
+        let served = Served::start(&data, &[]);
+        publish(&served, &key, &receiver, 1).await;
+        assert_eq!(receiver.only().header("content-type"), "application/json");
+        let stats = served.request(Method::GET, "/v1/endpoints/own/stats", &key, Value::Null);
+        assert_eq!(stats.await.unwrap().0, StatusCode::OK);
+        stop(served);
     });
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::credentials::CredentialsChange;
 use super::fields::NewEndpoint;
-use crate::app::App;
+use crate::app::{self, App};
 use crate::model::audit;
 use crate::model::endpoint::EndpointState;
 use crate::model::time::Time;
@@ -18,16 +18,20 @@ use crate::store::endpoints::Endpoint as Row;
 const CREDENTIALS: [&str; 3] = ["headers", "auth", "client_certificate"];
 /// What is there for the programs of whoever configures, and for no receiver.
 const METADATA: &str = "metadata";
+/// Of an endpoint that was just made.
+const FIRST_VERSION: i64 = 1;
 /// Changed with every change.
 const ALWAYS_CHANGED: &str = "updated_at";
 
-/// Tells the others of a new endpoint.
+/// Tells the others of a new endpoint, once however often it is called.
 pub(super) async fn publish_created(app: &App, row: &Row, shown: Value) {
     let data = data(row, shown);
-    let (source, key) = names(row);
+    let (source, _) = names(row);
+    let (project, id, at) = (&row.project, &row.id, app::now());
+    // It may have been changed since.
+    let key = format!("{id}/{FIRST_VERSION}");
     let kind = OperationalEventKind::EndpointCreated;
     let operational_event = event(row, kind, (&source, &key), data);
-    let (project, id, at) = (&row.project, &row.id, row.updated_at);
     operational_events::publish_to_others(app, project, id, &operational_event, at).await;
 }
 

@@ -64,7 +64,7 @@ pub(super) async fn attempt(
     now: Timestamp,
 ) -> Result<()> {
     let sent = send(app, id, loaded, target, now).await?;
-    let transition = health::record_in_breaker(app, target, ticket, sent.outcome, sent.ended);
+    let recorded = health::record_in_breaker(app, target, ticket, sent.outcome, sent.ended);
     let decided = record(app, id, loaded, target, &sent).await?;
     let ended = EndedAttempt {
         project: &loaded.project,
@@ -73,7 +73,7 @@ pub(super) async fn attempt(
         progress: loaded.progress,
         attempt: &decided.attempt,
         verdict: decided.verdict,
-        transition,
+        recorded,
         at: sent.ended,
     };
     health::persist_health(app, &ended).await;

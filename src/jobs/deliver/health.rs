@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::loaded::AttemptKind;
+use crate::admission::RecordedOutcome;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::breaker::{BreakerTransition, Observation, Ticket};
@@ -29,32 +30,32 @@ const QUICK_RETRY_MAX: Duration = Duration::from_mins(10);
 /// Deliveries that succeeded lately that are looked at before an endpoint is disabled.
 const LOOKED_AT_MAX: usize = 100;
 
-/// Records in the breaker how an attempt ended at `now`; what that did to it.
+/// Records in the breaker how an attempt ended at `now`; what that did to it, and showed.
 pub fn record_in_breaker(
     app: &App,
     target: &Target,
     ticket: Ticket,
     outcome: AttemptOutcome,
     now: Timestamp,
-) -> BreakerTransition {
-    let change = app
+) -> RecordedOutcome {
+    let recorded = app
         .admission
         .record_outcome(target, ticket, observation(outcome), now);
-    if change == BreakerTransition::None {
-        return change;
+    if recorded.transition == BreakerTransition::None {
+        return recorded;
     }
     let metrics = &app.telemetry.metrics;
     metrics
         .breakers_open
         .record(app.admission.open_breakers(now));
-    match change {
+    match recorded.transition {
         BreakerTransition::Opened => {
             metrics.breakers_opened.add_one();
             tracing::warn!(endpoint.id = %target.id, "circuit breaker opened");
         }
         _ => tracing::info!(endpoint.id = %target.id, "circuit breaker closed"),
     }
-    change
+    recorded
 }
 
 /// Whether the endpoint can cope with more.
@@ -79,8 +80,8 @@ pub(super) struct EndedAttempt<'a> {
     pub progress: Progress,
     pub attempt: &'a Attempt,
     pub verdict: Verdict,
-    /// What it did to the circuit breaker.
-    pub transition: BreakerTransition,
+    /// What it showed of the endpoint.
+    pub recorded: RecordedOutcome,
     pub at: Timestamp,
 }
 
@@ -91,7 +92,10 @@ pub(super) async fn persist_health(app: &App, ended: &EndedAttempt<'_>) {
     // What is rare is boxed, so that every attempt's future need not have room for it.
     let persisted = match ended.verdict {
         Verdict::Gone => Box::pin(disable(app, ended, Reason::Gone)).await,
-        Verdict::Delivered if app.admission.end_streak(ended.target, ended.at) => {
+        Verdict::Delivered
+            if ended.recorded.may_have_streak
+                && app.admission.end_streak(ended.target, ended.at) =>
+        {
             Box::pin(clear_failing(app, ended)).await
         }
         Verdict::Delivered => return,
@@ -217,7 +221,7 @@ async fn has_succeeded_since(app: &App, id: &EndpointId, since: Timestamp) -> Re
 /// first failure, which the quick retries often make good, but when those are used up
 /// or the circuit breaker opens.
 async fn publish_unhealthy(app: &App, ended: &EndedAttempt<'_>) {
-    let reason = match ended.transition {
+    let reason = match ended.recorded.transition {
         BreakerTransition::Opened => "circuit_breaker_opened",
         _ if is_retried_soon(app, ended.progress) => return,
         _ => "retries_failed",
