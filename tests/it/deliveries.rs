@@ -431,7 +431,13 @@ fn many_deliveries_are_retried_by_filter() {
         assert_eq!(retried(json!({ "type": "b.*" })).await, 0);
         assert_eq!(retried(json!({ "type": "b" })).await, 3);
         assert_eq!(retried(json!({ "state": "canceled" })).await, 0);
-        assert_eq!(retried(json!({})).await, 2);
+        assert_eq!(retried(json!({ "type": "*" })).await, 2);
+        let bad = json!({
+            "endpoint_id": endpoint["id"], "state": "failed", "since": seconds_ago(60), "type": "",
+        });
+        let answer = harness.post("/v1/deliveries/retry", bad).await;
+        assert_eq!(answer.json["field"], "type");
+        answer.problem(400);
 
         // What was canceled can be begun again too.
         let event = harness.publish("a").await;
