@@ -281,7 +281,16 @@ fn a_date_is_a_value_of_its_key() {
          handlers = 1979-05-27\n[log]\nlevel = 1979-05-27T07:32:00Z\n",
         &[("MILLRACE_HTTP__CONNECTIONS_MAX", "1979-05-27")],
     );
-    assert_snapshot!(message, @"");
+    assert_snapshot!(message, @"
+    configuration:
+      admin_key (MILLRACE_ADMIN_KEY): expected text in quotes
+      birthday: unknown key in millrace.toml; config.toml lists them all
+      data_dir (MILLRACE_DATA_DIR): 1979-05-27 given in millrace.toml, expected text in quotes
+      handlers (MILLRACE_HANDLERS): 1979-05-27 given in millrace.toml, expected a list of names in quotes
+      http: unknown key in millrace.toml; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+      log.level (MILLRACE_LOG__LEVEL): 1979-05-27T07:32:00Z given in millrace.toml, expected text in quotes
+      http.connections_max (MILLRACE_HTTP__CONNECTIONS_MAX): 1979-05-27 given in the environment, expected a whole number, not negative
+    ");
 }
 
 #[test]
