@@ -1,6 +1,6 @@
 //! The command `millrace`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use millrace::config::{Config, Purpose};
 use millrace::host::command_output::{self, CommandOutput};
-use millrace::host::keys::{self, KeyRequest};
+use millrace::host::data_dir::DataDirLost;
+use millrace::host::keys::{self, KeyRequest, MadeKey};
 use millrace::host::{Host, doctor, lambda, serve, start};
 use millrace::http;
 use millrace::model::api_key::Scope;
@@ -149,16 +150,37 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             } else {
                 ExitCode::FAILURE
             }),
-            Command::Keys(command) => {
-                let key = keys::create(config, command.request()).await?;
-                print(key.expose_secret())
-            }
+            Command::Keys(command) => print_key(&keys::create(config, command.request()).await?),
             Command::Config | Command::Openapi => unreachable!("handled before the runtime"),
         }
     });
+    if done.as_ref().is_err_and(|error| error.is::<DataDirLost>()) {
+        // What is open stays so until the process ends: closed, it would write to what
+        // is in the directory's place.
+        std::mem::forget(runtime);
+        return done;
+    }
     // A look-up of a host's name that hangs is not waited for.
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     done
+}
+
+/// Prints a key. One that nobody has read, as nobody is there, is one to be revoked.
+fn print_key(key: &MadeKey) -> anyhow::Result<ExitCode> {
+    let mut out = CommandOutput::stdout();
+    let written = writeln!(out, "{}", key.text.expose_secret()).and_then(|()| out.flush());
+    let written = written.and_then(|()| {
+        let gone = || ErrorKind::BrokenPipe.into();
+        out.is_read().then_some(()).ok_or_else(gone)
+    });
+    written.with_context(|| {
+        let MadeKey { id, project, .. } = key;
+        format!(
+            "stdout: the key {id} was made and could not be printed, so nobody has it; revoke it \
+             with the admin key: DELETE /v1/projects/{project}/keys/{id}"
+        )
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

@@ -1,14 +1,15 @@
-//! The files that the stores in this process keep data in: whether they are still
-//! those that were opened.
+//! The files that this process keeps data in: whether they are still those that were
+//! opened.
 //!
 //! A file that was removed goes on taking writes for as long as it is open, and
 //! nothing of them is left afterwards: a store answers as ever and is no store.
 
+use std::fs::{File, Metadata};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The files that a store has open, and those that it must find again.
+/// The files that are open, and those that must be found again.
 #[derive(Debug)]
 pub struct DataFiles {
     open: Vec<(PathBuf, FileId)>,
@@ -75,17 +76,27 @@ fn is_missing(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-#[cfg(unix)]
+/// Whether `file`, which is open, is the one at `path`. What cannot be looked at may be.
+pub fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), id(path)) {
+        (Ok(held), Ok(found)) => id_of(&held) == found,
+        (_, Err(error)) => !is_missing(error.kind()),
+        (Err(_), Ok(_)) => true,
+    }
+}
+
 fn id(path: &Path) -> std::io::Result<FileId> {
+    std::fs::metadata(path).map(|found| id_of(&found))
+}
+
+#[cfg(unix)]
+fn id_of(found: &Metadata) -> FileId {
     use std::os::unix::fs::MetadataExt;
-    let found = std::fs::metadata(path)?;
-    Ok((found.dev(), found.ino()))
+    (found.dev(), found.ino())
 }
 
 #[cfg(not(unix))]
-fn id(path: &Path) -> std::io::Result<FileId> {
-    std::fs::metadata(path).map(|_| ())
-}
+fn id_of(_: &Metadata) -> FileId {}
 
 #[cfg(test)]
 mod tests {

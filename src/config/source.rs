@@ -15,6 +15,8 @@ use super::keys::{self, default_of, documented, known_keys, leaves};
 use super::problem::{ENV_PREFIX, InvalidConfig, env_name, is_secret, problem};
 use super::suggest;
 
+/// What the reader of TOML adds to the path of a date or a time: it is a table to it.
+const DATE: &str = ".$__toml_private_datetime";
 /// What the layer of variables is called.
 const ENVIRONMENT: &str = "the environment";
 /// The file that is read, if there, when none is named.
@@ -148,6 +150,10 @@ fn remove_unknown(source: &mut Layer) -> Vec<String> {
     let mut problems = Vec::new();
     for (path, value) in leaves(&source.values) {
         let is_empty = value.as_dict().is_some();
+        if let (Some(path), Some(date)) = (path.strip_suffix(DATE), value.as_str()) {
+            problems.push(date_given(path, date, &source.name));
+            continue;
+        }
         match documented(&path) {
             Some(found) if found.as_dict().is_none() => insert(&mut kept, &path, value.clone()),
             // A section with nothing in it.
@@ -157,6 +163,19 @@ fn remove_unknown(source: &mut Layer) -> Vec<String> {
     }
     source.values = kept;
     problems
+}
+
+/// One line about a key that was given a date or a time: no key takes one.
+fn date_given(path: &str, date: &str, origin: &str) -> String {
+    if documented(path).is_none_or(|found| found.as_dict().is_some()) {
+        return unknown_key(path, path, origin);
+    }
+    let given = (!is_secret(path)).then(|| format!("{date} given in {origin}"));
+    let expected = match default_of(path) {
+        Some(Value::Bool(..)) => "true or false".to_owned(),
+        _ => expected(path, &Kind::Unsupported(Actual::Map)),
+    };
+    problem(path, given.as_deref(), &expected)
 }
 
 /// `text` as the type that `path` has by default: text stays text, however much

@@ -275,6 +275,25 @@ fn an_unknown_key_is_named_with_its_origin_and_the_nearest() {
 }
 
 #[test]
+fn a_date_is_a_value_of_its_key() {
+    let message = complaint(
+        "data_dir = 1979-05-27\nadmin_key = 1979-05-27\nhttp = 07:32:00\nbirthday = 1979-05-27\n\
+         handlers = 1979-05-27\n[log]\nlevel = 1979-05-27T07:32:00Z\n",
+        &[("MILLRACE_HTTP__CONNECTIONS_MAX", "1979-05-27")],
+    );
+    assert_snapshot!(message, @"
+    configuration:
+      admin_key (MILLRACE_ADMIN_KEY): expected text in quotes
+      birthday: unknown key in millrace.toml; config.toml lists them all
+      data_dir (MILLRACE_DATA_DIR): 1979-05-27 given in millrace.toml, expected text in quotes
+      handlers (MILLRACE_HANDLERS): 1979-05-27 given in millrace.toml, expected a list of names in quotes
+      http: unknown key in millrace.toml; did you mean http.listen (MILLRACE_HTTP__LISTEN)?
+      log.level (MILLRACE_LOG__LEVEL): 1979-05-27T07:32:00Z given in millrace.toml, expected text in quotes
+      http.connections_max (MILLRACE_HTTP__CONNECTIONS_MAX): 1979-05-27 given in the environment, expected a whole number, not negative
+    ");
+}
+
+#[test]
 fn what_clients_read_is_never_configuration() {
     let clients = [
         ("MILLRACE_URL", "http://127.0.0.1:8080"),

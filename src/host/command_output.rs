@@ -30,6 +30,11 @@ impl CommandOutput {
         }
     }
 
+    /// Whether its reader was there for all that was written so far.
+    pub fn is_read(&self) -> bool {
+        self.is_read
+    }
+
     fn unless_gone<T>(&mut self, done: io::Result<T>, gone: T) -> io::Result<T> {
         match done {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {

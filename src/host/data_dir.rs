@@ -16,6 +16,8 @@ use secrecy::SecretString;
 
 use private::{private_file, write_atomically};
 
+use crate::app::data_files;
+
 /// What this program writes and reads; another number is another layout.
 const FORMAT: &str = "1";
 const FORMAT_FILE: &str = "format";
@@ -29,7 +31,23 @@ const OPEN_FILE: &str = "open";
 pub struct DataDir {
     path: PathBuf,
     was_unclean_shutdown: bool,
-    _lock: File,
+    lock: File,
+}
+
+/// A data directory, or a file in it that is needed, is gone or another's by now:
+/// nothing may be written to what is in its place. Whoever ends with this leaves all
+/// that is open to the end of the process.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "data_dir: {} was removed or replaced while in use ({} is gone): nothing can be kept any \
+     more; restore it from a backup, or start again to begin anew",
+    .dir.display(), .file.display()
+)]
+pub struct DataDirLost {
+    /// The directory, as configured.
+    pub dir: PathBuf,
+    /// What was found to be gone.
+    pub file: PathBuf,
 }
 
 /// Creates `path` if it is not there and locks it for this process. It and what is in
@@ -50,7 +68,7 @@ pub fn open_data_dir(path: &Path) -> anyhow::Result<DataDir> {
     let dir = DataDir {
         path: path.to_owned(),
         was_unclean_shutdown: open.exists(),
-        _lock: lock,
+        lock,
     };
     dir.check_format()?;
     write_atomically(&open, "")
@@ -117,6 +135,19 @@ impl DataDir {
     pub fn close(self) {
         // What is left behind costs the next start a look at its stores.
         let _ = fs::remove_file(self.path.join(OPEN_FILE));
+    }
+
+    /// That the directory is still the one that this process has locked.
+    ///
+    /// # Errors
+    /// It was removed, or another is in its place.
+    pub fn ensure_kept(&self) -> Result<(), DataDirLost> {
+        let file = self.lock_file();
+        if data_files::is_at(&self.lock, &file) {
+            return Ok(());
+        }
+        let dir = self.path.clone();
+        Err(DataDirLost { dir, file })
     }
 
     /// Tells others, by [`address`], where this process serves.

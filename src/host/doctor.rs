@@ -101,7 +101,7 @@ async fn checks(config: Config) -> anyhow::Result<Vec<Check>> {
             )];
             // Without a check of the clock: an embedded store's is this one.
             checks.extend(store_checks(&app.postgres, &app.dynamo).await);
-            started.stop().await;
+            started.stop().await?;
             Ok(checks)
         }
     }

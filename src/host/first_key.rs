@@ -5,8 +5,9 @@
 //! before it is shown, leaves a key that nobody has. It never goes to a log: where a
 //! person does not read the output, only the file's path does.
 
+use std::fs;
 use std::io::{IsTerminal, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::ExposeSecret;
 
@@ -82,23 +83,40 @@ fn text(app: &App) -> anyhow::Result<String> {
     if !app.config.needs_data_dir() {
         return Ok(made());
     }
-    let text = data_dir::secret_file(&app.config.data_dir.join(UNTOLD_FILE), made)?;
-    Ok(text.expose_secret().to_owned())
+    let path = app.config.data_dir.join(UNTOLD_FILE);
+    if let Some(text) = read_untold(&path) {
+        return Ok(text);
+    }
+    let text = made();
+    data_dir::write_private(&path, &text)?;
+    Ok(text)
+}
+
+/// The key in the file `path`. What holds none, empty or cut short as it may be, is
+/// removed: no key was made of it.
+fn read_untold(path: &Path) -> Option<String> {
+    let length = api_key::format_key([0; 32]).len();
+    let stored = data_dir::read_secret(path).unwrap_or_default();
+    let stored = stored.filter(|text| text.expose_secret().len() == length);
+    if stored.is_none() {
+        let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
+    }
+    Some(stored?.expose_secret().to_owned())
 }
 
 /// The first key, if a start before this one has made it and told nobody.
 ///
 /// # Errors
-/// When a store is out of reach, or the file cannot be read.
+/// When a store is out of reach.
 pub(super) async fn untold(app: &App) -> anyhow::Result<Option<FirstKey>> {
     let path = app.config.data_dir.join(UNTOLD_FILE);
     if !app.config.needs_data_dir() {
         return Ok(None);
     }
-    let Some(text) = data_dir::read_secret(&path)? else {
+    let Some(key) = read_untold(&path) else {
         return Ok(None);
     };
-    let hash = api_key::hash(text.expose_secret());
+    let hash = api_key::hash(&key);
     let first = projects::list(&app.postgres, "", 1).await?.pop();
     let first = first.filter(|project| project.name == DEFAULT_PROJECT);
     if let Some(project) = first
@@ -106,14 +124,13 @@ pub(super) async fn untold(app: &App) -> anyhow::Result<Option<FirstKey>> {
         && oldest.hash == hash
         && oldest.revoked_at.is_none()
     {
-        let key = text.expose_secret().to_owned();
         return Ok(Some(FirstKey {
             project: project.id,
             key,
         }));
     }
     // Of other stores, or revoked: of no use to anybody.
-    let _ = std::fs::remove_file(path);
+    let _ = fs::remove_file(path);
     Ok(None)
 }
 
@@ -155,5 +172,5 @@ pub(super) fn keep(config: &Config, first: &FirstKey) -> anyhow::Result<PathBuf>
 /// Notes that its owner has been told: no later start does so again.
 pub(super) fn note_told(config: &Config) {
     // Left there, it is told of once more.
-    let _ = std::fs::remove_file(config.data_dir.join(UNTOLD_FILE));
+    let _ = fs::remove_file(config.data_dir.join(UNTOLD_FILE));
 }

@@ -84,7 +84,7 @@ fn text(config: &Config, url: &str, first: Option<&Shown>) -> anyhow::Result<Str
         writeln!(out, "Secrets lie in {}", data_dir.display())?;
     }
     out.push_str("API keys: millrace keys create\n");
-    if is_another_admin_key(config)? {
+    if is_another_admin_key(config) {
         let file = data_dir.join(ADMIN_KEY_FILE);
         writeln!(
             out,
@@ -120,11 +120,13 @@ fn text(config: &Config, url: &str, first: Option<&Shown>) -> anyhow::Result<Str
 
 /// Whether the admin key that is configured is another than the one that an earlier
 /// start has left: a variable set for something else would go unnoticed.
-fn is_another_admin_key(config: &Config) -> anyhow::Result<bool> {
-    if config.makes_admin_key() {
-        return Ok(false);
-    }
-    let stored = data_dir::read_secret(&config.data_dir.join(ADMIN_KEY_FILE))?;
+fn is_another_admin_key(config: &Config) -> bool {
     let configured = config.admin_key.expose_secret();
-    Ok(stored.is_some_and(|stored| stored.expose_secret() != configured))
+    // None is configured, or one in a secret that nobody has read by now.
+    if configured.is_empty() {
+        return false;
+    }
+    // A hint: a file that is of no use otherwise may be as it likes.
+    let stored = data_dir::read_secret(&config.data_dir.join(ADMIN_KEY_FILE)).unwrap_or_default();
+    stored.is_some_and(|stored| stored.expose_secret() != configured)
 }

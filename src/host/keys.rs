@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::data_dir::{self, DataDirStatus};
 use super::first_key::create_default;
 use super::running::{self, Answer};
-use super::start::{self, ADMIN_KEY_FILE};
+use super::start::{self, ADMIN_KEY_FILE, RunningApp};
 use crate::app;
 use crate::config::Config;
 use crate::error::Error;
@@ -51,6 +51,27 @@ pub struct KeyRequest {
     pub scopes: Vec<Scope>,
 }
 
+/// A key that was made.
+#[derive(Debug)]
+pub struct MadeKey {
+    /// By which it is revoked.
+    pub id: String,
+    /// The id of its project.
+    pub project: String,
+    /// The key itself, which is told this once.
+    pub text: SecretString,
+}
+
+impl From<IssuedKey> for MadeKey {
+    fn from(issued: IssuedKey) -> Self {
+        Self {
+            id: issued.row.id.to_string(),
+            project: issued.row.project.to_string(),
+            text: issued.text.into(),
+        }
+    }
+}
+
 /// A project, as whoever knows it tells of it.
 struct Known {
     id: ProjectId,
@@ -63,7 +84,7 @@ struct Known {
 /// # Errors
 /// There is no such project, or several and none is named; a store is out of reach;
 /// or another process has the data directory open and cannot be asked.
-pub async fn create(config: Config, request: KeyRequest) -> anyhow::Result<SecretString> {
+pub async fn create(config: Config, request: KeyRequest) -> anyhow::Result<MadeKey> {
     if let Err(Error::Invalid(invalid)) = check_name(request.name.clone()) {
         bail!("--name: {}", invalid.detail);
     }
@@ -84,7 +105,7 @@ pub async fn create(config: Config, request: KeyRequest) -> anyhow::Result<Secre
 }
 
 enum Attempt {
-    Made(SecretString),
+    Made(MadeKey),
     /// Another process has the directory and does not answer yet, for this reason.
     Busy(anyhow::Error),
 }
@@ -92,9 +113,10 @@ enum Attempt {
 async fn try_create(config: &Config, request: &KeyRequest) -> anyhow::Result<Attempt> {
     let path = &config.data_dir;
     let DataDirStatus::InUse(pid) = data_dir::look(path)? else {
-        return match in_own_stores(config.clone(), request).await {
-            Ok(key) => Ok(Attempt::Made(key)),
-            // Somebody was quicker.
+        return match start::assemble(config.clone()).await {
+            Ok(started) => in_own_stores(started, request).await.map(Attempt::Made),
+            // Somebody was quicker. No later failure is one to try again after: the key
+            // may be made.
             Err(error) if matches!(data_dir::look(path)?, DataDirStatus::InUse(_)) => {
                 Ok(Attempt::Busy(error))
             }
@@ -122,10 +144,16 @@ async fn try_create(config: &Config, request: &KeyRequest) -> anyhow::Result<Att
 
 /// What may be the admin key of a process that has this configuration, or had another.
 fn admin_keys(config: &Config) -> anyhow::Result<Vec<SecretString>> {
-    let configured = Some(config.admin_key.clone());
-    let stored = data_dir::read_secret(&config.data_dir.join(ADMIN_KEY_FILE))?;
-    let keys = [configured, stored].into_iter().flatten();
-    Ok(keys.filter(|key| !key.expose_secret().is_empty()).collect())
+    let stored = data_dir::read_secret(&config.data_dir.join(ADMIN_KEY_FILE));
+    if config.admin_key.expose_secret().is_empty() {
+        return Ok(stored?.into_iter().collect());
+    }
+    // One that cannot be read may not be needed.
+    let stored = stored.unwrap_or_default();
+    Ok([Some(config.admin_key.clone()), stored]
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 /// The process that has the data directory.
@@ -195,8 +223,8 @@ impl Running {
         admin_key: &SecretString,
         known: &[Known],
         request: &KeyRequest,
-    ) -> anyhow::Result<SecretString> {
-        let project = match choose(known, request.project.as_deref())? {
+    ) -> anyhow::Result<MadeKey> {
+        let project: ProjectId = match choose(known, request.project.as_deref())? {
             Some(project) => project.id.clone(),
             None => {
                 let body = json!({ "name": super::first_key::DEFAULT_PROJECT });
@@ -208,7 +236,11 @@ impl Running {
         let path = format!("/v1/projects/{project}/keys");
         let made = self.post(&path, admin_key, &body).await?;
         let key = made["key"].as_str().context("its answer holds no key")?;
-        Ok(key.into())
+        Ok(MadeKey {
+            id: made["id"].as_str().unwrap_or_default().to_owned(),
+            project: project.to_string(),
+            text: key.into(),
+        })
     }
 
     async fn post(
@@ -249,22 +281,21 @@ impl Running {
 }
 
 /// On the stores of the data directory, which nobody else has open.
-async fn in_own_stores(config: Config, request: &KeyRequest) -> anyhow::Result<SecretString> {
-    let started = start::assemble(config).await?;
+async fn in_own_stores(started: RunningApp, request: &KeyRequest) -> anyhow::Result<MadeKey> {
     let app = started.app.clone();
     let made = async {
         start::migrate(&app.postgres, &app.dynamo).await?;
         let made = issue(&app.postgres, &app.projection, request).await?;
         publish_key_created(&app, &made.row).await;
-        anyhow::Ok(made.text.into())
+        anyhow::Ok(made.into())
     };
     let made = made.await;
     drop(app);
-    started.stop().await;
+    started.stop().await?;
     made
 }
 
-async fn in_remote_stores(config: &Config, request: &KeyRequest) -> anyhow::Result<SecretString> {
+async fn in_remote_stores(config: &Config, request: &KeyRequest) -> anyhow::Result<MadeKey> {
     let (dynamo, postgres) = start::remote_stores(config).await?;
     let pending = postgres.pending_migrations().await.context(
         "database.url: the control-plane database does not answer; check MILLRACE_DATABASE__URL \
@@ -275,7 +306,7 @@ async fn in_remote_stores(config: &Config, request: &KeyRequest) -> anyhow::Resu
     }
     let projection = ConfigProjection::writer(dynamo);
     let made = issue(&postgres, &projection, request).await?;
-    Ok(made.text.into())
+    Ok(made.into())
 }
 
 /// Makes the key in the stores at hand.

@@ -90,7 +90,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
     }
     started.app.telemetry.flush().await;
-    started.stop().await;
+    started.stop().await?;
     Ok(())
 }
 

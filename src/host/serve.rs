@@ -1,13 +1,16 @@
 //! The long-lived process: its listener, workers and sweeper, and the drain that ends
 //! them.
 
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::data_dir::DataDirLost;
 use super::first_key;
 use super::greeting::greet;
 use super::shutdown::{self, Signals, StopSignal};
@@ -25,7 +28,7 @@ const EXPIRE_INTERVAL: Duration = Duration::from_hours(1);
 /// Before the first of them: a laptop may never run for an hour.
 const FIRST_EXPIRE_DELAY: Duration = Duration::from_secs(5);
 
-/// Between two looks whether the files of stores in this process are still there.
+/// Between two looks whether the files of the data directory are still there.
 const LOST_INTERVAL: Duration = Duration::from_millis(500);
 /// How long whoever asks is told so once they are not, and longest that requests under
 /// way are waited for after that.
@@ -44,19 +47,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let managed = config.runtime_env.is_aws();
     let started = start::assemble(config).await?;
+    let mut signals = match prepare(&started, address, managed).await {
+        Ok(signals) => signals,
+        Err(error) => {
+            started.stop().await?;
+            return Err(error);
+        }
+    };
     let app = started.app.clone();
-    if !managed {
-        start::migrate(&app.postgres, &app.dynamo).await?;
-    }
-    started.publish(address)?;
-    if !managed {
-        let first = match start::first_project(&app).await? {
-            None => first_key::untold(&app).await?,
-            made => made,
-        };
-        greet(&app.config, &format!("http://{address}"), first.as_ref())?;
-    }
-    let mut signals = Signals::listen()?;
     tracing::info!(%address, took_ms = begun.elapsed().as_millis(), "listening");
 
     let stop = CancellationToken::new();
@@ -88,36 +86,71 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let signal = match ending {
         Ending::Asked(signal) => signal,
         Ending::Lost(lost) => {
-            tracing::error!(path = %lost.display(), "data directory lost: stopping");
-            // The stores are left as they are: what is in their place by now may be
-            // another's.
+            let error = leave(app, expiring, lost);
             stop.cancel();
             tokio::time::sleep(LOST_GRACE).await;
             http_stop.cancel();
             let _ = tokio::time::timeout(LOST_TIMEOUT, served).await;
-            return Err(lost_error(&app.config, &lost));
+            return Err(error);
         }
     };
     let draining = Instant::now();
     tell_of_stop(signal, requests.len(), app.sender.in_flight());
     app.start_draining();
     http_stop.cancel();
-    let report = served.await?;
-    stop.cancel();
     let timeout = app.config.http.drain_timeout;
-    end_workers(workers, timeout.saturating_sub(draining.elapsed())).await;
-    // Last, so that what was drained is measured too.
-    measured.cancel();
-    measuring.await?;
+    let drain = async {
+        let report = served.await?;
+        stop.cancel();
+        end_workers(workers, timeout.saturating_sub(draining.elapsed())).await;
+        // Last, so that what was drained is measured too.
+        measured.cancel();
+        measuring.await?;
+        anyhow::Ok(report)
+    };
+    let report = tokio::select! {
+        report = drain => report?,
+        lost = lost_file(&app) => return Err(leave(app, expiring, lost)),
+    };
     let started = expiring.await?;
     drop(app);
-    started.stop().await;
+    started.stop().await?;
     tracing::info!(
         connections_cut = report.aborted,
         took_ms = draining.elapsed().as_millis(),
         "stopped"
     );
     Ok(())
+}
+
+/// Brings the stores up to date, says where everything is, and listens for signals.
+async fn prepare(
+    started: &RunningApp,
+    address: SocketAddr,
+    managed: bool,
+) -> anyhow::Result<Signals> {
+    let app = &started.app;
+    if !managed {
+        start::migrate(&app.postgres, &app.dynamo).await?;
+    }
+    started.publish(address)?;
+    if !managed {
+        let first = match start::first_project(app).await? {
+            None => first_key::untold(app).await?,
+            made => made,
+        };
+        greet(&app.config, &format!("http://{address}"), first.as_ref())?;
+    }
+    Ok(Signals::listen()?)
+}
+
+/// Leaves the stores as they are, open until the process ends: what is in their place
+/// by now may be another's, and they would write the last of theirs into it.
+fn leave(app: Arc<App>, expiring: JoinHandle<RunningApp>, lost: PathBuf) -> anyhow::Error {
+    tracing::error!(path = %lost.display(), "data directory lost: stopping");
+    let dir = app.config.data_dir.clone();
+    std::mem::forget((app, expiring));
+    DataDirLost { dir, file: lost }.into()
 }
 
 /// Says what the end waits for, if for anything.
@@ -148,16 +181,8 @@ async fn end_workers(mut workers: JoinSet<()>, longest: Duration) {
 /// Why the process ends.
 enum Ending {
     Asked(StopSignal),
-    /// A file is lost that its stores need.
+    /// A file of the data directory is lost that is needed.
     Lost(PathBuf),
-}
-
-fn lost_error(config: &Config, lost: &Path) -> anyhow::Error {
-    let (dir, lost) = (config.data_dir.display(), lost.display());
-    anyhow::anyhow!(
-        "data_dir: {dir} was removed or replaced while in use ({lost} is gone): nothing can be \
-         kept any more; restore it from a backup, or start again to begin anew"
-    )
 }
 
 async fn end(app: &App, signals: &mut Signals) -> std::io::Result<Ending> {

@@ -10,8 +10,9 @@ use aws_config::SdkConfig;
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::data_dir::{DataDir, open_data_dir};
+use super::data_dir::{DataDir, DataDirLost, open_data_dir};
 pub use super::first_key::{FirstKey, first_project};
+use crate::app::data_files::DataFiles;
 use crate::app::{App, Parts};
 use crate::aws::clients;
 use crate::config::Config;
@@ -63,10 +64,10 @@ impl RunningApp {
     }
 
     /// Makes ready to be found: tells others at what address it serves, and has every
-    /// answer depend on the files of the stores that are in this process.
+    /// answer depend on the files of the data directory that this process needs.
     ///
     /// # Errors
-    /// The data directory cannot be read or written.
+    /// The data directory cannot be read or written, or is not this process's any more.
     pub fn publish(&self, address: SocketAddr) -> anyhow::Result<()> {
         let Some(dir) = &self.dir else {
             return Ok(());
@@ -74,26 +75,46 @@ impl RunningApp {
         dir.set_address(address)?;
         // Of what each connection to the embedded PostgreSQL makes.
         dir.make_private()?;
+        let (mut open, mut needed) = (vec![dir.lock_file()], vec![]);
         #[cfg(feature = "embedded")]
         if let Some(files) = self.stores.files(dir.path()) {
-            let open = files.open.into_iter().chain([dir.lock_file()]);
-            let files = crate::app::data_files::DataFiles::new(open, files.needed)?;
-            self.app.depend_on(files);
+            open.extend(files.open);
+            needed.extend(files.needed);
         }
-        Ok(())
+        if self.app.config.key_ring.secret_arn.is_empty() {
+            needed.push(dir.path().join(KEY_RING_FILE));
+        }
+        if self.app.config.makes_admin_key() {
+            needed.push(dir.path().join(ADMIN_KEY_FILE));
+        }
+        self.app.depend_on(DataFiles::new(open, needed)?);
+        // Not what came into its place since it was locked.
+        Ok(dir.ensure_kept()?)
     }
 
-    /// Ends the embedded stores in good order.
-    pub async fn stop(self) {
+    /// Ends the embedded stores in good order, if they are still there. If they are
+    /// not, they stay open until the process ends: the last that they write would go,
+    /// by its path, into whatever is in their place.
+    ///
+    /// # Errors
+    /// The data directory is not this process's any more: it should end with this.
+    pub async fn stop(self) -> Result<(), DataDirLost> {
+        if let Some(Err(lost)) = self.dir.as_ref().map(DataDir::ensure_kept) {
+            std::mem::forget(self);
+            return Err(lost);
+        }
         drop(self.app);
         #[cfg(feature = "embedded")]
         if let Some(postgres) = self.stores.postgres {
             postgres.stop().await;
         }
         if let Some(dir) = self.dir {
+            // It has taken a while.
+            dir.ensure_kept()?;
             let _ = dir.make_private();
             dir.close();
         }
+        Ok(())
     }
 }
 
@@ -372,12 +393,16 @@ pub async fn migrate_alone(config: Config, force_reproject: bool) -> anyhow::Res
     if config.uses_embedded_postgres() {
         let started = assemble(config).await?;
         let app = &started.app;
-        migrate(&app.postgres, &app.dynamo).await?;
-        if force_reproject {
-            reproject(&app.postgres, &app.dynamo).await?;
-        }
-        started.stop().await;
-        return Ok(());
+        let migrated = async {
+            migrate(&app.postgres, &app.dynamo).await?;
+            if force_reproject {
+                reproject(&app.postgres, &app.dynamo).await?;
+            }
+            Ok(())
+        };
+        let migrated = migrated.await;
+        started.stop().await?;
+        return migrated;
     }
     let (dynamo, postgres) = remote_stores(&config).await?;
     migrate(&postgres, &dynamo).await?;
@@ -388,4 +413,34 @@ pub async fn migrate_alone(config: Config, force_reproject: bool) -> anyhow::Res
         reproject(&postgres, &dynamo).await?;
     }
     Ok(())
+}
+
+#[cfg(all(test, unix, feature = "embedded"))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stop_leaves_what_is_in_the_place_of_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let toml = format!("data_dir = {data:?}");
+        let started = assemble(Config::from_toml(&toml).unwrap()).await.unwrap();
+        fs::rename(&data, dir.path().join("away")).unwrap();
+        fs::create_dir(&data).unwrap();
+        let open = data.join("open");
+        fs::write(&open, "another's").unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).unwrap();
+        let lost = started.stop().await.unwrap_err();
+        assert!(
+            lost.to_string().contains("was removed or replaced"),
+            "{lost}"
+        );
+        assert_eq!(fs::read_to_string(&open).unwrap(), "another's");
+        let mode = open.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o644);
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 1);
+    }
 }

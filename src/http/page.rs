@@ -126,13 +126,21 @@ pub fn numeric_position(cursor: Option<&str>) -> Result<Option<i64>> {
     })
 }
 
-/// Reads `type`: a pattern as in an endpoint's `event_types`, or any type that an event
-/// may have.
+/// Reads `type`: a pattern as in an endpoint's `event_types`, or any type without `*`
+/// that an event may have.
 ///
 /// # Errors
 /// [`Error::Invalid`] when it is none.
 pub fn type_pattern(text: Option<&str>) -> Result<Option<TypePattern>> {
-    let pattern = text.map(TypePattern::for_list).transpose();
+    let read = |text: &str| {
+        // Whoever writes `us*` means a pattern, and would find nothing.
+        if text.contains('*') {
+            TypePattern::parse(text)
+        } else {
+            TypePattern::for_list(text)
+        }
+    };
+    let pattern = text.map(read).transpose();
     Ok(pattern.map_err(|invalid| Invalid::new("type", invalid.detail))?)
 }
 

@@ -190,7 +190,18 @@ fn resolved(format: LogFormat, terminal: bool) -> LogFormat {
 fn filter(level: &str, format: LogFormat) -> anyhow::Result<Targets> {
     let directives = log_directives(level)
         .with_context(|| format!("log.level: {level:?} is no level and no list of them"))?;
-    let mut targets: Targets = QUIET.parse().expect("it is a list of directives");
+    // As loud as the narrowest directive over it, or all others, are to be.
+    let configured = |quiet: &str| {
+        let over = |target: &Option<&str>| target.is_none_or(|target| quiet.starts_with(target));
+        let over = directives.iter().filter(|(target, _)| over(target));
+        let narrowest = over.max_by_key(|(target, _)| target.map_or(0, str::len));
+        narrowest.map_or(LevelFilter::OFF, |(_, level)| *level)
+    };
+    let quiet: Targets = QUIET.parse().expect("it is a list of directives");
+    let mut targets: Targets = quiet
+        .iter()
+        .map(|(target, level)| (target, level.min(configured(target))))
+        .collect();
     // The last directive for a target wins, so the configured ones come last.
     for (target, level) in directives {
         targets = match target {
@@ -434,6 +445,26 @@ mod tests {
         };
         assert_eq!(logged("info", act).len(), 1);
         assert_eq!(logged("info,wasmer_wasix=info", act).len(), 2);
+    }
+
+    #[test]
+    fn no_library_is_louder_than_asked_for() {
+        let act = || {
+            tracing::error!(target: "wasmer_wasix::runtime", "noise");
+            tracing::warn!(target: "aws_smithy_runtime::client", "noise");
+            tracing::error!(target: "hyper_util::client", "noise");
+        };
+        for (level, lines) in [
+            ("off", 0),
+            ("error", 2),
+            ("warn", 3),
+            ("off,millrace=info", 0),
+            ("millrace=info", 0),
+            ("info,hyper=off,aws=error", 1),
+            ("off,aws_smithy_runtime=warn", 1),
+        ] {
+            assert_eq!(logged(level, act).len(), lines, "{level}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// What may wait for a slow reader, in bytes: some ten thousand lines.
+/// What may wait for a slow reader, in bytes, what is being written among it: some ten
+/// thousand lines.
 const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Between two tries of a stream that takes nothing just now.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -97,6 +98,8 @@ pub struct Queue {
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
+    /// Bytes that are being written.
+    writing: usize,
     /// Lines that had no room, or that the stream did not take.
     dropped: u64,
     /// All that were ever dropped, told of or not.
@@ -118,7 +121,7 @@ impl Queue {
 
     fn push(&self, lines: &[u8]) {
         let mut state = self.lock();
-        if state.waiting.len() + lines.len() > WAITING_BYTES_MAX {
+        if state.writing + state.waiting.len() + lines.len() > WAITING_BYTES_MAX {
             state.drop_lines(count(lines));
             return;
         }
@@ -136,9 +139,12 @@ impl Queue {
         }
         let lines = std::mem::take(&mut state.waiting);
         state.is_writing = true;
+        state.writing = lines.len();
         drop(state);
         let written = stream.write(&lines);
+        drop(lines);
         let mut state = self.lock();
+        state.writing = 0;
         let dropped = match written {
             // Now there is room for a line that says so.
             Ok(()) if state.waiting.len() < WAITING_BYTES_MAX / 2 => {
@@ -268,6 +274,43 @@ mod tests {
         let read = read.join().unwrap();
         assert!(dropped > 0 && read > 0, "{dropped} dropped, {read} read");
         assert_eq!(read + usize::try_from(dropped).unwrap(), lines);
+    }
+
+    /// Says how much it is given to write, and takes it when it is told to.
+    struct Gate(mpsc::Sender<usize>, mpsc::Receiver<()>);
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.len()).unwrap();
+            self.1.recv().unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_being_written_waits_too() {
+        let ((begun, heard), (open, gate)) = (mpsc::channel(), mpsc::channel());
+        let (told, dropped) = mpsc::channel();
+        let told = move |lines| told.send(lines).unwrap();
+        let output = Output::queued(Gate(begun, gate), told).unwrap();
+        output.write(b"\n");
+        assert_eq!(heard.recv_timeout(LONG), Ok(1));
+        let lines = WAITING_BYTES_MAX / LINE.len() - 1;
+        for _ in 0..lines {
+            output.write(LINE);
+        }
+        open.send(()).unwrap();
+        assert_eq!(heard.recv_timeout(LONG), Ok(lines * LINE.len()));
+        output.write(LINE);
+        output.write(LINE);
+        open.send(()).unwrap();
+        assert_eq!(dropped.recv_timeout(LONG), Ok(1));
+        assert_eq!(heard.recv_timeout(LONG), Ok(LINE.len()));
+        open.send(()).unwrap();
     }
 
     #[test]

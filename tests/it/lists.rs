@@ -169,15 +169,23 @@ fn events_are_listed_by_the_patterns_that_endpoints_have() {
         let every = "order.paid user user.created user.created.late users.x";
         assert_eq!(types("type=*").await, every);
         assert_eq!(types("type=%2A").await, every);
-        // Whatever type an event may have.
-        for given in ["a*b", "us*", "**", "b.*.x", "a.*.*", ".*", " user ", "*.y"] {
+        // Whatever type without a star an event may have.
+        for given in [" user ", ".", "a b", "ä."] {
             harness.publish(given).await;
             let asked: String = url::form_urlencoded::byte_serialize(given.as_bytes()).collect();
             assert_eq!(types(&format!("type={asked}")).await, given);
             let path = format!("/v1/deliveries?type={asked}");
             harness.get(&path).await.expect(StatusCode::OK);
         }
-        for bad in ["", "a%07b", &"a".repeat(256)] {
+        for bad in [
+            "",
+            "a%07b",
+            "us*",
+            "*.created",
+            "user.*.x",
+            "**",
+            &"a".repeat(256),
+        ] {
             for list in ["events", "deliveries"] {
                 let answer = harness.get(&format!("/v1/{list}?type={bad}")).await;
                 assert_eq!(answer.json["field"], "type", "{bad}: {}", answer.json);

@@ -251,6 +251,6 @@ fn a_first_start_cut_short_leaves_nobody_without_a_key() {
         assert_eq!(grant.unwrap().project, project.id);
         assert!(start::first_project(&app).await.unwrap().is_none());
         drop(app);
-        started.stop().await;
+        started.stop().await.unwrap();
     });
 }

@@ -26,6 +26,9 @@ const OWN_PREFIXES: [&str; 2] = ["dynamodb.sqlite", ".s.PGSQL."];
 const GITIGNORE: &str = "*\n";
 const GITIGNORE_FILE: &str = ".gitignore";
 
+/// What may be there and is no other thing: a file system of its own has the latter.
+const BESIDE_OWN: [&str; 2] = [GITIGNORE_FILE, "lost+found"];
+
 /// Has whatever this process makes be this user's alone: the embedded engines give
 /// no mode of their own.
 pub(super) fn set_umask() {
@@ -130,14 +133,27 @@ fn is_own(name: &str) -> bool {
     OWN.contains(&name) || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Whether a directory is also for other things, to be left to whoever needs it: the
-/// one this process works in or one above that, or one for everybody, as /tmp is.
+/// Whether a directory is also for other things, to be left to whoever needs it: one
+/// that has any, the one this process works in or one above that, or one for
+/// everybody, as /tmp is.
 fn is_shared(dir: &Path) -> io::Result<bool> {
     let works_in = std::env::current_dir().is_ok_and(|working| working.starts_with(dir));
+    let is_shared = works_in || has_others(dir)?;
     #[cfg(unix)]
-    return Ok(works_in || modes::is_for_all(dir)?);
+    return Ok(is_shared || modes::is_for_all(dir)?);
     #[cfg(not(unix))]
-    Ok(works_in)
+    Ok(is_shared)
+}
+
+fn has_others(dir: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if !is_own(&name) && !BESIDE_OWN.contains(&&*name) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(unix)]
@@ -221,8 +237,9 @@ mod tests {
             dir.join("dynamodb.sqlite-wal"),
             below.join("PG_VERSION"),
         );
-        let (foreign, outside) = (dir.join("openapi.json"), temporary.path().join("outside"));
-        for path in [&own, &engine, &nested, &foreign, &outside] {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let outside = elsewhere.path().join("outside");
+        for path in [&own, &engine, &nested, &outside] {
             fs::write(path, "").unwrap();
             set(path, 0o755);
         }
@@ -232,9 +249,42 @@ mod tests {
         make(dir, &own).unwrap();
         assert_eq!([mode(dir), mode(&below)], [0o700; 2]);
         assert_eq!([mode(&own), mode(&engine), mode(&nested)], [0o600; 3]);
-        assert_eq!([mode(&foreign), mode(&outside)], [0o755; 2]);
+        assert_eq!(mode(&outside), 0o755);
         assert_eq!(fs::read_to_string(dir.join(".gitignore")).unwrap(), "*\n");
         assert_eq!(mode(&dir.join(".gitignore")), 0o600);
+    }
+
+    #[test]
+    fn a_directory_that_has_other_things_keeps_its_mode() {
+        for other in ["index.html", "postgresql", ".git", "assets/"] {
+            let temporary = tempfile::tempdir().unwrap();
+            let (dir, key) = (temporary.path(), temporary.path().join("admin_key"));
+            let foreign = dir.join(other.trim_end_matches('/'));
+            if other.ends_with('/') {
+                fs::create_dir(&foreign).unwrap();
+            } else {
+                fs::write(&foreign, "").unwrap();
+            }
+            fs::write(&key, "").unwrap();
+            let all = [dir, &foreign, &key];
+            for path in all {
+                set(path, 0o755);
+            }
+            let left = make(dir, &key).unwrap();
+            assert_eq!(all.map(mode), [0o755, 0o755, 0o600], "{other}");
+            assert!(!dir.join(".gitignore").exists(), "{other}");
+            assert!(left.shared.is_some(), "{other}");
+        }
+        // A new volume is for nothing else, nor is one that has been used.
+        let temporary = tempfile::tempdir().unwrap();
+        let (dir, key) = (temporary.path(), temporary.path().join("open"));
+        fs::create_dir(dir.join("lost+found")).unwrap();
+        for own in [".gitignore", "open", "admin_key.tmp", "dynamodb.sqlite-shm"] {
+            fs::write(dir.join(own), "").unwrap();
+        }
+        set(dir, 0o755);
+        make(dir, &key).unwrap();
+        assert_eq!(mode(dir), 0o700);
     }
 
     #[test]

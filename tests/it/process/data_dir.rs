@@ -1,5 +1,6 @@
 //! The data directory: nobody else's to read, and noticed when it is gone.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::binary::{Served, create_endpoint, first_key, run_to_end};
 use crate::support::harness::run;
-use crate::support::receiver::Receiver;
+use crate::support::receiver::{Receiver, Reply};
 
 /// Longest that a loss may go unnoticed, and the end after it take.
 const NOTICED_MAX: Duration = Duration::from_secs(10);
@@ -171,6 +172,72 @@ fn one_that_is_moved_away_does_and_what_is_in_its_place_is_not_touched() {
     });
 }
 
+/// Every file below `dir` with what is in it.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else if path.is_file() {
+            found.insert(path.clone(), std::fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_moved_to_its_place_closed_stays_as_it_is() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let closed = dir.path().join("closed");
+        let mut served = Served::start(&closed, &[]);
+        use_it(&served, &first_key(&served.greeting).unwrap()).await;
+        served.signal("TERM");
+        assert_eq!(served.wait(NOTICED_MAX), Some(0));
+        let before = contents(&closed);
+        assert_noticed(dir.path(), |data| {
+            std::fs::rename(data, dir.path().join("away")).unwrap();
+            std::fs::rename(&closed, data).unwrap();
+        })
+        .await;
+        std::fs::rename(dir.path().join("data"), &closed).unwrap();
+        let after = contents(&closed);
+        let changed = |path: &&PathBuf| before.get(*path) != after.get(*path);
+        let changed: Vec<_> = before.keys().chain(after.keys()).filter(changed).collect();
+        assert!(changed.is_empty(), "{changed:?}");
+    });
+}
+
+#[test]
+fn one_that_drains_notices_and_leaves_what_is_in_its_place() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let mut drains = Served::start(&data, &[]);
+        let key = first_key(&drains.greeting).unwrap();
+        let receiver = Receiver::start([Reply::Slow(Duration::from_secs(60))]).await;
+        create_endpoint(&drains, &key, &receiver.url).await;
+        let event = json!({ "type": "a" });
+        let published = drains.request(Method::POST, "/v1/events", &key, event);
+        assert_eq!(published.await.unwrap().0, StatusCode::ACCEPTED);
+        receiver.reached(1).await;
+        drains.signal("TERM");
+        let begun = std::time::Instant::now();
+        while !drains.output().contains("\"stopping\"") {
+            assert!(begun.elapsed() < NOTICED_MAX, "{}", drains.output());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        std::fs::rename(&data, dir.path().join("away")).unwrap();
+        let second = Served::start(&data, &[]);
+        assert_eq!(drains.wait(NOTICED_MAX), Some(1));
+        let output = drains.output();
+        assert!(output.contains("was removed or replaced"), "{output}");
+        assert!(data.join("open").exists());
+        use_it(&second, &first_key(&second.greeting).unwrap()).await;
+    });
+}
+
 #[test]
 fn a_part_that_is_removed_does() {
     run(async {
@@ -179,6 +246,8 @@ fn a_part_that_is_removed_does() {
             "dynamodb.sqlite",
             "dynamodb.sqlite-wal",
             "postgres/tmp/pglite/base/PG_VERSION",
+            "key_ring.json",
+            "admin_key",
         ] {
             let dir = tempfile::tempdir().unwrap();
             let remove = |data: &Path| std::fs::remove_file(data.join(part)).unwrap();

@@ -91,6 +91,27 @@ fn a_start_that_is_killed_before_it_tells_of_the_key_leaves_that_to_the_next() {
 }
 
 #[test]
+fn a_file_that_holds_no_key_is_made_anew_or_removed() {
+    run(async {
+        for held in [&b""[..], b"\n", b"\xff\xfe", b"mr_cut"] {
+            let dir = tempfile::tempdir().unwrap();
+            let data = dir.path().join("data");
+            std::fs::create_dir(&data).unwrap();
+            let untold = data.join("first-api-key.new");
+            std::fs::write(&untold, held).unwrap();
+            let served = Served::start(&data, &[]);
+            assert_works(&served, &first_key(&served.greeting).unwrap()).await;
+            assert!(!untold.exists());
+            drop(served);
+            std::fs::write(&untold, held).unwrap();
+            let served = Served::start(&data, &[]);
+            assert_eq!(first_key(&served.greeting), None);
+            assert!(!untold.exists());
+        }
+    });
+}
+
+#[test]
 fn a_start_that_could_not_tell_of_the_key_leaves_that_to_the_next() {
     run(async {
         let dir = tempfile::tempdir().unwrap();

@@ -104,6 +104,45 @@ fn a_server_that_runs_is_asked_where_it_listens() {
 }
 
 #[test]
+fn a_stored_admin_key_that_is_not_used_stops_nothing() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let admin = ("MILLRACE_ADMIN_KEY", "0123456789abcdef0123456789abcdef");
+        for held in [&b""[..], b"\xff\xfe"] {
+            std::fs::create_dir_all(&data).unwrap();
+            std::fs::write(data.join("admin_key"), held).unwrap();
+            let served = Served::start(&data, &[admin]);
+            assert!(
+                !served.greeting.contains("admin_key"),
+                "{}",
+                served.greeting
+            );
+            let key = made(create(dir.path(), &[], &[admin]));
+            assert_eq!(publish(&served, &key).await, StatusCode::ACCEPTED);
+            drop(served);
+            made(create(dir.path(), &[], &[admin]));
+        }
+        // One in a secret is not known to be another.
+        std::fs::write(data.join("admin_key"), "mradmin_stored").unwrap();
+        let arn = "arn:aws:secretsmanager:eu-west-1:000000000000:secret:admin";
+        let served = Served::start(&data, &[("MILLRACE_ADMIN_KEY_SECRET_ARN", arn)]);
+        assert!(
+            !served.greeting.contains("admin key is that"),
+            "{}",
+            served.greeting
+        );
+        drop(served);
+        let served = Served::start(&data, &[admin]);
+        assert!(
+            served.greeting.contains("admin key is that"),
+            "{}",
+            served.greeting
+        );
+    });
+}
+
+#[test]
 fn without_a_server_the_stores_are_made_or_opened() {
     run(async {
         let dir = tempfile::tempdir().unwrap();

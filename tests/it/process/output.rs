@@ -164,8 +164,7 @@ fn a_full_disk_ends_no_request() {
     });
 }
 
-const COMMANDS: [&[&str]; 7] = [
-    &["keys", "create"],
+const COMMANDS: [&[&str]; 6] = [
     &["migrate"],
     &["doctor"],
     &["config"],
@@ -211,6 +210,40 @@ fn a_command_whose_reader_is_gone_ends_quietly_and_well() {
         let stderr = String::from_utf8(ended.stderr).unwrap();
         assert!(stderr.starts_with("millrace: stdout: "), "{stderr}");
     }
+}
+
+#[test]
+fn a_key_that_nobody_can_read_is_an_error_that_says_how_to_revoke_it() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let unread = |stdout: Stdio| {
+            let child = command(&["keys", "create"], &[])
+                .env("MILLRACE_DATA_DIR", &data)
+                .current_dir(dir.path())
+                .stdout(stdout)
+                .spawn();
+            let ended = child.unwrap().wait_with_output().unwrap();
+            let stderr = String::from_utf8(ended.stderr).unwrap();
+            assert_eq!(ended.status.code(), Some(1), "{stderr}");
+            assert!(!stderr.contains("mr_"), "{stderr}");
+            let (_, told) = stderr.split_once("millrace: stdout: the key ").unwrap();
+            let (_, told) = told.split_once(" DELETE ").unwrap();
+            told.split_once(':').unwrap().0.to_owned()
+        };
+        let gone = || Stdio::from(pipe().unwrap().1);
+        let mut paths = vec![unread(gone())];
+        let served = Served::start(&data, &[]);
+        paths.push(unread(gone()));
+        if let Ok(full) = OpenOptions::new().write(true).open("/dev/full") {
+            paths.push(unread(full.into()));
+        }
+        let admin = std::fs::read_to_string(data.join("admin_key")).unwrap();
+        for path in paths {
+            let revoked = served.request(Method::DELETE, &path, &admin, Value::Null);
+            assert_eq!(revoked.await.unwrap().0, StatusCode::NO_CONTENT, "{path}");
+        }
+    });
 }
 
 /// A pipe that takes no more, and its reader, which does not read.
