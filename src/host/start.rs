@@ -75,12 +75,13 @@ impl RunningApp {
         dir.set_address(address)?;
         // Of what each connection to the embedded PostgreSQL makes.
         dir.make_private()?;
-        let (mut open, mut needed) = (vec![dir.lock_file()], vec![]);
+        let (mut open, mut needed) = (vec![], vec![]);
         #[cfg(feature = "embedded")]
         if let Some(files) = self.stores.files(dir.path()) {
             open.extend(files.open);
             needed.extend(files.needed);
         }
+        open.push(dir.lock_file());
         if self.app.config.key_ring.secret_arn.is_empty() {
             needed.push(dir.path().join(KEY_RING_FILE));
         }
