@@ -130,7 +130,7 @@ pub struct DeliveryPage {
 
 /// A page of deliveries. Cost: an index page per shard of each endpoint and one
 /// BatchGetItem per 100 rows, however many deliveries there are; for those delivered, of
-/// one tenant or of some types, up to `read_max` rows are looked at, [`STEP_MIN`] or more
+/// one tenant or of some types, up to `read_max` rows are looked at, a hundred or more
 /// at a time, before a short page is answered, of which it is not known whether it is
 /// the last.
 ///
