@@ -36,6 +36,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use millrace::config::Config;
 use millrace::host::embedded::start_dynamodb;
+use millrace::model::access::Access;
 use millrace::model::delivery::{Attempt, DeliveryState, Progress};
 use millrace::model::event::{PlainDefaults, parse_plain};
 use millrace::model::filter::TypePattern;
@@ -451,7 +452,13 @@ async fn ask(store: &Store, list: &List) -> anyhow::Result<(usize, bool)> {
     };
     Ok(match list {
         List::Events(filter) => {
-            let page = events::list(&store.dynamo, &store.project, filter, &range).await?;
+            let page = events::list(
+                &store.dynamo,
+                &Access::to_project(&store.project),
+                filter,
+                &range,
+            )
+            .await?;
             (page.0.len(), page.1.is_none())
         }
         List::Deliveries(state) => {
@@ -500,7 +507,13 @@ async fn measure(store: &Store, kept: u64, out: &mut impl Write) -> anyhow::Resu
     let begun = Instant::now();
     loop {
         let is_rare = |event_type: &str, _: Option<&str>| event_type == "rare.type";
-        let gone = events::scan(&store.dynamo, &store.project, &range, is_rare).await?;
+        let gone = events::scan(
+            &store.dynamo,
+            &Access::to_project(&store.project),
+            &range,
+            is_rare,
+        )
+        .await?;
         (found, pages) = (found + gone.rows.len(), pages + 1);
         range.after = gone.next;
         if range.after.is_none() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
 use millrace::config::{Config, Purpose};
 use millrace::host::command_output::{self, CommandOutput};
 use millrace::host::data_dir::DataDirLost;
@@ -66,6 +67,13 @@ enum KeysCommand {
         /// What it may do, such as events:write,events:read; everything if not given.
         #[arg(long, value_delimiter = ',', value_parser = scope)]
         scopes: Vec<Scope>,
+        /// The one tenant it is for; the whole project if not given.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// From when on it is refused, in RFC 3339, such as 2030-01-31T12:00:00Z; never
+        /// if not given.
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        expires_at: Option<Timestamp>,
     },
 }
 
@@ -75,6 +83,8 @@ impl KeysCommand {
             name,
             project,
             mut scopes,
+            tenant,
+            expires_at,
         } = self;
         if scopes.is_empty() {
             scopes = Scope::ALL.into();
@@ -83,6 +93,8 @@ impl KeysCommand {
             name,
             project,
             scopes,
+            tenant,
+            expires_at,
         }
     }
 }
@@ -92,6 +104,11 @@ fn scope(name: &str) -> Result<Scope, String> {
         let all = Scope::ALL.map(Scope::as_str).join(", ");
         format!("expected any of {all}")
     })
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    let expected = |_| "expected a time in RFC 3339, such as 2030-01-31T12:00:00Z".to_owned();
+    text.parse().map_err(expected)
 }
 
 fn main() -> ExitCode {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::id::{EndpointId, ProjectId};
 pub use crate::model::operational_event::{OperationalEvent, OperationalEventKind};
 use crate::publish::{self, Acceptance};
@@ -26,7 +27,8 @@ pub async fn publish(
 ) -> Result<()> {
     let event = operational_event.to_event()?;
     let project_config = publish::project_config(app, project).await;
-    once(publish::publish(app, project, project_config.as_deref(), &event, now).await)
+    let access = Access::to_project(project);
+    once(publish::publish(app, &access, project_config.as_deref(), &event, now).await)
 }
 
 fn once(published: Result<Acceptance>) -> Result<()> {

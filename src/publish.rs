@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::delivery::Progress;
 use crate::model::event::Event;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
@@ -28,7 +29,7 @@ const DIFFERENCES_NAMED_MAX: usize = 10;
 /// What publishing an event came to.
 #[derive(Debug, Clone)]
 pub struct Acceptance {
-    /// The event's id: the same for the same project, source and CloudEvent id.
+    /// The event's id: the same for the same access, source and CloudEvent id.
     pub id: EventId,
     /// It was published before, with the same content; nothing was written.
     pub is_duplicate: bool,
@@ -50,13 +51,23 @@ pub struct Acceptance {
 /// written all the same; publishing it again is safe.
 pub async fn publish(
     app: &App,
-    project: &ProjectId,
+    access: &Access,
     project_config: Option<&ProjectConfig>,
     event: &Event,
     now: Timestamp,
 ) -> Result<Acceptance> {
     let matches = EventMatches::find(app, project_config, event, now);
-    persist_and_enqueue(app, project, event, matches, now).await
+    persist_and_enqueue(app, access, event, matches, now).await
+}
+
+/// The id of an event that is published with `access`: what identifies it does so within
+/// that.
+pub fn event_id(access: &Access, event: &Event) -> EventId {
+    let (project, source, id) = (access.project(), event.source(), event.id());
+    match access.tenant() {
+        Some(tenant) => EventId::derive_of_tenant(project, tenant, source, id),
+        None => EventId::derive(project, source, id),
+    }
 }
 
 /// As [`publish`], but not for `endpoint`, unless the event is for so many that a
@@ -76,7 +87,8 @@ pub async fn publish_except(
     if let Some(endpoints) = &mut matches.endpoints {
         endpoints.retain(|id| id != endpoint);
     }
-    persist_and_enqueue(app, project, event, matches, now).await
+    let access = Access::to_project(project);
+    persist_and_enqueue(app, &access, event, matches, now).await
 }
 
 /// Writes an event of Millrace's own that is for one endpoint, whatever its
@@ -98,7 +110,8 @@ pub async fn publish_to_endpoint(
             readings: vec![],
         }),
     };
-    persist_and_enqueue(app, project, event, matches, now).await
+    let access = Access::to_project(project);
+    persist_and_enqueue(app, &access, event, matches, now).await
 }
 
 /// The project's configuration; none if it cannot be read now, which is logged: an
@@ -163,12 +176,12 @@ fn matching(project_config: &ProjectConfig, event: &Event) -> Option<Vec<Endpoin
 
 async fn persist_and_enqueue(
     app: &App,
-    project: &ProjectId,
+    access: &Access,
     event: &Event,
     matches: EventMatches,
     now: Timestamp,
 ) -> Result<Acceptance> {
-    let id = EventId::derive(project, event.source(), event.id());
+    let (id, project) = (event_id(access, event), access.project());
     let expires = events::expiry(now, app.config.retention_days);
     let new = NewEvent {
         id: &id,

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::error::{Error, Result, causes};
+use crate::model::access::Access;
 use crate::model::event::Event;
 use crate::model::event_type::{EventTypeSchema, ValidationMode};
-use crate::model::id::{EventId, ProjectId};
+use crate::model::id::ProjectId;
 use crate::model::project_config::ProjectConfig;
 use crate::model::schema::SchemaViolation;
 use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
-use crate::publish::Acceptance;
+use crate::publish::{self, Acceptance};
 use crate::store::events;
 
 /// How an event does not satisfy the schema of its type.
@@ -93,11 +94,11 @@ pub(super) async fn record_violation(
 /// Refuses an event for its data, unless it was accepted before. Cost: one read.
 pub(super) async fn refuse(
     app: &App,
-    project: &ProjectId,
+    access: &Access,
     event: &Event,
     failure: ValidationFailure,
 ) -> Result<Acceptance> {
-    let id = EventId::derive(project, event.source(), event.id());
+    let id = publish::event_id(access, event);
     // It may have been accepted under another schema by a publisher that did not get
     // the answer and asks again.
     if events::is_kept(&app.dynamo, &id, event).await? {

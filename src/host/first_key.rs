@@ -65,6 +65,8 @@ pub async fn first_project(app: &App) -> anyhow::Result<Option<FirstKey>> {
         name: "first key".into(),
         scopes: Scope::ALL.into(),
         rate_limit: None,
+        tenant: None,
+        expires_at: None,
     };
     let secret = KeySecret {
         id: KeyId::new(by.at.as_millisecond(), app.random()),

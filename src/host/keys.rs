@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -25,7 +26,9 @@ use crate::http::projects::{
 };
 use crate::model::api_key::{self, Scope};
 use crate::model::audit::{Actor, AuditContext};
+use crate::model::event;
 use crate::model::id::{KeyId, ProjectId};
+use crate::model::time::Time;
 use crate::store::config_projection::ConfigProjection;
 use crate::store::postgres::Postgres;
 use crate::store::projects;
@@ -49,6 +52,10 @@ pub struct KeyRequest {
     pub project: Option<String>,
     /// What it may do.
     pub scopes: Vec<Scope>,
+    /// The one tenant it is for; the whole project if none.
+    pub tenant: Option<String>,
+    /// From when on it is refused.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A key that was made.
@@ -87,6 +94,13 @@ struct Known {
 pub async fn create(config: Config, request: KeyRequest) -> anyhow::Result<MadeKey> {
     if let Err(Error::Invalid(invalid)) = check_name(request.name.clone()) {
         bail!("--name: {}", invalid.detail);
+    }
+    let tenant = request.tenant.as_deref();
+    if let Err(invalid) = tenant.map_or(Ok(()), event::check_tenant) {
+        bail!("--tenant: {}", invalid.detail);
+    }
+    if request.expires_at.is_some_and(|at| at <= app::now()) {
+        bail!("--expires-at: expected a time in the future");
     }
     if !config.uses_embedded_postgres() {
         return in_remote_stores(&config, &request).await;
@@ -232,7 +246,14 @@ impl Running {
                 made["id"].as_str().unwrap_or_default().parse()?
             }
         };
-        let body = json!({ "name": request.name, "scopes": request.scopes });
+        let mut body = json!({ "name": request.name, "scopes": request.scopes });
+        // Absent where it is not asked for: one that runs may be of a version without.
+        if let Some(tenant) = &request.tenant {
+            body["tenant"] = tenant.as_str().into();
+        }
+        if let Some(at) = request.expires_at {
+            body["expires_at"] = json!(Time(at));
+        }
         let path = format!("/v1/projects/{project}/keys");
         let made = self.post(&path, admin_key, &body).await?;
         let key = made["key"].as_str().context("its answer holds no key")?;
@@ -329,6 +350,8 @@ async fn issue(
         name: request.name.clone(),
         scopes: request.scopes.clone(),
         rate_limit: None,
+        tenant: request.tenant.clone(),
+        expires_at: request.expires_at,
     };
     let secret = KeySecret {
         id: KeyId::new(by.at.as_millisecond(), random()?),

@@ -6,7 +6,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::auth::{Admin, Allowed, EndpointsRead};
+use super::auth::{Admin, EndpointsRead, WholeProject};
 use super::extract::{Json, Path, Query};
 use super::page::{self, Page};
 use super::problem::Problems;
@@ -75,7 +75,7 @@ pub struct ListAuditLog {
     security(("api_key" = ["endpoints:read"])))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    caller: Allowed<EndpointsRead>,
+    caller: WholeProject<EndpointsRead>,
     Query(query): Query<ListAuditLog>,
 ) -> Result<Json<Page<AuditLogEntry>>> {
     read(&app, &caller.project, query).await

@@ -1,7 +1,9 @@
 //! Authentication and authorization: `Authorization: Bearer <key>`.
 //!
 //! A handler states its scope in its signature, so that none can forget to
-//! check: `caller: Allowed<EventsWrite>`. Checked before the body is read.
+//! check: `caller: Allowed<EventsWrite>`. Checked before the body is read. Lookups take
+//! the [`Access`] it gives, which may be one tenant's; what is the whole project's alone
+//! takes a [`WholeProject`] instead, which such a key does not get.
 
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
@@ -12,8 +14,9 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use jiff::Timestamp;
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::api_key::{self, Scope};
 use crate::model::audit::{Actor, AuditContext};
 use crate::model::id::{KeyId, ProjectId};
@@ -21,8 +24,8 @@ use crate::model::id::{KeyId, ProjectId};
 /// The caller's key, known and allowed to do what `S` names.
 #[derive(Debug)]
 pub struct Allowed<S> {
-    /// The key's project: all that the caller can see.
-    pub project: ProjectId,
+    /// All that the caller can see.
+    pub access: Access,
     /// The public id of its key, for the audit log and the rate limit.
     pub key: KeyId,
     /// Events a second it may publish; the configured default if none.
@@ -33,11 +36,30 @@ pub struct Allowed<S> {
 impl<S> Allowed<S> {
     /// The caller, as who changes something of the project at `now`.
     pub fn by(&self, now: Timestamp) -> AuditContext {
+        let key = self.key.clone();
         AuditContext {
-            project: self.project.clone(),
-            actor: Actor::Key(self.key.clone()),
+            project: self.access.project().clone(),
+            actor: match self.access.tenant() {
+                Some(tenant) => Actor::TenantKey(key, tenant.into()),
+                None => Actor::Key(key),
+            },
             at: now,
         }
+    }
+}
+
+/// As [`Allowed`], for what is the whole project's: no key that is for one tenant alone.
+#[derive(Debug)]
+pub struct WholeProject<S> {
+    /// The key's project.
+    pub project: ProjectId,
+    caller: Allowed<S>,
+}
+
+impl<S> WholeProject<S> {
+    /// The caller, as who changes something of the project at `now`.
+    pub fn by(&self, now: Timestamp) -> AuditContext {
+        self.caller.by(now)
     }
 }
 
@@ -72,7 +94,9 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
         let text = bearer(parts)?;
         let grant = if text.starts_with(api_key::PREFIX) {
-            app.projection.grant(api_key::hash(text)).await?
+            app.projection
+                .grant(api_key::hash(text), app::now())
+                .await?
         } else {
             None
         };
@@ -86,10 +110,26 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
             ));
         }
         Ok(Self {
-            project: grant.project,
+            access: Access::new(grant.project, grant.tenant),
             key: grant.key,
             rate_limit: grant.rate_limit,
             scope: PhantomData,
+        })
+    }
+}
+
+impl<S: Needs> FromRequestParts<Arc<App>> for WholeProject<S> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        let caller = Allowed::<S>::from_request_parts(parts, app).await?;
+        if caller.access.tenant().is_some() {
+            let detail = "the API key is for one tenant alone; this is the whole project's";
+            return Err(Error::Forbidden(detail.into()));
+        }
+        Ok(Self {
+            project: caller.access.project().clone(),
+            caller,
         })
     }
 }
@@ -118,7 +158,10 @@ impl FromRequestParts<Arc<App>> for Admin {
             return Ok(Self);
         }
         let is_api_key = text.starts_with(api_key::PREFIX)
-            && matches!(app.projection.grant(api_key::hash(text)).await, Ok(Some(_)));
+            && matches!(
+                app.projection.grant(api_key::hash(text), app::now()).await,
+                Ok(Some(_))
+            );
         Err(if is_api_key {
             let detail = "the admin key is needed here; this is the API key of a project";
             Error::Forbidden(detail.into())

@@ -16,9 +16,10 @@ use super::page::{self, Page};
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::http::problem::Problems;
+use crate::model::access::Access;
 use crate::model::delivery::{Attempt, DeliveryState};
 use crate::model::endpoint_ref::EndpointRef;
-use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
+use crate::model::id::{DeliveryId, EndpointId, EventId};
 use crate::model::job::Job;
 use crate::model::time::Time;
 use crate::store;
@@ -126,9 +127,9 @@ pub async fn list(
     Query(query): Query<ListDeliveries>,
 ) -> Result<Json<Page<Delivery>>> {
     let page = match (&query.endpoint_id, &query.event_id) {
-        (Some(named), None) => of_endpoint(&app, &caller.project, named, &query).await,
-        (None, Some(event)) => of_event(&app, &caller.project, event, &query).await,
-        (None, None) => of_project(&app, &caller.project, &query).await,
+        (Some(named), None) => of_endpoint(&app, &caller.access, named, &query).await,
+        (None, Some(event)) => list_of_event(&app, &caller.access, event, &query).await,
+        (None, None) => of_project(&app, &caller.access, &query).await,
         (Some(_), Some(_)) => Err(Error::invalid(
             "endpoint_id",
             "expected either this or event_id, got both",
@@ -137,30 +138,26 @@ pub async fn list(
     page.map(Json)
 }
 
-async fn of_project(
-    app: &App,
-    project: &ProjectId,
-    query: &ListDeliveries,
-) -> Result<Page<Delivery>> {
+async fn of_project(app: &App, access: &Access, query: &ListDeliveries) -> Result<Page<Delivery>> {
     let (since, until) = (query.since.map(|at| at.0), query.until.map(|at| at.0));
     let range = page::range(since, until, query.limit, None)?;
-    let filter = filter(app, Receivers::AnyOf(&[]), query)?;
+    let filter = filter(app, access, Receivers::AnyOf(&[]), query)?;
     let cursor = query.cursor.as_deref();
-    let (rows, next) = of_project::list(app, project, filter, range, cursor).await?;
+    let (rows, next) = of_project::list(app, access, filter, range, cursor).await?;
     let rows = rows.into_iter().map(Delivery::from);
     Ok(Page::new(rows.collect(), next))
 }
 
 async fn of_endpoint(
     app: &App,
-    project: &ProjectId,
+    access: &Access,
     named: &EndpointRef,
     query: &ListDeliveries,
 ) -> Result<Page<Delivery>> {
-    let endpoint = &lookup::endpoint(app, project, named).await?;
+    let endpoint = &lookup::endpoint(app, access, named).await?;
     let (since, until) = (query.since.map(|at| at.0), query.until.map(|at| at.0));
     let range = page::range(since, until, query.limit, query.cursor.as_deref())?;
-    let filter = filter(app, Receivers::One(endpoint), query)?;
+    let filter = filter(app, access, Receivers::One(endpoint), query)?;
     let page = deliveries::list(&app.dynamo, &filter, &range, READ_MAX).await?;
     let rows = page.rows.into_iter().map(Delivery::from);
     Ok(Page::new(rows.collect(), page.next))
@@ -168,6 +165,7 @@ async fn of_endpoint(
 
 fn filter<'a>(
     app: &App,
+    access: &'a Access,
     to: Receivers<'a>,
     query: &'a ListDeliveries,
 ) -> Result<DeliveryFilter<'a>> {
@@ -175,14 +173,14 @@ fn filter<'a>(
         to,
         state: query.state,
         event_type: page::type_pattern(query.event_type.as_deref())?,
-        tenant: query.tenant.as_deref(),
+        tenant: access.narrow(query.tenant.as_deref())?,
         fresh: app::now() - app.schedule.first_delay() - app.queue.lease() - SWEEP_LATE_MAX,
     })
 }
 
-async fn of_event(
+async fn list_of_event(
     app: &App,
-    project: &ProjectId,
+    access: &Access,
     event: &EventId,
     query: &ListDeliveries,
 ) -> Result<Page<Delivery>> {
@@ -198,17 +196,34 @@ async fn of_event(
             "expected nothing beside event_id but state",
         ));
     }
-    store::events::get_of(&app.dynamo, project, event).await?;
+    store::events::get_of(&app.dynamo, access, event).await?;
     let limit = page::limit(query.limit)?;
     let after = page::position(query.cursor.as_deref())?;
     let after: Option<EndpointId> = after
         .map(|text| text.parse())
         .transpose()
         .map_err(|_| Error::invalid("cursor", "expected the next_cursor of a former page"))?;
-    let (rows, next) =
-        deliveries::of_event(&app.dynamo, event, query.state, after.as_ref(), limit).await?;
+    let (rows, next) = of_event(app, access, event, query.state, after.as_ref(), limit).await?;
     let rows = rows.into_iter().map(Delivery::from);
     Ok(Page::new(rows.collect(), next.map(String::from)))
+}
+
+/// Deliveries of an event that `access` reaches, to endpoints that it reaches: see
+/// [`deliveries::of_event`].
+pub(super) async fn of_event(
+    app: &App,
+    access: &Access,
+    event: &EventId,
+    state: Option<DeliveryState>,
+    after: Option<&EndpointId>,
+    limit: usize,
+) -> Result<(Vec<StoredDelivery>, Option<EndpointId>)> {
+    if access.tenant().is_none() {
+        return deliveries::of_event(&app.dynamo, event, state, after, limit).await;
+    }
+    let project_config = app.projection.project_config(access.project()).await?;
+    let own = project_config.targets.ids_within(access);
+    deliveries::of_event_to(&app.dynamo, event, &own, state, after, limit).await
 }
 
 /// Look at one delivery and its attempts.
@@ -222,11 +237,8 @@ pub async fn get(
     caller: Allowed<EventsRead>,
     Path(id): Path<DeliveryId>,
 ) -> Result<Json<Delivery>> {
-    Ok(Json(
-        deliveries::get_of(&app.dynamo, &caller.project, &id)
-            .await?
-            .into(),
-    ))
+    let delivery = lookup::delivery(&app, &caller.access, &id).await?;
+    Ok(Json(delivery.into()))
 }
 
 /// Attempt a delivery now, whatever its state.
@@ -243,8 +255,8 @@ pub async fn retry(
     caller: Allowed<EventsWrite>,
     Path(id): Path<DeliveryId>,
 ) -> Result<(StatusCode, Json<Delivery>)> {
-    deliveries::get_of(&app.dynamo, &caller.project, &id).await?;
-    lookup::ensure_enabled(&app, &caller.project, &id.endpoint()).await?;
+    lookup::delivery(&app, &caller.access, &id).await?;
+    lookup::ensure_enabled(&app, &caller.access, &id.endpoint()).await?;
     let due = app.queue.due(app::now(), Duration::ZERO);
     let delivery = deliveries::retry(&app.dynamo, &id, due).await?;
     let delivery = delivery.ok_or_else(|| Error::not_found("delivery", &id))?;

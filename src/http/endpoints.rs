@@ -26,11 +26,12 @@ use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::endpoint::{BodyFormat, ContentType, EndpointState};
 use crate::model::endpoint_ref::{EndpointRef, EndpointUid};
 use crate::model::event;
 use crate::model::filter::TEST_TYPE;
-use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId, base32};
+use crate::model::id::{DeliveryId, EndpointId, EventId, base32};
 use crate::model::metadata::Metadata;
 use crate::model::signature::{Scheme, Secret};
 use crate::model::time::Time;
@@ -38,7 +39,7 @@ use crate::publish;
 use crate::store::endpoints::{self, Endpoint as Row, open_secret, seal_secret};
 use crate::store::projector;
 
-use credentials::{RedactedAuth, RedactedCertificate, ShownCredentials};
+use credentials::{CredentialsChange, RedactedAuth, RedactedCertificate, ShownCredentials};
 use fields::{EndpointChanges, NewEndpoint};
 
 /// How long a rotated secret goes on signing.
@@ -132,6 +133,13 @@ fn shown(row: &Row) -> Value {
     serde_json::to_value(Endpoint::from(row.clone())).unwrap_or_default()
 }
 
+/// Tells that an endpoint was disabled beside what was asked of another thing.
+pub(super) async fn publish_disabled(app: &App, before: &Row, row: &Row) {
+    let mut was = lifecycle::EndpointBefore::changing(&CredentialsChange::default());
+    was.remember(before.state, shown(before));
+    lifecycle::publish_updated(app, was, row, shown(row)).await;
+}
+
 /// What a customer verifies webhooks with.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct SigningSecret {
@@ -179,14 +187,14 @@ pub async fn create(
     let by = caller.by(app::now());
     let id = EndpointId::new(occasion.at.as_millisecond(), occasion.derive("endpoint"));
     if occasion.is_repeated()
-        && let Some(created) = created_before(&app, &by.project, &id).await?
+        && let Some(created) = created_before(&app, &caller.access, &id).await?
     {
         return Ok((StatusCode::CREATED, Json(created)));
     }
     let (scheme, secret) = (new.scheme, new.secret.clone());
     let mut row = fields::blank(&by, id);
     let sealing = credentials::sealing(&app, new.credentials()).await?;
-    new.apply(&mut row)?;
+    new.apply(&mut row, &caller.access)?;
     fields::finish(&app, &mut row, sealing)?;
     let secret = make_secret(scheme, secret.as_ref(), app.random())?;
     let key_ring = app.key_ring.get().await?;
@@ -204,14 +212,14 @@ pub async fn create(
 /// What a request made before its answer was lost.
 async fn created_before(
     app: &App,
-    project: &ProjectId,
+    access: &Access,
     id: &EndpointId,
 ) -> Result<Option<CreatedEndpoint>> {
-    let row = match endpoints::get(&app.postgres, project, id).await {
+    let row = match endpoints::get(&app.postgres, access, id).await {
         Err(Error::NotFound(_)) => return Ok(None),
         row => row?,
     };
-    let sealed = endpoints::current_secret(&app.postgres, project, id).await?;
+    let sealed = endpoints::current_secret(&app.postgres, access, id).await?;
     let key_ring = app.key_ring.get().await?;
     let secret = open_secret(&key_ring, id, &sealed)?;
     // Who made it may have got no further.
@@ -272,7 +280,7 @@ pub async fn list(
     tenant.map_or(Ok(()), event::check_tenant)?;
     let rows = endpoints::list(
         &app.postgres,
-        &caller.project,
+        &caller.access,
         tenant,
         &after,
         limit as i64 + 1,
@@ -293,9 +301,9 @@ pub async fn get(
     caller: Allowed<EndpointsRead>,
     Path(named): Path<EndpointRef>,
 ) -> Result<Json<Endpoint>> {
-    let id = lookup::stored_endpoint(&app, &caller.project, &named).await?;
+    let id = lookup::stored_endpoint(&app, &caller.access, &named).await?;
     Ok(Json(
-        endpoints::get(&app.postgres, &caller.project, &id)
+        endpoints::get(&app.postgres, &caller.access, &id)
             .await?
             .into(),
     ))
@@ -315,7 +323,7 @@ pub async fn update(
     Path(named): Path<EndpointRef>,
     Json(mut changes): Json<EndpointChanges>,
 ) -> Result<Json<Endpoint>> {
-    let id = lookup::stored_endpoint(&app, &caller.project, &named).await?;
+    let id = lookup::stored_endpoint(&app, &caller.access, &named).await?;
     let by = caller.by(app::now());
     let change = changes.credentials();
     let mut before = lifecycle::EndpointBefore::changing(&change);
@@ -345,7 +353,7 @@ pub async fn delete(
     caller: Allowed<EndpointsWrite>,
     Path(named): Path<EndpointRef>,
 ) -> Result<StatusCode> {
-    let id = lookup::stored_endpoint(&app, &caller.project, &named).await?;
+    let id = lookup::stored_endpoint(&app, &caller.access, &named).await?;
     let by = caller.by(app::now());
     let deleted = endpoints::delete(&app.postgres, &by, &id).await?;
     let row = projector::apply(&app.postgres, &app.projection, deleted).await;
@@ -376,10 +384,10 @@ pub async fn test(
     occasion: Occasion,
     Path(named): Path<EndpointRef>,
 ) -> Result<(StatusCode, Json<TestDelivery>)> {
-    let id = lookup::stored_endpoint(&app, &caller.project, &named).await?;
-    let row = endpoints::get(&app.postgres, &caller.project, &id).await?;
+    let id = lookup::stored_endpoint(&app, &caller.access, &named).await?;
+    let row = endpoints::get(&app.postgres, &caller.access, &id).await?;
     lookup::refuse_disabled(row.state)?;
-    let event = serde_json::json!({
+    let mut event = serde_json::json!({
         "specversion": "1.0",
         "id": base32(&occasion.derive::<16>("test event")),
         "source": format!("/v1/endpoints/{id}"),
@@ -387,9 +395,13 @@ pub async fn test(
         "time": occasion.at.to_string(),
         "data": { "message": "A test event. Your endpoint works." },
     });
+    if let Some(tenant) = &row.tenant {
+        // So that it is seen by whoever may see the endpoint.
+        event["tenant"] = tenant.as_str().into();
+    }
     let event = event::parse_structured(event.to_string().as_bytes())?;
     let now = app::now();
-    let receipt = publish::publish_to_endpoint(&app, &caller.project, &event, &id, now).await?;
+    let receipt = publish::publish_to_endpoint(&app, &row.project, &event, &id, now).await?;
     let delivery_id = DeliveryId::new(&receipt.id, &id);
     Ok((
         StatusCode::ACCEPTED,
@@ -411,8 +423,8 @@ pub async fn secret(
     caller: Allowed<EndpointsWrite>,
     Path(named): Path<EndpointRef>,
 ) -> Result<Json<SigningSecret>> {
-    let id = lookup::stored_endpoint(&app, &caller.project, &named).await?;
-    let sealed = endpoints::current_secret(&app.postgres, &caller.project, &id).await?;
+    let id = lookup::stored_endpoint(&app, &caller.access, &named).await?;
+    let sealed = endpoints::current_secret(&app.postgres, &caller.access, &id).await?;
     let key_ring = app.key_ring.get().await?;
     let secret = open_secret(&key_ring, &id, &sealed)?;
     Ok(Json((&secret).into()))
@@ -450,10 +462,10 @@ pub async fn rotate_secret(
 ) -> Result<Json<SigningSecret>> {
     // Not the occasion's: tried again hours later, the old secret signs a day all the same.
     let by = caller.by(app::now());
-    let id = lookup::stored_endpoint(&app, &by.project, &named).await?;
+    let id = lookup::stored_endpoint(&app, &caller.access, &named).await?;
     let seed = occasion.derive("signing secret");
     let key_ring = app.key_ring.get().await?;
-    let current = endpoints::current_secret(&app.postgres, &by.project, &id).await?;
+    let current = endpoints::current_secret(&app.postgres, &caller.access, &id).await?;
     let current = open_secret(&key_ring, &id, &current)?;
     let scheme = match (rotation.scheme, &rotation.secret) {
         (None, None) => Some(current.scheme()),

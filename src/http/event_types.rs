@@ -8,13 +8,14 @@ use http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::auth::{Allowed, EndpointsWrite, EventsRead};
+use super::auth::{Allowed, EndpointsWrite, EventsRead, WholeProject};
 use super::extract::{Json, Path, Query};
 use super::idempotency::Occasion;
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::audit::AuditContext;
 use crate::model::event_type::{ValidationMode, check_name};
 use crate::model::metadata::{self, Metadata, MetadataPatch};
@@ -64,6 +65,18 @@ impl TryFrom<Row> for EventType {
             created_at: row.created_at.into(),
             updated_at: row.updated_at.into(),
         })
+    }
+}
+
+impl EventType {
+    /// As whoever has `access` sees it: what is noted on it is for the whole project's
+    /// keys.
+    fn shown(row: Row, access: &Access) -> Result<Self> {
+        let mut shown = Self::try_from(row)?;
+        if access.tenant().is_some() {
+            shown.metadata = Metadata::default();
+        }
+        Ok(shown)
     }
 }
 
@@ -118,7 +131,7 @@ pub struct NewEventType {
     security(("api_key" = ["endpoints:write"])))]
 pub async fn create(
     State(app): State<Arc<App>>,
-    caller: Allowed<EndpointsWrite>,
+    caller: WholeProject<EndpointsWrite>,
     occasion: Occasion,
     Json(new): Json<NewEventType>,
 ) -> Result<(StatusCode, Json<EventType>)> {
@@ -196,9 +209,10 @@ pub async fn list(
 ) -> Result<Json<Page<EventType>>> {
     let limit = page::limit(query.limit)?;
     let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
-    let project = &caller.project;
+    let project = caller.access.project();
     let rows = event_types::list(&app.postgres, project, &after, limit as i64 + 1).await?;
-    let page = Page::from_lookahead(rows, limit, |row| row.name.clone(), EventType::try_from);
+    let shown = |row: Row| EventType::shown(row, &caller.access);
+    let page = Page::from_lookahead(rows, limit, |row| row.name.clone(), shown);
     Ok(Json(page.transpose()?))
 }
 
@@ -219,8 +233,8 @@ pub async fn get(
     Path(name): Path<String>,
 ) -> Result<Json<EventType>> {
     check_path_name(&name)?;
-    let row = event_types::get(&app.postgres, &caller.project, &name).await?;
-    Ok(Json(row.try_into()?))
+    let row = event_types::get(&app.postgres, caller.access.project(), &name).await?;
+    Ok(Json(EventType::shown(row, &caller.access)?))
 }
 
 /// What to change of an event type; what is absent stays.
@@ -302,7 +316,7 @@ fn check_description(description: &str) -> Result<()> {
     security(("api_key" = ["endpoints:write"])))]
 pub async fn update(
     State(app): State<Arc<App>>,
-    caller: Allowed<EndpointsWrite>,
+    caller: WholeProject<EndpointsWrite>,
     Path(name): Path<String>,
     Json(changes): Json<EventTypeChanges>,
 ) -> Result<Json<EventType>> {
@@ -324,7 +338,7 @@ pub async fn update(
     security(("api_key" = ["endpoints:write"])))]
 pub async fn delete(
     State(app): State<Arc<App>>,
-    caller: Allowed<EndpointsWrite>,
+    caller: WholeProject<EndpointsWrite>,
     Path(name): Path<String>,
 ) -> Result<StatusCode> {
     check_path_name(&name)?;
@@ -374,7 +388,7 @@ pub async fn versions(
     check_path_name(&name)?;
     let limit = page::limit(query.limit)?;
     let before = page::numeric_position(query.cursor.as_deref())?.unwrap_or(i64::MAX);
-    let project = &caller.project;
+    let project = caller.access.project();
     event_types::get(&app.postgres, project, &name).await?;
     let rows =
         event_types::versions(&app.postgres, project, &name, before, limit as i64 + 1).await?;

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use document::CloudEvent;
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
-use super::deliveries::Delivery;
+use super::deliveries::{Delivery, of_event};
 use super::extract::{self, Json, Path, Query};
 use super::idempotency::{Occasion, Unfinished};
 use super::lookup;
@@ -27,14 +27,15 @@ use super::rate_limit;
 use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::endpoint_ref::EndpointRef;
 use crate::model::event::{self, Event, Mode, PlainDefaults};
-use crate::model::id::{EventId, ProjectId, base32};
+use crate::model::id::{EventId, base32};
 use crate::model::job::Job;
 use crate::model::time::Time;
 use crate::publish::Acceptance;
+use crate::store::events;
 use crate::store::events::{EventFilter, EventRow, PendingFanOut};
-use crate::store::{deliveries, events};
 
 /// Events of a batch accepted at a time.
 const BATCH_CONCURRENCY: usize = 16;
@@ -239,18 +240,7 @@ async fn publish_within_rate(
     let now = app::now();
     let status = rate_limit::admit(app, caller, now, published.len()).await;
     let answer = match rate_limit::check(status.as_ref()) {
-        Ok(()) => {
-            answer(
-                app,
-                &caller.project,
-                occasion,
-                published,
-                headers,
-                body,
-                now,
-            )
-            .await
-        }
+        Ok(()) => answer(app, &caller.access, occasion, published, headers, body, now).await,
         Err(refused) => Err(refused),
     };
     let is_unfinished = matches!(&answer, Ok((_, Json(answer))) if answer.is_unfinished());
@@ -279,7 +269,7 @@ impl Published<'_> {
 
 async fn answer(
     app: &App,
-    project: &ProjectId,
+    access: &Access,
     occasion: &Occasion,
     published: Published<'_>,
     headers: &HeaderMap,
@@ -288,11 +278,11 @@ async fn answer(
 ) -> Result<(StatusCode, Json<PublishResponse>)> {
     let answer = match published {
         Published::Batch(mode, events) => {
-            PublishResponse::Batch(batch(app, project, occasion, mode, events, now).await?)
+            PublishResponse::Batch(batch(app, access, occasion, mode, events, now).await?)
         }
         Published::One(mode) => {
             let event = parse_one(occasion, "event", mode, headers, body)?;
-            PublishResponse::One(accept::accept(app, project, &event, now).await?.into())
+            PublishResponse::One(accept::accept(app, access, &event, now).await?.into())
         }
     };
     Ok((StatusCode::ACCEPTED, Json(answer)))
@@ -325,7 +315,7 @@ fn parse_one(
 
 async fn batch(
     app: &App,
-    project: &ProjectId,
+    access: &Access,
     occasion: &Occasion,
     mode: Mode,
     events: Vec<&RawValue>,
@@ -335,7 +325,7 @@ async fn batch(
     let accept_one = async |(index, json): (usize, &RawValue)| {
         let (name, json) = (format!("event {index}"), json.get().as_bytes());
         let event = parse_one(occasion, &name, mode, &no_headers, json)?;
-        accept::accept(app, project, &event, now).await
+        accept::accept(app, access, &event, now).await
     };
     let results: Vec<_> = stream::iter(events.into_iter().enumerate())
         .map(accept_one)
@@ -469,7 +459,7 @@ pub async fn list(
         tenant: query.tenant,
         subject: query.subject,
     };
-    let (rows, next) = events::list(&app.dynamo, &caller.project, &filter, &range).await?;
+    let (rows, next) = events::list(&app.dynamo, &caller.access, &filter, &range).await?;
     Ok(Json(Page::new(
         rows.into_iter().map(EventSummary::from).collect(),
         next,
@@ -504,8 +494,15 @@ pub async fn get(
     Path(id): Path<EventId>,
 ) -> Result<Json<EventDetail>> {
     let (event, (rows, _)) = tokio::try_join!(
-        events::get_of(&app.dynamo, &caller.project, &id),
-        deliveries::of_event(&app.dynamo, &id, None, None, EMBEDDED_DELIVERIES_MAX),
+        events::get_of(&app.dynamo, &caller.access, &id),
+        of_event(
+            &app,
+            &caller.access,
+            &id,
+            None,
+            None,
+            EMBEDDED_DELIVERIES_MAX
+        ),
     )?;
     let body = String::from_utf8(event.body.into()).map_err(Error::internal)?;
     Ok(Json(EventDetail {
@@ -554,13 +551,16 @@ pub async fn replay(
     Path(id): Path<EventId>,
     Json(replay): Json<ReplayRequest>,
 ) -> Result<(StatusCode, Json<ReplayResponse>)> {
-    events::get_of(&app.dynamo, &caller.project, &id).await?;
+    events::get_of(&app.dynamo, &caller.access, &id).await?;
     let only = match &replay.endpoint_id {
-        Some(named) => Some(lookup::enabled_endpoint(&app, &caller.project, named).await?),
+        Some(named) => Some(lookup::enabled_endpoint(&app, &caller.access, named).await?),
         None => None,
     };
     let now = app::now();
-    let pending_fan_out = PendingFanOut::Replay { at: now, only };
+    let pending_fan_out = match (&only, caller.access.tenant()) {
+        (None, Some(_)) => PendingFanOut::ReplayToTenant { at: now },
+        _ => PendingFanOut::Replay { at: now, only },
+    };
     let due = app.queue.due(now, std::time::Duration::ZERO);
     let is_new = events::request_replay(&app.dynamo, &id, &pending_fan_out, due).await?;
     // One that is under way may be that of the same request, whose answer was lost.

@@ -25,6 +25,7 @@ use super::auth::{Admin, Allowed, EndpointsWrite, EventsWrite, MetersWrite};
 use super::extract;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::id::base32;
 use crate::store::idempotency::{Fresh, KeptAnswer, KeyedRequest, Reservation, Reserved, reserve};
 use crate::telemetry::scope::WorkContext;
@@ -223,25 +224,37 @@ async fn to_the_end(
 
 /// Among whose keys the key of a request is, once it is known to be allowed.
 async fn scope(app: &Arc<App>, caller: Caller, parts: &mut Parts) -> Result<String> {
-    let project = match caller {
+    let access = match caller {
         Caller::Admin => {
             Admin::from_request_parts(parts, app).await?;
             return Ok(ADMIN_SCOPE.to_owned());
         }
         Caller::Events => {
             let allowed = Allowed::<EventsWrite>::from_request_parts(parts, app).await?;
-            allowed.project
+            allowed.access
         }
         Caller::Endpoints => {
             let allowed = Allowed::<EndpointsWrite>::from_request_parts(parts, app).await?;
-            allowed.project
+            allowed.access
         }
         Caller::Meters => {
             let allowed = Allowed::<MetersWrite>::from_request_parts(parts, app).await?;
-            allowed.project
+            allowed.access
         }
     };
-    Ok(project.to_string())
+    Ok(scope_of(&access))
+}
+
+/// The scope of whoever has `access`: answers are given again within it alone.
+fn scope_of(access: &Access) -> String {
+    match access.tenant() {
+        None => access.project().to_string(),
+        // Its hash, for a tenant may be written with anything.
+        Some(tenant) => {
+            let hash = ring::digest::digest(&SHA256, tenant.as_bytes());
+            format!("{}/{}", access.project(), base32(hash.as_ref()))
+        }
+    }
 }
 
 fn key(headers: &HeaderMap) -> Result<&str> {

@@ -10,13 +10,14 @@ use http::StatusCode;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::auth::{Allowed, MetersRead, MetersWrite};
+use super::auth::{Allowed, MetersRead, MetersWrite, WholeProject};
 use super::extract::{Json, Path, Query};
 use super::idempotency::Occasion;
 use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::id::MeterId;
 use crate::model::metadata::{self, Metadata, MetadataPatch};
 use crate::model::meter::{Aggregation, Definition, MeterFilter, MeterSpec};
@@ -53,13 +54,14 @@ pub struct Meter {
     pub filters: Vec<MeterFilter>,
     /// Whether it is published as a CloudWatch metric.
     pub metric: bool,
-    /// What you noted on it.
+    /// What you noted on it; nothing to a key that is for one tenant.
     #[schema(value_type = BTreeMap<String, String>)]
     pub metadata: Metadata,
     /// Events it matched and could not read a value of: there was none, or no
-    /// number of up to 38 digits. They are not counted.
-    #[schema(minimum = 0)]
-    pub skipped: i64,
+    /// number of up to 38 digits. They are not counted. Null to a key that is for one
+    /// tenant.
+    #[schema(required, minimum = 0)]
+    pub skipped: Option<i64>,
     /// When it was created.
     pub created_at: Time,
     /// When it was last changed.
@@ -79,9 +81,24 @@ impl From<Row> for Meter {
             filters: row.spec.filters,
             metric: row.is_published,
             metadata: row.metadata,
-            skipped: row.skipped,
+            skipped: Some(row.skipped),
             created_at: row.created_at.into(),
             updated_at: row.updated_at.into(),
+        }
+    }
+}
+
+impl Meter {
+    /// As whoever has `access` sees it: what is noted on it, and what it skipped of all
+    /// events, are for the whole project's keys.
+    fn within(self, access: &Access) -> Self {
+        match access.tenant() {
+            None => self,
+            Some(_) => Self {
+                metadata: Metadata::default(),
+                skipped: None,
+                ..self
+            },
         }
     }
 }
@@ -146,7 +163,7 @@ pub struct NewMeter {
     security(("api_key" = ["meters:write"])))]
 pub async fn create(
     State(app): State<Arc<App>>,
-    caller: Allowed<MetersWrite>,
+    caller: WholeProject<MetersWrite>,
     occasion: Occasion,
     Json(new): Json<NewMeter>,
 ) -> Result<(StatusCode, Json<Meter>)> {
@@ -242,8 +259,15 @@ pub async fn list(
 ) -> Result<Json<Page<Meter>>> {
     let limit = page::limit(query.limit)?;
     let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
-    let rows = meters::list(&app.postgres, &caller.project, &after, limit as i64 + 1).await?;
-    let page = Page::from_lookahead(rows, limit, |row| row.id.to_string(), Meter::from);
+    let rows = meters::list(
+        &app.postgres,
+        caller.access.project(),
+        &after,
+        limit as i64 + 1,
+    )
+    .await?;
+    let shown = |row: Row| Meter::from(row).within(&caller.access);
+    let page = Page::from_lookahead(rows, limit, |row| row.id.to_string(), shown);
     Ok(Json(page))
 }
 
@@ -258,8 +282,8 @@ pub async fn get(
     caller: Allowed<MetersRead>,
     Path(id): Path<MeterId>,
 ) -> Result<Json<Meter>> {
-    let row = meters::get(&app.postgres, &caller.project, &id).await?;
-    Ok(Json(row.into()))
+    let row = meters::get(&app.postgres, caller.access.project(), &id).await?;
+    Ok(Json(Meter::from(row).within(&caller.access)))
 }
 
 /// What to change of a meter; what is absent stays.
@@ -320,7 +344,7 @@ impl MeterChanges {
     security(("api_key" = ["meters:write"])))]
 pub async fn update(
     State(app): State<Arc<App>>,
-    caller: Allowed<MetersWrite>,
+    caller: WholeProject<MetersWrite>,
     Path(id): Path<MeterId>,
     Json(changes): Json<MeterChanges>,
 ) -> Result<Json<Meter>> {
@@ -353,7 +377,7 @@ pub async fn update(
     security(("api_key" = ["meters:write"])))]
 pub async fn delete(
     State(app): State<Arc<App>>,
-    caller: Allowed<MetersWrite>,
+    caller: WholeProject<MetersWrite>,
     Path(id): Path<MeterId>,
 ) -> Result<StatusCode> {
     let by = caller.by(app::now());

@@ -4,10 +4,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::auth::Admin;
+use super::endpoints;
 use super::extract::{Json, Path, Query};
 use super::idempotency::Occasion;
 use super::page::{self, Page};
@@ -16,11 +19,14 @@ use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::api_key::{self, Scope};
 use crate::model::audit::{Actor, AuditContext};
-use crate::model::id::{KeyId, ProjectId};
+use crate::model::endpoint::EndpointState;
+use crate::model::event;
+use crate::model::id::{EndpointId, KeyId, ProjectId};
 use crate::model::time::Time;
 use crate::operational_events::{self, OperationalEvent, OperationalEventKind};
 use crate::store::api_keys::{self, ApiKey as KeyRow};
 use crate::store::config_projection::ConfigProjection;
+use crate::store::endpoints::left_behind::EndpointsChoice;
 use crate::store::postgres::Postgres;
 use crate::store::projector;
 use crate::store::projects::{self, Project as Row};
@@ -165,6 +171,15 @@ pub struct ApiKey {
     /// Events a second it may publish; null for the default of the deployment.
     #[schema(required, value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
     pub rate_limit: Option<NonZeroU32>,
+    /// The one tenant whose endpoints, events and usage it reaches; null for the whole
+    /// project.
+    #[schema(required)]
+    pub tenant: Option<String>,
+    /// Whether it can be used.
+    pub state: ApiKeyState,
+    /// From when on it is refused; null if it does not expire.
+    #[schema(required)]
+    pub expires_at: Option<Time>,
     /// When it was created.
     pub created_at: Time,
     /// When it was revoked.
@@ -172,14 +187,39 @@ pub struct ApiKey {
     pub revoked_at: Option<Time>,
 }
 
+/// Whether an API key can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ApiKeyState {
+    /// It can.
+    Active,
+    /// Its time is over.
+    Expired,
+    /// It was revoked.
+    Revoked,
+}
+
+impl ApiKeyState {
+    fn of(row: &KeyRow, now: Timestamp) -> Self {
+        match (row.revoked_at, row.expires_at) {
+            (Some(_), _) => Self::Revoked,
+            (None, Some(at)) if at <= now => Self::Expired,
+            _ => Self::Active,
+        }
+    }
+}
+
 impl From<KeyRow> for ApiKey {
     fn from(row: KeyRow) -> Self {
         Self {
+            state: ApiKeyState::of(&row, app::now()),
             id: row.id,
             name: row.name,
             hint: row.hint,
             scopes: row.scopes,
             rate_limit: row.rate_limit,
+            tenant: row.tenant,
+            expires_at: row.expires_at.map(Time),
             created_at: row.created_at.into(),
             revoked_at: row.revoked_at.map(Time),
         }
@@ -212,6 +252,13 @@ pub struct NewKey {
     /// counts for itself. Null or absent: `http.events_per_second_max`.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
     rate_limit: Option<u32>,
+    /// The one tenant it is for: with it only that tenant's endpoints, events, deliveries
+    /// and usage are seen and changed, and event types and meters are read. Null or
+    /// absent: the whole project.
+    tenant: Option<String>,
+    /// From when on it is refused, in the future. Null or absent: it does not expire.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Time>,
 }
 
 /// Create an API key.
@@ -234,6 +281,8 @@ pub async fn create_key(
         name: check_name(new.name)?,
         scopes: new.scopes,
         rate_limit: new.rate_limit.map(check_rate_limit).transpose()?,
+        tenant: new.tenant,
+        expires_at: new.expires_at.map(|at| at.0),
     };
     let by = admin.by(project, app::now());
     let IssuedKey { row, text } = make_key(&app, &occasion, &by, new).await?;
@@ -268,6 +317,8 @@ pub async fn publish_key_created(app: &App, row: &KeyRow) {
             "name": row.name,
             "scopes": row.scopes,
             "hint": row.hint,
+            "tenant": row.tenant,
+            "expires_at": row.expires_at.map(Time),
         }),
     };
     operational_events::publish_if_subscribed(
@@ -288,6 +339,10 @@ pub struct KeySpec {
     pub scopes: Vec<Scope>,
     /// Events a second it may publish; the configured default if none.
     pub rate_limit: Option<NonZeroU32>,
+    /// The one tenant it is for; the whole project if none.
+    pub tenant: Option<String>,
+    /// From when on it is refused, in the future.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A new key.
@@ -332,7 +387,8 @@ pub struct KeySecret {
 /// Makes a key of `by`'s project.
 ///
 /// # Errors
-/// [`Error::Invalid`] without scopes; [`Error::NotFound`] without a project;
+/// [`Error::Invalid`] without scopes, for what is no tenant and for an end that is not in
+/// the future; [`Error::NotFound`] without a project;
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn issue_key(
     postgres: &Postgres,
@@ -346,6 +402,13 @@ pub async fn issue_key(
     if spec.scopes.is_empty() {
         return Err(Error::invalid("scopes", "expected at least one scope"));
     }
+    spec.tenant.as_deref().map_or(Ok(()), event::check_tenant)?;
+    if spec.expires_at.is_some_and(|at| at <= by.at) {
+        return Err(Error::invalid(
+            "expires_at",
+            "expected a time in the future",
+        ));
+    }
     let KeySecret { id, text } = secret;
     let row = KeyRow {
         id,
@@ -355,6 +418,8 @@ pub async fn issue_key(
         hint: api_key::hint(&text).to_owned(),
         scopes: spec.scopes,
         rate_limit: spec.rate_limit,
+        tenant: spec.tenant,
+        expires_at: spec.expires_at,
         created_at: by.at,
         revoked_at: None,
         version: 1,
@@ -364,7 +429,7 @@ pub async fn issue_key(
     Ok(IssuedKey { row, text })
 }
 
-/// List a project's API keys, the oldest first, revoked ones too.
+/// List a project's API keys, the oldest first, expired and revoked ones too.
 #[utoipa::path(get, path = "/v1/projects/{id}/keys", tag = "projects",
     operation_id = "listApiKeys",
     params(("id" = String, Path, description = "prj_…"), ListPage),
@@ -388,22 +453,95 @@ pub async fn list_keys(
     )))
 }
 
-/// Revoke an API key. Other instances may honour it for `cache.ttl_s` more.
+/// What becomes of the endpoints of a key that is revoked.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RevokeKey {
+    /// What becomes of the endpoints that the key made, or whose URL it was the last to
+    /// set: `keep` (the default) or `disable`.
+    #[param(value_type = Option<EndpointsOfKey>)]
+    endpoints: Option<EndpointsOfKey>,
+}
+
+/// What becomes of the endpoints of a key that is revoked.
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointsOfKey {
+    /// They go on as they are.
+    Keep,
+    /// Those that are enabled are disabled, up to 100 at a time.
+    Disable,
+}
+
+/// An API key that was revoked, and what of it lives on.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ApiKeyRevoked)]
+pub struct RevokedKey {
+    /// Its id.
+    pub id: KeyId,
+    /// The endpoints that it made, or whose URL it was the last to set, as they are now:
+    /// up to 100, those first that were enabled.
+    pub endpoints: Vec<EndpointOfKey>,
+    /// There are more than those. Where they are to be disabled: more that are enabled;
+    /// the same request again disables the next.
+    pub has_more: bool,
+}
+
+/// An endpoint that a revoked key made, or whose URL it was the last to set.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ApiKeyEndpoint)]
+pub struct EndpointOfKey {
+    /// Its id.
+    pub id: EndpointId,
+    /// Whether it takes events.
+    #[schema(value_type = EndpointState)]
+    pub state: EndpointState,
+}
+
+/// Revoke an API key.
+///
+/// Other instances may honour it for `cache.ttl_s` more. What it made lives on: 204 says
+/// that there are no endpoints of it, 200 names them. After a leak,
+/// `endpoints=disable` disables them with the key, for they may be whoever's has it.
 #[utoipa::path(delete, path = "/v1/projects/{id}/keys/{key_id}", tag = "projects",
     operation_id = "revokeApiKey",
     params(
         ("id" = String, Path, description = "prj_…"),
         ("key_id" = String, Path, description = "key_…"),
+        RevokeKey,
     ),
-    responses((status = 204), Problems),
+    responses((status = 200, body = RevokedKey), (status = 204), Problems),
     security(("admin_key" = [])))]
 pub async fn revoke_key(
     State(app): State<Arc<App>>,
     admin: Admin,
     Path((project, id)): Path<(ProjectId, KeyId)>,
-) -> Result<StatusCode> {
+    Query(query): Query<RevokeKey>,
+) -> Result<Response> {
     let by = admin.by(project, app::now());
-    let revoked = api_keys::revoke(&app.postgres, &by, &id).await?;
-    projector::apply(&app.postgres, &app.projection, revoked).await;
-    Ok(StatusCode::NO_CONTENT)
+    let choice = match query.endpoints {
+        Some(EndpointsOfKey::Disable) => EndpointsChoice::Disable,
+        Some(EndpointsOfKey::Keep) | None => EndpointsChoice::Keep,
+    };
+    let revoked = api_keys::revoke(&app.postgres, &by, &id, choice).await?;
+    let left = projector::apply(&app.postgres, &app.projection, revoked).await;
+    for (before, after) in left.before.iter().zip(&left.after) {
+        if before.state != after.state {
+            endpoints::publish_disabled(&app, before, after).await;
+        }
+    }
+    if left.after.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let of_key = left.after.into_iter().map(|endpoint| EndpointOfKey {
+        id: endpoint.id,
+        state: endpoint.state,
+    });
+    let revoked = RevokedKey {
+        id,
+        endpoints: of_key.collect(),
+        has_more: left.has_more,
+    };
+    Ok(Json(revoked).into_response())
 }

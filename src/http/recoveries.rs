@@ -15,9 +15,10 @@ use super::page::{self, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::delivery::DeliveryState;
 use crate::model::endpoint_ref::EndpointRef;
-use crate::model::id::{EndpointId, ProjectId, RecoveryId};
+use crate::model::id::{EndpointId, RecoveryId};
 use crate::model::job::Job;
 use crate::model::recovery::{self as model, RecoveryKind, RecoveryState};
 use crate::model::time::Time;
@@ -148,10 +149,10 @@ pub async fn recover(
         since: recover.since,
         until: recover.until,
     };
-    let mut new = new(&occasion, caller.project, RecoveryKind::Recover, &period)?;
+    let mut new = new(&occasion, &caller.access, RecoveryKind::Recover, &period)?;
     new.deliveries = Some(DeliveryState::Failed);
     new.includes_pending = recover.include_pending;
-    start(&app, &occasion, &named, new).await
+    start(&app, &caller.access, &occasion, &named, new).await
 }
 
 /// Send an endpoint the events that match its filter now and never went to it.
@@ -176,11 +177,11 @@ pub async fn replay_missing(
 ) -> Result<(StatusCode, Json<Recovery>)> {
     let new = new(
         &occasion,
-        caller.project,
+        &caller.access,
         RecoveryKind::ReplayMissing,
         &period,
     )?;
-    start(&app, &occasion, &named, new).await
+    start(&app, &caller.access, &occasion, &named, new).await
 }
 
 /// A final state that a person may lead out of.
@@ -238,18 +239,19 @@ pub async fn retry(
         until: retry.until,
     };
     page::type_pattern(retry.event_type.as_deref())?;
-    let mut new = new(&occasion, caller.project, RecoveryKind::Retry, &period)?;
+    let mut new = new(&occasion, &caller.access, RecoveryKind::Retry, &period)?;
     new.deliveries = Some(match retry.state {
         RetryableState::Failed => DeliveryState::Failed,
         RetryableState::Canceled => DeliveryState::Canceled,
     });
-    (new.event_type, new.tenant) = (retry.event_type, retry.tenant);
-    start(&app, &occasion, &retry.endpoint_id, new).await
+    let tenant = caller.access.narrow(retry.tenant.as_deref())?;
+    (new.event_type, new.tenant) = (retry.event_type, tenant.map(str::to_owned));
+    start(&app, &caller.access, &occasion, &retry.endpoint_id, new).await
 }
 
 fn new(
     occasion: &Occasion,
-    project: ProjectId,
+    access: &Access,
     kind: RecoveryKind,
     period: &Period,
 ) -> Result<model::Recovery> {
@@ -264,12 +266,17 @@ fn new(
         return Err(Error::invalid("since", expected));
     }
     let id = RecoveryId::new(occasion.at.as_millisecond(), occasion.derive("recovery"));
-    Ok(model::Recovery::new(id, project, kind, since..until, now))
+    let project = access.project().clone();
+    Ok(model::Recovery {
+        tenant: access.tenant().map(str::to_owned),
+        ..model::Recovery::new(id, project, kind, since..until, now)
+    })
 }
 
 /// Keeps a new recovery, which is durable then, and enqueues its first page.
 async fn start(
     app: &App,
+    access: &Access,
     occasion: &Occasion,
     endpoint: &EndpointRef,
     mut new: model::Recovery,
@@ -279,8 +286,8 @@ async fn start(
     {
         return Ok((StatusCode::ACCEPTED, Json(begun.into())));
     }
-    new.endpoint = Some(lookup::enabled_endpoint(app, &new.project, endpoint).await?);
-    refuse_too_many(app, &new.project).await?;
+    new.endpoint = Some(lookup::enabled_endpoint(app, access, endpoint).await?);
+    refuse_too_many(app, access).await?;
     let now = app::now();
     let due = app.queue.due(now, Duration::ZERO);
     let expires = events::expiry(now, app.config.retention_days);
@@ -294,14 +301,14 @@ async fn start(
 }
 
 /// Refuses one more while many run, of those last asked for.
-async fn refuse_too_many(app: &App, project: &ProjectId) -> Result<()> {
+async fn refuse_too_many(app: &App, access: &Access) -> Result<()> {
     let latest = TimelineRange {
         since: None,
         until: None,
         after: None,
         limit: page::LIMIT_MAX,
     };
-    let (rows, _) = recoveries::list(&app.dynamo, project, &latest).await?;
+    let (rows, _) = recoveries::list(&app.dynamo, access, &latest).await?;
     let asked_for = |row: &&model::Recovery| {
         row.state == RecoveryState::Running && row.kind != RecoveryKind::Archive
     };
@@ -338,9 +345,14 @@ pub async fn list(
     let is_ours = |after: &str| keys::recovery_of_timeline_sort(after).is_some();
     let cursor = query.cursor.as_deref();
     let range = page::range_of(None, None, query.limit, cursor, is_ours)?;
-    let (rows, next) = recoveries::list(&app.dynamo, &caller.project, &range).await?;
-    let rows = rows.into_iter().map(Recovery::from).collect();
-    Ok(Json(Page::new(rows, next)))
+    let (rows, next) = recoveries::list(&app.dynamo, &caller.access, &range).await?;
+    let mut own = Vec::with_capacity(rows.len());
+    for row in rows {
+        if is_own(&app, &caller.access, &row).await? {
+            own.push(row.into());
+        }
+    }
+    Ok(Json(Page::new(own, next)))
 }
 
 /// Look at one recovery and how far it is.
@@ -354,13 +366,26 @@ pub async fn get(
     caller: Allowed<EventsRead>,
     Path(id): Path<RecoveryId>,
 ) -> Result<Json<Recovery>> {
-    Ok(Json(find(&app, &caller.project, &id).await?.into()))
+    Ok(Json(find(&app, &caller.access, &id).await?.into()))
 }
 
-async fn find(app: &App, project: &ProjectId, id: &RecoveryId) -> Result<model::Recovery> {
-    let recovery = recoveries::get(&app.dynamo, id).await?;
-    let own = recovery.filter(|recovery| recovery.project == *project);
-    own.ok_or_else(|| Error::not_found("recovery", id))
+async fn find(app: &App, access: &Access, id: &RecoveryId) -> Result<model::Recovery> {
+    match recoveries::get(&app.dynamo, id).await? {
+        Some(recovery) if is_own(app, access, &recovery).await? => Ok(recovery),
+        _ => Err(Error::not_found("recovery", id)),
+    }
+}
+
+/// Whether `access` reaches a recovery: its endpoint, and all that it sends. What it
+/// counts may be others' else.
+async fn is_own(app: &App, access: &Access, recovery: &model::Recovery) -> Result<bool> {
+    if !access.covers_in(&recovery.project, recovery.tenant.as_deref()) {
+        return Ok(false);
+    }
+    match &recovery.endpoint {
+        Some(endpoint) => lookup::reaches_endpoint(app, access, endpoint).await,
+        None => Ok(access.tenant().is_none()),
+    }
 }
 
 /// Cancel a recovery before its next page.
@@ -379,7 +404,7 @@ pub async fn cancel(
     occasion: Occasion,
     Path(id): Path<RecoveryId>,
 ) -> Result<Json<Recovery>> {
-    let found = find(&app, &caller.project, &id).await?;
+    let found = find(&app, &caller.access, &id).await?;
     if found.kind == RecoveryKind::Archive {
         let detail = "an archive cannot be canceled: its events would be lost";
         return Err(Error::Conflict(detail.into()));

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::app::App;
 use crate::error::Result;
+use crate::model::access::Access;
 use crate::model::id::ProjectId;
 use crate::model::meter::{self, Definition, Meter, Reading};
 use crate::store::backfills::{self, Backfill};
@@ -106,7 +107,8 @@ pub async fn backfill_page(
     now: Timestamp,
 ) -> Result<BackfillPage> {
     let wanted = |event_type: &str, _: Option<&str>| meter.definition.is_for(event_type);
-    let scan = events::scan(&app.dynamo, project, range, wanted).await?;
+    let access = Access::to_project(project);
+    let scan = events::scan(&app.dynamo, &access, range, wanted).await?;
     let stored = events::load_full(&app.dynamo, &scan.rows).await?;
     let retention_days = app.config.retention_days;
     let mut found: Vec<FoundReading<'_>> = Vec::with_capacity(stored.len());

@@ -41,20 +41,25 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
         readings::put(&app.dynamo, &NewReadings::of_stored(&event, &metered)).await?;
     }
     let targets = &project_config.targets;
-    let only = match &pending_fan_out {
-        PendingFanOut::Replay { only, .. } => only.as_ref(),
-        PendingFanOut::New => None,
-    };
     let matching = targets.matching(&event.event_type, event.tenant.as_deref());
-    let endpoints: Vec<EndpointId> = match only {
+    let endpoints: Vec<EndpointId> = match &pending_fan_out {
         // Asked for by name, whatever its filter says.
-        Some(endpoint) => vec![endpoint.clone()],
-        None => matching.map(|target| target.id.clone()).collect(),
+        PendingFanOut::Replay {
+            only: Some(endpoint),
+            ..
+        } => vec![endpoint.clone()],
+        PendingFanOut::ReplayToTenant { .. } => matching
+            .filter(|target| target.filter.tenant().is_some())
+            .map(|target| target.id.clone())
+            .collect(),
+        PendingFanOut::New | PendingFanOut::Replay { only: None, .. } => {
+            matching.map(|target| target.id.clone()).collect()
+        }
     };
-    let delay = match pending_fan_out {
-        PendingFanOut::New => app.schedule.first_delay(),
+    let delay = match pending_fan_out.replayed_at() {
+        None => app.schedule.first_delay(),
         // A person asked for it.
-        PendingFanOut::Replay { .. } => Duration::ZERO,
+        Some(_) => Duration::ZERO,
     };
     let plan = WritePlan {
         event: &event,
@@ -114,10 +119,7 @@ fn payload(
         event_type: event.event_type.as_str().into(),
         tenant: event.tenant.as_deref().map(Into::into),
         body: event.body.clone(),
-        received: match pending_fan_out {
-            PendingFanOut::New => event.received,
-            PendingFanOut::Replay { at, .. } => *at,
-        },
+        received: pending_fan_out.replayed_at().unwrap_or(event.received),
         progress: Progress::default(),
     })
 }
@@ -125,11 +127,9 @@ fn payload(
 /// Writes one delivery, unless this fan-out has done so before; what to enqueue.
 async fn write(app: &App, plan: &WritePlan<'_>, endpoint: &EndpointId) -> Result<Option<Job>> {
     let id = DeliveryId::new(&plan.event.id, endpoint);
-    let replayed = match plan.pending_fan_out {
-        PendingFanOut::New => ReplayOutcome::Missing,
-        PendingFanOut::Replay { at, .. } => {
-            deliveries::replay(&app.dynamo, &id, ReplayFrom::Ended, *at, plan.due).await?
-        }
+    let replayed = match plan.pending_fan_out.replayed_at() {
+        None => ReplayOutcome::Missing,
+        Some(at) => deliveries::replay(&app.dynamo, &id, ReplayFrom::Ended, at, plan.due).await?,
     };
     let job = match replayed {
         ReplayOutcome::AlreadyReplayed | ReplayOutcome::NotEligible => return Ok(None),

@@ -12,6 +12,7 @@ use super::outcome::report;
 use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::event::Event;
 use crate::model::id::ProjectId;
 use crate::model::ingest::{self, MappedEvent, Notification};
@@ -179,7 +180,8 @@ async fn accept(
     mapped: &MappedEvent<'_>,
     now: Timestamp,
 ) -> Result<()> {
-    let accept = async |event: &Event| accept::accept(app, project, event, now).await.map(drop);
+    let access = Access::to_project(project);
+    let accept = async |event: &Event| accept::accept(app, &access, event, now).await.map(drop);
     match (accept(&mapped.event).await, mapped.with_distinct_id()) {
         (Err(Error::Conflict(_)), Some(distinct)) => accept(&distinct?).await,
         (accepted, _) => accepted,

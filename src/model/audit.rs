@@ -1,10 +1,13 @@
 //! The audit entry of a change: who made it, and what may be written down of it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use jiff::Timestamp;
 use url::Url;
 
+use super::access::Access;
 use super::id::{KeyId, ProjectId};
 
 /// What stands where a secret was.
@@ -17,6 +20,8 @@ pub enum Actor {
     Admin,
     /// Whoever holds an API key.
     Key(KeyId),
+    /// Whoever holds an API key that is for one tenant alone.
+    TenantKey(KeyId, Arc<str>),
     /// Millrace by itself: an endpoint that answered 410 is disabled.
     Millrace,
 }
@@ -26,7 +31,7 @@ impl std::fmt::Display for Actor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Admin => f.write_str("admin"),
-            Self::Key(id) => id.fmt(f),
+            Self::Key(id) | Self::TenantKey(id, _) => id.fmt(f),
             Self::Millrace => f.write_str("millrace"),
         }
     }
@@ -42,6 +47,17 @@ pub struct AuditContext {
     pub actor: Actor,
     /// The time of the change, and of its audit entry.
     pub at: Timestamp,
+}
+
+impl AuditContext {
+    /// What of the project may be changed.
+    pub fn access(&self) -> Access {
+        let tenant = match &self.actor {
+            Actor::TenantKey(_, tenant) => Some(tenant.clone()),
+            Actor::Admin | Actor::Key(_) | Actor::Millrace => None,
+        };
+        Access::new(self.project.clone(), tenant)
+    }
 }
 
 /// What may be written down of a change.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::access::Access;
 use super::credentials::EndpointCredentials;
 use super::endpoint_ref::{EndpointRef, EndpointUid};
 use super::failure_streak::FailureStreak;
@@ -291,6 +292,19 @@ impl Targets {
     pub fn ids(&self) -> Vec<EndpointId> {
         let readable = self.list.iter().map(|target| &target.id);
         let mut ids: Vec<_> = readable.chain(&self.unreadable).cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The ids of those that `access` reaches, by age: whose tenant cannot be read is
+    /// nobody's but the project's.
+    pub fn ids_within(&self, access: &Access) -> Vec<EndpointId> {
+        if access.tenant().is_none() {
+            return self.ids();
+        }
+        let own = |target: &&Target| access.covers(target.filter.tenant());
+        let own = self.list.iter().filter(own);
+        let mut ids: Vec<_> = own.map(|target| target.id.clone()).collect();
         ids.sort_unstable();
         ids
     }

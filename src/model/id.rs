@@ -137,6 +137,14 @@ impl EventId {
         let digest = digest(&[project.as_str(), source, id]);
         Self(format!("{}{}", Self::PREFIX, base32(&digest.as_ref()[..20])).into())
     }
+
+    /// The id of the event that a key for `tenant` alone publishes: another than what
+    /// anybody else gets for the same `source` and `id`, so that no tenant takes one
+    /// away from others, or learns that it is taken.
+    pub fn derive_of_tenant(project: &ProjectId, tenant: &str, source: &str, id: &str) -> Self {
+        let digest = digest(&[project.as_str(), source, id, tenant]);
+        Self(format!("{}{}", Self::PREFIX, base32(&digest.as_ref()[..20])).into())
+    }
 }
 
 impl RecoveryId {

@@ -9,12 +9,14 @@ use tokio_postgres::types::ToSql;
 
 use super::audit_log::NewAuditEntry;
 use super::change::{Audit, Change, Committed};
+use super::endpoints::left_behind::{self, EndpointsChoice, LeftBehind};
 use super::outbox::Subject;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
 use crate::model::api_key::Scope;
 use crate::model::audit::AuditContext;
 use crate::model::id::{KeyId, ProjectId};
+use crate::model::time::Time;
 
 /// An API key, without its text.
 #[derive(Debug, Clone)]
@@ -30,6 +32,10 @@ pub struct ApiKey {
     pub scopes: Vec<Scope>,
     /// Events a second it may publish; the configured default if none.
     pub rate_limit: Option<NonZeroU32>,
+    /// The one tenant whose part of the project it reaches; all of it if none.
+    pub tenant: Option<String>,
+    /// From when on it is refused.
+    pub expires_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
     /// Rises with each change: the projection keeps the highest.
@@ -37,9 +43,15 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
+    /// Whether a version that knows neither tenants nor ends of keys would let it do
+    /// what it may not.
+    pub(super) fn is_restricted(&self) -> bool {
+        self.tenant.is_some() || self.expires_at.is_some()
+    }
+
     fn read(row: &Row) -> Result<Self> {
         let hash: Vec<u8> = row.get("hash");
-        let scopes: Vec<String> = row.get("scopes");
+        let scopes: [Vec<String>; 2] = [row.get("scopes"), row.get("restricted_scopes")];
         Ok(Self {
             id: row
                 .get::<_, String>("id")
@@ -57,11 +69,14 @@ impl ApiKey {
             // A scope of a newer version is ignored.
             scopes: scopes
                 .iter()
+                .flatten()
                 .filter_map(|name| Scope::from_name(name))
                 .collect(),
             rate_limit: row
                 .get::<_, Option<i32>>("rate_limit")
                 .and_then(|limit| NonZeroU32::new(u32::try_from(limit).ok()?)),
+            tenant: row.get("tenant"),
+            expires_at: row.get("expires_at"),
             created_at: row.get("created_at"),
             revoked_at: row.get("revoked_at"),
             version: row.get("version"),
@@ -75,13 +90,17 @@ impl ApiKey {
             "hint": self.hint,
             "scopes": self.scopes,
             "rate_limit": self.rate_limit,
+            "tenant": self.tenant,
+            "expires_at": self.expires_at.map(Time),
         })
     }
 }
 
 const CREATE: &str = "\
-    insert into api_keys (id, project_id, name, hash, hint, scopes, rate_limit, created_at) \
-    values ($1, $2, $3, $4, $5, $6, $7, $8)";
+    insert into api_keys \
+        (id, project_id, name, hash, hint, scopes, rate_limit, created_at, restricted_scopes, \
+        tenant, expires_at) \
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// Creates a key; the change still has to be projected.
 ///
@@ -96,6 +115,11 @@ pub async fn create(
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
     let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.as_str()).collect();
+    let (scopes, restricted_scopes) = if key.is_restricted() {
+        (vec![], scopes)
+    } else {
+        (scopes, vec![])
+    };
     let rate_limit = key
         .rate_limit
         .map(|limit| i32::try_from(limit.get()).unwrap_or(i32::MAX));
@@ -108,6 +132,9 @@ pub async fn create(
         &scopes,
         &rate_limit,
         &key.created_at,
+        &restricted_scopes,
+        &key.tenant,
+        &key.expires_at,
     ];
     tx.execute(CREATE, values).await?;
     let id = key.id.clone();
@@ -148,14 +175,19 @@ const REVOKE: &str = "\
     update api_keys set revoked_at = coalesce(revoked_at, $2), version = version + 1 \
     where id = $1";
 
-/// Revokes a key, or leaves it revoked as it is. The change still has to be
-/// projected.
+/// Revokes a key, or leaves it revoked as it is, and does with its endpoints as is
+/// asked, all in one transaction. The change still has to be projected.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn revoke(postgres: &Postgres, by: &AuditContext, id: &KeyId) -> Result<Committed<()>> {
+pub async fn revoke(
+    postgres: &Postgres,
+    by: &AuditContext,
+    id: &KeyId,
+    endpoints: EndpointsChoice,
+) -> Result<Committed<LeftBehind>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let mut tx = Change::begin(&mut client).await?;
     let row = tx
         .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
         .await?;
@@ -172,7 +204,8 @@ pub async fn revoke(postgres: &Postgres, by: &AuditContext, id: &KeyId) -> Resul
             after: None,
         })
     };
-    tx.commit(audit, Subject::ApiKey(id), ()).await
+    let left = left_behind::settle(&mut tx, by, id, endpoints).await?;
+    tx.commit(audit, Subject::ApiKey(id), left).await
 }
 
 const GET: &str = "select * from api_keys where id = $1";

@@ -17,6 +17,8 @@ use crate::error::Result;
 /// A transaction that changes what people configure. Dropped, it is rolled back.
 pub(super) struct Change<'a> {
     tx: Transaction<'a>,
+    /// What it changes beside the subject of the commit.
+    others: Vec<ConfigChange>,
 }
 
 /// What the audit log says of a change.
@@ -31,7 +33,7 @@ impl<'a> Change<'a> {
     /// Begins one on a connection of its own.
     pub(super) async fn begin(client: &'a mut Object) -> Result<Self> {
         let tx = client.transaction().await.map_err(classify)?;
-        Ok(Self { tx })
+        Ok(Self { tx, others: vec![] })
     }
 
     /// Rows that `statement` wrote.
@@ -41,6 +43,15 @@ impl<'a> Change<'a> {
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<u64> {
         self.tx.execute(statement, values).await.map_err(classify)
+    }
+
+    /// The rows of `statement`.
+    pub(super) async fn query(
+        &self,
+        statement: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        self.tx.query(statement, values).await.map_err(classify)
     }
 
     /// The one row of `statement`.
@@ -61,6 +72,14 @@ impl<'a> Change<'a> {
         self.tx.query_opt(statement, values).await.map_err(classify)
     }
 
+    /// Takes `subject` into the change beside the one of the commit, with an audit entry
+    /// and an outbox row of its own.
+    pub(super) async fn enlist(&mut self, audit: Audit<'_>, subject: Subject<'_>) -> Result<()> {
+        self.record(audit).await?;
+        self.others.push(outbox::add(&self.tx, &subject).await?);
+        Ok(())
+    }
+
     /// Commits the change with its audit entry and the outbox row of `subject`.
     /// `value` is what the caller is given once the change is projected.
     pub(super) async fn commit<T>(
@@ -70,9 +89,10 @@ impl<'a> Change<'a> {
         value: T,
     ) -> Result<Committed<T>> {
         self.record(audit).await?;
-        let row = outbox::add(&self.tx, &subject).await?;
+        let mut rows = vec![outbox::add(&self.tx, &subject).await?];
+        rows.extend(self.others);
         self.tx.commit().await.map_err(classify)?;
-        Ok(Committed { value, row })
+        Ok(Committed { value, rows })
     }
 
     /// Commits a change of what the data plane knows nothing of, with its audit
@@ -98,12 +118,13 @@ impl<'a> Change<'a> {
 #[must_use = "a change takes effect when it is projected: projector::apply"]
 pub struct Committed<T> {
     value: T,
-    row: ConfigChange,
+    /// One for each subject, that of the commit first.
+    rows: Vec<ConfigChange>,
 }
 
 impl<T> Committed<T> {
-    /// What the writer answers, and the row that is left to be projected.
-    pub(super) fn into_parts(self) -> (T, ConfigChange) {
-        (self.value, self.row)
+    /// What the writer answers, and the rows that are left to be projected.
+    pub(super) fn into_parts(self) -> (T, Vec<ConfigChange>) {
+        (self.value, self.rows)
     }
 }

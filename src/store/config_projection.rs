@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
 
@@ -105,11 +106,18 @@ impl ConfigProjection {
         }
     }
 
-    /// What the key of that hash may do; none if it is unknown or revoked.
+    /// What the key of that hash may do at `now`; none if it is unknown, revoked or
+    /// expired.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it is not cached and DynamoDB does not answer.
-    pub async fn grant(&self, hash: [u8; 32]) -> Result<Option<Grant>> {
+    pub async fn grant(&self, hash: [u8; 32], now: Timestamp) -> Result<Option<Grant>> {
+        // Whatever is cached, it is only in force until it expires.
+        let known = self.known_grant(hash).await?;
+        Ok(known.filter(|grant| grant.is_in_force(now)))
+    }
+
+    async fn known_grant(&self, hash: [u8; 32]) -> Result<Option<Grant>> {
         if let Some(grant) = self.grants.get(&hash).await {
             return Ok(grant);
         }
@@ -311,12 +319,13 @@ impl ConfigProjection {
         Ok(())
     }
 
-    /// Projects an API key, unless a later version is there.
+    /// Projects an API key, unless a later version is there. The same is written anew:
+    /// a version that knows of no restrictions may have left them out.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when DynamoDB does not answer.
     pub async fn put_key(&self, key: &ApiKey) -> Result<()> {
-        self.put_newer(key_item::write(key), key.version, key.revoked_at)
+        self.put_since(key_item::write(key), key.version, key.revoked_at)
             .await?;
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.grants.invalidate(&key.hash).await;
@@ -329,23 +338,12 @@ impl ConfigProjection {
     /// cannot bring it back.
     async fn put_newer(
         &self,
-        mut item: Item,
+        item: Item,
         version: i64,
         deleted_at: Option<Timestamp>,
     ) -> Result<()> {
-        if let Some(at) = deleted_at {
-            let ends = at.saturating_add(TOMBSTONE_KEPT);
-            let ends = ends.unwrap_or(Timestamp::MAX);
-            item.insert("ttl".into(), n(ends.as_second()));
-        }
         let state = item.get("state").cloned();
-        let put = self
-            .dynamo
-            .client
-            .put_item()
-            .table_name(&self.dynamo.table)
-            .set_item(Some(item))
-            .expression_attribute_values(":version", n(version));
+        let put = self.put(item, version, deleted_at);
         let put = match state {
             Some(state) => put
                 .condition_expression(
@@ -356,10 +354,48 @@ impl ConfigProjection {
                 .expression_attribute_values(":state", state),
             None => put.condition_expression("attribute_not_exists(pk) or version < :version"),
         };
-        match put.send().await {
-            Err(error) if kind(&error) != DynamoErrorKind::Condition => Err(unavailable(error)),
-            _ => Ok(()),
+        send_if_newer(put).await
+    }
+
+    /// Puts `item` in place of an older version or the same.
+    async fn put_since(
+        &self,
+        item: Item,
+        version: i64,
+        deleted_at: Option<Timestamp>,
+    ) -> Result<()> {
+        let put = self.put(item, version, deleted_at);
+        let put = put.condition_expression("attribute_not_exists(pk) or version <= :version");
+        send_if_newer(put).await
+    }
+
+    /// A put of `item`, as far as it is the same for all; what was deleted goes after
+    /// [`TOMBSTONE_KEPT`].
+    fn put(
+        &self,
+        mut item: Item,
+        version: i64,
+        deleted_at: Option<Timestamp>,
+    ) -> PutItemFluentBuilder {
+        if let Some(at) = deleted_at {
+            let ends = at.saturating_add(TOMBSTONE_KEPT);
+            let ends = ends.unwrap_or(Timestamp::MAX);
+            item.insert("ttl".into(), n(ends.as_second()));
         }
+        self.dynamo
+            .client
+            .put_item()
+            .table_name(&self.dynamo.table)
+            .set_item(Some(item))
+            .expression_attribute_values(":version", n(version))
+    }
+}
+
+/// Sends a put whose condition says that what is there is older.
+async fn send_if_newer(put: PutItemFluentBuilder) -> Result<()> {
+    match put.send().await {
+        Err(error) if kind(&error) != DynamoErrorKind::Condition => Err(unavailable(error)),
+        _ => Ok(()),
     }
 }
 

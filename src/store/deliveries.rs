@@ -22,8 +22,9 @@ use super::events::StoredEvent;
 use super::keys;
 use super::timeline::READ_MAX;
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::delivery::{ATTEMPTS_KEPT_MAX, Attempt, DeliveryState, Progress};
-use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
+use crate::model::id::{DeliveryId, EndpointId, EventId};
 
 /// Writes a delivery that is not there yet; false if it is. One write unit and
 /// one for each index.
@@ -45,18 +46,16 @@ pub async fn get(dynamo: &Dynamo, id: &DeliveryId) -> Result<Option<StoredDelive
     item.as_ref().map(StoredDelivery::read).transpose()
 }
 
-/// The project's delivery `id`. One consistent read.
+/// The delivery `id`, if `access` reaches its event; whether it reaches its endpoint is
+/// for whoever knows that. One consistent read.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is none, or it is another project's;
+/// [`Error::NotFound`] if there is none, or it is another project's or tenant's;
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn get_of(
-    dynamo: &Dynamo,
-    project: &ProjectId,
-    id: &DeliveryId,
-) -> Result<StoredDelivery> {
+pub async fn get_of(dynamo: &Dynamo, access: &Access, id: &DeliveryId) -> Result<StoredDelivery> {
     let delivery = get(dynamo, id).await?;
-    let own = delivery.filter(|delivery| delivery.project == *project);
+    let is_own = |row: &StoredDelivery| access.covers_in(&row.project, row.tenant.as_deref());
+    let own = delivery.filter(is_own);
     own.ok_or_else(|| Error::not_found("delivery", id))
 }
 
@@ -139,6 +138,43 @@ pub async fn of_event(
 
 /// Deliveries of an event read at a time to find those in one state.
 const OF_EVENT_STEP: usize = 256;
+
+/// As [`of_event`], of those to `endpoints` alone, which are in the order of their ids.
+/// Nothing is read of the others, and no position is one of theirs. One BatchGetItem
+/// per 100 endpoints.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn of_event_to(
+    dynamo: &Dynamo,
+    event: &EventId,
+    endpoints: &[EndpointId],
+    state: Option<DeliveryState>,
+    after: Option<&EndpointId>,
+    limit: usize,
+) -> Result<(Vec<StoredDelivery>, Option<EndpointId>)> {
+    let first = endpoints.partition_point(|id| after.is_some_and(|after| id <= after));
+    let left = &endpoints[first..];
+    let looked_at = &left[..left.len().min(READ_MAX)];
+    let of = |endpoint: &EndpointId| (event.to_string(), keys::delivery(endpoint));
+    let keys: Vec<_> = looked_at.iter().map(of).collect();
+    let mut rows = Vec::new();
+    for item in dynamo.batch_get(&keys, None).await? {
+        let row = StoredDelivery::read(&item)?;
+        if state.is_none_or(|state| row.state == state) {
+            rows.push(row);
+        }
+    }
+    rows.sort_by_key(|row| row.id.endpoint());
+    if rows.len() > limit {
+        rows.truncate(limit);
+        let last = rows.last().map(|row| row.id.endpoint());
+        return Ok((rows, last));
+    }
+    let is_last = looked_at.len() == left.len();
+    let last = looked_at.last().filter(|_| !is_last).cloned();
+    Ok((rows, last))
+}
 
 /// What an attempt changed.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Endpoints and their sealed secrets in PostgreSQL.
 
+pub mod left_behind;
 pub mod named;
 mod sealed;
 
@@ -15,6 +16,7 @@ use super::change::{Audit, Change, Committed};
 use super::outbox::Subject;
 use super::postgres::{Postgres, classify};
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::audit::{Actor, AuditContext};
 use crate::model::credentials::RedactedCredentials;
 use crate::model::endpoint::{DeliverySettings, EndpointState, PendingDisable};
@@ -155,7 +157,8 @@ const ADD_SECRET: &str = "\
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is no such project; [`Error::Conflict`] when its
-/// uid is taken; [`Error::Unavailable`] when the database does not answer.
+/// uid is taken; [`Error::Forbidden`] when it is to be of a tenant that `by` does not
+/// reach; [`Error::Unavailable`] when the database does not answer.
 pub async fn create(
     postgres: &Postgres,
     by: &AuditContext,
@@ -186,6 +189,7 @@ async fn insert(
     endpoint: Endpoint,
     sealed: &[u8],
 ) -> Result<Committed<Endpoint>> {
+    by.access().check(endpoint.tenant.as_deref())?;
     let columns = EndpointColumns::of(&endpoint)?;
     let values: &[&(dyn ToSql + Sync)] = &[
         &endpoint.id.as_str(),
@@ -220,17 +224,20 @@ async fn insert(
     tx.commit(audit, Subject::Endpoint(&id), endpoint).await
 }
 
-const GET: &str =
-    "select * from endpoints where id = $1 and project_id = $2 and state <> 'deleted'";
+const GET: &str = "\
+    select * from endpoints \
+    where id = $1 and project_id = $2 and state <> 'deleted' \
+        and ($3::text is null or tenant = $3)";
 
-/// The endpoint `id` of `project`.
+/// The endpoint `id`, if `access` reaches it.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn get(postgres: &Postgres, project: &ProjectId, id: &EndpointId) -> Result<Endpoint> {
+pub async fn get(postgres: &Postgres, access: &Access, id: &EndpointId) -> Result<Endpoint> {
     let client = postgres.get().await?;
+    let project = access.project().as_str();
     let row = client
-        .query_opt(GET, &[&id.as_str(), &project.as_str()])
+        .query_opt(GET, &[&id.as_str(), &project, &access.tenant()])
         .await
         .map_err(classify)?;
     Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)
@@ -242,28 +249,33 @@ const LIST: &str = "\
         and ($4::text is null or tenant = $4) \
     order by id limit $3";
 
-/// Up to `limit` endpoints of a project in the order of their creation, those
+/// Up to `limit` endpoints that `access` reaches in the order of their creation, those
 /// after `after` only, and only those of `tenant` if one is given.
 ///
 /// # Errors
+/// [`Error::Forbidden`] for a tenant that `access` does not reach;
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn list(
     postgres: &Postgres,
-    project: &ProjectId,
+    access: &Access,
     tenant: Option<&str>,
     after: &str,
     limit: i64,
 ) -> Result<Vec<Endpoint>> {
+    let tenant = access.narrow(tenant)?;
     let client = postgres.get().await?;
+    let project = access.project().as_str();
     let rows = client
-        .query(LIST, &[&project.as_str(), &after, &limit, &tenant])
+        .query(LIST, &[&project, &after, &limit, &tenant])
         .await;
     rows.map_err(classify)?.iter().map(Endpoint::read).collect()
 }
 
 const LOCK: &str = "\
     select * from endpoints \
-    where id = $1 and project_id = $2 and state <> 'deleted' for update";
+    where id = $1 and project_id = $2 and state <> 'deleted' \
+        and ($3::text is null or tenant = $3) \
+    for update";
 
 const UPDATE: &str = "\
     update endpoints set url = $2, description = $3, event_types = $4, tenant = $5, state = $6, \
@@ -276,8 +288,9 @@ const UPDATE: &str = "\
 /// has to be projected.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] when its uid is taken; whatever `apply`
-/// refuses with; [`Error::Unavailable`] when the database does not answer.
+/// [`Error::NotFound`]; [`Error::Conflict`] when its uid is taken;
+/// [`Error::Forbidden`] when it is to be of a tenant that `by` does not reach; whatever
+/// `apply` refuses with; [`Error::Unavailable`] when the database does not answer.
 pub async fn update(
     postgres: &Postgres,
     by: &AuditContext,
@@ -300,6 +313,7 @@ async fn write(
     before: &Endpoint,
     mut endpoint: Endpoint,
 ) -> Result<Committed<Endpoint>> {
+    by.access().check(endpoint.tenant.as_deref())?;
     endpoint.updated_at = by.at;
     if endpoint.state == EndpointState::Enabled && before.state != EndpointState::Enabled {
         endpoint.enabled_at = by.at;
@@ -362,9 +376,10 @@ impl EndpointColumns {
 
 /// The endpoint, to be changed by this transaction alone.
 async fn lock(tx: &Change<'_>, by: &AuditContext, id: &EndpointId) -> Result<Endpoint> {
-    let row = tx
-        .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
-        .await?;
+    let access = by.access();
+    let values: &[&(dyn ToSql + Sync)] =
+        &[&id.as_str(), &access.project().as_str(), &access.tenant()];
+    let row = tx.query_opt(LOCK, values).await?;
     Endpoint::read(&row.ok_or_else(|| Error::not_found("endpoint", id))?)
 }
 
@@ -547,20 +562,22 @@ const SNAPSHOT: IsolationLevel = IsolationLevel::RepeatableRead;
 const CURRENT_SECRET: &str = "\
     select s.sealed from endpoint_secrets s join endpoints e on e.id = s.endpoint_id \
     where e.id = $1 and e.project_id = $2 and e.state <> 'deleted' \
+        and ($3::text is null or e.tenant = $3) \
     order by s.number desc limit 1";
 
-/// The sealed current secret of an endpoint.
+/// The sealed current secret of an endpoint that `access` reaches.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
 pub async fn current_secret(
     postgres: &Postgres,
-    project: &ProjectId,
+    access: &Access,
     id: &EndpointId,
 ) -> Result<Vec<u8>> {
     let client = postgres.get().await?;
+    let project = access.project().as_str();
     let row = client
-        .query_opt(CURRENT_SECRET, &[&id.as_str(), &project.as_str()])
+        .query_opt(CURRENT_SECRET, &[&id.as_str(), &project, &access.tenant()])
         .await;
     let row = row
         .map_err(classify)?

@@ -11,6 +11,7 @@ use super::dynamo::{Dynamo, Item, ItemExt, b, ms, n, s, update_if};
 use super::keys::{self, Listing};
 use super::timeline::{self, IndexPartition, TimelineRange};
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::event::{self, Event};
 use crate::model::filter::TypePattern;
 use crate::model::id::{EndpointId, EventId, ProjectId};
@@ -155,7 +156,16 @@ pub enum PendingFanOut {
         /// To this endpoint only.
         only: Option<EndpointId>,
     },
+    /// A replay to the endpoints of the event's own tenant: a key that is for that one
+    /// alone has asked for it. A version that does not know it leaves it to others.
+    ReplayToTenant {
+        /// When it was asked for; also its name.
+        at: Timestamp,
+    },
 }
+
+/// What stands for the event's tenant in place of an endpoint.
+const TO_TENANT: &str = "tenant";
 
 impl PendingFanOut {
     fn to_text(&self) -> String {
@@ -168,6 +178,15 @@ impl PendingFanOut {
             } => {
                 format!("replay#{}#{endpoint}", at.as_millisecond())
             }
+            Self::ReplayToTenant { at } => format!("replay#{}#{TO_TENANT}", at.as_millisecond()),
+        }
+    }
+
+    /// When a replay was asked for; none of the first fan-out.
+    pub fn replayed_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::New => None,
+            Self::Replay { at, .. } | Self::ReplayToTenant { at } => Some(*at),
         }
     }
 
@@ -177,18 +196,20 @@ impl PendingFanOut {
             return Ok(Self::New);
         }
         let rest = text.strip_prefix("replay#").ok_or_else(unreadable)?;
-        let (at, only) = match rest.split_once('#') {
-            Some((at, endpoint)) => (at, Some(endpoint.parse().map_err(Error::internal)?)),
+        let (at, to) = match rest.split_once('#') {
+            Some((at, to)) => (at, Some(to)),
             None => (rest, None),
         };
         let at = at
             .parse()
             .ok()
             .and_then(|ms| Timestamp::from_millisecond(ms).ok());
-        Ok(Self::Replay {
-            at: at.ok_or_else(unreadable)?,
-            only,
-        })
+        let at = at.ok_or_else(unreadable)?;
+        if to == Some(TO_TENANT) {
+            return Ok(Self::ReplayToTenant { at });
+        }
+        let only = to.map(str::parse).transpose().map_err(Error::internal)?;
+        Ok(Self::Replay { at, only })
     }
 }
 
@@ -201,14 +222,14 @@ pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
     item.as_ref().map(StoredEvent::read).transpose()
 }
 
-/// The project's event `id`. One consistent read.
+/// The event `id`, if `access` reaches it. One consistent read.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is none, or it is another project's;
+/// [`Error::NotFound`] if there is none, or it is another project's or tenant's;
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn get_of(dynamo: &Dynamo, project: &ProjectId, id: &EventId) -> Result<StoredEvent> {
+pub async fn get_of(dynamo: &Dynamo, access: &Access, id: &EventId) -> Result<StoredEvent> {
     let event = get(dynamo, id).await?;
-    let own = event.filter(|event| event.project == *project);
+    let own = event.filter(|event| access.covers_in(&event.project, event.tenant.as_deref()));
     own.ok_or_else(|| Error::not_found("event", id))
 }
 
@@ -308,7 +329,12 @@ pub struct EventFilter {
 
 impl EventFilter {
     /// The partitions to read.
-    fn sources(&self, project: &ProjectId) -> Vec<IndexPartition> {
+    fn sources(&self, access: &Access) -> Vec<IndexPartition> {
+        let project = access.project();
+        if let Some(own) = access.tenant() {
+            // In any other index are rows of others, of which a cursor would tell.
+            return of_tenant(project, own);
+        }
         // The index first that is likely to have the fewest rows beside those wanted.
         let event_type = self.event_type.as_ref().and_then(TypePattern::exact);
         let facets = [
@@ -348,22 +374,32 @@ fn all_partitions(project: &ProjectId) -> Vec<IndexPartition> {
     })
 }
 
-/// A page of a project's events, the newest first, and where the next begins.
+fn of_tenant(project: &ProjectId, tenant: &str) -> Vec<IndexPartition> {
+    IndexPartition::sharded(Listing::Tenant, |shard| {
+        keys::events_by(Listing::Tenant, project, tenant, shard)
+    })
+}
+
+/// A page of the events that `access` reaches, the newest first, and where the next
+/// begins.
 ///
 /// Cost: about one index page per shard, however many events there are. The index
 /// read is that of the subject if it is given, else of the tenant, else of an exact
 /// type; the other conditions are tried on its rows, of which up to
-/// [`timeline::READ_MAX`] are looked at before a short page is answered.
+/// [`timeline::READ_MAX`] are looked at before a short page is answered. Of one tenant's
+/// access it is that of the tenant whatever is asked for.
 ///
 /// # Errors
+/// [`Error::Forbidden`] for a tenant that `access` does not reach;
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn list(
     dynamo: &Dynamo,
-    project: &ProjectId,
+    access: &Access,
     filter: &EventFilter,
     range: &TimelineRange,
 ) -> Result<(Vec<EventRow>, Option<String>)> {
-    let sources = filter.sources(project);
+    access.narrow(filter.tenant.as_deref())?;
+    let sources = filter.sources(access);
     let page = timeline::page(dynamo, &sources, range, |item| filter.matches(item)).await?;
     let rows = page
         .items
@@ -384,14 +420,14 @@ pub struct EventScan {
     pub examined: usize,
 }
 
-/// The next events of a project that `wanted` wants by their type and tenant, the
-/// newest first. Cost: as [`list`].
+/// The next events that `access` reaches and `wanted` wants by their type and tenant,
+/// the newest first. Cost: as [`list`].
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn scan(
     dynamo: &Dynamo,
-    project: &ProjectId,
+    access: &Access,
     range: &TimelineRange,
     wanted: impl Fn(&str, Option<&str>) -> bool,
 ) -> Result<EventScan> {
@@ -399,7 +435,8 @@ pub async fn scan(
         let event_type = item.str_opt("type");
         event_type.is_some_and(|event_type| wanted(event_type, item.str_opt("tenant")))
     };
-    let page = timeline::page(dynamo, &all_partitions(project), range, keep).await?;
+    let sources = EventFilter::default().sources(access);
+    let page = timeline::page(dynamo, &sources, range, keep).await?;
     Ok(EventScan {
         rows: page
             .items

@@ -10,7 +10,8 @@ use super::dynamo::{
 use super::keys::{self, Listing};
 use super::timeline::{self, IndexPartition, TimelineRange};
 use crate::error::{Error, Result};
-use crate::model::id::{ProjectId, RecoveryId};
+use crate::model::access::Access;
+use crate::model::id::RecoveryId;
 use crate::model::recovery::{Day, Recovery, RecoveryState};
 
 /// Keeps a recovery that is not there yet, due at `due`; false if it is. One
@@ -205,22 +206,23 @@ fn running(dynamo: &Dynamo, id: &RecoveryId) -> UpdateItemFluentBuilder {
         .expression_attribute_values(":running", s(RecoveryState::Running.as_str()))
 }
 
-/// A page of a project's recoveries, the newest first, and where the next begins.
-/// Cost: an index page and one BatchGetItem.
+/// A page of the recoveries that `access` reaches by what they are narrowed to, the
+/// newest first, and where the next begins. Cost: an index page and one BatchGetItem.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn list(
     dynamo: &Dynamo,
-    project: &ProjectId,
+    access: &Access,
     range: &TimelineRange,
 ) -> Result<(Vec<Recovery>, Option<String>)> {
     let source = IndexPartition {
         listing: Listing::Timeline,
-        partition: keys::timeline_of_recoveries(project),
+        partition: keys::timeline_of_recoveries(access.project()),
         since: None,
     };
-    let page = timeline::page(dynamo, &[source], range, |_| true).await?;
+    let is_own = |row: &Item| access.covers(row.str_opt("tenant"));
+    let page = timeline::page(dynamo, &[source], range, is_own).await?;
     let items = dynamo.batch_get(&keys_of(&page.items)?, None).await?;
     let mut rows: Vec<Recovery> = items.iter().map(read).collect::<Result<_>>()?;
     rows.sort_by_key(|row| std::cmp::Reverse(keys::recovery_sort(row.created, &row.id)));

@@ -245,7 +245,7 @@ fn a_first_start_cut_short_leaves_nobody_without_a_key() {
         assert_eq!(first.project, project.id);
         let grant = app
             .projection
-            .grant(api_key::hash(&first.key))
+            .grant(api_key::hash(&first.key), app::now())
             .await
             .unwrap();
         assert_eq!(grant.unwrap().project, project.id);

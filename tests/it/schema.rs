@@ -16,6 +16,7 @@ fn every_statement_prepares_against_the_migrated_schema() {
         let modules = [
             projects::STATEMENTS,
             endpoints::named::STATEMENTS,
+            endpoints::left_behind::STATEMENTS,
             api_keys::STATEMENTS,
             endpoints::STATEMENTS,
             event_types::STATEMENTS,

@@ -7,7 +7,8 @@
 use crate::app::App;
 use crate::error::Result;
 use crate::http::page;
-use crate::model::id::{EndpointId, ProjectId};
+use crate::model::access::Access;
+use crate::model::id::EndpointId;
 use crate::store::deliveries::{self, DeliveryFilter, DeliveryPage, Receivers, StoredDelivery};
 use crate::store::keys;
 use crate::store::timeline::{READ_MAX, TimelineRange};
@@ -68,7 +69,7 @@ impl Position {
 /// Rows and the position after them, if more may follow.
 type Rows = (Vec<StoredDelivery>, Option<String>);
 
-/// A page of the deliveries to all endpoints of `project`, whatever `filter` says of
+/// A page of the deliveries to all endpoints that `access` reaches, whatever `filter` says of
 /// endpoints. Cost: that of the lists of up to [`GROUPS_MAX`] groups, of which
 /// [`READ_MAX`] rows are looked at in all.
 ///
@@ -78,13 +79,14 @@ type Rows = (Vec<StoredDelivery>, Option<String>);
 /// answer.
 pub(super) async fn list(
     app: &App,
-    project: &ProjectId,
+    access: &Access,
     filter: DeliveryFilter<'_>,
     mut range: TimelineRange,
     cursor: Option<&str>,
 ) -> Result<Rows> {
     let mut position = page::position_by(cursor, Position::read)?.unwrap_or_default();
-    let ids = app.projection.project_config(project).await?.targets.ids();
+    let project_config = app.projection.project_config(access.project()).await?;
+    let ids = project_config.targets.ids_within(access);
     let limit = range.limit;
     let (mut rows, mut examined) = (Vec::new(), 0);
     for _ in 0..GROUPS_MAX {
@@ -132,7 +134,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::model::id::EventId;
+    use crate::model::id::{EventId, ProjectId};
 
     fn endpoint(n: u8) -> EndpointId {
         EndpointId::new(i64::from(n), [n; 10])

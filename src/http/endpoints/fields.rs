@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use super::credentials::{CredentialsChange, NewAuth, NewCertificate, NewHeaders, Sealing};
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::audit::AuditContext;
 use crate::model::credentials::RedactedCredentials;
 use crate::model::endpoint::{BodyFormat, ContentType, DeliverySettings, EndpointState};
@@ -43,7 +44,7 @@ pub struct NewEndpoint {
     state: Option<EndpointSwitch>,
     /// The event types it takes; all if absent.
     event_types: Option<Vec<String>>,
-    /// The one tenant whose events it takes.
+    /// The one tenant whose events it takes. With a key that is for one tenant, that.
     tenant: Option<String>,
     /// `v1` (HMAC-SHA256, the default), which every Standard Webhooks library verifies,
     /// or `v1a` (Ed25519), which the usual ones do not verify: for receivers that must
@@ -140,8 +141,9 @@ impl NewEndpoint {
     }
 
     /// Makes `row` what is asked for, but for credentials and secret: what is absent is
-    /// as by default, except for the state and the uid, which stay.
-    pub(super) fn apply(self, row: &mut Row) -> Result<()> {
+    /// as by default, except for the state and the uid, which stay. By default it is of
+    /// the tenant whom `access` is for.
+    pub(super) fn apply(self, row: &mut Row, access: &Access) -> Result<()> {
         row.delivery_settings = DeliverySettings {
             rate_limit: self.rate_limit,
             max_concurrency: self.max_concurrency,
@@ -152,7 +154,7 @@ impl NewEndpoint {
         row.url = self.url;
         row.description = self.description;
         row.event_types = self.event_types.unwrap_or_else(|| vec!["*".into()]);
-        row.tenant = self.tenant;
+        row.tenant = access.narrow(self.tenant.as_deref())?.map(str::to_owned);
         row.state = self.state.map_or(row.state, EndpointState::from);
         row.metadata = Metadata::default();
         Ok(row.metadata.merge_given(self.metadata)?)

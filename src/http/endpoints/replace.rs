@@ -53,7 +53,7 @@ pub async fn replace(
         // What is not there, or another project's, is told first.
         Err(refused) => {
             if let EndpointRef::Id(id) = &named {
-                endpoints::get(&app.postgres, &by.project, id).await?;
+                endpoints::get(&app.postgres, &caller.access, id).await?;
             }
             return Err(refused);
         }
@@ -70,7 +70,7 @@ pub async fn replace(
             before.remember(endpoint.state, shown(endpoint));
         }
         let mut row = current.map_or_else(|| fields::blank(&by, id), |current| current.endpoint);
-        new.apply(&mut row)?;
+        new.apply(&mut row, &caller.access)?;
         if let EndpointRef::Uid(uid) = &named {
             row.uid = Some(uid.clone());
         }

@@ -86,8 +86,9 @@ pub async fn stats(
     caller: Allowed<EndpointsRead>,
     Path(named): Path<EndpointRef>,
 ) -> Result<Json<EndpointStats>> {
-    let id = lookup::endpoint(&app, &caller.project, &named).await?;
-    let project_config = app.projection.project_config(&caller.project).await?;
+    let id = lookup::endpoint(&app, &caller.access, &named).await?;
+    let project = caller.access.project();
+    let project_config = app.projection.project_config(project).await?;
     let target = project_config
         .targets
         .get(&id)
@@ -103,7 +104,7 @@ pub async fn stats(
         to: Receivers::One(&id),
         state: None,
         event_type: None,
-        tenant: None,
+        tenant: caller.access.tenant(),
         // Of any age: the state is not asked for.
         fresh: app::now(),
     };

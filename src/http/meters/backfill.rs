@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::{self, App};
 use crate::error::{Error, Result};
-use crate::http::auth::{Allowed, MetersRead, MetersWrite};
+use crate::http::auth::{MetersRead, MetersWrite, WholeProject};
 use crate::http::extract::{Json, Path};
 use crate::http::idempotency::Occasion;
 use crate::http::problem::Problems;
@@ -103,7 +103,7 @@ impl From<Row> for Backfill {
     security(("api_key" = ["meters:write"])))]
 pub async fn start(
     State(app): State<Arc<App>>,
-    caller: Allowed<MetersWrite>,
+    caller: WholeProject<MetersWrite>,
     occasion: Occasion,
     Path(id): Path<MeterId>,
     Json(new): Json<NewBackfill>,
@@ -152,7 +152,7 @@ pub async fn start(
     security(("api_key" = ["meters:read"])))]
 pub async fn progress(
     State(app): State<Arc<App>>,
-    caller: Allowed<MetersRead>,
+    caller: WholeProject<MetersRead>,
     Path(id): Path<MeterId>,
 ) -> Result<Json<Backfill>> {
     meters::get(&app.postgres, &caller.project, &id).await?;

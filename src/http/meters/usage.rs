@@ -116,14 +116,15 @@ pub async fn usage(
     {
         return Err(Error::invalid("tenant", "expected no NUL"));
     }
-    let meter = meters::get(&app.postgres, &caller.project, &id).await?;
+    let tenant = caller.access.narrow(query.tenant.as_deref())?;
+    let meter = meters::get(&app.postgres, caller.access.project(), &id).await?;
     let by = GroupBy::parse(query.group_by.as_deref(), &meter.spec.group_by)?;
     let usage_query = UsageQuery {
         meter: &id,
         aggregation: meter.spec.aggregation,
         width,
         windows: &windows,
-        tenant: query.tenant.as_deref(),
+        tenant,
         by_tenant: by.tenant,
         by_group: (!by.group_indexes.is_empty()).then_some(&*by.group_indexes),
         after: after.as_ref(),
@@ -137,7 +138,7 @@ pub async fn usage(
         .filter(|_| !is_last)
         .map(|row| write_position(&row.position));
     let rows = rows.into_iter();
-    let rows = rows.map(|row| by.to_usage(row, query.tenant.as_deref()));
+    let rows = rows.map(|row| by.to_usage(row, tenant));
     Ok(Json(Page::new(rows.collect::<Result<_>>()?, next)))
 }
 

@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 use super::page::{PageOutcome, range};
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::id::{EventId, RecoveryId};
 use crate::model::job::Job;
 use crate::model::recovery::{Day, Recovery, RecoveryKind, archive_key};
@@ -114,10 +115,11 @@ pub(super) async fn run_page(app: &App, recovery: &Recovery) -> Result<PageOutco
     };
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     let mut bytes = 0;
+    let access = Access::to_project(&recovery.project);
     loop {
         let mut range = range(recovery, READ_EVENTS);
         range.after = step.next.take();
-        let page = events::scan(&app.dynamo, &recovery.project, &range, |_, _| true).await?;
+        let page = events::scan(&app.dynamo, &access, &range, |_, _| true).await?;
         let events = events::load_full(&app.dynamo, &page.rows).await?;
         step.examined += page.examined;
         step.resent += events.len();

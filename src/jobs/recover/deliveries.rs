@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::page::range;
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::endpoint::Target;
 use crate::model::filter::TypePattern;
 use crate::model::id::{DeliveryId, EndpointId};
@@ -81,7 +82,9 @@ pub(super) async fn replay_missing(
     let matches =
         |event_type: &str, tenant: Option<&str>| target.filter.matches(event_type, tenant);
     let range = page_range(app, recovery);
-    let page = events::scan(&app.dynamo, project, &range, matches).await?;
+    // What it looked at is told to whoever asked for it, who may see one tenant alone.
+    let access = Access::new(project.clone(), recovery.tenant.as_deref().map(Into::into));
+    let page = events::scan(&app.dynamo, &access, &range, matches).await?;
     let ids = page.rows.iter().map(|row| &row.id);
     let missing = deliveries::missing(&app.dynamo, ids, endpoint).await?;
     let due = app.queue.due(now, Duration::ZERO);

@@ -2,37 +2,38 @@
 
 use jiff::Timestamp;
 use serde_json::json;
+use tokio_postgres::types::ToSql;
 
 use super::{Endpoint, add_rotated, insert, lock, lock_project, write};
 use crate::error::{Error, Result};
+use crate::model::access::Access;
 use crate::model::audit::AuditContext;
 use crate::model::endpoint_ref::EndpointRef;
-use crate::model::id::{EndpointId, ProjectId};
+use crate::model::id::EndpointId;
 use crate::model::time::Time;
 use crate::store::audit_log::NewAuditEntry;
 use crate::store::change::{Audit, Change, Committed};
 use crate::store::postgres::{Postgres, classify};
 
 const FIND: &str = "\
-    select id from endpoints where project_id = $1 and uid = $2 and state <> 'deleted'";
+    select id from endpoints \
+    where project_id = $1 and uid = $2 and state <> 'deleted' \
+        and ($3::text is null or tenant = $3)";
 
-/// The id of the endpoint of `project` that is named so. One query for a uid; an id is
-/// given back as it is, whether there is such an endpoint or not.
+/// The id of the endpoint within `access` that is named so. One query for a uid; an id
+/// is given back as it is, whether there is such an endpoint or not.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn find(
-    postgres: &Postgres,
-    project: &ProjectId,
-    named: &EndpointRef,
-) -> Result<EndpointId> {
+pub async fn find(postgres: &Postgres, access: &Access, named: &EndpointRef) -> Result<EndpointId> {
     let uid = match named {
         EndpointRef::Id(id) => return Ok(id.clone()),
         EndpointRef::Uid(uid) => uid,
     };
     let client = postgres.get().await?;
+    let project = access.project().as_str();
     let row = client
-        .query_opt(FIND, &[&project.as_str(), &uid.as_str()])
+        .query_opt(FIND, &[&project, &uid.as_str(), &access.tenant()])
         .await
         .map_err(classify)?;
     let row = row.ok_or_else(|| Error::not_found("endpoint", named))?;
@@ -89,9 +90,11 @@ pub async fn put(
     let id = match named {
         EndpointRef::Id(id) => Some(id.clone()),
         EndpointRef::Uid(uid) => {
-            let row = tx
-                .query_opt(FIND, &[&by.project.as_str(), &uid.as_str()])
-                .await?;
+            let access = by.access();
+            let project = access.project().as_str();
+            // Another's is not found, and its uid is taken like any other.
+            let values: &[&(dyn ToSql + Sync)] = &[&project, &uid.as_str(), &access.tenant()];
+            let row = tx.query_opt(FIND, values).await?;
             let id = row.map(|row| row.get::<_, &str>("id").parse());
             id.transpose().map_err(Error::internal)?
         }
