@@ -317,8 +317,6 @@ pub async fn publish_key_created(app: &App, row: &KeyRow) {
             "name": row.name,
             "scopes": row.scopes,
             "hint": row.hint,
-            "tenant": row.tenant,
-            "expires_at": row.expires_at.map(Time),
         }),
     };
     operational_events::publish_if_subscribed(

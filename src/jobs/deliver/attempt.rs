@@ -77,7 +77,7 @@ pub(super) async fn attempt(
         at: sent.ended,
     };
     health::persist_health(app, &ended).await;
-    follow_up(app, id, loaded, &decided, now).await;
+    follow_up(app, id, loaded, target, &decided, now).await;
     Ok(())
 }
 
@@ -152,6 +152,7 @@ async fn follow_up(
     app: &App,
     id: &DeliveryId,
     loaded: &LoadedDelivery,
+    target: &Target,
     decided: &Decision,
     now: Timestamp,
 ) {
@@ -173,7 +174,11 @@ async fn follow_up(
                 project: &loaded.project,
                 id,
                 event_type: &loaded.event_type,
-                tenant: loaded.tenant.as_deref(),
+                // It names both, so it is for whoever may see both.
+                tenant: target
+                    .filter
+                    .tenant()
+                    .filter(|own| loaded.tenant.as_deref() == Some(own)),
                 progress: loaded.progress,
                 last_attempt: &decided.attempt,
                 verdict: decided.verdict,

@@ -16,7 +16,7 @@ pub struct ExhaustedDelivery<'a> {
     pub id: &'a DeliveryId,
     /// The CloudEvents `type` of its event.
     pub event_type: &'a str,
-    /// The extension attribute `tenant` of its event.
+    /// The tenant of both its event and its endpoint.
     pub tenant: Option<&'a str>,
     /// As it was before that attempt.
     pub progress: Progress,
