@@ -52,6 +52,7 @@ mod security;
 mod sqs;
 mod support;
 mod telemetry;
+mod tenant_keys;
 mod tls;
 mod transitions;
 mod usage;
