@@ -85,14 +85,19 @@ impl ApiKey {
 
     /// The key in the audit log.
     fn audit_value(&self) -> Value {
-        json!({
+        let mut value = json!({
             "name": self.name,
             "hint": self.hint,
             "scopes": self.scopes,
             "rate_limit": self.rate_limit,
-            "tenant": self.tenant,
-            "expires_at": self.expires_at.map(Time),
-        })
+        });
+        if let Some(tenant) = &self.tenant {
+            value["tenant"] = tenant.as_str().into();
+        }
+        if let Some(at) = self.expires_at {
+            value["expires_at"] = json!(Time(at));
+        }
+        value
     }
 }
 

@@ -28,12 +28,15 @@ const PUBLISHED: &str = include_str!("kept/published.jsonl");
 const AUTHORITY: &str = include_str!("kept/authority.pem");
 
 /// Fields that answers have since.
-const ADDED: [&str; 6] = [
+const ADDED: [&str; 9] = [
     "content_type",
+    "expires_at",
     "include_pending",
     "matched",
     "metadata",
     "rejected",
+    "state",
+    "tenant",
     "uid",
 ];
 

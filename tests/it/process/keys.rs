@@ -157,6 +157,44 @@ fn without_a_server_the_stores_are_made_or_opened() {
 }
 
 #[test]
+fn a_key_that_ends_and_is_for_one_tenant_is_made_with_a_server_and_without() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["--tenant", "acme", "--expires-at", "2999-01-31T12:00:00Z"];
+        let mut keys = vec![made(create(dir.path(), &args, &[]))];
+        let data = dir.path().join("data");
+        let served = Served::start(&data, &[]);
+        keys.push(made(create(dir.path(), &args, &[])));
+        for key in &keys {
+            let publish = async |event: Value| {
+                let published = served.request(Method::POST, "/v1/events", key, event);
+                published.await.unwrap().0
+            };
+            let own = json!({ "type": "a", "tenant": "acme" });
+            assert_eq!(publish(own).await, StatusCode::ACCEPTED);
+            let others = json!({ "type": "a", "tenant": "brill" });
+            assert_eq!(publish(others).await, StatusCode::FORBIDDEN);
+        }
+        let admin = std::fs::read_to_string(data.join("admin_key")).unwrap();
+        let projects = served.request(Method::GET, "/v1/projects", &admin, Value::Null);
+        let projects = projects.await.unwrap().1;
+        let path = format!(
+            "/v1/projects/{}/keys",
+            projects["data"][0]["id"].as_str().unwrap()
+        );
+        let listed = served
+            .request(Method::GET, &path, &admin, Value::Null)
+            .await;
+        let listed = listed.unwrap().1["data"].as_array().unwrap().clone();
+        assert_eq!(listed.len(), 2);
+        for key in listed {
+            assert_eq!(key["expires_at"], "2999-01-31T12:00:00.000Z");
+            assert_eq!(key["tenant"], "acme");
+        }
+    });
+}
+
+#[test]
 fn several_at_once_wait_for_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let keys: Vec<_> = std::thread::scope(|scope| {
@@ -187,6 +225,18 @@ fn what_it_cannot_do_is_said_with_the_way_out() {
         exit code 1
         millrace: --name: expected 1 to 100 characters, none of them a control
         ");
+        assert_snapshot!(refused(&["--expires-at", "1999-01-31T12:00:00Z"]), @"
+        exit code 1
+        millrace: --expires-at: expected a time in the future
+        ");
+        assert_snapshot!(refused(&["--expires-at", "soon"]), @"
+        exit code 2
+        error: invalid value 'soon' for '--expires-at <TIME>': expected a time in RFC 3339, such as 2030-01-31T12:00:00Z
+
+        For more information, try '--help'.
+        ");
+        let tenant = refused(&["--tenant", ""]);
+        assert!(tenant.starts_with("exit code 1\nmillrace: --tenant: expected a string of 1"));
         assert!(!data.exists(), "nothing is made for what is refused");
 
         let admin = ("MILLRACE_ADMIN_KEY", "0123456789abcdef0123456789abcdef");
