@@ -6,10 +6,13 @@
 mod admission;
 mod archive;
 mod audit_log;
+mod auth_failures;
 mod backfills;
 mod causes;
 mod circuit_breaker;
 mod conformance;
+mod connections;
+mod content_encoding;
 mod contract;
 mod credentials;
 mod database;

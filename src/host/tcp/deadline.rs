@@ -1,8 +1,11 @@
-//! A stream that gives up on a client which is slow to send a request's head.
+//! A stream that gives up on a client which is slow to send a request's head, or takes
+//! none of its answers.
 //!
 //! hyper has one timer for waiting between requests and for reading a head. The
 //! first must outlast a load balancer's idle timeout and the second must be
-//! short, so the second is kept here.
+//! short, so the second is kept here. For writing it has none: what the system does not
+//! take, because the client takes nothing, would wait for ever, and with it the
+//! connection's place.
 
 use std::io;
 use std::pin::Pin;
@@ -50,27 +53,64 @@ impl Drop for InFlightRequest {
     }
 }
 
-/// `stream`, whose reads fail once a head has taken longer than `timeout`.
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For a head to arrive, from its first byte.
+    pub header: Duration,
+    /// For any part of an answer to be taken.
+    pub write: Duration,
+}
+
+/// `stream`, whose reads fail once a head has taken too long, and whose writes fail once
+/// nothing was taken for too long.
 #[derive(Debug)]
-pub struct HeaderDeadline<S> {
+pub struct Deadlines<S> {
     stream: S,
     requests: RequestCounter,
     /// How many heads had arrived when `deadline` was last looked at.
     seen: u64,
-    timeout: Duration,
+    timeouts: Timeouts,
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Runs while a write waits.
+    write_deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> HeaderDeadline<S> {
+impl<S> Deadlines<S> {
     /// Begins with the deadline of the first head running.
-    pub fn new(stream: S, requests: RequestCounter, timeout: Duration) -> Self {
+    pub fn new(stream: S, requests: RequestCounter, timeouts: Timeouts) -> Self {
         Self {
             stream,
             requests,
             seen: 0,
-            timeout,
-            deadline: Some(Box::pin(sleep(timeout))),
+            timeouts,
+            deadline: Some(Box::pin(sleep(timeouts.header))),
+            write_deadline: None,
         }
+    }
+
+    /// The stream without deadlines.
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+
+    /// What a write came to, which fails if it has waited for too long. Any progress
+    /// begins the time anew.
+    fn within_write_deadline<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.write_deadline = None;
+            return written;
+        }
+        let timeout = self.timeouts.write;
+        let deadline = self
+            .write_deadline
+            .get_or_insert_with(|| Box::pin(sleep(timeout)));
+        ready!(deadline.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
@@ -98,12 +138,12 @@ impl<S> HeaderDeadline<S> {
     fn received(&mut self) {
         self.clear_if_met();
         if self.deadline.is_none() && !self.requests.is_in_flight() {
-            self.deadline = Some(Box::pin(sleep(self.timeout)));
+            self.deadline = Some(Box::pin(sleep(self.timeouts.header)));
         }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for HeaderDeadline<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Deadlines<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -123,13 +163,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for HeaderDeadline<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderDeadline<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Deadlines<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.within_write_deadline(cx, written)
     }
 
     fn poll_write_vectored(
@@ -137,7 +178,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderDeadline<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.within_write_deadline(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -145,7 +187,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HeaderDeadline<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // What the stream itself holds back does not end the wait of a write.
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            return flushed;
+        }
+        self.within_write_deadline(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
