@@ -88,7 +88,7 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     #[serde(rename = "idle_timeout_s", with = "seconds")]
     pub idle_timeout: Duration,
-    #[serde(rename = "write_timeout_s", with = "seconds")]
+    #[serde(rename = "write_stall_s", with = "seconds")]
     pub write_timeout: Duration,
     pub connections_max: usize,
     pub events_per_second_max: u32,

@@ -4,16 +4,17 @@
 //! too, and connections are counted. Knows nothing of what the router does.
 
 mod deadline;
+mod framing;
 mod linger;
 mod request_body;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ use request_body::{Promised, RequestBody};
 
 use crate::error::causes;
 use crate::http::client_address::Peer;
+use crate::http::header_rules::AmbiguousLength;
 
 /// How long accepting rests after an error that the next try would meet again,
 /// such as too many open files.
@@ -269,6 +271,9 @@ async fn answer(
     let _under_way = requests.begin();
     let (mut parts, incoming) = request.into_parts();
     parts.extensions.insert(Peer::Connection(peer));
+    if requests.is_ambiguous() {
+        parts.extensions.insert(AmbiguousLength);
+    }
     let promised = Promised::by(&parts);
     let (body, rest) = RequestBody::new(incoming);
     let request = hyper::Request::from_parts(parts, Body::new(body));

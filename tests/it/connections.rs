@@ -132,6 +132,53 @@ fn a_head_that_is_read_in_two_ways_is_refused_as_a_problem() {
             assert_eq!(problem["field"], field, "{lines}: {problem}");
             assert!(problem["request_id"].is_string(), "{lines}");
         }
+        let chunked = "Transfer-Encoding: chunked";
+        let both = format!("Content-Length: 5\r\n{chunked}\r\n\r\n0\r\n\r\n");
+        let swapped = format!("{chunked}\r\nContent-Length: 5\r\n\r\n0\r\n\r\n");
+        for lengths in [&both, &swapped] {
+            let request = format!("POST /v1/events HTTP/1.1\r\nHost: a\r\n{key}\r\n{lengths}");
+            let answer = listener.answers(request.as_bytes()).await;
+            assert_eq!(statuses(&answer), ["400"], "{lengths}: {answer}");
+            assert_eq!(problem(&answer)["field"], "Content-Length", "{lengths}");
+            // Behind another request, too.
+            let health = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+            let behind = format!("{health}{request}{health}");
+            let answers = listener.answers(behind.as_bytes()).await;
+            assert_eq!(statuses(&answers), ["200", "400"], "{lengths}: {answers}");
+        }
+        // What hyper itself refuses is a problem as well.
+        let long = format!("GET /{} HTTP/1.1\r\nHost: a", "a".repeat(70_000));
+        let many = format!("GET / HTTP/1.1\r\nHost: a{}", "\r\nA: b".repeat(200));
+        for (lines, status) in [
+            (
+                "POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2",
+                400,
+            ),
+            (
+                "POST /health HTTP/1.1\r\nHost: a\r\nContent-Length: +1",
+                400,
+            ),
+            (
+                "POST /health HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip",
+                400,
+            ),
+            ("GET /health HTTP/1.1\r\nHost : a", 400),
+            ("GET /health HTTP/1.1\r\nHost: a\r\nX: a\r\n b", 400),
+            ("GET /health", 400),
+            ("GET /a b HTTP/1.1", 400),
+            (&long, 414),
+            (&many, 431),
+        ] {
+            let answer = listener
+                .answers(format!("{lines}\r\n\r\n").as_bytes())
+                .await;
+            let problem = problem(&answer);
+            assert_eq!(problem["status"], status, "{lines}: {answer}");
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{answer}"
+            );
+        }
         for lines in [
             "GET /health HTTP/1.0",
             "GET http://a/health HTTP/1.1\r\nHost: b",

@@ -252,7 +252,7 @@ fn no_route_keeps_compressed_bytes() {
                 let refused = harness.send(request.body(Body::from("{}")).unwrap()).await;
                 let expected = match idempotency_key {
                     // What is kept with the key is kept of what was asked.
-                    Some(_) => &[415] as &[u16],
+                    Some(_) => &[415u16] as &[u16],
                     // What is not there, or takes no body, may be said first.
                     None => &[415, 404],
                 };

@@ -17,6 +17,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::framing::Framing;
+use super::unreadable;
+
 /// What the service tells the stream below it of the requests between them.
 #[derive(Debug, Clone, Default)]
 pub struct RequestCounter(Arc<Counts>);
@@ -25,6 +28,8 @@ pub struct RequestCounter(Arc<Counts>);
 struct Counts {
     begun: AtomicU64,
     ended: AtomicU64,
+    /// The first head that gives two lengths, from 1; 0 if none does.
+    ambiguous: AtomicU64,
 }
 
 /// One request whose answer is not made yet.
@@ -33,9 +38,16 @@ pub struct InFlightRequest(RequestCounter);
 
 impl RequestCounter {
     /// A head has arrived; the request ends when the value is dropped.
-    pub fn begin(self) -> InFlightRequest {
+    pub fn begin(&self) -> InFlightRequest {
         self.0.begun.fetch_add(1, Ordering::Relaxed);
-        InFlightRequest(self)
+        InFlightRequest(self.clone())
+    }
+
+    /// Whether the head that has just begun gives its body two lengths. It is the last
+    /// of its connection then.
+    pub fn is_ambiguous(&self) -> bool {
+        let ambiguous = self.0.ambiguous.load(Ordering::Relaxed);
+        ambiguous != 0 && ambiguous <= self.begun()
     }
 
     fn begun(&self) -> u64 {
@@ -72,6 +84,9 @@ pub struct Deadlines<S> {
     seen: u64,
     timeouts: Timeouts,
     deadline: Option<Pin<Box<Sleep>>>,
+    framing: Framing,
+    /// What is written in place of what hyper writes, and how much of it is.
+    replacement: Option<(Vec<u8>, usize)>,
     /// Runs while a write waits.
     write_deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -85,6 +100,8 @@ impl<S> Deadlines<S> {
             seen: 0,
             timeouts,
             deadline: Some(Box::pin(sleep(timeouts.header))),
+            framing: Framing::default(),
+            replacement: None,
             write_deadline: None,
         }
     }
@@ -135,8 +152,12 @@ impl<S> Deadlines<S> {
 
     /// The first bytes after an answer are the next head's; during a request
     /// they are its body's, which is the request timeout's concern.
-    fn received(&mut self) {
+    fn received(&mut self, bytes: &[u8]) {
         self.clear_if_met();
+        self.framing.read(bytes);
+        if let Some(head) = self.framing.ambiguous() {
+            self.requests.0.ambiguous.store(head + 1, Ordering::Relaxed);
+        }
         if self.deadline.is_none() && !self.requests.is_in_flight() {
             self.deadline = Some(Box::pin(sleep(self.timeouts.header)));
         }
@@ -153,7 +174,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Deadlines<S> {
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
                 if buf.filled().len() > before {
-                    self.received();
+                    self.received(&buf.filled()[before..]);
                 }
                 Poll::Ready(Ok(()))
             }
@@ -163,12 +184,43 @@ impl<S: AsyncRead + Unpin> AsyncRead for Deadlines<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Deadlines<S> {
+    /// Writes what says more than `bytes`, if they are what hyper says by itself; all of
+    /// them are written once all of that is.
+    fn poll_replacement(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Option<Poll<io::Result<usize>>> {
+        if self.replacement.is_none() {
+            self.replacement = unreadable::replaced(bytes).map(|answer| (answer, 0));
+        }
+        while let Some((answer, written)) = &mut self.replacement {
+            let Some(rest) = answer.get(*written..).filter(|rest| !rest.is_empty()) else {
+                self.replacement = None;
+                return Some(Poll::Ready(Ok(bytes.len())));
+            };
+            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(more @ 1..)) => {
+                    *written += more;
+                    self.write_deadline = None;
+                }
+                other => return Some(self.within_write_deadline(cx, other)),
+            }
+        }
+        None
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for Deadlines<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(written) = self.poll_replacement(cx, bytes) {
+            return written;
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.within_write_deadline(cx, written)
     }
@@ -178,6 +230,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Deadlines<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let first = slices.first().map_or(&[] as &[u8], |slice| slice);
+        if let Some(written) = self.poll_replacement(cx, first) {
+            return written;
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.within_write_deadline(cx, written)
     }
