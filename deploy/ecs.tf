@@ -56,6 +56,9 @@ locals {
     AWS_REGION                    = var.region
     MILLRACE_HTTP__LISTEN         = "0.0.0.0:8080"
     MILLRACE_HTTP__IDLE_TIMEOUT_S = tostring(local.http_keep_alive_s)
+
+    # The load balancer's own addresses, which it says clients' of.
+    MILLRACE_HTTP__TRUSTED_PROXIES = jsonencode([var.vpc_cidr])
   }, local.emulated_environment)
 
   # What `millrace migrate` checks before it starts: it looks at the table, and the

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderValue;
+use ipnet::IpNet;
 use jiff::Timestamp;
 use moka::future::Cache;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -17,7 +18,8 @@ use rustls::pki_types::pem::PemObject;
 use subtle::ConstantTimeEq;
 
 use crate::admission::Admission;
-use crate::config::Config;
+use crate::auth_failures::AuthFailures;
+use crate::config::{Config, network};
 use crate::error::Result;
 use crate::model::breaker::Policy;
 use crate::model::retry::Schedule;
@@ -48,6 +50,10 @@ pub struct App {
     pub recently_published: Cache<String, ()>,
     /// What each API key has used of its rate.
     pub rate_limits: RateLimits,
+    /// Which addresses came with keys that are not known.
+    pub auth_failures: AuthFailures,
+    /// The proxies that are believed who they had a request from.
+    pub trusted_proxies: Vec<IpNet>,
     /// Jobs that wait: in SQS or in this process.
     pub queue: Queue,
     /// Which attempts each endpoint takes now, as this process knows it.
@@ -89,7 +95,8 @@ impl App {
     /// Puts the parts together.
     ///
     /// # Errors
-    /// When the retry schedule is not one, or `delivery.ca_file` cannot be read.
+    /// When the retry schedule is not one, `http.trusted_proxies` are no networks, or
+    /// `delivery.ca_file` cannot be read.
     pub fn new(config: Config, parts: Parts) -> anyhow::Result<Arc<Self>> {
         let delivery = &config.delivery;
         let schedule = Schedule::new(delivery.retry_schedule.clone(), delivery.retry_jitter)
@@ -108,6 +115,8 @@ impl App {
                 .time_to_live(RECENTLY_PUBLISHED_TTL)
                 .build(),
             rate_limits: RateLimits::new(cache.keys_max),
+            auth_failures: AuthFailures::new(config.http.auth_failures_max),
+            trusted_proxies: trusted_proxies(&config)?,
             queue: parts.queue,
             admission: Admission::new(breaker_policy(&config)),
             sender: Sender::new(SenderConfig {
@@ -212,6 +221,14 @@ fn own_roots(config: &Config) -> anyhow::Result<Vec<CertificateDer<'static>>> {
         Ok(_) => anyhow::bail!("delivery.ca_file: no certificate in {}", file.display()),
         Err(error) => anyhow::bail!("delivery.ca_file: {}: {error}", file.display()),
     }
+}
+
+fn trusted_proxies(config: &Config) -> anyhow::Result<Vec<IpNet>> {
+    let written = config.http.trusted_proxies.iter();
+    let networks = written.map(|text| {
+        network(text).ok_or_else(|| anyhow::anyhow!("http.trusted_proxies: {text} is no network"))
+    });
+    networks.collect()
 }
 
 fn breaker_policy(config: &Config) -> Policy {

@@ -25,7 +25,7 @@ use std::path::Path;
 
 use source::Layer;
 
-pub use check::Purpose;
+pub use check::{Purpose, network};
 pub use database_url::with_tls;
 pub use log_level::directives as log_directives;
 pub use problem::InvalidConfig;

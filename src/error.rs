@@ -45,6 +45,18 @@ pub enum Error {
     /// 415: a content type that is not spoken here; the detail lists those that are.
     #[error("{0}")]
     UnsupportedMediaType(Cow<'static, str>),
+    /// 415: a content coding that is not spoken here; the detail names those that are.
+    #[error("{0}")]
+    UnsupportedContentEncoding(Cow<'static, str>),
+    /// 429: too many keys that are not known came from the caller's address.
+    #[error(
+        "too many requests with keys that are not known came from this address; \
+         keys that have been used lately go on working"
+    )]
+    TooManyUnauthenticated {
+        /// When the next key that is not known yet will be looked at.
+        retry_after: Duration,
+    },
     /// 429: over a rate limit.
     #[error("too many requests")]
     RateLimited {
@@ -132,9 +144,9 @@ pub enum ErrorCode {
     IdempotencyKeyReused,
     /// 413: see [`Error::TooLarge`].
     TooLarge,
-    /// 415: see [`Error::UnsupportedMediaType`].
+    /// 415: see [`Error::UnsupportedMediaType`] and [`Error::UnsupportedContentEncoding`].
     UnsupportedMediaType,
-    /// 429: see [`Error::RateLimited`].
+    /// 429: see [`Error::RateLimited`] and [`Error::TooManyUnauthenticated`].
     RateLimited,
     /// 503: see [`Error::Unavailable`].
     Unavailable,
@@ -221,8 +233,12 @@ impl Error {
             Self::IdempotencyKeyInUse => ErrorCode::IdempotencyKeyInUse,
             Self::IdempotencyKeyReused => ErrorCode::IdempotencyKeyReused,
             Self::TooLarge(_) => ErrorCode::TooLarge,
-            Self::UnsupportedMediaType(_) => ErrorCode::UnsupportedMediaType,
-            Self::RateLimited { .. } => ErrorCode::RateLimited,
+            Self::UnsupportedMediaType(_) | Self::UnsupportedContentEncoding(_) => {
+                ErrorCode::UnsupportedMediaType
+            }
+            Self::TooManyUnauthenticated { .. } | Self::RateLimited { .. } => {
+                ErrorCode::RateLimited
+            }
             Self::Unavailable { .. } => ErrorCode::Unavailable,
             Self::Internal(_) => ErrorCode::Internal,
         }
@@ -238,8 +254,8 @@ impl Error {
             Self::Conflict(_) | Self::IdempotencyKeyInUse => 409,
             Self::IdempotencyKeyReused => 422,
             Self::TooLarge(_) => 413,
-            Self::UnsupportedMediaType(_) => 415,
-            Self::RateLimited { .. } => 429,
+            Self::UnsupportedMediaType(_) | Self::UnsupportedContentEncoding(_) => 415,
+            Self::TooManyUnauthenticated { .. } | Self::RateLimited { .. } => 429,
             Self::Unavailable { .. } => 503,
             Self::Internal(_) => 500,
         }

@@ -1,8 +1,10 @@
-//! The rate limits of API keys: how much of its rate each has used, in this process.
+//! Rate limits, of API keys and others: how much of its rate each has used, in this
+//! process.
 //!
-//! Asked by the API before anything is written. Each instance of Millrace counts
+//! Asked by the API before anything is written or looked up. Each instance of Millrace counts
 //! for itself: asking a store for every event would cost more than the event.
 
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +22,8 @@ const IDLE_KEPT: Duration = Duration::from_secs(600);
 /// What each key that is limited has used; bounded, the least recently used are
 /// forgotten first.
 #[derive(Clone)]
-pub struct RateLimits {
-    keys: Cache<KeyId, Arc<Mutex<Option<Timestamp>>>>,
+pub struct RateLimits<K = KeyId> {
+    keys: Cache<K, Arc<Mutex<Option<Timestamp>>>>,
 }
 
 /// What a key has left after a request.
@@ -38,13 +40,13 @@ pub struct RateLimitStatus {
     pub is_admitted: bool,
 }
 
-impl std::fmt::Debug for RateLimits {
+impl<K> std::fmt::Debug for RateLimits<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RateLimits").finish_non_exhaustive()
     }
 }
 
-impl RateLimits {
+impl<K: Clone + Eq + Hash + Send + Sync + 'static> RateLimits<K> {
     /// Remembers up to `keys_max` keys.
     pub fn new(keys_max: u64) -> Self {
         let keys = Cache::builder()
@@ -57,13 +59,7 @@ impl RateLimits {
     }
 
     /// Lets `cost` events of `key` through at `now`, all of them or none.
-    pub async fn admit(
-        &self,
-        key: &KeyId,
-        rate: Rate,
-        now: Timestamp,
-        cost: u32,
-    ) -> RateLimitStatus {
+    pub async fn admit(&self, key: &K, rate: Rate, now: Timestamp, cost: u32) -> RateLimitStatus {
         let paid = self
             .keys
             .get_with_by_ref(key, async { Arc::default() })
@@ -84,6 +80,15 @@ impl RateLimits {
                 .unsigned_abs(),
             is_admitted: admitted.is_ok(),
         }
+    }
+
+    /// How long until `cost` of `key` would get through; none if it would at `now`.
+    /// Uses nothing up.
+    pub async fn wait(&self, key: &K, rate: Rate, now: Timestamp, cost: u32) -> Option<Duration> {
+        let paid = self.keys.get(key).await?;
+        let paid = *paid.lock().unwrap_or_else(PoisonError::into_inner);
+        let retry_at = rate.admit(paid, now, cost).err()?;
+        Some(retry_at.duration_since(now).unsigned_abs())
     }
 }
 

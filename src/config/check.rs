@@ -2,10 +2,11 @@
 //! the others.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use url::Url;
@@ -25,8 +26,10 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("http.request_timeout_s", 1.0..=900.0, "seconds"),
     ("http.header_timeout_s", 1.0..=300.0, "seconds"),
     ("http.idle_timeout_s", 1.0..=3600.0, "seconds"),
+    ("http.write_stall_s", 1.0..=300.0, "seconds"),
     ("http.connections_max", 1.0..=1_000_000.0, "connections"),
     ("http.events_per_second_max", 0.0..=1_000_000.0, "events"),
+    ("http.auth_failures_max", 0.0..=1_000_000.0, "failures"),
     ("http.drain_timeout_s", 0.0..=900.0, "seconds"),
     ("http.drain_grace_s", 0.0..=900.0, "seconds"),
     ("database.port", 1.0..=65_535.0, "as a port"),
@@ -131,6 +134,11 @@ fn general(config: &Config) -> Vec<String> {
     if config.http.listen.parse::<SocketAddr>().is_err() {
         let expected = listen_expected(&config.http.listen);
         found.push(quoted("http.listen", &config.http.listen, &expected));
+    }
+    let proxies = config.http.trusted_proxies.iter();
+    for proxy in proxies.filter(|proxy| network(proxy).is_none()) {
+        let expected = "addresses and networks, such as 10.0.0.0/16";
+        found.push(quoted("http.trusted_proxies", proxy, expected));
     }
     if log_level::directives(&config.log.level).is_none() {
         found.push(quoted("log.level", &config.log.level, log_level::EXPECTED));
@@ -297,6 +305,15 @@ fn queues(config: &Config) -> Vec<String> {
         found.push(quoted("sqs.parked_url", parked_url, expected));
     }
     found
+}
+
+/// The network that `text` is, or the address; in IPv4, where it is mapped into IPv6.
+pub fn network(text: &str) -> Option<IpNet> {
+    let address = text.parse().map(|address: IpAddr| address.to_canonical());
+    match address {
+        Ok(address) => Some(address.into()),
+        Err(_) => text.parse().ok(),
+    }
 }
 
 fn is_http_url(text: &str) -> bool {

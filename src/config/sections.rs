@@ -88,8 +88,13 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     #[serde(rename = "idle_timeout_s", with = "seconds")]
     pub idle_timeout: Duration,
+    #[serde(rename = "write_stall_s", with = "seconds")]
+    pub write_timeout: Duration,
     pub connections_max: usize,
     pub events_per_second_max: u32,
+    pub auth_failures_max: u32,
+    /// Each as [`network`](super::network) reads it.
+    pub trusted_proxies: Vec<String>,
     #[serde(rename = "drain_timeout_s", with = "seconds")]
     pub drain_timeout: Duration,
     #[serde(rename = "drain_grace_s", with = "seconds")]

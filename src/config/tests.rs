@@ -602,8 +602,11 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     request_timeout_s = 30
     header_timeout_s = 10
     idle_timeout_s = 75
+    write_stall_s = 30
     connections_max = 10000
     events_per_second_max = 0
+    auth_failures_max = 100
+    trusted_proxies = []
     drain_timeout_s = 25
     drain_grace_s = 0
 

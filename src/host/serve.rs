@@ -73,6 +73,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         ServeOptions {
             header_timeout: app.config.http.header_timeout,
             idle_timeout: app.config.http.idle_timeout,
+            write_timeout: app.config.http.write_timeout,
             connections_max: app.config.http.connections_max,
             drain_timeout: app.config.http.drain_timeout,
             drain_grace: app.config.http.drain_grace,

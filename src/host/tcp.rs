@@ -4,16 +4,24 @@
 //! too, and connections are counted. Knows nothing of what the router does.
 
 mod deadline;
+mod framing;
+mod linger;
+mod request_body;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use axum::Router;
+use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Incoming;
@@ -26,13 +34,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use deadline::{HeaderDeadline, RequestCounter};
+use deadline::{Deadlines, RequestCounter, Timeouts};
+use request_body::{Promised, RequestBody};
 
 use crate::error::causes;
+use crate::http::client_address::Peer;
+use crate::http::header_rules::AmbiguousLength;
 
 /// How long accepting rests after an error that the next try would meet again,
 /// such as too many open files.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// How long a client that is still sending is read from once the process is to end.
+const DRAIN_LINGER: Duration = Duration::from_secs(1);
 
 /// The limits of a listener.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +56,8 @@ pub struct ServeOptions {
     pub header_timeout: Duration,
     /// For the next request of a connection to begin.
     pub idle_timeout: Duration,
+    /// For a part of an answer to be taken.
+    pub write_timeout: Duration,
     /// Connections served at once; further ones wait in the listen queue.
     pub connections_max: usize,
     /// For what is under way to finish once shutdown has begun.
@@ -100,9 +116,9 @@ pub async fn serve(
     };
     let permits = Arc::new(Semaphore::new(options.connections_max));
     let take_all = async || {
-        while let Some((stream, permit)) = next(&listener, &permits).await {
+        while let Some((accepted, permit)) = next(&listener, &permits).await {
             let (router, requests) = (router.clone(), requests.clone());
-            let connection = connection(stream, router, options, tokens.clone(), requests);
+            let connection = connection(accepted, router, options, tokens.clone(), requests);
             let abort = abort.clone();
             connections.spawn(async move {
                 let _permit = permit;
@@ -129,19 +145,22 @@ struct ShutdownTokens {
     close: CancellationToken,
 }
 
+/// A connection, and who is at its other end.
+type Accepted = (TcpStream, IpAddr);
+
 /// The next connection, with its permit of `connections_max`.
 async fn next(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(Accepted, OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.ok()?;
     Some((accept(listener).await, permit))
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> Accepted {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, peer)) => return (stream, peer.ip()),
             // That one client's affair: the next may be well.
             Err(error) if is_of_the_client(error.kind()) => {}
             Err(error) => {
@@ -162,7 +181,7 @@ fn is_of_the_client(kind: ErrorKind) -> bool {
 }
 
 async fn connection(
-    stream: TcpStream,
+    (stream, peer): Accepted,
     router: Router,
     options: ServeOptions,
     tokens: ShutdownTokens,
@@ -174,48 +193,99 @@ async fn connection(
         tracing::debug!(%error, cause, "cannot set TCP_NODELAY");
     }
     let requests = RequestCounter::default();
-    let io = HeaderDeadline::new(stream, requests.clone(), options.header_timeout);
-    let draining = tokens.draining;
+    let timeouts = Timeouts {
+        header: options.header_timeout,
+        write: options.write_timeout,
+    };
+    let io = Deadlines::new(stream, requests.clone(), timeouts);
+    let draining = tokens.draining.clone();
+    let is_half_read = Arc::new(AtomicBool::new(false));
+    let left_half_read = is_half_read.clone();
     let service = service_fn(move |request| {
         let under_way = all_requests.token();
-        let answered = answer(router.clone(), request, requests.clone());
-        let draining = draining.clone();
-        async move {
-            let mut response = answered.await?;
+        let answered = answer(router.clone(), peer, request, requests.clone());
+        let (draining, is_half_read) = (draining.clone(), left_half_read.clone());
+        Box::pin(async move {
+            let answered = answered.await;
             drop(under_way);
-            if draining.is_cancelled() {
+            is_half_read.fetch_or(!answered.is_body_read, Ordering::Relaxed);
+            let mut response = answered.response;
+            if draining.is_cancelled() || !answered.is_body_read {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
             Ok::<_, Infallible>(response)
-        }
+        })
     });
-    let mut connection = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(options.idle_timeout)
-            .serve_connection(TokioIo::new(io), service)
-    );
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.idle_timeout)
+        .serve_connection(TokioIo::new(io), service);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
         () = tokens.close.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            Pin::new(&mut connection).graceful_shutdown();
+            poll_fn(|cx| connection.poll_without_shutdown(cx)).await
         }
     };
-    if let Err(error) = ended {
-        let cause = causes(&error);
+    let is_unreadable = ended.as_ref().is_err_and(hyper::Error::is_parse);
+    if let Err(error) = &ended {
+        let cause = causes(error);
         tracing::debug!(%error, cause, "connection ended");
     }
+    let parts = connection.into_parts();
+    let is_half_read = is_half_read.load(Ordering::Relaxed) || !parts.read_buf.is_empty();
+    let stream = parts.io.into_inner().into_inner();
+    match ended {
+        _ if is_unreadable => end(stream, &tokens.close).await,
+        Ok(()) if is_half_read => end(stream, &tokens.close).await,
+        // Nothing can be on its way but what nobody was asked for.
+        _ => drop(stream),
+    }
+}
+
+/// Ends a connection whose client may still be sending; soon, if the process is to end.
+async fn end(stream: TcpStream, closing: &CancellationToken) {
+    let hurry = async {
+        closing.cancelled().await;
+        tokio::time::sleep(DRAIN_LINGER).await;
+    };
+    tokio::select! {
+        _ = linger::close(stream, linger::BYTES_MAX) => {}
+        () = hurry => {}
+    }
+}
+
+/// An answer, and whether its request is read to the end.
+struct Answered {
+    response: Response,
+    is_body_read: bool,
 }
 
 async fn answer(
     router: Router,
+    peer: IpAddr,
     request: hyper::Request<Incoming>,
     requests: RequestCounter,
-) -> Result<Response, Infallible> {
+) -> Answered {
     let _under_way = requests.begin();
-    router.oneshot(request).await
+    let (mut parts, incoming) = request.into_parts();
+    parts.extensions.insert(Peer::Connection(peer));
+    if requests.is_ambiguous() {
+        parts.extensions.insert(AmbiguousLength);
+    }
+    let promised = Promised::by(&parts);
+    let (body, rest) = RequestBody::new(incoming);
+    let request = hyper::Request::from_parts(parts, Body::new(body));
+    let response = match router.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let is_body_read = rest.is_read(promised).await;
+    Answered {
+        response,
+        is_body_read,
+    }
 }
 
 async fn drain(

@@ -15,11 +15,13 @@ use http::request::Parts;
 use jiff::Timestamp;
 
 use crate::app::{self, App};
+use crate::auth_failures::Source;
 use crate::error::{Error, Result};
 use crate::model::access::Access;
 use crate::model::api_key::{self, Scope};
 use crate::model::audit::{Actor, AuditContext};
 use crate::model::id::{KeyId, ProjectId};
+use crate::store::config_projection::Grant;
 
 /// The caller's key, known and allowed to do what `S` names.
 #[derive(Debug)]
@@ -93,15 +95,8 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
         let text = bearer(parts)?;
-        let grant = if text.starts_with(api_key::PREFIX) {
-            app.projection
-                .grant(api_key::hash(text), app::now())
-                .await?
-        } else {
-            None
-        };
-        let Some(grant) = grant else {
-            return Err(unknown_api_key(app, text));
+        let Some(grant) = grant(app, parts, text).await? else {
+            return Err(unknown_api_key(app, parts, text).await);
         };
         if !grant.scopes.contains(&S::SCOPE) {
             let needed = S::SCOPE.as_str();
@@ -157,28 +152,62 @@ impl FromRequestParts<Arc<App>> for Admin {
         if app.is_admin_key(text).await? {
             return Ok(Self);
         }
-        let is_api_key = text.starts_with(api_key::PREFIX)
-            && matches!(
-                app.projection.grant(api_key::hash(text), app::now()).await,
-                Ok(Some(_))
-            );
-        Err(if is_api_key {
-            let detail = "the admin key is needed here; this is the API key of a project";
-            Error::Forbidden(detail.into())
-        } else {
-            Error::Unauthenticated("the admin key is needed here; this key is not known".into())
-        })
+        match grant(app, parts, text).await {
+            Ok(Some(_)) => {
+                let detail = "the admin key is needed here; this is the API key of a project";
+                Err(Error::Forbidden(detail.into()))
+            }
+            Err(limited @ Error::TooManyUnauthenticated { .. }) => Err(limited),
+            Ok(None) | Err(_) => {
+                let detail = "the admin key is needed here; this key is not known";
+                Err(unauthenticated(app, parts, detail).await)
+            }
+        }
     }
+}
+
+/// What the key of that `text` may do; none if there is none. A text that no key has
+/// costs no look at a store, nor does one that nobody has come with yet from where too
+/// many were not known.
+async fn grant(app: &App, parts: &Parts, text: &str) -> Result<Option<Grant>> {
+    if !api_key::is_key(text) {
+        return Ok(None);
+    }
+    let hash = api_key::hash(text);
+    // Whoever shares an address with someone who guesses is not locked out with him.
+    if !app.projection.knows_key(&hash).await {
+        check_failures(app, parts).await?;
+    }
+    app.projection.grant(hash, app::now()).await
 }
 
 /// Why a key that is no project's is refused: it may be the admin key, which has no
 /// project. Nothing is said of that while it is not known.
-fn unknown_api_key(app: &App, text: &str) -> Error {
+async fn unknown_api_key(app: &App, parts: &Parts, text: &str) -> Error {
     if app.is_known_admin_key(text) {
         let detail = "the API key of a project (mr_…) is needed here; this is the admin key";
         return Error::Forbidden(detail.into());
     }
-    Error::Unauthenticated("the API key is not known".into())
+    unauthenticated(app, parts, "the API key is not known").await
+}
+
+/// The refusal of a key that is not known, which counts.
+async fn unauthenticated(app: &App, parts: &Parts, detail: &'static str) -> Error {
+    if let Err(limited) = check_failures(app, parts).await {
+        return limited;
+    }
+    if let Some(source) = parts.extensions.get::<Source>() {
+        app.auth_failures.count(*source, app::now()).await;
+    }
+    Error::Unauthenticated(detail.into())
+}
+
+async fn check_failures(app: &App, parts: &Parts) -> Result<()> {
+    let Some(source) = parts.extensions.get::<Source>() else {
+        return Ok(());
+    };
+    let checked = app.auth_failures.check(*source, app::now()).await;
+    checked.map_err(|retry_after| Error::TooManyUnauthenticated { retry_after })
 }
 
 fn bearer(parts: &Parts) -> Result<&str> {

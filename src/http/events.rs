@@ -17,8 +17,9 @@ use serde_json::value::RawValue;
 use document::CloudEvent;
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
+use super::body;
 use super::deliveries::{Delivery, of_event};
-use super::extract::{self, Json, Path, Query};
+use super::extract::{Json, Path, Query};
 use super::idempotency::{Occasion, Unfinished};
 use super::lookup;
 use super::page::{self, Page};
@@ -192,7 +193,7 @@ pub async fn publish(
 ) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let mode = event::mode(&parts.headers)?;
-    let body = extract::read_body(body, app.config.http.body_bytes_max).await?;
+    let body = body::read(&parts.headers, body, app.config.http.body_bytes_max).await?;
     let published = match mode {
         Mode::Batch => Published::Batch(Mode::Structured, event::split_batch(&body)?),
         Mode::Plain if event::is_array(&body) => {
@@ -224,7 +225,7 @@ pub async fn publish_batch(
 ) -> Result<Response> {
     let (parts, body) = request.into_parts();
     let mode = event::batch_item_mode(&parts.headers)?;
-    let body = extract::read_body(body, app.config.http.body_bytes_max).await?;
+    let body = body::read(&parts.headers, body, app.config.http.body_bytes_max).await?;
     let published = Published::Batch(mode, event::split_batch(&body)?);
     publish_within_rate(&app, &caller, &occasion, published, &parts.headers, &body).await
 }

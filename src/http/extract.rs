@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::body;
 use crate::app::App;
-use crate::error::{Error, Invalid, Result};
+use crate::error::{Error, Result};
 use crate::model::{event, parse_error};
 
 /// A JSON body, in and out.
@@ -22,7 +23,11 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self> {
         let (parts, body) = request.into_parts();
-        let body = read_body(body, app.config.http.body_bytes_max).await?;
+        // Before it is read, so that who asked first need not send it.
+        if body::is_announced(&body) && parts.headers.contains_key(CONTENT_TYPE) {
+            event::check_json(&parts.headers)?;
+        }
+        let body = body::read(&parts.headers, body, app.config.http.body_bytes_max).await?;
         // A body is asked for where it matters; curl's bare POST has neither.
         if body.is_empty() {
             return Ok(Self(parse_error::from_body(b"{}")?));
@@ -35,21 +40,6 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Json<T> {
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
-    }
-}
-
-/// Reads a whole body of up to `bytes_max`.
-///
-/// # Errors
-/// [`Error::TooLarge`]; [`Error::Invalid`] when the connection breaks off.
-pub async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes> {
-    let limited = http_body_util::Limited::new(body, bytes_max);
-    match http_body_util::BodyExt::collect(limited).await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Error::TooLarge(
-            format!("the body is larger than {bytes_max} bytes").into(),
-        )),
-        Err(_) => Err(Invalid::body("the body broke off").into()),
     }
 }
 

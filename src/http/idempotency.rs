@@ -13,19 +13,21 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
+use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use ring::digest::{Context, SHA256};
 use ring::hmac;
 
 use super::auth::{Admin, Allowed, EndpointsWrite, EventsWrite, MetersWrite};
-use super::extract;
+use super::body;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::access::Access;
+use crate::model::event;
 use crate::model::id::base32;
 use crate::store::idempotency::{Fresh, KeptAnswer, KeyedRequest, Reservation, Reserved, reserve};
 use crate::telemetry::scope::WorkContext;
@@ -143,7 +145,7 @@ pub(super) async fn handle(app: &Arc<App>, request: Request, next: Next) -> Resp
     };
     // On the heap: requests without a key do not carry it along.
     let handled = Box::pin(handle_keyed(app, caller, request, next)).await;
-    handled.unwrap_or_else(axum::response::IntoResponse::into_response)
+    handled.unwrap_or_else(IntoResponse::into_response)
 }
 
 fn caller_of(request: &Request) -> Option<Caller> {
@@ -169,7 +171,9 @@ async fn handle_keyed(
     // First, so that nobody is given an answer who may not ask.
     let scope = scope(app, caller, &mut parts).await?;
     let key = key(&parts.headers)?.to_owned();
-    let body = extract::read_body(body, app.config.http.body_bytes_max).await?;
+    check_mode(&parts)?;
+    let body = body::read(&parts.headers, body, app.config.http.body_bytes_max).await?;
+    body::describe_decoded(&mut parts.headers);
     let request = KeyedRequest {
         scope: &scope,
         key: &key,
@@ -257,6 +261,16 @@ fn scope_of(access: &Access) -> String {
     }
 }
 
+/// That the body of an event is in a form that is spoken here: known before it is read,
+/// so that who asked first need not send it.
+fn check_mode(parts: &Parts) -> Result<()> {
+    match without_slash(parts.uri.path()) {
+        "/v1/events" => event::mode(&parts.headers).map(drop),
+        "/v1/events/batch" => event::batch_item_mode(&parts.headers).map(drop),
+        _ => Ok(()),
+    }
+}
+
 fn key(headers: &HeaderMap) -> Result<&str> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let key = given.next().and_then(|value| value.to_str().ok());
@@ -328,9 +342,9 @@ async fn answer_once(
 
 async fn keep(app: &App, reservation: &Reservation, response: Response) -> Response {
     let (parts, body) = response.into_parts();
-    let body = match extract::read_body(body, usize::MAX).await {
-        Ok(body) => body,
-        Err(error) => return axum::response::IntoResponse::into_response(error),
+    let body = match body.collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) => return Error::internal(error).into_response(),
     };
     let media_type = parts.headers.get(CONTENT_TYPE);
     let answer = KeptAnswer {

@@ -7,12 +7,15 @@
 
 pub mod audit_log;
 pub mod auth;
+mod body;
+pub mod client_address;
 pub mod deliveries;
 pub mod docs;
 pub mod endpoints;
 pub mod event_types;
 pub mod events;
 pub mod extract;
+pub mod header_rules;
 pub mod health;
 pub mod idempotency;
 mod lookup;
@@ -36,6 +39,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 
+use self::client_address::Peer;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::id::base32;
@@ -97,11 +101,10 @@ async fn handle_request(app: &Arc<App>, id: &str, request: Request, next: Next) 
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
 
-    let is_of_health = request.uri().path().starts_with("/health");
     let handled = async {
-        match ensure_kept(app) {
-            Err(error) if !is_of_health => error.into_response(),
-            _ => idempotency::handle(app, request, next).await,
+        match admitted(app, request) {
+            Ok(request) => idempotency::handle(app, request, next).await,
+            Err(error) => error.into_response(),
         }
     };
     let handled = AssertUnwindSafe(handled).catch_unwind();
@@ -137,6 +140,20 @@ async fn handle_request(app: &Arc<App>, id: &str, request: Request, next: Next) 
     let route = route.as_ref().map_or("-", MatchedPath::as_str);
     log(id, &method, route, &response, failure.as_ref(), started);
     response
+}
+
+/// A request that may be handled, with what is known of where it is from.
+fn admitted(app: &App, request: Request) -> Result<Request> {
+    let (mut parts, body) = request.into_parts();
+    header_rules::check(&parts)?;
+    if !parts.uri.path().starts_with("/health") {
+        ensure_kept(app)?;
+    }
+    if let Some(peer) = parts.extensions.get::<Peer>() {
+        let source = client_address::source(*peer, &parts.headers, &app.trusted_proxies);
+        parts.extensions.insert(source);
+    }
+    Ok(Request::from_parts(parts, body))
 }
 
 /// The error of a method that the route does not have, by the router's answer.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use utoipa::openapi::RefOr;
@@ -83,6 +83,7 @@ impl EventProblem {
 fn field(error: &Error) -> Option<String> {
     match error {
         Error::Invalid(invalid) => invalid.field.as_deref().map(str::to_owned),
+        Error::UnsupportedContentEncoding(_) => Some("Content-Encoding".to_owned()),
         _ => None,
     }
 }
@@ -132,7 +133,8 @@ fn title(error: &Error) -> &'static str {
         Error::IdempotencyKeyReused => "Idempotency key reused",
         Error::TooLarge(_) => "Content too large",
         Error::UnsupportedMediaType(_) => "Unsupported media type",
-        Error::RateLimited { .. } => "Too many requests",
+        Error::UnsupportedContentEncoding(_) => "Unsupported content encoding",
+        Error::TooManyUnauthenticated { .. } | Error::RateLimited { .. } => "Too many requests",
         Error::Unavailable { .. } => "Service unavailable",
         Error::Internal(_) => "Internal server error",
     }
@@ -161,7 +163,10 @@ pub(super) fn add_headers(error: &Error, headers: &mut HeaderMap) {
         Error::IdempotencyKeyInUse => {
             headers.insert(RETRY_AFTER, HeaderValue::from(IN_USE_RETRY_S));
         }
-        Error::RateLimited { retry_after } => {
+        Error::UnsupportedContentEncoding(_) => {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        Error::RateLimited { retry_after } | Error::TooManyUnauthenticated { retry_after } => {
             headers.insert(RETRY_AFTER, HeaderValue::from(retry_s(*retry_after)));
         }
         Error::Unauthenticated(_) => {
@@ -188,12 +193,20 @@ impl utoipa::IntoResponses for Problems {
         let problem =
             |description: &str| RefOr::T(ResponseBuilder::new().description(description).build());
         [
-            ("400", "A field is missing or malformed; `field` names it"),
+            (
+                "400",
+                "A field, header or parameter is missing, malformed or repeated; `field` \
+                 names it",
+            ),
             ("401", "No key, or one that is not known"),
             ("403", "The key is of another kind, or lacks the scope"),
             ("404", "Not there, or another project's"),
             ("413", "Over a size limit"),
-            ("415", "A content type that is not supported"),
+            (
+                "415",
+                "A content type or coding that is not supported; if it is the coding, \
+                 `Accept-Encoding` says what is",
+            ),
             ("500", "A defect of the server's"),
             (
                 "503",

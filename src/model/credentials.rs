@@ -301,11 +301,14 @@ fn is_name(name: &str) -> bool {
     (1..=NAME_LEN_MAX).contains(&name.len()) && HeaderName::from_lowercase(name.as_bytes()).is_ok()
 }
 
+/// Underscores are part of a token, and some receivers ask for them; many take them for
+/// hyphens (WSGI, CGI), so a reserved name is reserved with them too.
 fn check_name(name: &str) -> Result<(), &'static str> {
-    let reserved = RESERVED.contains(&name)
+    let meant = name.replace('_', "-");
+    let reserved = RESERVED.contains(&&*meant)
         || RESERVED_PREFIXES
             .iter()
-            .any(|start| name.starts_with(start));
+            .any(|start| meant.starts_with(start));
     match (is_name(name), reserved) {
         (false, _) => Err("expected the name of a header, up to 100 characters"),
         (true, true) => Err(

@@ -183,7 +183,7 @@ impl DeliveryId {
     }
 }
 
-fn is_base32(text: &str) -> bool {
+pub(super) fn is_base32(text: &str) -> bool {
     text.bytes().all(|b| ALPHABET.contains(&b))
 }
 

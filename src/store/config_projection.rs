@@ -25,6 +25,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
+use moka::policy::EvictionPolicy;
 
 use self::event_type_item::SchemaCache;
 use super::api_keys::ApiKey;
@@ -44,9 +45,19 @@ use crate::model::seal::KeyRing;
 /// projection can be late.
 pub const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
+/// Keys known to have been good; the least recently used are forgotten first.
+const KNOWN_KEYS_MAX: u64 = 10_000;
+
 /// Times something is read that is invalidated meanwhile; the last read is used as
 /// it is.
 const UNCONTENDED_READS_MAX: u32 = 4;
+
+fn known_keys() -> Cache<[u8; 32], ()> {
+    Cache::builder()
+        .max_capacity(KNOWN_KEYS_MAX)
+        .eviction_policy(EvictionPolicy::lru())
+        .build()
+}
 
 /// The projection of every project, cached.
 #[derive(Clone)]
@@ -54,6 +65,8 @@ pub struct ConfigProjection {
     dynamo: Dynamo,
     key_ring: Option<CachedSecret<KeyRing>>,
     grants: Cache<[u8; 32], Option<Grant>>,
+    /// Hashes of keys that were good when they were last seen here.
+    known_keys: Cache<[u8; 32], ()>,
     project_configs: Cache<ProjectId, Arc<ProjectConfig>>,
     schemas: SchemaCache,
     /// Counts invalidations, so that a read begun before one is not cached after.
@@ -88,6 +101,7 @@ impl ConfigProjection {
             dynamo,
             key_ring: Some(key_ring),
             grants,
+            known_keys: known_keys(),
             project_configs,
             schemas: event_type_item::schema_cache(),
             generation: Arc::default(),
@@ -100,6 +114,7 @@ impl ConfigProjection {
             dynamo,
             key_ring: None,
             grants: Cache::new(0),
+            known_keys: Cache::new(0),
             project_configs: Cache::new(0),
             schemas: Cache::new(0),
             generation: Arc::default(),
@@ -130,7 +145,18 @@ impl ConfigProjection {
 
     async fn read_grant(&self, hash: [u8; 32]) -> Result<Option<Grant>> {
         let item = self.dynamo.get(keys::key(&hash), keys::KEY).await?;
-        item.as_ref().map_or(Ok(None), key_item::read)
+        let grant = item.as_ref().map_or(Ok(None), key_item::read)?;
+        match grant {
+            Some(_) => self.known_keys.insert(hash, ()).await,
+            None => self.known_keys.invalidate(&hash).await,
+        }
+        Ok(grant)
+    }
+
+    /// Whether the key of that hash was good when it was last seen here, or made here.
+    /// It may not be any more: to know that costs a look at the store, and this none.
+    pub async fn knows_key(&self, hash: &[u8; 32]) -> bool {
+        self.known_keys.get(hash).await.is_some()
     }
 
     /// The configuration of `project`.
@@ -329,6 +355,9 @@ impl ConfigProjection {
             .await?;
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.grants.invalidate(&key.hash).await;
+        if key.revoked_at.is_none() {
+            self.known_keys.insert(key.hash, ()).await;
+        }
         Ok(())
     }
 

@@ -1,8 +1,13 @@
 //! Invocations as Lambda makes them: each payload of `payloads/` goes to the one
 //! function, and what it must not do with any of them.
 
+use std::io::Write;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http::StatusCode;
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
 use millrace::config::Config;
@@ -178,15 +183,131 @@ fn a_function_url_and_a_load_balancer_list_what_was_published() {
 }
 
 #[test]
-fn odd_hosts_and_paths_are_requests_like_any_other() {
+fn a_path_without_its_slash_is_one_like_any_other() {
     run(async {
         let lambda = Lambda::new().await;
-        for (host, path) in [("a b:99999", "/health"), ("[", "/health"), ("h", "health")] {
-            let mut payload = parse(ALB);
-            payload["multiValueHeaders"]["host"] = json!([host]);
-            payload["path"] = path.into();
+        let mut payload = parse(ALB);
+        payload["path"] = "health".into();
+        let answer = lambda.invoke(&payload).await.unwrap();
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+    });
+}
+
+/// What gateways hand on is held to the same rules as what a connection brings.
+#[test]
+fn a_head_that_is_read_in_two_ways_is_refused() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let key = format!("Bearer {}", lambda.harness.key);
+        let many = [
+            ("host", json!(["a b:99999"]), "Host"),
+            ("host", json!(["["]), "Host"),
+            ("host", json!(["a", "a"]), "Host"),
+            ("authorization", json!([key, key]), "Authorization"),
+            ("content-type", json!(["a/b", "c/d"]), "Content-Type"),
+            ("idempotency-key", json!(["a", "b"]), "Idempotency-Key"),
+            ("x_forwarded_for", json!(["192.0.2.1"]), "x_forwarded_for"),
+        ];
+        for (format, (name, values, field)) in [REST, ALB]
+            .into_iter()
+            .flat_map(|format| many.clone().map(|one| (format, one)))
+        {
+            let mut payload = parse(format);
+            let headers = payload["multiValueHeaders"].as_object_mut().unwrap();
+            headers.retain(|known, _| !known.eq_ignore_ascii_case(name));
+            headers.insert(name.to_owned(), values);
             let answer = lambda.invoke(&payload).await.unwrap();
-            assert_eq!(answer["statusCode"], 200, "{host} {path}: {answer}");
+            assert_eq!(answer["statusCode"], 400, "{name}: {answer}");
+            assert_eq!(body(&answer)["field"], field, "{answer}");
+        }
+        // Two values of one header are joined there.
+        for (name, value, field) in [
+            ("host", "a,b".to_owned(), "Host"),
+            ("authorization", format!("{key},{key}"), "Authorization"),
+        ] {
+            let mut payload = parse(HTTP);
+            payload["headers"][name] = value.into();
+            let answer = lambda.invoke(&payload).await.unwrap();
+            assert_eq!(answer["statusCode"], 400, "{name}: {answer}");
+            assert_eq!(body(&answer)["field"], field, "{answer}");
+        }
+        // A gateway need not hand on what it was asked for.
+        let mut payload = parse(FUNCTION_URL);
+        payload["headers"].as_object_mut().unwrap().remove("host");
+        let answer = lambda.invoke(&payload).await.unwrap();
+        assert_eq!(answer["statusCode"], 200, "{answer}");
+    });
+}
+
+#[test]
+fn a_compressed_body_is_decoded() {
+    run(async {
+        let lambda = Lambda::new().await;
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder
+            .write_all(br#"{"type":"order.paid","data":{"n":7}}"#)
+            .unwrap();
+        let compressed = STANDARD.encode(encoder.finish().unwrap());
+        let mut payload = parse(HTTP);
+        payload["body"] = compressed.into();
+        payload["isBase64Encoded"] = true.into();
+        payload["headers"]["content-type"] = "application/json".into();
+        payload["headers"]["content-encoding"] = "gzip".into();
+        let answer = lambda.invoke(&payload).await.unwrap();
+        assert_eq!(answer["statusCode"], 202, "{answer}");
+        let id = body(&answer)["id"].as_str().unwrap().to_owned();
+        let event = lambda.harness.get(&format!("/v1/events/{id}")).await;
+        assert_eq!(event.json["event"]["data"], json!({ "n": 7 }));
+        payload["headers"]["content-encoding"] = "br".into();
+        let answer = lambda.invoke(&payload).await.unwrap();
+        assert_eq!(answer["statusCode"], 415, "{answer}");
+        assert_eq!(answer["headers"]["accept-encoding"], "gzip", "{answer}");
+    });
+}
+
+#[test]
+fn who_guesses_keys_is_told_apart_by_the_address_that_the_gateway_saw() {
+    run(async {
+        let lambda = Lambda::configured(|config| config.http.auth_failures_max = 2).await;
+        for (n, format) in [REST, HTTP, ALB].into_iter().enumerate() {
+            let ask = async |client: &str, key: &str| {
+                let mut payload = parse(format);
+                let key = json!(format!("Bearer {key}"));
+                for headers in ["headers", "multiValueHeaders"] {
+                    let is_many = headers == "multiValueHeaders";
+                    let Some(headers) = payload.get_mut(headers).and_then(Value::as_object_mut)
+                    else {
+                        continue;
+                    };
+                    headers.retain(|name, _| !name.eq_ignore_ascii_case("authorization"));
+                    let forwarded = json!(format!("192.0.2.1, {client}"));
+                    for (name, value) in [("authorization", &key), ("x-forwarded-for", &forwarded)]
+                    {
+                        let value = if is_many {
+                            json!([value])
+                        } else {
+                            value.clone()
+                        };
+                        headers.insert(name.to_owned(), value);
+                    }
+                }
+                for place in ["identity", "http"] {
+                    if let Some(place) = payload["requestContext"].get_mut(place) {
+                        place["sourceIp"] = client.into();
+                    }
+                }
+                lambda.invoke(&payload).await.unwrap()["statusCode"].clone()
+            };
+            // Each format has clients of its own.
+            let (client, other) = (format!("203.0.113.{n}"), format!("198.51.100.{n}"));
+            for expected in [401, 401, 429, 429] {
+                assert_eq!(ask(&client, "mr_guess").await, expected, "{format}");
+            }
+            assert_eq!(ask(&other, "mr_guess").await, 401, "{format}");
+            let known = lambda.harness.key.clone();
+            // Seen good by this function before it guessed elsewhere.
+            assert_ne!(ask(&other, &known).await, 401, "{format}");
+            assert_ne!(ask(&client, &known).await, 429, "{format}");
         }
     });
 }

@@ -1,23 +1,19 @@
 //! Lists: pages that know whether they are the last, patterns of types, and the
 //! deliveries of a whole project.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::config::interceptors::BeforeSerializationInterceptorContextRef;
-use aws_sdk_dynamodb::config::{ConfigBag, Intercept};
-use aws_sdk_dynamodb::error::BoxError;
 use http::StatusCode;
 use millrace::model::delivery::DeliveryState;
 use millrace::model::id::DeliveryId;
 use millrace::store::deliveries;
-use millrace::store::dynamo::Dynamo;
 use serde_json::{Value, json};
 
 use crate::support::fixtures::{config_without_retries, forget_queue, seconds_ago};
 use crate::support::harness::{Harness, run};
 use crate::support::receiver::{Receiver, Reply};
+use crate::support::stores::counting;
 
 /// Every row of a list, in pages of `limit`, of which none but the first may be empty
 /// and none but the last may be short.
@@ -240,30 +236,6 @@ fn what_is_rare_among_many_is_found_with_few_reads() {
         let path = format!("/v1/deliveries?endpoint_id={endpoint}&state=failed");
         assert_eq!(all(&reader, &path, 7).await.len(), 300);
     });
-}
-
-/// The same event store, and how many requests it was asked.
-fn counting(dynamo: &Dynamo) -> (Dynamo, Arc<AtomicUsize>) {
-    #[derive(Debug)]
-    struct Counter(Arc<AtomicUsize>);
-    impl Intercept for Counter {
-        fn name(&self) -> &'static str {
-            "counter"
-        }
-
-        fn read_before_execution(
-            &self,
-            _: &BeforeSerializationInterceptorContextRef<'_>,
-            _: &mut ConfigBag,
-        ) -> Result<(), BoxError> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        }
-    }
-    let requests = Arc::new(AtomicUsize::new(0));
-    let config = dynamo.client.config().to_builder();
-    let config = config.interceptor(Counter(requests.clone())).build();
-    (Dynamo::new(config, &dynamo.table), requests)
 }
 
 /// A project of `count` endpoints with three events: at every third endpoint all

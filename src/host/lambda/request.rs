@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 use std::pin::Pin;
 
 use axum::Router;
@@ -25,9 +26,11 @@ use tower::util::ServiceFn;
 use tower::{Service, ServiceExt, service_fn};
 
 use crate::error::{Error, Invalid, causes};
+use crate::http::client_address::{self, Peer};
 
 /// The first segment of the API's own paths.
 const ROOT: &str = "v1";
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// What Lambda is answered: `lambda_http`'s own type, which has no public name.
@@ -56,6 +59,8 @@ pub async fn answer(router: Router, mut request: LambdaRequest, context: Context
 struct RequestParts {
     headers: HeaderMap,
     body: Result<Bytes, Invalid>,
+    /// Who sent it to the gateway.
+    client: Option<IpAddr>,
 }
 
 impl RequestParts {
@@ -67,6 +72,7 @@ impl RequestParts {
                 Self {
                     headers: headers(&mut rest.headers, &mut rest.multi_value_headers),
                     body: body(rest.body.take(), rest.is_base64_encoded),
+                    client: known(rest.request_context.identity.source_ip.as_deref()),
                 }
             }
             LambdaRequest::ApiGatewayV2(http) => {
@@ -83,12 +89,15 @@ impl RequestParts {
                 Self {
                     headers,
                     body: query.and(body),
+                    client: known(http.request_context.http.source_ip.as_deref()),
                 }
             }
             LambdaRequest::Alb(alb) => {
                 without_stage(&mut alb.path, None);
+                let headers = headers(&mut alb.headers, &mut alb.multi_value_headers);
                 Self {
-                    headers: headers(&mut alb.headers, &mut alb.multi_value_headers),
+                    client: known(last_hop(&headers)),
+                    headers,
                     body: body(alb.body.take(), alb.is_base64_encoded),
                 }
             }
@@ -96,6 +105,7 @@ impl RequestParts {
             _ => Self {
                 headers: HeaderMap::new(),
                 body: Err(Invalid::body("an unknown kind of request")),
+                client: None,
             },
         }
     }
@@ -112,6 +122,16 @@ fn headers(single: &mut HeaderMap, multi: &mut HeaderMap) -> HeaderMap {
     }
     headers.extend(rest);
     headers
+}
+
+fn known(address: Option<&str>) -> Option<IpAddr> {
+    client_address::address(address?)
+}
+
+/// Who a load balancer had a request from: it adds that at the end.
+fn last_hop(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get_all(X_FORWARDED_FOR).iter().next_back()?;
+    value.to_str().ok()?.rsplit(',').next()
 }
 
 fn body(text: Option<String>, is_base64: bool) -> Result<Bytes, Invalid> {
@@ -175,6 +195,9 @@ async fn route(router: Router, bare: lambda_http::Request, taken: RequestParts) 
     }
     // What lambda_http keeps beside is for its own extractors.
     parts.extensions = http::Extensions::new();
+    if let Some(client) = taken.client {
+        parts.extensions.insert(Peer::Gateway(client));
+    }
     let request = http::Request::from_parts(parts, Body::from(body));
     match router.oneshot(request).await {
         Ok(response) => response,

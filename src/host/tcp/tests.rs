@@ -24,6 +24,7 @@ fn options() -> ServeOptions {
     ServeOptions {
         header_timeout: Duration::from_secs(20),
         idle_timeout: Duration::from_secs(20),
+        write_timeout: Duration::from_secs(20),
         connections_max: 8,
         drain_timeout: Duration::from_secs(20),
         drain_grace: Duration::ZERO,

@@ -4,7 +4,7 @@
 //! generators of clients need, is added here, for all operations alike.
 
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{OpenApi as Document, RefOr};
 use utoipa::{IntoResponses, Modify, OpenApi};
@@ -21,7 +21,8 @@ use crate::model::window::Width;
     info(
         title = "Millrace",
         description = "Events in once, signed webhooks out. Times are RFC 3339 in UTC; \
-            errors are problem+json (RFC 9457); lists are pages with an opaque cursor.",
+            errors are problem+json (RFC 9457); lists are pages with an opaque cursor. \
+            Any body may be sent with Content-Encoding: gzip.",
         license(name = "MIT", identifier = "MIT"),
         contact(name = "Whoever runs the instance that serves this document"),
     ),
@@ -189,6 +190,7 @@ fn complete(operation: &mut Value) {
     if operation["security"] == json!([{}]) {
         operation["security"] = json!([]);
     }
+    let needs_key = operation["security"] != json!([]);
     let possible = |status: &str| can_happen(status, operation);
     let impossible: Vec<_> = Problems::responses()
         .into_iter()
@@ -203,6 +205,7 @@ fn complete(operation: &mut Value) {
         let by_shape = impossible.iter().find(|(name, _)| name == status);
         by_shape.is_none_or(|(_, text)| response["description"] != **text)
     });
+    add_refusals_of_any(needs_key, responses);
     for (status, response) in responses {
         let code = StatusCode::from_bytes(status.as_bytes()).expect("a status");
         if response["description"].is_null() {
@@ -220,7 +223,36 @@ fn complete(operation: &mut Value) {
                 "schema": seconds,
             });
         }
+        if code == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            response["headers"]["Accept-Encoding"] = json!({
+                "description": "The codings that a body may have, if its own was none of them",
+                "schema": { "type": "string" },
+            });
+        }
     }
+}
+
+const TOO_MANY: &str = "Too many keys that are not known came from the caller's address";
+
+/// What any operation may be refused for, whatever else it is refused for.
+fn add_refusals_of_any(needs_key: bool, responses: &mut Map<String, Value>) {
+    let head = json!({
+        "description": "A header is missing, malformed or repeated; `field` names it",
+    });
+    responses.entry("400").or_insert(head);
+    if !needs_key {
+        return;
+    }
+    let limited = responses.entry("429").or_insert(json!({}));
+    limited["description"] = match limited["description"].as_str() {
+        Some(own) => format!(
+            "{own}. Or {}{}",
+            &TOO_MANY[..1].to_lowercase(),
+            &TOO_MANY[1..]
+        ),
+        None => TOO_MANY.to_owned(),
+    }
+    .into();
 }
 
 fn is_problem_only(response: &Value) -> bool {
@@ -239,8 +271,8 @@ fn can_happen(status: &str, operation: &Value) -> bool {
     let parameters = || operation["parameters"].as_array().into_iter().flatten();
     let takes_body = operation["requestBody"].is_object();
     match status {
-        // What is no id of its kind names nothing.
-        "400" => takes_body || parameters().any(|parameter| parameter["in"] != "path"),
+        // The head of a request may be wrong, whatever it asks for.
+        "400" => true,
         "404" => parameters().any(|parameter| parameter["in"] == "path"),
         "413" | "415" => takes_body,
         // All others: whoever needs a key reads stores, and what reads none cannot fail.

@@ -10,9 +10,13 @@
 //! The due index is one for all projects, so each test has a table of its own.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_dynamodb::config::interceptors::BeforeSerializationInterceptorContextRef;
+use aws_sdk_dynamodb::config::{BehaviorVersion, ConfigBag, Credentials, Intercept, Region};
+use aws_sdk_dynamodb::error::BoxError;
 use millrace::aws::clients;
 use millrace::store::dynamo::Dynamo;
 use millrace::store::postgres::{Options, Postgres};
@@ -209,4 +213,28 @@ fn embedded_dynamo() -> Dynamo {
 #[cfg(not(feature = "embedded"))]
 fn embedded_dynamo() -> Dynamo {
     unreachable!("no test runs while a variable is missing")
+}
+
+/// The same event store, and how many requests it was asked.
+pub fn counting(dynamo: &Dynamo) -> (Dynamo, Arc<AtomicUsize>) {
+    #[derive(Debug)]
+    struct Counter(Arc<AtomicUsize>);
+    impl Intercept for Counter {
+        fn name(&self) -> &'static str {
+            "counter"
+        }
+
+        fn read_before_execution(
+            &self,
+            _: &BeforeSerializationInterceptorContextRef<'_>,
+            _: &mut ConfigBag,
+        ) -> Result<(), BoxError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+    let requests = Arc::new(AtomicUsize::new(0));
+    let config = dynamo.client.config().to_builder();
+    let config = config.interceptor(Counter(requests.clone())).build();
+    (Dynamo::new(config, &dynamo.table), requests)
 }
