@@ -13,6 +13,7 @@ mod conformance;
 mod contract;
 mod credentials;
 mod database;
+mod database_role;
 mod deliveries;
 mod delivery_settings;
 mod endpoint_health;
