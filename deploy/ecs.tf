@@ -26,16 +26,16 @@ locals {
   http_keep_alive_s = 75
 
   database_environment = {
-    MILLRACE_DATABASE__SECRET_ARN = local.database_secret_arn
-    MILLRACE_DATABASE__HOST       = local.database_host
-    MILLRACE_DATABASE__PORT       = "5432"
-    MILLRACE_DATABASE__NAME       = local.database_name
-    MILLRACE_DATABASE__CA_FILE    = "/etc/ssl/certs/rds.pem"
+    MILLRACE_DATABASE__HOST    = local.database_host
+    MILLRACE_DATABASE__PORT    = "5432"
+    MILLRACE_DATABASE__NAME    = local.database_name
+    MILLRACE_DATABASE__CA_FILE = "/etc/ssl/certs/rds.pem"
   }
 
   # Everything but MILLRACE_HANDLERS, the same for every kind of process. The
   # values are names and ARNs: secrets themselves are read at run time.
   app_environment = merge(local.database_environment, {
+    MILLRACE_DATABASE__SECRET_ARN = local.app_login_secret_arn
     MILLRACE_KEY_RING__SECRET_ARN = local.key_ring_secret_arn
     MILLRACE_ADMIN_KEY_SECRET_ARN = local.admin_key_secret_arn
     MILLRACE_DYNAMODB__TABLE      = local.table_name
@@ -62,12 +62,15 @@ locals {
   }, local.emulated_environment)
 
   # What `millrace migrate` checks before it starts: it looks at the table, and the
-  # key ring is only named.
+  # key ring is only named. It logs in as the owner, and makes the role that the
+  # others log in as.
   migrate_environment = merge(local.database_environment, {
-    AWS_REGION                    = var.region
-    MILLRACE_HANDLERS             = jsonencode(["sweep"])
-    MILLRACE_DYNAMODB__TABLE      = local.table_name
-    MILLRACE_KEY_RING__SECRET_ARN = local.key_ring_secret_arn
+    MILLRACE_DATABASE__SECRET_ARN     = local.database_secret_arn
+    MILLRACE_DATABASE__APP_SECRET_ARN = local.app_login_secret_arn
+    AWS_REGION                        = var.region
+    MILLRACE_HANDLERS                 = jsonencode(["sweep"])
+    MILLRACE_DYNAMODB__TABLE          = local.table_name
+    MILLRACE_KEY_RING__SECRET_ARN     = local.key_ring_secret_arn
   }, local.emulated_environment)
 
   services = {

@@ -27,22 +27,23 @@ locals {
     Queues          = [for name in keys(local.queues) : aws_sqs_queue.main[name].arn]
     # Ingest is written to by AWS's services, not by the code.
     JobQueues = [aws_sqs_queue.main["fan_out"].arn, aws_sqs_queue.main["deliver"].arn]
-    Secrets   = [local.database_secret_arn, local.key_ring_secret_arn, local.admin_key_secret_arn]
+    # Not the database owner's.
+    Secrets = [local.app_login_secret_arn, local.key_ring_secret_arn, local.admin_key_secret_arn]
     # X-Ray has no resources to name.
     Traces  = ["*"]
     Archive = local.archive_object_arns
   }
 
   # Where a role's differ: what takes jobs also parks what it cannot use, what has
-  # no HTTP needs no admin key, and the migration reads one secret and looks at the
+  # no HTTP needs no admin key, and the migration reads the two logins and looks at the
   # table.
   parking_queues = concat(local.scopes.JobQueues, [aws_sqs_queue.dead["parked"].arn])
   scopes_of_role = {
     for role, scopes in {
       api     = local.scopes
-      worker  = merge(local.scopes, { JobQueues = local.parking_queues, Secrets = [local.database_secret_arn, local.key_ring_secret_arn] })
+      worker  = merge(local.scopes, { JobQueues = local.parking_queues, Secrets = [local.app_login_secret_arn, local.key_ring_secret_arn] })
       lambda  = merge(local.scopes, { JobQueues = local.parking_queues })
-      migrate = { Secrets = [local.database_secret_arn], Table = [local.table_arn] }
+      migrate = { Secrets = [local.database_secret_arn, local.app_login_secret_arn], Table = [local.table_arn] }
     } : role => scopes if contains(keys(local.task_groups), role)
   }
 
@@ -237,7 +238,7 @@ resource "aws_iam_role_policy" "execution" {
 resource "aws_iam_role" "proxy" {
   count       = local.lambda ? 1 : 0
   name        = "${local.prefix}-proxy-${var.region}"
-  description = "RDS Proxy reads the database's secret"
+  description = "RDS Proxy reads the application's login"
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
@@ -261,7 +262,7 @@ resource "aws_iam_role_policy" "proxy" {
         Sid      = "Secret"
         Effect   = "Allow"
         Action   = ["secretsmanager:GetSecretValue"]
-        Resource = [local.database_secret_arn]
+        Resource = [local.app_login_secret_arn]
       },
       {
         Sid       = "Key"

@@ -94,10 +94,11 @@ output "ingest_queue_arn" {
 }
 
 output "secrets" {
-  description = "ARNs of the secrets; scripts/secrets fills key_ring and admin_key."
+  description = "ARNs of the secrets; scripts/secrets fills key_ring, admin_key and app_login."
   value = {
     key_ring  = local.key_ring_secret_arn
     admin_key = local.admin_key_secret_arn
+    app_login = local.app_login_secret_arn
     database  = local.database_secret_arn
   }
 }

@@ -1,6 +1,7 @@
 # PostgreSQL, the control plane: an RDS instance, or Aurora Serverless v2 by
-# variable; behind RDS Proxy for the function. The password is made, kept and
-# rotated by RDS; nobody knows it.
+# variable; behind RDS Proxy for the function. The owner's password is made, kept and
+# rotated by RDS; nobody knows it, and the migration alone logs in with it. What
+# serves has a role of its own (secrets.tf), which the migration makes.
 
 locals {
   database_name   = "millrace"
@@ -51,7 +52,7 @@ resource "aws_db_instance" "main" {
   #checkov:skip=CKV_AWS_293:var.deletion_protection, which is false in dev.tfvars only
   #checkov:skip=CKV2_AWS_69:the parameter group sets rds.force_ssl, from a map that checkov does not unroll
   #checkov:skip=CKV2_AWS_30:the parameter group logs statements, from a map that checkov does not unroll
-  #checkov:skip=CKV_AWS_161:the application logs in with the managed secret; a second way in would only be another one to guard
+  #checkov:skip=CKV_AWS_161:each login is in a secret; a second way in would only be another one to guard
   #checkov:skip=CKV_AWS_157:multi_az is a variable that inputs.tf demands for prod
   count      = var.aurora ? 0 : 1
   identifier = local.prefix
@@ -124,7 +125,7 @@ resource "aws_rds_cluster_parameter_group" "main" {
 
 resource "aws_rds_cluster" "main" {
   #checkov:skip=CKV2_AWS_27:the parameter group logs statements, from a map that checkov does not unroll
-  #checkov:skip=CKV_AWS_162:the application logs in with the managed secret; a second way in would only be another one to guard
+  #checkov:skip=CKV_AWS_162:each login is in a secret; a second way in would only be another one to guard
   #checkov:skip=CKV2_AWS_8:backup.tf selects it, as it does the instance, through local.database_arn
   count              = var.aurora ? 1 : 0
   cluster_identifier = local.prefix
@@ -208,7 +209,7 @@ resource "aws_db_proxy" "main" {
     auth_scheme               = "SECRETS"
     iam_auth                  = "DISABLED"
     client_password_auth_type = "POSTGRES_SCRAM_SHA_256"
-    secret_arn                = local.database_secret_arn
+    secret_arn                = local.app_login_secret_arn
   }
 
   depends_on = [aws_iam_role_policy.proxy]

@@ -167,10 +167,14 @@ check "compute" {
   }
   assert {
     condition = alltrue([
-      for name, value in { MILLRACE_DYNAMODB__TABLE = local.table_name, MILLRACE_KEY_RING__SECRET_ARN = local.key_ring_secret_arn, MILLRACE_DATABASE__SECRET_ARN = local.database_secret_arn } :
+      for name, value in { MILLRACE_DYNAMODB__TABLE = local.table_name, MILLRACE_KEY_RING__SECRET_ARN = local.key_ring_secret_arn, MILLRACE_DATABASE__SECRET_ARN = local.database_secret_arn, MILLRACE_DATABASE__APP_SECRET_ARN = local.app_login_secret_arn } :
       { for pair in jsondecode(aws_ecs_task_definition.migrate.container_definitions)[0].environment : pair.name => pair.value }[name] == value
     ])
     error_message = "The migration must be told what the configuration demands of it."
+  }
+  assert {
+    condition     = local.app_environment["MILLRACE_DATABASE__SECRET_ARN"] == local.app_login_secret_arn && !contains(values(local.task_environment), local.database_secret_arn) && alltrue([for proxy in aws_db_proxy.main : [for auth in proxy.auth : auth.secret_arn] == [local.app_login_secret_arn]])
+    error_message = "What serves must log in as the application, not as the database's owner."
   }
   assert {
     condition     = tonumber(local.app_environment["MILLRACE_TELEMETRY__SAMPLE_RATIO"]) == var.trace_sampling_percent / 100

@@ -49,6 +49,15 @@ run "fargate" {
     target = aws_secretsmanager_secret.main["admin_key"]
     values = { arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:admin-key" }
   }
+  override_resource {
+    target = aws_secretsmanager_secret.main["app_login"]
+    values = { arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-login" }
+  }
+
+  assert {
+    condition     = { for role in ["api", "worker", "migrate"] : role => contains(flatten([for statement in jsondecode(aws_iam_role_policy.task[role].policy).Statement : statement.Resource if statement.Sid == "Secrets"]), "arn:aws:secretsmanager:eu-west-1:123456789012:secret:database") } == { api = false, worker = false, migrate = true }
+    error_message = "Only the migration may log in as the database's owner."
+  }
 
   assert {
     condition = [
@@ -71,8 +80,8 @@ run "fargate" {
     error_message = "The api must not receive."
   }
   assert {
-    condition     = [for statement in jsondecode(aws_iam_role_policy.task["migrate"].policy).Statement : statement.Resource if statement.Sid == "Secrets"] == [["arn:aws:secretsmanager:eu-west-1:123456789012:secret:database"]]
-    error_message = "The migration must read the database's secret only."
+    condition     = [for statement in jsondecode(aws_iam_role_policy.task["migrate"].policy).Statement : statement.Resource if statement.Sid == "Secrets"] == [["arn:aws:secretsmanager:eu-west-1:123456789012:secret:database", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app-login"]]
+    error_message = "The migration must read the two logins to the database only."
   }
   assert {
     condition     = { for pair in jsondecode(aws_ecs_task_definition.service["api"].container_definitions)[0].environment : pair.name => pair.value }["MILLRACE_HANDLERS"] == "[\"http\"]"

@@ -249,12 +249,41 @@ fn secrets(config: &Config) -> Vec<String> {
         let expected = "the ARN of a secret, as database.host is set and names no login";
         found.push(problem("database.secret_arn", None, expected));
     }
+    found.extend(app_role(config));
     if !config.ingest.project.is_empty() && !config.ingest.project.starts_with("prj_") {
         found.push(quoted(
             "ingest.project",
             &config.ingest.project,
             "a project's id, prj_…",
         ));
+    }
+    found
+}
+
+/// The role of serving processes, where the database is another's.
+fn app_role(config: &Config) -> Vec<String> {
+    let role = &config.database.app_role;
+    let role_char = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let is_name = role.len() <= 63
+        && role.chars().all(role_char)
+        && !role.starts_with(|c: char| c.is_ascii_digit())
+        && !role.starts_with("pg_");
+    let mut found = Vec::new();
+    let keys = [
+        ("database.app_role", role),
+        ("database.app_secret_arn", &config.database.app_secret_arn),
+    ];
+    if config.uses_embedded_postgres() {
+        let expected = "nothing, as PostgreSQL in process has one role";
+        let set = keys.iter().filter(|(_, value)| !value.is_empty());
+        found.extend(set.map(|(key, value)| quoted(key, value, expected)));
+    } else if keys.iter().all(|(_, value)| !value.is_empty()) {
+        let expected = "nothing, as database.app_secret_arn is set";
+        found.push(quoted("database.app_role", role, expected));
+    } else if !is_name {
+        let expected = "up to 63 lower-case letters, digits or '_', not beginning with \
+             a digit or \"pg_\"";
+        found.push(quoted("database.app_role", role, expected));
     }
     found
 }

@@ -109,6 +109,8 @@ pub struct DatabaseConfig {
     #[serde(serialize_with = "mask::url")]
     pub url: SecretString,
     pub secret_arn: String,
+    pub app_role: String,
+    pub app_secret_arn: String,
     pub host: String,
     pub port: u16,
     pub name: String,

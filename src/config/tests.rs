@@ -188,6 +188,24 @@ fn a_migration_on_ecs_needs_the_stores_alone() {
 }
 
 #[test]
+fn the_role_of_serving_processes_is_named_once_where_there_are_roles() {
+    let with = |keys: &str| {
+        let login = "[database]\nhost = \"db\"\nsecret_arn = \"arn:aws:secretsmanager:y\"";
+        load_for(Purpose::Migrate, &format!("{login}\n{keys}"), &[ECS])
+    };
+    with("app_role = \"millrace_app\"").unwrap();
+    with("app_secret_arn = \"arn:aws:secretsmanager:z\"").unwrap();
+    let both = "app_role = \"a\"\napp_secret_arn = \"arn:aws:secretsmanager:z\"";
+    assert_snapshot!(with(both).unwrap_err(), @"");
+    for name in ["A", "1a", "a-b", "pg_a", "a b", &"a".repeat(64)] {
+        let refused = with(&format!("app_role = {name:?}")).unwrap_err();
+        assert!(refused.to_string().contains("database.app_role"), "{name}");
+    }
+    #[cfg(feature = "embedded")]
+    assert_snapshot!(complaint("[database]\napp_role = \"a\"", &[]), @"");
+}
+
+#[test]
 fn a_function_without_queues_is_refused_unless_it_sends_no_jobs() {
     let env = [LAMBDA, KEY_RING, ADMIN_KEY];
     assert_snapshot!(complaint(STORE, &env), @"
@@ -613,6 +631,8 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     [database]
     url = "postgresql://u:***@db:5432/m?password=***&sslmode=require"
     secret_arn = ""
+    app_role = ""
+    app_secret_arn = ""
     host = ""
     port = 5432
     name = "millrace"

@@ -15,16 +15,16 @@ pub use super::first_key::{FirstKey, first_project};
 use crate::app::data_files::DataFiles;
 use crate::app::{App, Parts};
 use crate::aws::clients;
-use crate::config::Config;
+use crate::config::{Config, DatabaseConfig};
 use crate::model::seal::KeyRing;
 use crate::queue::{LocalQueue, Queue, sqs};
 use crate::store::config_projection::ConfigProjection;
 use crate::store::dynamo::{self, Dynamo};
 use crate::store::objects::Objects;
 use crate::store::outbox;
-use crate::store::postgres::{Options, Postgres};
+use crate::store::postgres::{AppRole, Options, Postgres};
 use crate::store::projector;
-use crate::store::secrets::{self, AdminKey, CachedSecret};
+use crate::store::secrets::{self, AdminKey, CachedSecret, Login};
 use crate::store::table;
 
 /// The name in a key ring of a key made here.
@@ -382,8 +382,43 @@ async fn reproject(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The role that serving processes log in as, if one is configured.
+///
+/// # Errors
+/// Its secret cannot be fetched or read.
+async fn app_role(config: &Config) -> anyhow::Result<Option<AppRole>> {
+    let DatabaseConfig {
+        app_role,
+        app_secret_arn,
+        ..
+    } = &config.database;
+    if app_secret_arn.is_empty() {
+        return Ok((!app_role.is_empty()).then(|| AppRole {
+            name: app_role.clone(),
+            password: None,
+        }));
+    }
+    let client = secrets::connect(config, &aws(config)?);
+    let secret = CachedSecret::<Login>::remote(client, app_secret_arn);
+    let login = secret.get().await;
+    let login = login.with_context(|| app_role_key(config))?;
+    Ok(Some(AppRole {
+        name: login.username.clone(),
+        password: Some(login.password.clone()),
+    }))
+}
+
+/// The key that names the role.
+fn app_role_key(config: &Config) -> &'static str {
+    match config.database.app_secret_arn.as_str() {
+        "" => "database.app_role",
+        _ => "database.app_secret_arn",
+    }
+}
+
 /// [`migrate`] with nothing else of the application: where the stores are others',
-/// it needs who logs in to them and no secret of Millrace's own. Projects all keys
+/// it needs who logs in to them and no secret of Millrace's own, and prepares the
+/// role that serving processes log in as, if one is configured. Projects all keys
 /// and endpoints again if that is asked for; on AWS, where migrating may not write
 /// items, it leaves that to the sweepers.
 ///
@@ -407,6 +442,14 @@ pub async fn migrate_alone(config: Config, force_reproject: bool) -> anyhow::Res
     }
     let (dynamo, postgres) = remote_stores(&config).await?;
     migrate(&postgres, &dynamo).await?;
+    if let Some(app_role) = app_role(&config).await? {
+        let prepared = postgres.prepare_app_role(&app_role).await;
+        prepared.with_context(|| {
+            let key = app_role_key(&config);
+            format!("{key}: the role {:?} cannot be prepared", app_role.name)
+        })?;
+        tracing::info!(role = app_role.name, "role of serving processes prepared");
+    }
     if force_reproject && config.runtime_env.is_aws() {
         let left = outbox::add_all(&postgres).await?;
         tracing::info!(left, "reprojection deferred to sweepers");

@@ -195,7 +195,7 @@ pub async fn create(
     let mut row = fields::blank(&by, id);
     let sealing = credentials::sealing(&app, new.credentials()).await?;
     new.apply(&mut row, &caller.access)?;
-    fields::finish(&app, &mut row, sealing)?;
+    fields::finish(&app, &mut row, None, sealing)?;
     let secret = make_secret(scheme, secret.as_ref(), app.random())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
@@ -330,8 +330,9 @@ pub async fn update(
     let sealing = credentials::sealing(&app, change).await?;
     let apply = |row: &mut Row| {
         before.remember(row.state, shown(row));
+        let was = row.url.clone();
         changes.apply(row)?;
-        fields::finish(&app, row, sealing)
+        fields::finish(&app, row, Some(&was), sealing)
     };
     let updated = endpoints::update(&app.postgres, &by, &id, apply).await?;
     let row = projector::apply(&app.postgres, &app.projection, updated).await;

@@ -22,6 +22,7 @@ pub mod job;
 pub mod metadata;
 pub mod meter;
 pub mod operational_event;
+pub mod origin;
 pub mod pacing;
 pub mod parse_error;
 pub mod pointer;

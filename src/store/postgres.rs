@@ -10,15 +10,19 @@ use deadpool_postgres::{
 };
 use deadpool_postgres::{RecyclingMethod, Runtime, Timeouts};
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
+pub use self::app_role::AppRole;
 use self::login::{LoginConnector, LoginProvider};
+use self::sql_error::{SqlError, connect_error};
 use super::secrets::{CachedSecret, Login};
 use crate::config::with_tls;
 use crate::error::{Error, Result};
 
+pub mod app_role;
 mod login;
+mod sql_error;
 
 mod embedded_migrations {
     refinery::embed_migrations!("migrations");
@@ -150,12 +154,17 @@ impl Postgres {
         })
     }
 
-    /// Brings the schema up to date. Running it again changes nothing.
+    /// Brings the schema up to date. Running it again changes nothing; with nothing to
+    /// do it asks for no right to change the schema.
     ///
     /// # Errors
     /// When the database is out of reach or a migration fails; each migration is
     /// a transaction of its own.
     pub async fn migrate(&self) -> anyhow::Result<Vec<String>> {
+        if self.pending_migrations().await?.is_empty() {
+            self.set_default(&self.connection().await?, None).await?;
+            return Ok(vec![]);
+        }
         let mut client = self.connection().await?;
         // A migration may take longer than any other statement.
         client.batch_execute(&statement_timeout_sql(0)).await?;
@@ -166,12 +175,24 @@ impl Postgres {
             .batch_execute(&statement_timeout_sql(self.statement_timeout_ms))
             .await?;
         let report = report?;
-        self.set_default(&client).await?;
+        self.set_default(&client, None).await?;
         Ok(report
             .applied_migrations()
             .iter()
             .map(ToString::to_string)
             .collect())
+    }
+
+    /// Makes the role that serving processes log in as, or gives it what it needs of a
+    /// schema that was migrated. Running it again changes nothing.
+    ///
+    /// # Errors
+    /// When the database is out of reach or refuses, or the role could do more than it
+    /// should.
+    pub async fn prepare_app_role(&self, app_role: &AppRole) -> anyhow::Result<()> {
+        let mut client = self.connection().await?;
+        app_role::prepare(&mut client, app_role).await?;
+        self.set_default(&client, Some(&app_role.name)).await
     }
 
     /// Migrations that this binary knows and the database lacks, by name.
@@ -217,28 +238,29 @@ impl Postgres {
     }
 }
 
-/// The name of the database as SQL has it, and whether `$1` is among what the
-/// role's sessions begin with there.
+/// The names of the database and of the role `$2`, or one's own, as SQL has them, and
+/// whether `$1` is among what the role's sessions begin with there.
 const ROLE_DEFAULT: &str = "\
-    select quote_ident(current_database()), exists (\
+    select quote_ident(current_database()), quote_ident(o.name), exists (\
         select from pg_db_role_setting s \
         join pg_database d on d.oid = s.setdatabase \
         join pg_roles r on r.oid = s.setrole \
-        where d.datname = current_database() and r.rolname = current_user \
-        and $1 = any (s.setconfig))";
+        where d.datname = current_database() and r.rolname = o.name \
+        and $1 = any (s.setconfig)) \
+    from coalesce($2::text, current_user::text) as o (name)";
 
 impl Postgres {
-    /// Makes the limit on statements the default of the role in this database, so
-    /// that new connections need not set it.
-    async fn set_default(&self, client: &Object) -> anyhow::Result<()> {
+    /// Makes the limit on statements the default of `role`, or of one's own, in this
+    /// database, so that new connections need not set it.
+    async fn set_default(&self, client: &Object, role: Option<&str>) -> anyhow::Result<()> {
         let wanted = format!("statement_timeout={}", self.statement_timeout_ms);
-        let row = client.query_one(ROLE_DEFAULT, &[&wanted]).await?;
-        let (database, is_set): (&str, bool) = (row.get(0), row.get(1));
+        let row = client.query_one(ROLE_DEFAULT, &[&wanted, &role]).await?;
+        let (database, role, is_set): (&str, &str, bool) = (row.get(0), row.get(1), row.get(2));
         if is_set {
             return Ok(());
         }
         let set = statement_timeout_sql(self.statement_timeout_ms);
-        let alter = format!("alter role current_user in database {database} {set}");
+        let alter = format!("alter role {role} in database {database} {set}");
         // A role that may not do this is no failure: connections then set it
         // themselves.
         if let Err(error) = client.batch_execute(&alter).await {
@@ -323,37 +345,6 @@ fn is_refused(error: &PoolError) -> bool {
         error.code(),
         Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
     )
-}
-
-/// Why a connection failed.
-fn connect_error(error: tokio_postgres::Error) -> anyhow::Error {
-    match error.as_db_error() {
-        Some(db) => SqlError::from(db).into(),
-        None => error.into(),
-    }
-}
-
-/// An error of PostgreSQL's, for the log: its SQLSTATE and message. Its detail
-/// is left out, since that quotes rows.
-#[derive(Debug, thiserror::Error)]
-#[error("SQLSTATE {code}: {message}")]
-struct SqlError {
-    code: String,
-    message: String,
-}
-
-impl From<&DbError> for SqlError {
-    fn from(error: &DbError) -> Self {
-        let mut message = error.message().to_owned();
-        // Not in every message, and the most useful part.
-        if let Some(constraint) = error.constraint().filter(|name| !message.contains(*name)) {
-            message = format!("{message} (constraint {constraint})");
-        }
-        Self {
-            code: error.code().code().to_owned(),
-            message,
-        }
-    }
 }
 
 fn unavailable(source: anyhow::Error) -> Error {

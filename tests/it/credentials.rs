@@ -1,13 +1,14 @@
 //! Credentials of endpoints: sent with each request, never shown, sealed wherever
 //! they are kept.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use millrace::app;
 use millrace::jobs;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use crate::support::authority::Authority;
 use crate::support::fixtures::{create_endpoint, endpoint_path, uncached_config};
 use crate::support::harness::{Harness, run};
 use crate::support::receiver::Receiver;
@@ -146,5 +147,111 @@ fn a_header_goes_out_in_the_case_it_was_given_in() {
             .await
             .problem(400);
         assert!(refused.contains("expected each header once"), "{refused}");
+    });
+}
+
+/// An endpoint with all that may go along with its webhooks.
+async fn endpoint_with_everything(harness: &Harness, url: &str) -> String {
+    let certificate = Authority::new().certify("millrace.example").json();
+    let body = json!({
+        "url": url,
+        "headers": { "x-api-key": "s3cret-key" },
+        "auth": { "type": "bearer", "token": "s3cret-token" },
+        "client_certificate": certificate,
+    });
+    endpoint_path(&create_endpoint(harness, body).await)
+}
+
+#[test]
+fn credentials_do_not_go_to_another_origin_unless_given_again() {
+    run(async {
+        let harness = Harness::new().await;
+        let old = "https://old.example/hook";
+        let path = endpoint_with_everything(&harness, old).await;
+        let everything = "headers: expected again with a url of another scheme, host or port, \
+            or null for none: headers, auth, client_certificate";
+        for url in [
+            "https://new.example/hook",
+            "https://old.example:8443/hook",
+            "http://old.example/hook",
+            "https://old.example.new.example/hook",
+            "https://8.8.8.8/hook",
+        ] {
+            let refused = harness.patch(&path, json!({ "url": url })).await;
+            let refused = refused.problem(400);
+            assert!(refused.ends_with(everything), "{url}: {refused}");
+        }
+        let other = "https://new.example/hook";
+        let auth = json!({ "type": "basic", "username": "u", "password": "p" });
+        for (given, missing) in [
+            (json!({ "headers": {} }), "auth, client_certificate"),
+            (json!({ "auth": auth }), "headers, client_certificate"),
+            (
+                json!({ "headers": { "x-a": "b" }, "auth": null }),
+                "client_certificate",
+            ),
+        ] {
+            let mut changes = given;
+            changes["url"] = other.into();
+            let refused = harness.patch(&path, changes).await.problem(400);
+            assert!(refused.ends_with(&format!(": {missing}")), "{refused}");
+        }
+        let unchanged = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(unchanged["url"], old);
+
+        let changes =
+            json!({ "url": other, "headers": null, "auth": auth, "client_certificate": null });
+        let changed = harness.patch(&path, changes).await.expect(StatusCode::OK);
+        assert_eq!(changed["url"], other);
+        assert_eq!(changed["headers"], json!({}));
+        assert_eq!(changed["auth"], json!({ "type": "basic" }));
+        assert_eq!(changed["client_certificate"], Value::Null);
+    });
+}
+
+#[test]
+fn credentials_stay_where_the_origin_does() {
+    run(async {
+        let harness = Harness::new().await;
+        let path = endpoint_with_everything(&harness, "https://old.example/hook").await;
+        for url in [
+            "https://old.example/other?a=b",
+            "https://old.example:443/hook",
+            "https://OLD.Example/hook",
+            "https://old.example./hook",
+        ] {
+            let changed = harness.patch(&path, json!({ "url": url })).await;
+            let changed = changed.expect(StatusCode::OK);
+            assert_eq!(changed["auth"]["type"], "bearer", "{url}");
+            assert_eq!(changed["headers"], json!({ "x-api-key": "********" }));
+            assert!(changed["client_certificate"].is_object());
+        }
+        // One that has none is free to go anywhere.
+        let bare = json!({ "url": "https://old.example/" });
+        let bare = endpoint_path(&create_endpoint(&harness, bare).await);
+        let moved = harness
+            .patch(&bare, json!({ "url": "https://new.example/" }))
+            .await;
+        moved.expect(StatusCode::OK);
+    });
+}
+
+#[test]
+fn a_replacement_keeps_no_credential_that_it_does_not_give() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let (old, new) = (Receiver::start([]).await, Receiver::start([]).await);
+        let path = "/v1/endpoints/customer";
+        let put = async |body: Value| harness.request(Method::PUT, path, &harness.key, body).await;
+        let token = json!({ "type": "bearer", "token": "s3cret" });
+        let made = put(json!({ "url": old.url, "auth": token, "headers": { "x-a": "s3cret" } }));
+        made.await.expect(StatusCode::CREATED);
+        put(json!({ "url": new.url })).await.expect(StatusCode::OK);
+        harness.publish("a").await;
+        harness.drain().await;
+        assert!(old.received().is_empty());
+        let received = new.only();
+        assert!(!received.headers.contains_key("authorization"));
+        assert!(!received.headers.contains_key("x-a"));
     });
 }

@@ -8,6 +8,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use millrace::app;
+use millrace::config::Config;
+use millrace::host::start;
+use millrace::model::audit::{Actor, AuditContext};
+use millrace::store::{endpoints, projector};
 use serde_json::{Value, json};
 
 use crate::support::authority::Authority;
@@ -281,18 +286,47 @@ impl Receivers {
     }
 }
 
-/// Has every endpoint lead to the receivers, and enables it.
-async fn lead(served: &Served, names: &Names, receivers: &Receivers) {
+/// The endpoints that are there, by name.
+fn endpoints_of(names: &Names) -> impl Iterator<Item = (&String, &str)> {
     let endpoints = names.0["endpoints"].as_object().unwrap();
-    for (name, id) in endpoints.iter().filter(|(name, _)| *name != "deleted") {
+    let endpoints = endpoints.iter().filter(|(name, _)| *name != "deleted");
+    endpoints.map(|(name, id)| (name, id.as_str().unwrap()))
+}
+
+async fn enable(served: &Served, names: &Names) {
+    for (_, id) in endpoints_of(names) {
+        let path = format!("/v1/endpoints/{id}");
+        let changes = json!({ "state": "enabled" });
+        ok(served, Method::PATCH, &path, names.key("all"), changes).await;
+    }
+}
+
+/// Has every endpoint lead to the receivers, with the credentials it has: the API
+/// would ask for them again.
+async fn lead(data: &Path, names: &Names, receivers: &Receivers) {
+    let config = Config::from_toml(&format!("data_dir = {data:?}")).unwrap();
+    let started = start::assemble(config).await.unwrap();
+    let app = started.app.clone();
+    for (name, id) in endpoints_of(names) {
         let receiver = match name.as_str() {
             "mutual" => &receivers.mutual,
             _ => &receivers.plain,
         };
-        let changes = json!({ "url": format!("{}/{name}", receiver.url), "state": "enabled" });
-        let path = format!("/v1/endpoints/{}", id.as_str().unwrap());
-        ok(served, Method::PATCH, &path, names.key("all"), changes).await;
+        let url = format!("{}/{name}", receiver.url);
+        let by = AuditContext {
+            project: names.0["project"].as_str().unwrap().parse().unwrap(),
+            actor: Actor::Millrace,
+            at: app::now(),
+        };
+        let change = |row: &mut endpoints::Endpoint| {
+            row.url = url;
+            Ok(())
+        };
+        let updated = endpoints::update(&app.postgres, &by, &id.parse().unwrap(), change).await;
+        projector::apply(&app.postgres, &app.projection, updated.unwrap()).await;
     }
+    drop(app);
+    started.stop().await.unwrap();
 }
 
 /// The delivery of an event to an endpoint; null if there is none.
@@ -445,8 +479,9 @@ fn work_goes_on_where_the_version_before_left_it() {
         };
         // Before anything is sent to where the receiver was when this was made.
         let served = start(&data, &[HTTP_ALONE]);
-        lead(&served, &names, &receivers).await;
+        enable(&served, &names).await;
         stop(served);
+        Box::pin(lead(&data, &names, &receivers)).await;
 
         let ca_file = dir.path().join("ca.pem");
         std::fs::write(&ca_file, &authority.pem).unwrap();

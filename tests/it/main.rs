@@ -17,6 +17,7 @@ mod content_encoding;
 mod contract;
 mod credentials;
 mod database;
+mod database_role;
 mod deliveries;
 mod delivery_settings;
 mod endpoint_health;

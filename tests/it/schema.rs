@@ -2,8 +2,8 @@
 //! against its description.
 
 use millrace::store::{
-    api_keys, audit_log, config_projection, endpoints, event_types, meters, outbox, projects,
-    table, usage,
+    api_keys, audit_log, config_projection, endpoints, event_types, meters, outbox, postgres,
+    projects, table, usage,
 };
 
 use crate::support::harness::{Harness, run};
@@ -25,6 +25,7 @@ fn every_statement_prepares_against_the_migrated_schema() {
             meters::STATEMENTS,
             &usage::STATEMENTS.concat(),
             config_projection::check::STATEMENTS,
+            postgres::app_role::STATEMENTS,
         ];
         for statement in modules.concat() {
             if let Err(error) = client.prepare(statement).await {

@@ -81,8 +81,8 @@ def secret(name, text):
     return client("secretsmanager").create_secret(Name=name, SecretString=text)["ARN"]
 
 
-def login(password):
-    return json.dumps({"username": "millrace", "password": password, "engine": "postgres"})
+def login(username, password):
+    return json.dumps({"username": username, "password": password, "engine": "postgres"})
 
 
 def queue_arn(url):
@@ -114,7 +114,7 @@ def environment():
         "MILLRACE_AWS__REGION": REGION,
         "MILLRACE_DATABASE__URL": f"postgresql://localhost:{POSTGRES_PORT}/postgres?sslmode=verify-full",
         "MILLRACE_DATABASE__CA_FILE": f"{WORK}/ca.pem",
-        "MILLRACE_DATABASE__SECRET_ARN": secret("login", login("first-password")),
+        "MILLRACE_DATABASE__SECRET_ARN": secret("login", login("millrace_app", "first-app-password")),
         "MILLRACE_KEY_RING__SECRET_ARN": secret("key-ring", json.dumps(ring)),
         "MILLRACE_ADMIN_KEY_SECRET_ARN": secret("admin-key", ADMIN_KEY),
         "MILLRACE_DELIVERY__ALLOW_PRIVATE_TARGETS": "true",
@@ -422,19 +422,22 @@ def one_of_ten_fails(env):
 def rotate(password):
     """Gives the role another password, in the database and in its secret, and ends
     the connections that the old one opened."""
-    statement = (f"alter role millrace password '{password}'; "
+    statement = (f"alter role millrace_app password '{password}'; "
                  "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() "
-                 "and usename = 'millrace' and backend_type = 'client backend'")
+                 "and usename = 'millrace_app' and backend_type = 'client backend'")
     subprocess.run(["psql", "-h", "127.0.0.1", "-p", POSTGRES_PORT, "-U", "millrace", "postgres", "-qAtc", statement],
                    env={**os.environ, "PGPASSWORD": "first-password"}, check=True)
-    client("secretsmanager").put_secret_value(SecretId="login", SecretString=login(password))
+    client("secretsmanager").put_secret_value(SecretId="login", SecretString=login("millrace_app", password))
 
 
 def main():
     env = environment()
-    # A migration is given the stores, and no secret of Millrace's own.
+    # A migration is given the stores with the owner's login and that of the role it
+    # makes, and no secret of Millrace's own.
     secret_names = ("MILLRACE_KEY_RING__SECRET_ARN", "MILLRACE_ADMIN_KEY_SECRET_ARN")
     stores = {name: value for name, value in env.items() if name not in secret_names}
+    stores["MILLRACE_DATABASE__APP_SECRET_ARN"] = stores["MILLRACE_DATABASE__SECRET_ARN"]
+    stores["MILLRACE_DATABASE__SECRET_ARN"] = secret("owner", login("millrace", "first-password"))
     stores["ECS_CONTAINER_METADATA_URI_V4"] = "http://127.0.0.1:1"
     subprocess.run([BINARY, "migrate"], env=process_environment(stores), cwd=WORK, check=True)
     under_the_emulator(env)

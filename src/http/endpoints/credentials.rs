@@ -190,6 +190,41 @@ pub async fn sealing(app: &App, change: CredentialsChange) -> Result<Option<Seal
     }))
 }
 
+/// Refuses a change, or none, that leaves any of the credentials that an endpoint has,
+/// `kept`, as it is: each is for the receiver that it was given for.
+///
+/// # Errors
+/// [`Error::Invalid`], which names all that are to be given again.
+pub fn check_given_again(kept: &RedactedCredentials, change: Option<&Sealing>) -> Result<()> {
+    let change = change.map(|sealing| &sealing.change);
+    let is_given = |given: fn(&CredentialsChange) -> bool| change.is_some_and(given);
+    let parts = [
+        (
+            "headers",
+            !kept.headers.is_empty() && !is_given(|change| change.headers.is_some()),
+        ),
+        (
+            "auth",
+            kept.auth.is_some() && !is_given(|change| change.auth.is_some()),
+        ),
+        (
+            "client_certificate",
+            kept.certificate_sha256.is_some()
+                && !is_given(|change| change.client_certificate.is_some()),
+        ),
+    ];
+    let missing = parts.into_iter().filter(|(_, is_missing)| *is_missing);
+    let missing: Vec<_> = missing.map(|(name, _)| name).collect();
+    let Some(first) = missing.first() else {
+        return Ok(());
+    };
+    let detail = format!(
+        "expected again with a url of another scheme, host or port, or null for none: {}",
+        missing.join(", ")
+    );
+    Err(Error::invalid(*first, detail))
+}
+
 impl Sealing {
     /// Makes the change to `row`.
     ///

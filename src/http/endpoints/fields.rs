@@ -3,8 +3,9 @@
 
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
+use url::Url;
 
-use super::credentials::{CredentialsChange, NewAuth, NewCertificate, NewHeaders, Sealing};
+use super::credentials::{self, CredentialsChange, NewAuth, NewCertificate, NewHeaders, Sealing};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::access::Access;
@@ -16,6 +17,7 @@ use crate::model::event;
 use crate::model::filter::Filter;
 use crate::model::id::EndpointId;
 use crate::model::metadata::{self, Metadata, MetadataPatch};
+use crate::model::origin;
 use crate::model::signature::Scheme;
 use crate::sender::{self, PrivateTargets};
 use crate::store::endpoints::Endpoint as Row;
@@ -171,10 +173,28 @@ fn content_type(body_format: BodyFormat, given: Option<ContentType>) -> Result<C
     Ok(given.unwrap_or_default())
 }
 
-/// Checks a row that is made or changed, and seals its credentials.
-pub(super) fn finish(app: &App, row: &mut Row, sealing: Option<Sealing>) -> Result<()> {
+/// Checks a row that is made, or changed from one whose URL `was` this, and seals its
+/// credentials: those that stay must not go to another origin than they were given for.
+pub(super) fn finish(
+    app: &App,
+    row: &mut Row,
+    was: Option<&str>,
+    sealing: Option<Sealing>,
+) -> Result<()> {
     check(app, row)?;
+    if was.is_some_and(|was| is_moved(was, &row.url)) {
+        credentials::check_given_again(&row.credentials_redacted, sealing.as_ref())?;
+    }
     sealing.map_or(Ok(()), |sealing| sealing.apply(row))
+}
+
+/// Whether webhooks go to another origin by the second URL than by the first.
+fn is_moved(was: &str, is: &str) -> bool {
+    match (Url::parse(was), Url::parse(is)) {
+        (Ok(was), Ok(is)) => !origin::is_same(&was, &is),
+        // Nobody can say whose it was.
+        _ => true,
+    }
 }
 
 /// What a person may turn an endpoint to.
@@ -208,7 +228,9 @@ pub struct EndpointChanges {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     uid: Option<Option<EndpointUid>>,
-    /// Where webhooks go.
+    /// Where webhooks go. With another scheme, host or port, the headers, the
+    /// authentication and the client certificate that the endpoint has must be given
+    /// again, or null: they were given for the receiver that was there before.
     #[schema(format = "uri")]
     url: Option<String>,
     /// A note for people.
@@ -237,9 +259,10 @@ pub struct EndpointChanges {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<ContentType>)]
     content_type: Option<Option<ContentType>>,
-    /// In place of all its headers.
+    /// In place of all its headers; null or `{}` for none.
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
-    headers: Option<NewHeaders>,
+    headers: Option<Option<NewHeaders>>,
     /// In place of its authentication; null for none.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<NewAuth>)]
@@ -259,7 +282,7 @@ impl EndpointChanges {
     /// What is said of its credentials, taken out of it.
     pub(super) fn credentials(&mut self) -> CredentialsChange {
         CredentialsChange {
-            headers: self.headers.take(),
+            headers: self.headers.take().map(Option::unwrap_or_default),
             auth: self.auth.take(),
             client_certificate: self.client_certificate.take(),
         }

@@ -25,8 +25,9 @@ use crate::store::projector;
 /// Make or replace an endpoint.
 ///
 /// Under a uid of yours, with 201 if there was none and 200 if there was; sent again it
-/// changes nothing more. Everything that is not given returns to its default, but for
-/// the state, the secret and the uid, which stay. Another `secret` or `scheme` rotates:
+/// changes nothing more. Everything that is not given returns to its default, headers,
+/// authentication and client certificate too, but for the state, the secret and the
+/// uid, which stay. Another `secret` or `scheme` rotates:
 /// what signed before does for 24 hours more. Under an `ep_…` id one is replaced, never
 /// made.
 #[utoipa::path(put, path = "/v1/endpoints/{id}", tag = "endpoints",
@@ -70,11 +71,13 @@ pub async fn replace(
             before.remember(endpoint.state, shown(endpoint));
         }
         let mut row = current.map_or_else(|| fields::blank(&by, id), |current| current.endpoint);
+        // None of a new one, which has no URL.
+        let was = Some(row.url.clone()).filter(|url| !url.is_empty());
         new.apply(&mut row, &caller.access)?;
         if let EndpointRef::Uid(uid) = &named {
             row.uid = Some(uid.clone());
         }
-        fields::finish(&app, &mut row, sealing)?;
+        fields::finish(&app, &mut row, was.as_deref(), sealing)?;
         let seal = |secret: &Secret| seal_secret(&key_ring, app.random(), &row.id, secret);
         Ok(Replacement {
             secret_sealed: made.as_ref().map(seal),

@@ -1,5 +1,5 @@
 //! The partitions of `usage_seen`: one for each day on which events were received,
-//! by its name.
+//! by its name, which the functions of the schema give them that make and drop them.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -23,16 +23,6 @@ pub(super) fn first_day(now: Timestamp, retention_days: u32) -> Date {
     day(first.unwrap_or(Timestamp::MIN))
 }
 
-/// The partition of `day`.
-pub(super) fn name(day: Date) -> String {
-    format!(
-        "{PREFIX}{:04}{:02}{:02}",
-        day.year(),
-        day.month(),
-        day.day()
-    )
-}
-
 /// The day of the partition called `name`.
 pub(super) fn day_of_name(name: &str) -> Option<Date> {
     let digits = name.strip_prefix(PREFIX)?;
@@ -48,9 +38,7 @@ mod tests {
     #[test]
     fn a_partitions_name_says_its_day() {
         let day = jiff::civil::date(2026, 3, 1);
-        let name = name(day);
-        assert_eq!(name, "usage_seen_20260301");
-        assert_eq!(day_of_name(&name), Some(day));
+        assert_eq!(day_of_name("usage_seen_20260301"), Some(day));
         for other in ["usage_seen", "usage_seen_2026", "usage_seen_20261301", "x"] {
             assert_eq!(day_of_name(other), None, "{other}");
         }

@@ -16,8 +16,8 @@ const PARTITIONS: &str = "\
     select c.relname::text as name from pg_inherits i join pg_class c on c.oid = i.inhrelid \
     where i.inhparent = 'usage_seen'::regclass order by c.relname";
 
-/// A name cannot be a parameter.
-const DROP_PARTITION: &str = "drop table if exists {name}";
+/// A function of the schema's owner: whoever counts may not change the schema.
+const DROP_PARTITION: &str = "select usage_seen_drop_day($1)";
 
 const DELETE_MINUTES: &str = "\
     delete from usage where ctid = any(array( \
@@ -54,9 +54,9 @@ pub async fn prune(postgres: &Postgres, now: Timestamp, retention_days: u32) -> 
     for row in client.query(PARTITIONS, &[]).await.map_err(classify)? {
         let name: &str = row.get("name");
         // Of another name, it was not made here.
-        if day_of_name(name).is_some_and(|day| day < first) {
-            let statement = DROP_PARTITION.replace("{name}", name);
-            client.batch_execute(&statement).await.map_err(classify)?;
+        if let Some(day) = day_of_name(name).filter(|day| *day < first) {
+            let dropped = client.query(DROP_PARTITION, &[&day]).await;
+            dropped.map_err(classify)?;
             tracing::info!(partition = name, "usage_seen partition dropped");
         }
     }
@@ -77,6 +77,7 @@ pub async fn prune(postgres: &Postgres, now: Timestamp, retention_days: u32) -> 
 /// Every statement above, for the test that prepares them.
 pub(super) const STATEMENTS: &[&str] = &[
     PARTITIONS,
+    DROP_PARTITION,
     DELETE_MINUTES,
     DELETE_UNIQUE_MINUTES,
     DELETE_USAGE,

@@ -2,7 +2,7 @@
 //! there, PostgreSQL and DynamoDB Local in containers, unless
 //! `MILLRACE_TEST_STORES` is `embedded`; or those of
 //! `MILLRACE_TEST_DATABASE_URL` (any database of a PostgreSQL server whose user
-//! may create others; with TLS, by an authority of the PEM file
+//! may create others and roles; with TLS, by an authority of the PEM file
 //! `MILLRACE_TEST_DATABASE_CA_FILE`, unless it says `sslmode=disable`) and `MILLRACE_TEST_DYNAMODB_URL` (DynamoDB's API, with any
 //! credentials).
 //!
@@ -11,7 +11,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::interceptors::BeforeSerializationInterceptorContextRef;
@@ -19,13 +19,17 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, ConfigBag, Credentials, Intercep
 use aws_sdk_dynamodb::error::BoxError;
 use millrace::aws::clients;
 use millrace::store::dynamo::Dynamo;
-use millrace::store::postgres::{Options, Postgres};
+use millrace::store::postgres::{AppRole, Options, Postgres};
+use millrace::store::secrets::{CachedSecret, Login};
 use url::Url;
 
 use super::docker::{self, Containers};
 
 /// What a run's databases are called, before the seconds since 1970.
 const DATABASE_PREFIX: &str = "millrace_test_";
+/// The role that serves, on a server: the tests are its statements.
+const APP_ROLE: &str = "millrace_test_app";
+const APP_PASSWORD: &str = "only of tests";
 /// How old another run's database is before that run is presumed dead.
 const STALE_S: i64 = 3600;
 /// How long a server may take to answer.
@@ -34,7 +38,10 @@ const START_MAX: Duration = Duration::from_secs(20);
 static POSTGRES: tokio::sync::OnceCell<Shared> = tokio::sync::OnceCell::const_new();
 
 pub struct Shared {
+    /// As the role that serves, where there are roles.
     pub postgres: Postgres,
+    /// As the role that migrates.
+    pub owner: Postgres,
     #[cfg(feature = "embedded")]
     _server: Option<(
         millrace::host::embedded::EmbeddedPostgres,
@@ -80,36 +87,72 @@ pub fn missing_variable() -> Option<&'static str> {
     }
 }
 
-/// The database of this run, migrated.
+/// The database of this run, migrated: on a server as the role that serves.
 pub async fn shared_postgres() -> Postgres {
-    let start = async || {
-        let shared = match database_url() {
-            Some(url) => server(&url).await,
-            None => embedded_postgres().await,
-        };
-        shared.postgres.migrate().await.unwrap();
-        shared
+    shared().await.postgres.clone()
+}
+
+/// The same as the role that migrates.
+pub async fn owner_postgres() -> Postgres {
+    shared().await.owner.clone()
+}
+
+async fn shared() -> &'static Shared {
+    let start = async || match database_url() {
+        Some(url) => server(&url).await,
+        None => {
+            let shared = embedded_postgres().await;
+            migrate(&shared.owner).await;
+            shared
+        }
     };
-    POSTGRES.get_or_init(start).await.postgres.clone()
+    // On the heap: every test's future holds this one.
+    Box::pin(POSTGRES.get_or_init(start)).await
 }
 
 /// A database of its own without any of Millrace's tables.
 pub async fn unmigrated_postgres() -> Shared {
     match database_url() {
-        Some(url) => Shared {
-            postgres: postgres(&url, 1),
-            #[cfg(feature = "embedded")]
-            _server: None,
-        },
+        Some(url) => shared_as(postgres(&url, 1), None),
         None => embedded_postgres().await,
+    }
+}
+
+/// A database of its own with Millrace's tables, as the role that migrates.
+pub async fn own_postgres() -> Shared {
+    let shared = match database_url() {
+        Some(url) => shared_as(postgres(new_database(&url).await.as_str(), 1), None),
+        None => embedded_postgres().await,
+    };
+    migrate(&shared.owner).await;
+    shared
+}
+
+/// On a task of its own: a debug build's frames fill a test's stack.
+async fn migrate(owner: &Postgres) {
+    let owner = owner.clone();
+    let migrated = tokio::spawn(async move { owner.migrate().await });
+    migrated.await.unwrap().unwrap();
+}
+
+fn shared_as(owner: Postgres, app: Option<Postgres>) -> Shared {
+    Shared {
+        postgres: app.unwrap_or_else(|| owner.clone()),
+        owner,
+        #[cfg(feature = "embedded")]
+        _server: None,
     }
 }
 
 /// A pool; of one connection, as the embedded database wants it.
 pub fn postgres(url: &str, pool_size: usize) -> Postgres {
+    postgres_as(None, url, pool_size)
+}
+
+fn postgres_as(login: Option<Login>, url: &str, pool_size: usize) -> Postgres {
     Postgres::new(&Options {
         url: url.to_owned().into(),
-        login: None,
+        login: login.map(CachedSecret::fixed),
         ca_file: set("MILLRACE_TEST_DATABASE_CA_FILE").map(Into::into),
         pool_size,
         connect_timeout: Duration::from_secs(10),
@@ -123,8 +166,10 @@ async fn embedded_postgres() -> Shared {
     let dir = tempfile::tempdir().unwrap();
     let server = millrace::host::embedded::start_postgres(dir.path()).await;
     let server = server.unwrap();
+    let owner = postgres(server.url(), 1);
     Shared {
-        postgres: postgres(server.url(), 1),
+        postgres: owner.clone(),
+        owner,
         _server: Some((server, dir)),
     }
 }
@@ -134,9 +179,26 @@ async fn embedded_postgres() -> Shared {
     unreachable!("no test runs while a variable is missing")
 }
 
-/// A database of this run's own on the server at `url`. It stays when the run
-/// ends, for no code runs then; the next run drops it.
+/// A database of this run's own on the server at `url`, migrated.
 async fn server(url: &str) -> Shared {
+    let url = new_database(url).await;
+    let owner = postgres(url.as_str(), 2);
+    migrate(&owner).await;
+    let app_role = AppRole {
+        name: APP_ROLE.to_owned(),
+        password: Some(APP_PASSWORD.into()),
+    };
+    Box::pin(owner.prepare_app_role(&app_role)).await.unwrap();
+    let login = Login {
+        username: app_role.name,
+        password: APP_PASSWORD.into(),
+    };
+    shared_as(owner, Some(postgres_as(Some(login), url.as_str(), 8)))
+}
+
+/// The URL of a database of this run's own on the server at `url`. It stays when the
+/// run ends, for no code runs then; the next run drops it.
+async fn new_database(url: &str) -> Url {
     let admin = postgres(url, 1);
     let client = answering(&admin).await;
     let now_s = millrace::app::now().as_second();
@@ -153,18 +215,16 @@ async fn server(url: &str) -> Shared {
                 .await;
         }
     }
-    let name = format!("{DATABASE_PREFIX}{now_s}_{}", std::process::id());
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("{DATABASE_PREFIX}{now_s}_{}_{next}", std::process::id());
     client
         .batch_execute(&format!("create database {name}"))
         .await
         .unwrap();
     let mut own = Url::parse(url).unwrap();
     own.set_path(&name);
-    Shared {
-        postgres: postgres(own.as_str(), 8),
-        #[cfg(feature = "embedded")]
-        _server: None,
-    }
+    own
 }
 
 /// A connection, once the server has started; in a container it takes a while.
@@ -191,8 +251,8 @@ pub fn dynamo() -> Dynamo {
         .endpoint_url(url)
         .http_client(clients::http_client(Path::new("")).unwrap())
         .build();
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let run = (
         std::process::id(),
         millrace::app::now().as_millisecond(),
