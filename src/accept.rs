@@ -20,7 +20,7 @@ use crate::publish::{self, Acceptance};
 /// says by now. Cost: that of [`publish::publish`].
 ///
 /// # Errors
-/// [`Error::Invalid`] for a reserved type, and for data that the schema does not
+/// [`Error::Conflict`] when the project is erased; [`Error::Invalid`] for a reserved type, and for data that the schema does not
 /// allow, naming where in it; otherwise as [`publish::publish`].
 pub async fn accept(
     app: &App,
@@ -36,6 +36,10 @@ pub async fn accept(
     }
     let project_config = publish::project_config(app, project).await;
     let project_config = project_config.as_deref();
+    // Its keys are known for a moment yet, and configuration may name it for good.
+    if project_config.is_some_and(|config| config.is_erased) {
+        return Err(Error::Conflict("the project is erased".into()));
+    }
     let violation = project_config.and_then(|config| schema::find_violation(config, event));
     if let Some(violation) = violation {
         schema::record_violation(app, project, event, &violation, now).await;

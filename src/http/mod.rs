@@ -10,6 +10,7 @@ pub mod auth;
 pub mod deliveries;
 pub mod docs;
 pub mod endpoints;
+pub mod erasures;
 pub mod event_types;
 pub mod events;
 pub mod extract;

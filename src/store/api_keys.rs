@@ -83,6 +83,10 @@ const CREATE: &str = "\
     insert into api_keys (id, project_id, name, hash, hint, scopes, rate_limit, created_at) \
     values ($1, $2, $3, $4, $5, $6, $7, $8)";
 
+// Held to the end, so that an erasure that begins meanwhile revokes the key too.
+const LOCK_PROJECT: &str =
+    "select id from projects where id = $1 and erased_at is null for key share";
+
 /// Creates a key; the change still has to be projected.
 ///
 /// # Errors
@@ -109,6 +113,8 @@ pub async fn create(
         &rate_limit,
         &key.created_at,
     ];
+    let project = tx.query_opt(LOCK_PROJECT, &[&key.project.as_str()]).await?;
+    project.ok_or_else(|| Error::not_found("project", &key.project))?;
     tx.execute(CREATE, values).await?;
     let id = key.id.clone();
     let audit = Audit::Entry(NewAuditEntry {
@@ -188,4 +194,4 @@ pub async fn get(postgres: &Postgres, id: &str) -> Result<Option<ApiKey>> {
 }
 
 /// Every statement above, for the test that prepares them.
-pub const STATEMENTS: &[&str] = &[CREATE, LIST, LOCK, REVOKE, GET];
+pub const STATEMENTS: &[&str] = &[CREATE, LOCK_PROJECT, LIST, LOCK, REVOKE, GET];

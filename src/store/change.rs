@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::audit_log::{self, NewAuditEntry};
-use super::outbox::{self, ConfigChange, Subject};
+use super::outbox::{self, ChangeKind, ConfigChange, Subject};
 use super::postgres::classify;
 use crate::error::Result;
 
@@ -61,6 +61,15 @@ impl<'a> Change<'a> {
         self.tx.query_opt(statement, values).await.map_err(classify)
     }
 
+    /// All rows of `statement`.
+    pub(super) async fn query(
+        &self,
+        statement: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        self.tx.query(statement, values).await.map_err(classify)
+    }
+
     /// Commits the change with its audit entry and the outbox row of `subject`.
     /// `value` is what the caller is given once the change is projected.
     pub(super) async fn commit<T>(
@@ -72,7 +81,23 @@ impl<'a> Change<'a> {
         self.record(audit).await?;
         let row = outbox::add(&self.tx, &subject).await?;
         self.tx.commit().await.map_err(classify)?;
-        Ok(Committed { value, row })
+        let rows = vec![row];
+        Ok(Committed { value, rows })
+    }
+
+    /// As [`Self::commit`], of a change to many things of one `kind`, named as the
+    /// outbox names them.
+    pub(super) async fn commit_many<T>(
+        self,
+        audit: Audit<'_>,
+        kind: ChangeKind,
+        subjects: &[String],
+        value: T,
+    ) -> Result<Committed<T>> {
+        self.record(audit).await?;
+        let rows = outbox::add_many(&self.tx, kind, subjects).await?;
+        self.tx.commit().await.map_err(classify)?;
+        Ok(Committed { value, rows })
     }
 
     /// Commits a change of what the data plane knows nothing of, with its audit
@@ -98,12 +123,12 @@ impl<'a> Change<'a> {
 #[must_use = "a change takes effect when it is projected: projector::apply"]
 pub struct Committed<T> {
     value: T,
-    row: ConfigChange,
+    rows: Vec<ConfigChange>,
 }
 
 impl<T> Committed<T> {
-    /// What the writer answers, and the row that is left to be projected.
-    pub(super) fn into_parts(self) -> (T, ConfigChange) {
-        (self.value, self.row)
+    /// What the writer answers, and the rows that are left to be projected.
+    pub(super) fn into_parts(self) -> (T, Vec<ConfigChange>) {
+        (self.value, self.rows)
     }
 }

@@ -27,9 +27,11 @@ pub async fn apply<T>(
     projection: &ConfigProjection,
     committed: Committed<T>,
 ) -> T {
-    let (value, row) = committed.into_parts();
-    if let Err(error) = project(postgres, projection, &row).await {
-        log_not_projected(&row, &error);
+    let (value, rows) = committed.into_parts();
+    for row in rows {
+        if let Err(error) = project(postgres, projection, &row).await {
+            log_not_projected(&row, &error);
+        }
     }
     value
 }
@@ -44,8 +46,10 @@ pub async fn try_apply<T>(
     projection: &ConfigProjection,
     committed: Committed<T>,
 ) -> Result<T> {
-    let (value, row) = committed.into_parts();
-    project(postgres, projection, &row).await?;
+    let (value, rows) = committed.into_parts();
+    for row in &rows {
+        project(postgres, projection, row).await?;
+    }
     Ok(value)
 }
 

@@ -36,6 +36,7 @@ use crate::model::window::Width;
         (name = "deliveries", description = "What became of each event at each endpoint"),
         (name = "meters", description = "What is counted for billing and metrics"),
         (name = "recoveries", description = "Sending again, in bulk, what failed or never went"),
+        (name = "erasures", description = "Deleting for good what is kept of a project, a tenant or an event"),
         (name = "event types", description = "What kinds of events there are, and what their data must satisfy"),
         (name = "projects", description = "Projects and their API keys; needs the admin key"),
         (name = "audit", description = "Who changed what of the configuration, and when"),
