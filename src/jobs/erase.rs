@@ -12,11 +12,15 @@
 mod archive;
 mod config;
 mod data;
+mod page;
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::page::StepPage;
+
+use self::page::AGAIN;
 use super::isolation::STORE_CALLS_TIMEOUT;
 use super::outcome::report;
 use crate::app::App;
@@ -24,39 +28,12 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::model::erasure::{self, Erasure, ErasureProgress, ErasureState, ErasureStep, NextStep};
 use crate::model::id::ErasureId;
-use crate::store::erasures::items::DeletedItems;
 use crate::store::erasures::{self, counted};
 
 /// Erasures that one look takes up.
 const DUE_MAX: i64 = 20;
 /// How long an erasure is left to whoever claimed it.
 const LEASE: SignedDuration = SignedDuration::from_mins(1);
-/// The least and the most items of a page.
-const PAGE_ITEMS: (usize, usize) = (25, 1_000);
-/// The position of a step that begins again where it began: it found more than it may
-/// delete at once.
-const AGAIN: &str = "again";
-
-/// What a page of a step came to.
-#[derive(Debug, Default)]
-pub(super) struct StepPage {
-    progress: ErasureProgress,
-    /// Items and rows written, by which it is paced.
-    items: usize,
-    /// Where the next page begins; none after the last.
-    next: Option<String>,
-}
-
-impl StepPage {
-    fn add(&mut self, deleted: &DeletedItems) {
-        let (sum, more) = (&mut self.progress, &deleted.progress);
-        sum.events += more.events;
-        sum.deliveries += more.deliveries;
-        sum.readings += more.readings;
-        sum.recoveries += more.recoveries;
-        self.items += deleted.items;
-    }
-}
 
 /// Does a page of each erasure that is due at `now`; how many those were. One that
 /// fails is logged, stays due and holds up no other.
@@ -97,7 +74,7 @@ pub async fn run(app: &App, id: &ErasureId, now: Timestamp) -> Result<bool> {
 ///
 /// # Errors
 /// When a store is out of reach; what it has deleted so far is gone.
-pub(super) async fn run_page(app: &App, claimed: &Erasure, now: Timestamp) -> Result<StepPage> {
+pub async fn run_page(app: &App, claimed: &Erasure, now: Timestamp) -> Result<StepPage> {
     match claimed.step {
         ErasureStep::Keys => config::revoke_keys(app, claimed, now).await,
         ErasureStep::Endpoints => config::stop_endpoints(app, claimed, now).await,
@@ -147,10 +124,4 @@ pub fn settle_time(config: &Config) -> Duration {
     let request = config.http.request_timeout;
     let job = config.delivery.timeout + STORE_CALLS_TIMEOUT;
     config.cache.ttl + request.max(job)
-}
-
-/// Items that a page may delete.
-fn page_items(app: &App) -> usize {
-    let (least, most) = PAGE_ITEMS;
-    (app.config.erasure.per_second_max as usize).clamp(least, most)
 }

@@ -185,15 +185,21 @@ fn audit_subject(erasure: &Erasure) -> &str {
     }
 }
 
-const GET: &str = "select * from erasures where id = $1 and project_id = $2";
+const GET: &str = "\
+    select * from erasures where id = $1 and ($2::text is null or project_id = $2)";
 
-/// The project's erasure `id`, whether the project is still there or not.
+/// The erasure `id` of `project`, if one is given, whether that is still there or not.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn get(postgres: &Postgres, project: &ProjectId, id: &ErasureId) -> Result<Erasure> {
+pub async fn get(
+    postgres: &Postgres,
+    project: Option<&ProjectId>,
+    id: &ErasureId,
+) -> Result<Erasure> {
     let client = postgres.get().await?;
-    let values: &[&(dyn ToSql + Sync)] = &[&id.as_str(), &project.as_str()];
+    let project = project.map(ProjectId::as_str);
+    let values: &[&(dyn ToSql + Sync)] = &[&id.as_str(), &project];
     let row = client.query_opt(GET, values).await.map_err(classify)?;
     read(&row.ok_or_else(|| Error::not_found("erasure", id))?)
 }

@@ -10,7 +10,7 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
 
-use super::StepPage;
+use super::page::StepPage;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::erasure::{Erasure, ErasureKind};

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::StepPage;
+use super::page::StepPage;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::erasure::{Erasure, ErasureKind, ErasureProgress};

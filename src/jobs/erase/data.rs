@@ -3,7 +3,7 @@
 
 use futures_util::future;
 
-use super::{AGAIN, StepPage, page_items};
+use super::page::{AGAIN, StepPage, page_items};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::erasure::Erasure;
