@@ -11,6 +11,7 @@ locals {
   # action of a service that is not listed fails the plan.
   scope_of_action = {
     "dynamodb:Query"  = "TableAndIndexes"
+    "s3:ListBucket"   = "ArchiveBucket"
     "sqs:SendMessage" = "JobQueues"
   }
   scope_of_service = {
@@ -29,8 +30,9 @@ locals {
     JobQueues = [aws_sqs_queue.main["fan_out"].arn, aws_sqs_queue.main["deliver"].arn]
     Secrets   = [local.database_secret_arn, local.key_ring_secret_arn, local.admin_key_secret_arn]
     # X-Ray has no resources to name.
-    Traces  = ["*"]
-    Archive = local.archive_object_arns
+    Traces        = ["*"]
+    Archive       = local.archive_object_arns
+    ArchiveBucket = local.archive_bucket_arns
   }
 
   # Where a role's differ: what takes jobs also parks what it cannot use, what has

@@ -134,7 +134,8 @@ pub async fn erase_event(
     operation_id = "eraseTenant",
     params(("tenant" = String, Path, example = "acme",
         description = "The extension attribute `tenant`")),
-    responses((status = 202, body = Erasure), Problems),
+    responses((status = 202, body = Erasure), Problems,
+        (status = 400, description = "No event can be of such a tenant")),
     security(("api_key" = ["events:write", "endpoints:write"])))]
 pub async fn erase_tenant(
     State(app): State<Arc<App>>,

@@ -261,7 +261,8 @@ pub async fn claim(
 }
 
 const ADVANCE: &str = "\
-    update erasures set state = $3, step = $4, position = $5, updated_at = $6, due_at = $7, \
+    update erasures set state = $3::text, step = $4, position = $5, \
+        updated_at = $6::timestamptz, due_at = $7, \
         events = events + $8, deliveries = deliveries + $9, readings = readings + $10, \
         endpoints = endpoints + $11, recoveries = recoveries + $12, \
         archived_objects = archived_objects + $13, usage_rows = usage_rows + $14, \
