@@ -2,7 +2,7 @@
 # archive_bucket names one.
 
 resource "aws_s3_bucket" "archive" {
-  #checkov:skip=CKV_AWS_18:only the worker's role may write here, and CloudTrail can record data events where that must be proven
+  #checkov:skip=CKV_AWS_18:only the worker's role may read or write here, and CloudTrail can record data events where that must be proven
   #checkov:skip=CKV_AWS_144:a copy in another region is for the account's owner to decide; failover does not need it
   #checkov:skip=CKV2_AWS_62:nothing acts on the arrival of an object
   count         = var.archive_bucket == null ? 0 : 1
@@ -42,7 +42,8 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "archive" {
   }
 }
 
-# A part that is written again replaces the one before, which is kept for a week.
+# A part that is written again replaces the one before, which is kept for a week: so
+# long an erased event may be restored, and docs/erasure.md says so.
 resource "aws_s3_bucket_versioning" "archive" {
   count  = var.archive_bucket == null ? 0 : 1
   bucket = aws_s3_bucket.archive[0].id
@@ -98,6 +99,8 @@ resource "aws_s3_bucket_policy" "archive" {
 }
 
 locals {
-  # The objects that a task may put; none without a bucket.
+  # The objects that a task may read, write and delete, and what it may list; none
+  # without a bucket.
   archive_object_arns = [for bucket in aws_s3_bucket.archive : "${bucket.arn}/*"]
+  archive_bucket_arns = [for bucket in aws_s3_bucket.archive : bucket.arn]
 }

@@ -45,13 +45,22 @@ resource "aws_vpc_endpoint" "s3" {
         Action    = ["s3:GetObject"]
         Resource  = ["arn:${local.partition}:s3:::prod-${var.region}-starport-layer-bucket/*"]
       }],
-      length(local.archive_object_arns) == 0 ? [] : [{
-        Sid       = "Archive"
-        Effect    = "Allow"
-        Principal = "*"
-        Action    = ["s3:PutObject"]
-        Resource  = local.archive_object_arns
-      }],
+      length(local.archive_object_arns) == 0 ? [] : [
+        {
+          Sid       = "Archive"
+          Effect    = "Allow"
+          Principal = "*"
+          Action    = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+          Resource  = local.archive_object_arns
+        },
+        {
+          Sid       = "ArchiveBucket"
+          Effect    = "Allow"
+          Principal = "*"
+          Action    = ["s3:ListBucket"]
+          Resource  = local.archive_bucket_arns
+        },
+      ],
     )
   })
 }

@@ -11,6 +11,7 @@ locals {
   # action of a service that is not listed fails the plan.
   scope_of_action = {
     "dynamodb:Query"  = "TableAndIndexes"
+    "s3:ListBucket"   = "ArchiveBucket"
     "sqs:SendMessage" = "JobQueues"
   }
   scope_of_service = {
@@ -30,8 +31,9 @@ locals {
     # Not the database owner's.
     Secrets = [local.app_login_secret_arn, local.key_ring_secret_arn, local.admin_key_secret_arn]
     # X-Ray has no resources to name.
-    Traces  = ["*"]
-    Archive = local.archive_object_arns
+    Traces        = ["*"]
+    Archive       = local.archive_object_arns
+    ArchiveBucket = local.archive_bucket_arns
   }
 
   # Where a role's differ: what takes jobs also parks what it cannot use, what has

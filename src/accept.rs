@@ -24,10 +24,10 @@ use crate::publish::{self, Acceptance};
 /// Cost: that of [`publish::publish`].
 ///
 /// # Errors
-/// [`Error::Invalid`] for a reserved type, and for data that the schema does not
-/// allow, naming where in it; [`Error::Invalid`] without a tenant and
-/// [`Error::Forbidden`] with another than the one that `access` reaches; otherwise as
-/// [`publish::publish`].
+/// [`Error::Conflict`] when the project is erased; [`Error::Invalid`] for a reserved type,
+/// and for data that the schema does not allow, naming where in it; [`Error::Invalid`]
+/// without a tenant and [`Error::Forbidden`] with another than the one that `access`
+/// reaches; otherwise as [`publish::publish`].
 pub async fn accept(
     app: &App,
     access: &Access,
@@ -44,6 +44,10 @@ pub async fn accept(
     let project = access.project();
     let project_config = publish::project_config(app, project).await;
     let project_config = project_config.as_deref();
+    // Its keys are known for a moment yet, and configuration may name it for good.
+    if project_config.is_some_and(|config| config.is_erased) {
+        return Err(Error::Conflict("the project is erased".into()));
+    }
     let violation = project_config.and_then(|config| schema::find_violation(config, event));
     if let Some(violation) = violation {
         schema::record_violation(app, project, event, &violation, now).await;

@@ -148,9 +148,9 @@ def lint_calls(role, document, wanted):
 
 def main():
     state, actions = json.load(open(sys.argv[1])), json.load(open(sys.argv[2]))
-    # Without the archive's bucket there is nothing to name for this one.
+    # Without the archive's bucket there is nothing to name for these.
     archive = any(resource["type"] == "aws_s3_bucket" and resource["name"] == "archive" for resource in resources(state["values"]["root_module"]))
-    of_archive = set() if archive else {"s3:PutObject"}
+    of_archive = set() if archive else {"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"}
     prefix = state["values"]["outputs"]["ecs"]["value"]["cluster"]
     region = state["values"]["outputs"]["region"]["value"]
     documents, used, attached, wrong, called = 0, set(), set(), [], set()

@@ -209,6 +209,14 @@ run "archive" {
     error_message = "The worker and the function, and nobody else, must put objects into the archive's bucket only."
   }
   assert {
+    condition = {
+      for role in keys(aws_iam_role_policy.task) : role => [
+        for statement in jsondecode(aws_iam_role_policy.task[role].policy).Statement : statement.Resource if contains(statement.Action, "s3:ListBucket")
+      ]
+    } == { api = [], migrate = [], worker = [[aws_s3_bucket.archive[0].arn]], lambda = [[aws_s3_bucket.archive[0].arn]] }
+    error_message = "The worker and the function, and nobody else, must list the archive's bucket only."
+  }
+  assert {
     condition     = { for pair in jsondecode(aws_ecs_task_definition.service["worker"].container_definitions)[0].environment : pair.name => pair.value }["MILLRACE_ARCHIVE__BUCKET"] == "acme-archive" && aws_lambda_function.main[0].environment[0].variables["MILLRACE_ARCHIVE__BUCKET"] == "acme-archive"
     error_message = "Tasks and function must be told the archive's bucket."
   }

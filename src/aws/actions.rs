@@ -108,8 +108,14 @@ pub const XRAY: &[&str] = &[
     "xray:PutTraceSegments",
 ];
 
-/// What writing the archive needs, on its bucket: a plain request, signed.
-pub const S3: &[&str] = &["s3:PutObject"];
+/// What writing the archive needs, and taking out of it what is erased, on its bucket:
+/// plain requests, signed.
+pub const S3: &[&str] = &[
+    "s3:DeleteObject",
+    "s3:GetObject",
+    "s3:ListBucket",
+    "s3:PutObject",
+];
 
 /// What Lambda itself does, with the function's role, for a queue it is mapped to.
 pub const SQS_MAPPING: &[&str] = &[

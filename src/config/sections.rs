@@ -33,6 +33,7 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     pub recovery: RecoveryConfig,
     pub archive: ArchiveConfig,
+    pub erasure: ErasureConfig,
     pub event_types: EventTypesConfig,
     pub ingest: IngestConfig,
     pub sweep: SweepConfig,
@@ -218,6 +219,14 @@ pub struct ArchiveConfig {
     pub prefix: String,
     /// As configured; [`Config::archive_url`] is what to use.
     pub endpoint_url: String,
+}
+
+/// `[erasure]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErasureConfig {
+    /// Items that one erasure deletes in a second, at most.
+    pub per_second_max: u32,
 }
 
 /// `[event_types]`.

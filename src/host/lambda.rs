@@ -30,7 +30,7 @@ use crate::config::{Config, Handler};
 use crate::error::Error;
 use crate::http;
 use crate::jobs::recover::archive;
-use crate::jobs::{ingest, meter, sweep};
+use crate::jobs::{erase, ingest, meter, sweep};
 use crate::model::ingest::Notification;
 use crate::telemetry::scope::WorkContext;
 
@@ -41,6 +41,9 @@ type Invoked = Pin<Box<dyn Future<Output = Result<InvocationResponse, Invocation
 
 /// Kept back from an invocation's time for its answer to reach Lambda.
 const ANSWER_TIME: Duration = Duration::from_millis(500);
+
+/// Between two pages of erasures: longer than one page keeps the next waiting.
+const ERASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The runtime for Lambda: one thread, unless invocations come several at a time
 /// (Lambda Managed Instances).
@@ -298,7 +301,23 @@ impl Function {
             Ok(Err(error)) => log_deferred("archive", &error),
             Err(_) => tracing::warn!("archive planning deferred: out of time"),
         }
+        self.erase(timeout / 8).await;
         Ok(())
+    }
+
+    /// Goes on with erasures for as long as there is time; what is left is due at the
+    /// next minute, too.
+    async fn erase(&self, time: Duration) {
+        let erasing = async {
+            while erase::run_due(&self.app, app::now()).await? > 0 {
+                tokio::time::sleep(ERASE_PAUSE).await;
+            }
+            Ok(())
+        };
+        // Cut off in a page, it is done again when its lease is over.
+        if let Ok(Err(error)) = tokio::time::timeout(time, erasing).await {
+            log_deferred("erasures", &error);
+        }
     }
 
     /// AWS's own events, sent to the function itself.

@@ -12,6 +12,7 @@ pub mod client_address;
 pub mod deliveries;
 pub mod docs;
 pub mod endpoints;
+pub mod erasures;
 pub mod event_types;
 pub mod events;
 pub mod extract;

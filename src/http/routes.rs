@@ -13,7 +13,9 @@ use utoipa::openapi::HttpMethod;
 
 use super::endpoints::{replace, stats};
 use super::meters::{backfill, usage};
-use super::{audit_log, deliveries, docs, endpoints, event_types, events, health, meters};
+use super::{
+    audit_log, deliveries, docs, endpoints, erasures, event_types, events, health, meters,
+};
 use super::{projects, recoveries, root};
 use crate::app::App;
 
@@ -57,6 +59,7 @@ routes! {
     backfill: start, progress;
     projects: create, list, get, create_key, list_keys, revoke_key;
     audit_log: list, list_of_project;
+    erasures: erase_event, erase_tenant, erase_project, list, get, list_of_project;
     health: live, ready;
     docs: openapi, page;
     root: root;

@@ -96,7 +96,23 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
             "{unreadable:?} cannot be read"
         )));
     }
-    events::clear_fan_out(&app.dynamo, id, &pending_fan_out).await
+    if !events::clear_fan_out(&app.dynamo, id, &pending_fan_out).await? {
+        take_back_if_erased(app, id, &endpoints).await?;
+    }
+    Ok(())
+}
+
+/// Deletes what was written for an event that was erased meanwhile.
+async fn take_back_if_erased(app: &App, id: &EventId, endpoints: &[EndpointId]) -> Result<()> {
+    if events::get(&app.dynamo, id).await?.is_some() {
+        return Ok(());
+    }
+    let written = endpoints.iter();
+    let written: Vec<_> = written
+        .map(|endpoint| DeliveryId::new(id, endpoint))
+        .collect();
+    deliveries::delete(&app.dynamo, &written).await?;
+    readings::delete(&app.dynamo, &[id]).await
 }
 
 /// What all deliveries of one fan-out have in common.

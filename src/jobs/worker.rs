@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::outcome::{Done, report};
 use super::periodic::PeriodicTask;
 use super::recover::archive;
-use super::{ingest, meter, run, sqs_consumer, sweep};
+use super::{erase, ingest, meter, run, sqs_consumer, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::Error;
@@ -22,6 +22,9 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 /// Between two repairs of the outbox.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two looks for erasures, while there are none and while some go on.
+const ERASE_INTERVAL: Duration = Duration::from_secs(2);
+const ERASE_BUSY_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two looks whether there is a day to archive.
 const ARCHIVE_INTERVAL: Duration = Duration::from_mins(10);
 
@@ -46,6 +49,7 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     if config.handles(Handler::Sweep) {
         tasks.spawn(sweep_loop(app.clone(), stop.clone()));
         tasks.spawn(repair_loop(app.clone(), stop.clone()));
+        tasks.spawn(erase_loop(app.clone(), stop.clone()));
         if app.archive.is_some() {
             tasks.spawn(archive_loop(app.clone(), stop.clone()));
         }
@@ -119,6 +123,18 @@ async fn repair_loop(app: Arc<App>, stop: CancellationToken) {
         Ok(REPAIR_INTERVAL)
     };
     PeriodicTask::new("sweep", "outbox", REPAIR_INTERVAL)
+        .repeat(&stop, step)
+        .await;
+}
+
+async fn erase_loop(app: Arc<App>, stop: CancellationToken) {
+    let step = || async {
+        Ok(match erase::run_due(&app, app::now()).await? {
+            0 => ERASE_INTERVAL,
+            _ => ERASE_BUSY_INTERVAL,
+        })
+    };
+    PeriodicTask::new("sweep", "erasures", ERASE_INTERVAL)
         .repeat(&stop, step)
         .await;
 }

@@ -111,6 +111,10 @@ id!(
     RecoveryId, "rec_", RANDOM_LEN
 );
 id!(
+    /// An erasure: a job that deletes what is kept of a project, a tenant or an event.
+    ErasureId, "ers_", RANDOM_LEN
+);
+id!(
     /// One event to one endpoint: `dlv_`, the event's suffix, the endpoint's suffix.
     DeliveryId, "dlv_", EVENT_LEN + RANDOM_LEN
 );
@@ -125,7 +129,7 @@ macro_rules! random {
         }
     )*};
 }
-random!(ProjectId, EndpointId, KeyId, MeterId, RecoveryId);
+random!(ProjectId, EndpointId, KeyId, MeterId, RecoveryId, ErasureId);
 
 impl EventId {
     /// The id of the event that `project` publishes as `id` from `source`.

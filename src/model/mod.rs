@@ -12,6 +12,7 @@ pub mod decimal;
 pub mod delivery;
 pub mod endpoint;
 pub mod endpoint_ref;
+pub mod erasure;
 pub mod event;
 pub mod event_type;
 pub mod failure_streak;

@@ -15,6 +15,8 @@ pub struct ProjectConfig {
     pub meters: Vec<Meter>,
     /// What the data of its events must satisfy.
     pub event_types: EventTypeSchemas,
+    /// It is erased, or is being erased: nothing is accepted for it.
+    pub is_erased: bool,
 }
 
 impl ProjectConfig {

@@ -217,9 +217,21 @@ impl std::fmt::Display for Day {
 
 /// Where part `part`, from 1, of a project's day lies in the archive.
 pub fn archive_key(prefix: &str, project: &ProjectId, day: Day, part: u32) -> String {
+    let day = archive_day(prefix, project, day);
+    format!("{day}part-{part:05}.jsonl.gz")
+}
+
+/// What the names of all parts of a project's day begin with.
+pub fn archive_day(prefix: &str, project: &ProjectId, day: Day) -> String {
+    let project = archive_project(prefix, project);
+    format!("{project}day={day}/")
+}
+
+/// What the names of all parts of a project's archive begin with.
+pub fn archive_project(prefix: &str, project: &ProjectId) -> String {
     let prefix = prefix.trim_matches('/');
     let slash = if prefix.is_empty() { "" } else { "/" };
-    format!("{prefix}{slash}project={project}/day={day}/part-{part:05}.jsonl.gz")
+    format!("{prefix}{slash}project={project}/")
 }
 
 #[cfg(test)]

@@ -107,6 +107,10 @@ const CREATE: &str = "\
         tenant, expires_at) \
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
+// Held to the end, so that an erasure that begins meanwhile revokes the key too.
+const LOCK_PROJECT: &str =
+    "select id from projects where id = $1 and erased_at is null for key share";
+
 /// Creates a key; the change still has to be projected.
 ///
 /// # Errors
@@ -141,6 +145,8 @@ pub async fn create(
         &key.tenant,
         &key.expires_at,
     ];
+    let project = tx.query_opt(LOCK_PROJECT, &[&key.project.as_str()]).await?;
+    project.ok_or_else(|| Error::not_found("project", &key.project))?;
     tx.execute(CREATE, values).await?;
     let id = key.id.clone();
     let audit = Audit::Entry(NewAuditEntry {
@@ -226,4 +232,4 @@ pub async fn get(postgres: &Postgres, id: &str) -> Result<Option<ApiKey>> {
 }
 
 /// Every statement above, for the test that prepares them.
-pub const STATEMENTS: &[&str] = &[CREATE, LIST, LOCK, REVOKE, GET];
+pub const STATEMENTS: &[&str] = &[CREATE, LOCK_PROJECT, LIST, LOCK, REVOKE, GET];

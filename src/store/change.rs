@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::audit_log::{self, NewAuditEntry};
-use super::outbox::{self, ConfigChange, Subject};
+use super::outbox::{self, ChangeKind, ConfigChange, Subject};
 use super::postgres::classify;
 use crate::error::Result;
 
@@ -80,6 +80,15 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
+    /// All rows of `statement`.
+    pub(super) async fn query(
+        &self,
+        statement: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        self.tx.query(statement, values).await.map_err(classify)
+    }
+
     /// Commits the change with its audit entry and the outbox row of `subject`.
     /// `value` is what the caller is given once the change is projected.
     pub(super) async fn commit<T>(
@@ -91,6 +100,21 @@ impl<'a> Change<'a> {
         self.record(audit).await?;
         let mut rows = vec![outbox::add(&self.tx, &subject).await?];
         rows.extend(self.others);
+        self.tx.commit().await.map_err(classify)?;
+        Ok(Committed { value, rows })
+    }
+
+    /// As [`Self::commit`], of a change to many things of one `kind`, named as the
+    /// outbox names them.
+    pub(super) async fn commit_many<T>(
+        self,
+        audit: Audit<'_>,
+        kind: ChangeKind,
+        subjects: &[String],
+        value: T,
+    ) -> Result<Committed<T>> {
+        self.record(audit).await?;
+        let rows = outbox::add_many(&self.tx, kind, subjects).await?;
         self.tx.commit().await.map_err(classify)?;
         Ok(Committed { value, rows })
     }

@@ -29,7 +29,7 @@ use moka::policy::EvictionPolicy;
 
 use self::event_type_item::SchemaCache;
 use super::api_keys::ApiKey;
-use super::dynamo::{Dynamo, DynamoErrorKind, Item, ItemExt, kind, n, s, unavailable};
+use super::dynamo::{self, Dynamo, DynamoErrorKind, Item, ItemExt, kind, n, s, unavailable};
 use super::endpoints::SealedEndpoint;
 use super::event_types::EventType;
 use super::keys;
@@ -213,8 +213,10 @@ impl ConfigProjection {
         let key_ring = self.key_ring_for(&items).await;
         let failing = items.iter().filter_map(endpoint_item::read_failure_streak);
         let failing: HashMap<_, _> = failing.collect();
+        let mut is_erased = false;
         for item in &items {
             let sort = item.str("sk")?;
+            is_erased |= sort == keys::ERASED;
             if let Some(name) = keys::event_type_of_sort(sort) {
                 match event_type_item::read(&self.schemas, item).await {
                     Ok(schema) => {
@@ -249,6 +251,7 @@ impl ConfigProjection {
             targets: Targets::new(targets, unreadable),
             event_types: event_types.into_iter().collect(),
             meters,
+            is_erased,
         }))
     }
 
@@ -358,6 +361,21 @@ impl ConfigProjection {
         if key.revoked_at.is_none() {
             self.known_keys.insert(key.hash, ()).await;
         }
+        Ok(())
+    }
+
+    /// Notes that the project is erased, for good: nothing is accepted for it any more,
+    /// whoever still names it. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn mark_erased(&self, project: &ProjectId) -> Result<()> {
+        let item = Item::from([
+            ("pk".into(), s(keys::project(project))),
+            ("sk".into(), s(keys::ERASED)),
+        ]);
+        dynamo::put_new(&self.dynamo, item).await?;
+        self.invalidate(project).await;
         Ok(())
     }
 

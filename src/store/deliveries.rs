@@ -19,8 +19,8 @@ use super::dynamo::{
     self, Dynamo, DynamoErrorKind, ItemExt, kind, ms, n, s, unavailable, update_if,
 };
 use super::events::StoredEvent;
-use super::keys;
 use super::timeline::READ_MAX;
+use super::{batch, keys};
 use crate::error::{Error, Result};
 use crate::model::access::Access;
 use crate::model::delivery::{ATTEMPTS_KEPT_MAX, Attempt, DeliveryState, Progress};
@@ -33,6 +33,20 @@ use crate::model::id::{DeliveryId, EndpointId, EventId};
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn put_new(dynamo: &Dynamo, new: &NewDelivery<'_>) -> Result<bool> {
     dynamo::put_new(dynamo, new_item(new)).await
+}
+
+/// Deletes deliveries, whether they are there or not: those of an event that is gone.
+/// One write unit of each, and one for each index.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn delete(dynamo: &Dynamo, ids: &[DeliveryId]) -> Result<()> {
+    let keys: Vec<_> = ids
+        .iter()
+        .map(|id| (id.event(), keys::delivery(&id.endpoint())))
+        .collect();
+    let keys = keys.iter().map(|(event, sk)| (event.as_str(), &**sk));
+    batch::delete(dynamo, keys).await
 }
 
 /// The delivery `id`, or none. One consistent read.

@@ -104,6 +104,15 @@ impl Dynamo {
         self.batch_read(keys, only, ReadConsistency::Eventual).await
     }
 
+    /// As [`Self::batch_get`], of what is there at this moment.
+    pub(super) async fn batch_get_consistent(
+        &self,
+        keys: &[(String, String)],
+        only: Option<&str>,
+    ) -> Result<Vec<Item>> {
+        self.batch_read(keys, only, ReadConsistency::Strong).await
+    }
+
     async fn batch_read(
         &self,
         keys: &[(String, String)],

@@ -173,7 +173,8 @@ pub async fn create(
     insert(tx, by, endpoint, sealed).await
 }
 
-const LOCK_PROJECT: &str = "select id from projects where id = $1 for no key update";
+const LOCK_PROJECT: &str =
+    "select id from projects where id = $1 and erased_at is null for no key update";
 
 /// Lets no one else give an endpoint of the project its uid until the end of `tx`.
 async fn lock_project(tx: &Change<'_>, project: &ProjectId) -> Result<()> {

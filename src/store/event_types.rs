@@ -102,7 +102,7 @@ impl EventType {
     }
 }
 
-const LOCK_PROJECT: &str = "select id from projects where id = $1 for update";
+const LOCK_PROJECT: &str = "select id from projects where id = $1 and erased_at is null for update";
 
 /// Lets no one else change the types of the project until the end of `tx`.
 async fn lock_project(tx: &Change<'_>, project: &ProjectId) -> Result<()> {

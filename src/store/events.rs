@@ -1,7 +1,7 @@
 //! Events in DynamoDB: written once, under a condition; read back in full or as a
 //! page of a timeline.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
@@ -243,18 +243,18 @@ pub async fn is_kept(dynamo: &Dynamo, id: &EventId, event: &Event) -> Result<boo
     Ok(differences.is_some_and(|differences| differences.is_empty()))
 }
 
-/// Clears the fan-out `fan_out` of an event, unless another has taken its place.
+/// Clears the fan-out `fan_out` of an event; false if another has taken its place, or
+/// the event is gone.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn clear_fan_out(dynamo: &Dynamo, id: &EventId, fan_out: &PendingFanOut) -> Result<()> {
+pub async fn clear_fan_out(dynamo: &Dynamo, id: &EventId, fan_out: &PendingFanOut) -> Result<bool> {
     let update = dynamo
         .update(id.as_str(), keys::EVENT)
         .update_expression("remove fan, due_pk, due_sk, swept")
         .condition_expression("fan = :fan")
         .expression_attribute_values(":fan", s(fan_out.to_text()));
-    update_if(update).await?;
-    Ok(())
+    update_if(update).await
 }
 
 /// Asks for a replay of an event: durable once this returns. False when the
@@ -466,6 +466,24 @@ pub async fn load_full(dynamo: &Dynamo, rows: &[EventRow]) -> Result<Vec<StoredE
         .iter()
         .filter_map(|row| found.remove(&row.id))
         .collect())
+}
+
+/// Those of `ids` that are not kept, or not any more. One consistent read of each.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn missing(dynamo: &Dynamo, ids: &[EventId]) -> Result<Vec<EventId>> {
+    let mut missing = ids.to_vec();
+    missing.sort_unstable();
+    missing.dedup();
+    let keys = missing.iter();
+    let keys: Vec<_> = keys
+        .map(|id| (id.to_string(), keys::EVENT.to_owned()))
+        .collect();
+    let found = dynamo.batch_get_consistent(&keys, Some("pk")).await?;
+    let found: HashSet<&str> = found.iter().filter_map(|item| item.str_opt("pk")).collect();
+    missing.retain(|id| !found.contains(id.as_str()));
+    Ok(missing)
 }
 
 /// From when on DynamoDB may delete an event received at `received`.

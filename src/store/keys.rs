@@ -15,6 +15,7 @@
 //! | meter | `project#prj_…` | `meter#mtr_…` | – | – | – | a day after deletion | projection | accept, fan out |
 //! | readings | `evt_…` | `meter` | – | – | `meter#<shard>` / `<received>#evt_…`, until counted | with its event | accept, fan out | meter |
 //! | back-fill | `mtr_…` | `backfill` | – | – | `meter#0` / `<due>#mtr_…`, while it runs | a month after its end | meters API, meter | meter, meters API |
+//! | erased project | `project#prj_…` | `erased` | – | – | – | – | erasure | accept, fan out |
 //! | idempotency key | `idempotency#<project or admin>#<hash>` | `idempotency` | – | – | – | a day | requests with the header | the same requests again |
 //!
 //! Times in sort keys are milliseconds since 1970 in 13 digits, so that text
@@ -64,6 +65,8 @@ pub const READINGS: &str = "meter";
 pub const BACKFILL: &str = "backfill";
 /// Sort key of an idempotency key.
 pub const IDEMPOTENCY: &str = "idempotency";
+/// Sort key of what is left in the partition of a project that is erased.
+pub const ERASED: &str = "erased";
 /// Sort key of a recovery.
 pub const RECOVERY: &str = "recovery";
 /// Partition of the days whose archiving is planned.

@@ -92,7 +92,8 @@ impl StoredMeter {
     }
 }
 
-const LOCK_PROJECT: &str = "select id from projects where id = $1 for no key update";
+const LOCK_PROJECT: &str =
+    "select id from projects where id = $1 and erased_at is null for no key update";
 
 const COUNT: &str = "select count(*) from meters where project_id = $1 and deleted_at is null";
 

@@ -17,6 +17,7 @@ pub mod deliveries;
 pub mod due;
 pub mod dynamo;
 pub mod endpoints;
+pub mod erasures;
 pub mod event_types;
 pub mod events;
 pub mod idempotency;

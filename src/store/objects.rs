@@ -1,28 +1,39 @@
-//! Objects in S3: the archive of events, written and never read.
+//! Objects in S3: the archive of events. Written part by part, and read again only to
+//! take out what is erased.
 //!
-//! One signed PUT over the HTTP stack that webhooks use: the S3 crate would be
-//! many times the rest of this for the same request. A PUT of the same key again
+//! A few signed requests over the HTTP stack that webhooks use: the S3 crate would be
+//! many times the rest of this for the same requests. A PUT of the same key again
 //! replaces the object.
 
+mod listing;
+
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Method, Request};
+use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MATCH};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
 use url::Url;
 
 use crate::aws;
 use crate::aws::sigv4::{Service, SigV4Signer};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::sender::{Sender, SenderConfig};
+use crate::sender::{Connector, HttpClient, SendError, client, tls_config};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For a PUT, all in all.
+/// For a request, all in all.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Tries of a PUT that S3 did not take for a reason that passes.
+/// Tries of a request that S3 did not take for a reason that passes.
 const TRIES_MAX: u32 = 3;
+/// Bytes of an answer: many times the largest object that is written.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a refusal that are looked at, to be logged.
+const REFUSAL_BYTES_MAX: usize = 300;
+/// Names of a page.
+const LIST_MAX: &str = "100";
 const GZIP: HeaderValue = HeaderValue::from_static("application/gzip");
 
 /// The bucket that archives are written to.
@@ -30,12 +41,29 @@ const GZIP: HeaderValue = HeaderValue::from_static("application/gzip");
 pub struct Objects {
     /// Where it is, with a slash at the end.
     base: Url,
-    sender: Sender,
+    /// Made by the first request.
+    http: OnceLock<HttpClient>,
     signer: SigV4Signer,
 }
 
-/// Why one PUT failed.
-struct PutFailure {
+/// An object as it was read.
+#[derive(Debug)]
+pub struct StoredObject {
+    /// Its body.
+    pub gzip: Bytes,
+    /// What tells this version of it from others.
+    etag: Option<HeaderValue>,
+}
+
+/// What S3 answered, of whatever status.
+struct Answer {
+    status: StatusCode,
+    etag: Option<HeaderValue>,
+    body: Bytes,
+}
+
+/// Why one request failed.
+struct RequestFailure {
     /// Another one may do at once.
     is_transient: bool,
     source: anyhow::Error,
@@ -67,7 +95,7 @@ impl Objects {
         }
         Ok(Some(Self {
             base: config.archive_url().parse()?,
-            sender: Sender::new(SenderConfig::of_service(CONNECT_TIMEOUT, TIMEOUT)),
+            http: OnceLock::new(),
             signer,
         }))
     }
@@ -79,53 +107,202 @@ impl Objects {
     /// [`Error::Unavailable`] when S3 does not take it, which a later call may see
     /// mended; [`Error::Internal`] for a key that is no path.
     pub async fn put(&self, key: &str, gzip: Bytes) -> Result<()> {
-        let url = self.base.join(key).map_err(Error::internal)?;
+        let headers = [(CONTENT_TYPE, GZIP)];
+        let url = self.url(key)?;
+        let answer = self.send(Method::PUT, &url, &headers, gzip);
+        done(answer.await?).map(drop)
+    }
+
+    /// Writes `gzip` in place of `former`; false if the object is another by now. Needs
+    /// `s3:PutObject`.
+    ///
+    /// # Errors
+    /// As [`Objects::put`].
+    pub async fn replace(&self, key: &str, former: &StoredObject, gzip: Bytes) -> Result<bool> {
+        let mut headers = vec![(CONTENT_TYPE, GZIP)];
+        headers.extend(former.etag.clone().map(|etag| (IF_MATCH, etag)));
+        let url = self.url(key)?;
+        let answer = self.send(Method::PUT, &url, &headers, gzip);
+        let answer = answer.await?;
+        match answer.status {
+            StatusCode::PRECONDITION_FAILED | StatusCode::NOT_FOUND | StatusCode::CONFLICT => {
+                Ok(false)
+            }
+            _ => done(answer).map(|_| true),
+        }
+    }
+
+    /// The object `key`; none if there is none. Needs `s3:GetObject`.
+    ///
+    /// # Errors
+    /// As [`Objects::put`].
+    pub async fn get(&self, key: &str) -> Result<Option<StoredObject>> {
+        let url = self.url(key)?;
+        let answer = self.send(Method::GET, &url, &[], Bytes::new());
+        let answer = answer.await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let answer = done(answer)?;
+        Ok(Some(StoredObject {
+            gzip: answer.body,
+            etag: answer.etag,
+        }))
+    }
+
+    /// Deletes the object `key`, whether it is there or not. In a bucket that keeps
+    /// versions, this one is kept as a former version. Needs `s3:DeleteObject`.
+    ///
+    /// # Errors
+    /// As [`Objects::put`].
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        let url = self.url(key)?;
+        let answer = self.send(Method::DELETE, &url, &[], Bytes::new());
+        let answer = answer.await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(());
+        }
+        done(answer).map(drop)
+    }
+
+    /// The names that begin with `prefix` and follow `after`, in their order; a page of
+    /// them, empty when there are no more. Needs `s3:ListBucket`.
+    ///
+    /// # Errors
+    /// As [`Objects::put`].
+    pub async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
+        let url = self.list_url(prefix, after);
+        let answer = self.send(Method::GET, &url, &[], Bytes::new()).await?;
+        let body = done(answer)?.body;
+        let text = std::str::from_utf8(&body).map_err(Error::internal)?;
+        listing::names(text)
+    }
+
+    fn list_url(&self, prefix: &str, after: Option<&str>) -> Url {
+        let mut url = self.base.clone();
+        let mut query = url.query_pairs_mut();
+        query
+            .append_pair("list-type", "2")
+            .append_pair("max-keys", LIST_MAX)
+            .append_pair("prefix", prefix);
+        if let Some(after) = after {
+            query.append_pair("start-after", after);
+        }
+        drop(query);
+        url
+    }
+
+    fn url(&self, key: &str) -> Result<Url> {
+        self.base.join(key).map_err(Error::internal)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<Answer> {
         let mut tries = 1;
         loop {
-            match self.try_put(&url, gzip.clone()).await {
-                Ok(()) => return Ok(()),
+            match self.try_send(&method, url, headers, body.clone()).await {
+                Ok(answer) => return Ok(answer),
                 Err(failure) if failure.is_transient && tries < TRIES_MAX => {
                     tokio::time::sleep(Duration::from_millis(100 << tries)).await;
                     tries += 1;
                 }
-                Err(failure) => {
-                    return Err(Error::Unavailable {
-                        what: "the archive",
-                        source: failure.source,
-                    });
-                }
+                Err(failure) => return Err(unavailable(failure.source)),
             }
         }
     }
 
-    async fn try_put(&self, url: &Url, body: Bytes) -> Result<(), PutFailure> {
-        let headers = self.headers(url, &body).await;
-        let headers = headers.map_err(|source| PutFailure {
+    /// Sends one request; an answer that says that another may do is a failure.
+    async fn try_send(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> Result<Answer, RequestFailure> {
+        let request = self.request(method, url, headers, body).await;
+        let request = request.map_err(|source| RequestFailure {
             is_transient: false,
             source,
         })?;
-        let attempted = self
-            .sender
-            .send(Method::PUT, url, headers, body, None)
-            .await;
-        let response = attempted.outcome.map_err(|error| PutFailure {
+        let timeout = tokio::time::timeout(TIMEOUT, self.exchange(request));
+        let answered = timeout.await.unwrap_or_else(|_| {
+            let after = TIMEOUT;
+            Err(SendError::Timeout { after }.into())
+        });
+        let answer = answered.map_err(|source| RequestFailure {
             is_transient: true,
-            source: error.into(),
+            source,
         })?;
-        match response.status {
-            200..=299 => Ok(()),
-            status => Err(PutFailure {
-                is_transient: status == 429 || status >= 500,
-                source: aws::error::refusal(status, &response.body_head),
-            }),
+        if answer.status.is_server_error() || answer.status == StatusCode::TOO_MANY_REQUESTS {
+            return Err(RequestFailure {
+                is_transient: true,
+                source: refusal(&answer),
+            });
         }
+        Ok(answer)
     }
 
-    async fn headers(&self, url: &Url, body: &[u8]) -> anyhow::Result<HeaderMap> {
-        let mut request = Request::put(url.as_str())
-            .header(CONTENT_TYPE, GZIP)
-            .body(())?;
-        self.signer.sign(Service::S3, &mut request, body).await?;
-        Ok(request.into_parts().0.headers)
+    async fn request(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &[(HeaderName, HeaderValue)],
+        body: Bytes,
+    ) -> anyhow::Result<Request<Full<Bytes>>> {
+        let mut request = Request::builder().method(method).uri(url.as_str());
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let mut request = request.body(())?;
+        self.signer.sign(Service::S3, &mut request, &body).await?;
+        Ok(request.map(|()| Full::new(body)))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        let http = self.http.get_or_init(connect);
+        let response = http.request(request).await;
+        let response = response.map_err(|error| SendError::request(&error))?;
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!(error))?.to_bytes();
+        Ok(Answer {
+            status: parts.status,
+            etag: parts.headers.get(ETAG).cloned(),
+            body,
+        })
+    }
+}
+
+/// Whoever runs this configured the bucket, so no address is refused.
+fn connect() -> HttpClient {
+    let roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let connector = Connector::unguarded(CONNECT_TIMEOUT);
+    client(connector, tls_config(roots, None), 1)
+}
+
+/// The answer, if the request was done.
+fn done(answer: Answer) -> Result<Answer> {
+    if answer.status.is_success() {
+        return Ok(answer);
+    }
+    Err(unavailable(refusal(&answer)))
+}
+
+fn refusal(answer: &Answer) -> anyhow::Error {
+    let head = &answer.body[..answer.body.len().min(REFUSAL_BYTES_MAX)];
+    aws::error::refusal(answer.status.as_u16(), &String::from_utf8_lossy(head))
+}
+
+fn unavailable(source: anyhow::Error) -> Error {
+    Error::Unavailable {
+        what: "the archive",
+        source,
     }
 }

@@ -105,6 +105,27 @@ pub(super) async fn add(tx: &Transaction<'_>, subject: &Subject<'_>) -> Result<C
     Ok(ConfigChange { id, kind, subject })
 }
 
+const ADD_MANY: &str = "\
+    insert into outbox (kind, subject_id) select $1, unnest($2::text[]) returning id, subject_id";
+
+/// Adds a row for each of `subjects` in the transaction that changes them.
+pub(super) async fn add_many(
+    tx: &Transaction<'_>,
+    kind: ChangeKind,
+    subjects: &[String],
+) -> Result<Vec<ConfigChange>> {
+    if subjects.is_empty() {
+        return Ok(vec![]);
+    }
+    let rows = tx.query(ADD_MANY, &[&kind.as_str(), &subjects]).await;
+    let read = |row: &Row| ConfigChange {
+        id: row.get("id"),
+        kind,
+        subject: row.get("subject_id"),
+    };
+    Ok(rows.map_err(classify)?.iter().map(read).collect())
+}
+
 // What was deleted and revoked too: it may be back.
 const ADD_ALL: &str = "\
     insert into outbox (kind, subject_id) \
@@ -161,4 +182,4 @@ pub(super) async fn delete(postgres: &Postgres, change: &ConfigChange) -> Result
 }
 
 /// Every statement above, for the test that prepares them.
-pub const STATEMENTS: &[&str] = &[ADD, ADD_ALL, PENDING, DELETE];
+pub const STATEMENTS: &[&str] = &[ADD, ADD_MANY, ADD_ALL, PENDING, DELETE];

@@ -62,9 +62,11 @@ pub async fn create(postgres: &Postgres, actor: Actor, project: &Project) -> Res
     tx.commit_unprojected(Audit::Entry(entry)).await
 }
 
-const LIST: &str = "select id, name, created_at from projects where id > $1 order by id limit $2";
+const LIST: &str = "\
+    select id, name, created_at from projects \
+    where id > $1 and erased_at is null order by id limit $2";
 
-/// Up to `limit` projects in the order of their ids, which is that of their
+/// Up to `limit` projects that are not being erased, in the order of their ids, which is that of their
 /// creation, those after `after` only.
 ///
 /// # Errors
@@ -78,9 +80,9 @@ pub async fn list(postgres: &Postgres, after: &str, limit: i64) -> Result<Vec<Pr
     rows.iter().map(Project::read).collect()
 }
 
-const GET: &str = "select id, name, created_at from projects where id = $1";
+const GET: &str = "select id, name, created_at from projects where id = $1 and erased_at is null";
 
-/// The project `id`.
+/// The project `id`, unless it is being erased.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.

@@ -226,7 +226,12 @@ const COMMITS: [(&str, &[&str]); 5] = [
     (".build_transaction()", &["store/endpoints.rs"]),
     (
         "client.execute(",
-        &["store/outbox.rs", "store/usage/prune.rs"],
+        // Usage that is erased: what people configured goes by a change.
+        &[
+            "store/outbox.rs",
+            "store/usage/prune.rs",
+            "store/erasures/counted.rs",
+        ],
     ),
     // Migrations and settings.
     ("client.batch_execute(", &["store/postgres.rs"]),

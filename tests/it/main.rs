@@ -23,6 +23,7 @@ mod delivery_settings;
 mod endpoint_health;
 mod endpoint_uids;
 mod endpoints;
+mod erasures;
 mod event_types;
 mod events;
 #[cfg(feature = "embedded")]

@@ -2,7 +2,8 @@
 //! against its description.
 
 use millrace::store::{
-    api_keys, audit_log, config_projection, endpoints, event_types, meters, outbox, postgres,
+    api_keys, audit_log, config_projection, endpoints, erasures, event_types, meters, outbox,
+    postgres,
     projects, table, usage,
 };
 
@@ -23,6 +24,7 @@ fn every_statement_prepares_against_the_migrated_schema() {
             outbox::STATEMENTS,
             audit_log::STATEMENTS,
             meters::STATEMENTS,
+            &erasures::STATEMENTS.concat(),
             &usage::STATEMENTS.concat(),
             config_projection::check::STATEMENTS,
             postgres::app_role::STATEMENTS,

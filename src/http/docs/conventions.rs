@@ -11,12 +11,13 @@ use super::webhooks::SCHEMAS;
 use crate::error::ErrorCode;
 
 /// Components of one word: what people call by it. All others say what they are of.
-const ONE_WORD: [&str; 15] = [
+const ONE_WORD: [&str; 16] = [
     "Aggregation",
     "Attempt",
     "Backfill",
     "Delivery",
     "Endpoint",
+    "Erasure",
     "Liveness",
     "Meter",
     "Problem",

@@ -22,7 +22,7 @@ pub(super) const SET_BY_READER: [(&str, &str); 4] = [
 
 /// Variables that a line sets: its method and path, the name, and how the id that is
 /// in the answer begins.
-const SETS: [(&str, &str, &str, &str); 7] = [
+const SETS: [(&str, &str, &str, &str); 8] = [
     ("post", "/v1/events", "EVENT_ID", "evt_"),
     ("post", "/v1/endpoints", "ENDPOINT_ID", "ep_"),
     ("get", "/v1/deliveries", "DELIVERY_ID", "dlv_"),
@@ -30,6 +30,7 @@ const SETS: [(&str, &str, &str, &str); 7] = [
     ("post", "/v1/meters", "METER_ID", "mtr_"),
     ("post", "/v1/projects", "PROJECT_ID", "prj_"),
     ("post", "/v1/projects/{id}/keys", "KEY_ID", "key_"),
+    ("delete", "/v1/events/{id}", "ERASURE_ID", "ers_"),
 ];
 
 /// What stands for a field or a parameter whose value no document can know.
@@ -79,6 +80,11 @@ pub(super) fn line(document: &Value, method: &str, path: &str) -> String {
         ),
         None => out,
     }
+}
+
+/// Whether the line of a route sets a variable.
+pub(super) fn sets_variable(method: &str, path: &str) -> bool {
+    SETS.iter().any(|set| (set.0, set.1) == (method, path))
 }
 
 /// The variable with the key that the route takes.

@@ -40,6 +40,7 @@ use crate::model::window::Width;
         (name = "event types", description = "What kinds of events there are, and what their data must satisfy"),
         (name = "projects", description = "Projects and their API keys; needs the admin key"),
         (name = "audit", description = "Who changed what of the configuration, and when"),
+        (name = "erasures", description = "Deleting for good what is kept of a project, a tenant or an event"),
         (name = "health", description = "Whether it is alive and ready"),
         (name = "docs", description = "This description, for machines and for people"),
         (name = "webhooks", description = "What your customers' endpoints are sent"),

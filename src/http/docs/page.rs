@@ -121,8 +121,13 @@ fn routes(document: &Value) -> Vec<Route<'_>> {
         })
     });
     let mut routes: Vec<_> = routes.collect();
-    // Last in its section, so that what the other examples use is still there.
-    routes.sort_by_key(|route| route.method == "delete");
+    // Last in its section, so that what the other examples use is still there; but first
+    // if they use what it answers.
+    routes.sort_by_key(|route| match route.method {
+        "delete" if curl::sets_variable(route.method, route.path) => 0,
+        "delete" => 2,
+        _ => 1,
+    });
     routes
 }
 

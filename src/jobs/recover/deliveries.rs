@@ -99,12 +99,23 @@ pub(super) async fn replay_missing(
         })
     };
     let wanted = |row: &&EventRow| missing.contains(&row.id) && row.expires > now;
-    let begun = begin_all(app, page.rows.iter().filter(wanted).map(begin)).await?;
+    let wanted: Vec<_> = page.rows.iter().filter(wanted).collect();
+    let begun = begin_all(app, wanted.iter().copied().map(begin)).await?;
+    take_back_erased(app, &wanted, endpoint).await?;
     Ok(PageResult {
         examined: page.examined,
         next: page.next,
         ..begun
     })
+}
+
+/// Deletes the deliveries of events that were erased since they were listed: the list
+/// is a little late in any case.
+async fn take_back_erased(app: &App, events: &[&EventRow], endpoint: &EndpointId) -> Result<()> {
+    let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
+    let gone = events::missing(&app.dynamo, &ids).await?.into_iter();
+    let gone: Vec<_> = gone.map(|id| DeliveryId::new(&id, endpoint)).collect();
+    deliveries::delete(&app.dynamo, &gone).await
 }
 
 fn deliver(delivery: DeliveryId, attempts_made: u32) -> Job {

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 
 use crate::error::{Error, Result, causes};
 use crate::model::credentials::EndpointCredentials;
-use crate::model::endpoint::{BodyFormat, ContentType, DeliverySettings, ExpiringSecret, Target};
+use crate::model::endpoint::{
+    BodyFormat, ContentType, DeliverySettings, EndpointState, ExpiringSecret, Target,
+};
 use crate::model::failure_streak::FailureStreak;
 use crate::model::filter::Filter;
 use crate::model::id::EndpointId;
@@ -17,9 +19,15 @@ use crate::store::dynamo::{Item, ItemExt, b, ms, n, s};
 use crate::store::endpoints::{Endpoint, SealedEndpoint, open_secret};
 use crate::store::keys;
 
-/// The item of an endpoint with its sealed secrets.
+/// What a deleted endpoint has in place of its URL, where every version expects one.
+const NO_URL: &str = "https://deleted.invalid/";
+
+/// The item of an endpoint with its sealed secrets; of a deleted one, that it is.
 pub(super) fn write(sealed: &SealedEndpoint) -> Item {
     let endpoint = &sealed.endpoint;
+    if endpoint.state == EndpointState::Deleted {
+        return tombstone(endpoint);
+    }
     let mut item = Item::new();
     item.insert("pk".into(), s(keys::project(&endpoint.project)));
     item.insert("sk".into(), s(keys::endpoint(&endpoint.id)));
@@ -44,6 +52,19 @@ pub(super) fn write(sealed: &SealedEndpoint) -> Item {
     item.insert("secrets".into(), AttributeValue::L(secrets.collect()));
     put_delivery_settings(&mut item, endpoint);
     item
+}
+
+/// What is left of a deleted endpoint: nothing of its owner's.
+fn tombstone(endpoint: &Endpoint) -> Item {
+    Item::from([
+        ("pk".into(), s(keys::project(&endpoint.project))),
+        ("sk".into(), s(keys::endpoint(&endpoint.id))),
+        ("version".into(), n(endpoint.version)),
+        ("url".into(), s(NO_URL)),
+        ("event_types".into(), AttributeValue::L(vec![s("*")])),
+        ("state".into(), s(endpoint.state.as_str())),
+        ("secrets".into(), AttributeValue::L(vec![])),
+    ])
 }
 
 /// Writes how the endpoint is called; what is as by default is left out.

@@ -5,6 +5,7 @@
 pub mod authority;
 #[cfg(feature = "embedded")]
 pub mod binary;
+pub mod bucket;
 mod docker;
 pub mod documented;
 pub mod fixtures;

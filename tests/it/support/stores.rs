@@ -9,6 +9,7 @@
 //! PostgreSQL is slow to start, so it is shared and projects keep tests apart.
 //! The due index is one for all projects, so each test has a table of its own.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -262,6 +263,87 @@ pub fn dynamo() -> Dynamo {
         config,
         format!("millrace-test-{}-{}-{}", run.0, run.1, run.2),
     )
+}
+
+/// A DynamoDB all of which can be read, as Millrace itself never does.
+pub struct ReadableDynamo {
+    pub dynamo: Dynamo,
+    /// The directory of an embedded one, which has no scan.
+    dir: Option<tempfile::TempDir>,
+}
+
+/// One with the name of a table that is not there yet.
+pub fn readable_dynamo() -> ReadableDynamo {
+    #[cfg(feature = "embedded")]
+    if dynamodb_url().is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = millrace::host::embedded::start_dynamodb(dir.path()).unwrap();
+        let config = super::harness::config();
+        let dynamo = millrace::store::dynamo::connect_embedded(&config, engine.http_client());
+        return ReadableDynamo {
+            dynamo,
+            dir: Some(dir),
+        };
+    }
+    ReadableDynamo {
+        dynamo: dynamo(),
+        dir: None,
+    }
+}
+
+impl ReadableDynamo {
+    /// Every item, and of an embedded one every row of an index, as text.
+    pub async fn rows(&self) -> BTreeSet<String> {
+        match &self.dir {
+            #[cfg(feature = "embedded")]
+            Some(dir) => sqlite_rows(&dir.path().join("dynamodb.sqlite")),
+            _ => scan(&self.dynamo).await,
+        }
+    }
+}
+
+async fn scan(dynamo: &Dynamo) -> BTreeSet<String> {
+    let (mut found, mut start) = (BTreeSet::new(), None);
+    loop {
+        let scan = dynamo.client.scan().table_name(&dynamo.table);
+        let scan = scan.set_exclusive_start_key(start).send().await.unwrap();
+        for item in scan.items() {
+            let mut attributes: Vec<_> = item.iter().map(|one| format!("{one:?}")).collect();
+            attributes.sort();
+            found.insert(attributes.join(" "));
+        }
+        start = scan.last_evaluated_key;
+        if start.is_none() {
+            return found;
+        }
+    }
+}
+
+#[cfg(feature = "embedded")]
+fn sqlite_rows(path: &Path) -> BTreeSet<String> {
+    let database = rusqlite::Connection::open(path).unwrap();
+    let strings = |statement: &str| -> Vec<String> {
+        let mut statement = database.prepare(statement).unwrap();
+        let columns = statement.column_count();
+        let text = |row: &rusqlite::Row<'_>| {
+            let value = |column| match row.get_ref(column)? {
+                rusqlite::types::ValueRef::Text(text) | rusqlite::types::ValueRef::Blob(text) => {
+                    Ok(String::from_utf8_lossy(text).into_owned())
+                }
+                other => Ok(format!("{other:?}")),
+            };
+            let values: rusqlite::Result<Vec<String>> = (0..columns).map(value).collect();
+            values.map(|values| values.join(" "))
+        };
+        let rows = statement.query_map([], text).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    let tables = strings("select name from sqlite_master where type = 'table'");
+    let rows = tables.iter().flat_map(|table| {
+        let rows = strings(&format!("select * from \"{table}\""));
+        rows.into_iter().map(move |row| format!("{table}: {row}"))
+    });
+    rows.collect()
 }
 
 #[cfg(feature = "embedded")]

@@ -1,0 +1,139 @@
+//! The archive in an erasure: a project's objects are deleted; those with events of a
+//! tenant, or with the event, are written again without them.
+
+use std::borrow::Cow;
+use std::io::{Read, Write};
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use serde::Deserialize;
+
+use super::page::StepPage;
+use crate::app::App;
+use crate::error::{Error, Result};
+use crate::model::erasure::{Erasure, ErasureKind};
+use crate::model::recovery::{Day, archive_day, archive_project};
+use crate::model::time::Time;
+use crate::store::objects::Objects;
+
+/// Objects of a page: each is read whole.
+const OBJECTS_MAX: usize = 10;
+/// Times an object is read again that was replaced meanwhile.
+const TRIES_MAX: u32 = 3;
+
+/// Takes what is to be erased out of the next objects.
+pub(super) async fn delete_archived(app: &App, claimed: &Erasure) -> Result<StepPage> {
+    let mut page = StepPage::default();
+    let Some(archive) = &app.archive else {
+        return Ok(page);
+    };
+    let prefix = prefix(app, claimed);
+    let mut names = archive.list(&prefix, claimed.position.as_deref()).await?;
+    names.truncate(OBJECTS_MAX);
+    for name in &names {
+        let is_changed = match claimed.kind {
+            ErasureKind::Project => {
+                archive.delete(name).await?;
+                true
+            }
+            ErasureKind::Tenant | ErasureKind::Event => rewrite(archive, claimed, name).await?,
+        };
+        page.progress.archived_objects += u64::from(is_changed);
+        page.items += 1;
+    }
+    page.next = names.pop();
+    Ok(page)
+}
+
+/// What the names of the objects begin with that may hold some of it.
+fn prefix(app: &App, claimed: &Erasure) -> String {
+    let prefix = &app.config.archive.prefix;
+    match claimed.received {
+        Some(received) => archive_day(prefix, &claimed.project, Day::of(received)),
+        None => archive_project(prefix, &claimed.project),
+    }
+}
+
+/// What a line of the archive says of what it is about.
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    received_at: Time,
+    #[serde(borrow)]
+    event: ArchivedEvent<'a>,
+}
+
+#[derive(Deserialize)]
+struct ArchivedEvent<'a> {
+    #[serde(borrow)]
+    tenant: Option<Cow<'a, str>>,
+}
+
+impl Line<'_> {
+    fn is_erased(&self, claimed: &Erasure) -> bool {
+        let is_before = claimed
+            .until()
+            .is_none_or(|until| self.received_at.0 <= until);
+        match claimed.kind {
+            ErasureKind::Project => true,
+            ErasureKind::Event => claimed.subject.as_deref() == Some(&*self.id),
+            ErasureKind::Tenant => is_before && self.event.tenant.as_deref() == claimed.tenant(),
+        }
+    }
+}
+
+/// Writes the object again without what is erased, or deletes it if nothing is left;
+/// whether it held any of it.
+async fn rewrite(archive: &Objects, claimed: &Erasure, name: &str) -> Result<bool> {
+    for _ in 0..TRIES_MAX {
+        let Some(object) = archive.get(name).await? else {
+            return Ok(false);
+        };
+        let is_done = match without_erased(claimed, &object.gzip)? {
+            Remainder::Untouched => return Ok(false),
+            Remainder::Empty => archive.delete(name).await.map(|()| true)?,
+            Remainder::Some(gzip) => archive.replace(name, &object, gzip).await?,
+        };
+        if is_done {
+            return Ok(true);
+        }
+    }
+    Err(Error::Unavailable {
+        what: "the archive",
+        source: anyhow::anyhow!("an object was replaced {TRIES_MAX} times while it was read"),
+    })
+}
+
+/// What is left of an object.
+enum Remainder {
+    /// All of it.
+    Untouched,
+    Empty,
+    /// Its lines, compressed.
+    Some(Bytes),
+}
+
+fn without_erased(claimed: &Erasure, gzip: &[u8]) -> Result<Remainder> {
+    let mut text = Vec::new();
+    let mut decoder = MultiGzDecoder::new(gzip);
+    decoder.read_to_end(&mut text).map_err(Error::internal)?;
+    let mut kept = GzEncoder::new(Vec::new(), Compression::default());
+    let (mut lines, mut kept_lines) = (0, 0);
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        lines += 1;
+        // One that cannot be read may be what is to be erased: it must be seen to.
+        let read: Line<'_> = serde_json::from_slice(line).map_err(Error::internal)?;
+        if !read.is_erased(claimed) {
+            kept_lines += 1;
+            kept.write_all(line).map_err(Error::internal)?;
+        }
+    }
+    Ok(match kept_lines {
+        _ if kept_lines == lines => Remainder::Untouched,
+        0 => Remainder::Empty,
+        _ => Remainder::Some(kept.finish().map_err(Error::internal)?.into()),
+    })
+}
