@@ -499,9 +499,9 @@ mod tests {
         "{\"name\": [\"a\"]}" => name: expected a string, got an array
         "{\"name\": \"a\", \"name\": \"b\"}" => name: expected once, got it twice
         "{\"name\": \"a\", \"nmae\": \"b\"}" => nmae: not known here, expected one of name, count, is_on, part, parts, state, at, endpoint, share
-        "{\"name\": \"a\", \"count\": -1}" => count: expected a whole number of 0 or more, got -1
-        "{\"name\": \"a\", \"count\": 1.5}" => count: expected a whole number of 0 or more, got 1.5
-        "{\"name\": \"a\", \"count\": 5000000000}" => count: expected a whole number of 0 or more, got 5000000000
+        "{\"name\": \"a\", \"count\": -1}" => count: expected a whole number of 0 or more, got a negative number
+        "{\"name\": \"a\", \"count\": 1.5}" => count: expected a whole number of 0 or more, got one with a fraction or too many digits
+        "{\"name\": \"a\", \"count\": 5000000000}" => count: expected a whole number of 0 or more, got one that is too large
         "{\"name\": \"a\", \"count\": \"5\"}" => count: expected a whole number of 0 or more, got a string
         "{\"name\": \"a\", \"is_on\": \"yes\"}" => is_on: expected true or false, got a string
         "{\"name\": \"a\", \"is_on\": 1}" => is_on: expected true or false, got a number
@@ -511,13 +511,13 @@ mod tests {
         "{\"name\": \"a\", \"part\": []}" => part: expected an object, got an array
         "{\"name\": \"a\", \"parts\": {}}" => parts: expected an array, got an object
         "{\"name\": \"a\", \"parts\": [{\"pointer\": \"x\"}, {\"pointer\": true}]}" => parts[1].pointer: expected a string, got a Boolean
-        "{\"name\": \"a\", \"parts\": [{\"pointer\": \"x\", \"at line 1\": 1}]}" => parts[0].at line 1: not known here, expected one of pointer
-        "{\"name\": \"a\", \"state\": \"lost\"}" => state: expected one of failed, canceled, got "lost"
+        "{\"name\": \"a\", \"parts\": [{\"pointer\": \"x\", \"at line 1\": 1}]}" => parts[0].…: a name that is not known here, expected one of pointer
+        "{\"name\": \"a\", \"state\": \"lost\"}" => state: expected one of failed, canceled, got a string of 4 characters
         "{\"name\": \"a\", \"state\": 5}" => state: expected a string
         "{\"name\": \"a\", \"state\": {\"failed\": 1}}" => state.failed: expected a string, got a number
         "{\"name\": \"a\", \"state\": {}}" => state: expected a string
         "{\"name\": \"a\", \"share\": 1e999}" => share: expected a number that is not as large
-        "{\"name\": \"a\", \"at\": \"yesterday\"}" => at: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got "yesterday"
+        "{\"name\": \"a\", \"at\": \"yesterday\"}" => at: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got a string of 9 characters
         "{\"name\": \"a\", \"at\": 1700000000}" => at: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got a number
         "{\"name\": \"a\", \"endpoint\": \"evt_1\"}" => endpoint: expected an id that begins with "ep_" and has 26 more characters of 0-9 a-z
         "[\"a\"]" => the body: expected a JSON object, got an array
@@ -564,9 +564,9 @@ mod tests {
         limit=99999999999999999999 => limit: expected a smaller number
         limit=1&limit=2 => limit: expected once, got it twice
         is_on=yes => is_on: expected true or false
-        since=yesterday => since: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got "yesterday"
-        since=2026-01-31T12:00:00+01:00 => since: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got "2026-01-31T12:00:00 01:00"; a + in a query is written %2B
-        state=lost => state: expected one of failed, canceled, got "lost"
+        since=yesterday => since: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got a string of 9 characters
+        since=2026-01-31T12:00:00+01:00 => since: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got a string of 25 characters; a + in a query is written %2B
+        state=lost => state: expected one of failed, canceled, got a string of 4 characters
         kind=x => kind: not known here, expected one of limit, is_on, since, state
         "#);
     }

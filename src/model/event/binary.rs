@@ -230,7 +230,7 @@ mod tests {
             ("content-type", "application/json", "data"),
             ("ce-data", "x", "data"),
             ("ce-my_ext", "x", "my_ext"),
-            ("ce-", "x", ""),
+            ("ce-", "x", "…"),
             ("ce-ext", "%C0%A0", "ext"),
             ("ce-ext", "%00", "ext"),
             ("ce-subject", "\"\"", "subject"),

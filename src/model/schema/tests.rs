@@ -201,8 +201,7 @@ fn what_is_told_is_bounded() {
          data/3: expected object; data/4: expected object; and 995 more"
     );
     let long = json!({ "é".repeat(5000): 1 });
-    let told = mismatch(&schema, &long);
-    assert!(told.chars().count() < 200 && told.ends_with('…'), "{told}");
+    assert_eq!(mismatch(&schema, &long), "data: expected no property \"…\"");
     let path = json!({ "properties": { "x".repeat(5000): { "type": "null" } } });
     let told = mismatch(&path, &json!({ "x".repeat(5000): 1 }));
     assert!(told.chars().count() < 400, "{told}");
