@@ -59,6 +59,11 @@ pub struct WholeProject<S> {
 }
 
 impl<S> WholeProject<S> {
+    /// All that the caller can see, which is the whole project.
+    pub fn access(&self) -> &Access {
+        &self.caller.access
+    }
+
     /// The caller, as who changes something of the project at `now`.
     pub fn by(&self, now: Timestamp) -> AuditContext {
         self.caller.by(now)

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::extract::{Json, Path, Query};
 use super::lookup;
-use super::page::{self, Page};
+use super::page::{self, List, Page};
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::http::problem::Problems;
@@ -140,12 +140,13 @@ pub async fn list(
 
 async fn of_project(app: &App, access: &Access, query: &ListDeliveries) -> Result<Page<Delivery>> {
     let (since, until) = (query.since.map(|at| at.0), query.until.map(|at| at.0));
-    let range = page::range(since, until, query.limit, None)?;
+    let list = list_of(access, "the project", None, query);
+    let range = page::range(list, since, until, query.limit, None)?;
     let filter = filter(app, access, Receivers::AnyOf(&[]), query)?;
-    let cursor = query.cursor.as_deref();
+    let cursor = page::position_by(list, query.cursor.as_deref(), of_project::Position::read)?;
     let (rows, next) = of_project::list(app, access, filter, range, cursor).await?;
     let rows = rows.into_iter().map(Delivery::from);
-    Ok(Page::new(rows.collect(), next))
+    Ok(Page::new(list, rows.collect(), next))
 }
 
 async fn of_endpoint(
@@ -156,11 +157,21 @@ async fn of_endpoint(
 ) -> Result<Page<Delivery>> {
     let endpoint = &lookup::endpoint(app, access, named).await?;
     let (since, until) = (query.since.map(|at| at.0), query.until.map(|at| at.0));
-    let range = page::range(since, until, query.limit, query.cursor.as_deref())?;
+    let list = list_of(access, "endpoint", Some(endpoint.as_str()), query);
+    let range = page::range(list, since, until, query.limit, query.cursor.as_deref())?;
     let filter = filter(app, access, Receivers::One(endpoint), query)?;
     let page = deliveries::list(&app.dynamo, &filter, &range, READ_MAX).await?;
     let rows = page.rows.into_iter().map(Delivery::from);
-    Ok(Page::new(rows.collect(), page.next))
+    Ok(Page::new(list, rows.collect(), page.next))
+}
+
+/// The list of what `query` asks for of the deliveries of `of`.
+fn list_of(access: &Access, of: &str, id: Option<&str>, query: &ListDeliveries) -> List {
+    List::of("listDeliveries", access.project())
+        .with(of, id)
+        .with("state", query.state.map(DeliveryState::as_str))
+        .with("type", query.event_type.as_deref())
+        .with("tenant", query.tenant.as_deref())
 }
 
 fn filter<'a>(
@@ -198,14 +209,12 @@ async fn list_of_event(
     }
     store::events::get_of(&app.dynamo, access, event).await?;
     let limit = page::limit(query.limit)?;
-    let after = page::position(query.cursor.as_deref())?;
-    let after: Option<EndpointId> = after
-        .map(|text| text.parse())
-        .transpose()
-        .map_err(|_| Error::invalid("cursor", "expected the next_cursor of a former page"))?;
+    let list = list_of(access, "event", Some(event.as_str()), query);
+    let read = |text: String| text.parse::<EndpointId>().ok();
+    let after = page::position_by(list, query.cursor.as_deref(), read)?;
     let (rows, next) = of_event(app, access, event, query.state, after.as_ref(), limit).await?;
     let rows = rows.into_iter().map(Delivery::from);
-    Ok(Page::new(rows.collect(), next.map(String::from)))
+    Ok(Page::new(list, rows.collect(), next.map(String::from)))
 }
 
 /// Deliveries of an event that `access` reaches, to endpoints that it reaches: see

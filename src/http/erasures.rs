@@ -7,9 +7,9 @@ use http::StatusCode;
 use http::request::Parts;
 use serde::{Deserialize, Serialize};
 
-use super::auth::{Admin, Allowed, EndpointsWrite, EventsRead, EventsWrite};
+use super::auth::{Admin, EndpointsWrite, EventsRead, EventsWrite, WholeProject};
 use super::extract::{Json, Path, Query};
-use super::page::{self, Page};
+use super::page::{self, List, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
@@ -110,7 +110,7 @@ impl From<model::Erasure> for Erasure {
     security(("api_key" = ["events:write"])))]
 pub async fn erase_event(
     State(app): State<Arc<App>>,
-    caller: Allowed<EventsWrite>,
+    caller: WholeProject<EventsWrite>,
     Path(id): Path<EventId>,
 ) -> Result<(StatusCode, Json<Erasure>)> {
     let by = caller.by(app::now());
@@ -118,7 +118,7 @@ pub async fn erase_event(
     if let Some(running) = running(&app, &new).await? {
         return Ok(accepted(running));
     }
-    let event = events::get_of(&app.dynamo, &caller.project, &id).await?;
+    let event = events::get_of(&app.dynamo, caller.access(), &id).await?;
     new.received = Some(event.received);
     let started = erasures::start(&app.postgres, &by, &new).await?;
     Ok(accepted(started))
@@ -139,8 +139,8 @@ pub async fn erase_event(
     security(("api_key" = ["events:write", "endpoints:write"])))]
 pub async fn erase_tenant(
     State(app): State<Arc<App>>,
-    caller: Allowed<EventsWrite>,
-    _: Allowed<EndpointsWrite>,
+    caller: WholeProject<EventsWrite>,
+    _: WholeProject<EndpointsWrite>,
     Path(tenant): Path<String>,
 ) -> Result<(StatusCode, Json<Erasure>)> {
     check_tenant(&tenant)?;
@@ -218,10 +218,11 @@ pub struct ListErasures {
     security(("api_key" = ["events:read"])))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    caller: Allowed<EventsRead>,
+    caller: WholeProject<EventsRead>,
     Query(query): Query<ListErasures>,
 ) -> Result<Json<Page<Erasure>>> {
-    read(&app, &caller.project, query).await
+    let list = List::of("listErasures", &caller.project);
+    read(&app, list, &caller.project, query).await
 }
 
 /// Whoever may look at an erasure: the project's keys, and the admin after the project
@@ -236,7 +237,7 @@ impl FromRequestParts<Arc<App>> for Viewer {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        match Allowed::<EventsRead>::from_request_parts(parts, app).await {
+        match WholeProject::<EventsRead>::from_request_parts(parts, app).await {
             Ok(caller) => Ok(Self {
                 project: Some(caller.project),
             }),
@@ -277,23 +278,21 @@ pub async fn list_of_project(
     Path(project): Path<ProjectId>,
     Query(query): Query<ListErasures>,
 ) -> Result<Json<Page<Erasure>>> {
-    read(&app, &project, query).await
+    let list = List::of("listProjectErasures", &project);
+    read(&app, list, &project, query).await
 }
 
-async fn read(app: &App, project: &ProjectId, query: ListErasures) -> Result<Json<Page<Erasure>>> {
+async fn read(
+    app: &App,
+    list: List,
+    project: &ProjectId,
+    query: ListErasures,
+) -> Result<Json<Page<Erasure>>> {
     let limit = page::limit(query.limit)?;
-    let before = page::position(query.cursor.as_deref())?;
-    if before
-        .as_ref()
-        .is_some_and(|id| id.parse::<ErasureId>().is_err())
-    {
-        return Err(Error::invalid(
-            "cursor",
-            "expected the next_cursor of a former page",
-        ));
-    }
-    let before = before.as_deref();
+    let read = |text: String| text.parse::<ErasureId>().ok();
+    let before = page::position_by(list, query.cursor.as_deref(), read)?;
+    let before = before.as_ref().map(ErasureId::as_str);
     let rows = erasures::list(&app.postgres, project, before, limit as i64 + 1).await?;
-    let page = Page::from_lookahead(rows, limit, |row| row.id.to_string(), Erasure::from);
+    let page = Page::from_lookahead(list, rows, limit, |row| row.id.to_string(), Erasure::from);
     Ok(Json(page))
 }

@@ -13,7 +13,7 @@ use super::auth::Admin;
 use super::endpoints;
 use super::extract::{Json, Path, Query};
 use super::idempotency::Occasion;
-use super::page::{self, Page};
+use super::page::{self, List, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
@@ -133,9 +133,11 @@ pub async fn list(
     Query(query): Query<ListPage>,
 ) -> Result<Json<Page<Project>>> {
     let limit = page::limit(query.limit)?;
-    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
+    let list = List::of_all("listProjects");
+    let after = page::position(list, query.cursor.as_deref())?.unwrap_or_default();
     let rows = projects::list(&app.postgres, &after, limit as i64 + 1).await?;
     Ok(Json(Page::from_lookahead(
+        list,
         rows,
         limit,
         |row| row.id.to_string(),
@@ -441,9 +443,11 @@ pub async fn list_keys(
 ) -> Result<Json<Page<ApiKey>>> {
     projects::get(&app.postgres, &project).await?;
     let limit = page::limit(query.limit)?;
-    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
+    let list = List::of("listApiKeys", &project);
+    let after = page::position(list, query.cursor.as_deref())?.unwrap_or_default();
     let rows = api_keys::list(&app.postgres, &project, &after, limit as i64 + 1).await?;
     Ok(Json(Page::from_lookahead(
+        list,
         rows,
         limit,
         |row| row.id.to_string(),

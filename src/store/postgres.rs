@@ -18,7 +18,7 @@ use self::login::{LoginConnector, LoginProvider};
 use self::sql_error::{SqlError, connect_error};
 use super::secrets::{CachedSecret, Login};
 use crate::config::with_tls;
-use crate::error::{Error, Result};
+use crate::error::{Error, Invalid, Result};
 
 pub mod app_role;
 mod login;
@@ -382,6 +382,16 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
             | "event_types_project_id_fkey"
             | "meters_project_id_fkey",
         ) => Error::NotFound("project".into()),
+        // A text with a NUL that no rule has refused: PostgreSQL has no place for it.
+        _ if matches!(
+            *db.code(),
+            SqlState::CHARACTER_NOT_IN_REPERTOIRE | SqlState::UNTRANSLATABLE_CHARACTER
+        ) =>
+        {
+            Error::Invalid(Invalid::body(
+                "expected no NUL in a text that is looked for or kept",
+            ))
+        }
         // 08: connection; 53: resources; 57: operator, shutdown and timeouts.
         _ if ["08", "53", "57"]
             .iter()

@@ -6,7 +6,6 @@
 
 use crate::app::App;
 use crate::error::Result;
-use crate::http::page;
 use crate::model::access::Access;
 use crate::model::id::EndpointId;
 use crate::store::deliveries::{self, DeliveryFilter, DeliveryPage, Receivers, StoredDelivery};
@@ -20,7 +19,7 @@ const GROUPS_MAX: usize = 8;
 
 /// Where a page ends.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Position {
+pub(super) struct Position {
     /// The last endpoint of the groups that are done; none if none is.
     done: Option<EndpointId>,
     /// The last endpoint of the group in hand, and where in it; none at its beginning.
@@ -36,7 +35,8 @@ impl Position {
         }
     }
 
-    fn read(text: String) -> Option<Self> {
+    /// Reads what [`Position::write`] wrote; `None` for anything else.
+    pub(super) fn read(text: String) -> Option<Self> {
         let mut parts = text.splitn(3, '/');
         let done = match parts.next()? {
             "" => None,
@@ -74,7 +74,6 @@ type Rows = (Vec<StoredDelivery>, Option<String>);
 /// [`READ_MAX`] rows are looked at in all.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid) for a cursor that no page gave;
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not
 /// answer.
 pub(super) async fn list(
@@ -82,9 +81,9 @@ pub(super) async fn list(
     access: &Access,
     filter: DeliveryFilter<'_>,
     mut range: TimelineRange,
-    cursor: Option<&str>,
+    after: Option<Position>,
 ) -> Result<Rows> {
-    let mut position = page::position_by(cursor, Position::read)?.unwrap_or_default();
+    let mut position = after.unwrap_or_default();
     let project_config = app.projection.project_config(access.project()).await?;
     let ids = project_config.targets.ids_within(access);
     let limit = range.limit;

@@ -36,7 +36,8 @@ pub async fn find(postgres: &Postgres, access: &Access, named: &EndpointRef) -> 
         .query_opt(FIND, &[&project, &uid.as_str(), &access.tenant()])
         .await
         .map_err(classify)?;
-    let row = row.ok_or_else(|| Error::not_found("endpoint", named))?;
+    // Without its uid, which may be anything.
+    let row = row.ok_or_else(|| Error::NotFound("endpoint".to_owned()))?;
     row.get::<_, &str>("id").parse().map_err(Error::internal)
 }
 
