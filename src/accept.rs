@@ -36,7 +36,10 @@ pub async fn accept(
     }
     let project_config = publish::project_config(app, project).await;
     let project_config = project_config.as_deref();
-    let violation = project_config.and_then(|config| schema::find_violation(config, event));
+    let violation = match project_config {
+        Some(config) => schema::find_violation(app, config, event).await,
+        None => None,
+    };
     if let Some(violation) = violation {
         schema::record_violation(app, project, event, &violation, now).await;
         if violation.is_rejected() {

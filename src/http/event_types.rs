@@ -18,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
 use crate::model::event_type::{ValidationMode, check_name};
 use crate::model::metadata::{self, Metadata, MetadataPatch};
-use crate::model::schema;
 use crate::model::time::Time;
 use crate::store::event_types::{self, EventType as Row, Quota, SchemaVersion as VersionRow, Spec};
 use crate::store::projector;
@@ -135,6 +134,7 @@ pub async fn create(
         validate: new.validate,
         metadata: new.metadata,
     };
+    changes.check(&app).await?;
     changes.apply(&mut spec)?;
     let by = caller.by(occasion.at);
     if occasion.is_repeated()
@@ -254,16 +254,23 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Box<RawVa
 }
 
 impl EventTypeChanges {
+    /// Checks what does not depend on what is there.
+    async fn check(&self, app: &App) -> Result<()> {
+        if let Some(description) = &self.description {
+            check_description(description)?;
+        }
+        match &self.schema {
+            Some(Some(schema)) => app.validation.check(schema.get()).await,
+            _ => Ok(()),
+        }
+    }
+
     fn apply(self, spec: &mut Spec) -> Result<()> {
         if let Some(description) = self.description {
-            check_description(&description)?;
             spec.description = description;
         }
         if let Some(schema) = self.schema {
             let schema = schema.map(|raw| raw.get().to_owned());
-            if let Some(text) = &schema {
-                schema::check(text)?;
-            }
             spec.validate = match (&spec.schema, &schema) {
                 (None, Some(_)) => ValidationMode::Reject,
                 (_, None) => ValidationMode::Off,
@@ -307,6 +314,7 @@ pub async fn update(
     Json(changes): Json<EventTypeChanges>,
 ) -> Result<Json<EventType>> {
     check_path_name(&name)?;
+    changes.check(&app).await?;
     let by = caller.by(app::now());
     let apply = |spec: &mut Spec| changes.apply(spec);
     let updated = event_types::update(&app.postgres, &by, &name, quota(&app), apply).await?;

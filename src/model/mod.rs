@@ -20,6 +20,7 @@ pub mod ingest;
 pub mod job;
 pub mod metadata;
 pub mod meter;
+pub mod number;
 pub mod operational_event;
 pub mod pacing;
 pub mod parse_error;

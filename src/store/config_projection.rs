@@ -25,7 +25,6 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
 
-use self::event_type_item::SchemaCache;
 use super::api_keys::ApiKey;
 use super::dynamo::{Dynamo, DynamoErrorKind, Item, ItemExt, kind, n, s, unavailable};
 use super::endpoints::SealedEndpoint;
@@ -54,7 +53,6 @@ pub struct ConfigProjection {
     key_ring: Option<CachedSecret<KeyRing>>,
     grants: Cache<[u8; 32], Option<Grant>>,
     project_configs: Cache<ProjectId, Arc<ProjectConfig>>,
-    schemas: SchemaCache,
     /// Counts invalidations, so that a read begun before one is not cached after.
     generation: Arc<AtomicU64>,
 }
@@ -88,7 +86,6 @@ impl ConfigProjection {
             key_ring: Some(key_ring),
             grants,
             project_configs,
-            schemas: event_type_item::schema_cache(),
             generation: Arc::default(),
         }
     }
@@ -100,7 +97,6 @@ impl ConfigProjection {
             key_ring: None,
             grants: Cache::new(0),
             project_configs: Cache::new(0),
-            schemas: Cache::new(0),
             generation: Arc::default(),
         }
     }
@@ -182,7 +178,7 @@ impl ConfigProjection {
         for item in &items {
             let sort = item.str("sk")?;
             if let Some(name) = keys::event_type_of_sort(sort) {
-                match event_type_item::read(&self.schemas, item).await {
+                match event_type_item::read(item) {
                     Ok(schema) => {
                         event_types.extend(schema.map(|schema| (name.into(), schema)));
                     }

@@ -209,7 +209,7 @@ fn a_malformed_event_type_is_refused_by_name() {
         invalid: validate: expected one of reject, warn, off, got "maybe"
         invalid: schema: expected a JSON object
         invalid: schema/minimum: expected number
-        invalid: schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#, got "http://json-schema.org/draft-06/schema#"
+        invalid: schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#
         invalid: schema/items/$ref: expected a reference to a place in this schema, beginning with #; nothing is fetched from elsewhere
         invalid: schema: expected up to 65536 bytes, got 70012
         invalid: colour: not known here, expected one of name, description, schema, validate, metadata

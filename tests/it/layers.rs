@@ -44,11 +44,12 @@ fn all() -> Vec<(String, String)> {
 }
 
 /// The layers, the lowest first: each may import itself and those before it.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "error",
     "config",
     "model",
     "rate_limits",
+    "validation",
     "sender",
     "aws",
     "store",
