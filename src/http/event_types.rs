@@ -93,7 +93,8 @@ pub struct NewEventType {
     /// What `data` must satisfy: a JSON Schema of draft 2020-12, or of draft 7 if
     /// its `$schema` says so. Up to 64 KiB and 32 levels; references lead within
     /// it; patterns are without look-around and back-references. Known formats are
-    /// asserted.
+    /// asserted. Numbers are compared exactly. Data that takes more than 2,000,000
+    /// steps to validate does not satisfy it.
     #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
     schema: Option<Box<RawValue>>,
     /// `reject` (the default with a schema), `warn` or `off` (the default without).
