@@ -48,7 +48,10 @@ pub async fn accept(
     if project_config.is_some_and(|config| config.is_erased) {
         return Err(Error::Conflict("the project is erased".into()));
     }
-    let violation = project_config.and_then(|config| schema::find_violation(config, event));
+    let violation = match project_config {
+        Some(config) => schema::find_violation(app, config, event).await,
+        None => None,
+    };
     if let Some(violation) = violation {
         schema::record_violation(app, project, event, &violation, now).await;
         if violation.is_rejected() {

@@ -33,6 +33,7 @@ use crate::store::objects::Objects;
 use crate::store::postgres::Postgres;
 use crate::store::secrets::{AdminKey, CachedSecret};
 use crate::telemetry::Telemetry;
+use crate::validation::Validation;
 use data_files::DataFiles;
 
 /// Everything a request or a job needs.
@@ -48,6 +49,8 @@ pub struct App {
     /// Operational events this process has published lately, so as not to write them
     /// again.
     pub recently_published: Cache<String, ()>,
+    /// Holds events' data against the schemas of their types.
+    pub validation: Validation,
     /// What each API key has used of its rate.
     pub rate_limits: RateLimits,
     /// Which addresses came with keys that are not known.
@@ -114,6 +117,7 @@ impl App {
                 .max_capacity(RECENTLY_PUBLISHED_MAX)
                 .time_to_live(RECENTLY_PUBLISHED_TTL)
                 .build(),
+            validation: Validation::default(),
             rate_limits: RateLimits::new(cache.keys_max),
             auth_failures: AuthFailures::new(config.http.auth_failures_max),
             trusted_proxies: trusted_proxies(&config)?,

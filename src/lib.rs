@@ -22,3 +22,4 @@ pub mod rate_limits;
 pub mod sender;
 pub mod store;
 pub mod telemetry;
+pub mod validation;

@@ -33,7 +33,8 @@ impl ValidationFailure {
 
 /// How `event` does not satisfy the schema of its type, if it has one that is in
 /// force.
-pub(super) fn find_violation(
+pub(super) async fn find_violation(
+    app: &App,
     project_config: &ProjectConfig,
     event: &Event,
 ) -> Option<ValidationFailure> {
@@ -45,7 +46,7 @@ pub(super) fn find_violation(
     if *validate == ValidationMode::Off {
         return None;
     }
-    match schema.violation(event.data()) {
+    match app.validation.violation(schema, event).await {
         Ok(violation) => violation.map(|violation| ValidationFailure {
             validate: *validate,
             schema_version: *schema_version,

@@ -171,9 +171,10 @@ pub struct EventBody {
 /// the same with `duplicate: true`, in whatever mode it comes, and what was kept first
 /// stays. Its `time`, `traceparent` and `tracestate` may be others then, as SDKs make
 /// them anew each time; with anything else that differs it is refused with 409, which
-/// names it. In binary mode without a `Content-Type` a body that is JSON is JSON.
-/// `data` that the event type's schema does not allow is refused with the path in it
-/// that is wrong (`data/items/0/price`).
+/// names it. Numbers count by their exact value, however they are written. In binary
+/// mode without a `Content-Type` a body that is JSON is JSON. `data` that the event
+/// type's schema does not allow is refused with the path in it that is wrong
+/// (`data/items/0/price`).
 ///
 /// A key with a rate limit is told where it stands in `RateLimit-Policy` and
 /// `RateLimit`; a batch counts as its events and is refused whole, with 429, before

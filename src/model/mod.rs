@@ -22,6 +22,7 @@ pub mod ingest;
 pub mod job;
 pub mod metadata;
 pub mod meter;
+pub mod number;
 pub mod operational_event;
 pub mod origin;
 pub mod pacing;

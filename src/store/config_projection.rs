@@ -27,7 +27,6 @@ use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
-use self::event_type_item::SchemaCache;
 use super::api_keys::ApiKey;
 use super::dynamo::{self, Dynamo, DynamoErrorKind, Item, ItemExt, kind, n, s, unavailable};
 use super::endpoints::SealedEndpoint;
@@ -68,7 +67,6 @@ pub struct ConfigProjection {
     /// Hashes of keys that were good when they were last seen here.
     known_keys: Cache<[u8; 32], ()>,
     project_configs: Cache<ProjectId, Arc<ProjectConfig>>,
-    schemas: SchemaCache,
     /// Counts invalidations, so that a read begun before one is not cached after.
     generation: Arc<AtomicU64>,
 }
@@ -103,7 +101,6 @@ impl ConfigProjection {
             grants,
             known_keys: known_keys(),
             project_configs,
-            schemas: event_type_item::schema_cache(),
             generation: Arc::default(),
         }
     }
@@ -116,7 +113,6 @@ impl ConfigProjection {
             grants: Cache::new(0),
             known_keys: Cache::new(0),
             project_configs: Cache::new(0),
-            schemas: Cache::new(0),
             generation: Arc::default(),
         }
     }
@@ -218,7 +214,7 @@ impl ConfigProjection {
             let sort = item.str("sk")?;
             is_erased |= sort == keys::ERASED;
             if let Some(name) = keys::event_type_of_sort(sort) {
-                match event_type_item::read(&self.schemas, item).await {
+                match event_type_item::read(item) {
                     Ok(schema) => {
                         event_types.extend(schema.map(|schema| (name.into(), schema)));
                     }

@@ -50,6 +50,7 @@ const LAYERS: [&str; 17] = [
     "model",
     "rate_limits",
     "auth_failures",
+    "validation",
     "sender",
     "aws",
     "store",

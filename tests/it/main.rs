@@ -38,6 +38,7 @@ mod layers;
 mod lists;
 mod metadata;
 mod meters;
+mod numbers;
 mod operational_events;
 mod outage;
 #[cfg(feature = "embedded")]

@@ -96,7 +96,7 @@ impl Event {
 
     /// The JSON text of `data`; `None` without data and for `data_base64`.
     ///
-    /// It always parses as a `serde_json::Value`.
+    /// Its numbers are within the range of floats, of whatever precision.
     pub fn data(&self) -> Option<&[u8]> {
         self.data.clone().map(|range| &self.body[range])
     }
@@ -104,8 +104,8 @@ impl Event {
     /// SHA-256 of what the publisher sent, before defaults were filled in.
     ///
     /// The same content gives the same fingerprint in whatever mode, key order,
-    /// escaping and whitespace it arrives. Numbers of `data` count by their value
-    /// as a 64-bit integer or float. `data` in JSON without a `datacontenttype`
+    /// escaping and whitespace it arrives. Numbers of `data` count by their exact
+    /// value. `data` in JSON without a `datacontenttype`
     /// counts as `application/json`, which is what its absence means.
     pub fn fingerprint(&self) -> &[u8; 32] {
         &self.fingerprint

@@ -1,9 +1,14 @@
 //! The fingerprint of an event: equal for two submissions of the same content.
 //!
 //! SHA-256 over a tagged, length-prefixed walk of the event. Object members are
-//! sorted, strings unescaped, integer and Boolean attributes spelled as text
-//! (binary mode has no other way to carry them), and text and Base64 data
-//! counted as bytes. `specversion` is left out: there is only one.
+//! sorted, strings unescaped, numbers of data counted by their exact value, integer
+//! and Boolean attributes spelled as text (binary mode has no other way to carry
+//! them), and text and Base64 data counted as bytes. `specversion` is left out: there
+//! is only one.
+//!
+//! Fingerprints are stored. Earlier versions counted numbers that are no integers of
+//! 64 bits as floats, under a tag that is not written any more, so that such a
+//! fingerprint equals none of these; those events are told apart by their content.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,6 +21,7 @@ use super::draft::{AttributeScalar, Data, Draft};
 use super::media::MediaType;
 use super::text::Text;
 use crate::error::Invalid;
+use crate::model::number::{Number, NumberTexts};
 use crate::model::parse_error;
 
 /// The fingerprint of `draft`, whose attributes must be valid and sorted by name.
@@ -126,17 +132,20 @@ fn string(json: &RawValue) -> Result<Cow<'_, str>, Invalid> {
 fn write_json(out: &mut Vec<u8>, json: &RawValue) -> Result<(), Invalid> {
     out.push(b'j');
     let mut deserializer = serde_json::Deserializer::from_str(json.get());
-    CanonicalWriter(out)
-        .deserialize(&mut deserializer)
-        .map_err(|error| {
-            Invalid::new(
-                "data",
-                format!(
-                    "expected a JSON value within the usual bounds: {}",
-                    parse_error::syntax(&error)
-                ),
-            )
-        })
+    let mut numbers = NumberTexts::new(json.get());
+    let writer = CanonicalWriter {
+        out,
+        numbers: &mut numbers,
+    };
+    writer.deserialize(&mut deserializer).map_err(|error| {
+        Invalid::new(
+            "data",
+            format!(
+                "expected a JSON value within the usual bounds: {}",
+                parse_error::syntax(&error)
+            ),
+        )
+    })
 }
 
 fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -152,9 +161,44 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Writes whatever JSON value it meets, with the members of objects sorted.
-struct CanonicalWriter<'o>(&'o mut Vec<u8>);
+struct CanonicalWriter<'o, 'j> {
+    out: &'o mut Vec<u8>,
+    /// Those that are yet to come, in step with the parser.
+    numbers: &'o mut NumberTexts<'j>,
+}
 
-impl<'de> DeserializeSeed<'de> for CanonicalWriter<'_> {
+impl<'j> CanonicalWriter<'_, 'j> {
+    fn again(&mut self) -> CanonicalWriter<'_, 'j> {
+        CanonicalWriter {
+            out: self.out,
+            numbers: self.numbers,
+        }
+    }
+
+    /// Writes the next number: the parser has it as a float.
+    fn write_number(self) {
+        let text = self.numbers.next().unwrap_or_default();
+        let Some(number) = Number::parse(text) else {
+            // The same only as it is written, rather than what it is not.
+            self.out.push(b'e');
+            write_text(self.out, text);
+            return;
+        };
+        let integer = number.to_i128();
+        if let Some(small) = integer.and_then(|integer| u64::try_from(integer).ok()) {
+            self.out.push(b'u');
+            self.out.extend_from_slice(&small.to_be_bytes());
+        } else if let Some(small) = integer.and_then(|integer| i64::try_from(integer).ok()) {
+            self.out.push(b'i');
+            self.out.extend_from_slice(&small.to_be_bytes());
+        } else {
+            self.out.push(b'x');
+            write_text(self.out, &number.to_string());
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for CanonicalWriter<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -162,7 +206,7 @@ impl<'de> DeserializeSeed<'de> for CanonicalWriter<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for CanonicalWriter<'_> {
+impl<'de> Visitor<'de> for CanonicalWriter<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -170,64 +214,61 @@ impl<'de> Visitor<'de> for CanonicalWriter<'_> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.0.push(b'n');
+        self.out.push(b'n');
         Ok(())
     }
 
     fn visit_bool<E: Error>(self, truth: bool) -> Result<(), E> {
-        self.0.push(if truth { b't' } else { b'f' });
+        self.out.push(if truth { b't' } else { b'f' });
         Ok(())
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
-        self.0.push(b'i');
-        self.0.extend_from_slice(&number.to_be_bytes());
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        self.write_number();
         Ok(())
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
-        self.0.push(b'u');
-        self.0.extend_from_slice(&number.to_be_bytes());
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        self.write_number();
         Ok(())
     }
 
-    fn visit_f64<E: Error>(self, number: f64) -> Result<(), E> {
-        self.0.push(b'd');
-        self.0.extend_from_slice(&number.to_be_bytes());
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        self.write_number();
         Ok(())
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        write_text(self.0, text);
+        write_text(self.out, text);
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        self.0.push(b'[');
-        while items.next_element_seed(CanonicalWriter(self.0))?.is_some() {}
-        self.0.push(b']');
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        self.out.push(b'[');
+        while items.next_element_seed(self.again())?.is_some() {}
+        self.out.push(b']');
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        self.0.push(b'{');
-        let start = self.0.len();
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<(), A::Error> {
+        self.out.push(b'{');
+        let start = self.out.len();
         let mut places = Vec::new();
         loop {
-            let key = self.0.len();
-            if members.next_key_seed(CanonicalWriter(self.0))?.is_none() {
+            let key = self.out.len();
+            if members.next_key_seed(self.again())?.is_none() {
                 break;
             }
-            let value = self.0.len();
-            members.next_value_seed(CanonicalWriter(self.0))?;
+            let value = self.out.len();
+            members.next_value_seed(self.again())?;
             places.push(MemberSpan {
                 key,
                 value,
-                end: self.0.len(),
+                end: self.out.len(),
             });
         }
-        sort_members(self.0, start, places);
-        self.0.push(b'}');
+        sort_members(self.out, start, places);
+        self.out.push(b'}');
         Ok(())
     }
 }
@@ -368,7 +409,7 @@ mod tests {
             with("data", json!({})),
             with("data", json!(1)),
             with("data", json!(-1)),
-            with("data", json!(1.0)),
+            with("data", json!(1.5)),
             with("data", json!("1")),
             with("data", json!({"a": {"b": 1}})),
             with("data", json!({"a": {}, "b": 1})),

@@ -151,4 +151,86 @@ mod tests {
         let bytes = json!({ "datacontenttype": "text/plain", "data_base64": "e30=" });
         assert_eq!(differ(text, bytes), [""; 0]);
     }
+
+    fn with_data(data: &str) -> Event {
+        let event = format!(r#"{{"id":"1","source":"/s","type":"t","data":{data}}}"#);
+        plain(&event).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_the_same_by_value_alone() {
+        for (number, same, other) in [
+            (
+                "12345678901234567.89",
+                "1234567890123456789e-2",
+                "12345678901234567.90",
+            ),
+            ("1", "1.00", "1.0000000000000000000001"),
+            ("-0", "0e7", "1e-400"),
+            ("9007199254740993", "9007199254740993.0", "9007199254740992"),
+            (
+                "18446744073709551616",
+                "18446744073709551616e0",
+                "18446744073709551617",
+            ),
+            (
+                "-9223372036854775809",
+                "-9223372036854775809.0",
+                "-9223372036854775808",
+            ),
+            ("1E300", "10e299", "1E301"),
+            (
+                "1e-99999999999999999999",
+                "1e-99999999999999999999",
+                "1e-99999999999999999998",
+            ),
+        ] {
+            let event = |number: &str| with_data(&format!(r#"{{"a":"1","n":[{number},2]}}"#));
+            let first = event(number);
+            assert_eq!(first.fingerprint(), event(same).fingerprint(), "{number}");
+            assert_ne!(first.fingerprint(), event(other).fingerprint(), "{number}");
+            // One of an earlier version, which says nothing.
+            let kept = Event::from_stored(first.body().clone(), [7; 32]).unwrap();
+            assert_eq!(
+                differences(&kept, &event(same)).unwrap(),
+                [""; 0],
+                "{number}"
+            );
+            assert_eq!(
+                differences(&kept, &event(other)).unwrap(),
+                ["data"],
+                "{number}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_that_parsers_have_for_themselves_are_names() {
+        let number = with_data(r#"{"$serde_json::private::Number":"1"}"#);
+        let raw = with_data(r#"{"$serde_json::private::RawValue":"1"}"#);
+        let none = with_data(r#"{"$serde_json::private::RawValue":"no json"}"#);
+        let one = with_data("1");
+        let events = [&number, &raw, &none, &one];
+        for (n, kept) in events.iter().enumerate() {
+            for (m, again) in events.iter().enumerate() {
+                assert_eq!(differences(kept, again).unwrap().is_empty(), n == m);
+            }
+        }
+    }
+
+    /// The fingerprints of integers are what they were, so that a fleet of two
+    /// versions compares contents for fractions alone.
+    #[test]
+    fn a_fingerprint_of_integers_stays() {
+        let event = with_data(r#"{"a":[1,-1,18446744073709551615],"b":"x"}"#);
+        let hex: String = event
+            .fingerprint()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            hex,
+            "ef68e66a8557f149e641a0f3e41e4d269317525a5ee56bf9f6d1fb2723258fb8"
+        );
+    }
 }

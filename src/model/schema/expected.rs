@@ -57,6 +57,7 @@ pub(super) fn of(error: &ValidationError<'_>) -> String {
             format!("expected other names of properties: {}", of(error))
         }
         Kind::UnevaluatedItems { .. } => "expected no more items".to_owned(),
+        Kind::Custom { message, .. } => message.clone(),
         Kind::ContentEncoding { content_encoding } => {
             format!("expected the encoding {content_encoding}")
         }

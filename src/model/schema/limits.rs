@@ -1,17 +1,20 @@
-//! The limits of a schema, beyond what its meta-schema says, so that validating an
-//! event takes a bounded time.
+//! The limits of a schema, beyond what its meta-schema says, so that compiling it and
+//! validating an event take a bounded time.
 //!
 //! References are what makes a small schema large: each may be followed many times,
 //! and those it leads to again. So they lead within the schema, and what it comes to
-//! with each of them written out is bounded. Recursive ones cannot be written out;
-//! the validator remembers what it has found of each value, but not where a value
-//! fails, so that is looked for only as far as it is cheap ([`Cost::is_affordable_for`]).
+//! with each of them written out is bounded. `unevaluatedProperties` and
+//! `unevaluatedItems` are the other: each looks again at all that stands in its place.
+//! What recursive references come to is the data's to say, and the
+//! [meter](super::meter)'s to bound.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
 use super::expected::shown;
+use super::meter::Weights;
+use super::patterns::PatternSizes;
 use crate::error::Invalid;
 
 /// Objects and arrays inside each other.
@@ -22,37 +25,21 @@ const EXPANDED_DEPTH_MAX: usize = 256;
 const PATTERNS_MAX: usize = 100;
 /// References, `$ref` and `$dynamicRef`.
 const REFERENCES_MAX: usize = 500;
-/// Objects with every reference written out.
+/// Objects with every reference written out, and again for each keyword that looks at
+/// what others have not.
 const EXPANDED_MAX: u64 = 10_000;
-/// Times a recursive schema may be entered anew to find where a value fails.
-const ENTERED_MAX: u64 = 50_000;
+/// Bytes of an object of a schema when compiled, about.
+const OBJECT_BYTES: usize = 1024;
 
-/// What validating a value may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a schema comes to.
+#[derive(Debug)]
 pub(super) struct Cost {
-    /// Places where the schema begins anew; none in one that is not recursive.
-    recursions: u64,
-}
-
-impl Cost {
-    /// Whether it can be found out where `data` fails: a recursive schema may begin
-    /// anew at each of its places for each level of the data.
-    pub(super) fn is_affordable_for(self, data: &Value) -> bool {
-        let times = (0..depth(data)).try_fold(1_u64, |times, _| {
-            Some(times.checked_mul(self.recursions.max(1))?).filter(|times| *times <= ENTERED_MAX)
-        });
-        times.is_some()
-    }
-}
-
-/// Levels of `data`; as deep as the parser lets it be.
-fn depth(data: &Value) -> u32 {
-    let inner = match data {
-        Value::Array(items) => items.iter().map(depth).max(),
-        Value::Object(members) => members.values().map(depth).max(),
-        _ => return 0,
-    };
-    1 + inner.unwrap_or_default()
+    /// What looking at the data costs beside the looks themselves.
+    pub weights: Weights,
+    /// Patterns that the library compiles; those it does not are yet to be added.
+    pub patterns: PatternSizes,
+    /// Bytes of it when compiled, about, without patterns.
+    pub bytes: usize,
 }
 
 /// Checks what `schema` is made of.
@@ -69,21 +56,24 @@ pub(super) fn check(schema: &Value) -> Result<Cost, Invalid> {
             return Err(Invalid::new("schema", expected));
         }
     }
-    let mut expansion = Expansion {
-        root: schema,
-        anchors: walk.anchors,
-        sizes: HashMap::new(),
-    };
+    let mut expansion = Expansion::new(schema, walk.anchors);
     let size = expansion.size(schema, 1)?;
     if size.objects > EXPANDED_MAX {
         let expected = format!(
-            "expected up to {EXPANDED_MAX} objects with every reference written out; \
-             references that double at each step come to more"
+            "expected up to {EXPANDED_MAX} objects with every reference written out; references \
+             that double at each step, and unevaluatedProperties or unevaluatedItems inside \
+             each other, come to more"
         );
         return Err(Invalid::new("schema", expected));
     }
+    let objects = usize::try_from(size.objects).unwrap_or(usize::MAX);
     Ok(Cost {
-        recursions: size.recursions,
+        weights: Weights {
+            element: expansion.idle_max / IDLE_PER_STEP,
+            name_byte: walk.of_names.name_byte(),
+        },
+        patterns: walk.of_names,
+        bytes: objects.saturating_mul(OBJECT_BYTES),
     })
 }
 
@@ -93,6 +83,7 @@ struct SchemaWalk<'a> {
     patterns: usize,
     references: usize,
     anchors: HashMap<&'a str, &'a Value>,
+    of_names: PatternSizes,
 }
 
 impl<'a> SchemaWalk<'a> {
@@ -139,7 +130,15 @@ impl<'a> SchemaWalk<'a> {
         let text = |name: &str| members.get(name).and_then(Value::as_str);
         self.patterns += usize::from(text("pattern").is_some());
         let named = members.get("patternProperties").and_then(Value::as_object);
-        self.patterns += named.map_or(0, Map::len);
+        for pattern in named.into_iter().flat_map(Map::keys) {
+            self.patterns += 1;
+            if self.patterns <= PATTERNS_MAX
+                && let Err(expected) = self.of_names.add_of_names(pattern)
+            {
+                let name = "patternProperties";
+                return Some(WrongMember { name, expected });
+            }
+        }
         for name in ["$anchor", "$dynamicAnchor"] {
             if let Some(anchor) = text(name) {
                 self.anchors.insert(anchor, object);
@@ -175,20 +174,65 @@ struct WrongMember {
     expected: String,
 }
 
+/// Idle schemas that take as long as a look at the data.
+const IDLE_PER_STEP: u64 = 4;
+
+/// Keywords with schemas for the very place that theirs is for.
+const IN_PLACE: [&str; 7] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else"];
+/// Keywords that look again at what those have found.
+const UNEVALUATED: [&str; 2] = ["unevaluatedProperties", "unevaluatedItems"];
+/// Keywords whose schemas such a keyword has for itself, too.
+const AGAIN: [&str; 7] = [
+    "additionalProperties",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "items",
+    "prefixItems",
+    "additionalItems",
+    "contains",
+];
+/// Keywords whose value is schemas by name, no schema itself.
+const BY_NAME: [&str; 6] = [
+    "properties",
+    "patternProperties",
+    "$defs",
+    "definitions",
+    "dependentSchemas",
+    "dependencies",
+];
+/// Those of them whose schemas are for the very place that theirs is for.
+const BY_NAME_IN_PLACE: [&str; 2] = ["dependentSchemas", "dependencies"];
+/// Keywords with which a schema looks at the data in any case.
+const LOOKING: [&str; 9] = [
+    "type",
+    "const",
+    "enum",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "pattern",
+];
+
 /// What a schema comes to with its references written out.
 struct Expansion<'a> {
     root: &'a Value,
     anchors: HashMap<&'a str, &'a Value>,
     /// By the place of each object in memory; none while it is being counted.
     sizes: HashMap<*const Value, Option<Size>>,
+    /// The most idle schemas that stand in one place.
+    idle_max: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Size {
-    /// Objects, each as often as references lead to it.
+    /// Objects, each as often as references lead to it and as it is looked at again.
     objects: u64,
-    /// Places where it begins anew, which are not written out.
-    recursions: u64,
+    /// Those that are looked at again for an unevaluated keyword in their place.
+    again: u64,
+    /// Schemas in its place that look at nothing.
+    idle: u64,
 }
 
 impl std::ops::Add for Size {
@@ -197,12 +241,22 @@ impl std::ops::Add for Size {
     fn add(self, other: Self) -> Self {
         Self {
             objects: self.objects.saturating_add(other.objects),
-            recursions: self.recursions.saturating_add(other.recursions),
+            again: self.again.saturating_add(other.again),
+            idle: self.idle.saturating_add(other.idle),
         }
     }
 }
 
 impl<'a> Expansion<'a> {
+    fn new(root: &'a Value, anchors: HashMap<&'a str, &'a Value>) -> Self {
+        Self {
+            root,
+            anchors,
+            sizes: HashMap::new(),
+            idle_max: 0,
+        }
+    }
+
     fn size(&mut self, value: &'a Value, depth: usize) -> Result<Size, Invalid> {
         if depth > EXPANDED_DEPTH_MAX {
             let expected = format!(
@@ -213,34 +267,73 @@ impl<'a> Expansion<'a> {
         let members = match value {
             Value::Array(items) => return self.sum(items.iter(), depth),
             Value::Object(members) => members,
-            _ => return Ok(Size::default()),
+            _ => {
+                let idle = u64::from(value.is_boolean());
+                return Ok(Size {
+                    idle,
+                    ..Size::default()
+                });
+            }
         };
         let place: *const Value = value;
         match self.sizes.get(&place) {
             None => self.sizes.insert(place, None),
             Some(Some(size)) => return Ok(*size),
-            Some(None) => {
-                let (objects, recursions) = (0, 1);
-                return Ok(Size {
-                    objects,
-                    recursions,
-                });
-            }
+            // Written out already.
+            Some(None) => return Ok(Size::default()),
         };
-        let targets: Vec<_> = ["$ref", "$dynamicRef"]
-            .iter()
-            .filter_map(|name| members.get(*name)?.as_str()?.strip_prefix('#'))
-            .filter_map(|fragment| self.target(fragment))
-            .collect();
-        let (objects, recursions) = (1, 0);
-        let own = Size {
-            objects,
-            recursions,
-        };
-        let size =
-            own + self.sum(members.values(), depth)? + self.sum(targets.into_iter(), depth)?;
+        let size = self.size_of_object(members, depth)?;
+        self.idle_max = self.idle_max.max(size.idle);
         self.sizes.insert(place, Some(size));
         Ok(size)
+    }
+
+    fn size_of_object(
+        &mut self,
+        members: &'a Map<String, Value>,
+        depth: usize,
+    ) -> Result<Size, Invalid> {
+        // Beside a reference, draft 7 ignores all others.
+        let is_idle =
+            members.contains_key("$ref") || !LOOKING.iter().any(|name| members.contains_key(*name));
+        let (mut objects, mut again, mut idle) = (1_u64, 1_u64, u64::from(is_idle));
+        for (name, value) in members {
+            let name = &**name;
+            let size = match value {
+                Value::Object(schemas) if BY_NAME.contains(&name) => {
+                    self.sum(schemas.values(), depth + 1)?
+                }
+                value => self.size(value, depth + 1)?,
+            };
+            objects = objects.saturating_add(size.objects);
+            if IN_PLACE.contains(&name) || BY_NAME_IN_PLACE.contains(&name) {
+                again = again
+                    .saturating_add(size.objects)
+                    .saturating_add(size.again);
+                idle = idle.saturating_add(size.idle);
+            } else if AGAIN.contains(&name) {
+                again = again.saturating_add(size.objects);
+            }
+        }
+        for target in self.targets(members) {
+            let size = self.size(target, depth + 1)?;
+            objects = objects.saturating_add(size.objects);
+            again = again
+                .saturating_add(size.objects)
+                .saturating_add(size.again);
+            idle = idle.saturating_add(size.idle);
+        }
+        for _ in UNEVALUATED
+            .iter()
+            .filter(|name| members.contains_key(**name))
+        {
+            objects = objects.saturating_add(again);
+        }
+        Ok(Size {
+            objects,
+            again,
+            idle,
+        })
     }
 
     fn sum(
@@ -251,6 +344,15 @@ impl<'a> Expansion<'a> {
         values.try_fold(Size::default(), |sum, value| {
             Ok(sum + self.size(value, depth + 1)?)
         })
+    }
+
+    /// Where the references of an object lead.
+    fn targets(&self, members: &Map<String, Value>) -> Vec<&'a Value> {
+        ["$ref", "$dynamicRef"]
+            .iter()
+            .filter_map(|name| members.get(*name)?.as_str()?.strip_prefix('#'))
+            .filter_map(|fragment| self.target(fragment))
+            .collect()
     }
 
     /// Where a fragment leads; nowhere if the schema does not compile anyway.

@@ -1,5 +1,8 @@
 //! What schemas are taken, and what is said of data that does not satisfy them.
 
+mod hostile;
+mod numbers;
+
 use std::fmt::Write;
 
 use proptest::prelude::*;
@@ -16,11 +19,23 @@ fn refusal(schema: &Value) -> String {
 
 fn mismatch(schema: &Value, data: &Value) -> String {
     check(&schema.to_string()).unwrap();
-    let schema = Schema::new(&schema.to_string());
-    let data = data.to_string();
-    match schema.violation(Some(data.as_bytes())).unwrap() {
-        None => "fits".to_owned(),
-        Some(SchemaViolation { path, expected }) => format!("{path}: {expected}"),
+    told(&schema.to_string(), &data.to_string())
+}
+
+/// Both as they are written.
+fn told(schema: &str, data: &str) -> String {
+    match compiled(schema).validate(Some(data.as_bytes()), STEPS_MAX) {
+        Verdict::Satisfied => "fits".to_owned(),
+        Verdict::Violated(violation) | Verdict::OutOfSteps(violation) => {
+            format!("{}: {}", violation.path, violation.expected)
+        }
+    }
+}
+
+fn compiled(schema: &str) -> CompiledSchema {
+    match Schema::new(schema).compile() {
+        Ok(compiled) => compiled,
+        Err(error) => panic!("{schema}: {error}"),
     }
 }
 
@@ -173,12 +188,12 @@ fn a_mismatch_says_what_was_expected_and_repeats_no_value() {
     data/id: expected integer or string
     data: expected the property "id"
     data/amount: expected number
-    data/amount: expected more than 0; data/amount: expected a multiple of 5
+    data/amount: expected more than 0
     data/currency: expected one of ["eur","usd"]
     data/email: expected the format email
-    data/code: expected up to 3 characters; data/code: expected a match of ^[A-Z]{3}$
+    data/code: expected up to 3 characters
     data/items: expected at least 1 items
-    data/items: expected up to 2 items; data/items: expected no item twice
+    data/items: expected up to 2 items
     data/either: expected null or boolean
     data/never: expected nothing here
     data: expected no property "unknown"
@@ -195,11 +210,7 @@ fn what_is_told_is_bounded() {
         "additionalProperties": false,
     });
     let many = json!(vec![1; 1000]);
-    assert_eq!(
-        mismatch(&schema, &many),
-        "data/0: expected object; data/1: expected object; data/2: expected object; \
-         data/3: expected object; data/4: expected object; and 995 more"
-    );
+    assert_eq!(mismatch(&schema, &many), "data/0: expected object");
     let long = json!({ "é".repeat(5000): 1 });
     assert_eq!(mismatch(&schema, &long), "data: expected no property \"…\"");
     let path = json!({ "properties": { "x".repeat(5000): { "type": "null" } } });
@@ -209,14 +220,10 @@ fn what_is_told_is_bounded() {
 
 #[test]
 fn an_event_without_json_does_not_satisfy_a_schema() {
-    let schema = Schema::new("{}");
-    for data in [None, Some(&b"<xml/>"[..])] {
-        let mismatch = schema.violation(data).unwrap().unwrap();
-        assert_eq!(mismatch.path, "data");
-        assert_eq!(
-            mismatch.expected,
-            "expected JSON, as the event's type has a schema"
-        );
+    for data in [None, Some(&b"<xml/>"[..]), Some(b"1 2"), Some(b"\"\xff\"")] {
+        let verdict = compiled("{}").validate(data, STEPS_MAX);
+        let expected = "expected JSON, as the event's type has a schema";
+        assert_eq!(verdict, violated(expected));
     }
 }
 
@@ -224,8 +231,7 @@ fn an_event_without_json_does_not_satisfy_a_schema() {
 fn a_schema_that_does_not_compile_is_said_to_be_unusable() {
     for text in ["{", r#"{ "type": 1 }"#, r#"{ "$schema": "x" }"#] {
         let schema = Schema::new(text);
-        assert!(schema.violation(Some(b"1")).is_err());
-        assert!(schema.violation(Some(b"1")).is_err(), "again");
+        assert!(schema.compile().is_err(), "{text}");
     }
 }
 
@@ -274,9 +280,22 @@ fn a_recursive_schema_takes_no_longer_than_its_data_whatever_it_is() {
     assert_eq!(mismatch(&schema, &nested(100, r#""x""#)), "fits");
     let told = mismatch(&schema, &nested(3, "1"));
     assert!(told.starts_with("data/a/a/a/b: expected string"), "{told}");
+    let told = mismatch(&schema, &nested(100, "1"));
+    assert!(
+        told.starts_with("data/a/a/a") && told.ends_with("…: expected string"),
+        "{told}"
+    );
+    // Each way fails for reasons of its own, of which each is sought.
+    let either = json!({
+        "properties": {
+            "a": { "anyOf": [{ "$ref": "#" }, { "$dynamicRef": "#" }] },
+            "b": { "type": "string" },
+        },
+    });
+    assert_eq!(mismatch(&either, &nested(100, r#""x""#)), "fits");
     assert_eq!(
-        mismatch(&schema, &nested(100, "1")),
-        "data: expected what the schema describes; it recurs too often to say where this does not"
+        mismatch(&either, &nested(100, "1")),
+        "data: expected what the schema describes; it takes too many steps to say where this does not"
     );
 }
 
@@ -287,10 +306,9 @@ proptest! {
     fn no_pattern_and_no_text_make_it_fail(pattern in "\\PC{0,20}", text in "\\PC{0,40}") {
         let schema = json!({ "pattern": pattern }).to_string();
         if check(&schema).is_ok() {
-            let schema = Schema::new(&schema);
             let data = Value::from(text).to_string();
-            let mismatch = schema.violation(Some(data.as_bytes())).unwrap();
-            if let Some(mismatch) = mismatch {
+            let verdict = compiled(&schema).validate(Some(data.as_bytes()), STEPS_MAX);
+            if let Verdict::Violated(mismatch) = verdict {
                 prop_assert!(mismatch.expected.chars().count() <= 161);
             }
         }
