@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::outcome::{Done, report};
 use super::periodic::PeriodicTask;
@@ -15,6 +16,8 @@ use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::Error;
 use crate::queue::Queue;
+use crate::queue::lanes::RunningJob;
+use crate::queue::local::TraceParent;
 
 /// Between two looks when the last found more than it takes.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
@@ -33,9 +36,7 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     if config.handles(Handler::Deliver) || config.handles(Handler::FanOut) {
         match &app.queue {
             Queue::Local(_) => {
-                for _ in 0..config.delivery.concurrency {
-                    tasks.spawn(work(app.clone(), stop.clone()));
-                }
+                tasks.spawn(dispatch_loop(app.clone(), stop.clone()));
             }
             Queue::Sqs(_) => sqs_consumer::start(app, stop, &mut tasks),
         }
@@ -76,16 +77,25 @@ pub async fn drain(app: &App, now: Timestamp) -> Vec<Error> {
     failed
 }
 
-async fn work(app: Arc<App>, stop: CancellationToken) {
+/// Runs jobs, each in a task of its own, as many at a time as the lanes let run. Ends
+/// when those are done that run when `stop` is cancelled.
+async fn dispatch_loop(app: Arc<App>, stop: CancellationToken) {
     let Queue::Local(queue) = &app.queue else {
         return;
     };
-    while let Some(mut taken) = stop.run_until_cancelled(queue.next()).await {
-        let (job, trace) = taken.take();
-        // A failure has been logged, and its work stays due.
-        if let Ok(Done::Later(later)) = run(&app, job, trace.as_deref(), app::now()).await {
-            taken.requeue(later.job, trace, later.wait);
-        }
+    let running = TaskTracker::new();
+    while let Some(taken) = stop.run_until_cancelled(queue.next()).await {
+        running.spawn(run_taken(app.clone(), taken));
+    }
+    running.close();
+    running.wait().await;
+}
+
+async fn run_taken(app: Arc<App>, mut taken: RunningJob<TraceParent>) {
+    let (job, trace) = taken.take();
+    // A failure has been logged, and its work stays due.
+    if let Ok(Done::Later(later)) = run(&app, job, trace.as_deref(), app::now()).await {
+        taken.requeue(later.job, trace, later.wait);
     }
 }
 
