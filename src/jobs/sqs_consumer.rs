@@ -17,11 +17,11 @@ use jiff::Timestamp;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::settlement::{
     InvisibleMessages, SettleSender, Settlement, extend_visibility_loop, settle_loop,
 };
+use super::dispatch::dispatch;
 use super::outcome::{Done, report};
 use super::reschedule::run_without_lanes;
 use super::run;
@@ -320,15 +320,9 @@ impl Backoff {
     }
 }
 
-/// Runs jobs, each in a task of its own, as many at a time as the lanes let run. Ends
-/// when those are done that run when `stop` is cancelled.
 async fn dispatch_loop(consumer: Arc<Consumer>, settle: SettleSender, stop: CancellationToken) {
-    let running = TaskTracker::new();
-    while let Some(taken) = stop.run_until_cancelled(consumer.lanes.next()).await {
-        running.spawn(run_taken(consumer.clone(), settle.clone(), taken));
-    }
-    running.close();
-    running.wait().await;
+    let run = |taken| run_taken(consumer.clone(), settle.clone(), taken);
+    dispatch(&stop, || consumer.lanes.next(), run).await;
 }
 
 async fn run_taken(

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::dispatch::dispatch;
 use super::outcome::{Done, report};
 use super::periodic::PeriodicTask;
 use super::recover::archive;
@@ -77,18 +77,12 @@ pub async fn drain(app: &App, now: Timestamp) -> Vec<Error> {
     failed
 }
 
-/// Runs jobs, each in a task of its own, as many at a time as the lanes let run. Ends
-/// when those are done that run when `stop` is cancelled.
 async fn dispatch_loop(app: Arc<App>, stop: CancellationToken) {
     let Queue::Local(queue) = &app.queue else {
         return;
     };
-    let running = TaskTracker::new();
-    while let Some(taken) = stop.run_until_cancelled(queue.next()).await {
-        running.spawn(run_taken(app.clone(), taken));
-    }
-    running.close();
-    running.wait().await;
+    let run = |taken| run_taken(app.clone(), taken);
+    dispatch(&stop, || queue.next(), run).await;
 }
 
 async fn run_taken(app: Arc<App>, mut taken: RunningJob<TraceParent>) {

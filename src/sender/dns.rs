@@ -97,8 +97,9 @@ impl Dns {
     /// # Errors
     /// When there is none, or no answer.
     pub async fn look_up(&self, host: &str, owner: Option<ProjectId>) -> io::Result<Vec<IpAddr>> {
-        let name = host.to_ascii_lowercase().into_boxed_str();
-        let found = self.found.get_with(name, self.ask(host, owner)).await;
+        let name = host.to_ascii_lowercase();
+        let asked = self.ask(&name, owner);
+        let found = self.found.get_with_by_ref(&*name, asked).await;
         if found.addresses.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
