@@ -6,10 +6,14 @@
 //! what may have been received, or know of deliveries.
 
 mod address;
+mod body;
 mod client;
 mod client_certificate;
 mod connect;
+mod connection;
+mod dns;
 mod error;
+mod exchange;
 mod header_case;
 #[cfg(test)]
 mod tests;
@@ -17,16 +21,15 @@ mod url_policy;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{HeaderValue, USER_AGENT};
 use http::{Method, Request, Uri};
-use http_body::Body;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::Full;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -38,12 +41,16 @@ pub use header_case::RequestHeaders;
 use header_case::Spellings;
 pub use url_policy::{PrivateTargets, check_url, parse_url};
 
+use client::{Clients, clients};
 pub(crate) use client::{HttpClient, client, tls_config};
 use client_certificate::CertificateClients;
 pub(crate) use connect::Connector;
-use connect::Resolver;
+use connect::{LOOK_UP_OWNER, Resolver};
+use dns::Dns;
+use exchange::Answer;
 
 use crate::model::credentials::ClientCertificate;
+use crate::model::id::ProjectId;
 
 /// The limits of an attempt.
 #[derive(Debug, Clone)]
@@ -55,7 +62,7 @@ pub struct SenderConfig {
     /// For the whole attempt, connecting and the response's body included.
     pub timeout: Duration,
     /// How much of a response's body is read. Of a longer one the rest is dropped,
-    /// and the connection with it.
+    /// and the connection with it; what it is does not change what the status says.
     pub response_bytes_max: usize,
     /// How much of a response's body is handed back.
     pub response_kept_bytes: usize,
@@ -91,13 +98,15 @@ impl SenderConfig {
 #[derive(Clone)]
 pub struct Sender {
     inner: Arc<Inner>,
+    /// In whose share names are looked up.
+    owner: Option<ProjectId>,
 }
 
 struct Inner {
     config: SenderConfig,
     connector: Connector,
     /// Built by the first attempt: a process that sends nothing sets up no TLS.
-    client: OnceLock<HttpClient>,
+    clients: OnceLock<Clients>,
     /// As many more as there are client certificates.
     certificate_clients: CertificateClients,
     spellings: Spellings,
@@ -127,9 +136,11 @@ pub struct Response {
 }
 
 impl Sender {
-    /// A sender that looks names up as the system does.
+    /// A sender that looks names up by the system's configuration of DNS, without a
+    /// thread for each that takes long.
     pub fn new(config: SenderConfig) -> Self {
-        Self::build(config, Resolver::System)
+        let dns = Dns::of_system(config.connect_timeout);
+        Self::build(config, Resolver::Dns(Arc::new(dns)))
     }
 
     /// A sender that looks names up with `resolve`, which must not block. The
@@ -157,11 +168,20 @@ impl Sender {
             inner: Arc::new(Inner {
                 config,
                 connector,
-                client: OnceLock::new(),
+                clients: OnceLock::new(),
                 certificate_clients: CertificateClients::default(),
                 spellings: Spellings::default(),
                 in_flight: TaskTracker::new(),
             }),
+            owner: None,
+        }
+    }
+
+    /// The same sender, for what `owner` sends: names are looked up in its share.
+    pub fn on_behalf_of(&self, owner: &ProjectId) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            owner: Some(owner.clone()),
         }
     }
 
@@ -174,10 +194,9 @@ impl Sender {
     /// and `content-length`; with a client certificate where the receiver asks for
     /// one and there is one.
     ///
-    /// A response is one that came whole, or up to
-    /// [`SenderConfig::response_bytes_max`]; a redirect is a response. The request
-    /// is sent again only when it was lost before it left, on a pooled connection
-    /// that the receiver had closed.
+    /// A status that came in time is a response, whatever becomes of the body; a
+    /// redirect is one. The request is sent again only when it was lost on a pooled
+    /// connection that the receiver was closing: once, at once, within the same time.
     pub async fn post(
         &self,
         url: &Url,
@@ -202,26 +221,29 @@ impl Sender {
         let _in_flight = self.inner.in_flight.token();
         let started = Instant::now();
         let after = self.inner.config.timeout;
-        let exchange = self.exchange(method, url, headers, body, certificate);
-        let outcome = tokio::time::timeout(after, exchange)
-            .await
-            .unwrap_or(Err(SendError::Timeout { after }));
+        let until = started + after;
+        let answer = self.answer(method, url, headers, body, certificate);
+        let answer = LOOK_UP_OWNER.scope(self.owner.clone(), answer);
+        let outcome = match timeout_at(until, answer).await {
+            Ok(Ok(answer)) => Ok(self.read(answer, until).await),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(SendError::Timeout { after }),
+        };
         AttemptResult {
             outcome,
             latency: started.elapsed(),
         }
     }
 
-    async fn exchange(
+    async fn answer(
         &self,
         method: Method,
         url: &Url,
         headers: RequestHeaders,
         body: Bytes,
         certificate: Option<&ClientCertificate>,
-    ) -> Result<Response, SendError> {
+    ) -> Result<Answer, SendError> {
         let inner = &*self.inner;
-        let config = &inner.config;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|_| SendError::InvalidUrl)?;
@@ -231,27 +253,31 @@ impl Sender {
         }
         request
             .headers_mut()
-            .insert(USER_AGENT, config.user_agent.clone());
-
-        let client = match certificate {
-            None => inner.client.get_or_init(|| inner.client(None)).clone(),
+            .insert(USER_AGENT, inner.config.user_agent.clone());
+        let clients = match certificate {
+            None => inner.clients.get_or_init(|| inner.clients(None)).clone(),
             Some(certificate) => inner
                 .certificate_clients
-                .get(certificate, |certified| inner.client(Some(certified)))?,
+                .get(certificate, |certified| inner.clients(Some(certified)))?,
         };
-        let response = client
-            .request(request)
-            .await
-            .map_err(|error| SendError::request(&error))?;
-        Ok(Response {
-            status: response.status().as_u16(),
-            retry_after: response
-                .headers()
-                .get(RETRY_AFTER)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned),
-            body_head: read_head(response.into_body(), config).await?,
-        })
+        exchange::exchange(&clients, request, self.in_flight()).await
+    }
+
+    async fn read(&self, answer: Answer, until: Instant) -> Response {
+        let Answer {
+            status,
+            retry_after,
+            body,
+        } = answer;
+        let body_head = match body {
+            Some(body) => body::read_text(body, &self.inner.config, until).await,
+            None => String::new(),
+        };
+        Response {
+            status,
+            retry_after,
+            body_head,
+        }
     }
 }
 
@@ -262,52 +288,15 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Inner {
-    fn client(&self, certified: Option<CertifiedKey>) -> HttpClient {
+    fn clients(&self, certified: Option<CertifiedKey>) -> Clients {
         let mut roots = rustls::RootCertStore {
             roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
         };
         roots.add_parsable_certificates(self.config.extra_roots.iter().cloned());
-        client(
+        clients(
             self.connector.clone(),
             tls_config(roots, certified),
             self.config.idle_per_host_max,
         )
     }
-}
-
-async fn read_head(mut body: Incoming, config: &SenderConfig) -> Result<String, SendError> {
-    // A body that announces more than is read costs its connection in any case.
-    let read_max = if body.size_hint().lower() > config.response_bytes_max as u64 {
-        config.response_kept_bytes
-    } else {
-        config.response_bytes_max
-    };
-    let (mut head, mut read) = (Vec::new(), 0);
-    while read < read_max
-        && let Some(frame) = body.frame().await
-    {
-        let frame = frame.map_err(|error| SendError::body(&error))?;
-        if let Some(data) = frame.data_ref() {
-            read += data.len();
-            let room = config.response_kept_bytes - head.len();
-            head.extend_from_slice(&data[..room.min(data.len())]);
-        }
-    }
-    Ok(to_text(&head))
-}
-
-fn to_text(head: &[u8]) -> String {
-    let whole = match std::str::from_utf8(head) {
-        // A character that the limit cut in two.
-        Err(error) if error.error_len().is_none() => &head[..error.valid_up_to()],
-        _ => head,
-    };
-    String::from_utf8_lossy(whole)
-        .chars()
-        .map(|c| match c {
-            '\n' | '\t' => c,
-            c if c.is_control() => char::REPLACEMENT_CHARACTER,
-            c => c,
-        })
-        .collect()
 }

@@ -170,7 +170,9 @@ fn refused(error: hyper_util::client::legacy::Error) -> ConnectorError {
             ConnectorError::timeout(error.into())
         }
         SendError::InvalidUrl | SendError::Blocked { .. } => ConnectorError::user(error.into()),
-        SendError::InvalidResponse => ConnectorError::other(error.into(), None),
+        SendError::InvalidResponse | SendError::HeadTooLarge | SendError::TooManyInterim => {
+            ConnectorError::other(error.into(), None)
+        }
         SendError::Dns | SendError::Connect { .. } | SendError::Tls { .. } | SendError::Closed => {
             ConnectorError::io(error.into())
         }

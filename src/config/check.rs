@@ -42,6 +42,7 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
     ("delivery.timeout_s", 1.0..=900.0, "seconds"),
     ("delivery.response_bytes_max", 0.0..=1_048_576.0, "bytes"),
     ("delivery.concurrency", 1.0..=100_000.0, "attempts"),
+    ("delivery.in_flight_max", 1.0..=100_000.0, "attempts"),
     ("delivery.endpoint_concurrency", 1.0..=100_000.0, "attempts"),
     ("delivery.breaker_failures", 0.0..=10_000.0, "failures"),
     ("delivery.breaker_open_s", 1.0..=86_400.0, "seconds"),

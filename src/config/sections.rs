@@ -189,6 +189,7 @@ pub struct DeliveryConfig {
     pub timeout: Duration,
     pub response_bytes_max: usize,
     pub concurrency: usize,
+    pub in_flight_max: usize,
     pub endpoint_concurrency: usize,
     pub ca_file: PathBuf,
     pub breaker_failures: u32,

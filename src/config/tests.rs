@@ -670,6 +670,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     timeout_s = 30
     response_bytes_max = 65536
     concurrency = 256
+    in_flight_max = 10000
     endpoint_concurrency = 32
     ca_file = ""
     breaker_failures = 10

@@ -12,6 +12,7 @@ mod first_key;
 mod greeting;
 pub mod keys;
 pub mod lambda;
+mod open_files;
 mod running;
 pub mod serve;
 pub mod shutdown;

@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::data_dir::{DataDir, DataDirLost, open_data_dir};
 pub use super::first_key::{FirstKey, first_project};
+use super::open_files;
 use crate::app::data_files::DataFiles;
 use crate::app::{App, Parts};
 use crate::aws::clients;
@@ -125,7 +126,9 @@ impl RunningApp {
 /// # Errors
 /// The data directory is in use or unreadable, or a store does not start; the
 /// message names it and the way out.
-pub async fn assemble(config: Config) -> anyhow::Result<RunningApp> {
+pub async fn assemble(mut config: Config) -> anyhow::Result<RunningApp> {
+    let in_flight_max = &mut config.delivery.in_flight_max;
+    *in_flight_max = open_files::attempts_max(*in_flight_max);
     let dir = if config.needs_data_dir() {
         Some(open_data_dir(&config.data_dir)?)
     } else {

@@ -10,6 +10,7 @@
 pub mod backfill;
 pub mod deliver;
 pub mod disable;
+mod dispatch;
 pub mod erase;
 pub mod fan_out;
 pub mod ingest;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::settlement::{
     InvisibleMessages, SettleSender, Settlement, extend_visibility_loop, settle_loop,
 };
+use super::dispatch::dispatch;
 use super::outcome::{Done, report};
 use super::reschedule::run_without_lanes;
 use super::run;
@@ -29,7 +30,7 @@ use crate::config::Handler;
 use crate::error::{Error, Result};
 use crate::model::job::{Envelope, Job};
 use crate::queue::Queue;
-use crate::queue::lanes::{LaneOptions, Lanes, WaitReason};
+use crate::queue::lanes::{LaneOptions, Lanes, RunningJob, WaitReason};
 use crate::queue::sqs::{BATCH_MAX, MessageReceipt, QueueName, ReceivedMessage, SqsQueue};
 
 /// Jobs that wait in lanes for each that may run.
@@ -69,7 +70,7 @@ struct JobMessage {
 #[derive(Debug)]
 struct Consumer {
     app: Arc<App>,
-    lanes: Lanes<JobMessage>,
+    lanes: Arc<Lanes<JobMessage>>,
     messages: InvisibleMessages,
 }
 
@@ -94,7 +95,8 @@ pub(super) fn start(app: &Arc<App>, stop: &CancellationToken, tasks: &mut JoinSe
             // Nothing from SQS carries a body.
             bytes_max: usize::MAX,
             endpoint_concurrency: delivery.endpoint_concurrency,
-            workers: delivery.concurrency,
+            quick_max: delivery.concurrency,
+            in_flight_max: delivery.in_flight_max,
         }),
         messages: InvisibleMessages::default(),
     });
@@ -109,9 +111,7 @@ pub(super) fn start(app: &Arc<App>, stop: &CancellationToken, tasks: &mut JoinSe
         }
     }
     tasks.spawn(poll_all(polls, consumer.clone(), settle.clone()));
-    for _ in 0..delivery.concurrency {
-        tasks.spawn(work(consumer.clone(), settle.clone(), stop.clone()));
-    }
+    tasks.spawn(dispatch_loop(consumer.clone(), settle, stop.clone()));
     tasks.spawn(async move {
         tokio::select! {
             () = settle_loop(consumer.sqs(), settled) => {}
@@ -320,28 +320,31 @@ impl Backoff {
     }
 }
 
-/// Runs one job after the other.
-async fn work(consumer: Arc<Consumer>, settle: SettleSender, stop: CancellationToken) {
-    while let Some(mut taken) = stop.run_until_cancelled(consumer.lanes.next()).await {
-        let (job, message) = taken.take();
-        let now = app::now();
-        if let Some(at) = not_before(&consumer.app, &job, now) {
-            taken.requeue(job, message, WaitReason::Until(at));
-            continue;
-        }
-        let receive_count = message.receipt.receive_count;
-        let settlement = match run(&consumer.app, job, message.trace.as_deref(), now).await {
-            Ok(Done::Finished) => Settlement::Delete,
-            // Its message stays invisible for as long as it waits here.
-            Ok(Done::Later(later)) => {
-                taken.requeue(later.job, message, later.wait);
-                continue;
-            }
-            Err(_) => Settlement::ReturnAfter(retry_delay(&consumer.app, receive_count)),
-        };
-        let receipt = message.receipt;
-        consumer.messages.settle(&settle, receipt, settlement);
+async fn dispatch_loop(consumer: Arc<Consumer>, settle: SettleSender, stop: CancellationToken) {
+    let run = |taken| run_taken(consumer.clone(), settle.clone(), taken);
+    dispatch(&stop, || consumer.lanes.next(), run).await;
+}
+
+async fn run_taken(
+    consumer: Arc<Consumer>,
+    settle: SettleSender,
+    mut taken: RunningJob<JobMessage>,
+) {
+    let (job, message) = taken.take();
+    let now = app::now();
+    if let Some(at) = not_before(&consumer.app, &job, now) {
+        return taken.requeue(job, message, WaitReason::Until(at));
     }
+    let receive_count = message.receipt.receive_count;
+    let settlement = match run(&consumer.app, job, message.trace.as_deref(), now).await {
+        Ok(Done::Finished) => Settlement::Delete,
+        // Its message stays invisible for as long as it waits here.
+        Ok(Done::Later(later)) => return taken.requeue(later.job, message, later.wait),
+        Err(_) => Settlement::ReturnAfter(retry_delay(&consumer.app, receive_count)),
+    };
+    consumer
+        .messages
+        .settle(&settle, message.receipt, settlement);
 }
 
 /// When the job's endpoint may be called next, if that is known to be later without

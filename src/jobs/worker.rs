@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::dispatch::dispatch;
 use super::outcome::{Done, report};
 use super::periodic::PeriodicTask;
 use super::recover::archive;
@@ -15,6 +16,8 @@ use crate::app::{self, App};
 use crate::config::Handler;
 use crate::error::Error;
 use crate::queue::Queue;
+use crate::queue::lanes::RunningJob;
+use crate::queue::local::TraceParent;
 
 /// Between two looks when the last found more than it takes.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
@@ -36,9 +39,7 @@ pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     if config.handles(Handler::Deliver) || config.handles(Handler::FanOut) {
         match &app.queue {
             Queue::Local(_) => {
-                for _ in 0..config.delivery.concurrency {
-                    tasks.spawn(work(app.clone(), stop.clone()));
-                }
+                tasks.spawn(dispatch_loop(app.clone(), stop.clone()));
             }
             Queue::Sqs(_) => sqs_consumer::start(app, stop, &mut tasks),
         }
@@ -80,16 +81,19 @@ pub async fn drain(app: &App, now: Timestamp) -> Vec<Error> {
     failed
 }
 
-async fn work(app: Arc<App>, stop: CancellationToken) {
+async fn dispatch_loop(app: Arc<App>, stop: CancellationToken) {
     let Queue::Local(queue) = &app.queue else {
         return;
     };
-    while let Some(mut taken) = stop.run_until_cancelled(queue.next()).await {
-        let (job, trace) = taken.take();
-        // A failure has been logged, and its work stays due.
-        if let Ok(Done::Later(later)) = run(&app, job, trace.as_deref(), app::now()).await {
-            taken.requeue(later.job, trace, later.wait);
-        }
+    let run = |taken| run_taken(app.clone(), taken);
+    dispatch(&stop, || queue.next(), run).await;
+}
+
+async fn run_taken(app: Arc<App>, mut taken: RunningJob<TraceParent>) {
+    let (job, trace) = taken.take();
+    // A failure has been logged, and its work stays due.
+    if let Ok(Done::Later(later)) = run(&app, job, trace.as_deref(), app::now()).await {
+        taken.requeue(later.job, trace, later.wait);
     }
 }
 

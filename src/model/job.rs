@@ -164,6 +164,14 @@ pub struct InlinePayload {
 }
 
 impl Job {
+    /// Whose it is, where that is carried along.
+    pub fn project(&self) -> Option<&ProjectId> {
+        match self {
+            Self::Deliver { payload, .. } => payload.as_ref().map(|payload| &payload.project),
+            Self::FanOut { .. } | Self::Disable { .. } | Self::Recover { .. } => None,
+        }
+    }
+
     /// A name that two messages about the same work share, so that the
     /// in-process queue holds it once.
     pub fn subject(&self) -> &str {

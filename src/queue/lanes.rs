@@ -5,27 +5,35 @@
 //!
 //! - a lane has a bound on how many of its jobs run and wait, and when room gets
 //!   scarce what is left is for lanes of few jobs;
-//! - lanes whose jobs take long, or are not known yet, share half of the workers
-//!   among them, so that the others always find one;
-//! - a lane whose endpoint is to be called later pauses, and occupies no worker.
+//! - a job that waits for an endpoint costs memory, not a worker: what runs is bounded
+//!   by class. Lanes known to be quick have places of their own, and a job of theirs
+//!   that takes long leaves its place while it runs; the first job of a lane that
+//!   nothing is known of has its place among the like of it, not among slow ones;
+//! - of the places that jobs may hold for long, and of the last ones to wait in, no
+//!   project has so many that none are left for the others;
+//! - a lane whose endpoint is to be called later pauses, and occupies no place.
 
+mod budget;
+mod lane;
+mod ready;
+mod running;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-pub use self::state::LaneOptions;
-use self::state::{JobKey, Lane, LaneLimit, LanesState};
+pub use self::lane::LaneOptions;
+use self::lane::{JobKey, Lane, LaneClass};
+use self::running::{QUICK, RunId};
+use self::state::{LaneLimit, LanesState, StartedJob};
 use crate::model::id::EndpointId;
 use crate::model::job::Job;
 
-/// How long a job may take for its lane to count as quick.
-const QUICK: Duration = Duration::from_secs(1);
 /// How long a lane's own limit counts before it is asked for again.
 const LIMIT_KEPT: Duration = Duration::from_secs(10);
 
@@ -44,22 +52,20 @@ pub enum WaitReason {
 pub struct Lanes<T> {
     options: LaneOptions,
     state: Mutex<LanesState<T>>,
+    /// Something may have its turn, or have it sooner than was to be expected.
     pushed: Notify,
     taken: Notify,
-    /// A pause ends sooner than the one that is watched.
-    earlier_pause: Notify,
 }
 
 impl<T> Lanes<T> {
     /// Lanes without a job, bounded by `options`.
-    pub fn new(options: LaneOptions) -> Self {
-        Self {
+    pub fn new(options: LaneOptions) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(LanesState::new(&options)),
             options,
-            state: Mutex::new(LanesState::new()),
             pushed: Notify::new(),
             taken: Notify::new(),
-            earlier_pause: Notify::new(),
-        }
+        })
     }
 
     /// Takes a job in, the last of its lane.
@@ -69,14 +75,11 @@ impl<T> Lanes<T> {
     /// more of its lane.
     pub fn push(&self, job: Job, along: T) -> Result<(), T> {
         let lane = Lane::of(&job);
-        let bytes = job.payload_bytes();
         let mut state = self.lock();
-        if !state.has_room(&lane, bytes, &self.options) || !state.job_keys.insert(JobKey::of(&job))
-        {
+        if !state.has_room(&lane, &job, &self.options) || !state.job_keys.insert(JobKey::of(&job)) {
             return Err(along);
         }
-        state.lane_mut(&lane).jobs.push_back((job, along));
-        state.count_in(&lane, bytes);
+        state.push_back(&lane, job, along);
         state.make_ready(lane, &self.options, Timestamp::now());
         drop(state);
         self.pushed.notify_one();
@@ -84,41 +87,29 @@ impl<T> Lanes<T> {
     }
 
     /// The next job whose lane may run one; waits for it.
-    pub async fn next(&self) -> RunningJob<'_, T> {
+    pub async fn next(self: &Arc<Self>) -> RunningJob<T> {
         loop {
             if let Some(taken) = self.try_next(Timestamp::now()) {
                 return taken;
             }
-            let Some(watch) = self.watch() else {
-                self.pushed.notified().await;
-                continue;
-            };
-            let pause = watch.until.duration_since(Timestamp::now());
-            tokio::select! {
-                () = self.pushed.notified() => {}
-                () = self.earlier_pause.notified() => {}
-                () = tokio::time::sleep(pause.try_into().unwrap_or_default()) => {}
+            let change = self.lock().next_change(Timestamp::now(), Instant::now());
+            match change {
+                None => self.pushed.notified().await,
+                Some(wait) => tokio::select! {
+                    () = self.pushed.notified() => {}
+                    () = tokio::time::sleep(wait) => {}
+                },
             }
         }
     }
 
     /// The next job whose lane may run one at `now`, if there is one.
-    pub fn try_next(&self, now: Timestamp) -> Option<RunningJob<'_, T>> {
+    pub fn try_next(self: &Arc<Self>, now: Timestamp) -> Option<RunningJob<T>> {
         let mut state = self.lock();
         state.end_pauses(now, &self.options);
-        let lane = state.turn(&self.options, now)?;
-        let waiting = state.lanes.get_mut(&lane).expect("a ready lane is there");
-        waiting.running += 1;
-        let is_slow = waiting.is_slow();
-        let (job, along) = waiting.jobs.pop_front().expect("a ready lane has a job");
-        let bytes = job.payload_bytes();
-        waiting.bytes -= bytes;
-        state.running_slow += usize::from(is_slow);
-        state.waiting -= 1;
-        state.bytes -= bytes;
-        state.make_ready(lane.clone(), &self.options, now);
-        let others =
-            state.has_turn(self.options.workers) || (!state.paused.is_empty() && !state.is_watched);
+        let StartedJob { job, along, run } =
+            state.start_next(&self.options, now, Instant::now())?;
+        let others = state.has_turn();
         drop(state);
         if others {
             self.pushed.notify_one();
@@ -128,10 +119,8 @@ impl<T> Lanes<T> {
             key: JobKey::of(&job),
             job: Some((job, along)),
             requeued: None,
-            lane,
-            is_slow,
-            began: Instant::now(),
-            lanes: self,
+            run,
+            lanes: self.clone(),
         })
     }
 
@@ -154,7 +143,7 @@ impl<T> Lanes<T> {
 
     /// Jobs that wait in all lanes; those that run are not among them.
     pub fn len(&self) -> usize {
-        self.lock().waiting
+        self.lock().waiting.jobs
     }
 
     /// Jobs that wait in the lane of `endpoint`.
@@ -174,63 +163,54 @@ impl<T> Lanes<T> {
         self.len() == 0
     }
 
-    /// The watch over the first pause, unless somebody has it or nothing pauses.
-    fn watch(&self) -> Option<Watch<'_, T>> {
-        let mut state = self.lock();
-        let until = state.paused.first()?.0;
-        if std::mem::replace(&mut state.is_watched, true) {
-            return None;
-        }
-        Some(Watch { until, lanes: self })
-    }
-
-    /// A job of `lane` ended after `took`.
-    fn done(&self, lane: &Lane, key: &JobKey, is_slow: bool, took: Duration) {
+    /// A job ended.
+    fn done(&self, run: RunId, key: &JobKey) {
         let mut state = self.lock();
         state.job_keys.remove(key);
-        state.record_speed(lane, took < QUICK);
-        self.release(state, lane, is_slow);
+        let Some((lane, took)) = state.end(run, Instant::now()) else {
+            return;
+        };
+        let class = if took < QUICK {
+            LaneClass::Quick
+        } else {
+            LaneClass::Slow
+        };
+        state.record_speed(&lane, class, &self.options, Timestamp::now());
+        self.release(state, lane);
     }
 
-    /// A job of `lane` did not run after all and waits again, before the others.
-    fn requeue(&self, lane: &Lane, is_slow: bool, requeued: RequeuedJob<T>) {
+    /// A job did not run after all and waits again, before the others of its lane.
+    fn requeue(&self, run: RunId, requeued: RequeuedJob<T>) {
         let RequeuedJob { job, along, wait } = requeued;
-        let bytes = job.payload_bytes();
         let mut state = self.lock();
-        state.lane_mut(lane).jobs.push_front((job, along));
-        state.count_in(lane, bytes);
-        let is_sooner = match wait {
-            WaitReason::Until(until) => state.pause(lane, until),
+        let Some((lane, _)) = state.end(run, Instant::now()) else {
+            return;
+        };
+        state.push_front(&lane, job, along);
+        match wait {
+            WaitReason::Until(until) => {
+                state.pause(&lane, until);
+                // It may be the first pause to end.
+                self.pushed.notify_one();
+            }
             WaitReason::Limit(limit) => {
-                state.lane_mut(lane).limit = Some(LaneLimit {
+                let limit = LaneLimit {
                     running_max: limit.max(1),
                     ends: Timestamp::now() + LIMIT_KEPT,
-                });
-                false
+                };
+                state.limit(&lane, limit);
             }
-        };
-        self.release(state, lane, is_slow);
-        if is_sooner {
-            self.earlier_pause.notify_one();
         }
+        self.release(state, lane);
     }
 
-    /// A place in `lane` is free again.
-    fn release(&self, mut state: MutexGuard<'_, LanesState<T>>, lane: &Lane, is_slow: bool) {
-        state.running_slow -= usize::from(is_slow);
-        let waiting = state
-            .lanes
-            .get_mut(lane)
-            .expect("a lane that runs is there");
-        waiting.running -= 1;
-        if waiting.running == 0 && waiting.jobs.is_empty() {
-            state.forget(lane);
-        } else {
-            state.make_ready(lane.clone(), &self.options, Timestamp::now());
-        }
-        let ready = state.has_turn(self.options.workers);
+    /// A place of `lane`'s is free again.
+    fn release(&self, mut state: MutexGuard<'_, LanesState<T>>, lane: Lane) {
+        state.make_ready_or_forget(lane, &self.options, Timestamp::now());
+        // What cannot have its turn yet may have it sooner.
+        let is_waited_for = state.waiting.jobs > 0;
         drop(state);
-        if ready {
+        if is_waited_for {
             self.pushed.notify_one();
         }
     }
@@ -241,29 +221,15 @@ impl<T> Lanes<T> {
     }
 }
 
-/// The duty to wake up when the first pause ends.
-struct Watch<'a, T> {
-    until: Timestamp,
-    lanes: &'a Lanes<T>,
-}
-
-impl<T> Drop for Watch<'_, T> {
-    fn drop(&mut self) {
-        self.lanes.lock().is_watched = false;
-    }
-}
-
 /// A job being run: its place in its lane is free again and its like may be pushed
 /// when this is dropped, unless it is requeued.
 #[derive(Debug)]
-pub struct RunningJob<'a, T> {
+pub struct RunningJob<T> {
     job: Option<(Job, T)>,
     requeued: Option<RequeuedJob<T>>,
     key: JobKey,
-    lane: Lane,
-    is_slow: bool,
-    began: Instant,
-    lanes: &'a Lanes<T>,
+    run: RunId,
+    lanes: Arc<Lanes<T>>,
 }
 
 #[derive(Debug)]
@@ -273,7 +239,7 @@ struct RequeuedJob<T> {
     wait: WaitReason,
 }
 
-impl<T> RunningJob<'_, T> {
+impl<T> RunningJob<T> {
     /// The job and what came along, once.
     ///
     /// # Panics
@@ -293,14 +259,11 @@ impl<T> RunningJob<'_, T> {
     }
 }
 
-impl<T> Drop for RunningJob<'_, T> {
+impl<T> Drop for RunningJob<T> {
     fn drop(&mut self) {
         match self.requeued.take() {
-            Some(requeued) => self.lanes.requeue(&self.lane, self.is_slow, requeued),
-            None => {
-                let took = self.began.elapsed();
-                self.lanes.done(&self.lane, &self.key, self.is_slow, took);
-            }
+            Some(requeued) => self.lanes.requeue(self.run, requeued),
+            None => self.lanes.done(self.run, &self.key),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The queue in this process: lost with it, and empty at every start.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,8 +21,10 @@ pub struct LocalOptions {
     pub bytes_max: usize,
     /// Jobs of one endpoint running at a time.
     pub endpoint_concurrency: usize,
-    /// Workers that take jobs from it.
-    pub workers: usize,
+    /// Jobs of endpoints known to be quick running at a time.
+    pub quick_max: usize,
+    /// Jobs running at a time that wait for their endpoints, or may.
+    pub in_flight_max: usize,
     /// How long a job is left to its worker before the sweeper enqueues it again.
     pub lease: Duration,
 }
@@ -33,7 +35,8 @@ impl From<&Config> for LocalOptions {
             jobs_max: config.queue.local_jobs_max,
             bytes_max: config.queue.local_bytes_max,
             endpoint_concurrency: config.delivery.endpoint_concurrency,
-            workers: config.delivery.concurrency,
+            quick_max: config.delivery.concurrency,
+            in_flight_max: config.delivery.in_flight_max,
             lease: config.sweep.lease,
         }
     }
@@ -45,12 +48,12 @@ const BACKLOG_MIN: usize = 100;
 const DEFERRED_MAX: usize = 10_000;
 
 /// The trace that a job continues, a W3C `traceparent`.
-type TraceParent = Option<Box<str>>;
+pub type TraceParent = Option<Box<str>>;
 
 /// Fair lanes that jobs are pushed into and taken from.
 #[derive(Debug)]
 pub struct LocalQueue {
-    lanes: Box<Lanes<TraceParent>>,
+    lanes: Arc<Lanes<TraceParent>>,
     deferred: Mutex<DeferredJobs>,
     jobs_max: usize,
     pub(super) lease: Duration,
@@ -74,12 +77,13 @@ impl LocalQueue {
     /// A queue without a job, bounded by `options`.
     pub fn new(options: LocalOptions) -> Self {
         Self {
-            lanes: Box::new(Lanes::new(LaneOptions {
+            lanes: Lanes::new(LaneOptions {
                 jobs_max: options.jobs_max,
                 bytes_max: options.bytes_max,
                 endpoint_concurrency: options.endpoint_concurrency,
-                workers: options.workers,
-            })),
+                quick_max: options.quick_max,
+                in_flight_max: options.in_flight_max,
+            }),
             deferred: Mutex::default(),
             jobs_max: options.jobs_max,
             lease: options.lease,
@@ -93,12 +97,12 @@ impl LocalQueue {
     }
 
     /// The next job whose lane may run one; waits for it.
-    pub async fn next(&self) -> RunningJob<'_, TraceParent> {
+    pub async fn next(&self) -> RunningJob<TraceParent> {
         self.lanes.next().await
     }
 
     /// The next job whose lane may run one at `now`, if there is one.
-    pub fn try_next(&self, now: Timestamp) -> Option<RunningJob<'_, TraceParent>> {
+    pub fn try_next(&self, now: Timestamp) -> Option<RunningJob<TraceParent>> {
         self.lanes.try_next(now)
     }
 

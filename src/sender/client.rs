@@ -5,38 +5,77 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::connect::Connector;
+use super::connection::WatchedConnector;
 
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest response head, give or take what one read brings.
 pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// The most headers that fit in it.
+const HEADERS_MAX: usize = HEAD_BYTES_MAX / 4;
+
 /// A pool of connections.
-pub(crate) type HttpClient = Client<HttpsConnector<Connector>, Full<Bytes>>;
+pub(crate) type HttpClient = Client<WatchedConnector, Full<Bytes>>;
+
+/// The two ways to send a request.
+#[derive(Clone)]
+pub(super) struct Clients {
+    /// On a connection that was kept, if there is one.
+    pub pooled: HttpClient,
+    /// On a connection of its own.
+    pub unpooled: HttpClient,
+}
 
 /// A pool of at most `idle_per_host_max` unused connections to a host, over
-/// HTTP/1.1 alone.
+/// HTTP/1.1 alone. Of an answer's headers, those that are not valid are passed over:
+/// its status counts.
 pub(crate) fn client(
     connector: Connector,
     tls: rustls::ClientConfig,
     idle_per_host_max: usize,
 ) -> HttpClient {
+    pool(watched(connector, tls), idle_per_host_max)
+}
+
+/// As [`client`], and one beside it that keeps no connection.
+pub(super) fn clients(
+    connector: Connector,
+    tls: rustls::ClientConfig,
+    idle_per_host_max: usize,
+) -> Clients {
+    let connector = watched(connector, tls);
+    Clients {
+        pooled: pool(connector.clone(), idle_per_host_max),
+        unpooled: pool(connector, 0),
+    }
+}
+
+fn watched(connector: Connector, tls: rustls::ClientConfig) -> WatchedConnector {
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
         .wrap_connector(connector);
+    WatchedConnector::new(connector)
+}
+
+fn pool(connector: WatchedConnector, idle_per_host_max: usize) -> HttpClient {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(idle_per_host_max)
         .http1_max_buf_size(HEAD_BYTES_MAX)
+        .http1_max_headers(HEADERS_MAX)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
         .build(connector)
 }
 

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use secrecy::ExposeSecret;
 
-use super::client::HttpClient;
+use super::client::Clients;
 use super::error::SendError;
 use crate::error::Invalid;
 use crate::model::credentials::ClientCertificate;
@@ -66,12 +66,12 @@ pub(super) struct CertificateClients(Mutex<ClientCache>);
 
 #[derive(Default)]
 struct ClientCache {
-    clients: HashMap<[u8; 32], CachedClient>,
+    clients: HashMap<[u8; 32], CachedClients>,
     uses: u64,
 }
 
-struct CachedClient {
-    client: HttpClient,
+struct CachedClients {
+    clients: Clients,
     /// Which of the cache's uses was its last.
     used: u64,
 }
@@ -81,15 +81,15 @@ impl CertificateClients {
     pub fn get(
         &self,
         pair: &ClientCertificate,
-        connect: impl FnOnce(CertifiedKey) -> HttpClient,
-    ) -> Result<HttpClient, SendError> {
+        connect: impl FnOnce(CertifiedKey) -> Clients,
+    ) -> Result<Clients, SendError> {
         let hash = hash(pair);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.uses += 1;
         let use_now = kept.uses;
         if let Some(cached) = kept.clients.get_mut(&hash) {
             cached.used = use_now;
-            return Ok(cached.client.clone());
+            return Ok(cached.clients.clone());
         }
         let certified = parse_certificate(pair).map_err(|_| SendError::Tls {
             reason: "the client certificate cannot be used",
@@ -101,13 +101,13 @@ impl CertificateClients {
                 kept.clients.remove(&oldest);
             }
         }
-        let client = connect(certified);
-        let cached = CachedClient {
-            client: client.clone(),
+        let clients = connect(certified);
+        let cached = CachedClients {
+            clients: clients.clone(),
             used: use_now,
         };
         kept.clients.insert(hash, cached);
-        Ok(client)
+        Ok(clients)
     }
 
     #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
     fn there_is_a_client_for_each_certificate_and_a_bound_on_them() {
         let sender = Sender::guarded(config(), Resolver::System, is_public);
         let clients = &sender.inner.certificate_clients;
-        let connect = |certified| sender.inner.client(Some(certified));
+        let connect = |certified| sender.inner.clients(Some(certified));
         let (first, second) = (pair(), pair());
         for certificate in [&first, &second, &first] {
             clients.get(certificate, connect).unwrap();
@@ -171,7 +171,7 @@ mod tests {
             ..pair()
         };
         assert!(check_certificate(&mixed).is_err());
-        let connect = |certified| sender.inner.client(Some(certified));
+        let connect = |certified| sender.inner.clients(Some(certified));
         let refused = sender.inner.certificate_clients.get(&mixed, connect);
         assert!(matches!(refused, Err(SendError::Tls { .. })));
     }

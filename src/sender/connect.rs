@@ -4,6 +4,9 @@
 //! each address, literal or looked up, is checked, and the one checked is the one
 //! dialled. Called by the HTTP client when its pool has no connection. It must not
 //! pass a name on to anything that would look it up again.
+//!
+//! Webhooks' names are looked up by DNS (`dns`); those of services that the
+//! configuration names, which are few, as the system does.
 
 use std::io;
 use std::net::IpAddr;
@@ -17,7 +20,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::dns::{self, Dns};
 use super::error::SendError;
+use crate::model::id::ProjectId;
+
+tokio::task_local! {
+    /// In whose share names are looked up while a request is sent.
+    pub(super) static LOOK_UP_OWNER: Option<ProjectId>;
+}
 
 /// Looks a host name up.
 pub type Resolve = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
@@ -34,17 +44,23 @@ pub(crate) struct Connector {
 #[derive(Clone)]
 pub(super) enum Resolver {
     System,
+    Dns(Arc<Dns>),
     Custom(Arc<Resolve>),
 }
 
 impl Resolver {
-    async fn look_up(&self, host: &str, port: u16) -> io::Result<Vec<IpAddr>> {
+    async fn look_up(&self, host: &str, owner: Option<ProjectId>) -> io::Result<Vec<IpAddr>> {
         match self {
-            Self::System => {
-                let found = tokio::net::lookup_host((host, port)).await?;
-                Ok(found.map(|address| address.ip()).collect())
-            }
+            Self::System => dns::look_up_by_system(host).await,
+            Self::Dns(dns) => dns.look_up(host, owner).await,
             Self::Custom(resolve) => resolve(host),
+        }
+    }
+
+    /// None of the addresses that were found can be reached: they may be old.
+    async fn forget(&self, host: &str) {
+        if let Self::Dns(dns) = self {
+            dns.forget(host).await;
         }
     }
 }
@@ -60,8 +76,10 @@ impl tower::Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.clone();
+        // The request's task makes the call; what it connects may go on without it.
+        let owner = LOOK_UP_OWNER.try_with(Clone::clone).ok().flatten();
         Box::pin(async move {
-            match timeout(connector.timeout, connector.connect(&uri)).await {
+            match timeout(connector.timeout, connector.connect(&uri, owner)).await {
                 Ok(connected) => connected.map(TokioIo::new),
                 Err(_) => Err(connector.timed_out()),
             }
@@ -79,11 +97,11 @@ impl Connector {
         }
     }
 
-    async fn connect(&self, uri: &Uri) -> Result<TcpStream, SendError> {
+    async fn connect(&self, uri: &Uri, owner: Option<ProjectId>) -> Result<TcpStream, SendError> {
         let host = uri.host().ok_or(SendError::InvalidUrl)?;
         let is_https = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let addresses = self.resolve_allowed(host, port).await?;
+        let addresses = self.resolve_allowed(host, owner).await?;
         // A share each, or a first address that swallows packets would leave
         // nothing for the second.
         let share = self.timeout / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
@@ -99,15 +117,20 @@ impl Connector {
                 Err(_) => failure = self.timed_out(),
             }
         }
+        self.resolver.forget(host).await;
         Err(failure)
     }
 
     /// The addresses of `host` that pass the guard, in the resolver's order.
-    async fn resolve_allowed(&self, host: &str, port: u16) -> Result<Vec<IpAddr>, SendError> {
+    async fn resolve_allowed(
+        &self,
+        host: &str,
+        owner: Option<ProjectId>,
+    ) -> Result<Vec<IpAddr>, SendError> {
         let mut addresses = match parse_literal(host) {
             Some(address) => vec![address],
             None => {
-                let found = self.resolver.look_up(host, port).await;
+                let found = self.resolver.look_up(host, owner).await;
                 found.map_err(|_| SendError::Dns)?
             }
         };

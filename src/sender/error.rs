@@ -41,9 +41,15 @@ pub enum SendError {
     /// The receiver closed the connection before its response was complete.
     #[error("connection closed before the response was complete")]
     Closed,
-    /// What came back is not an HTTP/1.1 response, or its head is over 64 KiB.
+    /// What came back is not an HTTP/1.1 response.
     #[error("response is not valid HTTP/1.1")]
     InvalidResponse,
+    /// The status line and the headers are longer than is read of them.
+    #[error("response headers are larger than 64 KiB")]
+    HeadTooLarge,
+    /// One 1xx response after the other, and no other.
+    #[error("more than 32 interim responses (1xx)")]
+    TooManyInterim,
 }
 
 /// What rustls says of a failure, for the log: it is shown to nobody.
@@ -78,10 +84,6 @@ impl SendError {
         }
         Self::Closed
     }
-
-    pub(super) fn body(error: &hyper::Error) -> Self {
-        classify(error).unwrap_or(Self::Closed)
-    }
 }
 
 /// The first cause, from the outside in, that says something.
@@ -97,7 +99,11 @@ fn classify(error: &(dyn Error + 'static)) -> Option<SendError> {
                 cause: Some(TlsCause(error.to_string())),
             });
         }
-        if error.downcast_ref().is_some_and(hyper::Error::is_parse) {
+        let http = error.downcast_ref::<hyper::Error>();
+        if http.is_some_and(hyper::Error::is_parse_too_large) {
+            return Some(SendError::HeadTooLarge);
+        }
+        if http.is_some_and(hyper::Error::is_parse) {
             return Some(SendError::InvalidResponse);
         }
         // An io::Error's source() skips the error it wraps.

@@ -46,6 +46,7 @@ mod process;
 mod projects;
 mod races;
 mod rate_limit;
+mod receivers;
 mod recoveries;
 mod refusals;
 #[cfg(feature = "embedded")]

@@ -101,7 +101,8 @@ async fn send(
     let headers = RequestHeaders { map, spelled };
     let credentials = target.credentials.as_ref();
     let certificate = credentials.and_then(|credentials| credentials.client_certificate());
-    let post = app.sender.post(&target.url, headers, body, certificate);
+    let sender = app.sender.on_behalf_of(&loaded.project);
+    let post = sender.post(&target.url, headers, body, certificate);
     let result = with_lease_renewal(app, id, loaded.progress.attempts_made, post).await;
     end_span(span, &result);
     Ok(SentAttempt {

@@ -2,66 +2,56 @@
 //! waiting.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::budget::Owner;
+use super::lane::{JobKey, Lane, LaneClass, LaneOptions};
+use super::ready::{ReadyLanes, Ticket};
+use super::running::{RunId, RunningJobs};
 use crate::model::id::EndpointId;
 use crate::model::job::Job;
 
-/// Fan-outs at a time: each is wide by itself.
-const FAN_OUTS_MAX: usize = 4;
-/// Recoveries at a time: each goes on for long, and none may hold up fan-outs.
-const RECOVERIES_MAX: usize = 2;
 /// One endpoint may fill this part of the lanes (an eighth), however empty they are;
 /// as much is kept for lanes of few jobs.
 const LANE_SHARE: usize = 8;
 /// Jobs of a lane that counts as one of few.
 const SMALL_LANE_JOBS: usize = 8;
-/// Jobs of a lane that run at a time while nothing is known of it.
-pub(super) const UNKNOWN_RUNNING_MAX: usize = 4;
+/// What a project may have waiting is this many times what would be left free.
+const OWNER_SHARE: usize = 15;
 /// Endpoints whose speed is remembered; at more, all are forgotten.
 const REMEMBERED_MAX: usize = 10_000;
-
-/// Bounds of a set of lanes.
-#[derive(Debug, Clone)]
-pub struct LaneOptions {
-    /// Jobs that may wait, of all lanes together.
-    pub jobs_max: usize,
-    /// Bytes of event bodies that may wait, of all lanes together.
-    pub bytes_max: usize,
-    /// Jobs of one endpoint running at a time.
-    pub endpoint_concurrency: usize,
-    /// Workers that take jobs from here.
-    pub workers: usize,
-}
 
 #[derive(Debug)]
 pub(super) struct LanesState<T> {
     pub(super) lanes: HashMap<Lane, LaneState<T>>,
-    /// Lanes with a job that may run, in turn: quick ones and the others.
     ready: ReadyLanes,
     /// Paused lanes, by when their pause ends.
     pub(super) paused: BTreeSet<(Timestamp, Lane)>,
-    /// Somebody waits for the first pause to end.
-    pub(super) is_watched: bool,
-    /// Whether an endpoint's last job was quick.
-    quick: HashMap<EndpointId, bool>,
-    /// Jobs running of lanes that were not known to be quick.
-    pub(super) running_slow: usize,
+    /// What is remembered of endpoints without a lane.
+    known: HashMap<EndpointId, KnownEndpoint>,
+    running: RunningJobs,
     /// The jobs that wait or run.
     pub(super) job_keys: HashSet<JobKey>,
-    pub(super) waiting: usize,
-    pub(super) bytes: usize,
+    pub(super) waiting: WaitingJobs,
 }
 
+/// What waits, of all lanes together.
 #[derive(Debug, Default)]
-struct ReadyLanes {
-    quick: VecDeque<Lane>,
-    /// Before the slow ones: each may be a quick one, which is soon found out.
-    unknown: VecDeque<Lane>,
-    slow: VecDeque<Lane>,
-    /// The others had a turn that the quick ones waited for.
-    quick_are_next: bool,
+pub(super) struct WaitingJobs {
+    pub(super) jobs: usize,
+    bytes: usize,
+    /// Those of slow endpoints.
+    slow: usize,
+    by_owner: HashMap<Owner, usize>,
+}
+
+#[derive(Debug)]
+struct KnownEndpoint {
+    /// Whether its last job was.
+    is_quick: bool,
+    owner: Owner,
 }
 
 #[derive(Debug)]
@@ -69,12 +59,13 @@ pub(super) struct LaneState<T> {
     pub(super) jobs: VecDeque<(Job, T)>,
     pub(super) bytes: usize,
     pub(super) running: usize,
-    is_ready: bool,
-    /// None while nothing is known.
-    is_quick: Option<bool>,
+    /// Its place among those that may run a job.
+    ready: Option<Ticket>,
+    class: LaneClass,
+    owner: Owner,
     paused_until: Option<Timestamp>,
     /// Its own bound on what runs.
-    pub(super) limit: Option<LaneLimit>,
+    limit: Option<LaneLimit>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,80 +74,12 @@ pub(super) struct LaneLimit {
     pub(super) ends: Timestamp,
 }
 
-/// By what a job is known.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct JobKey {
-    pub(super) subject: Box<str>,
-    /// Its attempt or page: the next one may be pushed while this one ends.
-    step: u32,
-}
-
-impl JobKey {
-    pub(super) fn of(job: &Job) -> Self {
-        let step = match job {
-            Job::Deliver { attempts_made, .. } => *attempts_made,
-            // A page enqueues the next one while it still runs.
-            Job::Recover { page, .. } => *page,
-            Job::FanOut { .. } | Job::Disable { .. } => 0,
-        };
-        Self {
-            subject: job.subject().into(),
-            step,
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Lane {
-    FanOut,
-    Endpoint(EndpointId),
-    Control,
-    Recovery,
-}
-
-impl Lane {
-    pub(super) fn of(job: &Job) -> Self {
-        match job {
-            Job::FanOut { .. } => Self::FanOut,
-            Job::Deliver { delivery, .. } => Self::Endpoint(delivery.endpoint()),
-            Job::Disable { .. } => Self::Control,
-            Job::Recover { .. } => Self::Recovery,
-        }
-    }
-
-    fn running_max(&self, options: &LaneOptions) -> usize {
-        match self {
-            Self::FanOut => FAN_OUTS_MAX,
-            Self::Endpoint(_) => options.endpoint_concurrency,
-            Self::Control => 1,
-            Self::Recovery => RECOVERIES_MAX,
-        }
-    }
-}
-
-impl ReadyLanes {
-    /// The next in line: quick ones and others in turn, if others may.
-    fn next(&mut self, others_may: bool) -> Option<Lane> {
-        let others = others_may && self.has_others();
-        let quick = !self.quick.is_empty();
-        if others && !(quick && self.quick_are_next) {
-            self.quick_are_next = quick;
-            return self.unknown.pop_front().or_else(|| self.slow.pop_front());
-        }
-        self.quick_are_next = false;
-        self.quick.pop_front()
-    }
-
-    fn has_others(&self) -> bool {
-        !self.unknown.is_empty() || !self.slow.is_empty()
-    }
-}
-
 impl<T> LaneState<T> {
     fn may_run(&self, lane: &Lane, options: &LaneOptions, now: Timestamp) -> bool {
         let mut most = lane.running_max(options);
-        if self.is_quick.is_none() {
-            most = most.min(UNKNOWN_RUNNING_MAX);
+        if self.class == LaneClass::Unknown {
+            // It shows what the others would meet.
+            most = 1;
         }
         if let Some(limit) = self.limit
             && now < limit.ends
@@ -165,50 +88,48 @@ impl<T> LaneState<T> {
         }
         self.running < most && !self.jobs.is_empty() && self.paused_until.is_none()
     }
-
-    pub(super) fn is_slow(&self) -> bool {
-        self.is_quick != Some(true)
-    }
 }
 
 impl<T> LanesState<T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(options: &LaneOptions) -> Self {
         Self {
             lanes: HashMap::new(),
             ready: ReadyLanes::default(),
             paused: BTreeSet::new(),
-            is_watched: false,
-            quick: HashMap::new(),
-            running_slow: 0,
+            known: HashMap::new(),
+            running: RunningJobs::new(options.quick_max, options.in_flight_max),
             job_keys: HashSet::new(),
-            waiting: 0,
-            bytes: 0,
+            waiting: WaitingJobs::default(),
         }
     }
 
     /// Takes out all that waits.
     pub(super) fn clear(&mut self) -> Vec<T> {
         let mut out = Vec::new();
-        for waiting in self.lanes.values_mut() {
-            (waiting.is_ready, waiting.paused_until, waiting.bytes) = (false, None, 0);
-            for (job, along) in waiting.jobs.drain(..) {
+        for lane in self.lanes.values_mut() {
+            (lane.ready, lane.paused_until, lane.bytes) = (None, None, 0);
+            for (job, along) in lane.jobs.drain(..) {
                 self.job_keys.remove(&JobKey::of(&job));
                 out.push(along);
             }
         }
-        self.lanes.retain(|_, waiting| waiting.running > 0);
+        self.lanes.retain(|_, lane| lane.running > 0);
         self.ready = ReadyLanes::default();
         self.paused.clear();
-        (self.waiting, self.bytes) = (0, 0);
+        self.waiting = WaitingJobs::default();
         out
     }
 
-    /// Whether one more job of `lane` may wait.
-    pub(super) fn has_room(&self, lane: &Lane, bytes: usize, options: &LaneOptions) -> bool {
-        let free = options.jobs_max.saturating_sub(self.waiting);
-        let bytes_free = options.bytes_max.saturating_sub(self.bytes);
-        let Some(waiting) = self.lanes.get(lane).filter(|lane| !lane.jobs.is_empty()) else {
-            return free > 0 && bytes <= bytes_free;
+    /// Whether `job` may wait, as one more of `lane`.
+    pub(super) fn has_room(&self, lane: &Lane, job: &Job, options: &LaneOptions) -> bool {
+        let (waiting, bytes) = (&self.waiting, job.payload_bytes());
+        let free = options.jobs_max.saturating_sub(waiting.jobs);
+        let bytes_free = options.bytes_max.saturating_sub(waiting.bytes);
+        if free == 0 || bytes > bytes_free || !self.leaves_room(lane, job, free, options) {
+            return false;
+        }
+        let Some(own) = self.lanes.get(lane).filter(|lane| !lane.jobs.is_empty()) else {
+            return true;
         };
         // Half of what is free, and nothing of what is kept for lanes of few jobs, unless
         // it is one: however many are full, another's first jobs find room.
@@ -216,83 +137,182 @@ impl<T> LanesState<T> {
         let lane_max = (free.saturating_sub(share) / 2)
             .max(SMALL_LANE_JOBS)
             .min(share);
-        let fits = bytes == 0 || waiting.bytes + bytes <= bytes_free / 2;
-        free > 0 && waiting.jobs.len() < lane_max && fits
+        let fits = bytes == 0 || own.bytes + bytes <= bytes_free / 2;
+        own.jobs.len() < lane_max && fits
     }
 
-    /// The lane, made if it is not there.
-    pub(super) fn lane_mut(&mut self, lane: &Lane) -> &mut LaneState<T> {
-        let quick = &self.quick;
-        self.lanes.entry(lane.clone()).or_insert_with(|| LaneState {
-            jobs: VecDeque::new(),
-            bytes: 0,
-            running: 0,
-            is_ready: false,
-            is_quick: match lane {
-                Lane::Endpoint(endpoint) => quick.get(endpoint).copied(),
-                Lane::FanOut | Lane::Control => Some(true),
+    /// Whether others find room beside `job`, however many lanes its like are in: slow
+    /// ones leave half to those that are not, and a project leaves some to the others.
+    fn leaves_room(&self, lane: &Lane, job: &Job, free: usize, options: &LaneOptions) -> bool {
+        let Lane::Endpoint(endpoint) = lane else {
+            return true;
+        };
+        let half = options.jobs_max.div_ceil(2);
+        let (class, owner) = match self.lanes.get(lane) {
+            Some(lane) => (lane.class, lane.owner.as_ref()),
+            None => {
+                let known = self.known.get(endpoint);
+                let class = known.map_or(LaneClass::Unknown, KnownEndpoint::class);
+                (class, known.and_then(|known| known.owner.as_ref()))
+            }
+        };
+        if class == LaneClass::Slow && self.waiting.slow >= half {
+            return false;
+        }
+        let owner = job.project().or(owner);
+        let own = owner.and_then(|owner| self.waiting.by_owner.get(&Some(owner.clone())));
+        own.is_none_or(|own| *own < free.saturating_mul(OWNER_SHARE))
+    }
+
+    /// The lane of `job`, made if it is not there.
+    pub(super) fn lane_for(&mut self, lane: &Lane, job: &Job) -> &mut LaneState<T> {
+        let known = &self.known;
+        let state = self.lanes.entry(lane.clone()).or_insert_with(|| {
+            let (class, owner) = match lane {
+                Lane::Endpoint(endpoint) => match known.get(endpoint) {
+                    Some(known) => (known.class(), known.owner.clone()),
+                    None => (LaneClass::Unknown, None),
+                },
+                Lane::FanOut | Lane::Control => (LaneClass::Quick, None),
                 // A page takes its time.
-                Lane::Recovery => Some(false),
-            },
-            paused_until: None,
-            limit: None,
-        })
+                Lane::Recovery => (LaneClass::Slow, None),
+            };
+            LaneState::new(class, owner)
+        });
+        if let (Some(project), Lane::Endpoint(_)) = (job.project(), lane)
+            && state.owner.as_ref() != Some(project)
+        {
+            let owner = Some(project.clone());
+            self.waiting
+                .move_owner(&state.owner, &owner, state.jobs.len());
+            state.owner = owner;
+        }
+        state
     }
 
-    pub(super) fn count_in(&mut self, lane: &Lane, bytes: usize) {
-        self.lane_mut(lane).bytes += bytes;
-        self.waiting += 1;
-        self.bytes += bytes;
+    /// Puts a job in `lane`, as its last.
+    pub(super) fn push_back(&mut self, lane: &Lane, job: Job, along: T) {
+        self.count_in(lane, &job);
+        self.lane_for(lane, &job).jobs.push_back((job, along));
+    }
+
+    /// Puts a job in `lane`, before the others.
+    pub(super) fn push_front(&mut self, lane: &Lane, job: Job, along: T) {
+        self.count_in(lane, &job);
+        self.lane_for(lane, &job).jobs.push_front((job, along));
+    }
+
+    fn count_in(&mut self, lane: &Lane, job: &Job) {
+        let bytes = job.payload_bytes();
+        let state = self.lane_for(lane, job);
+        state.bytes += bytes;
+        let (owner, is_slow) = (state.owner.clone(), state.is_slow_endpoint(lane));
+        self.waiting.jobs += 1;
+        self.waiting.bytes += bytes;
+        self.waiting.slow += usize::from(is_slow);
+        *self.waiting.by_owner.entry(owner).or_default() += 1;
     }
 
     /// Gives `lane` a turn if it has a job that may run and no turn yet.
     pub(super) fn make_ready(&mut self, lane: Lane, options: &LaneOptions, now: Timestamp) {
-        let Some(waiting) = self.lanes.get_mut(&lane) else {
+        let Some(state) = self.lanes.get_mut(&lane) else {
             return;
         };
-        if waiting.is_ready || !waiting.may_run(&lane, options, now) {
-            return;
-        }
-        waiting.is_ready = true;
-        match waiting.is_quick {
-            Some(true) => self.ready.quick.push_back(lane),
-            Some(false) => self.ready.slow.push_back(lane),
-            None => self.ready.unknown.push_back(lane),
+        if state.ready.is_none() && state.may_run(&lane, options, now) {
+            let (class, owner) = (state.class, state.owner.clone());
+            state.ready = Some(self.ready.push(class, owner, lane));
         }
     }
 
-    /// The lane whose turn it is.
-    pub(super) fn turn(&mut self, options: &LaneOptions, now: Timestamp) -> Option<Lane> {
+    /// Takes out the job whose turn it is, to be run from `began` on.
+    pub(super) fn start_next(
+        &mut self,
+        options: &LaneOptions,
+        now: Timestamp,
+        began: Instant,
+    ) -> Option<StartedJob<T>> {
+        self.note_overdue(options, now, began);
+        let lane = self.turn(options, now)?;
+        let state = self.lanes.get_mut(&lane).expect("a ready lane is there");
+        let (job, along) = state.jobs.pop_front().expect("a ready lane has a job");
+        let bytes = job.payload_bytes();
+        state.bytes -= bytes;
+        state.running += 1;
+        self.waiting.jobs -= 1;
+        self.waiting.bytes -= bytes;
+        self.waiting.slow -= usize::from(state.is_slow_endpoint(&lane));
+        self.waiting.take_owner(&state.owner, 1);
+        let run = self
+            .running
+            .start(lane.clone(), state.owner.clone(), state.class, began);
+        self.make_ready(lane, options, now);
+        Some(StartedJob { job, along, run })
+    }
+
+    fn turn(&mut self, options: &LaneOptions, now: Timestamp) -> Option<Lane> {
         loop {
-            let others_may = self.running_slow < slow_max(options.workers);
-            let lane = self.ready.next(others_may)?;
-            let waiting = self.lanes.get_mut(&lane).expect("a ready lane is there");
-            waiting.is_ready = false;
-            if waiting.is_slow() && !others_may {
-                // It was quick when it got in line.
+            let running = &self.running;
+            let (lane, ticket) = self
+                .ready
+                .pop(|class, owner| running.admits(class, owner))?;
+            let Some(state) = self.lanes.get_mut(&lane) else {
+                continue;
+            };
+            if state.ready != Some(ticket) {
+                continue;
+            }
+            state.ready = None;
+            if !running.admits(state.class, &state.owner) {
+                // It is known by now whose it is.
                 self.make_ready(lane, options, now);
-            } else if waiting.may_run(&lane, options, now) {
+            } else if state.may_run(&lane, options, now) {
                 return Some(lane);
             }
         }
     }
 
-    pub(super) fn has_turn(&self, workers: usize) -> bool {
-        let others_may = self.running_slow < slow_max(workers);
-        !self.ready.quick.is_empty() || (others_may && self.ready.has_others())
+    pub(super) fn has_turn(&self) -> bool {
+        let running = &self.running;
+        self.ready.has(|class, owner| running.admits(class, owner))
     }
 
-    /// Lets nothing of `lane` run before `until`; whether that is the first pause
-    /// to end.
-    pub(super) fn pause(&mut self, lane: &Lane, until: Timestamp) -> bool {
-        let waiting = self.lane_mut(lane);
-        let later = waiting.paused_until.replace(until);
-        if let Some(before) = later {
+    /// Ends a job that was started; its lane, and how long it ran.
+    pub(super) fn end(&mut self, run: RunId, now: Instant) -> Option<(Lane, Duration)> {
+        let (lane, took) = self.running.end(run, now)?;
+        let state = self.lanes.get_mut(&lane)?;
+        state.running -= 1;
+        Some((lane, took))
+    }
+
+    /// Takes the lanes of jobs that have run for too long to be quick for slow ones,
+    /// while these run: they leave their places to others.
+    fn note_overdue(&mut self, options: &LaneOptions, now: Timestamp, at: Instant) {
+        while let Some(lane) = self.running.next_overdue(at) {
+            self.record_speed(&lane, LaneClass::Slow, options, now);
+        }
+    }
+
+    /// When another lane may have its turn, though nothing ends or is pushed.
+    pub(super) fn next_change(&self, now: Timestamp, at: Instant) -> Option<Duration> {
+        if self.waiting.jobs == 0 {
+            return None;
+        }
+        let pause = self.paused.first().map(|(until, _)| *until);
+        let pause = pause.map(|until| until.duration_since(now).try_into().unwrap_or_default());
+        let overdue = self.running.overdue_at();
+        let overdue = overdue.map(|then| then.saturating_duration_since(at));
+        pause.into_iter().chain(overdue).min()
+    }
+
+    /// Lets nothing of `lane` run before `until`.
+    pub(super) fn pause(&mut self, lane: &Lane, until: Timestamp) {
+        let Some(state) = self.lanes.get_mut(lane) else {
+            return;
+        };
+        if let Some(before) = state.paused_until.replace(until) {
             self.paused.remove(&(before, lane.clone()));
         }
-        let first = self.paused.first().is_none_or(|(first, _)| until < *first);
         self.paused.insert((until, lane.clone()));
-        first
     }
 
     pub(super) fn end_pauses(&mut self, now: Timestamp, options: &LaneOptions) {
@@ -300,51 +320,126 @@ impl<T> LanesState<T> {
             let Some((_, lane)) = self.paused.pop_first() else {
                 return;
             };
-            if let Some(waiting) = self.lanes.get_mut(&lane) {
-                waiting.paused_until = None;
+            if let Some(state) = self.lanes.get_mut(&lane) {
+                state.paused_until = None;
             }
             self.make_ready(lane, options, now);
         }
     }
 
-    /// Records how quick a job of `lane` was.
-    pub(super) fn record_speed(&mut self, lane: &Lane, is_quick: bool) {
+    /// Records how quick a job of `lane` was, or turns out not to be.
+    pub(super) fn record_speed(
+        &mut self,
+        lane: &Lane,
+        class: LaneClass,
+        options: &LaneOptions,
+        now: Timestamp,
+    ) {
         let Lane::Endpoint(endpoint) = lane else {
             return;
         };
-        if let Some(waiting) = self.lanes.get_mut(lane) {
-            let before = waiting.is_quick.replace(is_quick);
-            if is_quick && waiting.is_ready && before != Some(true) {
-                // It must not wait in line with the slow ones.
-                self.ready.unknown.retain(|other| other != lane);
-                self.ready.slow.retain(|other| other != lane);
-                self.ready.quick.push_back(lane.clone());
+        let mut owner = None;
+        if let Some(state) = self.lanes.get_mut(lane) {
+            owner = state.owner.clone();
+            let before = std::mem::replace(&mut state.class, class);
+            if before != class {
+                let jobs = state.jobs.len();
+                self.waiting.slow -= if before == LaneClass::Slow { jobs } else { 0 };
+                self.waiting.slow += if class == LaneClass::Slow { jobs } else { 0 };
+                // It must not wait in line with those of its former kind.
+                state.ready = None;
+                self.make_ready(lane.clone(), options, now);
             }
         }
-        match self.quick.get_mut(endpoint) {
-            Some(known) => *known = is_quick,
-            None => {
-                if self.quick.len() >= REMEMBERED_MAX {
-                    self.quick.clear();
-                }
-                self.quick.insert(endpoint.clone(), is_quick);
-            }
+        if self.known.len() >= REMEMBERED_MAX && !self.known.contains_key(endpoint) {
+            self.known.clear();
+        }
+        let is_quick = class == LaneClass::Quick;
+        let known = KnownEndpoint { is_quick, owner };
+        self.known.insert(endpoint.clone(), known);
+    }
+
+    /// Bounds what runs of `lane`.
+    pub(super) fn limit(&mut self, lane: &Lane, limit: LaneLimit) {
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.limit = Some(limit);
         }
     }
 
-    /// Drops an empty lane.
-    pub(super) fn forget(&mut self, lane: &Lane) {
-        if let Some(LaneState {
-            paused_until: Some(until),
-            ..
-        }) = self.lanes.remove(lane)
-        {
-            self.paused.remove(&(until, lane.clone()));
+    /// Gives `lane` a turn, or drops it if it is empty.
+    pub(super) fn make_ready_or_forget(
+        &mut self,
+        lane: Lane,
+        options: &LaneOptions,
+        now: Timestamp,
+    ) {
+        let is_empty = |state: &LaneState<T>| state.running == 0 && state.jobs.is_empty();
+        if !self.lanes.get(&lane).is_some_and(is_empty) {
+            return self.make_ready(lane, options, now);
+        }
+        let paused = self.lanes.remove(&lane).and_then(|lane| lane.paused_until);
+        if let Some(until) = paused {
+            self.paused.remove(&(until, lane));
+        }
+    }
+
+    /// Has every running job have run for that much longer.
+    #[cfg(test)]
+    pub(super) fn age(&mut self, by: Duration) {
+        self.running.age(by);
+    }
+}
+
+/// A job that was taken out.
+pub(super) struct StartedJob<T> {
+    pub job: Job,
+    pub along: T,
+    pub run: RunId,
+}
+
+impl KnownEndpoint {
+    fn class(&self) -> LaneClass {
+        if self.is_quick {
+            LaneClass::Quick
+        } else {
+            LaneClass::Slow
         }
     }
 }
 
-/// Workers that lanes may occupy which are not known to be quick.
-fn slow_max(workers: usize) -> usize {
-    workers.div_ceil(2)
+impl<T> LaneState<T> {
+    fn new(class: LaneClass, owner: Owner) -> Self {
+        Self {
+            jobs: VecDeque::new(),
+            bytes: 0,
+            running: 0,
+            ready: None,
+            class,
+            owner,
+            paused_until: None,
+            limit: None,
+        }
+    }
+
+    fn is_slow_endpoint(&self, lane: &Lane) -> bool {
+        self.class == LaneClass::Slow && matches!(lane, Lane::Endpoint(_))
+    }
+}
+
+impl WaitingJobs {
+    fn move_owner(&mut self, from: &Owner, to: &Owner, jobs: usize) {
+        if jobs > 0 {
+            self.take_owner(from, jobs);
+            *self.by_owner.entry(to.clone()).or_default() += jobs;
+        }
+    }
+
+    fn take_owner(&mut self, owner: &Owner, jobs: usize) {
+        if let Some(own) = self.by_owner.get_mut(owner) {
+            *own -= jobs;
+            if *own == 0 {
+                self.by_owner.remove(owner);
+            }
+        }
+    }
 }

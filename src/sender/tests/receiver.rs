@@ -17,8 +17,12 @@ pub enum Reply {
     Answer(&'static str),
     /// Answers, and closes the connection without having said so.
     AnswerAndClose(&'static str),
+    /// Answers, and resets the connection.
+    AnswerAndReset(&'static str),
     /// Answers with a body that never ends.
     Endless,
+    /// Writes this again and again.
+    Repeat(&'static str),
     Silence,
     Close,
 }
@@ -62,6 +66,12 @@ impl Receiver {
                     stream.write_all(text.as_bytes()).await?;
                     break;
                 }
+                Reply::AnswerAndReset(text) => {
+                    stream.write_all(text.as_bytes()).await?;
+                    stream.set_zero_linger()?;
+                    break;
+                }
+                Reply::Repeat(text) => while stream.write_all(text.as_bytes()).await.is_ok() {},
                 Reply::Endless => self.write_endlessly(&mut stream).await?,
                 Reply::Silence => std::future::pending().await,
                 Reply::Close => break,
@@ -105,7 +115,7 @@ impl Receiver {
 }
 
 /// One request with its body, or nothing when the sender is done.
-async fn read_request(stream: &mut TcpStream) -> io::Result<Option<String>> {
+pub async fn read_request(stream: &mut TcpStream) -> io::Result<Option<String>> {
     let mut request = String::new();
     let mut buffer = [0; 4096];
     loop {
