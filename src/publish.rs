@@ -17,6 +17,7 @@ use crate::model::event::Event;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::{InlinePayload, Job};
 use crate::model::meter::{self, EventReadings};
+use crate::model::parse_error::capped;
 use crate::model::project_config::ProjectConfig;
 use crate::store;
 use crate::store::accept::{AcceptOutcome, INLINE_DELIVERIES_MAX, Plan};
@@ -235,7 +236,7 @@ fn conflict(differences: &[String]) -> Error {
     let mut named = differences
         .iter()
         .take(DIFFERENCES_NAMED_MAX)
-        .map(String::as_str)
+        .map(|name| capped(name))
         .collect::<Vec<_>>()
         .join(", ");
     match differences.len().saturating_sub(DIFFERENCES_NAMED_MAX) {

@@ -6,6 +6,7 @@
 
 mod condition;
 mod set;
+mod tenant;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use crate::error::Invalid;
 use condition::Condition;
 pub use condition::MeterFilter;
 pub use set::MeterSet;
+pub use tenant::usage_tenant;
 
 /// Pointers in `group_by`.
 const GROUP_BY_MAX: usize = 5;

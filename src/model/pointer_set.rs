@@ -359,10 +359,7 @@ mod tests {
 
     #[test]
     fn of_members_of_one_name_the_last_is_meant() {
-        assert_eq!(
-            resolve(&["/a"], r#"{"a":1,"\u0061":2,"b":3}"#),
-            [Some("2")]
-        );
+        assert_eq!(resolve(&["/a"], r#"{"a":1,"\u0061":2,"b":3}"#), [Some("2")]);
         let document = r#"{"a":{"b":{"c":1},"d":2},"a":{"b":3,"b":{"e":4}},"f":5}"#;
         assert_eq!(
             resolve(
@@ -395,10 +392,18 @@ mod tests {
         let nested = |n: usize| "/a".repeat(n % 17);
         for json in [&*wide, &*repeated, &*deep] {
             let many = (0..1000).flat_map(|n| {
-                [format!("/m{n}"), format!("/a/{n}/b"), nested(n), format!("/last/{n}")]
+                [
+                    format!("/m{n}"),
+                    format!("/a/{n}/b"),
+                    nested(n),
+                    format!("/last/{n}"),
+                ]
             });
             assert_eq!(bytes_read(many, json), json.len());
-            assert_eq!(bytes_read(["/last/a".to_owned()].into_iter(), json), json.len());
+            assert_eq!(
+                bytes_read(["/last/a".to_owned()].into_iter(), json),
+                json.len()
+            );
         }
         assert_eq!(bytes_read(std::iter::empty(), &wide), 0);
     }

@@ -7,6 +7,7 @@ mod admission;
 mod archive;
 mod audit_log;
 mod backfills;
+mod binary_delivery;
 mod causes;
 mod circuit_breaker;
 mod conformance;
@@ -18,6 +19,7 @@ mod delivery_settings;
 mod endpoint_health;
 mod endpoint_uids;
 mod endpoints;
+mod event_attributes;
 mod event_types;
 mod events;
 #[cfg(feature = "embedded")]

@@ -286,7 +286,10 @@ impl<'a> Draft<'a> {
 
     /// Close to what the body takes, so that one allocation usually does.
     fn bytes_estimate(&self) -> usize {
-        let attributes = self.attributes.iter().map(|attribute| attribute.bytes() + 6);
+        let attributes = self
+            .attributes
+            .iter()
+            .map(|attribute| attribute.bytes() + 6);
         let attributes: usize = attributes.sum();
         let data = match &self.data {
             Data::None => 0,

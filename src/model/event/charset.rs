@@ -48,7 +48,9 @@ fn declared_encoding(xml: &str) -> Option<&str> {
     let value = value.trim_start().strip_prefix('=')?.trim_start();
     let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
     let (encoding, _) = value[1..].split_once(quote)?;
-    before.ends_with([' ', '\t', '\r', '\n']).then_some(encoding)
+    before
+        .ends_with([' ', '\t', '\r', '\n'])
+        .then_some(encoding)
 }
 
 #[cfg(test)]
@@ -59,22 +61,78 @@ mod tests {
     fn what_is_sent_in_utf8_is_labelled_so() {
         for (written, text, sent) in [
             ("text/plain", "é", "text/plain"),
-            ("text/plain; charset=utf-8", "é", "text/plain; charset=utf-8"),
-            ("Text/Plain;charset=\"UTF-8\"", "é", "Text/Plain;charset=\"UTF-8\""),
-            ("text/plain; charset=iso-8859-1", "é", "text/plain; charset=utf-8"),
-            ("text/csv; CHARSET = \"Shift_JIS\" ;header=present", "日", "text/csv; header=present; charset=utf-8"),
-            ("text/plain; charset=utf-16", "a", "text/plain; charset=utf-8"),
-            ("text/plain; charset=x-own; charset=utf-16", "a", "text/plain; charset=utf-8"),
-            ("text/plain; charset=us-ascii", "a", "text/plain; charset=us-ascii"),
-            ("text/plain; charset=US-ASCII", "é", "text/plain; charset=utf-8"),
-            ("application/vnd.a+json;charset=latin1", "\"é\"", "application/vnd.a+json; charset=utf-8"),
+            (
+                "text/plain; charset=utf-8",
+                "é",
+                "text/plain; charset=utf-8",
+            ),
+            (
+                "Text/Plain;charset=\"UTF-8\"",
+                "é",
+                "Text/Plain;charset=\"UTF-8\"",
+            ),
+            (
+                "text/plain; charset=iso-8859-1",
+                "é",
+                "text/plain; charset=utf-8",
+            ),
+            (
+                "text/csv; CHARSET = \"Shift_JIS\" ;header=present",
+                "日",
+                "text/csv; header=present; charset=utf-8",
+            ),
+            (
+                "text/plain; charset=utf-16",
+                "a",
+                "text/plain; charset=utf-8",
+            ),
+            (
+                "text/plain; charset=x-own; charset=utf-16",
+                "a",
+                "text/plain; charset=utf-8",
+            ),
+            (
+                "text/plain; charset=us-ascii",
+                "a",
+                "text/plain; charset=us-ascii",
+            ),
+            (
+                "text/plain; charset=US-ASCII",
+                "é",
+                "text/plain; charset=utf-8",
+            ),
+            (
+                "application/vnd.a+json;charset=latin1",
+                "\"é\"",
+                "application/vnd.a+json; charset=utf-8",
+            ),
             ("application/xml", "<a>é</a>", "application/xml"),
-            ("application/xml", "<?xml version='1.0' encoding=\"UTF-8\"?><a>é</a>", "application/xml"),
-            ("application/atom+xml", "<?xml version='1.0' encoding = 'ISO-8859-1' ?><a>é</a>", "application/atom+xml; charset=utf-8"),
-            ("text/xml; charset=utf-8", "<?xml version='1.0' encoding='UTF-16'?><a/>", "text/xml; charset=utf-8"),
-            ("text/plain", "<?xml version='1.0' encoding='UTF-16'?><a/>", "text/plain"),
+            (
+                "application/xml",
+                "<?xml version='1.0' encoding=\"UTF-8\"?><a>é</a>",
+                "application/xml",
+            ),
+            (
+                "application/atom+xml",
+                "<?xml version='1.0' encoding = 'ISO-8859-1' ?><a>é</a>",
+                "application/atom+xml; charset=utf-8",
+            ),
+            (
+                "text/xml; charset=utf-8",
+                "<?xml version='1.0' encoding='UTF-16'?><a/>",
+                "text/xml; charset=utf-8",
+            ),
+            (
+                "text/plain",
+                "<?xml version='1.0' encoding='UTF-16'?><a/>",
+                "text/plain",
+            ),
         ] {
-            assert_eq!(content_type_in_utf8(written, text), sent, "{written} {text}");
+            assert_eq!(
+                content_type_in_utf8(written, text),
+                sent,
+                "{written} {text}"
+            );
         }
     }
 
@@ -82,7 +140,10 @@ mod tests {
     fn a_declaration_is_what_begins_the_document() {
         for (xml, encoding) in [
             ("<?xml version=\"1.0\" encoding=\"a\"?>", Some("a")),
-            ("\u{feff}<?xml version='1.0'\n\tencoding='b' standalone='yes'?>", Some("b")),
+            (
+                "\u{feff}<?xml version='1.0'\n\tencoding='b' standalone='yes'?>",
+                Some("b"),
+            ),
             ("<?xml version='1.0'?><a encoding='c'/>", None),
             (" <?xml version='1.0' encoding='d'?>", None),
             ("<?xml version='1.0' encoding=e?>", None),

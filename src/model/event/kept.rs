@@ -26,7 +26,10 @@ fn json_data(kept: &str) -> Option<Bytes> {
     }
     let draft = members::draft(members).ok()?;
     let is_json = matches!(draft.data, Data::Json(_));
-    is_json.then(|| draft.write().ok()).flatten().map(|body| body.bytes)
+    is_json
+        .then(|| draft.write().ok())
+        .flatten()
+        .map(|body| body.bytes)
 }
 
 #[cfg(test)]

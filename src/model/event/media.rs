@@ -399,10 +399,7 @@ mod tests {
         let parsed = MediaType::parse(r#"text/plain; a="x;\"y"; charset="latin1""#).unwrap();
         assert_eq!(parsed.charset(), Some("latin1"));
         assert!(!parsed.is_utf8());
-        assert_eq!(
-            parsed.in_utf8(),
-            r#"text/plain; a="x;\"y"; charset=utf-8"#
-        );
+        assert_eq!(parsed.in_utf8(), r#"text/plain; a="x;\"y"; charset=utf-8"#);
         for bad in [
             "",
             "text",

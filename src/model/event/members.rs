@@ -43,7 +43,9 @@ pub(super) fn draft(mut members: Members<'_>) -> Result<Draft<'_>, Invalid> {
         .attributes
         .sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     rules::check_once(members.attributes.iter().map(|(name, _)| &**name))?;
-    let mut data = members.data.map_or(Data::None, |json| Data::Json(Cow::Borrowed(json)));
+    let mut data = members
+        .data
+        .map_or(Data::None, |json| Data::Json(Cow::Borrowed(json)));
     let mut attributes = Vec::with_capacity(members.attributes.len());
     for (name, member) in members.attributes {
         match member {

@@ -225,7 +225,7 @@ mod tests {
             spec["event_type"] = "a".into();
             let written = serde_json::from_value(spec).unwrap();
             Meter {
-                id: MeterId::new(u64::try_from(at).unwrap(), [7; 10]),
+                id: MeterId::new(i64::try_from(at).unwrap(), [7; 10]),
                 definition: Definition::new(&written).unwrap(),
             }
         };
@@ -251,7 +251,9 @@ mod tests {
 
     #[test]
     fn a_hundred_meters_walk_the_data_once() {
-        let items: String = (0..8_000).map(|n| format!("\"k{n}\":{{\"n\":{n}.50}},")).collect();
+        let items: String = (0..8_000)
+            .map(|n| format!("\"k{n}\":{{\"n\":{n}.50}},"))
+            .collect();
         let data = format!(r#"{{{items}"plan":"pro","ok":true}}"#);
         let spec = |n: usize| {
             json!({
@@ -263,7 +265,10 @@ mod tests {
         let one = work_of(1, &data, spec);
         let hundred = work_of(100, &data, spec);
         assert!(one >= data.len());
-        assert!(hundred < one + one / 10, "{one} bytes for one, {hundred} for a hundred");
+        assert!(
+            hundred < one + one / 10,
+            "{one} bytes for one, {hundred} for a hundred"
+        );
     }
 
     #[test]
@@ -293,21 +298,22 @@ mod tests {
 
     #[test]
     fn each_meter_reads_its_own() {
-        let set = set(
-            [
-                json!({ "aggregation": "sum", "value": "/n" }),
-                json!({ "aggregation": "count", "filters": [{ "pointer": "/n", "equals": 2 }] }),
-                json!({ "aggregation": "max", "value": "/n/m" }),
-                json!({ "aggregation": "count", "group_by": ["/n"] }),
-            ]
-            .into_iter(),
-        );
+        let set = set([
+            json!({ "aggregation": "sum", "value": "/n" }),
+            json!({ "aggregation": "count", "filters": [{ "pointer": "/n", "equals": 2 }] }),
+            json!({ "aggregation": "max", "value": "/n/m" }),
+            json!({ "aggregation": "count", "group_by": ["/n"] }),
+        ]
+        .into_iter());
         let readings = set.readings(&event_with(r#"{"n":{"m":1},"n":1.50}"#));
         let read: Vec<_> = readings
             .iter()
             .map(|reading| (format!("{:?}", reading.measure), &*reading.group))
             .collect();
         let expected = [("Number(…)", "[]"), ("Skipped", "[]"), ("One", "[1.5]")];
-        assert_eq!(read, expected.map(|(measure, group)| (measure.to_owned(), group)));
+        assert_eq!(
+            read,
+            expected.map(|(measure, group)| (measure.to_owned(), group))
+        );
     }
 }
