@@ -24,7 +24,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HeaderValue, USER_AGENT};
+use http::header::{CONTENT_LENGTH, HeaderValue, USER_AGENT};
 use http::{Method, Request, Uri};
 use http_body_util::Full;
 use rustls::pki_types::CertificateDer;
@@ -254,6 +254,11 @@ impl Sender {
         request
             .headers_mut()
             .insert(USER_AGENT, inner.config.user_agent.clone());
+        if request.body().size_hint().exact() == Some(0) && has_content(request.method()) {
+            // hyper leaves it out; RFC 9110 §8.6 wants it where content is expected.
+            let none = HeaderValue::from_static("0");
+            request.headers_mut().insert(CONTENT_LENGTH, none);
+        }
         let clients = match certificate {
             None => inner.clients.get_or_init(|| inner.clients(None)).clone(),
             Some(certificate) => inner
@@ -299,4 +304,9 @@ impl Inner {
             self.config.idle_per_host_max,
         )
     }
+}
+
+/// Whether a request of this method is expected to have content.
+fn has_content(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }

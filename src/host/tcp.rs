@@ -47,6 +47,9 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// How long a client that is still sending is read from once the process is to end.
 const DRAIN_LINGER: Duration = Duration::from_secs(1);
+/// The most headers of a request: an event of 64 KiB in binary mode may have that many
+/// attributes, and each is a header.
+const HEADERS_MAX: usize = 8_192;
 
 /// The limits of a listener.
 #[derive(Debug, Clone, Copy)]
@@ -220,6 +223,7 @@ async fn connection(
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.idle_timeout)
+        .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(io), service);
     let ended = tokio::select! {
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,

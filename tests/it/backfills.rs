@@ -1,11 +1,12 @@
 //! Back-fills of a meter from the events that are kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use millrace::app;
 use millrace::jobs::{backfill, meter};
-use millrace::model::meter::{Definition, Meter};
+use millrace::model::meter::{Definition, Meter, MeterSet};
 use millrace::store::meters;
 use millrace::store::timeline::TimelineRange;
 use serde_json::json;
@@ -101,6 +102,7 @@ fn a_back_fill_goes_on_where_it_broke_off() {
             id: row.id,
             definition: Definition::new(&row.spec).unwrap(),
         };
+        let meter = Arc::new(MeterSet::new(vec![meter]));
         let (mut after, mut read, mut counted) = (None, 0, 0);
         loop {
             let range = TimelineRange {

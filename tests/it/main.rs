@@ -9,6 +9,7 @@ mod archive;
 mod audit_log;
 mod auth_failures;
 mod backfills;
+mod binary_delivery;
 mod causes;
 mod circuit_breaker;
 mod conformance;
@@ -24,6 +25,7 @@ mod endpoint_health;
 mod endpoint_uids;
 mod endpoints;
 mod erasures;
+mod event_attributes;
 mod event_types;
 mod events;
 #[cfg(feature = "embedded")]

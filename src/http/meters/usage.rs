@@ -16,7 +16,7 @@ use crate::http::extract::{Json, Path, Query};
 use crate::http::page::{self, List, Page};
 use crate::http::problem::Problems;
 use crate::model::id::{MeterId, ProjectId};
-use crate::model::meter::OVERFLOW_GROUP;
+use crate::model::meter::{OVERFLOW_GROUP, usage_tenant};
 use crate::model::time::Time;
 use crate::model::window::{self, Width};
 use crate::store::meters;
@@ -83,7 +83,8 @@ pub struct Usage {
     /// When the next one begins.
     pub end: Time,
     /// The tenant, if one was asked for or tenants are told apart; null for events
-    /// of none.
+    /// of none. One of more than 128 characters is `sha256:` and its SHA-256 in
+    /// hexadecimal, where it was not asked for by its own name.
     #[schema(required)]
     pub tenant: Option<String>,
     /// The value at each pointer asked for, `{"/plan": "pro"}`; null where groups
@@ -133,7 +134,8 @@ pub async fn usage(
     {
         return Err(Error::invalid("tenant", "expected no NUL"));
     }
-    let tenant = caller.access.narrow(query.tenant.as_deref())?;
+    let asked = caller.access.narrow(query.tenant.as_deref())?;
+    let tenant = asked.map(usage_tenant);
     let meter = meters::get(&app.postgres, caller.access.project(), &id).await?;
     let by = GroupBy::parse(query.group_by.as_deref(), &meter.spec.group_by)?;
     let usage_query = UsageQuery {
@@ -141,7 +143,7 @@ pub async fn usage(
         aggregation: meter.spec.aggregation,
         width,
         windows: &windows,
-        tenant,
+        tenant: tenant.as_deref(),
         by_tenant: by.tenant,
         by_group: (!by.group_indexes.is_empty()).then_some(&*by.group_indexes),
         after: after.as_ref(),
@@ -155,7 +157,7 @@ pub async fn usage(
         .filter(|_| !is_last)
         .map(|row| write_position(&row.position));
     let rows = rows.into_iter();
-    let rows = rows.map(|row| by.to_usage(row, tenant));
+    let rows = rows.map(|row| by.to_usage(row, asked));
     Ok(Json(Page::new(list, rows.collect::<Result<_>>()?, next)))
 }
 
