@@ -53,9 +53,10 @@ pub struct AcceptedEvent {
     pub id: EventId,
     /// It was published before, with the same content; nothing was changed.
     pub duplicate: bool,
-    /// How many endpoints it is for, by the filters in force; 0 if nobody receives
-    /// it. Absent of a duplicate, and when it is not known yet: while the project's
-    /// configuration cannot be read, endpoints are found later.
+    /// How many endpoints it is for, of those the key reaches and by the filters in
+    /// force; 0 if none of them receives it. Absent of a duplicate, and when it is not
+    /// known yet: while the project's configuration cannot be read, endpoints are found
+    /// later.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub matched: Option<usize>,
@@ -175,6 +176,9 @@ pub struct EventBody {
 /// mode without a `Content-Type` a body that is JSON is JSON. `data` that the event
 /// type's schema does not allow is refused with the path in it that is wrong
 /// (`data/items/0/price`).
+///
+/// A key that is for one tenant publishes events with that `tenant` alone, and `source`
+/// and `id` identify them among those of that tenant's keys.
 ///
 /// A key with a rate limit is told where it stands in `RateLimit-Policy` and
 /// `RateLimit`; a batch counts as its events and is refused whole, with 429, before
@@ -528,7 +532,7 @@ pub async fn get(
 #[schema(as = EventReplay)]
 pub struct ReplayRequest {
     /// This endpoint only, by its id or its uid, whatever its filter; absent, all that
-    /// match now.
+    /// match now, of those the key reaches.
     #[schema(value_type = Option<String>)]
     endpoint_id: Option<EndpointRef>,
 }

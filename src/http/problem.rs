@@ -199,8 +199,11 @@ impl utoipa::IntoResponses for Problems {
                  names it",
             ),
             ("401", "No key, or one that is not known"),
-            ("403", "The key is of another kind, or lacks the scope"),
-            ("404", "Not there, or another project's"),
+            (
+                "403",
+                "The key is of another kind, lacks the scope, or is for one tenant alone",
+            ),
+            ("404", "Not there, or another project's or tenant's"),
             ("413", "Over a size limit"),
             (
                 "415",

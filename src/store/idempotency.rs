@@ -26,7 +26,7 @@ const ROUNDS_MAX: u32 = 3;
 /// A request with an idempotency key.
 #[derive(Debug)]
 pub struct KeyedRequest<'a> {
-    /// Whose key it is: a project's id, or `admin`.
+    /// Whose key it is: a project's id, that with a tenant's hash, or `admin`.
     pub scope: &'a str,
     /// The key.
     pub key: &'a str,

@@ -189,7 +189,8 @@ pub fn key(hash: &[u8; 32]) -> String {
     out
 }
 
-/// Partition of an idempotency key of `scope`, a project's id or `admin`.
+/// Partition of an idempotency key of `scope`: a project's id, that with a tenant's hash,
+/// or `admin`.
 pub fn idempotency(scope: &str, key: &str) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
     format!("idempotency#{scope}#{}", base32(&hash.as_ref()[..20]))

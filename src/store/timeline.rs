@@ -42,6 +42,9 @@ pub(super) struct TimelinePage {
     /// None if no row that is kept follows; also set where it is not known, after
     /// [`READ_MAX`] rows or [`PAGE_BYTES_MAX`] bytes.
     pub next: Option<String>,
+    /// Where the last of `items` lies, if it is known that one that is kept follows: the
+    /// next page may begin here too, for who must not see where those between lie.
+    pub last_kept: Option<String>,
     /// Rows looked at up to there, those that were dropped included.
     pub examined: usize,
 }
@@ -141,6 +144,7 @@ pub(super) async fn page_by(
     let mut items = Vec::with_capacity(range.limit);
     let (mut looked_at, mut bytes) = (0, 0);
     let mut last: Option<String> = None;
+    let mut last_kept = None;
     while looked_at < read_max && bytes < PAGE_BYTES_MAX {
         refill(dynamo, &mut shards).await?;
         let Some(row) = newest(&mut shards) else {
@@ -155,6 +159,8 @@ pub(super) async fn page_by(
         let is_kept = keep(&row);
         if is_kept && items.len() == range.limit {
             // The next page begins with it, so there is one.
+            let kept = items.last().map(position).transpose()?;
+            last_kept = kept.map(Cow::into_owned);
             break;
         }
         looked_at += 1;
@@ -167,6 +173,7 @@ pub(super) async fn page_by(
     Ok(TimelinePage {
         items,
         next: last,
+        last_kept,
         examined: looked_at,
     })
 }

@@ -144,19 +144,27 @@ impl Worlds {
         let registered = harness.post("/v1/event-types", body).await;
         registered.expect(StatusCode::CREATED);
         let whole = World::make(harness, None, "wholemark").await;
-        let other = World::make(harness, Some("brilltenant"), "brillmark").await;
         let own = World::make(harness, Some("acme"), "acmemark").await;
+        let other = World::make(harness, Some("brilltenant"), "brillmark").await;
+        // One of another tenant's events at an endpoint of this one, as a person may
+        // have it sent.
+        let across = json!({ "endpoint_id": own.endpoint });
+        let replay = format!("/v1/events/{}/replay", other.event);
+        let across = harness.post(&replay, across).await;
+        across.expect(StatusCode::ACCEPTED);
+        harness.drain().await;
         let spare = json!({ "url": own.receiver.url, "tenant": "acme", "event_types": ["never"] });
         let spare = harness.post("/v1/endpoints", spare).await;
         let spare = text(&spare.expect(StatusCode::CREATED)["id"]);
         let replayed = json!({ "type": "order.paid", "tenant": "acme", "data": { "n": 1 } });
         let replayed = harness.publish_body(replayed).await;
-        // One of another tenant's events at an endpoint of this one, as a person may
-        // have it sent, and one of a failing delivery.
-        let across = json!({ "endpoint_id": own.endpoint });
-        let replay = format!("/v1/events/{}/replay", other.event);
-        let across = harness.post(&replay, across).await;
-        across.expect(StatusCode::ACCEPTED);
+        // Of each kind of thing, the own ones lie around those of others.
+        let retry = json!({
+            "endpoint_id": own.endpoint, "state": "failed", "since": seconds_ago(3600),
+            "tenant": "acme",
+        });
+        let retry = harness.post("/v1/deliveries/retry", retry).await;
+        retry.expect(StatusCode::ACCEPTED);
         harness.drain().await;
         harness.meter().await;
         Self {
@@ -289,6 +297,9 @@ impl Worlds {
                     format!("event_id={}", own.event),
                     format!("event_id={}&limit=1", own.event),
                     format!("event_id={}&state=delivered", own.event),
+                    format!("endpoint_id={}&limit=1", own.endpoint),
+                    format!("endpoint_id={}&limit=1&state=delivered", own.endpoint),
+                    "limit=1&state=delivered".into(),
                 ];
                 let Decision::Answers(mut probes) = self.list_by_tenant("/v1/deliveries", &ways)
                 else {
@@ -569,6 +580,14 @@ fn no_operation_tells_a_tenant_of_others_or_changes_what_is_theirs() {
                 let answer = harness.request(method.clone(), &path, &key, body).await;
                 let mut told = told(&answer);
                 assert_eq!(answer.status, status, "{asked}: {told}");
+                let mut cursor = answer.json["next_cursor"].clone();
+                while let Some(after) = cursor.as_str() {
+                    let and = if path.contains('?') { '&' } else { '?' };
+                    let next = format!("{path}{and}cursor={after}");
+                    let next = harness.request(Method::GET, &next, &key, Value::Null).await;
+                    told += &self::told(&next);
+                    cursor = next.expect(StatusCode::OK)["next_cursor"].clone();
+                }
                 // What is asked for by its name may be named again.
                 for name in ids.iter().flat_map(|world| [&world.uid, &world.delivery]) {
                     if asked.contains(name.as_str()) {
@@ -613,8 +632,8 @@ fn what_is_counted_for_a_tenant_is_its_own() {
         assert_eq!(deliveries.len(), 2, "{deliveries:?}");
         assert_eq!(rows("/v1/endpoints").await.len(), 2);
         let recoveries = rows("/v1/recoveries").await;
-        assert_eq!(recoveries.len(), 1);
-        assert_eq!(recoveries[0]["id"], worlds.own.recovery);
+        assert_eq!(recoveries.len(), 2);
+        assert_eq!(recoveries[1]["id"], worlds.own.recovery);
         let stats = get(&format!("/v1/endpoints/{}/stats", worlds.own.endpoint)).await;
         assert_eq!(stats["latest"]["deliveries"], 2, "not what was sent across");
         let event = get(&format!("/v1/events/{}", worlds.own.event)).await;
