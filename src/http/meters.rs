@@ -141,7 +141,7 @@ pub struct NewMeter {
     metric: Option<bool>,
     /// Notes for programs of your own: up to 50 keys of 1 to 40 characters, each with a
     /// string of up to 500.
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     metadata: Option<MetadataPatch>,
 }
 

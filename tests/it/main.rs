@@ -17,6 +17,7 @@ mod connections;
 mod content_encoding;
 mod contract;
 mod credentials;
+mod cursors;
 mod database;
 mod database_role;
 mod deliveries;
@@ -32,6 +33,7 @@ mod events;
 mod function;
 mod idempotency;
 mod ingest;
+mod input;
 #[cfg(feature = "embedded")]
 mod kept;
 mod lambda;

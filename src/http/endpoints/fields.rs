@@ -83,7 +83,7 @@ pub struct NewEndpoint {
     client_certificate: Option<NewCertificate>,
     /// Notes for programs of your own, which no receiver is sent: up to 50 keys of 1 to
     /// 40 characters, each with a string of up to 500.
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     metadata: Option<MetadataPatch>,
 }
 

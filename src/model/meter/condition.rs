@@ -30,11 +30,10 @@ pub struct MeterFilter {
     pub equals: Option<Box<RawValue>>,
     /// One of 1 to 50 such values is there.
     #[serde(rename = "in", default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<serde_json::Value>>, nullable = false)]
+    #[schema(value_type = Option<Vec<serde_json::Value>>)]
     pub one_of: Option<Vec<Box<RawValue>>>,
     /// Whether anything is there, null included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub exists: Option<bool>,
 }
 
