@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, State};
+use axum::extract::State;
 use http::StatusCode;
-use http::request::Parts;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{Admin, EndpointsWrite, EventsRead, EventsWrite, WholeProject};
@@ -154,7 +153,8 @@ pub async fn erase_tenant(
 ///
 /// Its keys stop working at once; other instances may honour them for `cache.ttl_s`
 /// more. Its name is free again. Follow it with
-/// `GET /v1/erasures/{id}`, which answers the admin key after the project is gone, too.
+/// `GET /v1/projects/{id}/erasures/{erasure_id}`, which answers after the project is gone,
+/// too.
 #[utoipa::path(delete, path = "/v1/projects/{id}", tag = "erasures",
     operation_id = "eraseProject",
     params(("id" = String, Path, description = "prj_…")),
@@ -225,44 +225,18 @@ pub async fn list(
     read(&app, list, &caller.project, query).await
 }
 
-/// Whoever may look at an erasure: the project's keys, and the admin after the project
-/// is gone.
-#[derive(Debug)]
-pub struct Viewer {
-    /// The one project whose erasures it may see; all for the admin.
-    project: Option<ProjectId>,
-}
-
-impl FromRequestParts<Arc<App>> for Viewer {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
-        match WholeProject::<EventsRead>::from_request_parts(parts, app).await {
-            Ok(caller) => Ok(Self {
-                project: Some(caller.project),
-            }),
-            Err(refused) => match Admin::from_request_parts(parts, app).await {
-                Ok(Admin) => Ok(Self { project: None }),
-                Err(_) => Err(refused),
-            },
-        }
-    }
-}
-
 /// Look at one erasure and how far it is.
-///
-/// That of a project is read with the admin key: its own keys are revoked.
 #[utoipa::path(get, path = "/v1/erasures/{id}", tag = "erasures",
     operation_id = "getErasure",
     params(("id" = String, Path, description = "ers_…")),
     responses((status = 200, body = Erasure), Problems),
-    security(("api_key" = ["events:read"]), ("admin_key" = [])))]
+    security(("api_key" = ["events:read"])))]
 pub async fn get(
     State(app): State<Arc<App>>,
-    viewer: Viewer,
+    caller: Allowed<EventsRead>,
     Path(id): Path<ErasureId>,
 ) -> Result<Json<Erasure>> {
-    let erasure = erasures::get(&app.postgres, viewer.project.as_ref(), &id).await?;
+    let erasure = erasures::get(&app.postgres, &caller.project, &id).await?;
     Ok(Json(erasure.into()))
 }
 
@@ -280,6 +254,24 @@ pub async fn list_of_project(
 ) -> Result<Json<Page<Erasure>>> {
     let list = List::of("listProjectErasures", &project);
     read(&app, list, &project, query).await
+}
+
+/// Look at one erasure of a project and how far it is; also of a project that is gone.
+#[utoipa::path(get, path = "/v1/projects/{id}/erasures/{erasure_id}", tag = "erasures",
+    operation_id = "getProjectErasure",
+    params(
+        ("id" = String, Path, description = "prj_…"),
+        ("erasure_id" = String, Path, description = "ers_…"),
+    ),
+    responses((status = 200, body = Erasure), Problems),
+    security(("admin_key" = [])))]
+pub async fn get_of_project(
+    State(app): State<Arc<App>>,
+    _: Admin,
+    Path((project, id)): Path<(ProjectId, ErasureId)>,
+) -> Result<Json<Erasure>> {
+    let erasure = erasures::get(&app.postgres, &project, &id).await?;
+    Ok(Json(erasure.into()))
 }
 
 async fn read(

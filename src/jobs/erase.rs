@@ -32,8 +32,10 @@ use crate::store::erasures::{self, counted};
 
 /// Erasures that one look takes up.
 const DUE_MAX: i64 = 20;
-/// How long an erasure is left to whoever claimed it.
-const LEASE: SignedDuration = SignedDuration::from_mins(1);
+/// How long an erasure is left to whoever claimed it: several times what a page takes.
+const LEASE: SignedDuration = SignedDuration::from_mins(3);
+/// How long one waits whose page failed.
+const RETRY_DELAY: SignedDuration = SignedDuration::from_secs(30);
 
 /// Does a page of each erasure that is due at `now`; how many those were. One that
 /// fails is logged, stays due and holds up no other.
@@ -54,12 +56,19 @@ pub async fn run_due(app: &App, now: Timestamp) -> Result<usize> {
 /// Does the next page of an erasure, if it is due at `now` and nobody else is at it.
 ///
 /// # Errors
-/// When a store is out of reach; it is due again when its lease is over.
+/// When a store is out of reach; it is due again in half a minute, or when its lease is
+/// over.
 pub async fn run(app: &App, id: &ErasureId, now: Timestamp) -> Result<bool> {
     let Some(claimed) = erasures::claim(&app.postgres, id, now, now + LEASE).await? else {
         return Ok(false);
     };
-    let page = run_page(app, &claimed, now).await?;
+    let page = match run_page(app, &claimed, now).await {
+        Ok(page) => page,
+        Err(error) => {
+            erasures::release(&app.postgres, &claimed, now + RETRY_DELAY).await?;
+            return Err(error);
+        }
+    };
     let next = claimed.after(page.next);
     let due = due(&app.config, &claimed, &next, page.items, now);
     let is_ours =

@@ -185,21 +185,15 @@ fn audit_subject(erasure: &Erasure) -> &str {
     }
 }
 
-const GET: &str = "\
-    select * from erasures where id = $1 and ($2::text is null or project_id = $2)";
+const GET: &str = "select * from erasures where id = $1 and project_id = $2";
 
-/// The erasure `id` of `project`, if one is given, whether that is still there or not.
+/// The erasure `id` of `project`, whether that is still there or not.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
-pub async fn get(
-    postgres: &Postgres,
-    project: Option<&ProjectId>,
-    id: &ErasureId,
-) -> Result<Erasure> {
+pub async fn get(postgres: &Postgres, project: &ProjectId, id: &ErasureId) -> Result<Erasure> {
     let client = postgres.get().await?;
-    let project = project.map(ProjectId::as_str);
-    let values: &[&(dyn ToSql + Sync)] = &[&id.as_str(), &project];
+    let values: &[&(dyn ToSql + Sync)] = &[&id.as_str(), &project.as_str()];
     let row = client.query_opt(GET, values).await.map_err(classify)?;
     read(&row.ok_or_else(|| Error::not_found("erasure", id))?)
 }
@@ -258,6 +252,20 @@ pub async fn claim(
     let values: &[&(dyn ToSql + Sync)] = &[&id.as_str(), &now, &lease_ends];
     let row = client.query_opt(CLAIM, values).await.map_err(classify)?;
     row.as_ref().map(read).transpose()
+}
+
+const RELEASE: &str = "update erasures set due_at = $3 where id = $1 and due_at = $2 returning id";
+
+/// Gives an erasure back whose page failed: due again at `due`.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer; it is due when its lease is
+/// over.
+pub async fn release(postgres: &Postgres, claimed: &Erasure, due: Timestamp) -> Result<()> {
+    let client = postgres.get().await?;
+    let values: &[&(dyn ToSql + Sync)] = &[&claimed.id.as_str(), &claimed.due, &due];
+    let released = client.query_opt(RELEASE, values).await;
+    released.map(drop).map_err(classify)
 }
 
 const ADVANCE: &str = "\
@@ -357,6 +365,7 @@ pub const STATEMENTS: &[&[&str]] = &[
         LIST,
         DUE,
         CLAIM,
+        RELEASE,
         ADVANCE,
     ],
     config::STATEMENTS,

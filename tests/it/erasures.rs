@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_dynamodb::types::AttributeValue;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use millrace::app;
@@ -35,6 +36,8 @@ use crate::support::stores::{self, ReadableDynamo};
 
 /// What no value of a test has but the one to be erased.
 const MARKER: &str = "erase-this-marker";
+/// The same of another test: rows of usage do not say whose they are.
+const TENANT: &str = "erase-this-tenant";
 
 /// A harness on an event store all of which can be read.
 struct Searched {
@@ -93,7 +96,12 @@ fn id_of(erasure: &Value) -> ErasureId {
 
 /// The erasure as whoever has the admin key sees it.
 async fn shown(harness: &Harness, erasure: &Value) -> Value {
-    let path = format!("/v1/erasures/{}", erasure["id"].as_str().unwrap());
+    let (project, id) = (&erasure["project_id"], &erasure["id"]);
+    let path = format!(
+        "/v1/projects/{}/erasures/{}",
+        project.as_str().unwrap(),
+        id.as_str().unwrap()
+    );
     let shown = harness.as_admin(Method::GET, &path, Value::Null).await;
     shown.expect(StatusCode::OK)
 }
@@ -142,28 +150,28 @@ async fn erase_project(harness: &Harness, project: &str) -> Value {
 
 /// A project with some of everything that is kept of one: counted and uncounted events
 /// of a tenant and of none, delivered and failed, endpoints that live and that are
-/// deleted, recoveries, a back-fill, event types. The tenant is [`MARKER`].
-async fn furnish(harness: &Harness, key: &str, url: &str) -> Vec<String> {
+/// deleted, recoveries, a back-fill, event types. `tenant` is all over it.
+async fn furnish(harness: &Harness, key: &str, url: &str, tenant: &str) -> Vec<String> {
     let post = async |path: &str, body: Value| {
         let answer = harness.request(Method::POST, path, key, body).await;
         assert!(answer.status.is_success(), "{:?}", answer.json);
         answer.json
     };
-    let all = json!({ "url": url, "event_types": ["*"], "description": MARKER });
+    let all = json!({ "url": url, "event_types": ["*"], "description": tenant });
     let all = post("/v1/endpoints", all).await;
     let one = json!({
-        "url": format!("{url}?{MARKER}"), "event_types": ["*"], "tenant": MARKER,
-        "rate_limit": 100, "uid": MARKER, "headers": { "x-key": MARKER },
+        "url": format!("{url}?{tenant}"), "event_types": ["*"], "tenant": tenant,
+        "rate_limit": 100, "uid": tenant, "headers": { "x-key": tenant },
     });
     let one = post("/v1/endpoints", one).await;
-    let former = json!({ "url": url, "event_types": ["x"], "tenant": MARKER });
+    let former = json!({ "url": url, "event_types": ["x"], "tenant": tenant });
     let former = post("/v1/endpoints", former).await;
     let path = format!("/v1/endpoints/{}", former["id"].as_str().unwrap());
     let deleted = harness
         .request(Method::DELETE, &path, key, Value::Null)
         .await;
     assert_eq!(deleted.status, StatusCode::NO_CONTENT);
-    let schema = json!({ "title": MARKER });
+    let schema = json!({ "title": tenant });
     let event_type = json!({ "name": "erased.type", "schema": schema, "validate": "warn" });
     post("/v1/event-types", event_type).await;
     let meters = [
@@ -176,7 +184,7 @@ async fn furnish(harness: &Harness, key: &str, url: &str) -> Vec<String> {
         meter = post("/v1/meters", body).await;
     }
     let mut ids = vec![];
-    for tenant in [Some(MARKER), None, Some("other")] {
+    for tenant in [Some(tenant), None, Some("other")] {
         for n in 0..3 {
             let mut event = json!({
                 "type": "a.b", "subject": tenant,
@@ -200,14 +208,14 @@ async fn furnish(harness: &Harness, key: &str, url: &str) -> Vec<String> {
     post(&path, json!({ "since": seconds_ago(3600) })).await;
     let retry = json!({
         "endpoint_id": one["id"], "state": "failed", "since": seconds_ago(3600),
-        "tenant": MARKER,
+        "tenant": tenant,
     });
     post("/v1/deliveries/retry", retry).await;
     let path = format!("/v1/meters/{}/backfill", meter["id"].as_str().unwrap());
     post(&path, json!({ "since": seconds_ago(3600) })).await;
     harness.drain().await;
     // Not counted, and waiting for a retry.
-    let last = json!({ "type": "a.c", "tenant": MARKER, "data": { "n": 9, "who": MARKER } });
+    let last = json!({ "type": "a.c", "tenant": tenant, "data": { "n": 9, "who": tenant } });
     ids.push(
         post("/v1/events", last).await["id"]
             .as_str()
@@ -230,9 +238,9 @@ fn nothing_is_left_of_a_project_and_others_are_as_they_were() {
         let searched = Searched::new().await;
         let harness = &searched.harness;
         let other = harness.new_project(&ALL_SCOPES).await;
-        let others = furnish(&harness, &other.key, &receiver.url).await;
+        let others = furnish(&harness, &other.key, &receiver.url, MARKER).await;
         let Project { id, key } = harness.new_project(&ALL_SCOPES).await;
-        let events = furnish(&harness, &key, &receiver.url).await;
+        let events = furnish(&harness, &key, &receiver.url, MARKER).await;
         let path = format!("/v1/projects/{id}/keys");
         let keys = harness.as_admin(Method::GET, &path, Value::Null).await;
         let key_id = keys.expect(StatusCode::OK)["data"][0]["id"].clone();
@@ -302,11 +310,11 @@ fn nothing_is_left_of_a_tenant_and_its_project_goes_on() {
         let receiver = Receiver::start(failing()).await;
         let searched = Searched::new().await;
         let harness = &searched.harness;
-        let events = furnish(&harness, &harness.key, &receiver.url).await;
+        let events = furnish(&harness, &harness.key, &receiver.url, TENANT).await;
         let [of_tenant, rest] = [&events[..3], &events[3..9]];
-        let erasure = erase_tenant(&harness, MARKER).await;
-        assert_eq!(erasure["tenant"], MARKER);
-        let again = erase_tenant(&harness, MARKER).await;
+        let erasure = erase_tenant(&harness, TENANT).await;
+        assert_eq!(erasure["tenant"], TENANT);
+        let again = erase_tenant(&harness, TENANT).await;
         assert_eq!(again["id"], erasure["id"]);
         // It comes back: what comes later stays.
         let later = json!({ "type": "later", "tenant": "returned", "data": {} });
@@ -323,13 +331,13 @@ fn nothing_is_left_of_a_tenant_and_its_project_goes_on() {
             "{done}"
         );
         let mut erased = vec![of_tenant[0].as_str(), of_tenant[1].as_str()];
-        erased.extend([of_tenant[2].as_str(), events[9].as_str(), MARKER]);
+        erased.extend([of_tenant[2].as_str(), events[9].as_str(), TENANT]);
         // The other endpoint's description and the schema are the project's own; that an
         // event was counted is remembered by its id.
         let kept = ["event_type", "usage_seen", "endpoints: (", "schema"];
         assert_erased(&searched, &erased, &kept).await;
         let own = containing(&rows(&harness).await, &[&harness.project]);
-        let own = containing(&own, &[MARKER]);
+        let own = containing(&own, &[TENANT]);
         let endpoints = own.iter().filter(|row| row.starts_with("endpoints: "));
         assert_eq!(endpoints.count(), 1, "{own:#?}");
         for event in rest.iter().chain([&later]) {
@@ -339,7 +347,7 @@ fn nothing_is_left_of_a_tenant_and_its_project_goes_on() {
         }
         let listed = harness.get("/v1/endpoints").await.expect(StatusCode::OK);
         assert_eq!(listed["data"].as_array().unwrap().len(), 1);
-        let again = erase_tenant(&harness, MARKER).await;
+        let again = erase_tenant(&harness, TENANT).await;
         assert_ne!(again["id"], erasure["id"]);
         let done = finish(&harness, &again).await;
         assert_eq!(done["progress"]["events"], 0);
@@ -704,7 +712,7 @@ fn it_is_done_no_sooner_than_nothing_can_be_under_way() {
         let config = &harness.app.config;
         assert!(settle_time > config.cache.ttl + config.delivery.timeout);
         let project = harness.project.parse().unwrap();
-        let kept = erasures::get(&harness.app.postgres, Some(&project), &id)
+        let kept = erasures::get(&harness.app.postgres, &project, &id)
             .await
             .unwrap();
         assert_eq!(kept.state, ErasureState::Settling);
@@ -712,7 +720,7 @@ fn it_is_done_no_sooner_than_nothing_can_be_under_way() {
         let early = ends - Duration::from_millis(1);
         assert!(!erase::run(&harness.app, &id, early).await.unwrap());
         go_on(&harness, &erasure, ends).await;
-        let kept = erasures::get(&harness.app.postgres, Some(&project), &id)
+        let kept = erasures::get(&harness.app.postgres, &project, &id)
             .await
             .unwrap();
         assert_eq!(kept.state, ErasureState::Done);
@@ -851,6 +859,58 @@ fn an_object_that_is_written_meanwhile_is_read_again() {
         bucket.replace_after_read(&[erased, kept.clone(), late.clone()]);
         finish(&harness, &erase_tenant(&harness, "acme").await).await;
         assert_eq!(bucket.lines(project), [kept, late]);
+    });
+}
+
+#[test]
+fn an_archive_that_refuses_delays_an_erasure_and_does_not_end_it() {
+    run(async {
+        let bucket = Bucket::start().await;
+        let harness = archiving(&bucket).await;
+        let line = json!({ "id": "evt_x", "received_at": "2026-01-01T00:00:00.000Z", "event": {} });
+        let project = &harness.project;
+        let name = format!("events/project={project}/day=2026-01-01/part-00001.jsonl.gz");
+        bucket.put(&name, &[line]);
+        bucket.refuse_next();
+        let erasure = erase_project(&harness, project).await;
+        let id = id_of(&erasure);
+        let mut now = app::now();
+        let refused = loop {
+            match Box::pin(erase::run(&harness.app, &id, now)).await {
+                Ok(has_run) => assert!(has_run, "it stopped before the archive"),
+                Err(error) => break error,
+            }
+            now += Duration::from_secs(10);
+        };
+        assert_eq!(refused.to_string(), "the archive is unavailable");
+        // Given back, but not at once.
+        assert!(!erase::run(&harness.app, &id, now).await.unwrap());
+        assert_eq!(bucket.names().len(), 1);
+        finish(&harness, &erasure).await;
+        assert_eq!(bucket.names().len(), 0);
+    });
+}
+
+/// As versions kept it that had no index of tenants.
+#[test]
+fn an_event_that_is_in_no_index_of_its_tenant_is_found_at_last() {
+    run(async {
+        let searched = Searched::new().await;
+        let harness = &searched.harness;
+        let body = json!({ "type": "a", "tenant": "unindexed", "data": {} });
+        let event = harness.publish_body(body).await;
+        harness.drain().await;
+        let dynamo = &searched.store.dynamo;
+        let string = |text: &str| AttributeValue::S(text.to_owned());
+        let update = dynamo.client.update_item().table_name(&dynamo.table);
+        let update = update
+            .key("pk", string(&event))
+            .key("sk", string("event"))
+            .update_expression("remove tenant_pk");
+        update.send().await.unwrap();
+        let erasure = erase_tenant(harness, "unindexed").await;
+        finish(harness, &erasure).await;
+        assert_erased(&searched, &[&event, "unindexed"], &[]).await;
     });
 }
 

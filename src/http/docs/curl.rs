@@ -22,7 +22,7 @@ pub(super) const SET_BY_READER: [(&str, &str); 4] = [
 
 /// Variables that a line sets: its method and path, the name, and how the id that is
 /// in the answer begins.
-const SETS: [(&str, &str, &str, &str); 8] = [
+const SETS: [(&str, &str, &str, &str); 9] = [
     ("post", "/v1/events", "EVENT_ID", "evt_"),
     ("post", "/v1/endpoints", "ENDPOINT_ID", "ep_"),
     ("get", "/v1/deliveries", "DELIVERY_ID", "dlv_"),
@@ -31,6 +31,7 @@ const SETS: [(&str, &str, &str, &str); 8] = [
     ("post", "/v1/projects", "PROJECT_ID", "prj_"),
     ("post", "/v1/projects/{id}/keys", "KEY_ID", "key_"),
     ("delete", "/v1/events/{id}", "ERASURE_ID", "ers_"),
+    ("delete", "/v1/projects/{id}", "PROJECT_ERASURE_ID", "ers_"),
 ];
 
 /// What stands for a field or a parameter whose value no document can know.
@@ -116,6 +117,7 @@ fn target(operation: &Value, path: &str) -> String {
             let value = match name {
                 "id" => format!("${}", id_variable(path)),
                 "key_id" => "$KEY_ID".to_owned(),
+                "erasure_id" => "$PROJECT_ERASURE_ID".to_owned(),
                 _ => known(name).or(example).unwrap_or(name).to_owned(),
             };
             out = out.replace(&format!("{{{name}}}"), &value);

@@ -19,7 +19,7 @@ use crate::model::time::Time;
 use crate::store::objects::Objects;
 
 /// Objects of a page: each is read whole.
-const OBJECTS_MAX: usize = 10;
+const OBJECTS_MAX: usize = 3;
 /// Times an object is read again that was replaced meanwhile.
 const TRIES_MAX: u32 = 3;
 

@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
-use crate::model::erasure::Erasure;
+use crate::model::erasure::{Erasure, ErasureState};
 use crate::model::id::{EndpointId, MeterId};
 use crate::store::change::{Audit, Change, Committed};
 use crate::store::outbox::ChangeKind;
@@ -24,7 +24,7 @@ const ENDPOINTS: &str = "\
 const DELETE_ENDPOINTS: &str = "\
     update endpoints set state = 'deleted', extras_sealed = null, updated_at = $2, \
         version = version + 1 \
-    where id = any($1) and state <> 'deleted'";
+    where id = any($1)";
 
 const DELETE_SECRETS: &str = "delete from endpoint_secrets where endpoint_id = any($1)";
 
@@ -58,18 +58,22 @@ pub async fn stop_endpoints(
     let rows = tx.query(ENDPOINTS, values).await?;
     let all: Vec<&str> = rows.iter().map(|row| row.get("id")).collect();
     let is_live = |row: &&tokio_postgres::Row| row.get::<_, &str>("state") != "deleted";
-    let live = rows.iter().filter(is_live).map(|row| row.get("id"));
-    let live: Vec<String> = live.collect();
-    tx.execute(DELETE_ENDPOINTS, &[&live, &by.at]).await?;
+    let live = rows.iter().filter(is_live).count();
+    // At first those too that were deleted before: an early version's tombstone has
+    // their owner's URL.
+    let is_first_round = erasure.state == ErasureState::Running;
+    let changed = rows.iter().filter(|row| is_first_round || is_live(row));
+    let changed: Vec<String> = changed.map(|row| row.get("id")).collect();
+    tx.execute(DELETE_ENDPOINTS, &[&changed, &by.at]).await?;
     tx.execute(DELETE_SECRETS, &[&all]).await?;
     let ids = all.iter().map(|id| id.parse().map_err(Error::internal));
     let stopped = StoppedEndpoints {
         ids: ids.collect::<Result<_>>()?,
-        deleted: live.len(),
+        deleted: live,
         has_more: all.len() >= usize::try_from(ENDPOINTS_MAX).unwrap_or(usize::MAX),
     };
     // Said once, by the entry of the erasure itself.
-    tx.commit_many(Audit::Repeated, ChangeKind::Endpoint, &live, stopped)
+    tx.commit_many(Audit::Repeated, ChangeKind::Endpoint, &changed, stopped)
         .await
 }
 

@@ -6,8 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::Result;
-use crate::model::erasure::{Erasure, ErasureProgress};
-use crate::model::filter::TypePattern;
+use crate::model::erasure::{Erasure, ErasureProgress, ErasureState};
 use crate::model::id::{DeliveryId, EndpointId, EventId, MeterId, ProjectId};
 use crate::store::dynamo::{Dynamo, Item, ItemExt, s, unavailable};
 use crate::store::events::{self, EventFilter, EventRow};
@@ -97,7 +96,8 @@ async fn page_of(dynamo: &Dynamo, pk: &str, limit: usize) -> Result<(Vec<String>
 }
 
 /// A page of the events to erase, the newest first, and where the next begins. As late
-/// as the index is.
+/// as the index is. Those of a tenant are read from its own index, and at last from the
+/// whole project's: an event that an early version kept is in no other.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not
@@ -107,12 +107,18 @@ pub async fn list_events(
     erasure: &Erasure,
     after: Option<&str>,
 ) -> Result<(Vec<EventRow>, Option<String>)> {
+    let (project, range) = (&erasure.project, range(erasure, after));
+    let tenant = erasure.tenant();
+    if erasure.state == ErasureState::Settling {
+        let is_wanted = |_: &str, of: Option<&str>| tenant.is_none() || of == tenant;
+        let scan = events::scan(dynamo, project, &range, is_wanted).await?;
+        return Ok((scan.rows, scan.next));
+    }
     let filter = EventFilter {
-        event_type: None::<TypePattern>,
-        tenant: erasure.tenant().map(str::to_owned),
-        subject: None,
+        tenant: tenant.map(str::to_owned),
+        ..EventFilter::default()
     };
-    events::list(dynamo, &erasure.project, &filter, &range(erasure, after)).await
+    events::list(dynamo, project, &filter, &range).await
 }
 
 /// Where a list goes on after `row`.

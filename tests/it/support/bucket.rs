@@ -35,6 +35,8 @@ struct State {
     objects: BTreeMap<String, Bytes>,
     /// What somebody else writes right after the next GET of an object.
     written_meanwhile: Option<Bytes>,
+    /// The next request is refused with 403.
+    refuses_next: bool,
 }
 
 impl Bucket {
@@ -71,6 +73,11 @@ impl Bucket {
         self.state.lock().unwrap().written_meanwhile = Some(gzip(lines));
     }
 
+    /// Refuses the next request, as if the role lacked the action.
+    pub fn refuse_next(&self) {
+        self.state.lock().unwrap().refuses_next = true;
+    }
+
     async fn serve(self, listener: TcpListener) {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
@@ -94,6 +101,9 @@ impl Bucket {
         let path = parts.uri.path().strip_prefix('/').unwrap();
         let name = path.strip_prefix(NAME).unwrap().strip_prefix('/').unwrap();
         let mut state = self.state.lock().unwrap();
+        if std::mem::take(&mut state.refuses_next) {
+            return Ok(status(StatusCode::FORBIDDEN));
+        }
         let found = state.objects.get(name).cloned();
         Ok(match parts.method {
             Method::GET if name.is_empty() => {
