@@ -21,6 +21,7 @@ pub mod job;
 pub mod message_signature;
 pub mod metadata;
 pub mod meter;
+pub mod meter_set;
 pub mod operational_event;
 pub mod pacing;
 pub mod parse_error;
