@@ -233,7 +233,7 @@ pub async fn list(
     security(("api_key" = ["events:read"])))]
 pub async fn get(
     State(app): State<Arc<App>>,
-    caller: Allowed<EventsRead>,
+    caller: WholeProject<EventsRead>,
     Path(id): Path<ErasureId>,
 ) -> Result<Json<Erasure>> {
     let erasure = erasures::get(&app.postgres, &caller.project, &id).await?;

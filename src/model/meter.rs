@@ -1,11 +1,10 @@
 //! Meters: how an event turns into something counted.
 //!
 //! Owns what a meter may be and what it reads of an event. Called by the API when
-//! a meter is written and, through [`MeterSet`], by the accept path for each event; what
+//! a meter is written and, through `meter_set`, by the accept path for each event; what
 //! the readings add up to is `store::usage`'s.
 
 mod condition;
-mod set;
 mod tenant;
 #[cfg(test)]
 mod tests;
@@ -24,9 +23,8 @@ use super::pointer::Pointer;
 use super::scalar::Scalar;
 use crate::error::Invalid;
 
-use condition::Condition;
 pub use condition::MeterFilter;
-pub use set::MeterSet;
+pub(super) use condition::{Condition, Predicate};
 pub use tenant::usage_tenant;
 
 /// Pointers in `group_by`.
@@ -126,10 +124,10 @@ pub struct MeterSpec {
 #[derive(Debug)]
 pub struct Definition {
     event_type: TypePattern,
-    aggregation: Aggregation,
-    value: Option<Pointer>,
-    group_by: Box<[Pointer]>,
-    conditions: Box<[Condition]>,
+    pub(super) aggregation: Aggregation,
+    pub(super) value: Option<Pointer>,
+    pub(super) group_by: Box<[Pointer]>,
+    pub(super) conditions: Box<[Condition]>,
 }
 
 impl Definition {
@@ -171,7 +169,7 @@ impl Definition {
 }
 
 /// Whether usage may be grouped by a value.
-fn is_groupable(value: &Scalar) -> bool {
+pub(super) fn is_groupable(value: &Scalar) -> bool {
     match value {
         Scalar::Null | Scalar::Bool(_) => true,
         Scalar::Number(text) | Scalar::String(text) => {
@@ -211,7 +209,7 @@ fn group(text: &str, before: &[String], at: usize) -> Result<Pointer, Invalid> {
 }
 
 /// A JSON number, or a string that holds one: money is often written so.
-fn number(scalar: &Scalar) -> Option<Decimal> {
+pub(super) fn number(scalar: &Scalar) -> Option<Decimal> {
     match scalar {
         Scalar::Number(text) | Scalar::String(text) => Decimal::parse(text),
         Scalar::Null | Scalar::Bool(_) => None,
@@ -219,7 +217,7 @@ fn number(scalar: &Scalar) -> Option<Decimal> {
 }
 
 /// What stands for a value in a unique count: its one form, hashed.
-fn unique(scalar: &Scalar) -> Option<[u8; UNIQUE_BYTES]> {
+pub(super) fn unique(scalar: &Scalar) -> Option<[u8; UNIQUE_BYTES]> {
     if *scalar == Scalar::Null {
         return None;
     }

@@ -23,6 +23,7 @@ pub mod job;
 pub mod message_signature;
 pub mod metadata;
 pub mod meter;
+pub mod meter_set;
 pub mod number;
 pub mod operational_event;
 pub mod origin;

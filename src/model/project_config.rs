@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::endpoint::Targets;
 use super::event_type::EventTypeSchemas;
-use super::meter::MeterSet;
+use super::meter_set::MeterSet;
 
 /// A project's configuration as of one moment.
 #[derive(Debug, Default)]

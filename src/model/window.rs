@@ -113,10 +113,16 @@ fn floor(width: Width, zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// The start of the window after the one that begins at `start`.
+/// The start of the window after the one that begins at `start`; of the last one, which
+/// ends with time, its end.
 fn next(width: Width, zone: &TimeZone, start: Timestamp) -> Option<Timestamp> {
+    let end = next_by_clock(width, zone, start).unwrap_or(Timestamp::MAX);
+    (end > start).then_some(end)
+}
+
+fn next_by_clock(width: Width, zone: &TimeZone, start: Timestamp) -> Option<Timestamp> {
     let date = zone.to_datetime(start).date();
-    let end = match width {
+    match width {
         Width::Minute => start.checked_add(SignedDuration::from_mins(1)).ok(),
         Width::Hour => {
             let hence = start.checked_add(SignedDuration::from_hours(1)).ok()?;
@@ -126,9 +132,7 @@ fn next(width: Width, zone: &TimeZone, start: Timestamp) -> Option<Timestamp> {
         }
         Width::Day => midnight(zone, date.tomorrow().ok()?),
         Width::Month => midnight(zone, date.last_of_month().tomorrow().ok()?),
-    };
-    // The last window there is ends with time.
-    end.or(Some(Timestamp::MAX)).filter(|end| *end > start)
+    }
 }
 
 /// The multiple of `step` seconds at or before `at`, on a clock that is `ahead`

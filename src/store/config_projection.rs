@@ -37,7 +37,7 @@ use super::secrets::CachedSecret;
 use crate::error::{Error, Result};
 use crate::model::endpoint::{EndpointState, Targets};
 use crate::model::id::{EndpointId, ProjectId};
-use crate::model::meter::MeterSet;
+use crate::model::meter_set::MeterSet;
 use crate::model::project_config::ProjectConfig;
 use crate::model::seal::KeyRing;
 

@@ -66,11 +66,14 @@ fn an_attribute_may_take_all_of_64_kib_in_every_mode() {
         for (name, value) in long_attributes() {
             let before = whole.received().len();
             let with = |id: &str| {
-                let mut event = event(id);
+                let mut event = event(&format!("{name} {id}"));
                 if name == "datacontenttype" {
                     event["data"] = "x".into();
                 }
                 event[name] = value.clone().into();
+                if name == "id" {
+                    event["source"] = format!("/{id}").into();
+                }
                 event
             };
             let structured = publish_as(&harness, "application/cloudevents+json", with("1")).await;

@@ -44,14 +44,14 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, 
 
 /// A filter, checked.
 #[derive(Debug)]
-pub(super) struct Condition {
+pub struct Condition {
     pub pointer: Pointer,
     pub test: Predicate,
 }
 
 /// What is asked of the value.
 #[derive(Debug)]
-pub(super) enum Predicate {
+pub enum Predicate {
     /// One of these is there.
     OneOf(Box<[Scalar]>),
     /// Whether anything is.
@@ -60,7 +60,7 @@ pub(super) enum Predicate {
 
 impl Condition {
     /// Checks the filter at place `at`.
-    pub(super) fn new(filter: &MeterFilter, at: usize) -> Result<Self, Invalid> {
+    pub fn new(filter: &MeterFilter, at: usize) -> Result<Self, Invalid> {
         let field = |name: &str| format!("filters[{at}].{name}");
         let test = match (&filter.equals, &filter.one_of, filter.exists) {
             (Some(value), None, None) => Predicate::OneOf([scalar(field("equals"), value)?].into()),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::event::{self, Event};
+use crate::model::meter_set::MeterSet;
 
 fn written(json: Value) -> MeterSpec {
     serde_json::from_value(json).unwrap()

@@ -6,13 +6,14 @@
 
 use std::cell::OnceCell;
 
-use super::condition::Predicate;
-use super::{Aggregation, Definition, Measure, Meter, Reading, UNIQUE_BYTES};
-use super::{is_groupable, number, unique};
-use crate::model::decimal::Decimal;
-use crate::model::event::Event;
-use crate::model::pointer_set::{PointerIndex, PointerSet, ResolvedPointers};
-use crate::model::scalar::Scalar;
+use super::decimal::Decimal;
+use super::event::Event;
+use super::meter::{
+    Aggregation, Definition, Measure, Meter, Predicate, Reading, UNIQUE_BYTES, is_groupable,
+    number, unique,
+};
+use super::pointer_set::{PointerIndex, PointerSet, ResolvedPointers};
+use super::scalar::Scalar;
 
 /// Meters, with their pointers joined.
 #[derive(Debug, Default)]
