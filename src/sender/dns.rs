@@ -47,7 +47,7 @@ const SYSTEM_FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 pub(super) struct Dns {
     files: Vec<PathBuf>,
     servers: Mutex<Option<Servers>>,
-    found: Cache<Box<str>, Found>,
+    found: Cache<String, Found>,
     look_ups: Semaphore,
     owners: Mutex<HashMap<Option<ProjectId>, Arc<Semaphore>>>,
     /// For a look-up.
@@ -228,8 +228,8 @@ impl Found {
 
 struct KeptAsSaid;
 
-impl Expiry<Box<str>, Found> for KeptAsSaid {
-    fn expire_after_create(&self, _: &Box<str>, found: &Found, _: Instant) -> Option<Duration> {
+impl Expiry<String, Found> for KeptAsSaid {
+    fn expire_after_create(&self, _: &String, found: &Found, _: Instant) -> Option<Duration> {
         Some(found.kept)
     }
 }
