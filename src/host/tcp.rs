@@ -285,7 +285,7 @@ async fn answer(
         Ok(response) => response,
         Err(never) => match never {},
     };
-    let is_body_read = rest.is_read(promised).await;
+    let is_body_read = rest.read_on(promised).await;
     Answered {
         response,
         is_body_read,

@@ -193,7 +193,13 @@ async fn unknown_api_key(app: &App, parts: &Parts, text: &str) -> Error {
         let detail = "the API key of a project (mr_…) is needed here; this is the admin key";
         return Error::Forbidden(detail.into());
     }
-    unauthenticated(app, parts, "the API key is not known").await
+    let detail = "the API key is not known";
+    if api_key::is_key(text) {
+        unauthenticated(app, parts, detail).await
+    } else {
+        // It cost nothing, and no guess of this kind is ever right.
+        Error::Unauthenticated(detail.into())
+    }
 }
 
 /// The refusal of a key that is not known, which counts.

@@ -11,7 +11,6 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Version};
 
 use super::client_address::Peer;
-use super::idempotency::IDEMPOTENCY_KEY;
 use crate::error::{Error, Result};
 
 /// The lengths of a body contradict each other: an extension of the request, of the
@@ -20,22 +19,22 @@ use crate::error::{Error, Result};
 pub struct AmbiguousLength;
 
 /// Headers of which one reader might take the first and another one the last, as they
-/// are written in refusals.
-const SINGLE: [(HeaderName, &str); 5] = [
+/// are written in refusals. Of `Idempotency-Key` its own rules say more.
+const SINGLE: [(HeaderName, &str); 4] = [
     (HOST, "Host"),
     (AUTHORIZATION, "Authorization"),
     (CONTENT_TYPE, "Content-Type"),
     (CONTENT_LENGTH, "Content-Length"),
-    (IDEMPOTENCY_KEY, "Idempotency-Key"),
 ];
 
 /// Headers that are read here or by proxies, beside those in [`SINGLE`].
-const READ: [&str; 13] = [
+const READ: [&str; 14] = [
     "accept",
     "connection",
     "content-encoding",
     "expect",
     "forwarded",
+    "idempotency-key",
     "te",
     "traceparent",
     "tracestate",
@@ -67,26 +66,22 @@ pub fn check(parts: &Parts) -> Result<()> {
     check_names(&parts.headers)
 }
 
+const HOST_EXPECTED: &str = "expected a host, with a port or without";
+
 /// RFC 9112 §3.2.
 fn check_host(parts: &Parts) -> Result<()> {
     let Some(host) = parts.headers.get(HOST) else {
         let peer = parts.extensions.get::<Peer>();
         let is_read_here = matches!(peer, Some(Peer::Connection(_)));
         if is_read_here && parts.version == Version::HTTP_11 {
-            return Err(Error::invalid(
-                "Host",
-                "expected it, as HTTP/1.1 asks for it",
-            ));
+            return Err(Error::invalid("Host", HOST_EXPECTED));
         }
         return Ok(());
     };
     if host.to_str().is_ok_and(is_host) {
         Ok(())
     } else {
-        Err(Error::invalid(
-            "Host",
-            "expected a host, with a port or without",
-        ))
+        Err(Error::invalid("Host", HOST_EXPECTED))
     }
 }
 
@@ -216,7 +211,6 @@ mod tests {
             ("authorization", "Bearer a", "Authorization"),
             ("content-type", "application/json", "Content-Type"),
             ("content-length", "1", "Content-Length"),
-            ("idempotency-key", "k", "Idempotency-Key"),
         ] {
             assert_eq!(refused(&[(name, value)]), None, "{name}");
             assert_eq!(

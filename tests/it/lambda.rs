@@ -12,6 +12,7 @@ use http::StatusCode;
 use lambda_runtime::{Context, Diagnostic, LambdaEvent};
 use millrace::config::Config;
 use millrace::host::lambda::{Function, InvocationError};
+use millrace::model::api_key;
 use millrace::model::event::EVENT_BYTES_MAX;
 use millrace::model::id::{DeliveryId, EndpointId, EventId};
 use millrace::model::job::{Envelope, Job};
@@ -205,7 +206,6 @@ fn a_head_that_is_read_in_two_ways_is_refused() {
             ("host", json!(["a", "a"]), "Host"),
             ("authorization", json!([key, key]), "Authorization"),
             ("content-type", json!(["a/b", "c/d"]), "Content-Type"),
-            ("idempotency-key", json!(["a", "b"]), "Idempotency-Key"),
             ("x_forwarded_for", json!(["192.0.2.1"]), "x_forwarded_for"),
         ];
         for (format, (name, values, field)) in [REST, ALB]
@@ -269,6 +269,7 @@ fn a_compressed_body_is_decoded() {
 fn who_guesses_keys_is_told_apart_by_the_address_that_the_gateway_saw() {
     run(async {
         let lambda = Lambda::configured(|config| config.http.auth_failures_max = 2).await;
+        let guess = api_key::format_key([9; 32]);
         for (n, format) in [REST, HTTP, ALB].into_iter().enumerate() {
             let ask = async |client: &str, key: &str| {
                 let mut payload = parse(format);
@@ -301,9 +302,9 @@ fn who_guesses_keys_is_told_apart_by_the_address_that_the_gateway_saw() {
             // Each format has clients of its own.
             let (client, other) = (format!("203.0.113.{n}"), format!("198.51.100.{n}"));
             for expected in [401, 401, 429, 429] {
-                assert_eq!(ask(&client, "mr_guess").await, expected, "{format}");
+                assert_eq!(ask(&client, &guess).await, expected, "{format}");
             }
-            assert_eq!(ask(&other, "mr_guess").await, 401, "{format}");
+            assert_eq!(ask(&other, &guess).await, 401, "{format}");
             let known = lambda.harness.key.clone();
             // Seen good by this function before it guessed elsewhere.
             assert_ne!(ask(&other, &known).await, 401, "{format}");

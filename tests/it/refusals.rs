@@ -480,3 +480,45 @@ fn a_key_of_the_wrong_kind_is_told_as_that() {
         ask("/v1/projects", key).await.problem(401);
     });
 }
+
+#[test]
+fn what_stands_once_is_refused_twice() {
+    run(async {
+        let harness = Harness::new().await;
+        let document = crate::support::documented::document();
+        let mut lists = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            let parameters = item["get"]["parameters"].as_array();
+            let has_limit = parameters.is_some_and(|all| all.iter().any(|p| p["name"] == "limit"));
+            if !has_limit || path.contains('{') {
+                continue;
+            }
+            lists += 1;
+            let key = match item["get"]["security"][0].get("admin_key") {
+                Some(_) => ADMIN_KEY,
+                None => &harness.key,
+            };
+            let twice = format!("{path}?limit=1&limit=1");
+            let refused = harness.request(Method::GET, &twice, key, Value::Null).await;
+            assert_eq!(refused.json["field"], "limit", "{path}: {}", refused.json);
+            check(path, &refused);
+            refused.problem(400);
+        }
+        assert!(lists > 5, "{lists}");
+        for name in ["specversion", "id", "source", "type", "tenant", "myext"] {
+            let mut request = Request::post("/v1/events")
+                .header("authorization", format!("Bearer {}", harness.key))
+                .header("ce-specversion", "1.0")
+                .header("ce-id", "1")
+                .header("ce-source", "/s")
+                .header("ce-type", "a.b")
+                .header("ce-tenant", "t")
+                .header("ce-myext", "1");
+            request = request.header(format!("ce-{name}"), "1");
+            let refused = harness.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(refused.json["field"], name, "{}", refused.json);
+            check(name, &refused);
+            refused.problem(400);
+        }
+    });
+}

@@ -54,9 +54,9 @@ impl Rest {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether all of the body is read, as it is after this if it is short and comes
-    /// soon. If not, what follows on the connection is no request.
-    pub async fn is_read(self, promised: Promised) -> bool {
+    /// Reads it too, if it is short and comes soon: whether all of the body is read
+    /// then. If not, what follows on the connection is no request.
+    pub async fn read_on(self, promised: Promised) -> bool {
         let Some(body) = self.lock().take() else {
             return true;
         };

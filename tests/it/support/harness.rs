@@ -5,7 +5,7 @@
 //! by itself, at whatever time it needs. A test that leaves jobs behind fails.
 
 use std::future::Future;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::{Arc, LazyLock, Once};
 use std::time::Duration;
 
@@ -296,6 +296,9 @@ async fn sent(request: Request<Body>) -> (Sent, Request<Body>) {
     {
         media_type = Some("CloudEvents, binary mode");
     }
+    if parts.headers.contains_key("content-encoding") {
+        bytes = bytes.and_then(decoded);
+    }
     let sent = Sent {
         method: parts.method.to_string(),
         path: parts.uri.path().to_owned(),
@@ -303,6 +306,14 @@ async fn sent(request: Request<Body>) -> (Sent, Request<Body>) {
         body: bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
     };
     (sent, Request::from_parts(parts, body))
+}
+
+/// What is compressed in `bytes`, if that is so.
+fn decoded(bytes: bytes::Bytes) -> Option<bytes::Bytes> {
+    let mut whole = vec![];
+    let mut decoder = flate2::read::MultiGzDecoder::new(&*bytes);
+    decoder.read_to_end(&mut whole).ok()?;
+    Some(whole.into())
 }
 
 /// A project and a key of it.
