@@ -18,7 +18,7 @@ use crate::model::event::Event;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::{InlinePayload, Job};
 use crate::model::meter::{self, EventReadings};
-use crate::model::parse_error::capped;
+use crate::model::refusal::shown_name;
 use crate::model::project_config::ProjectConfig;
 use crate::store;
 use crate::store::accept::{AcceptOutcome, INLINE_DELIVERIES_MAX, Plan};
@@ -249,7 +249,7 @@ fn conflict(differences: &[String]) -> Error {
     let mut named = differences
         .iter()
         .take(DIFFERENCES_NAMED_MAX)
-        .map(|name| capped(name))
+        .map(|name| shown_name(name))
         .collect::<Vec<_>>()
         .join(", ");
     match differences.len().saturating_sub(DIFFERENCES_NAMED_MAX) {

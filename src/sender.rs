@@ -26,6 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, USER_AGENT};
 use http::{Method, Request, Uri};
+use http_body::Body;
 use http_body_util::Full;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;

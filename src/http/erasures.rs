@@ -11,7 +11,7 @@ use super::extract::{Json, Path, Query};
 use super::page::{self, List, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::audit::AuditContext;
 use crate::model::erasure::{self as model, ErasureKind, ErasureState};
 use crate::model::event::check_tenant;

@@ -80,15 +80,6 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    /// All rows of `statement`.
-    pub(super) async fn query(
-        &self,
-        statement: &str,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>> {
-        self.tx.query(statement, values).await.map_err(classify)
-    }
-
     /// Commits the change with its audit entry and the outbox row of `subject`.
     /// `value` is what the caller is given once the change is projected.
     pub(super) async fn commit<T>(

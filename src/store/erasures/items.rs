@@ -6,6 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::error::Result;
+use crate::model::access::Access;
 use crate::model::erasure::{Erasure, ErasureProgress, ErasureState};
 use crate::model::id::{DeliveryId, EndpointId, EventId, MeterId, ProjectId};
 use crate::store::dynamo::{Dynamo, Item, ItemExt, s, unavailable};
@@ -107,18 +108,19 @@ pub async fn list_events(
     erasure: &Erasure,
     after: Option<&str>,
 ) -> Result<(Vec<EventRow>, Option<String>)> {
-    let (project, range) = (&erasure.project, range(erasure, after));
+    let access = Access::to_project(&erasure.project);
+    let range = range(erasure, after);
     let tenant = erasure.tenant();
     if erasure.state == ErasureState::Settling {
         let is_wanted = |_: &str, of: Option<&str>| tenant.is_none() || of == tenant;
-        let scan = events::scan(dynamo, project, &range, is_wanted).await?;
+        let scan = events::scan(dynamo, &access, &range, is_wanted).await?;
         return Ok((scan.rows, scan.next));
     }
     let filter = EventFilter {
         tenant: tenant.map(str::to_owned),
         ..EventFilter::default()
     };
-    events::list(dynamo, project, &filter, &range).await
+    events::list(dynamo, &access, &filter, &range).await
 }
 
 /// Where a list goes on after `row`.
@@ -148,7 +150,8 @@ pub async fn delete_recoveries(
     after: Option<&str>,
 ) -> Result<(DeletedItems, Option<String>)> {
     let range = range(erasure, after);
-    let (rows, next) = recoveries::list(dynamo, &erasure.project, &range).await?;
+    let access = Access::to_project(&erasure.project);
+    let (rows, next) = recoveries::list(dynamo, &access, &range).await?;
     let tenant = erasure.tenant();
     let wanted = rows
         .iter()
