@@ -28,6 +28,7 @@ pub mod project_config;
 pub mod rate_limit;
 pub mod recovery;
 pub mod retry;
+pub mod rfc3339;
 pub mod scalar;
 pub mod schema;
 pub mod seal;

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::parse_error::{TIME, echo};
+use super::parse_error::TIME;
+use super::rfc3339;
 
 /// A time in JSON: RFC 3339 in UTC, always with three digits of milliseconds, so
 /// that text sorts as time does.
@@ -34,16 +35,15 @@ impl Visitor<'_> for TimeVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Time, E> {
-        if let Ok(at) = text.parse() {
+        if let Some(at) = rfc3339::parse(text) {
             return Ok(Time(at));
         }
         // A plus sign that a query has not escaped arrives as a space.
-        let hint = match text.replace(' ', "+").parse::<Timestamp>() {
-            Ok(_) => "; a + in a query is written %2B",
-            Err(_) => "",
+        let hint = match rfc3339::parse(&text.replace(' ', "+")) {
+            Some(_) => "; a + in a query is written %2B",
+            None => "",
         };
-        let got = echo(text);
-        Err(E::custom(format_args!("expected {TIME}, got {got}{hint}")))
+        Err(E::custom(format_args!("expected {TIME}{hint}")))
     }
 }
 
@@ -63,5 +63,30 @@ mod tests {
         let json = serde_json::to_string(&time).unwrap();
         assert_eq!(json, "\"2023-11-14T22:13:20.120Z\"");
         assert_eq!(serde_json::from_str::<Time>(&json).unwrap(), time);
+    }
+
+    #[test]
+    fn a_time_is_read_by_rfc_3339_and_nothing_wider() {
+        let read = |text: &str| serde_json::from_value::<Time>(text.into());
+        for text in [
+            "9999-12-31T23:59:59Z",
+            "0000-01-01t00:00:00-23:59",
+            "2016-12-31T23:59:60Z",
+        ] {
+            assert!(read(text).is_ok(), "{text}");
+        }
+        for text in [
+            "2026-01-31T12:00:00+24:00",
+            "2026-01-31T12:00:60Z",
+            "2026-01-31T12:00:00Z[UTC]",
+            "2026-01-31 12:00:00Z",
+            "2026-01-31T12Z",
+            "20260131T120000Z",
+        ] {
+            let refused = read(text).unwrap_err().to_string();
+            assert!(!refused.contains("2026-01-31T12:00:60Z"), "{refused}");
+        }
+        let unescaped = read("2026-01-31T12:00:00 01:00").unwrap_err().to_string();
+        assert!(unescaped.ends_with("written %2B"), "{unescaped}");
     }
 }

@@ -101,10 +101,16 @@ fn floor(width: Width, zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// The start of the window after the one that begins at `start`.
+/// The start of the window after the one that begins at `start`; of the last one, which
+/// ends with time, its end.
 fn next(width: Width, zone: &TimeZone, start: Timestamp) -> Option<Timestamp> {
+    let end = next_by_clock(width, zone, start).unwrap_or(Timestamp::MAX);
+    (end > start).then_some(end)
+}
+
+fn next_by_clock(width: Width, zone: &TimeZone, start: Timestamp) -> Option<Timestamp> {
     let date = zone.to_datetime(start).date();
-    let end = match width {
+    match width {
         Width::Minute => start.checked_add(SignedDuration::from_mins(1)).ok(),
         Width::Hour => {
             let hence = start.checked_add(SignedDuration::from_hours(1)).ok()?;
@@ -114,8 +120,7 @@ fn next(width: Width, zone: &TimeZone, start: Timestamp) -> Option<Timestamp> {
         }
         Width::Day => midnight(zone, date.tomorrow().ok()?),
         Width::Month => midnight(zone, date.last_of_month().tomorrow().ok()?),
-    };
-    end.filter(|end| *end > start)
+    }
 }
 
 /// The multiple of `step` seconds at or before `at`, on a clock that is `ahead`
@@ -230,6 +235,15 @@ mod tests {
     }
 
     #[test]
+    fn the_last_window_ends_with_time() {
+        let end = "9999-12-30T22:00:00.999999999Z";
+        for width in [Width::Month, Width::Day, Width::Hour, Width::Minute] {
+            let windows = cut_in(width, "UTC", "9999-12-30T21:59:00Z", end);
+            assert_eq!(windows.last().unwrap().end, Timestamp::MAX, "{width:?}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_cut() {
         let refused = |width, from, to| {
             split_into_windows(width, &TimeZone::UTC, at(from), at(to))
@@ -242,8 +256,6 @@ mod tests {
             "from: expected a time before to"
         );
         assert!(refused(Width::Minute, day, later).starts_with("window: expected at most 1500"));
-        let end = "9999-12-30T22:00:00.999999999Z";
-        assert!(refused(Width::Month, "9999-12-30T00:00:00Z", end).starts_with("to: "));
         for name in [
             "",
             "CEST",

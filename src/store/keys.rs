@@ -71,6 +71,9 @@ pub const ARCHIVE: &str = "archive";
 /// Above the sort keys of all deliveries of an event: '$' follows '#'.
 pub const DELIVERIES_END: &str = "delivery$";
 
+/// The last time that a sort key can begin with, in milliseconds.
+const MILLIS_MAX: i64 = 9_999_999_999_999;
+
 /// Above every sort key that begins with a time: '~' follows every digit.
 pub const TIMES_END: &str = "~";
 /// Below every sort key that begins with a time, but for times long past.
@@ -340,7 +343,8 @@ pub fn time_bound(at: Timestamp) -> String {
 }
 
 fn millis(at: Timestamp) -> String {
-    format!("{:013}", at.as_millisecond().max(0))
+    // With a digit more, after 2286, text would not sort as time does any more.
+    format!("{:013}", at.as_millisecond().clamp(0, MILLIS_MAX))
 }
 
 /// What follows the time in a sort key that begins with one.
@@ -421,6 +425,25 @@ mod tests {
             Some(id)
         );
         assert_eq!(delivery_of(event.as_str(), EVENT), None);
+    }
+
+    #[test]
+    fn times_sort_as_text_up_to_the_last() {
+        let bounds = [
+            "0000-01-01T00:00:00Z",
+            "1970-01-01T00:00:00.001Z",
+            "2026-01-31T12:00:00Z",
+            "2286-11-20T17:46:39Z",
+            "2286-11-20T17:46:40Z",
+            "9999-12-30T22:00:00Z",
+        ]
+        .map(|text| time_bound(text.parse().unwrap()));
+        assert!(bounds.is_sorted(), "{bounds:?}");
+        assert!(
+            bounds
+                .iter()
+                .all(|bound| bound.len() == 13 && &**bound < TIMES_END)
+        );
     }
 
     #[test]
