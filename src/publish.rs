@@ -17,11 +17,15 @@ use crate::model::event::Event;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use crate::model::job::{InlinePayload, Job};
 use crate::model::meter::{self, EventReadings};
+use crate::model::parse_error::capped;
 use crate::model::project_config::ProjectConfig;
 use crate::store;
 use crate::store::accept::{AcceptOutcome, INLINE_DELIVERIES_MAX, Plan};
 use crate::store::events::{self, NewEvent};
 
+/// The largest event whose readings are taken where it is accepted: a larger one would
+/// hold up what else the thread has to do.
+const METERED_INLINE_BYTES_MAX: usize = 32_768;
 /// Names of what differs that a refusal repeats.
 const DIFFERENCES_NAMED_MAX: usize = 10;
 
@@ -55,7 +59,7 @@ pub async fn publish(
     event: &Event,
     now: Timestamp,
 ) -> Result<Acceptance> {
-    let matches = EventMatches::find(app, project_config, event, now);
+    let matches = EventMatches::find(app, project_config, event, now).await?;
     persist_and_enqueue(app, project, event, matches, now).await
 }
 
@@ -72,7 +76,7 @@ pub async fn publish_except(
     endpoint: &EndpointId,
     now: Timestamp,
 ) -> Result<Acceptance> {
-    let mut matches = EventMatches::find(app, project_config, event, now);
+    let mut matches = EventMatches::find(app, project_config, event, now).await?;
     if let Some(endpoints) = &mut matches.endpoints {
         endpoints.retain(|id| id != endpoint);
     }
@@ -122,31 +126,47 @@ struct EventMatches {
 }
 
 impl EventMatches {
-    fn find(
+    async fn find(
         app: &App,
         project_config: Option<&ProjectConfig>,
         event: &Event,
         now: Timestamp,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        Ok(Self {
             endpoints: project_config.and_then(|project_config| matching(project_config, event)),
-            metered: project_config.map(|project_config| metered(app, project_config, event, now)),
-        }
+            metered: match project_config {
+                Some(project_config) => Some(metered(app, project_config, event, now).await?),
+                None => None,
+            },
+        })
     }
 }
 
-/// What the meters of `project_config` read of an event that arrived at `received`.
-pub fn metered(
+/// What the meters of `project_config` read of an event that arrived at `received`. A
+/// large event is read on a thread for what takes long.
+///
+/// # Errors
+/// [`Error::Internal`] when the process ends meanwhile.
+pub async fn metered(
     app: &App,
     project_config: &ProjectConfig,
     event: &Event,
     received: Timestamp,
-) -> EventReadings {
+) -> Result<EventReadings> {
     let late_max = app.config.meters.late_max();
-    EventReadings {
+    let meters = &project_config.meters;
+    let is_large = event.body().len() > METERED_INLINE_BYTES_MAX;
+    let readings = if is_large && meters.counts(event.event_type()) {
+        let (meters, event) = (Arc::clone(meters), event.clone());
+        let read = tokio::task::spawn_blocking(move || meters.readings(&event));
+        read.await.map_err(Error::internal)?
+    } else {
+        meters.readings(event)
+    };
+    Ok(EventReadings {
         at: meter::counted_at(event.time(), received, late_max),
-        readings: project_config.readings(event),
-    }
+        readings,
+    })
 }
 
 /// The endpoints the event is for, unless that cannot be known now.
@@ -216,7 +236,7 @@ fn conflict(differences: &[String]) -> Error {
     let mut named = differences
         .iter()
         .take(DIFFERENCES_NAMED_MAX)
-        .map(String::as_str)
+        .map(|name| capped(name))
         .collect::<Vec<_>>()
         .join(", ");
     match differences.len().saturating_sub(DIFFERENCES_NAMED_MAX) {

@@ -5,12 +5,15 @@
 //! was counted already counts no second time, whether it came by itself or by an
 //! earlier back-fill.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::app::App;
-use crate::error::Result;
-use crate::model::id::ProjectId;
+use crate::error::{Error, Result};
+use crate::model::id::{EventId, ProjectId};
 use crate::model::meter::{self, Definition, Meter, Reading};
+use crate::model::meter_set::MeterSet;
 use crate::store::backfills::{self, Backfill};
 use crate::store::events::{self, StoredEvent};
 use crate::store::meters;
@@ -53,6 +56,7 @@ pub async fn run(app: &App, due: &DueItem, now: Timestamp) -> Result<bool> {
         id: row.id,
         definition: Definition::new(&row.spec)?,
     };
+    let meter = Arc::new(MeterSet::new(vec![meter]));
     for page in 1..=PAGES_MAX {
         let range = range(&backfill);
         let progress = backfill_page(app, &meter, &backfill.project, &range, now).await?;
@@ -84,14 +88,16 @@ fn range(backfill: &Backfill) -> TimelineRange {
 }
 
 /// What the meter reads of an event, and the moment it counts for.
-struct FoundReading<'a> {
-    stored: &'a StoredEvent,
+struct FoundReading {
+    event: EventId,
+    tenant: Option<String>,
+    received: Timestamp,
     at: Timestamp,
     reading: Reading,
 }
 
-/// Holds a page of the events a project received against `meter` and counts what
-/// it reads of them. Doing it again counts nothing.
+/// Holds a page of the events a project received against `meter`, a set of it alone, and
+/// counts what it reads of them. Doing it again counts nothing.
 ///
 /// Cost: a page of the timeline, a read of each event whose type is right, and a
 /// statement.
@@ -100,35 +106,27 @@ struct FoundReading<'a> {
 /// When a store is out of reach; nothing, or part of the page, is counted then.
 pub async fn backfill_page(
     app: &App,
-    meter: &Meter,
+    meter: &Arc<MeterSet>,
     project: &ProjectId,
     range: &TimelineRange,
     now: Timestamp,
 ) -> Result<BackfillPage> {
-    let wanted = |event_type: &str, _: Option<&str>| meter.definition.is_for(event_type);
+    let wanted = |event_type: &str, _: Option<&str>| meter.counts(event_type);
     let scan = events::scan(&app.dynamo, project, range, wanted).await?;
     let stored = events::load_full(&app.dynamo, &scan.rows).await?;
+    let (meters, late_max) = (Arc::clone(meter), app.config.meters.late_max());
     let retention_days = app.config.retention_days;
-    let mut found: Vec<FoundReading<'_>> = Vec::with_capacity(stored.len());
-    for stored in &stored {
+    let countable = stored.into_iter().filter(move |stored| {
         // Expired: DynamoDB is late in deleting it.
-        if stored.expires <= now || !usage::is_countable(stored.received, now, retention_days) {
-            continue;
-        }
-        let event = stored.event()?;
-        let late_max = app.config.meters.late_max();
-        let at = meter::counted_at(event.time(), stored.received, late_max);
-        let found_reading = |reading| FoundReading {
-            stored,
-            at,
-            reading,
-        };
-        found.extend(meter.read(&event).map(found_reading));
-    }
+        stored.expires > now && usage::is_countable(stored.received, now, retention_days)
+    });
+    // Hundreds of events, of up to 256 KiB each: what else runs must not wait for them.
+    let read = tokio::task::spawn_blocking(move || read_all(&meters, countable, late_max));
+    let found = read.await.map_err(Error::internal)??;
     let entries = found.iter().map(|found| UsageEntry {
-        event: &found.stored.id,
-        tenant: found.stored.tenant.as_deref(),
-        received: found.stored.received,
+        event: &found.event,
+        tenant: found.tenant.as_deref(),
+        received: found.received,
         at: found.at,
         reading: &found.reading,
     });
@@ -140,4 +138,25 @@ pub async fn backfill_page(
         counted: counted.newly_counted,
         next: scan.next,
     })
+}
+
+fn read_all(
+    meters: &MeterSet,
+    countable: impl Iterator<Item = StoredEvent>,
+    late_max: SignedDuration,
+) -> Result<Vec<FoundReading>> {
+    let mut found = Vec::new();
+    for stored in countable {
+        let event = stored.event()?;
+        let at = meter::counted_at(event.time(), stored.received, late_max);
+        let readings = meters.readings(&event).into_iter();
+        found.extend(readings.map(|reading| FoundReading {
+            event: stored.id.clone(),
+            tenant: stored.tenant.clone(),
+            received: stored.received,
+            at,
+            reading,
+        }));
+    }
+    Ok(found)
 }

@@ -37,7 +37,8 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
     let project_config = app.projection.project_config(&event.project).await?;
     // Before the due time is cleared, and before an unreadable endpoint ends this.
     if pending_fan_out == PendingFanOut::New && !event.is_metered {
-        let metered = publish::metered(app, &project_config, &event.event()?, event.received);
+        let (published, received) = (event.event()?, event.received);
+        let metered = publish::metered(app, &project_config, &published, received).await?;
         readings::put(&app.dynamo, &NewReadings::of_stored(&event, &metered)).await?;
     }
     let targets = &project_config.targets;

@@ -1,10 +1,11 @@
 //! Meters: how an event turns into something counted.
 //!
 //! Owns what a meter may be and what it reads of an event. Called by the API when
-//! a meter is written and by the accept path for each event and meter; what the
-//! readings add up to is `store::usage`'s.
+//! a meter is written and, through `meter_set`, by the accept path for each event; what
+//! the readings add up to is `store::usage`'s.
 
 mod condition;
+mod tenant;
 #[cfg(test)]
 mod tests;
 
@@ -16,15 +17,15 @@ use ring::digest;
 use serde::{Deserialize, Serialize};
 
 use super::decimal::Decimal;
-use super::event::Event;
 use super::filter::TypePattern;
 use super::id::MeterId;
 use super::pointer::Pointer;
 use super::scalar::Scalar;
 use crate::error::Invalid;
 
-use condition::Condition;
 pub use condition::MeterFilter;
+pub(super) use condition::{Condition, Predicate};
+pub use tenant::usage_tenant;
 
 /// Pointers in `group_by`.
 const GROUP_BY_MAX: usize = 5;
@@ -123,10 +124,10 @@ pub struct MeterSpec {
 #[derive(Debug)]
 pub struct Definition {
     event_type: TypePattern,
-    aggregation: Aggregation,
-    value: Option<Pointer>,
-    group_by: Box<[Pointer]>,
-    conditions: Box<[Condition]>,
+    pub(super) aggregation: Aggregation,
+    pub(super) value: Option<Pointer>,
+    pub(super) group_by: Box<[Pointer]>,
+    pub(super) conditions: Box<[Condition]>,
 }
 
 impl Definition {
@@ -165,40 +166,10 @@ impl Definition {
     pub fn is_for(&self, event_type: &str) -> bool {
         self.event_type.matches(event_type)
     }
-
-    /// The value, read of `data`.
-    fn measure(&self, data: &str) -> Measure {
-        let Some(pointer) = &self.value else {
-            return Measure::One;
-        };
-        let Some(json) = pointer.resolve(data) else {
-            return Measure::Skipped;
-        };
-        let measure = match self.aggregation {
-            Aggregation::UniqueCount => unique(json).map(Measure::Unique),
-            _ => number(json).map(Measure::Number),
-        };
-        measure.unwrap_or(Measure::Skipped)
-    }
-
-    /// The group: the values of `group_by` in one form, as a JSON array.
-    fn group(&self, data: &str) -> String {
-        let mut text = String::from("[");
-        for (at, pointer) in self.group_by.iter().enumerate() {
-            if at > 0 {
-                text.push(',');
-            }
-            let value = pointer.resolve(data).and_then(Scalar::read);
-            let value = value.filter(is_groupable).unwrap_or(Scalar::Null);
-            text.push_str(&value.to_json());
-        }
-        text.push(']');
-        text
-    }
 }
 
 /// Whether usage may be grouped by a value.
-fn is_groupable(value: &Scalar) -> bool {
+pub(super) fn is_groupable(value: &Scalar) -> bool {
     match value {
         Scalar::Null | Scalar::Bool(_) => true,
         Scalar::Number(text) | Scalar::String(text) => {
@@ -206,13 +177,6 @@ fn is_groupable(value: &Scalar) -> bool {
             text.chars().count() <= GROUP_CHARS_MAX && !text.contains('\0')
         }
     }
-}
-
-/// The JSON text of an event's `data`; empty, in which no pointer leads anywhere,
-/// if it has none.
-fn data(event: &Event) -> &str {
-    let text = event.data().unwrap_or_default();
-    std::str::from_utf8(text).expect("an event's data is JSON, and so UTF-8")
 }
 
 fn value(written: &MeterSpec) -> Result<Option<Pointer>, Invalid> {
@@ -245,16 +209,18 @@ fn group(text: &str, before: &[String], at: usize) -> Result<Pointer, Invalid> {
 }
 
 /// A JSON number, or a string that holds one: money is often written so.
-fn number(json: &str) -> Option<Decimal> {
-    match Scalar::read(json)? {
-        Scalar::Number(text) | Scalar::String(text) => Decimal::parse(&text),
+pub(super) fn number(scalar: &Scalar) -> Option<Decimal> {
+    match scalar {
+        Scalar::Number(text) | Scalar::String(text) => Decimal::parse(text),
         Scalar::Null | Scalar::Bool(_) => None,
     }
 }
 
 /// What stands for a value in a unique count: its one form, hashed.
-fn unique(json: &str) -> Option<[u8; UNIQUE_BYTES]> {
-    let scalar = Scalar::read(json).filter(|scalar| *scalar != Scalar::Null)?;
+pub(super) fn unique(scalar: &Scalar) -> Option<[u8; UNIQUE_BYTES]> {
+    if *scalar == Scalar::Null {
+        return None;
+    }
     let hash = digest::digest(&digest::SHA256, scalar.to_json().as_bytes());
     let mut out = [0; UNIQUE_BYTES];
     out.copy_from_slice(&hash.as_ref()[..UNIQUE_BYTES]);
@@ -268,23 +234,6 @@ pub struct Meter {
     pub id: MeterId,
     /// What it counts.
     pub definition: Definition,
-}
-
-impl Meter {
-    /// What it reads of `event`; `None` if that is none of its events.
-    pub fn read(&self, event: &Event) -> Option<Reading> {
-        let Definition { conditions, .. } = &self.definition;
-        if !self.definition.is_for(event.event_type()) {
-            return None;
-        }
-        let data = data(event);
-        let counts = conditions.iter().all(|condition| condition.holds(data));
-        counts.then(|| Reading {
-            meter: self.id.clone(),
-            measure: self.definition.measure(data),
-            group: self.definition.group(data),
-        })
-    }
 }
 
 /// What one meter read of one event.

@@ -1,10 +1,11 @@
 //! The configuration of a project, as the event store has it: all that accepting and
 //! delivering its events takes, read together and cached.
 
+use std::sync::Arc;
+
 use super::endpoint::Targets;
-use super::event::Event;
 use super::event_type::EventTypeSchemas;
-use super::meter::{Meter, Reading};
+use super::meter_set::MeterSet;
 
 /// A project's configuration as of one moment.
 #[derive(Debug, Default)]
@@ -12,16 +13,7 @@ pub struct ProjectConfig {
     /// The endpoints that its webhooks go to.
     pub targets: Targets,
     /// The meters that its events are counted by.
-    pub meters: Vec<Meter>,
+    pub meters: Arc<MeterSet>,
     /// What the data of its events must satisfy.
     pub event_types: EventTypeSchemas,
-}
-
-impl ProjectConfig {
-    /// What the project's meters read of `event`. Allocates nothing when none
-    /// counts it.
-    pub fn readings(&self, event: &Event) -> Vec<Reading> {
-        let read = self.meters.iter().filter_map(|meter| meter.read(event));
-        read.collect()
-    }
 }

@@ -36,6 +36,7 @@ use super::secrets::CachedSecret;
 use crate::error::{Error, Result};
 use crate::model::endpoint::{EndpointState, Targets};
 use crate::model::id::{EndpointId, ProjectId};
+use crate::model::meter_set::MeterSet;
 use crate::model::project_config::ProjectConfig;
 use crate::model::seal::KeyRing;
 
@@ -214,7 +215,7 @@ impl ConfigProjection {
         Ok(Arc::new(ProjectConfig {
             targets: Targets::new(targets, unreadable),
             event_types: event_types.into_iter().collect(),
-            meters,
+            meters: Arc::new(MeterSet::new(meters)),
         }))
     }
 

@@ -16,7 +16,7 @@ use super::{batch, due, keys};
 use crate::error::{Error, Result};
 use crate::model::decimal::Decimal;
 use crate::model::id::EventId;
-use crate::model::meter::{EventReadings, Measure, Reading};
+use crate::model::meter::{EventReadings, Measure, Reading, usage_tenant};
 
 pub use super::due::DueItem;
 
@@ -52,7 +52,7 @@ pub(super) fn new_item(new: &NewReadings<'_>) -> Option<Item> {
     item.insert("pk".into(), s(new.event.as_str()));
     item.insert("sk".into(), s(keys::READINGS));
     if let Some(tenant) = new.tenant {
-        item.insert("tenant".into(), s(tenant));
+        item.insert("tenant".into(), s(usage_tenant(tenant)));
     }
     item.insert("at".into(), ms(new.metered.at));
     item.insert("received".into(), ms(new.received));

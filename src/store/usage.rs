@@ -10,6 +10,8 @@ mod partition;
 pub mod prune;
 pub mod report;
 
+use std::borrow::Cow;
+
 use deadpool_postgres::Object;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -21,7 +23,7 @@ use super::postgres::{Postgres, classify};
 use super::readings::StoredReadings;
 use crate::error::Result;
 use crate::model::id::{EventId, MeterId};
-use crate::model::meter::{Measure, Reading};
+use crate::model::meter::{Measure, Reading, usage_tenant};
 
 /// Tries of a batch that meets a missing partition or another writer.
 const TRIES_MAX: u32 = 4;
@@ -283,7 +285,7 @@ struct Columns<'a> {
     events: Vec<&'a str>,
     days: Vec<Date>,
     at: Vec<Timestamp>,
-    tenants: Vec<&'a str>,
+    tenants: Vec<Cow<'a, str>>,
     groups: Vec<&'a str>,
     values: Vec<Option<&'a str>>,
     hashes: Vec<Option<&'a [u8]>>,
@@ -307,7 +309,8 @@ impl<'a> Columns<'a> {
             columns.events.push(entry.event.as_str());
             columns.days.push(partition::day(entry.received));
             columns.at.push(entry.at);
-            columns.tenants.push(entry.tenant.unwrap_or_default());
+            let tenant = entry.tenant.unwrap_or_default();
+            columns.tenants.push(usage_tenant(tenant));
             columns.groups.push(&entry.reading.group);
             columns.values.push(match measure {
                 Measure::Number(value) => Some(value.as_str()),

@@ -16,7 +16,7 @@ use crate::http::extract::{Json, Path, Query};
 use crate::http::page::{self, Page};
 use crate::http::problem::Problems;
 use crate::model::id::MeterId;
-use crate::model::meter::OVERFLOW_GROUP;
+use crate::model::meter::{OVERFLOW_GROUP, usage_tenant};
 use crate::model::time::Time;
 use crate::model::window::{self, Width};
 use crate::store::meters;
@@ -67,7 +67,8 @@ pub struct Usage {
     /// When the next one begins.
     pub end: Time,
     /// The tenant, if one was asked for or tenants are told apart; null for events
-    /// of none.
+    /// of none. One of more than 128 characters is `sha256:` and its SHA-256 in
+    /// hexadecimal, where it was not asked for by its own name.
     #[schema(required)]
     pub tenant: Option<String>,
     /// The value at each pointer asked for, `{"/plan": "pro"}`; null where groups
@@ -118,12 +119,13 @@ pub async fn usage(
     }
     let meter = meters::get(&app.postgres, &caller.project, &id).await?;
     let by = GroupBy::parse(query.group_by.as_deref(), &meter.spec.group_by)?;
+    let tenant = query.tenant.as_deref().map(usage_tenant);
     let usage_query = UsageQuery {
         meter: &id,
         aggregation: meter.spec.aggregation,
         width,
         windows: &windows,
-        tenant: query.tenant.as_deref(),
+        tenant: tenant.as_deref(),
         by_tenant: by.tenant,
         by_group: (!by.group_indexes.is_empty()).then_some(&*by.group_indexes),
         after: after.as_ref(),

@@ -45,20 +45,23 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, 
 
 /// A filter, checked.
 #[derive(Debug)]
-pub(super) struct Condition {
-    pointer: Pointer,
-    test: Predicate,
+pub struct Condition {
+    pub pointer: Pointer,
+    pub test: Predicate,
 }
 
+/// What is asked of the value.
 #[derive(Debug)]
-enum Predicate {
+pub enum Predicate {
+    /// One of these is there.
     OneOf(Box<[Scalar]>),
+    /// Whether anything is.
     Exists(bool),
 }
 
 impl Condition {
     /// Checks the filter at place `at`.
-    pub(super) fn new(filter: &MeterFilter, at: usize) -> Result<Self, Invalid> {
+    pub fn new(filter: &MeterFilter, at: usize) -> Result<Self, Invalid> {
         let field = |name: &str| format!("filters[{at}].{name}");
         let test = match (&filter.equals, &filter.one_of, filter.exists) {
             (Some(value), None, None) => Predicate::OneOf([scalar(field("equals"), value)?].into()),
@@ -71,17 +74,6 @@ impl Condition {
         };
         let pointer = Pointer::parse_field(field("pointer"), &filter.pointer)?;
         Ok(Self { pointer, test })
-    }
-
-    /// Whether it holds of the JSON text `data`.
-    pub(super) fn holds(&self, data: &str) -> bool {
-        let found = self.pointer.resolve(data);
-        match &self.test {
-            Predicate::Exists(exists) => found.is_some() == *exists,
-            Predicate::OneOf(values) => found
-                .and_then(Scalar::read)
-                .is_some_and(|value| values.contains(&value)),
-        }
     }
 }
 

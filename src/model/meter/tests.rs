@@ -3,22 +3,32 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::event;
+use crate::model::event::{self, Event};
+use crate::model::meter_set::MeterSet;
 
 fn written(json: Value) -> MeterSpec {
     serde_json::from_value(json).unwrap()
 }
 
+/// A set of one meter.
+struct OneMeter(MeterSet);
+
+impl OneMeter {
+    fn read(&self, event: &Event) -> Option<Reading> {
+        self.0.readings(event).pop()
+    }
+}
+
 /// A meter of `aggregation` with the other members of `json`.
-fn meter(aggregation: &str, mut json: Value) -> Meter {
+fn meter(aggregation: &str, mut json: Value) -> OneMeter {
     json["aggregation"] = aggregation.into();
     if json.get("event_type").is_none() {
         json["event_type"] = "*".into();
     }
-    Meter {
+    OneMeter(MeterSet::new(vec![Meter {
         id: MeterId::new(1, [7; 10]),
         definition: Definition::new(&written(json)).unwrap(),
-    }
+    }]))
 }
 
 /// An event of type `a` with the JSON text `data`.
@@ -28,7 +38,7 @@ fn event_with(data: &str) -> Event {
     event::parse_structured(text.as_bytes()).unwrap()
 }
 
-fn number(meter: &Meter, data: &str) -> Option<String> {
+fn number(meter: &OneMeter, data: &str) -> Option<String> {
     match meter.read(&event_with(data))?.measure {
         Measure::Number(decimal) => Some(decimal.as_str().to_owned()),
         Measure::Skipped => Some("skipped".into()),
@@ -169,7 +179,7 @@ fn a_group_has_one_form() {
 fn an_event_without_json_counts_and_has_no_values() {
     let text = r#"{"specversion":"1.0","id":"1","source":"/s","type":"a","data_base64":"AAE="}"#;
     let event = event::parse_structured(text.as_bytes()).unwrap();
-    let reading = |meter: Meter| meter.read(&event).map(|reading| reading.measure);
+    let reading = |meter: OneMeter| meter.read(&event).map(|reading| reading.measure);
     assert_eq!(reading(meter("count", json!({}))), Some(Measure::One));
     assert_eq!(
         reading(meter("sum", json!({ "value": "" }))),
@@ -177,6 +187,22 @@ fn an_event_without_json_counts_and_has_no_values() {
     );
     let filters = json!({ "filters": [{ "pointer": "/a", "exists": true }] });
     assert_eq!(reading(meter("count", filters)), None);
+}
+
+#[test]
+fn json_in_base64_is_read_as_json() {
+    let sum = meter("sum", json!({ "value": "/n" }));
+    // {"n": 1.50}
+    for content_type in ["", r#""datacontenttype":"application/vnd.a+json; v=1","#] {
+        let text = format!(
+            r#"{{"specversion":"1.0","id":"1","source":"/s","type":"a",{content_type}"data_base64":"eyJuIjogMS41MH0="}}"#
+        );
+        let event = event::parse_structured(text.as_bytes()).unwrap();
+        match sum.read(&event).unwrap().measure {
+            Measure::Number(decimal) => assert_eq!(decimal.as_str(), "1.5"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
