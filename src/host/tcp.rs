@@ -34,6 +34,10 @@ use crate::error::causes;
 /// such as too many open files.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// The most headers of a request: an event of 64 KiB in binary mode may have that many
+/// attributes, and each is a header.
+const HEADERS_MAX: usize = 8_192;
+
 /// The limits of a listener.
 #[derive(Debug, Clone, Copy)]
 pub struct ServeOptions {
@@ -194,6 +198,7 @@ async fn connection(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(options.idle_timeout)
+            .max_headers(HEADERS_MAX)
             .serve_connection(TokioIo::new(io), service)
     );
     let ended = tokio::select! {

@@ -137,7 +137,7 @@ pub struct EventBody {
     subject: Option<String>,
     /// The customer it is for.
     tenant: Option<String>,
-    /// When it happened.
+    /// When it happened, in RFC 3339. Kept and sent as it is written.
     #[schema(value_type = Option<String>, format = DateTime)]
     time: Option<String>,
     /// The media type of `data`.
@@ -148,7 +148,8 @@ pub struct EventBody {
     /// The payload: any JSON.
     #[schema(value_type = Option<serde_json::Value>)]
     data: Option<Box<RawValue>>,
-    /// The payload in base64, in place of `data`; needs `specversion`.
+    /// The payload in base64, in place of `data`; needs `specversion`. JSON under a JSON
+    /// `datacontenttype`, or without one, is the same as in `data`.
     #[schema(nullable = false, format = Byte)]
     data_base64: Option<String>,
     /// Extension attributes; they need `specversion`.
@@ -162,7 +163,8 @@ pub struct EventBody {
 /// CloudEvent. Also CloudEvents 1.0 over HTTP in every mode: structured
 /// (`application/cloudevents+json`), binary (`ce-…` headers) and batch
 /// (`application/cloudevents-batch+json`), which like a JSON array is answered as
-/// `POST /v1/events/batch` is. Up to 256 KiB. 202 means it is durable. `matched` is how
+/// `POST /v1/events/batch` is. Up to 256 KiB, 64 KiB of them in attributes, none of which
+/// has a length of its own. 202 means it is durable. `matched` is how
 /// many endpoints it is for, where that is known.
 ///
 /// `source` and `id` are the event's identity: with the same two again the answer is
@@ -396,7 +398,7 @@ pub struct EventSummary {
     /// The customer it is for.
     #[schema(required)]
     pub tenant: Option<String>,
-    /// The CloudEvents `time`.
+    /// The CloudEvents `time`, as it was written.
     #[schema(required, format = DateTime)]
     pub time: Option<String>,
     /// When it was accepted.

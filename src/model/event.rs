@@ -10,10 +10,12 @@
 
 mod binary;
 mod canonical;
+mod charset;
 mod convert;
 mod draft;
 mod fingerprint;
 mod identity;
+mod kept;
 mod media;
 mod members;
 mod plain;
@@ -28,6 +30,7 @@ pub use canonical::{Event, PlainDefaults};
 pub use convert::to_binary;
 pub use draft::{ATTRIBUTE_BYTES_MAX, BATCH_EVENTS_MAX, BODY_BYTES_MAX, EVENT_BYTES_MAX};
 pub use identity::differences;
+pub use kept::with_json_data;
 pub use media::{Mode, batch_item_mode, check_json, mode};
 pub use plain::parse_plain;
 pub use rules::check_tenant;

@@ -128,16 +128,13 @@ impl TypePattern {
 
     /// Reads what a list is narrowed to: as [`parse`](Self::parse) does, but publishers
     /// may send types that are no patterns, as `a*b`, and each can be asked for. So a
-    /// prefix may be any, and all else is an exact type.
+    /// prefix may be any, and all else is an exact type, however long.
     ///
     /// # Errors
-    /// [`Invalid`] without a field: empty, longer than 255 characters, or with a control
-    /// character.
+    /// [`Invalid`] without a field: empty, or with a control character.
     pub fn for_list(text: &str) -> Result<Self, Invalid> {
-        if !is_sized(text) {
-            return Err(Invalid::body(format!(
-                "expected 1 to {CHARS_MAX} characters"
-            )));
+        if text.is_empty() {
+            return Err(Invalid::body("expected at least one character"));
         }
         if text.contains(char::is_control) {
             return Err(Invalid::body("expected no control characters"));

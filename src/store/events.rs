@@ -38,16 +38,8 @@ pub(super) fn new_item(new: &NewEvent<'_>, fan_out_due: Option<Timestamp>) -> It
     item.insert("pk".into(), s(new.id.as_str()));
     item.insert("sk".into(), s(keys::EVENT));
     item.insert("project".into(), s(new.project.as_str()));
-    item.insert("ce_id".into(), s(event.id()));
-    item.insert("type".into(), s(event.event_type()));
-    item.insert("source".into(), s(event.source()));
-    for (name, value) in [("subject", event.subject()), ("tenant", event.tenant())] {
-        if let Some(value) = value {
-            item.insert(name.into(), s(value));
-        }
-    }
-    if let Some(time) = event.time() {
-        item.insert("time".into(), s(time.to_string()));
+    for (name, value) in event.listed() {
+        item.insert(name.into(), s(value));
     }
     item.insert("received".into(), ms(new.received));
     let body = String::from_utf8(event.body().to_vec()).expect("a CloudEvent's JSON is UTF-8");
@@ -121,7 +113,7 @@ impl StoredEvent {
             tenant: item.str_opt("tenant").map(str::to_owned),
             received: item.time("received")?,
             expires: Timestamp::from_second(item.num("ttl")?).map_err(Error::internal)?,
-            body: Bytes::copy_from_slice(item.str("body")?.as_bytes()),
+            body: event::with_json_data(Bytes::copy_from_slice(item.str("body")?.as_bytes())),
             pending_fan_out: item
                 .str_opt("fan")
                 .map(PendingFanOut::from_text)

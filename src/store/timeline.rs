@@ -16,6 +16,10 @@ pub const READ_MAX: usize = 2_000;
 /// The most rows read from one shard at a time, while a filter drops most.
 const STEP_MAX: usize = 256;
 
+/// The most bytes of rows in a page, give or take a row: attributes of events may have
+/// 64 KiB each, and an answer of Lambda's 6 MB.
+const PAGE_BYTES_MAX: usize = 1_048_576;
+
 /// Partitions read at a time.
 const READS_MAX: usize = 16;
 
@@ -36,7 +40,7 @@ pub struct TimelineRange {
 pub(super) struct TimelinePage {
     pub items: Vec<Item>,
     /// None if no row that is kept follows; also set where it is not known, after
-    /// [`READ_MAX`] rows.
+    /// [`READ_MAX`] rows or [`PAGE_BYTES_MAX`] bytes.
     pub next: Option<String>,
     /// Rows looked at up to there, those that were dropped included.
     pub examined: usize,
@@ -135,9 +139,9 @@ pub(super) async fn page_by(
         .collect();
 
     let mut items = Vec::with_capacity(range.limit);
-    let mut looked_at = 0;
+    let (mut looked_at, mut bytes) = (0, 0);
     let mut last: Option<String> = None;
-    while looked_at < read_max {
+    while looked_at < read_max && bytes < PAGE_BYTES_MAX {
         refill(dynamo, &mut shards).await?;
         let Some(row) = newest(&mut shards) else {
             last = None;
@@ -156,6 +160,7 @@ pub(super) async fn page_by(
         looked_at += 1;
         last = Some(place.into_owned());
         if is_kept {
+            bytes += text_bytes(&row);
             items.push(row);
         }
     }
@@ -164,6 +169,12 @@ pub(super) async fn page_by(
         next: last,
         examined: looked_at,
     })
+}
+
+/// What the texts of a row take.
+fn text_bytes(row: &Item) -> usize {
+    let texts = row.values().filter_map(|value| value.as_s().ok());
+    texts.map(String::len).sum()
 }
 
 /// Reads on in every shard that has nothing ahead and is not exhausted.

@@ -175,7 +175,7 @@ fn a_batch_of_which_nothing_is_valid_is_refused_with_each_reason() {
           },
           {
             "code": "invalid",
-            "detail": "id: expected a non-empty string of at most 512 characters (CloudEvents 1.0 §3.1), got nothing",
+            "detail": "id: expected a non-empty string (CloudEvents 1.0 §3.1), got nothing",
             "field": "id",
             "index": 1
           },
@@ -440,10 +440,10 @@ fn what_is_no_event_is_refused_by_name() {
         .await;
         assert_snapshot!(refusals, @r#"
         malformed => 400 invalid: expected a CloudEvent in JSON: it ends too early
-        no id => 400 invalid: id: expected a non-empty string of at most 512 characters (CloudEvents 1.0 §3.1), got nothing
-        no type => 400 invalid: type: expected a non-empty string of at most 255 characters (CloudEvents 1.0 §3.1), got nothing
+        no id => 400 invalid: id: expected a non-empty string (CloudEvents 1.0 §3.1), got nothing
+        no type => 400 invalid: type: expected a non-empty string (CloudEvents 1.0 §3.1), got nothing
         version => 400 invalid: specversion: expected "1.0" (CloudEvents 1.0 §3.1), got "0.3"
-        time => 400 invalid: time: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got "yesterday"
+        time => 400 invalid: time: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z
         name => 400 invalid: Bad-Name: expected an attribute name of a-z and 0-9, other than data (CloudEvents 1.0 §3)
         float => 400 invalid: ext: expected a string, a Boolean or an integer of 32 bits (JSON event format §2.2), got a number with a fraction or exponent
         control => 400 invalid: subject: expected no control characters and no Unicode noncharacters (CloudEvents 1.0 §2, String), got "a\u{1}b"

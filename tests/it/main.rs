@@ -18,6 +18,7 @@ mod delivery_settings;
 mod endpoint_health;
 mod endpoint_uids;
 mod endpoints;
+mod event_attributes;
 mod event_types;
 mod events;
 #[cfg(feature = "embedded")]

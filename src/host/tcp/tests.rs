@@ -99,6 +99,20 @@ async fn a_connection_serves_request_after_request() {
 }
 
 #[tokio::test]
+async fn a_request_may_have_as_many_headers_as_an_event_has_attributes() {
+    let server = start(options()).await;
+    let mut stream = connect(&server).await;
+    let attributes: String = (0..5_000).map(|n| format!("ce-x{n}: y\r\n")).collect();
+    let long = format!("ce-long: {}\r\n", "y".repeat(65_000));
+    for headers in [attributes, long] {
+        let request = format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = read_to(&mut stream, "hello").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_drain_finishes_what_is_under_way_and_closes_what_is_idle() {
     let server = start(options()).await;
     let mut idle = connect(&server).await;

@@ -5,8 +5,10 @@ use std::borrow::Cow;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use serde_json::value::RawValue;
 
 use super::canonical::Event;
+use super::charset::is_meant_as_utf8;
 use super::draft::{Attribute, Data, Draft, EVENT_BYTES_MAX, limit};
 use super::media::MediaType;
 use super::text::echo;
@@ -74,14 +76,18 @@ fn data<'a>(content_type: Option<&str>, body: &'a [u8]) -> Result<Data<'a>, Inva
         return Ok(Data::None);
     }
     let Some(content_type) = content_type else {
-        return Ok(fingerprint::json_in(body).map_or(Data::Binary(body.into()), Data::Json));
+        return Ok(match fingerprint::json_in(body) {
+            Some(json) => Data::Json(Cow::Borrowed(json)),
+            None => Data::Binary(body.into()),
+        });
     };
     let media_type = MediaType::parse(content_type);
     if media_type.as_ref().is_some_and(MediaType::is_json) {
         return json(body);
     }
-    if media_type.is_some_and(|media_type| media_type.is_text() && media_type.is_utf8())
+    if let Some(media_type) = media_type.filter(MediaType::is_text)
         && let Ok(text) = std::str::from_utf8(body)
+        && is_meant_as_utf8(&media_type, text)
     {
         return Ok(Data::Text(text));
     }
@@ -89,8 +95,8 @@ fn data<'a>(content_type: Option<&str>, body: &'a [u8]) -> Result<Data<'a>, Inva
 }
 
 fn json(body: &[u8]) -> Result<Data<'_>, Invalid> {
-    serde_json::from_slice(body)
-        .map(Data::Json)
+    serde_json::from_slice::<&RawValue>(body)
+        .map(|json| Data::Json(Cow::Borrowed(json)))
         .map_err(|error| {
             let error = parse_error::syntax(&error);
             Invalid::new(
@@ -188,6 +194,16 @@ mod tests {
             ),
             (Some("text/plain"), b"a\"b", r#","data":"a\"b"}"#),
             (Some("application/atom+xml"), b"<a/>", r#","data":"<a/>"}"#),
+            (
+                Some("text/xml"),
+                b"<?xml version='1.0' encoding='latin1'?>\xc3\xa9",
+                r#","data_base64":"PD94bWwgdmVyc2lvbj0nMS4wJyBlbmNvZGluZz0nbGF0aW4xJz8+w6k="}"#,
+            ),
+            (
+                Some("text/xml; charset=utf-8"),
+                b"<?xml version='1.0' encoding='latin1'?>\xc3\xa9",
+                r#","data":"<?xml version='1.0' encoding='latin1'?>é"}"#,
+            ),
             (
                 Some("text/plain; charset=iso-8859-1"),
                 b"a",

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::draft::{
-    ATTRIBUTE_BYTES_MAX, Attribute, AttributeScalar, BODY_BYTES_MAX, Data, Draft, limit,
+    ATTRIBUTE_BYTES_MAX, Attribute, AttributeScalar, BODY_BYTES_MAX, Data, Draft, KEPT_BYTES_MAX,
+    limit,
 };
 use super::{fingerprint, members, rules};
 use crate::error::{Error, Invalid, Result};
@@ -39,10 +40,19 @@ pub struct Event {
     event_type: Box<str>,
     subject: Option<Box<str>>,
     tenant: Option<Box<str>>,
-    time: Option<Timestamp>,
+    time: Option<EventTime>,
     body: Bytes,
     data: Option<Range<usize>>,
     fingerprint: [u8; 32],
+}
+
+/// The `time` of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct EventTime {
+    /// As its publisher wrote it.
+    text: Box<str>,
+    /// The moment it names; none where an earlier version kept what names none.
+    at: Option<Timestamp>,
 }
 
 impl Event {
@@ -86,7 +96,27 @@ impl Event {
 
     /// The `time`, if any: when it happened.
     pub fn time(&self) -> Option<Timestamp> {
-        self.time
+        self.time.as_ref()?.at
+    }
+
+    /// The `time`, if any, as its publisher wrote it.
+    pub fn time_text(&self) -> Option<&str> {
+        self.time.as_ref().map(|time| &*time.text)
+    }
+
+    /// What lists show and are narrowed by, and so is kept beside the body too: each
+    /// attribute that the event has, under the name it is kept by.
+    pub fn listed(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let listed = [
+            ("ce_id", Some(self.id())),
+            ("type", Some(self.event_type())),
+            ("source", Some(self.source())),
+            ("subject", self.subject()),
+            ("tenant", self.tenant()),
+            ("time", self.time_text()),
+        ];
+        let present = |(name, value): (_, Option<_>)| value.map(|value| (name, value));
+        listed.into_iter().filter_map(present)
     }
 
     /// The canonical body: UTF-8 JSON, sent as it is to endpoints.
@@ -125,7 +155,7 @@ impl Event {
                 "type" => event_type = Some(text),
                 "subject" => subject = Some(text),
                 "tenant" => tenant = Some(text),
-                "time" => time = Some(rules::timestamp(text)?),
+                "time" => time = Some(text),
                 _ => {}
             }
         }
@@ -139,7 +169,10 @@ impl Event {
             event_type: required("type", event_type)?,
             subject: subject.map(|text| Box::from(&**text)),
             tenant: tenant.map(|text| Box::from(&**text)),
-            time,
+            time: time.map(|text| EventTime {
+                at: rules::kept_time(text),
+                text: Box::from(&**text),
+            }),
             body: Bytes::new(),
             data: None,
             fingerprint,
@@ -155,8 +188,9 @@ impl Event {
     }
 }
 
-struct CanonicalBody {
-    bytes: Bytes,
+/// A canonical body, written.
+pub(super) struct CanonicalBody {
+    pub(super) bytes: Bytes,
     /// Where `data` is, if there is any.
     data: Option<Range<usize>>,
 }
@@ -181,13 +215,15 @@ impl<'a> Draft<'a> {
     ///
     /// # Errors
     /// [`Error::Invalid`] for the first rule broken; [`Error::TooLarge`] when the
-    /// canonical form exceeds [`BODY_BYTES_MAX`] or [`ATTRIBUTE_BYTES_MAX`].
+    /// attributes exceed [`ATTRIBUTE_BYTES_MAX`], or the canonical form what is kept.
     pub fn finish(mut self, defaults: Option<PlainDefaults<'a>>) -> Result<Event> {
         self.attributes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         rules::check_once(self.attributes.iter().map(|attribute| &*attribute.name))?;
         for attribute in &self.attributes {
             rules::check(&attribute.name, &attribute.value)?;
         }
+        let bytes = self.attributes.iter().map(Attribute::bytes).sum();
+        limit("the event's attributes", bytes, ATTRIBUTE_BYTES_MAX)?;
         let fingerprint = fingerprint::of(&self)?;
         if let Some(defaults) = defaults {
             self.fill(defaults)?;
@@ -196,7 +232,11 @@ impl<'a> Draft<'a> {
             return Err(rules::missing("specversion").into());
         }
         let event = Event::assemble(&self.attributes, fingerprint)?;
-        Ok(event.with_body(self.write()?))
+        let event = event.with_body(self.write()?);
+        let listed: usize = event.listed().map(|(_, value)| value.len()).sum();
+        let kept = event.body.len() + listed;
+        limit("the event as it is kept", kept, KEPT_BYTES_MAX)?;
+        Ok(event)
     }
 
     fn fill(&mut self, defaults: PlainDefaults<'a>) -> Result<()> {
@@ -217,7 +257,11 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn write(&self) -> Result<CanonicalBody> {
+    /// The canonical form.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when it exceeds [`BODY_BYTES_MAX`].
+    pub(super) fn write(&self) -> Result<CanonicalBody> {
         let mut body = Vec::with_capacity(self.bytes_estimate());
         body.extend_from_slice(br#"{"specversion":"1.0""#);
         for name in ["id", "source", "type"] {
@@ -231,7 +275,6 @@ impl<'a> Draft<'a> {
                 write_attribute(&mut body, attribute);
             }
         }
-        limit("the event's attributes", body.len(), ATTRIBUTE_BYTES_MAX)?;
         let data = write_data(&mut body, &self.data);
         body.push(b'}');
         limit("the event in JSON", body.len(), BODY_BYTES_MAX)?;
@@ -243,17 +286,11 @@ impl<'a> Draft<'a> {
 
     /// Close to what the body takes, so that one allocation usually does.
     fn bytes_estimate(&self) -> usize {
-        let attributes: usize = self
+        let attributes = self
             .attributes
             .iter()
-            .map(|attribute| {
-                let value = match &attribute.value {
-                    AttributeScalar::String(text) => text.len(),
-                    AttributeScalar::Integer(_) | AttributeScalar::Boolean(_) => 12,
-                };
-                attribute.name.len() + value + 6
-            })
-            .sum();
+            .map(|attribute| attribute.bytes() + 6);
+        let attributes: usize = attributes.sum();
         let data = match &self.data {
             Data::None => 0,
             Data::Json(json) => json.get().len(),

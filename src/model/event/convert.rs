@@ -10,14 +10,16 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::canonical::corrupt_stored_event;
+use super::charset::content_type_in_utf8;
 use super::draft::{Attribute, AttributeScalar};
 use super::media::MediaType;
 use super::members;
 use crate::error::Result;
 
 /// The headers (`ce-…` and `content-type`) and the body that say what the
-/// canonical body `event` says. Without data there is no body, and its content
-/// type stays: it is an attribute of the event.
+/// canonical body `event` says. Without data there is no body, and no content type,
+/// which would be one of nothing. What is text, or JSON, is sent in UTF-8 and labelled
+/// so, whatever charset its `datacontenttype` names.
 ///
 /// # Errors
 /// [`Error::Internal`](crate::error::Error::Internal) when `event` is not a
@@ -34,13 +36,7 @@ pub fn to_binary(event: &Bytes) -> Result<(HeaderMap, Bytes)> {
         };
         match &**name {
             "datacontenttype" => media = Some(text),
-            "data_base64" => {
-                binary = Some(
-                    STANDARD
-                        .decode(text.as_bytes())
-                        .map_err(corrupt_stored_event)?,
-                )
-            }
+            "data_base64" => binary = Some(text),
             name => {
                 let name =
                     HeaderName::try_from(format!("ce-{name}")).map_err(corrupt_stored_event)?;
@@ -50,29 +46,32 @@ pub fn to_binary(event: &Bytes) -> Result<(HeaderMap, Bytes)> {
         }
     }
     let json = parts.data.map(|range| event.slice(range));
-    if media.is_none() && json.is_some() {
-        // What its absence means (JSON format §3.1).
-        media = Some("application/json".into());
-    }
-    if let Some(media) = &media {
-        let value = HeaderValue::from_str(media).map_err(corrupt_stored_event)?;
+    let (media, body) = match (json, binary) {
+        (Some(json), _) => {
+            // What its absence means (JSON format §3.1).
+            let media = media.unwrap_or("application/json".into());
+            let body = unquote(&media, json);
+            let text = std::str::from_utf8(&body).map_err(corrupt_stored_event)?;
+            (Some(content_type_in_utf8(&media, text).into_owned()), body)
+        }
+        (None, Some(base64)) => {
+            let bytes = STANDARD.decode(base64.as_bytes());
+            let bytes = bytes.map_err(corrupt_stored_event)?;
+            (media.map(Cow::into_owned), bytes.into())
+        }
+        (None, None) => (None, Bytes::new()),
+    };
+    if let Some(media) = media {
+        let value = HeaderValue::try_from(media).map_err(corrupt_stored_event)?;
         headers.insert(CONTENT_TYPE, value);
     }
-    let body = match (json, binary) {
-        (Some(json), _) => unquote(media.as_deref(), json),
-        (None, Some(bytes)) => bytes.into(),
-        (None, None) => Bytes::new(),
-    };
     Ok((headers, body))
 }
 
 /// Data that is not JSON but text stands in JSON as a string: the text itself.
-fn unquote(media: Option<&str>, json: Bytes) -> Bytes {
-    let is_json = media
-        .and_then(MediaType::parse)
-        .is_some_and(|media| media.is_json());
+fn unquote(media: &str, json: Bytes) -> Bytes {
     match serde_json::from_slice::<String>(&json) {
-        Ok(text) if !is_json => text.into(),
+        Ok(text) if !MediaType::text_is_json(media) => text.into(),
         _ => json,
     }
 }
@@ -162,6 +161,44 @@ mod tests {
     fn without_data_there_is_no_body() {
         let (headers, body) = unwrapped(&json!({}));
         assert!(body.is_empty() && !headers.contains_key("content-type"));
+        let event = br#"{"specversion":"1.0","id":"1","source":"/s","type":"a","datacontenttype":"application/json"}"#;
+        let event = parse_structured(event).unwrap();
+        let (headers, body) = to_binary(event.body()).unwrap();
+        assert!(body.is_empty() && !headers.contains_key("content-type"));
+    }
+
+    #[test]
+    fn text_is_sent_in_the_charset_that_its_label_names() {
+        let sent = |content_type: &str, data: &str| {
+            let event = json!({
+                "specversion": "1.0", "id": "1", "source": "/s", "type": "a",
+                "datacontenttype": content_type, "data": data,
+            });
+            let event = parse_structured(event.to_string().as_bytes()).unwrap();
+            let (headers, body) = to_binary(event.body()).unwrap();
+            (headers["content-type"].clone(), body)
+        };
+        let (label, body) = sent("text/plain; charset=iso-8859-1; a=b", "Zürich");
+        assert_eq!(label, "text/plain; a=b; charset=utf-8");
+        assert_eq!(&*body, "Zürich".as_bytes());
+        let (label, _) = sent("text/plain; charset=utf-8", "Zürich");
+        assert_eq!(label, "text/plain; charset=utf-8");
+        let (label, _) = sent("application/json; charset=utf-16", "Zürich");
+        assert_eq!(label, "application/json; charset=utf-8");
+    }
+
+    #[test]
+    fn json_in_base64_is_sent_as_json() {
+        let (headers, body) = unwrapped(&json!({ "data_base64": "eyJuIjogMS41MH0=" }));
+        assert_eq!(headers["content-type"], "application/json");
+        assert_eq!(&*body, br#"{"n": 1.50}"#);
+    }
+
+    #[test]
+    fn an_attribute_of_any_length_becomes_a_header() {
+        let (name, value) = ("x".repeat(30_000), "é".repeat(15_000));
+        let (headers, _) = unwrapped(&json!({ name.clone(): value }));
+        assert_eq!(headers[&format!("ce-{name}")].len(), 90_000);
     }
 
     #[test]

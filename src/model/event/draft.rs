@@ -10,8 +10,13 @@ use crate::error::{Error, Result};
 pub const EVENT_BYTES_MAX: usize = 262_144;
 /// The largest canonical body, in bytes: room for [`EVENT_BYTES_MAX`] in Base64.
 pub const BODY_BYTES_MAX: usize = 393_216;
-/// The most that attributes may take of the canonical body, in bytes.
-pub const ATTRIBUTE_BYTES_MAX: usize = 16_384;
+/// The most that the names and values of the attributes may take, in bytes: all of an
+/// event of 64 KiB, which the specification has everyone pass on, and some more for what
+/// an event of Millrace's own says about one.
+pub const ATTRIBUTE_BYTES_MAX: usize = 66_560;
+/// The most that the canonical body may take with the attributes that are kept beside
+/// it, for lists, in bytes: an item of the event store has 4 KiB more.
+pub(super) const KEPT_BYTES_MAX: usize = 405_504;
 /// The most events in one batch.
 pub const BATCH_EVENTS_MAX: usize = 100;
 
@@ -38,7 +43,7 @@ pub(super) enum AttributeScalar<'a> {
 pub(super) enum Data<'a> {
     None,
     /// `data` in JSON as written: any value, or a string if the content type is not JSON.
-    Json(&'a RawValue),
+    Json(Cow<'a, RawValue>),
     /// Text that is not JSON; `data` becomes a string.
     Text(&'a str),
     /// Anything else; becomes `data_base64`.
@@ -51,6 +56,18 @@ impl<'a> Attribute<'a> {
             name: name.into(),
             value: AttributeScalar::String(value.into()),
         }
+    }
+}
+
+impl Attribute<'_> {
+    /// What the name and the value take, as text.
+    pub fn bytes(&self) -> usize {
+        let value = match &self.value {
+            AttributeScalar::String(text) => text.len(),
+            AttributeScalar::Integer(number) => number.to_string().len(),
+            AttributeScalar::Boolean(truth) => truth.to_string().len(),
+        };
+        self.name.len() + value
     }
 }
 

@@ -102,7 +102,17 @@ fn unsupported(expected: &str, headers: &HeaderMap) -> Error {
 pub(super) struct MediaType<'a> {
     kind: &'a str,
     subtype: &'a str,
-    charset: Option<Cow<'a, str>>,
+    parameters: Vec<Parameter<'a>>,
+}
+
+/// A parameter of a media type.
+#[derive(Debug, PartialEq, Eq)]
+struct Parameter<'a> {
+    name: &'a str,
+    /// Without quotes.
+    value: Cow<'a, str>,
+    /// As it is written, quotes included.
+    written: &'a str,
 }
 
 impl<'a> MediaType<'a> {
@@ -110,11 +120,10 @@ impl<'a> MediaType<'a> {
     pub fn parse(text: &'a str) -> Option<Self> {
         let (kind, rest) = token(text.trim_start_matches(BLANK))?;
         let (subtype, rest) = token(rest.strip_prefix('/')?)?;
-        let charset = charset(rest)?;
         Some(Self {
             kind,
             subtype,
-            charset,
+            parameters: parameters(rest)?,
         })
     }
 
@@ -133,13 +142,31 @@ impl<'a> MediaType<'a> {
         self.kind.eq_ignore_ascii_case("text") || self.has_format("xml")
     }
 
+    /// `*/xml` or `*/*+xml`.
+    pub fn is_xml(&self) -> bool {
+        self.has_format("xml")
+    }
+
     /// No charset, or one that UTF-8 covers.
     pub fn is_utf8(&self) -> bool {
-        self.charset.as_deref().is_none_or(|charset| {
-            ["utf-8", "utf8", "us-ascii"]
-                .iter()
-                .any(|utf8| charset.eq_ignore_ascii_case(utf8))
-        })
+        self.charset().is_none_or(is_covered_by_utf8)
+    }
+
+    /// The charset, if there is one: of several the last.
+    pub fn charset(&self) -> Option<&str> {
+        let named = self.parameters.iter().rev();
+        let mut named = named.filter(|parameter| parameter.is_charset());
+        named.next().map(|parameter| &*parameter.value)
+    }
+
+    /// The same with UTF-8 as its charset, all else as it was written.
+    pub fn in_utf8(&self) -> String {
+        let mut text = format!("{}/{}", self.kind, self.subtype);
+        for parameter in self.parameters.iter().filter(|one| !one.is_charset()) {
+            let Parameter { name, written, .. } = parameter;
+            text.push_str(&format!("; {name}={written}"));
+        }
+        text + "; charset=utf-8"
     }
 
     fn is_cloudevents(&self) -> bool {
@@ -170,14 +197,27 @@ impl<'a> MediaType<'a> {
     }
 }
 
-/// The charset among the parameters; the outer `None` when they are malformed.
-/// Spaces around semicolons and equals signs are taken: some clients write them.
-fn charset(mut rest: &str) -> Option<Option<Cow<'_, str>>> {
-    let mut charset = None;
+impl Parameter<'_> {
+    fn is_charset(&self) -> bool {
+        self.name.eq_ignore_ascii_case("charset")
+    }
+}
+
+/// Whether what is in `charset` may be read as UTF-8.
+pub(super) fn is_covered_by_utf8(charset: &str) -> bool {
+    ["utf-8", "utf8", "us-ascii"]
+        .iter()
+        .any(|utf8| charset.eq_ignore_ascii_case(utf8))
+}
+
+/// The parameters; `None` when they are malformed. Spaces around semicolons and equals
+/// signs are taken: some clients write them.
+fn parameters(mut rest: &str) -> Option<Vec<Parameter<'_>>> {
+    let mut parameters = Vec::new();
     loop {
         rest = rest.trim_start_matches(BLANK);
         if rest.is_empty() {
-            return Some(charset);
+            return Some(parameters);
         }
         rest = rest.strip_prefix(';')?.trim_start_matches(BLANK);
         if rest.is_empty() || rest.starts_with(';') {
@@ -185,14 +225,16 @@ fn charset(mut rest: &str) -> Option<Option<Cow<'_, str>>> {
         }
         let (name, value) = token(rest)?;
         let value = value.trim_start_matches(BLANK).strip_prefix('=')?;
-        let value = value.trim_start_matches(BLANK);
-        let (value, after) = match quoted(value) {
+        let written = value.trim_start_matches(BLANK);
+        let (value, after) = match quoted(written) {
             Some((inside, after)) => (unescaped(inside), after),
-            None => token(value).map(|(value, after)| (value.into(), after))?,
+            None => token(written).map(|(value, after)| (value.into(), after))?,
         };
-        if name.eq_ignore_ascii_case("charset") {
-            charset = Some(value);
-        }
+        parameters.push(Parameter {
+            name,
+            value,
+            written: &written[..written.len() - after.len()],
+        });
         rest = after;
     }
 }
@@ -355,8 +397,9 @@ mod tests {
     #[test]
     fn parameters_may_be_quoted() {
         let parsed = MediaType::parse(r#"text/plain; a="x;\"y"; charset="latin1""#).unwrap();
-        assert_eq!(parsed.charset.as_deref(), Some("latin1"));
+        assert_eq!(parsed.charset(), Some("latin1"));
         assert!(!parsed.is_utf8());
+        assert_eq!(parsed.in_utf8(), r#"text/plain; a="x;\"y"; charset=utf-8"#);
         for bad in [
             "",
             "text",

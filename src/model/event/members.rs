@@ -11,8 +11,9 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 use serde_json::value::RawValue;
 
 use super::draft::{Attribute, AttributeScalar, Data, Draft};
-use super::rules;
+use super::media::MediaType;
 use super::text::Text;
+use super::{fingerprint, rules};
 use crate::error::{Invalid, Result};
 use crate::model::parse_error::{of_document, utf8};
 
@@ -35,13 +36,16 @@ pub(super) fn members(json: &[u8]) -> Result<Members<'_>, Invalid> {
     serde_json::from_str(utf8(json)?).map_err(|error| of_document("a CloudEvent in JSON", &error))
 }
 
-/// Sorts members into attributes and data; a null attribute is an absent one.
+/// Sorts members into attributes and data; a null attribute is an absent one, and JSON
+/// in Base64 is the JSON that it is.
 pub(super) fn draft(mut members: Members<'_>) -> Result<Draft<'_>, Invalid> {
     members
         .attributes
         .sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     rules::check_once(members.attributes.iter().map(|(name, _)| &**name))?;
-    let mut data = members.data.map_or(Data::None, Data::Json);
+    let mut data = members
+        .data
+        .map_or(Data::None, |json| Data::Json(Cow::Borrowed(json)));
     let mut attributes = Vec::with_capacity(members.attributes.len());
     for (name, member) in members.attributes {
         match member {
@@ -53,7 +57,20 @@ pub(super) fn draft(mut members: Members<'_>) -> Result<Draft<'_>, Invalid> {
             Member::Scalar(value) => attributes.push(Attribute { name, value }),
         }
     }
-    Ok(Draft { attributes, data })
+    let mut draft = Draft { attributes, data };
+    if let Data::Binary(bytes) = &draft.data
+        && let Some(json) = json_in(draft.text("datacontenttype"), bytes)
+    {
+        draft.data = Data::Json(Cow::Owned(json.to_owned()));
+    }
+    Ok(draft)
+}
+
+/// The JSON that `bytes` of this content type are, which without one may be JSON (JSON
+/// event format §3.1). What says so and is none stays what it is: bytes.
+fn json_in<'b>(content_type: Option<&str>, bytes: &'b [u8]) -> Option<&'b RawValue> {
+    let may_be_json = content_type.is_none_or(MediaType::text_is_json);
+    may_be_json.then(|| fingerprint::json_in(bytes)).flatten()
 }
 
 /// Attributes and place of `data` of a body we wrote: `data`, if any, ends it.
