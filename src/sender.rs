@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Uri};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
@@ -232,6 +232,11 @@ impl Sender {
         request
             .headers_mut()
             .insert(USER_AGENT, config.user_agent.clone());
+        if request.body().size_hint().exact() == Some(0) && has_content(request.method()) {
+            // hyper leaves it out; RFC 9110 §8.6 wants it where content is expected.
+            let none = HeaderValue::from_static("0");
+            request.headers_mut().insert(CONTENT_LENGTH, none);
+        }
 
         let client = match certificate {
             None => inner.client.get_or_init(|| inner.client(None)).clone(),
@@ -273,6 +278,11 @@ impl Inner {
             self.config.idle_per_host_max,
         )
     }
+}
+
+/// Whether a request of this method is expected to have content.
+fn has_content(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 async fn read_head(mut body: Incoming, config: &SenderConfig) -> Result<String, SendError> {

@@ -72,8 +72,8 @@ pub enum BodyFormat {
     /// The whole CloudEvent in JSON: structured mode of the HTTP binding.
     #[default]
     Cloudevents,
-    /// Its data alone, with its attributes as `ce-` headers: binary mode of the
-    /// HTTP binding.
+    /// Its data alone, with its attributes as `ce-` headers, which are signed by
+    /// themselves: binary mode of the HTTP binding.
     Data,
 }
 

@@ -18,6 +18,7 @@ pub mod filter;
 pub mod id;
 pub mod ingest;
 pub mod job;
+pub mod message_signature;
 pub mod metadata;
 pub mod meter;
 pub mod meter_set;

@@ -176,7 +176,8 @@ impl Secret {
         }
     }
 
-    fn sign(&self, prefix: &str, body: &[u8]) -> Signature {
+    /// The signature of `prefix` and `body`, as one message.
+    pub(super) fn sign(&self, prefix: &str, body: &[u8]) -> Signature {
         match &self.key {
             SigningKey::V1(key) => {
                 let mut context = hmac::Context::with_key(key);
@@ -196,7 +197,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-enum Signature {
+/// A signature by a [`Secret`]: its bytes.
+pub(super) enum Signature {
     V1(hmac::Tag),
     V1a(ring::signature::Signature),
 }

@@ -73,6 +73,22 @@ async fn a_post_arrives_whole() {
 }
 
 #[tokio::test]
+async fn a_post_without_content_says_so() {
+    let receiver = Receiver::start(OK).await;
+    let (sender, url) = (Sender::new(config()), receiver.url());
+    for body in [Bytes::new(), Bytes::from_static(b"x")] {
+        let sent = sender.post(&url, HeaderMap::new(), body, None);
+        sent.await.outcome.unwrap();
+    }
+    let requests = receiver.requests();
+    for (request, length) in requests.iter().zip([0, 1]) {
+        let header = format!("\r\ncontent-length: {length}\r\n");
+        assert_eq!(request.matches(&header).count(), 1, "{request}");
+        assert!(!request.contains("transfer-encoding"));
+    }
+}
+
+#[tokio::test]
 async fn a_failure_keeps_retry_after_and_the_first_of_the_body() {
     let response = post_to(Reply::Answer(
         "HTTP/1.1 503 No\r\nretry-after: 120\r\ncontent-length: 26\r\n\r\nout of \x07order\nand so forth!",

@@ -244,6 +244,32 @@ def forged(headers, body, key):
         ("many commas", ",,,,"),
     ]:
         yield what, changed(webhook_signature=signature), body
+    if "signature-input" in headers:
+        yield from forged_headers(headers, body)
+
+
+def forged_headers(headers, body):
+    """The body as it was sent, with an event in the headers that was not."""
+    of_event = [name for name in headers if name.startswith("ce-")]
+    for name in [*of_event, "content-type"]:
+        without = {given: value for given, value in headers.items() if given != name}
+        yield f"a webhook without {name}", without, body
+        yield f"another {name}", {**headers, name: headers[name] + "x"}, body
+    yield "one attribute more", {**headers, "ce-admin": "true"}, body
+    covered, signature = headers["signature-input"], headers["signature"]
+    fewer = covered.replace(' "ce-type"', "")
+    for what, change in [
+        ("a webhook whose headers are not signed", {"signature": "", "signature-input": ""}),
+        ("a signature of nothing", {"signature-input": "sig1=()"}),
+        ("a signature that covers less", {"signature-input": fewer}),
+        ("a signature of other headers", {"signature-input": covered.replace("ce-type", "ce-none")}),
+        ("another label", {"signature": signature.replace("sig1", "sig2")}),
+        ("half a signature of the headers", {"signature": signature[:20] + ":"}),
+        ("the body's signature", {"signature": f"sig1=:{headers['webhook-signature'].split(',')[1]}:"}),
+    ]:
+        yield what, {**headers, **change}, body
+    without = {name: value for name, value in headers.items() if not name.startswith("signature")}
+    yield "a webhook without the signature of its headers", without, body
 
 
 def wait_for_port(port, is_over=lambda: False):

@@ -7,6 +7,7 @@ mod admission;
 mod archive;
 mod audit_log;
 mod backfills;
+mod binary_delivery;
 mod causes;
 mod circuit_breaker;
 mod conformance;

@@ -62,14 +62,18 @@ pub struct NewEndpoint {
     max_concurrency: Option<u32>,
     /// `cloudevents` (the default): the whole event in JSON, structured mode of the
     /// CloudEvents HTTP binding. `data`: its data alone, its attributes as `ce-`
-    /// headers, binary mode. Signed is what is sent.
+    /// headers, binary mode. `webhook-signature` is of the body as it is sent, and of no
+    /// header but the webhook's id and time; with `data` all `ce-` headers and the
+    /// `Content-Type` have a signature of their own, by the same secret, in `Signature`
+    /// and `Signature-Input` (RFC 9421). Verify both.
     #[serde(default)]
     body_format: BodyFormat,
     /// The `Content-Type` of a webhook whose body is the whole event. The default,
     /// `application/cloudevents+json`, is what structured mode of the CloudEvents HTTP
     /// binding asks for and CloudEvents SDKs go by. With `application/json` the body is
     /// the same, for receivers that parse nothing else, such as `express.json()`. Not
-    /// with `body_format` `data`: there it is the event's `datacontenttype`.
+    /// with `body_format` `data`: there it is the event's `datacontenttype`, with UTF-8
+    /// as the charset of text, and none without data.
     content_type: Option<ContentType>,
     /// Headers to send along, up to 20; never shown again. None that says something
     /// of the connection or the body, nor `webhook-…`, `ce-…`, `traceparent`.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::endpoint::{BodyFormat, ContentType, Target};
 use crate::model::event;
 use crate::model::id::DeliveryId;
+use crate::model::message_signature::sign_headers;
 use crate::model::signature::signature_header;
 
 /// A request but for its URL.
@@ -21,7 +22,7 @@ pub struct WebhookRequest {
 }
 
 /// The headers and the body of an attempt sent at `sent`. The signature is of the
-/// body as it is sent.
+/// body as it is sent; where the event is in the headers, they have one too.
 ///
 /// # Errors
 /// [`Error::Internal`] when the event is not one, or the endpoint's secrets or
@@ -54,6 +55,9 @@ pub fn request(
     };
     headers.extend(described);
     sign(id, target, &body, sent, &mut headers);
+    if target.delivery_settings.body_format == BodyFormat::Data {
+        sign_event_headers(target, sent, &mut headers);
+    }
     Ok(WebhookRequest {
         headers,
         spelled: credentials.spelled_names(),
@@ -79,4 +83,13 @@ fn sign(id: &DeliveryId, target: &Target, body: &[u8], sent: Timestamp, headers:
     headers.insert("webhook-id", value(event.as_str()));
     headers.insert("webhook-timestamp", HeaderValue::from(sent.as_second()));
     headers.insert("webhook-signature", value(&signature));
+}
+
+/// Adds the signature of the event's headers, whose values are ASCII. An endpoint's own
+/// `signature` stays beside it: both fields are lists.
+fn sign_event_headers(target: &Target, sent: Timestamp, headers: &mut HeaderMap) {
+    let fields = sign_headers(target.active_secrets(sent), headers, sent.as_second());
+    let value = |text: &str| HeaderValue::from_str(text).expect("names and base64 are ASCII");
+    headers.append("signature-input", value(&fields.input));
+    headers.append("signature", value(&fields.signature));
 }
