@@ -56,7 +56,7 @@ impl MeterSet {
             return vec![];
         }
         let found = self.pointers.resolve(data(event));
-        let values = Values::new(found, self.pointers.len());
+        let values = Values::new(found, self.pointers.place_count());
         let counting = self.of_type(event.event_type());
         counting.filter_map(|meter| meter.read(&values)).collect()
     }
