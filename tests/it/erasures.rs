@@ -14,6 +14,7 @@ use millrace::app;
 use millrace::config::Config;
 use millrace::jobs::recover::archive;
 use millrace::jobs::{erase, fan_out};
+use millrace::model::access::Access;
 use millrace::model::erasure::ErasureState;
 use millrace::model::event::{Event, PlainDefaults, parse_plain};
 use millrace::model::id::{DeliveryId, ErasureId, EventId};
@@ -630,8 +631,8 @@ fn nothing_is_accepted_for_an_erased_project_that_is_still_configured() {
         let erasure = erase_project(&harness, &id).await;
         let accept = async || {
             let event = plain(&id, app::now(), 0, None);
-            let project = id.parse().unwrap();
-            millrace::accept::accept(&harness.app, &project, &event, app::now()).await
+            let access = Access::to_project(&id.parse().unwrap());
+            millrace::accept::accept(&harness.app, &access, &event, app::now()).await
         };
         assert_eq!(
             accept().await.unwrap_err().to_string(),
