@@ -9,6 +9,9 @@ const FRACTION_DIGITS: usize = 9;
 const DAY_S: i64 = 86_400;
 /// The first moment of the year 0000, in seconds.
 const FIRST_S: i64 = -62_167_219_200;
+/// The last second of which the stores' milliseconds can be read back: the offset of any
+/// zone may be added to it within the year 9999.
+const LAST_S: i64 = 253_402_207_200;
 
 /// The moment that `text` names, or `None` if it is no RFC 3339 timestamp.
 ///
@@ -41,10 +44,11 @@ pub fn parse(text: &str) -> Option<Timestamp> {
 }
 
 fn moment(second: i64, nanosecond: i32) -> Timestamp {
-    if second < FIRST_S {
-        return Timestamp::constant(FIRST_S, 0);
+    match second {
+        ..FIRST_S => Timestamp::constant(FIRST_S, 0),
+        LAST_S.. => Timestamp::constant(LAST_S, 0),
+        _ => Timestamp::new(second, nanosecond).expect("it is within the years 0000 to 9999"),
     }
-    Timestamp::new(second, nanosecond).unwrap_or(Timestamp::MAX)
 }
 
 /// Whether a leap second may follow this one (§5.7).
@@ -205,19 +209,24 @@ mod tests {
 
     #[test]
     fn what_lies_beyond_the_last_moment_is_that_moment() {
+        let last = Timestamp::constant(LAST_S, 0);
         for text in [
+            "9999-12-30T22:00:00.5Z",
             "9999-12-31T23:59:59Z",
             "9999-12-31T23:59:59.999999999-23:59",
             "9999-12-31T23:59:60Z",
         ] {
-            assert_eq!(parse(text), Some(Timestamp::MAX), "{text}");
+            assert_eq!(parse(text), Some(last), "{text}");
         }
-        assert!(parse("9999-12-31T21:58:59+23:59") < Some(Timestamp::MAX));
+        assert!(parse("9999-12-31T21:58:59.9+23:59") < Some(last));
+        // As stores keep it.
+        let read = Timestamp::from_millisecond(last.as_millisecond());
+        assert_eq!(read.unwrap(), last);
     }
 
     proptest! {
         #[test]
-        fn whatever_moment_is_written_is_read(second in -62_167_219_200_i64..253_402_207_200, nanosecond in 0..1_000_000_000) {
+        fn whatever_moment_is_written_is_read(second in FIRST_S..LAST_S, nanosecond in 0..1_000_000_000) {
             let moment = Timestamp::new(second, nanosecond).unwrap();
             prop_assert_eq!(parse(&moment.to_string()), Some(moment));
         }

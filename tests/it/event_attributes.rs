@@ -4,7 +4,7 @@
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::fixtures::{create_endpoint, uncached_config};
+use crate::support::fixtures::{create_endpoint, endpoint_path, finish_recovery, uncached_config};
 use crate::support::harness::{Answer, Harness, run};
 use crate::support::receiver::Receiver;
 
@@ -295,6 +295,12 @@ fn a_query_may_ask_up_to_the_end_of_time() {
         let meter = json!({ "name": "n", "event_type": "*", "aggregation": "count" });
         let meter = harness.new_meter(meter).await;
         harness.publish_body(json!({ "type": "t" })).await;
+        let endpoint = harness.endpoint("http://127.0.0.1:9/", &["other"]).await;
+        let path = format!("{}/recover", endpoint_path(&endpoint));
+        let ever = json!({ "since": "0000-01-01T00:00:00+23:59", "until": "9999-12-31T23:59:59Z" });
+        let recovery = harness.post(&path, ever).await;
+        let recovery = recovery.expect(StatusCode::ACCEPTED);
+        finish_recovery(&harness, &recovery).await;
         for until in [
             "2286-11-20T17:46:40Z",
             "9999-12-31T23:59:59Z",
