@@ -270,7 +270,14 @@ impl Sender {
             body,
         } = answer;
         let body_head = match body {
-            Some(body) => body::read_text(body, &self.inner.config, until).await,
+            Some(body) => {
+                let config = &self.inner.config;
+                let limits = body::Limits {
+                    read_bytes: config.response_bytes_max,
+                    kept_bytes: config.response_kept_bytes,
+                };
+                body::read_text(body, limits, until).await
+            }
             None => String::new(),
         };
         Response {
