@@ -70,6 +70,8 @@ pub struct SenderConfig {
     pub user_agent: HeaderValue,
     /// How many unused connections are kept for one host.
     pub idle_per_host_max: usize,
+    /// About how many are kept for all hosts together.
+    pub idle_max: usize,
     /// Certificate authorities that endpoints' certificates may be of, beside the
     /// public ones.
     pub extra_roots: Vec<CertificateDer<'static>>,
@@ -89,6 +91,7 @@ impl SenderConfig {
             response_kept_bytes: 300,
             user_agent: HeaderValue::from_static("millrace"),
             idle_per_host_max: 1,
+            idle_max: 1,
             extra_roots: vec![],
         }
     }
@@ -260,7 +263,9 @@ impl Sender {
                 .certificate_clients
                 .get(certificate, |certified| inner.clients(Some(certified)))?,
         };
-        exchange::exchange(&clients, request, self.in_flight()).await
+        // Those that are in use count for themselves.
+        let open_max = self.in_flight() + inner.config.idle_max;
+        exchange::exchange(&clients, request, open_max).await
     }
 
     async fn read(&self, answer: Answer, until: Instant) -> Response {
