@@ -2,8 +2,8 @@
 //!
 //! Owns the connection pool, the time and size limits of an attempt and the guard
 //! against private addresses. Called by the deliver job, and [`check_url`] by the API
-//! when an endpoint is written. It must not follow redirects, decompress, retry
-//! what may have been received, or know of deliveries.
+//! when an endpoint is written. It must not follow redirects, decompress, send
+//! again what was answered or went on a connection of its own, or know of deliveries.
 
 mod address;
 mod body;
