@@ -131,6 +131,7 @@ impl App {
                 response_kept_bytes: RESPONSE_KEPT_BYTES,
                 user_agent: USER_AGENT,
                 idle_per_host_max: config.delivery.endpoint_concurrency,
+                idle_max: IDLE_CONNECTIONS_MAX,
                 extra_roots: own_roots(&config)?,
             }),
             archive: parts.archive,
@@ -250,6 +251,8 @@ fn breaker_policy(config: &Config) -> Policy {
 const RECENTLY_PUBLISHED_MAX: u64 = 10_000;
 const RECENTLY_PUBLISHED_TTL: Duration = Duration::from_secs(3600);
 
+/// Connections to endpoints that are kept for their next webhooks.
+const IDLE_CONNECTIONS_MAX: usize = 1024;
 /// Bytes of an answer that an attempt keeps.
 const RESPONSE_KEPT_BYTES: usize = 256;
 

@@ -2,8 +2,8 @@
 //!
 //! Owns the connection pool, the time and size limits of an attempt and the guard
 //! against private addresses. Called by the deliver job, and [`check_url`] by the API
-//! when an endpoint is written. It must not follow redirects, decompress, retry
-//! what may have been received, or know of deliveries.
+//! when an endpoint is written. It must not follow redirects, decompress, send
+//! again what was answered or went on a connection of its own, or know of deliveries.
 
 mod address;
 mod body;
@@ -71,6 +71,8 @@ pub struct SenderConfig {
     pub user_agent: HeaderValue,
     /// How many unused connections are kept for one host.
     pub idle_per_host_max: usize,
+    /// About how many are kept for all hosts together.
+    pub idle_max: usize,
     /// Certificate authorities that endpoints' certificates may be of, beside the
     /// public ones.
     pub extra_roots: Vec<CertificateDer<'static>>,
@@ -90,6 +92,7 @@ impl SenderConfig {
             response_kept_bytes: 300,
             user_agent: HeaderValue::from_static("millrace"),
             idle_per_host_max: 1,
+            idle_max: 1,
             extra_roots: vec![],
         }
     }
@@ -266,7 +269,9 @@ impl Sender {
                 .certificate_clients
                 .get(certificate, |certified| inner.clients(Some(certified)))?,
         };
-        exchange::exchange(&clients, request, self.in_flight()).await
+        // Those that are in use count for themselves.
+        let open_max = self.in_flight() + inner.config.idle_max;
+        exchange::exchange(&clients, request, open_max).await
     }
 
     async fn read(&self, answer: Answer, until: Instant) -> Response {
@@ -276,7 +281,14 @@ impl Sender {
             body,
         } = answer;
         let body_head = match body {
-            Some(body) => body::read_text(body, &self.inner.config, until).await,
+            Some(body) => {
+                let config = &self.inner.config;
+                let limits = body::Limits {
+                    read_bytes: config.response_bytes_max,
+                    kept_bytes: config.response_kept_bytes,
+                };
+                body::read_text(body, limits, until).await
+            }
             None => String::new(),
         };
         Response {

@@ -14,12 +14,14 @@
 //! - a lane whose endpoint is to be called later pauses, and occupies no place.
 
 mod budget;
+mod known;
 mod lane;
 mod ready;
 mod running;
 mod state;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

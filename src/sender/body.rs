@@ -7,27 +7,34 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use super::SenderConfig;
-
 /// How long a body is read for. The status has decided by then.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Bytes of a body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Read, at most.
+    pub read_bytes: usize,
+    /// Handed back, at most.
+    pub kept_bytes: usize,
+}
+
 /// What came of `body` until it ended, failed or was too long, or `until`, as text. Of
 /// one that was not read to its end the connection is closed.
-pub(super) async fn read_text(body: Incoming, config: &SenderConfig, until: Instant) -> String {
+pub(super) async fn read_text(body: Incoming, limits: Limits, until: Instant) -> String {
     let until = until.min(Instant::now() + READ_TIMEOUT);
     let mut head = Vec::new();
     // Whatever becomes of the rest, this much came.
-    let _ = timeout_at(until, read_head(body, config, &mut head)).await;
+    let _ = timeout_at(until, read_head(body, limits, &mut head)).await;
     to_text(&head)
 }
 
-async fn read_head(mut body: Incoming, config: &SenderConfig, head: &mut Vec<u8>) {
+async fn read_head(mut body: Incoming, limits: Limits, head: &mut Vec<u8>) {
     // A body that announces more than is read costs its connection in any case.
-    let read_max = if body.size_hint().lower() > config.response_bytes_max as u64 {
-        config.response_kept_bytes
+    let read_max = if body.size_hint().lower() > limits.read_bytes as u64 {
+        limits.kept_bytes
     } else {
-        config.response_bytes_max
+        limits.read_bytes
     };
     let mut read = 0;
     while read < read_max
@@ -35,7 +42,7 @@ async fn read_head(mut body: Incoming, config: &SenderConfig, head: &mut Vec<u8>
     {
         if let Some(data) = frame.data_ref() {
             read += data.len();
-            let room = config.response_kept_bytes - head.len();
+            let room = limits.kept_bytes - head.len();
             head.extend_from_slice(&data[..room.min(data.len())]);
         }
     }

@@ -11,13 +11,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::connect::Connector;
-use super::connection::WatchedConnector;
+use super::connection::{HEAD_BYTES_MAX, WatchedConnector};
 
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest response head, give or take what one read brings.
-pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
-
 /// The most headers that fit in it.
 const HEADERS_MAX: usize = HEAD_BYTES_MAX / 4;
 

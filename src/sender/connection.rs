@@ -18,10 +18,11 @@ use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connecti
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::client::HEAD_BYTES_MAX;
 use super::connect::Connector;
 use super::error::SendError;
 
+/// The largest response head, give or take what one read brings.
+pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 8 * 1024;
 

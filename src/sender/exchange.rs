@@ -21,8 +21,6 @@ use super::error::SendError;
 
 /// Interim answers (1xx) to one request, at most.
 pub(super) const INTERIM_MAX: usize = 32;
-/// Unused connections that are kept, to all hosts together.
-const IDLE_MAX: usize = 1024;
 /// Headers that are parsed of an answer whose body cannot be.
 const FALLBACK_HEADERS_MAX: usize = 1024;
 
@@ -36,18 +34,18 @@ pub(super) struct Answer {
 
 /// Sends `request` and waits for the head of the answer; once more, on a connection of
 /// its own, if it was sent on one that the receiver was closing: it did not get it, or
-/// did not begin to answer. `in_flight` requests are under way in all.
+/// did not begin to answer. A connection is kept while at most `open_max` are open.
 pub(super) async fn exchange(
     clients: &Clients,
     request: Request<Full<Bytes>>,
-    in_flight: usize,
+    open_max: usize,
 ) -> Result<Answer, SendError> {
-    match send(&clients.pooled, request.clone(), in_flight).await {
+    match send(&clients.pooled, request.clone(), open_max).await {
         Err(Failure::Stale) => {}
         Err(Failure::Final(error)) => return Err(error),
         Ok(answer) => return Ok(answer),
     }
-    let again = send(&clients.unpooled, request, in_flight).await;
+    let again = send(&clients.unpooled, request, open_max).await;
     again.map_err(|failure| match failure {
         Failure::Final(error) => error,
         Failure::Stale => SendError::Closed,
@@ -63,7 +61,7 @@ enum Failure {
 async fn send(
     client: &HttpClient,
     mut request: Request<Full<Bytes>>,
-    in_flight: usize,
+    open_max: usize,
 ) -> Result<Answer, Failure> {
     let captured = capture_connection(&mut request);
     let interim = count_interim(&mut request, captured.clone());
@@ -76,7 +74,7 @@ async fn send(
         Ok(response) => {
             if let Some(connection) = &connection {
                 connection.forget_head();
-                if connection.open().saturating_sub(in_flight) > IDLE_MAX
+                if connection.open() > open_max
                     && let Some(connected) = &*captured.connection_metadata()
                 {
                     // It is closed after this.

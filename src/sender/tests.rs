@@ -24,6 +24,7 @@ pub fn config() -> SenderConfig {
         response_kept_bytes: 16,
         user_agent: HeaderValue::from_static("millrace/test"),
         idle_per_host_max: 8,
+        idle_max: 100,
         extra_roots: vec![],
     }
 }

@@ -65,7 +65,7 @@ fn a_status_decides_whatever_becomes_of_the_body() {
 
             let (endpoint, delivery) = answered(&harness, &answer("410 Gone")).await;
             assert_eq!(delivery["state"], "failed", "{body}");
-            assert_eq!(endpoint["state"], "disabled", "{body}");
+            assert_eq!(endpoint["state"], "gone", "{body}");
         }
     });
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::budget::Owner;
+use super::known::KnownEndpoints;
 use super::lane::{JobKey, Lane, LaneClass, LaneOptions};
 use super::ready::{ReadyLanes, Ticket};
 use super::running::{RunId, RunningJobs};
-use crate::model::id::EndpointId;
+use super::waiting::WaitingJobs;
 use crate::model::job::Job;
 
 /// One endpoint may fill this part of the lanes (an eighth), however empty they are;
@@ -20,9 +21,6 @@ const LANE_SHARE: usize = 8;
 const SMALL_LANE_JOBS: usize = 8;
 /// What a project may have waiting is this many times what would be left free.
 const OWNER_SHARE: usize = 15;
-/// Endpoints whose speed is remembered; at more, all are forgotten.
-const REMEMBERED_MAX: usize = 10_000;
-
 #[derive(Debug)]
 pub(super) struct LanesState<T> {
     pub(super) lanes: HashMap<Lane, LaneState<T>>,
@@ -30,28 +28,11 @@ pub(super) struct LanesState<T> {
     /// Paused lanes, by when their pause ends.
     pub(super) paused: BTreeSet<(Timestamp, Lane)>,
     /// What is remembered of endpoints without a lane.
-    known: HashMap<EndpointId, KnownEndpoint>,
+    known: KnownEndpoints,
     running: RunningJobs,
     /// The jobs that wait or run.
     pub(super) job_keys: HashSet<JobKey>,
     pub(super) waiting: WaitingJobs,
-}
-
-/// What waits, of all lanes together.
-#[derive(Debug, Default)]
-pub(super) struct WaitingJobs {
-    pub(super) jobs: usize,
-    bytes: usize,
-    /// Those of slow endpoints.
-    slow: usize,
-    by_owner: HashMap<Owner, usize>,
-}
-
-#[derive(Debug)]
-struct KnownEndpoint {
-    /// Whether its last job was.
-    is_quick: bool,
-    owner: Owner,
 }
 
 #[derive(Debug)]
@@ -96,7 +77,7 @@ impl<T> LanesState<T> {
             lanes: HashMap::new(),
             ready: ReadyLanes::default(),
             paused: BTreeSet::new(),
-            known: HashMap::new(),
+            known: KnownEndpoints::default(),
             running: RunningJobs::new(options.quick_max, options.in_flight_max),
             job_keys: HashSet::new(),
             waiting: WaitingJobs::default(),
@@ -149,19 +130,17 @@ impl<T> LanesState<T> {
         };
         let half = options.jobs_max.div_ceil(2);
         let (class, owner) = match self.lanes.get(lane) {
-            Some(lane) => (lane.class, lane.owner.as_ref()),
-            None => {
-                let known = self.known.get(endpoint);
-                let class = known.map_or(LaneClass::Unknown, KnownEndpoint::class);
-                (class, known.and_then(|known| known.owner.as_ref()))
-            }
+            Some(lane) => (lane.class, &lane.owner),
+            None => self.known.get(endpoint),
         };
         if class == LaneClass::Slow && self.waiting.slow >= half {
             return false;
         }
-        let owner = job.project().or(owner);
-        let own = owner.and_then(|owner| self.waiting.by_owner.get(&Some(owner.clone())));
-        own.is_none_or(|own| *own < free.saturating_mul(OWNER_SHARE))
+        let owner = job.project().or(owner.as_ref());
+        owner.is_none_or(|owner| {
+            let own = self.waiting.of(&Some(owner.clone()));
+            own < free.saturating_mul(OWNER_SHARE)
+        })
     }
 
     /// The lane of `job`, made if it is not there.
@@ -169,10 +148,10 @@ impl<T> LanesState<T> {
         let known = &self.known;
         let state = self.lanes.entry(lane.clone()).or_insert_with(|| {
             let (class, owner) = match lane {
-                Lane::Endpoint(endpoint) => match known.get(endpoint) {
-                    Some(known) => (known.class(), known.owner.clone()),
-                    None => (LaneClass::Unknown, None),
-                },
+                Lane::Endpoint(endpoint) => {
+                    let (class, owner) = known.get(endpoint);
+                    (class, owner.clone())
+                }
                 Lane::FanOut | Lane::Control => (LaneClass::Quick, None),
                 // A page takes its time.
                 Lane::Recovery => (LaneClass::Slow, None),
@@ -207,10 +186,7 @@ impl<T> LanesState<T> {
         let state = self.lane_for(lane, job);
         state.bytes += bytes;
         let (owner, is_slow) = (state.owner.clone(), state.is_slow_endpoint(lane));
-        self.waiting.jobs += 1;
-        self.waiting.bytes += bytes;
-        self.waiting.slow += usize::from(is_slow);
-        *self.waiting.by_owner.entry(owner).or_default() += 1;
+        self.waiting.add(owner, bytes, is_slow);
     }
 
     /// Gives `lane` a turn if it has a job that may run and no turn yet.
@@ -238,10 +214,8 @@ impl<T> LanesState<T> {
         let bytes = job.payload_bytes();
         state.bytes -= bytes;
         state.running += 1;
-        self.waiting.jobs -= 1;
-        self.waiting.bytes -= bytes;
-        self.waiting.slow -= usize::from(state.is_slow_endpoint(&lane));
-        self.waiting.take_owner(&state.owner, 1);
+        let is_slow = state.is_slow_endpoint(&lane);
+        self.waiting.remove(&state.owner, bytes, is_slow);
         let run = self
             .running
             .start(lane.clone(), state.owner.clone(), state.class, began);
@@ -351,12 +325,7 @@ impl<T> LanesState<T> {
                 self.make_ready(lane.clone(), options, now);
             }
         }
-        if self.known.len() >= REMEMBERED_MAX && !self.known.contains_key(endpoint) {
-            self.known.clear();
-        }
-        let is_quick = class == LaneClass::Quick;
-        let known = KnownEndpoint { is_quick, owner };
-        self.known.insert(endpoint.clone(), known);
+        self.known.remember(endpoint, class, owner);
     }
 
     /// Bounds what runs of `lane`.
@@ -397,16 +366,6 @@ pub(super) struct StartedJob<T> {
     pub run: RunId,
 }
 
-impl KnownEndpoint {
-    fn class(&self) -> LaneClass {
-        if self.is_quick {
-            LaneClass::Quick
-        } else {
-            LaneClass::Slow
-        }
-    }
-}
-
 impl<T> LaneState<T> {
     fn new(class: LaneClass, owner: Owner) -> Self {
         Self {
@@ -423,23 +382,5 @@ impl<T> LaneState<T> {
 
     fn is_slow_endpoint(&self, lane: &Lane) -> bool {
         self.class == LaneClass::Slow && matches!(lane, Lane::Endpoint(_))
-    }
-}
-
-impl WaitingJobs {
-    fn move_owner(&mut self, from: &Owner, to: &Owner, jobs: usize) {
-        if jobs > 0 {
-            self.take_owner(from, jobs);
-            *self.by_owner.entry(to.clone()).or_default() += jobs;
-        }
-    }
-
-    fn take_owner(&mut self, owner: &Owner, jobs: usize) {
-        if let Some(own) = self.by_owner.get_mut(owner) {
-            *own -= jobs;
-            if *own == 0 {
-                self.by_owner.remove(owner);
-            }
-        }
     }
 }

@@ -87,7 +87,9 @@ impl NameServer {
         let mut builder = TokioResolver::builder_with_config(config, provider);
         let timeout = Duration::from_secs(300);
         adapt(builder.options_mut(), timeout);
-        builder.options_mut().timeout = timeout;
+        // A packet that the system drops, as it may of so many, is sent again.
+        builder.options_mut().timeout = Duration::from_secs(10);
+        builder.options_mut().attempts = 20;
         let servers = Servers {
             resolver: Some(builder.build().unwrap()),
             read: vec![],

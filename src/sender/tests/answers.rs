@@ -1,6 +1,6 @@
 //! Answers whose status came, whatever came after it or before.
 
-use super::super::client::HEAD_BYTES_MAX;
+use super::super::connection::HEAD_BYTES_MAX;
 use super::super::exchange::INTERIM_MAX;
 use super::*;
 

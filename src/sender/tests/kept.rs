@@ -177,3 +177,22 @@ async fn an_answer_counts_that_came_before_all_was_read() {
         .await;
     assert_eq!(sent.outcome.unwrap().status, 413);
 }
+
+#[tokio::test]
+async fn of_connections_to_many_hosts_so_many_are_kept() {
+    let receiver = Receiver::start(OK).await;
+    let config = SenderConfig {
+        idle_max: 2,
+        ..config()
+    };
+    let sender = Sender::with_resolver(config, Arc::new(|_| Ok(vec![ALLOWED])));
+    let host = |n: usize| receiver.url_at(&format!("h{n}.example.com"));
+    // Two, and the one that is in use.
+    for n in 1..=5 {
+        assert_eq!(post(&sender, &host(n)).await.unwrap().status, 200);
+    }
+    assert_eq!(post(&sender, &host(3)).await.unwrap().status, 200);
+    assert_eq!(receiver.connections(), 5, "it was kept");
+    assert_eq!(post(&sender, &host(5)).await.unwrap().status, 200);
+    assert_eq!(receiver.connections(), 6, "it was not");
+}
