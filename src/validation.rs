@@ -128,9 +128,43 @@ fn weight(compiled: &Compiled) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
+    use crate::model::event::{PlainDefaults, parse_plain};
+
+    /// An event with an array of so many zeros.
+    fn event(zeros: usize) -> Event {
+        let body = json!({ "type": "t", "data": vec![0; zeros] }).to_string();
+        let defaults = PlainDefaults {
+            id: "1",
+            source: "/",
+            time: Timestamp::UNIX_EPOCH,
+        };
+        parse_plain(body.as_bytes(), defaults).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_waits_for_a_thread_of_its_own() {
+        let validation = Validation::default();
+        let schema = Schema::new(r#"{"items":{"type":"integer"}}"#);
+        validation.compiled(&schema).await;
+        let threads = u32::try_from(validation.permits.available_permits()).unwrap();
+        let all_threads = validation.permits.acquire_many(threads).await.unwrap();
+        let short = event(100);
+        let short = validation.violation(&schema, &short).now_or_never();
+        assert_eq!(short.unwrap().unwrap(), None);
+        // By its steps, and by its bytes.
+        for zeros in [12_000, 100_000] {
+            let long = validation.violation(&schema, &event(zeros)).now_or_never();
+            assert!(long.is_none(), "{zeros}");
+        }
+        drop(all_threads);
+        let long = validation.violation(&schema, &event(12_000)).await;
+        assert_eq!(long.unwrap(), None);
+    }
 
     #[tokio::test]
     async fn schemas_are_kept_by_what_they_take_when_compiled() {
