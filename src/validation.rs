@@ -35,7 +35,7 @@ pub struct Validation {
     /// is read again is not compiled again.
     compiled: Cache<[u8; 32], Compiled>,
     /// As many at a time as there are processors: the rest wait without a thread.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Validation {
@@ -53,7 +53,7 @@ impl Default for Validation {
         let threads = available_parallelism().map_or(1, NonZero::get);
         Self {
             compiled,
-            permits: Semaphore::new(threads),
+            permits: Arc::new(Semaphore::new(threads)),
         }
     }
 }
@@ -111,7 +111,14 @@ impl Validation {
 
     /// What `work` answers, on a thread that serves no requests.
     async fn beside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let _permit = self.permits.acquire().await.expect("never closed");
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.expect("never closed");
+        // Held until it is done, also if nobody waits for it any more.
+        let work = move || {
+            let answer = work();
+            drop(permit);
+            answer
+        };
         match spawn_blocking(work).await {
             Ok(answer) => answer,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
