@@ -35,7 +35,7 @@ pub struct Validation {
     /// is read again is not compiled again.
     compiled: Cache<[u8; 32], Compiled>,
     /// As many at a time as there are processors: the rest wait without a thread.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Validation {
@@ -53,7 +53,7 @@ impl Default for Validation {
         let threads = available_parallelism().map_or(1, NonZero::get);
         Self {
             compiled,
-            permits: Semaphore::new(threads),
+            permits: Arc::new(Semaphore::new(threads)),
         }
     }
 }
@@ -111,7 +111,14 @@ impl Validation {
 
     /// What `work` answers, on a thread that serves no requests.
     async fn beside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let _permit = self.permits.acquire().await.expect("never closed");
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.expect("never closed");
+        // Held until it is done, also if nobody waits for it any more.
+        let work = move || {
+            let answer = work();
+            drop(permit);
+            answer
+        };
         match spawn_blocking(work).await {
             Ok(answer) => answer,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -128,9 +135,43 @@ fn weight(compiled: &Compiled) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
+    use crate::model::event::{PlainDefaults, parse_plain};
+
+    /// An event with an array of so many zeros.
+    fn event(zeros: usize) -> Event {
+        let body = json!({ "type": "t", "data": vec![0; zeros] }).to_string();
+        let defaults = PlainDefaults {
+            id: "1",
+            source: "/",
+            time: Timestamp::UNIX_EPOCH,
+        };
+        parse_plain(body.as_bytes(), defaults).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_takes_long_waits_for_a_thread_of_its_own() {
+        let validation = Validation::default();
+        let schema = Schema::new(r#"{"items":{"type":"integer"}}"#);
+        validation.compiled(&schema).await;
+        let threads = u32::try_from(validation.permits.available_permits()).unwrap();
+        let all_threads = validation.permits.acquire_many(threads).await.unwrap();
+        let short = event(100);
+        let short = validation.violation(&schema, &short).now_or_never();
+        assert_eq!(short.unwrap().unwrap(), None);
+        // By its steps, and by its bytes.
+        for zeros in [12_000, 100_000] {
+            let long = validation.violation(&schema, &event(zeros)).now_or_never();
+            assert!(long.is_none(), "{zeros}");
+        }
+        drop(all_threads);
+        let long = validation.violation(&schema, &event(12_000)).await;
+        assert_eq!(long.unwrap(), None);
+    }
 
     #[tokio::test]
     async fn schemas_are_kept_by_what_they_take_when_compiled() {

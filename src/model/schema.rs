@@ -231,7 +231,7 @@ fn compile(text: &str) -> Result<CompiledSchema, Invalid> {
         None => Draft::Draft202012,
         Some(given) => named_draft(given)?,
     };
-    let cost = limits::check(&schema)?;
+    let cost = limits::check(&schema, text.len())?;
     let sizes = Arc::new(Mutex::new(cost.patterns));
     let options = PatternOptions::regex()
         .size_limit(patterns::PATTERN_BYTES_MAX)
@@ -249,7 +249,7 @@ fn compile(text: &str) -> Result<CompiledSchema, Invalid> {
     Ok(CompiledSchema {
         validator,
         weights: cost.weights,
-        bytes: text.len() + cost.bytes + of_patterns,
+        bytes: cost.bytes + of_patterns,
     })
 }
 

@@ -480,7 +480,16 @@ fn a_schema_that_this_version_cannot_use_does_not_silence_its_events() {
             metadata: millrace::model::metadata::Metadata::default(),
         };
         // As a newer version might have written them, past the checks of this one.
-        for (name, schema) in [("future", r#"{ "$schema": "urn:future" }"#), ("odd", "{")] {
+        let nested =
+            |open: &str, close: &str| format!("{}{{}}{}", open.repeat(14), close.repeat(14));
+        let costly = nested(r#"{"unevaluatedItems":false,"allOf":["#, "]}");
+        let large = r#"{"pattern":"(a{1,500}){1,500}"}"#;
+        for (name, schema) in [
+            ("future", r#"{ "$schema": "urn:future" }"#),
+            ("odd", "{"),
+            ("costly", &costly),
+            ("large", large),
+        ] {
             let event_type = event_types::EventType {
                 project: project.clone(),
                 name: name.to_owned(),
@@ -503,6 +512,27 @@ fn a_schema_that_this_version_cannot_use_does_not_silence_its_events() {
         }
         register(&harness, "invoice.paid", json!({})).await;
         publish(&harness, "invoice.paid", bad()).await.problem(400);
+    });
+}
+
+#[test]
+fn data_that_costs_too_much_to_validate_does_not_satisfy_its_schema() {
+    run(async {
+        let harness = Harness::new().await;
+        let idle = json!({ "items": { "not": { "anyOf": vec![false; 9000] } } });
+        let data = json!(vec![0; 20_000]);
+        for (name, validate) in [("refused", "reject"), ("accepted", "warn")] {
+            let more = json!({ "schema": idle, "validate": validate });
+            register(&harness, name, more).await;
+        }
+        insta::assert_snapshot!(
+            publish(&harness, "refused", data.clone()).await.problem(400),
+            @"invalid: data: expected data that the schema takes up to 2000000 steps to validate"
+        );
+        let warned = publish(&harness, "accepted", data).await;
+        warned.expect(StatusCode::ACCEPTED);
+        let few = publish(&harness, "refused", json!([0, 0])).await;
+        few.expect(StatusCode::ACCEPTED);
     });
 }
 

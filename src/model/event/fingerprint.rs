@@ -175,8 +175,8 @@ impl<'j> CanonicalWriter<'_, 'j> {
         }
     }
 
-    /// Writes the next number: the parser has it as a float.
-    fn write_number(self) {
+    /// Writes the next number, of which the parser has made a float.
+    fn write_float(self) {
         let text = self.numbers.next().unwrap_or_default();
         let Some(number) = Number::parse(text) else {
             // The same only as it is written, rather than what it is not.
@@ -186,16 +186,24 @@ impl<'j> CanonicalWriter<'_, 'j> {
         };
         let integer = number.to_i128();
         if let Some(small) = integer.and_then(|integer| u64::try_from(integer).ok()) {
-            self.out.push(b'u');
-            self.out.extend_from_slice(&small.to_be_bytes());
+            write_unsigned(self.out, small);
         } else if let Some(small) = integer.and_then(|integer| i64::try_from(integer).ok()) {
-            self.out.push(b'i');
-            self.out.extend_from_slice(&small.to_be_bytes());
+            write_negative(self.out, small);
         } else {
             self.out.push(b'x');
             write_text(self.out, &number.to_string());
         }
     }
+}
+
+fn write_unsigned(out: &mut Vec<u8>, number: u64) {
+    out.push(b'u');
+    out.extend_from_slice(&number.to_be_bytes());
+}
+
+fn write_negative(out: &mut Vec<u8>, number: i64) {
+    out.push(b'i');
+    out.extend_from_slice(&number.to_be_bytes());
 }
 
 impl<'de> DeserializeSeed<'de> for CanonicalWriter<'_, '_> {
@@ -223,18 +231,23 @@ impl<'de> Visitor<'de> for CanonicalWriter<'_, '_> {
         Ok(())
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
-        self.write_number();
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        self.numbers.next();
+        match u64::try_from(number) {
+            Ok(number) => write_unsigned(self.out, number),
+            Err(_) => write_negative(self.out, number),
+        }
         Ok(())
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
-        self.write_number();
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        self.numbers.next();
+        write_unsigned(self.out, number);
         Ok(())
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
-        self.write_number();
+        self.write_float();
         Ok(())
     }
 

@@ -167,9 +167,10 @@ struct JsonSeed<'s, 'j>(&'s mut NumberTexts<'j>);
 impl JsonSeed<'_, '_> {
     fn number<E: Error>(self) -> Result<Json, E> {
         let text = self.0.next().unwrap_or_default();
-        match Number::parse(text) {
-            Some(_) => Ok(Json::Number(text.into())),
-            None => Err(E::custom("number out of range")),
+        if Number::is_readable(text) {
+            Ok(Json::Number(text.into()))
+        } else {
+            Err(E::custom("number out of range"))
         }
     }
 }

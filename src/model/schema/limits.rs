@@ -28,8 +28,11 @@ const REFERENCES_MAX: usize = 500;
 /// Objects with every reference written out, and again for each keyword that looks at
 /// what others have not.
 const EXPANDED_MAX: u64 = 10_000;
-/// Bytes of an object of a schema when compiled, about.
-const OBJECT_BYTES: usize = 1024;
+/// Bytes of any schema when compiled, about, of an object in it, and of what is in that
+/// by each byte that is written.
+const SCHEMA_BYTES: usize = 8192;
+const OBJECT_BYTES: usize = 768;
+const BYTES_PER_BYTE: usize = 6;
 
 /// What a schema comes to.
 #[derive(Debug)]
@@ -42,8 +45,8 @@ pub(super) struct Cost {
     pub bytes: usize,
 }
 
-/// Checks what `schema` is made of.
-pub(super) fn check(schema: &Value) -> Result<Cost, Invalid> {
+/// Checks what `schema`, of `len` bytes, is made of.
+pub(super) fn check(schema: &Value, len: usize) -> Result<Cost, Invalid> {
     let mut walk = SchemaWalk::default();
     walk.enter(schema, "schema", 1)?;
     let counts = [
@@ -66,20 +69,25 @@ pub(super) fn check(schema: &Value) -> Result<Cost, Invalid> {
         );
         return Err(Invalid::new("schema", expected));
     }
-    let objects = usize::try_from(size.objects).unwrap_or(usize::MAX);
+    // What has not been evaluated is looked for in all of a place, for each keyword.
+    let again = walk.objects.saturating_mul(1 + walk.unevaluated);
+    let objects = again.min(usize::try_from(size.objects).unwrap_or(usize::MAX));
+    let objects = objects.max(walk.objects);
     Ok(Cost {
         weights: Weights {
             element: expansion.idle_max / IDLE_PER_STEP,
             name_byte: walk.of_names.name_byte(),
         },
         patterns: walk.of_names,
-        bytes: objects.saturating_mul(OBJECT_BYTES),
+        bytes: SCHEMA_BYTES + objects.saturating_mul(OBJECT_BYTES) + len * BYTES_PER_BYTE,
     })
 }
 
 /// Looks at every place of a schema.
 #[derive(Default)]
 struct SchemaWalk<'a> {
+    objects: usize,
+    unevaluated: usize,
     patterns: usize,
     references: usize,
     anchors: HashMap<&'a str, &'a Value>,
@@ -128,6 +136,9 @@ impl<'a> SchemaWalk<'a> {
         depth: usize,
     ) -> Option<WrongMember> {
         let text = |name: &str| members.get(name).and_then(Value::as_str);
+        self.objects += 1;
+        let has = |name: &&&str| members.contains_key(**name);
+        self.unevaluated += UNEVALUATED.iter().filter(has).count();
         self.patterns += usize::from(text("pattern").is_some());
         let named = members.get("patternProperties").and_then(Value::as_object);
         for pattern in named.into_iter().flat_map(Map::keys) {

@@ -130,7 +130,7 @@ impl Pattern {
         let Some(text) = node.string() else {
             return true;
         };
-        let steps = (text.len() as u64).saturating_mul(self.steps_per_byte) / 4;
+        let steps = (text.len() as u64).saturating_mul(self.steps_per_byte);
         node.meter().charge(steps);
         let input = Input::new(text);
         match self.cache.try_lock() {
