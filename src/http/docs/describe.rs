@@ -13,6 +13,7 @@ use super::idempotency;
 use super::webhooks::{self, SCHEMAS};
 use crate::config::tests::hold_file;
 use crate::http::problem::{Problem, Problems};
+use crate::http::projects::EndpointsOfKey;
 use crate::http::routes;
 use crate::model::window::Width;
 
@@ -33,7 +34,7 @@ use crate::model::window::Width;
         (url = "/", description = "The instance that serves this document"),
         (url = "http://127.0.0.1:8080", description = "`cargo run` on a laptop"),
     ),
-    components(schemas(Problem, Width)),
+    components(schemas(Problem, Width, EndpointsOfKey)),
     tags(
         (name = "events", description = "Publish events and look at them"),
         (name = "endpoints", description = "Where webhooks go"),
