@@ -196,7 +196,8 @@ pub async fn list(
 ) -> Result<Json<Page<EventType>>> {
     let limit = page::limit(query.limit)?;
     let list = List::of("listEventTypes", &caller.project);
-    let after = page::position(list, query.cursor.as_deref())?.unwrap_or_default();
+    let read = |name: String| check_name(&name).is_ok().then_some(name);
+    let after = page::position_by(list, query.cursor.as_deref(), read)?.unwrap_or_default();
     let project = &caller.project;
     let rows = event_types::list(&app.postgres, project, &after, limit as i64 + 1).await?;
     let page = Page::from_lookahead(

@@ -239,7 +239,7 @@ pub async fn list(
 ) -> Result<Json<Page<Meter>>> {
     let limit = page::limit(query.limit)?;
     let list = List::of("listMeters", &caller.project);
-    let after = page::position(list, query.cursor.as_deref())?.unwrap_or_default();
+    let after = page::id_position::<MeterId>(list, query.cursor.as_deref())?;
     let rows = meters::list(&app.postgres, &caller.project, &after, limit as i64 + 1).await?;
     let page = Page::from_lookahead(list, rows, limit, |row| row.id.to_string(), Meter::from);
     Ok(Json(page))
