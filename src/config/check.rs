@@ -13,7 +13,7 @@ use url::Url;
 
 use super::database_url::with_tls;
 use super::log_level;
-use super::problem::{given, problem, quoted};
+use super::problem::{given, problem, text};
 use super::sections::{Config, Handler, TracesChoice};
 
 const DAY_S: u64 = 86_400;
@@ -126,16 +126,20 @@ pub fn value_at<'a>(values: &'a Value, key: &str) -> &'a Value {
 fn general(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     if config.data_dir.as_os_str().is_empty() {
-        found.push(quoted("data_dir", "", "a directory"));
+        found.push(text("data_dir", "", "a directory"));
     }
     let distinct: HashSet<Handler> = config.handlers.iter().copied().collect();
     if distinct.is_empty() || distinct.len() < config.handlers.len() {
         let expected = "at least one handler, each once";
-        found.push(quoted("handlers", &config.handlers, expected));
+        found.push(given(
+            "handlers",
+            format_args!("{:?}", config.handlers),
+            expected,
+        ));
     }
     if config.http.listen.parse::<SocketAddr>().is_err() {
         let expected = listen_expected(&config.http.listen);
-        found.push(quoted("http.listen", &config.http.listen, &expected));
+        found.push(text("http.listen", &config.http.listen, &expected));
     }
     let proxies = config.http.trusted_proxies.iter();
     for proxy in proxies.filter(|proxy| network(proxy).is_none()) {
@@ -143,7 +147,7 @@ fn general(config: &Config) -> Vec<String> {
         found.push(quoted("http.trusted_proxies", proxy, expected));
     }
     if log_level::directives(&config.log.level).is_none() {
-        found.push(quoted("log.level", &config.log.level, log_level::EXPECTED));
+        found.push(text("log.level", &config.log.level, log_level::EXPECTED));
     }
     let (grace, timeout) = (config.http.drain_grace, config.http.drain_timeout);
     if grace > timeout {
@@ -221,14 +225,14 @@ fn stores(config: &Config) -> Vec<String> {
     let table_char = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if !(3..=255).contains(&table.len()) || !table.chars().all(table_char) {
         let expected = "3 to 255 letters, digits, '_', '-' or '.'";
-        found.push(quoted("dynamodb.table", table, expected));
+        found.push(text("dynamodb.table", table, expected));
     }
     let region = config.region();
     if !region
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || c == '-')
     {
-        found.push(quoted("aws.region", region, "a region such as eu-west-1"));
+        found.push(text("aws.region", region, "a region such as eu-west-1"));
     }
     found
 }
@@ -238,14 +242,14 @@ fn secrets(config: &Config) -> Vec<String> {
     let url = config.database_url();
     let mut found = Vec::new();
     if !database.host.is_empty() && !database.url.expose_secret().is_empty() {
-        found.push(quoted(
+        found.push(text(
             "database.host",
             &database.host,
             "nothing, as database.url is set",
         ));
     }
     if !database.host.is_empty() && !is_postgres_url(url.expose_secret()) {
-        found.push(quoted("database.host", &database.host, "a host name"));
+        found.push(text("database.host", &database.host, "a host name"));
     }
     if !database.host.is_empty() && database.secret_arn.is_empty() {
         let expected = "the ARN of a secret, as database.host is set and names no login";
@@ -253,7 +257,7 @@ fn secrets(config: &Config) -> Vec<String> {
     }
     found.extend(app_role(config));
     if !config.ingest.project.is_empty() && !config.ingest.project.starts_with("prj_") {
-        found.push(quoted(
+        found.push(text(
             "ingest.project",
             &config.ingest.project,
             "a project's id, prj_…",
@@ -311,7 +315,7 @@ fn queues(config: &Config) -> Vec<String> {
     let set = urls.iter().filter(|(_, url)| !url.is_empty());
     let mut found: Vec<String> = set
         .filter(|(_, url)| !is_http_url(url))
-        .map(|(key, url)| quoted(key, url, "an http or https URL"))
+        .map(|(key, url)| text(key, url, "an http or https URL"))
         .collect();
     match (sqs.fan_out_url.is_empty(), sqs.deliver_url.is_empty()) {
         (true, false) => found.push(problem(
@@ -326,14 +330,14 @@ fn queues(config: &Config) -> Vec<String> {
         )),
         (false, false) if sqs.fan_out_url == sqs.deliver_url => {
             let expected = "another queue than sqs.fan_out_url";
-            found.push(quoted("sqs.deliver_url", &sqs.deliver_url, expected));
+            found.push(text("sqs.deliver_url", &sqs.deliver_url, expected));
         }
         _ => {}
     }
     let parked_url = &sqs.parked_url;
     if !parked_url.is_empty() && [&sqs.fan_out_url, &sqs.deliver_url].contains(&parked_url) {
         let expected = "another queue than sqs.fan_out_url and sqs.deliver_url";
-        found.push(quoted("sqs.parked_url", parked_url, expected));
+        found.push(text("sqs.parked_url", parked_url, expected));
     }
     found
 }
@@ -361,7 +365,11 @@ fn deliveries(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     if !(1..=20).contains(&waits.len()) || waits.iter().any(|wait| *wait > DAY_S) {
         let expected = "1 to 20 waits of at most 86400 seconds";
-        found.push(quoted("delivery.retry_schedule_s", &waits, expected));
+        found.push(given(
+            "delivery.retry_schedule_s",
+            format_args!("{waits:?}"),
+            expected,
+        ));
     }
     // What the store's expiry removes is retried no more: it would be lost in silence.
     let longest = delivery.retry_schedule.iter().sum::<Duration>();
@@ -406,7 +414,7 @@ fn archive(config: &Config) -> Vec<String> {
     let bucket = &archive.bucket;
     if !bucket.is_empty() && (!(3..=63).contains(&bucket.len()) || !bucket.chars().all(name_char)) {
         let expected = "3 to 63 lower-case letters, digits or '-'";
-        found.push(quoted("archive.bucket", bucket, expected));
+        found.push(text("archive.bucket", bucket, expected));
     }
     let path_char = |c: char| c.is_ascii_alphanumeric() || "_-./=".contains(c);
     let is_path = !archive
@@ -415,7 +423,7 @@ fn archive(config: &Config) -> Vec<String> {
         .any(|part| part == "." || part == "..");
     if archive.prefix.len() > 512 || !archive.prefix.chars().all(path_char) || !is_path {
         let expected = "up to 512 letters, digits, '_', '-', '.', '=' or '/'";
-        found.push(quoted("archive.prefix", &archive.prefix, expected));
+        found.push(text("archive.prefix", &archive.prefix, expected));
     }
     // A day must be over before any of it expires.
     if !bucket.is_empty() && config.retention_days < 3 {
@@ -432,7 +440,7 @@ fn telemetry(config: &Config) -> Vec<String> {
     let service_char = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
     if !(1..=100).contains(&service.len()) || !service.chars().all(service_char) {
         let expected = "1 to 100 letters, digits, '_', '-', '.' or '/'";
-        found.push(quoted("telemetry.service", service, expected));
+        found.push(text("telemetry.service", service, expected));
     }
     let url = &telemetry.otlp_url;
     match (telemetry.traces, url.is_empty()) {
@@ -442,7 +450,7 @@ fn telemetry(config: &Config) -> Vec<String> {
             "a URL, as telemetry.traces is \"otlp\"",
         )),
         (_, false) if !is_http_url(url) => {
-            found.push(quoted("telemetry.otlp_url", url, "an http or https URL"));
+            found.push(text("telemetry.otlp_url", url, "an http or https URL"));
         }
         _ => {}
     }

@@ -277,7 +277,7 @@ pub async fn list(
     let limit = page::limit(query.limit)?;
     let tenant = query.tenant.as_deref();
     let list = List::of("listEndpoints", caller.access.project()).with("tenant", tenant);
-    let after = page::position(list, query.cursor.as_deref())?.unwrap_or_default();
+    let after = page::id_position::<EndpointId>(list, query.cursor.as_deref())?;
     tenant.map_or(Ok(()), event::check_tenant)?;
     let rows = endpoints::list(
         &app.postgres,

@@ -211,7 +211,8 @@ pub async fn list(
     let limit = page::limit(query.limit)?;
     let project = caller.access.project();
     let list = List::of("listEventTypes", project);
-    let after = page::position(list, query.cursor.as_deref())?.unwrap_or_default();
+    let read = |name: String| check_name(&name).is_ok().then_some(name);
+    let after = page::position_by(list, query.cursor.as_deref(), read)?.unwrap_or_default();
     let rows = event_types::list(&app.postgres, project, &after, limit as i64 + 1).await?;
     let shown = |row: Row| EventType::shown(row, &caller.access);
     let page = Page::from_lookahead(list, rows, limit, |row| row.name.clone(), shown);

@@ -257,7 +257,7 @@ pub async fn list(
     let limit = page::limit(query.limit)?;
     let project = caller.access.project();
     let list = List::of("listMeters", project);
-    let after = page::position(list, query.cursor.as_deref())?.unwrap_or_default();
+    let after = page::id_position::<MeterId>(list, query.cursor.as_deref())?;
     let rows = meters::list(&app.postgres, project, &after, limit as i64 + 1).await?;
     let shown = |row: Row| Meter::from(row).within(&caller.access);
     let page = Page::from_lookahead(list, rows, limit, |row| row.id.to_string(), shown);

@@ -4,6 +4,11 @@
 //! the list, which is the operation, the project, and whatever selects other rows or puts
 //! them in another order. What a client may change from page to page is not in it: how
 //! many rows, and the times between which they lie.
+//!
+//! The version before gave positions without a digest. They are read where they can be a
+//! position of the list, so that who pages through one during a deployment goes on.
+
+use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -25,7 +30,10 @@ pub const LIMIT_MAX: usize = 100;
 const POSITION_LEN_MAX: usize = 255;
 
 /// Bytes of a list's digest: no two lists of anybody's have the same by chance.
-const DIGEST_LEN: usize = 9;
+const DIGEST_LEN: usize = 8;
+/// What a cursor with a digest begins with: a byte that no text has, so that it is no
+/// position.
+const DIGESTED: u8 = 0xff;
 
 /// A list, as its cursors know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,13 +65,17 @@ impl List {
 
     /// The cursor of `position` in it.
     fn cursor(self, position: &str) -> String {
-        URL_SAFE_NO_PAD.encode([&self.0, position.as_bytes()].concat())
+        let parts = [&[DIGESTED], &self.0[..], position.as_bytes()];
+        URL_SAFE_NO_PAD.encode(parts.concat())
     }
 
     /// The position that `cursor` is of, if it is one of this list.
     fn position(self, cursor: &str) -> Option<String> {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-        let position = bytes.strip_prefix(&self.0)?;
+        let position = match bytes.strip_prefix(&[DIGESTED]) {
+            Some(digested) => digested.strip_prefix(&self.0)?,
+            None => &bytes,
+        };
         String::from_utf8(position.to_vec()).ok()
     }
 }
@@ -168,6 +180,16 @@ pub fn position_by<T>(
     }
 }
 
+/// Reads `cursor` of a list in the order of ids of one kind; the position before all of
+/// them without one.
+///
+/// # Errors
+/// [`Error::Invalid`] when no page gave it.
+pub fn id_position<T: FromStr>(list: List, cursor: Option<&str>) -> Result<String> {
+    let read = |text: String| text.parse::<T>().is_ok().then_some(text);
+    Ok(position_by(list, cursor, read)?.unwrap_or_default())
+}
+
 /// Reads `cursor` of a list by number.
 ///
 /// # Errors
@@ -245,6 +267,7 @@ pub fn range_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::id::KeyId;
 
     fn list() -> List {
         List::of_all("listThings")
@@ -274,9 +297,12 @@ mod tests {
                 assert_eq!(read.ok(), (at == other).then_some(Some(5)));
             }
         }
-        // As pages before gave them, which were read in every list.
+        // As the version before gave it.
         let bare = URL_SAFE_NO_PAD.encode("5");
-        assert!(numeric_position(list(), Some(&bare)).is_err());
+        assert_eq!(numeric_position(list(), Some(&bare)).unwrap(), Some(5));
+        let id = URL_SAFE_NO_PAD.encode(project(1).as_str());
+        assert!(id_position::<ProjectId>(list(), Some(&id)).is_ok());
+        assert!(id_position::<KeyId>(list(), Some(&id)).is_err());
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub async fn list(
 ) -> Result<Json<Page<Project>>> {
     let limit = page::limit(query.limit)?;
     let list = List::of_all("listProjects");
-    let after = page::position(list, query.cursor.as_deref())?.unwrap_or_default();
+    let after = page::id_position::<ProjectId>(list, query.cursor.as_deref())?;
     let rows = projects::list(&app.postgres, &after, limit as i64 + 1).await?;
     Ok(Json(Page::from_lookahead(
         list,
@@ -444,7 +444,7 @@ pub async fn list_keys(
     projects::get(&app.postgres, &project).await?;
     let limit = page::limit(query.limit)?;
     let list = List::of("listApiKeys", &project);
-    let after = page::position(list, query.cursor.as_deref())?.unwrap_or_default();
+    let after = page::id_position::<KeyId>(list, query.cursor.as_deref())?;
     let rows = api_keys::list(&app.postgres, &project, &after, limit as i64 + 1).await?;
     Ok(Json(Page::from_lookahead(
         list,

@@ -1,8 +1,7 @@
 //! Meters in PostgreSQL.
 
 use jiff::Timestamp;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -14,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
 use crate::model::id::{MeterId, ProjectId};
 use crate::model::metadata::Metadata;
-use crate::model::meter::{MeterFilter, MeterSpec};
+use crate::model::meter::MeterSpec;
 
 /// Meters of a project: each event is matched with all of them.
 pub const METERS_MAX: i64 = 100;
@@ -42,27 +41,6 @@ pub struct StoredMeter {
     pub version: i64,
 }
 
-/// A filter in the audit log. What it compares with is kept as it was written, which may
-/// be a number that no [`Value`] holds: that is a text there.
-fn audit_filter(filter: &MeterFilter) -> Value {
-    let value = |written: &RawValue| {
-        let read = serde_json::from_str(written.get());
-        read.unwrap_or_else(|_| Value::String(written.get().to_owned()))
-    };
-    let mut entry = Map::from_iter([("pointer".to_owned(), json!(filter.pointer))]);
-    if let Some(equals) = &filter.equals {
-        entry.insert("equals".to_owned(), value(equals));
-    }
-    if let Some(one_of) = &filter.one_of {
-        let values = one_of.iter().map(|written| value(written));
-        entry.insert("in".to_owned(), values.collect());
-    }
-    if let Some(exists) = filter.exists {
-        entry.insert("exists".to_owned(), json!(exists));
-    }
-    Value::Object(entry)
-}
-
 impl StoredMeter {
     /// The meter in the audit log.
     fn audit_value(&self) -> Value {
@@ -81,7 +59,7 @@ impl StoredMeter {
             "aggregation": aggregation,
             "value": value,
             "group_by": group_by,
-            "filters": filters.iter().map(audit_filter).collect::<Vec<_>>(),
+            "filters": filters,
             "metric": self.is_published,
         })
     }

@@ -25,16 +25,13 @@ fn hostile_json() -> Vec<String> {
         r#""\ud800""#,
         r#""\uffff\ufffe""#,
         r#""""#,
-        r#"" ""#,
         r#""0000-01-01T00:00:00Z""#,
         r#""9999-12-31T23:59:59.999999999Z""#,
         r#"{"\u0000":"\u0000"}"#,
         r#"["\u0000"]"#,
         "[]",
         "{}",
-        "[null]",
         "null",
-        "true",
         "NaN",
         "-0",
         "0.1e1",
@@ -409,7 +406,6 @@ fn what_postgresql_cannot_hold_is_counted_and_told_all_the_same() {
                 r#""in": ["a\u0000", 1]"#,
                 r#"{"f": "a\u0000", "g": {"\u0000": 1}}"#,
             ),
-            (r#""equals": 1e400"#, r#"{"f": 1, "g": "\u0000"}"#),
             (
                 r#""in": [-1e-400, 12345678901234567890.5]"#,
                 r#"{"f": 12345678901234567890.5}"#,
@@ -427,11 +423,10 @@ fn what_postgresql_cannot_hold_is_counted_and_told_all_the_same() {
             let published = send(&harness, "/v1/events", event).await;
             published.expect(StatusCode::ACCEPTED);
             let id = made["id"].as_str().unwrap();
-            let counts = u64::from(!filter.contains("1e400"));
-            assert_eq!(harness.meter().await, counts, "{filter}");
+            assert_eq!(harness.meter().await, 1, "{filter}");
             let query = "from=2026-01-01T00:00:00Z&window=month&group_by=/g";
             let usage = harness.usage(id, query).await;
-            assert_eq!(usage.as_array().unwrap().len() as u64, counts, "{usage}");
+            assert_eq!(usage[0]["group"], json!({ "/g": null }), "{usage}");
             let path = format!("/v1/meters/{id}");
             let renamed = harness.patch(&path, json!({ "description": "d" })).await;
             renamed.expect(StatusCode::OK);
@@ -445,12 +440,16 @@ fn what_postgresql_cannot_hold_is_counted_and_told_all_the_same() {
             let expected = [
                 json!({ "pointer": "/f", "equals": "\u{2400}" }),
                 json!({ "pointer": "/f", "in": ["a\u{2400}", 1] }),
-                json!({ "pointer": "/f", "equals": "1e400" }),
             ];
             if let Some(expected) = expected.get(at) {
                 assert_eq!(told, expected);
             }
         }
+        let beyond = r#"{"name": "n", "event_type": "t", "aggregation": "count",
+            "filters": [{"pointer": "/f", "in": [1, 1e400]}]}"#;
+        let refused = send(&harness, "/v1/meters", beyond.to_owned()).await;
+        let problem = refused.problem(400);
+        assert!(problem.contains("filters[0].in[1]: expected"), "{problem}");
     });
 }
 

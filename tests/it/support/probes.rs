@@ -381,7 +381,7 @@ fn entry<'a>(body: &'a mut Value, at: &str) -> &'a mut Value {
     for step in at.split('/').skip(1) {
         found = match step.parse::<usize>() {
             Ok(_) => {
-                if !found.as_array().is_some_and(|items| !items.is_empty()) {
+                if found.as_array().is_none_or(Vec::is_empty) {
                     *found = json!([null]);
                 }
                 &mut found[0]
