@@ -708,11 +708,11 @@ fn a_page_done_again_deletes_nothing_more_and_goes_on() {
         let harness = &searched.harness;
         harness.endpoint(&receiver.url, &["*"]).await;
         for n in 0..40 {
-            let body = json!({ "type": "a", "tenant": "acme", "data": { "n": n } });
+            let body = json!({ "type": "a", "tenant": "erased-in-pages", "data": { "n": n } });
             harness.publish_body(body).await;
         }
         harness.drain().await;
-        let erasure = erase_tenant(harness, "acme").await;
+        let erasure = erase_tenant(harness, "erased-in-pages").await;
         let id = id_of(&erasure);
         let mut now = app::now();
         let mut most = 0;
@@ -749,7 +749,7 @@ fn a_page_done_again_deletes_nothing_more_and_goes_on() {
         assert_eq!(shown(harness, &erasure).await["state"], "done");
         // 25 and what eight events that are deleted at a time go beyond.
         assert!((1..=25 + 16).contains(&most), "{most}");
-        assert_erased(&searched, &["acme"], &[]).await;
+        assert_erased(&searched, &["erased-in-pages"], &[]).await;
     });
 }
 
