@@ -688,6 +688,9 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     prefix = "events"
     endpoint_url = ""
 
+    [erasure]
+    per_second_max = 200
+
     [event_types]
     per_project_max = 1000
     schema_bytes_per_project_max = 1048576

@@ -138,7 +138,7 @@ async fn erase_loop(app: Arc<App>, stop: CancellationToken) {
             _ => ERASE_BUSY_INTERVAL,
         })
     };
-    PeriodicTask::new("sweep", "erasures", ERASE_INTERVAL)
+    PeriodicTask::new("sweep", "erasures", REPAIR_INTERVAL)
         .repeat(&stop, step)
         .await;
 }

@@ -23,6 +23,9 @@ use crate::model::audit::{Actor, AuditContext};
 use crate::model::erasure::{Erasure, ErasureKind, ErasureProgress, NextStep};
 use crate::model::id::{ErasureId, ProjectId};
 
+/// Times an erasure is begun while another of the same ends.
+const TRIES_MAX: u32 = 3;
+
 fn read(row: &Row) -> Result<Erasure> {
     let text = |name| row.get::<_, &str>(name);
     let count = |name| u64::try_from(row.get::<_, i64>(name)).map_err(Error::internal);
@@ -101,17 +104,21 @@ pub async fn running(
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn start(postgres: &Postgres, by: &AuditContext, new: &Erasure) -> Result<Erasure> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
-    if let Some(added) = add(&tx, new).await? {
-        tx.commit_unprojected(started(by, new)).await?;
-        return Ok(added);
-    }
-    // The row that was in the way may be done by now: whoever asks again finds out.
     let (kind, subject) = (new.kind.as_str(), &new.subject);
     let values: &[&(dyn ToSql + Sync)] = &[&new.project.as_str(), &kind, subject];
-    let row = tx.query_opt(RUNNING, values).await?;
-    let ended = || Error::Conflict("another erasure of the same has just ended".into());
-    read(&row.ok_or_else(ended)?)
+    // The one that is in the way may be done before it is read.
+    for _ in 0..TRIES_MAX {
+        let tx = Change::begin(&mut client).await?;
+        if let Some(added) = add(&tx, new).await? {
+            tx.commit_unprojected(started(by, new)).await?;
+            return Ok(added);
+        }
+        if let Some(row) = tx.query_opt(RUNNING, values).await? {
+            return read(&row);
+        }
+    }
+    let source = anyhow::anyhow!("erasures of the same came and went {TRIES_MAX} times");
+    Err(Error::internal(source))
 }
 
 const CLOSE_PROJECT: &str = "\

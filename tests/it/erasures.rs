@@ -12,8 +12,10 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use millrace::app;
 use millrace::config::Config;
+use millrace::jobs::erase;
+#[cfg(feature = "embedded")]
+use millrace::jobs::fan_out;
 use millrace::jobs::recover::archive;
-use millrace::jobs::{erase, fan_out};
 use millrace::model::access::Access;
 use millrace::model::erasure::ErasureState;
 use millrace::model::event::{Event, PlainDefaults, parse_plain};
@@ -31,6 +33,8 @@ use crate::support::bucket::{self, Bucket};
 use crate::support::fixtures::{
     config_without_retries, create_endpoint, forget_queue, seconds_ago,
 };
+#[cfg(feature = "embedded")]
+use crate::support::gate::Gate;
 use crate::support::harness::{ALL_SCOPES, Builder, Harness, Project, config, run};
 use crate::support::receiver::{Receiver, Reply};
 use crate::support::stores::{self, ReadableDynamo};
@@ -239,25 +243,25 @@ fn nothing_is_left_of_a_project_and_others_are_as_they_were() {
         let searched = Searched::new().await;
         let harness = &searched.harness;
         let other = harness.new_project(&ALL_SCOPES).await;
-        let others = furnish(&harness, &other.key, &receiver.url, MARKER).await;
+        let others = furnish(harness, &other.key, &receiver.url, MARKER).await;
         let Project { id, key } = harness.new_project(&ALL_SCOPES).await;
-        let events = furnish(&harness, &key, &receiver.url, MARKER).await;
+        let events = furnish(harness, &key, &receiver.url, MARKER).await;
         let path = format!("/v1/projects/{id}/keys");
         let keys = harness.as_admin(Method::GET, &path, Value::Null).await;
         let key_id = keys.expect(StatusCode::OK)["data"][0]["id"].clone();
         let mut of_others = vec![other.id.as_str(), harness.project.as_str()];
         of_others.extend(others.iter().map(String::as_str));
-        let before = [searched.store.rows().await, rows(&harness).await];
+        let before = [searched.store.rows().await, rows(harness).await];
         let before = before.map(|all| containing(&all, &of_others));
         assert!(before[0].len() > 30 && before[1].len() > 10);
 
-        let erasure = erase_project(&harness, &id).await;
+        let erasure = erase_project(harness, &id).await;
         assert_eq!(erasure["kind"], "project");
         assert_eq!(erasure["state"], "running");
         // Its keys stop at once, and the same is asked for again to no effect.
         let refused = harness.request(Method::GET, "/v1/events", &key, Value::Null);
         assert_eq!(refused.await.status, StatusCode::UNAUTHORIZED);
-        let again = erase_project(&harness, &id).await;
+        let again = erase_project(harness, &id).await;
         assert_eq!(again["id"], erasure["id"]);
         for path in ["", "/keys", "/audit-log"] {
             let path = format!("/v1/projects/{id}{path}");
@@ -269,7 +273,7 @@ fn nothing_is_left_of_a_project_and_others_are_as_they_were() {
         let refused = harness.as_admin(Method::POST, &path, key).await;
         assert_eq!(refused.status, StatusCode::NOT_FOUND);
 
-        let done = finish(&harness, &erasure).await;
+        let done = finish(harness, &erasure).await;
         let progress = &done["progress"];
         assert_eq!(progress["events"], events.len(), "{progress}");
         assert_eq!(progress["endpoints"], 2, "{progress}");
@@ -287,7 +291,7 @@ fn nothing_is_left_of_a_project_and_others_are_as_they_were() {
         let left = containing(&rows(harness).await, &erased);
         let is_record = |row: &String| row.starts_with("erasures: ");
         assert!(left.iter().all(is_record), "{left:#?}");
-        let after = [searched.store.rows().await, rows(&harness).await];
+        let after = [searched.store.rows().await, rows(harness).await];
         let after = after.map(|all| containing(&all, &of_others));
         assert_eq!(before, after);
 
@@ -311,18 +315,18 @@ fn nothing_is_left_of_a_tenant_and_its_project_goes_on() {
         let receiver = Receiver::start(failing()).await;
         let searched = Searched::new().await;
         let harness = &searched.harness;
-        let events = furnish(&harness, &harness.key, &receiver.url, TENANT).await;
+        let events = furnish(harness, &harness.key, &receiver.url, TENANT).await;
         let [of_tenant, rest] = [&events[..3], &events[3..9]];
-        let erasure = erase_tenant(&harness, TENANT).await;
+        let erasure = erase_tenant(harness, TENANT).await;
         assert_eq!(erasure["tenant"], TENANT);
-        let again = erase_tenant(&harness, TENANT).await;
+        let again = erase_tenant(harness, TENANT).await;
         assert_eq!(again["id"], erasure["id"]);
         // It comes back: what comes later stays.
         let later = json!({ "type": "later", "tenant": "returned", "data": {} });
         let later = harness.publish_body(later).await;
         harness.drain().await;
 
-        let done = finish(&harness, &erasure).await;
+        let done = finish(harness, &erasure).await;
         assert_eq!(done["tenant"], Value::Null);
         assert_eq!(done["progress"]["events"], 4, "{done}");
         assert_eq!(done["progress"]["endpoints"], 1, "{done}");
@@ -337,7 +341,7 @@ fn nothing_is_left_of_a_tenant_and_its_project_goes_on() {
         // event was counted is remembered by its id.
         let kept = ["event_type", "usage_seen", "endpoints: (", "schema"];
         assert_erased(&searched, &erased, &kept).await;
-        let own = containing(&rows(&harness).await, &[&harness.project]);
+        let own = containing(&rows(harness).await, &[&harness.project]);
         let own = containing(&own, &[TENANT]);
         let endpoints = own.iter().filter(|row| row.starts_with("endpoints: "));
         assert_eq!(endpoints.count(), 1, "{own:#?}");
@@ -348,9 +352,9 @@ fn nothing_is_left_of_a_tenant_and_its_project_goes_on() {
         }
         let listed = harness.get("/v1/endpoints").await.expect(StatusCode::OK);
         assert_eq!(listed["data"].as_array().unwrap().len(), 1);
-        let again = erase_tenant(&harness, TENANT).await;
+        let again = erase_tenant(harness, TENANT).await;
         assert_ne!(again["id"], erasure["id"]);
-        let done = finish(&harness, &again).await;
+        let done = finish(harness, &again).await;
         assert_eq!(done["progress"]["events"], 0);
     });
 }
@@ -396,12 +400,12 @@ fn an_event_goes_with_its_deliveries_and_may_come_again() {
         let event = harness.publish_body(body.clone()).await;
         let other = harness.publish("a").await;
         harness.drain().await;
-        let erasure = erase_event(&harness, &event).await;
+        let erasure = erase_event(harness, &event).await;
         assert_eq!(erasure["event_id"], event.as_str());
-        assert_eq!(erase_event(&harness, &event).await["id"], erasure["id"]);
-        go_on(&harness, &erasure, app::now()).await;
+        assert_eq!(erase_event(harness, &event).await["id"], erasure["id"]);
+        go_on(harness, &erasure, app::now()).await;
         // Long before it is done.
-        let shown = shown(&harness, &erasure).await;
+        let shown = shown(harness, &erasure).await;
         assert_eq!(shown["state"], "settling");
         assert_erased(&searched, &[&event, MARKER], &["erasures: "]).await;
         let gone = harness.get(&format!("/v1/events/{event}")).await;
@@ -411,7 +415,7 @@ fn an_event_goes_with_its_deliveries_and_may_come_again() {
         harness.sweep_after(Duration::from_secs(86_400)).await;
         assert_eq!(receiver.received().len(), sent);
 
-        let done = finish(&harness, &erasure).await;
+        let done = finish(harness, &erasure).await;
         let progress = &done["progress"];
         for (counted, count) in [("events", 1), ("deliveries", 1), ("readings", 1)] {
             assert_eq!(progress[counted], count, "{progress}");
@@ -502,8 +506,8 @@ fn an_attempt_under_way_brings_nothing_back() {
             let event = harness.publish("a").await;
             tokio::join!(harness.drain(), async {
                 receiver.reached(1).await;
-                let erasure = erase_event(&harness, &event).await;
-                go_on(&harness, &erasure, app::now()).await;
+                let erasure = erase_event(harness, &event).await;
+                go_on(harness, &erasure, app::now()).await;
                 release.notify_one();
             });
             assert_erased(&searched, &[&event], &["erasures: "]).await;
@@ -511,34 +515,83 @@ fn an_attempt_under_way_brings_nothing_back() {
     });
 }
 
+#[cfg(feature = "embedded")]
 #[test]
-fn a_fan_out_that_overtakes_an_erasure_takes_back_what_it_wrote() {
+fn a_fan_out_takes_back_what_it_wrote_of_an_event_that_is_gone() {
     run(async {
         let receiver = Receiver::start([]).await;
-        let searched = Searched::new().await;
+        let (searched, gate, gated) = gated().await;
         let harness = &searched.harness;
         for _ in 0..12 {
             harness.endpoint(&receiver.url, &["*"]).await;
         }
-        harness
-            .new_meter(json!({ "name": "n", "event_type": "*", "aggregation": "count" }))
-            .await;
-        for round in 0..10 {
-            let event = harness.publish("a").await;
-            forget_queue(&harness);
-            let erasure = erase_event(&harness, &event).await;
-            let id: EventId = event.parse().unwrap();
-            let now = app::now();
-            let (fanned_out, _) = tokio::join!(
-                Box::pin(fan_out::fan_out(&harness.app, &id, now)),
-                go_on(&harness, &erasure, now),
-            );
-            fanned_out.unwrap();
-            forget_queue(&harness);
-            let left = containing(&searched.store.rows().await, &[&event]);
-            assert!(left.is_empty(), "round {round}: {left:#?}");
-        }
+        let event = harness.publish("a").await;
+        forget_queue(harness);
+        let (id, now) = (event.parse::<EventId>().unwrap(), app::now());
+        let (fanned_out, ()) = tokio::join!(
+            Box::pin(fan_out::fan_out(&gated.app, &id, now)),
+            erase_at(harness, &event, &gate),
+        );
+        fanned_out.unwrap();
+        forget_queue(&gated);
+        assert_erased(&searched, &[&event], &["erasures: "]).await;
     });
+}
+
+#[cfg(feature = "embedded")]
+#[test]
+fn a_recovery_takes_back_what_it_wrote_of_an_event_that_is_gone() {
+    run(async {
+        let receiver = Receiver::start([]).await;
+        let (searched, gate, gated) = gated().await;
+        let harness = &searched.harness;
+        let event = harness.publish("a").await;
+        harness.drain().await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let path = format!(
+            "/v1/endpoints/{}/replay-missing",
+            endpoint["id"].as_str().unwrap()
+        );
+        let since = json!({ "since": seconds_ago(3600) });
+        let begun = harness
+            .post(&path, since)
+            .await
+            .expect(StatusCode::ACCEPTED);
+        forget_queue(harness);
+        let id = begun["id"].as_str().unwrap().parse().unwrap();
+        let (recovered, ()) = tokio::join!(
+            Box::pin(millrace::jobs::recover::recover(
+                &gated.app,
+                &id,
+                0,
+                app::now()
+            )),
+            erase_at(harness, &event, &gate),
+        );
+        recovered.unwrap();
+        forget_queue(&gated);
+        assert_erased(&searched, &[&event], &["erasures: "]).await;
+    });
+}
+
+/// A harness and another instance, whose first write waits at the gate.
+#[cfg(feature = "embedded")]
+async fn gated() -> (Searched, Gate, Harness) {
+    let store = stores::embedded_readable_dynamo();
+    let gate = Gate::default();
+    let harness = Harness::builder().dynamo(store.dynamo.clone());
+    let harness = harness.build().await;
+    let gated = harness.beside().dynamo(store.behind(&gate)).build().await;
+    (Searched { harness, store }, gate, gated)
+}
+
+/// Erases the event while a write waits at the gate.
+#[cfg(feature = "embedded")]
+async fn erase_at(harness: &Harness, event: &str, gate: &Gate) {
+    gate.reached().await;
+    let erasure = erase_event(harness, event).await;
+    go_on(harness, &erasure, app::now()).await;
+    gate.release();
 }
 
 /// A job that read an event before it was erased, and died after it wrote: the last
@@ -613,11 +666,11 @@ fn what_another_instance_still_accepts_is_erased_too() {
         let created = harness.request(Method::POST, "/v1/endpoints", &key, endpoint);
         created.await.expect(StatusCode::CREATED);
         publish(0).await.expect(StatusCode::ACCEPTED);
-        let erasure = erase_project(&harness, &id).await;
-        go_on(&harness, &erasure, app::now()).await;
+        let erasure = erase_project(harness, &id).await;
+        go_on(harness, &erasure, app::now()).await;
         let late = publish(1).await.expect(StatusCode::ACCEPTED);
         let late = late["id"].as_str().unwrap();
-        let done = finish(&harness, &erasure).await;
+        let done = finish(harness, &erasure).await;
         assert_eq!(done["progress"]["events"], 2, "{done}");
         assert_erased(&searched, &[late], &[]).await;
     });
@@ -656,11 +709,11 @@ fn a_page_done_again_deletes_nothing_more_and_goes_on() {
         let harness = &searched.harness;
         harness.endpoint(&receiver.url, &["*"]).await;
         for n in 0..40 {
-            let body = json!({ "type": "a", "tenant": "acme", "data": { "n": n } });
+            let body = json!({ "type": "a", "tenant": "erased-in-pages", "data": { "n": n } });
             harness.publish_body(body).await;
         }
         harness.drain().await;
-        let erasure = erase_tenant(&harness, "acme").await;
+        let erasure = erase_tenant(harness, "erased-in-pages").await;
         let id = id_of(&erasure);
         let mut now = app::now();
         let mut most = 0;
@@ -678,9 +731,9 @@ fn a_page_done_again_deletes_nothing_more_and_goes_on() {
             let nobody = erase::run(&harness.app, &id, now).await.unwrap();
             assert!(!nobody, "it is claimed");
             now = lease_ends + Duration::from_secs(1);
-            let before = shown(&harness, &erasure).await;
+            let before = shown(harness, &erasure).await;
             erase::run(&harness.app, &id, now).await.unwrap();
-            let after = shown(&harness, &erasure).await;
+            let after = shown(harness, &erasure).await;
             let items = |shown: &Value| {
                 let count = |name: &str| shown["progress"][name].as_u64().unwrap();
                 count("events") + count("deliveries")
@@ -694,10 +747,10 @@ fn a_page_done_again_deletes_nothing_more_and_goes_on() {
                 break;
             }
         }
-        assert_eq!(shown(&harness, &erasure).await["state"], "done");
+        assert_eq!(shown(harness, &erasure).await["state"], "done");
         // 25 and what eight events that are deleted at a time go beyond.
         assert!((1..=25 + 16).contains(&most), "{most}");
-        assert_erased(&searched, &["acme"], &[]).await;
+        assert_erased(&searched, &["erased-in-pages"], &[]).await;
     });
 }
 
@@ -927,8 +980,8 @@ fn an_erasure_is_found_by_whoever_sweeps() {
         let harness = &searched.harness;
         let event = harness.publish("a").await;
         let other = harness.publish("b").await;
-        erase_event(&harness, &event).await;
-        erase_event(&harness, &other).await;
+        erase_event(harness, &event).await;
+        erase_event(harness, &other).await;
         let now = app::now();
         let taken = erase::run_due(&harness.app, now).await.unwrap();
         assert_eq!(taken, 2);

@@ -9,6 +9,8 @@ pub mod bucket;
 mod docker;
 pub mod documented;
 pub mod fixtures;
+#[cfg(feature = "embedded")]
+pub mod gate;
 pub mod harness;
 pub mod probes;
 pub mod queues;

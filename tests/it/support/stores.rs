@@ -268,37 +268,58 @@ pub fn dynamo() -> Dynamo {
 /// A DynamoDB all of which can be read, as Millrace itself never does.
 pub struct ReadableDynamo {
     pub dynamo: Dynamo,
-    /// The directory of an embedded one, which has no scan.
-    dir: Option<tempfile::TempDir>,
+    #[cfg(feature = "embedded")]
+    embedded: Option<Embedded>,
+}
+
+/// One in this process, and its directory: it has no scan.
+#[cfg(feature = "embedded")]
+struct Embedded {
+    engine: millrace::host::embedded::EmbeddedDynamo,
+    dir: tempfile::TempDir,
 }
 
 /// One with the name of a table that is not there yet.
 pub fn readable_dynamo() -> ReadableDynamo {
     #[cfg(feature = "embedded")]
     if dynamodb_url().is_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = millrace::host::embedded::start_dynamodb(dir.path()).unwrap();
-        let config = super::harness::config();
-        let dynamo = millrace::store::dynamo::connect_embedded(&config, engine.http_client());
-        return ReadableDynamo {
-            dynamo,
-            dir: Some(dir),
-        };
+        return embedded_readable_dynamo();
     }
     ReadableDynamo {
         dynamo: dynamo(),
-        dir: None,
+        #[cfg(feature = "embedded")]
+        embedded: None,
+    }
+}
+
+/// One in this process, whatever stores there are.
+#[cfg(feature = "embedded")]
+pub fn embedded_readable_dynamo() -> ReadableDynamo {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = millrace::host::embedded::start_dynamodb(dir.path()).unwrap();
+    let config = super::harness::config();
+    ReadableDynamo {
+        dynamo: millrace::store::dynamo::connect_embedded(&config, engine.http_client()),
+        embedded: Some(Embedded { engine, dir }),
     }
 }
 
 impl ReadableDynamo {
     /// Every item, and of an embedded one every row of an index, as text.
     pub async fn rows(&self) -> BTreeSet<String> {
-        match &self.dir {
-            #[cfg(feature = "embedded")]
-            Some(dir) => sqlite_rows(&dir.path().join("dynamodb.sqlite")),
-            _ => scan(&self.dynamo).await,
+        #[cfg(feature = "embedded")]
+        if let Some(Embedded { dir, .. }) = &self.embedded {
+            return sqlite_rows(&dir.path().join("dynamodb.sqlite"));
         }
+        scan(&self.dynamo).await
+    }
+
+    /// The same embedded store, reached through `gate`.
+    #[cfg(feature = "embedded")]
+    pub fn behind(&self, gate: &super::gate::Gate) -> Dynamo {
+        let engine = &self.embedded.as_ref().unwrap().engine;
+        let config = super::harness::config();
+        millrace::store::dynamo::connect_embedded(&config, gate.before(engine))
     }
 }
 
