@@ -2,6 +2,7 @@
 //! once at start-up and given to every request and job. Making it connects to nothing.
 
 pub mod data_files;
+pub mod refused_logins;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +33,7 @@ use crate::store::postgres::Postgres;
 use crate::store::secrets::{AdminKey, CachedSecret};
 use crate::telemetry::Telemetry;
 use data_files::DataFiles;
+use refused_logins::RefusedLogins;
 
 /// Everything a request or a job needs.
 pub struct App {
@@ -48,6 +50,8 @@ pub struct App {
     pub recently_published: Cache<String, ()>,
     /// What each API key has used of its rate.
     pub rate_limits: RateLimits,
+    /// Logins as the admin that were refused.
+    pub refused_logins: RefusedLogins,
     /// Jobs that wait: in SQS or in this process.
     pub queue: Queue,
     /// Which attempts each endpoint takes now, as this process knows it.
@@ -108,6 +112,7 @@ impl App {
                 .time_to_live(RECENTLY_PUBLISHED_TTL)
                 .build(),
             rate_limits: RateLimits::new(cache.keys_max),
+            refused_logins: RefusedLogins::default(),
             queue: parts.queue,
             admission: Admission::new(breaker_policy(&config)),
             sender: Sender::new(SenderConfig {

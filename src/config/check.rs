@@ -50,6 +50,7 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
         1.0..=10_000.0,
         "deliveries a second",
     ),
+    ("endpoints.per_project_max", 1.0..=100_000.0, "endpoints"),
     ("event_types.per_project_max", 0.0..=10_000.0, "types"),
     (
         "event_types.schema_bytes_per_project_max",

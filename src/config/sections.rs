@@ -33,6 +33,7 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     pub recovery: RecoveryConfig,
     pub archive: ArchiveConfig,
+    pub endpoints: EndpointsConfig,
     pub event_types: EventTypesConfig,
     pub ingest: IngestConfig,
     pub sweep: SweepConfig,
@@ -213,6 +214,14 @@ pub struct ArchiveConfig {
     pub prefix: String,
     /// As configured; [`Config::archive_url`] is what to use.
     pub endpoint_url: String,
+}
+
+/// `[endpoints]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointsConfig {
+    /// Endpoints that a project may have, deleted ones not counted.
+    pub per_project_max: u32,
 }
 
 /// `[event_types]`.

@@ -12,6 +12,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use jiff::Timestamp;
 
+use super::record::record_refused_login;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::api_key::{self, Scope};
@@ -117,6 +118,7 @@ impl FromRequestParts<Arc<App>> for Admin {
         if app.is_admin_key(text).await? {
             return Ok(Self);
         }
+        record_refused_login(app, parts).await;
         let is_api_key = text.starts_with(api_key::PREFIX)
             && matches!(app.projection.grant(api_key::hash(text)).await, Ok(Some(_)));
         Err(if is_api_key {

@@ -24,6 +24,7 @@ use super::lookup;
 use super::page::{self, Page};
 use super::problem::{Problem, Problems};
 use super::rate_limit;
+use super::record::record_best_effort;
 use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
@@ -560,6 +561,7 @@ pub async fn replay(
         None => None,
     };
     let now = app::now();
+    let replayed_to = only.clone();
     let pending_fan_out = PendingFanOut::Replay { at: now, only };
     let due = app.queue.due(now, std::time::Duration::ZERO);
     let is_new = events::request_replay(&app.dynamo, &id, &pending_fan_out, due).await?;
@@ -575,5 +577,8 @@ pub async fn replay(
             std::time::Duration::ZERO,
         )
         .await;
+    let by = caller.by(now);
+    let after = serde_json::json!({ "endpoint_id": replayed_to });
+    record_best_effort(&app, &by, "event.replay", id.as_str(), Some(after)).await;
     Ok((StatusCode::ACCEPTED, Json(ReplayResponse { id })))
 }

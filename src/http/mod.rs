@@ -21,6 +21,7 @@ pub mod page;
 pub mod problem;
 pub mod projects;
 pub mod rate_limit;
+mod record;
 pub mod recoveries;
 pub mod root;
 mod routes;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::extract::{Json, Path, Query};
@@ -13,8 +14,10 @@ use super::idempotency::Occasion;
 use super::lookup;
 use super::page::{self, Page};
 use super::problem::Problems;
+use super::record::record_best_effort;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
+use crate::model::audit::AuditContext;
 use crate::model::delivery::DeliveryState;
 use crate::model::endpoint_ref::EndpointRef;
 use crate::model::id::{EndpointId, ProjectId, RecoveryId};
@@ -148,10 +151,11 @@ pub async fn recover(
         since: recover.since,
         until: recover.until,
     };
+    let by = caller.by(app::now());
     let mut new = new(&occasion, caller.project, RecoveryKind::Recover, &period)?;
     new.deliveries = Some(DeliveryState::Failed);
     new.includes_pending = recover.include_pending;
-    start(&app, &occasion, &named, new).await
+    start(&app, &by, &occasion, &named, new).await
 }
 
 /// Send an endpoint the events that match its filter now and never went to it.
@@ -174,13 +178,14 @@ pub async fn replay_missing(
     Path(named): Path<EndpointRef>,
     Json(period): Json<Period>,
 ) -> Result<(StatusCode, Json<Recovery>)> {
+    let by = caller.by(app::now());
     let new = new(
         &occasion,
         caller.project,
         RecoveryKind::ReplayMissing,
         &period,
     )?;
-    start(&app, &occasion, &named, new).await
+    start(&app, &by, &occasion, &named, new).await
 }
 
 /// A final state that a person may lead out of.
@@ -238,13 +243,14 @@ pub async fn retry(
         until: retry.until,
     };
     page::type_pattern(retry.event_type.as_deref())?;
+    let by = caller.by(app::now());
     let mut new = new(&occasion, caller.project, RecoveryKind::Retry, &period)?;
     new.deliveries = Some(match retry.state {
         RetryableState::Failed => DeliveryState::Failed,
         RetryableState::Canceled => DeliveryState::Canceled,
     });
     (new.event_type, new.tenant) = (retry.event_type, retry.tenant);
-    start(&app, &occasion, &retry.endpoint_id, new).await
+    start(&app, &by, &occasion, &retry.endpoint_id, new).await
 }
 
 fn new(
@@ -270,6 +276,7 @@ fn new(
 /// Keeps a new recovery, which is durable then, and enqueues its first page.
 async fn start(
     app: &App,
+    by: &AuditContext,
     occasion: &Occasion,
     endpoint: &EndpointRef,
     mut new: model::Recovery,
@@ -279,7 +286,8 @@ async fn start(
     {
         return Ok((StatusCode::ACCEPTED, Json(begun.into())));
     }
-    new.endpoint = Some(lookup::enabled_endpoint(app, &new.project, endpoint).await?);
+    let endpoint = lookup::enabled_endpoint(app, &new.project, endpoint).await?;
+    new.endpoint = Some(endpoint.clone());
     refuse_too_many(app, &new.project).await?;
     let now = app::now();
     let due = app.queue.due(now, Duration::ZERO);
@@ -290,7 +298,25 @@ async fn start(
         page: 0,
     };
     app.queue.send(vec![job], Duration::ZERO).await;
+    let after = json!({
+        "recovery_id": new.id,
+        "since": Time(new.since),
+        "until": Time(new.until),
+        "delivery_state": new.deliveries,
+        "include_pending": new.includes_pending,
+    });
+    record_best_effort(app, by, action(new.kind), endpoint.as_str(), Some(after)).await;
     Ok((StatusCode::ACCEPTED, Json(new.into())))
+}
+
+/// What the audit log calls the beginning of a recovery.
+fn action(kind: RecoveryKind) -> &'static str {
+    match kind {
+        RecoveryKind::Recover => "endpoint.recover",
+        RecoveryKind::ReplayMissing => "endpoint.replay_missing",
+        RecoveryKind::Retry => "endpoint.retry_deliveries",
+        RecoveryKind::Archive => "project.archive",
+    }
 }
 
 /// Refuses one more while many run, of those last asked for.
@@ -384,8 +410,12 @@ pub async fn cancel(
         let detail = "an archive cannot be canceled: its events would be lost";
         return Err(Error::Conflict(detail.into()));
     }
-    match recoveries::cancel(&app.dynamo, &id, app::now()).await? {
-        Some(recovery) => Ok(Json(recovery.into())),
+    let by = caller.by(app::now());
+    match recoveries::cancel(&app.dynamo, &id, by.at).await? {
+        Some(recovery) => {
+            record_best_effort(&app, &by, "recovery.cancel", id.as_str(), None).await;
+            Ok(Json(recovery.into()))
+        }
         None if occasion.is_repeated() && found.state == RecoveryState::Canceled => {
             Ok(Json(found.into()))
         }

@@ -6,6 +6,7 @@
 mod admission;
 mod archive;
 mod audit_log;
+mod audited_reads;
 mod backfills;
 mod causes;
 mod circuit_breaker;
