@@ -2,6 +2,7 @@
 //! once at start-up and given to every request and job. Making it connects to nothing.
 
 pub mod data_files;
+pub mod refused_logins;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +36,7 @@ use crate::store::secrets::{AdminKey, CachedSecret};
 use crate::telemetry::Telemetry;
 use crate::validation::Validation;
 use data_files::DataFiles;
+use refused_logins::RefusedLogins;
 
 /// Everything a request or a job needs.
 pub struct App {
@@ -57,6 +59,8 @@ pub struct App {
     pub auth_failures: AuthFailures,
     /// The proxies that are believed who they had a request from.
     pub trusted_proxies: Vec<IpNet>,
+    /// Logins as the admin that were refused.
+    pub refused_logins: RefusedLogins,
     /// Jobs that wait: in SQS or in this process.
     pub queue: Queue,
     /// Which attempts each endpoint takes now, as this process knows it.
@@ -121,6 +125,7 @@ impl App {
             rate_limits: RateLimits::new(cache.keys_max),
             auth_failures: AuthFailures::new(config.http.auth_failures_max),
             trusted_proxies: trusted_proxies(&config)?,
+            refused_logins: RefusedLogins::default(),
             queue: parts.queue,
             admission: Admission::new(breaker_policy(&config)),
             sender: Sender::new(SenderConfig {

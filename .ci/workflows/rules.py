@@ -2,7 +2,9 @@
 
 Usage: rules.py ROOT. Every action is pinned to a commit, with its version beside it;
 every workflow begins with no permissions, every job has its own and a timeout; ci.yml
-runs the steps that .ci/run has. Exits 1 with a line for each finding.
+runs the steps that .ci/run has; the image is built on images by their digests, with its
+crates written into the binary, and deploy.yml signs where it is from and what is in it;
+what a script installs is of one version. Exits 1 with a line for each finding.
 """
 
 import pathlib
@@ -34,6 +36,33 @@ jobs = yaml.safe_load((root / ".github/workflows/ci.yml").read_text())["jobs"]
 matrix = " ".join(jobs["steps"]["strategy"]["matrix"]["steps"]).split()
 if sorted(matrix) != sorted(script):
     wrong.append(f"ci.yml runs {sorted(matrix)}, .ci/run has {sorted(script)}")
+
+dockerfile = (root / "Dockerfile").read_text()
+for image in re.findall(r"^FROM (\S+)", dockerfile, re.M):
+    if not re.fullmatch(r"\S+:\S+@sha256:[0-9a-f]{64}", image):
+        wrong.append(f"Dockerfile: not a tag with its digest: {image}")
+if re.search(r"cargo build", dockerfile) or "cargo auditable build" not in dockerfile:
+    wrong.append("Dockerfile: the binary is built without `cargo auditable`")
+signed = [step.get("uses", "").split("@")[0] for step in yaml.safe_load((root / ".github/workflows/deploy.yml").read_text())["jobs"]["build"]["steps"]]
+for action in ("actions/attest-build-provenance", "actions/attest-sbom"):
+    if action not in signed:
+        wrong.append(f"deploy.yml: the image is built without {action}")
+
+scripts = [root / name for name in ("Dockerfile", ".ci/run", "fuzz/run", "benches/coldstart/run")]
+scripts += [*(root / ".ci").glob("*/run"), *(root / "tests").glob("*/run"), *(root / "deploy/tests").glob("run")]
+for script in scripts:
+    text = script.read_text().replace("\\\n", " ")
+    for install in re.finditer(r"^[^#\n]*\bcargo[ \"',]+install\b", text, re.M):
+        # In a list of arguments it may be on the next line.
+        if not re.search(r"@[\d$]|--version", text[install.start() : install.end() + 120]):
+            wrong.append(f"{script.relative_to(root)}: installs whatever version there is: {install[0].strip()}")
+    for line in text.splitlines():
+        pip = re.search(r"^[^#]*\bpip\"? install\b(?!.*--requirement)", line) and any(
+            "==" not in name for name in re.findall(r"(?<= )[\"']?[A-Za-z][\w.=$-]*", line.split(" install ")[1])
+        )
+        npm = re.search(r"^[^#]*\bnpm (install|i)\b|^[^#]*\bnpx ", line)
+        if pip or npm:
+            wrong.append(f"{script.relative_to(root)}: installs whatever version there is: {line.strip()}")
 
 print("\n".join(wrong) or "rules: 0 findings")
 sys.exit(bool(wrong))

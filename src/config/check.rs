@@ -55,6 +55,7 @@ pub const RANGES: &[(&str, RangeInclusive<f64>, &str)] = &[
         "deliveries a second",
     ),
     ("erasure.per_second_max", 1.0..=10_000.0, "items a second"),
+    ("endpoints.per_project_max", 1.0..=100_000.0, "endpoints"),
     ("event_types.per_project_max", 0.0..=10_000.0, "types"),
     (
         "event_types.schema_bytes_per_project_max",

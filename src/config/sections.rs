@@ -34,6 +34,7 @@ pub struct Config {
     pub recovery: RecoveryConfig,
     pub archive: ArchiveConfig,
     pub erasure: ErasureConfig,
+    pub endpoints: EndpointsConfig,
     pub event_types: EventTypesConfig,
     pub ingest: IngestConfig,
     pub sweep: SweepConfig,
@@ -228,6 +229,14 @@ pub struct ArchiveConfig {
 pub struct ErasureConfig {
     /// Items that one erasure deletes in a second, at most.
     pub per_second_max: u32,
+}
+
+/// `[endpoints]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointsConfig {
+    /// Endpoints that a project may have, deleted ones not counted.
+    pub per_project_max: u32,
 }
 
 /// `[event_types]`.

@@ -196,13 +196,19 @@ fn the_role_of_serving_processes_is_named_once_where_there_are_roles() {
     with("app_role = \"millrace_app\"").unwrap();
     with("app_secret_arn = \"arn:aws:secretsmanager:z\"").unwrap();
     let both = "app_role = \"a\"\napp_secret_arn = \"arn:aws:secretsmanager:z\"";
-    assert_snapshot!(with(both).unwrap_err(), @"");
+    assert_snapshot!(with(both).unwrap_err(), @r#"
+    configuration:
+      database.app_role (MILLRACE_DATABASE__APP_ROLE): "a" given, expected nothing, as database.app_secret_arn is set
+    "#);
     for name in ["A", "1a", "a-b", "pg_a", "a b", &"a".repeat(64)] {
         let refused = with(&format!("app_role = {name:?}")).unwrap_err();
         assert!(refused.to_string().contains("database.app_role"), "{name}");
     }
     #[cfg(feature = "embedded")]
-    assert_snapshot!(complaint("[database]\napp_role = \"a\"", &[]), @"");
+    assert_snapshot!(complaint("[database]\napp_role = \"a\"", &[]), @r#"
+    configuration:
+      database.app_role (MILLRACE_DATABASE__APP_ROLE): "a" given, expected nothing, as PostgreSQL in process has one role
+    "#);
 }
 
 #[test]
@@ -690,6 +696,9 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
 
     [erasure]
     per_second_max = 200
+
+    [endpoints]
+    per_project_max = 10000
 
     [event_types]
     per_project_max = 1000

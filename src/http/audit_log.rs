@@ -1,4 +1,5 @@
-//! The audit log API: who changed what of the configuration.
+//! The audit log API: who changed what of the configuration, read a secret, had
+//! something sent again, or was refused as the admin.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use crate::model::time::Time;
 use crate::store::audit_log::{self, AuditEntry};
 use crate::store::projects;
 
-/// A change of the configuration.
+/// A change of the configuration, or something else that somebody may have to answer
+/// for.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct AuditLogEntry {
     /// Its number: the newest has the highest.
@@ -25,10 +27,13 @@ pub struct AuditLogEntry {
     pub id: i64,
     /// When it was made.
     pub at: Time,
-    /// Who made it: `admin`, an API key's id (`key_…`), or `millrace` for what it
-    /// did by itself.
+    /// Who made it: `admin`, an API key's id (`key_…`), `millrace` for what it did by
+    /// itself, or `unknown` for who was refused.
     pub actor: String,
-    /// What was done to what: `endpoint.update`, `key.revoke`.
+    /// What was done to what: `endpoint.update`, `key.revoke`. Beside changes:
+    /// `endpoint.read_secret`, `endpoint.test`, `endpoint.recover`,
+    /// `endpoint.replay_missing`, `endpoint.retry_deliveries`, `delivery.retry`,
+    /// `event.replay`, `recovery.cancel`, `admin.refuse`.
     pub action: String,
     /// What it was done to: an id, or an event type's name.
     pub subject: String,
@@ -99,12 +104,47 @@ pub async fn list_of_project(
     read(&app, list, &project, query).await
 }
 
+/// List what is of no project, the newest first: logins as the admin that were refused.
+///
+/// Each instance writes one entry a minute at most, with how many there were since.
+#[utoipa::path(get, path = "/v1/admin/audit-log", tag = "audit", params(ListAuditLog),
+    operation_id = "listAdminAuditLog",
+    responses((status = 200, body = Page<AuditLogEntry>), Problems),
+    security(("admin_key" = [])))]
+pub async fn list_of_no_project(
+    State(app): State<Arc<App>>,
+    _: Admin,
+    Query(query): Query<ListAuditLog>,
+) -> Result<Json<Page<AuditLogEntry>>> {
+    let list = List::of_all("listAdminAuditLog");
+    let asked = asked(list, &query)?;
+    let (subject, lookahead) = (asked.subject, asked.limit as i64 + 1);
+    let rows = audit_log::list_of_no_project(&app.postgres, subject, asked.before, lookahead);
+    Ok(page(asked.list, rows.await?, asked.limit))
+}
+
 async fn read(
     app: &App,
     list: List,
     project: &ProjectId,
     query: ListAuditLog,
 ) -> Result<Json<Page<AuditLogEntry>>> {
+    let asked = asked(list, &query)?;
+    let (subject, lookahead) = (asked.subject, asked.limit as i64 + 1);
+    let rows = audit_log::list(&app.postgres, project, subject, asked.before, lookahead);
+    Ok(page(asked.list, rows.await?, asked.limit))
+}
+
+/// What is asked for, checked.
+struct Asked<'a> {
+    list: List,
+    subject: Option<&'a str>,
+    /// The entries below this number.
+    before: i64,
+    limit: usize,
+}
+
+fn asked(list: List, query: &ListAuditLog) -> Result<Asked<'_>> {
     let limit = page::limit(query.limit)?;
     let list = list.with("subject", query.subject.as_deref());
     let before = page::numeric_position(list, query.cursor.as_deref())?.unwrap_or(i64::MAX);
@@ -115,13 +155,21 @@ async fn read(
             "expected an id or a name, without NUL",
         ));
     }
-    let rows = audit_log::list(&app.postgres, project, subject, before, limit as i64 + 1).await?;
-    let page = Page::from_lookahead(
+    Ok(Asked {
+        list,
+        subject,
+        before,
+        limit,
+    })
+}
+
+fn page(list: List, rows: Vec<AuditEntry>, limit: usize) -> Json<Page<AuditLogEntry>> {
+    let position = |entry: &AuditEntry| entry.id.to_string();
+    Json(Page::from_lookahead(
         list,
         rows,
         limit,
-        |entry| entry.id.to_string(),
+        position,
         AuditLogEntry::from,
-    );
-    Ok(Json(page))
+    ))
 }

@@ -14,6 +14,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use jiff::Timestamp;
 
+use super::record::record_refused_login;
 use crate::app::{self, App};
 use crate::auth_failures::Source;
 use crate::error::{Error, Result};
@@ -157,6 +158,7 @@ impl FromRequestParts<Arc<App>> for Admin {
         if app.is_admin_key(text).await? {
             return Ok(Self);
         }
+        record_refused_login(app, parts).await;
         match grant(app, parts, text).await {
             Ok(Some(_)) => {
                 let detail = "the admin key is needed here; this is the API key of a project";

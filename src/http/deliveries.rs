@@ -13,6 +13,7 @@ use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::extract::{Json, Path, Query};
 use super::lookup;
 use super::page::{self, List, Page};
+use super::record::record_best_effort;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::http::problem::Problems;
@@ -275,5 +276,7 @@ pub async fn retry(
         payload: None,
     };
     app.queue.send(vec![job], Duration::ZERO).await;
+    let by = caller.by(app::now());
+    record_best_effort(&app, &by, "delivery.retry", delivery.id.as_str(), None).await;
     Ok((StatusCode::ACCEPTED, Json(delivery.into())))
 }

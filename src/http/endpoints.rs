@@ -24,6 +24,7 @@ use super::idempotency::Occasion;
 use super::lookup;
 use super::page::{self, List, Page};
 use super::problem::Problems;
+use super::record::{record_best_effort, record_secret_read};
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::access::Access;
@@ -176,7 +177,7 @@ pub struct CreatedEndpoint {
     operation_id = "createEndpoint",
     request_body = NewEndpoint,
     responses((status = 201, body = CreatedEndpoint), Problems,
-        (status = 409, description = "The `uid` is taken")),
+        (status = 409, description = "The `uid` is taken, or the project has as many endpoints as it may")),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn create(
     State(app): State<Arc<App>>,
@@ -199,7 +200,8 @@ pub async fn create(
     let secret = make_secret(scheme, secret.as_ref(), app.random())?;
     let key_ring = app.key_ring.get().await?;
     let sealed = seal_secret(&key_ring, app.random(), &row.id, &secret);
-    let created = endpoints::create(&app.postgres, &by, row, &sealed).await?;
+    let most = app.config.endpoints.per_project_max;
+    let created = endpoints::create(&app.postgres, &by, row, &sealed, most).await?;
     let row = projector::apply(&app.postgres, &app.projection, created).await;
     lifecycle::publish_created(&app, &row, shown(&row)).await;
     let created = CreatedEndpoint {
@@ -405,6 +407,9 @@ pub async fn test(
     let now = app::now();
     let receipt = publish::publish_to_endpoint(&app, &row.project, &event, &id, now).await?;
     let delivery_id = DeliveryId::new(&receipt.id, &id);
+    let after = serde_json::json!({ "event_id": receipt.id });
+    let by = caller.by(now);
+    record_best_effort(&app, &by, "endpoint.test", id.as_str(), Some(after)).await;
     Ok((
         StatusCode::ACCEPTED,
         Json(TestDelivery {
@@ -414,7 +419,7 @@ pub async fn test(
     ))
 }
 
-/// Read what verifies an endpoint's webhooks.
+/// Read what verifies an endpoint's webhooks. The audit log says who did.
 #[utoipa::path(get, path = "/v1/endpoints/{id}/secret", tag = "endpoints",
     operation_id = "getEndpointSecret",
     params(("id" = String, Path, description = "ep_…, or its uid")),
@@ -429,6 +434,7 @@ pub async fn secret(
     let sealed = endpoints::current_secret(&app.postgres, &caller.access, &id).await?;
     let key_ring = app.key_ring.get().await?;
     let secret = open_secret(&key_ring, &id, &sealed)?;
+    record_secret_read(&app, &caller.by(app::now()), id.as_str()).await?;
     Ok(Json((&secret).into()))
 }
 

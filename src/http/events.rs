@@ -25,6 +25,7 @@ use super::lookup;
 use super::page::{self, List, Page};
 use super::problem::{Problem, Problems};
 use super::rate_limit;
+use super::record::record_best_effort;
 use crate::accept;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
@@ -571,6 +572,7 @@ pub async fn replay(
         None => None,
     };
     let now = app::now();
+    let replayed_to = only.clone();
     let pending_fan_out = match (&only, caller.access.tenant()) {
         (None, Some(_)) => PendingFanOut::ReplayToTenant { at: now },
         _ => PendingFanOut::Replay { at: now, only },
@@ -589,5 +591,8 @@ pub async fn replay(
             std::time::Duration::ZERO,
         )
         .await;
+    let by = caller.by(now);
+    let after = serde_json::json!({ "endpoint_id": replayed_to });
+    record_best_effort(&app, &by, "event.replay", id.as_str(), Some(after)).await;
     Ok((StatusCode::ACCEPTED, Json(ReplayResponse { id })))
 }

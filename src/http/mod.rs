@@ -26,6 +26,7 @@ mod patch;
 pub mod problem;
 pub mod projects;
 pub mod rate_limit;
+mod record;
 pub mod recoveries;
 pub mod root;
 mod routes;

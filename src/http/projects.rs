@@ -270,7 +270,8 @@ pub struct NewKey {
     operation_id = "createApiKey",
     params(("id" = String, Path, description = "prj_…")),
     request_body = NewKey,
-    responses((status = 201, body = CreatedKey), Problems),
+    responses((status = 201, body = CreatedKey), Problems,
+        (status = 409, description = "The project has 1,000 keys that are not revoked")),
     security(("admin_key" = [])))]
 pub async fn create_key(
     State(app): State<Arc<App>>,

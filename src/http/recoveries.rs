@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::extract::{Json, Path, Query};
@@ -13,9 +14,11 @@ use super::idempotency::Occasion;
 use super::lookup;
 use super::page::{self, List, Page};
 use super::problem::Problems;
+use super::record::record_best_effort;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::access::Access;
+use crate::model::audit::AuditContext;
 use crate::model::delivery::DeliveryState;
 use crate::model::endpoint_ref::EndpointRef;
 use crate::model::id::{EndpointId, RecoveryId};
@@ -148,10 +151,11 @@ pub async fn recover(
         since: recover.since,
         until: recover.until,
     };
+    let by = caller.by(app::now());
     let mut new = new(&occasion, &caller.access, RecoveryKind::Recover, &period)?;
     new.deliveries = Some(DeliveryState::Failed);
     new.includes_pending = recover.include_pending.unwrap_or_default();
-    start(&app, &caller.access, &occasion, &named, new).await
+    start(&app, &by, &occasion, &named, new).await
 }
 
 /// Send an endpoint the events that match its filter now and never went to it.
@@ -174,13 +178,14 @@ pub async fn replay_missing(
     Path(named): Path<EndpointRef>,
     Json(period): Json<Period>,
 ) -> Result<(StatusCode, Json<Recovery>)> {
+    let by = caller.by(app::now());
     let new = new(
         &occasion,
         &caller.access,
         RecoveryKind::ReplayMissing,
         &period,
     )?;
-    start(&app, &caller.access, &occasion, &named, new).await
+    start(&app, &by, &occasion, &named, new).await
 }
 
 /// A final state that a person may lead out of.
@@ -238,6 +243,7 @@ pub async fn retry(
         until: retry.until,
     };
     page::type_pattern(retry.event_type.as_deref())?;
+    let by = caller.by(app::now());
     let mut new = new(&occasion, &caller.access, RecoveryKind::Retry, &period)?;
     new.deliveries = Some(match retry.state {
         RetryableState::Failed => DeliveryState::Failed,
@@ -245,7 +251,7 @@ pub async fn retry(
     });
     let tenant = caller.access.narrow(retry.tenant.as_deref())?;
     (new.event_type, new.tenant) = (retry.event_type, tenant.map(str::to_owned));
-    start(&app, &caller.access, &occasion, &retry.endpoint_id, new).await
+    start(&app, &by, &occasion, &retry.endpoint_id, new).await
 }
 
 fn new(
@@ -275,7 +281,7 @@ fn new(
 /// Keeps a new recovery, which is durable then, and enqueues its first page.
 async fn start(
     app: &App,
-    access: &Access,
+    by: &AuditContext,
     occasion: &Occasion,
     endpoint: &EndpointRef,
     mut new: model::Recovery,
@@ -285,8 +291,10 @@ async fn start(
     {
         return Ok((StatusCode::ACCEPTED, Json(begun.into())));
     }
-    new.endpoint = Some(lookup::enabled_endpoint(app, access, endpoint).await?);
-    refuse_too_many(app, access).await?;
+    let access = by.access();
+    let endpoint = lookup::enabled_endpoint(app, &access, endpoint).await?;
+    new.endpoint = Some(endpoint.clone());
+    refuse_too_many(app, &access).await?;
     let now = app::now();
     let due = app.queue.due(now, Duration::ZERO);
     let expires = events::expiry(now, app.config.retention_days);
@@ -296,7 +304,25 @@ async fn start(
         page: 0,
     };
     app.queue.send(vec![job], Duration::ZERO).await;
+    let after = json!({
+        "recovery_id": new.id,
+        "since": Time(new.since),
+        "until": Time(new.until),
+        "delivery_state": new.deliveries,
+        "include_pending": new.includes_pending,
+    });
+    record_best_effort(app, by, action(new.kind), endpoint.as_str(), Some(after)).await;
     Ok((StatusCode::ACCEPTED, Json(new.into())))
+}
+
+/// What the audit log calls the beginning of a recovery.
+fn action(kind: RecoveryKind) -> &'static str {
+    match kind {
+        RecoveryKind::Recover => "endpoint.recover",
+        RecoveryKind::ReplayMissing => "endpoint.replay_missing",
+        RecoveryKind::Retry => "endpoint.retry_deliveries",
+        RecoveryKind::Archive => "project.archive",
+    }
 }
 
 /// Refuses one more while many run, of those last asked for.
@@ -409,8 +435,12 @@ pub async fn cancel(
         let detail = "an archive cannot be canceled: its events would be lost";
         return Err(Error::Conflict(detail.into()));
     }
-    match recoveries::cancel(&app.dynamo, &id, app::now()).await? {
-        Some(recovery) => Ok(Json(recovery.into())),
+    let by = caller.by(app::now());
+    match recoveries::cancel(&app.dynamo, &id, by.at).await? {
+        Some(recovery) => {
+            record_best_effort(&app, &by, "recovery.cancel", id.as_str(), None).await;
+            Ok(Json(recovery.into()))
+        }
         None if occasion.is_repeated() && found.state == RecoveryState::Canceled => {
             Ok(Json(found.into()))
         }

@@ -58,7 +58,7 @@ routes! {
     usage: usage;
     backfill: start, progress;
     projects: create, list, get, create_key, list_keys, revoke_key;
-    audit_log: list, list_of_project;
+    audit_log: list, list_of_project, list_of_no_project;
     erasures: erase_event, erase_tenant, erase_project, list, get, list_of_project, get_of_project;
     health: live, ready;
     docs: openapi, page;

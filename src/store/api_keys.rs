@@ -101,6 +101,27 @@ impl ApiKey {
     }
 }
 
+/// Keys of a project that are not revoked.
+pub const KEYS_MAX: i64 = 1_000;
+
+const LOCK_PROJECT: &str = "select id from projects where id = $1 for no key update";
+
+const COUNT: &str = "select count(*) from api_keys where project_id = $1 and revoked_at is null";
+
+/// Refuses one more than the project may have, one at a time: two at once would both be
+/// the last that is allowed.
+async fn check_count(tx: &Change<'_>, project: &ProjectId) -> Result<()> {
+    tx.query_opt(LOCK_PROJECT, &[&project.as_str()])
+        .await?
+        .ok_or_else(|| Error::NotFound("project".into()))?;
+    let existing = tx.query_one(COUNT, &[&project.as_str()]).await?;
+    if existing.get::<_, i64>(0) < KEYS_MAX {
+        return Ok(());
+    }
+    let detail = format!("the project has {KEYS_MAX} keys, its limit: revoke one first");
+    Err(Error::Conflict(detail.into()))
+}
+
 const CREATE: &str = "\
     insert into api_keys \
         (id, project_id, name, hash, hint, scopes, rate_limit, created_at, restricted_scopes, \
@@ -114,8 +135,8 @@ const LOCK_PROJECT: &str =
 /// Creates a key; the change still has to be projected.
 ///
 /// # Errors
-/// [`Error::NotFound`] when there is no such project; [`Error::Unavailable`] when
-/// the database does not answer.
+/// [`Error::NotFound`] when there is no such project; [`Error::Conflict`] when it has
+/// [`KEYS_MAX`]; [`Error::Unavailable`] when the database does not answer.
 pub async fn create(
     postgres: &Postgres,
     by: &AuditContext,
@@ -123,6 +144,7 @@ pub async fn create(
 ) -> Result<Committed<ApiKey>> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
+    check_count(&tx, &key.project).await?;
     let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.as_str()).collect();
     let (scopes, restricted_scopes) = if key.is_restricted() {
         (vec![], scopes)
@@ -232,4 +254,4 @@ pub async fn get(postgres: &Postgres, id: &str) -> Result<Option<ApiKey>> {
 }
 
 /// Every statement above, for the test that prepares them.
-pub const STATEMENTS: &[&str] = &[CREATE, LOCK_PROJECT, LIST, LOCK, REVOKE, GET];
+pub const STATEMENTS: &[&str] = &[CREATE, LOCK_PROJECT, COUNT, LIST, LOCK, REVOKE, GET];

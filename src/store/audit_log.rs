@@ -1,13 +1,14 @@
-//! The audit log in PostgreSQL: who changed what of the configuration.
+//! The audit log in PostgreSQL: who changed what of the configuration, read a secret,
+//! had something sent again, or was refused as the admin.
 //!
-//! An entry is written in the transaction of the change, by
-//! [`change`](super::change), so that there is neither a change without one nor one
-//! without a change. It is never changed after.
+//! The entry of a change is written in its transaction, by [`change`](super::change),
+//! so that there is neither a change without one nor one without a change. It is never
+//! changed after: the database refuses that.
 
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, Transaction};
+use tokio_postgres::{GenericClient, Row};
 
 use super::postgres::{Postgres, classify};
 use crate::error::Result;
@@ -53,14 +54,15 @@ const ADD: &str = "\
 
 /// An entry to be written: that `by` did `action` to `subject`, which was `before`
 /// and is `after`. Both may be whole.
-pub(super) struct NewAuditEntry<'a> {
-    pub(super) by: &'a AuditContext,
-    pub(super) action: &'static str,
-    pub(super) subject: &'a str,
+#[expect(missing_docs, reason = "columns of the table")]
+pub struct NewAuditEntry<'a> {
+    pub by: &'a AuditContext,
+    pub action: &'static str,
+    pub subject: &'a str,
     /// None of a new thing.
-    pub(super) before: Option<Value>,
+    pub before: Option<Value>,
     /// None of a thing that was deleted.
-    pub(super) after: Option<Value>,
+    pub after: Option<Value>,
 }
 
 /// Writes an entry in the transaction of its change. Cost: one insert.
@@ -68,7 +70,7 @@ pub(super) struct NewAuditEntry<'a> {
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database does
 /// not answer.
-pub(super) async fn add(tx: &Transaction<'_>, entry: NewAuditEntry<'_>) -> Result<()> {
+pub(super) async fn add(tx: &impl GenericClient, entry: NewAuditEntry<'_>) -> Result<()> {
     let NewAuditEntry {
         by,
         action,
@@ -115,6 +117,42 @@ fn without_nul(value: Value) -> Value {
     }
 }
 
+/// Writes an entry of what is no change of the configuration. Cost: one insert.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database does
+/// not answer.
+pub async fn record(postgres: &Postgres, entry: NewAuditEntry<'_>) -> Result<()> {
+    let client = postgres.get().await?;
+    add(&**client, entry).await
+}
+
+/// Who was refused as the admin, and as what.
+const NOBODY: &str = "unknown";
+const REFUSED_LOGIN: &str = "admin.refuse";
+const ADMIN_KEY: &str = "admin_key";
+
+/// Writes that logins as the admin were refused, as `after` says. Cost: one insert.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database does
+/// not answer.
+pub async fn record_refused_login(postgres: &Postgres, at: Timestamp, after: Value) -> Result<()> {
+    let client = postgres.get().await?;
+    let (project, before) = (None::<&str>, None::<Value>);
+    let values: &[&(dyn ToSql + Sync)] = &[
+        &project,
+        &at,
+        &NOBODY,
+        &REFUSED_LOGIN,
+        &ADMIN_KEY,
+        &before,
+        &after,
+    ];
+    client.execute(ADD, values).await.map_err(classify)?;
+    Ok(())
+}
+
 const LIST: &str = "\
     select id, at, actor, action, subject, before, after from audit_log \
     where project_id = $1 and id < $2 order by id desc limit $3";
@@ -152,5 +190,32 @@ pub async fn list(
         .collect())
 }
 
+const LIST_OF_NO_PROJECT: &str = "\
+    select id, at, actor, action, subject, before, after from audit_log \
+    where project_id is null and id < $1 and ($3::text is null or subject = $3) \
+    order by id desc limit $2";
+
+/// Up to `limit` entries of no project, as [`list`] gives those of one.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database does
+/// not answer.
+pub async fn list_of_no_project(
+    postgres: &Postgres,
+    subject: Option<&str>,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<AuditEntry>> {
+    let client = postgres.get().await?;
+    let rows = client
+        .query(LIST_OF_NO_PROJECT, &[&before, &limit, &subject])
+        .await;
+    Ok(rows
+        .map_err(classify)?
+        .iter()
+        .map(AuditEntry::read)
+        .collect())
+}
+
 /// Every statement above, for the test that prepares them.
-pub const STATEMENTS: &[&str] = &[ADD, LIST, LIST_OF_SUBJECT];
+pub const STATEMENTS: &[&str] = &[ADD, LIST, LIST_OF_SUBJECT, LIST_OF_NO_PROJECT];

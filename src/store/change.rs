@@ -121,7 +121,7 @@ impl<'a> Change<'a> {
     /// of the change and has an entry of its own elsewhere.
     pub(super) async fn record(&self, audit: Audit<'_>) -> Result<()> {
         match audit {
-            Audit::Entry(entry) => audit_log::add(&self.tx, entry).await,
+            Audit::Entry(entry) => audit_log::add(&*self.tx, entry).await,
             Audit::Repeated => Ok(()),
         }
     }

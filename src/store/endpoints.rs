@@ -157,40 +157,62 @@ const ADD_SECRET: &str = "\
 ///
 /// # Errors
 /// [`Error::NotFound`] when there is no such project; [`Error::Conflict`] when its
-/// uid is taken; [`Error::Forbidden`] when it is to be of a tenant that `by` does not
-/// reach; [`Error::Unavailable`] when the database does not answer.
+/// uid is taken, or the project has `per_project_max` endpoints; [`Error::Forbidden`]
+/// when it is to be of a tenant that `by` does not reach; [`Error::Unavailable`] when the
+/// database does not answer.
 pub async fn create(
     postgres: &Postgres,
     by: &AuditContext,
     endpoint: Endpoint,
     sealed: &[u8],
+    per_project_max: u32,
 ) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
-    if endpoint.uid.is_some() {
-        lock_project(&tx, &by.project).await?;
-    }
-    insert(tx, by, endpoint, sealed).await
+    lock_project(&tx, &by.project).await?;
+    insert(tx, by, endpoint, sealed, per_project_max).await
 }
 
 const LOCK_PROJECT: &str =
     "select id from projects where id = $1 and erased_at is null for no key update";
 
-/// Lets no one else give an endpoint of the project its uid until the end of `tx`.
+/// Lets no one else make an endpoint of the project, or give one its uid, until the end
+/// of `tx`: two at once would both be the last that is allowed.
 async fn lock_project(tx: &Change<'_>, project: &ProjectId) -> Result<()> {
     let row = tx.query_opt(LOCK_PROJECT, &[&project.as_str()]).await?;
     row.map(drop)
         .ok_or_else(|| Error::not_found("project", project))
 }
 
-/// [`create`] as the end of a transaction.
+// Counts no further than it has to.
+const COUNT: &str = "\
+    select count(*) from (select from endpoints \
+        where project_id = $1 and state <> 'deleted' limit $2) as existing";
+
+/// Refuses one more than the project may have; `tx` has it locked.
+async fn check_count(tx: &Change<'_>, project: &ProjectId, per_project_max: u32) -> Result<()> {
+    let most = i64::from(per_project_max);
+    let existing = tx.query_one(COUNT, &[&project.as_str(), &most]).await?;
+    if existing.get::<_, i64>(0) < most {
+        return Ok(());
+    }
+    let detail = format!(
+        "the project has {per_project_max} endpoints, its limit (endpoints.per_project_max): \
+         delete one first"
+    );
+    Err(Error::Conflict(detail.into()))
+}
+
+/// [`create`] as the end of a transaction that has the project locked.
 async fn insert(
     tx: Change<'_>,
     by: &AuditContext,
     endpoint: Endpoint,
     sealed: &[u8],
+    per_project_max: u32,
 ) -> Result<Committed<Endpoint>> {
     by.access().check(endpoint.tenant.as_deref())?;
+    check_count(&tx, &by.project, per_project_max).await?;
     let columns = EndpointColumns::of(&endpoint)?;
     let values: &[&(dyn ToSql + Sync)] = &[
         &endpoint.id.as_str(),
@@ -590,6 +612,7 @@ pub async fn current_secret(
 pub const STATEMENTS: &[&str] = &[
     CREATE,
     LOCK_PROJECT,
+    COUNT,
     ADD_SECRET,
     GET,
     LIST,

@@ -1,11 +1,11 @@
 //! Endpoints: created, changed, tested, deleted.
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::fixtures::{assert_as_documented, forget_queue};
-use crate::support::harness::{Harness, run};
+use crate::support::fixtures::{assert_as_documented, endpoint_path, forget_queue};
+use crate::support::harness::{ALL_SCOPES, Harness, config, run};
 use crate::support::receiver::Receiver;
 
 #[test]
@@ -233,5 +233,57 @@ fn a_malformed_endpoint_is_refused_by_name() {
         invalid: secret: expected "whsec_" and the base64 of 24 to 64 bytes
         invalid: colour: not known here, expected one of url, uid, description, state, event_types, tenant, scheme, secret, rate_limit, max_concurrency, body_format, content_type, headers, auth, client_certificate, metadata
         "#);
+    });
+}
+
+#[test]
+fn a_project_has_so_many_endpoints_and_not_one_more_at_once() {
+    run(async {
+        let mut config = config();
+        config.endpoints.per_project_max = 3;
+        let harness = Harness::builder().config(config).build().await;
+        let url = "https://example.com/";
+        let first = harness.endpoint(url, &["*"]).await;
+        harness.endpoint(url, &["*"]).await;
+        // Two at once for the one place that is left, by both ways there are.
+        let put = async |uid: &str| {
+            let path = format!("/v1/endpoints/{uid}");
+            let body = json!({ "url": url });
+            harness
+                .request(Method::PUT, &path, &harness.key, body)
+                .await
+        };
+        let post = async || harness.post("/v1/endpoints", json!({ "url": url })).await;
+        let answers = tokio::join!(put("a"), post(), put("b"), post());
+        let answers = [answers.0, answers.1, answers.2, answers.3];
+        let made = answers
+            .iter()
+            .filter(|answer| answer.status == StatusCode::CREATED);
+        assert_eq!(made.count(), 1);
+        for refused in answers
+            .into_iter()
+            .filter(|answer| answer.status != StatusCode::CREATED)
+        {
+            assert_eq!(
+                refused.problem(409),
+                "conflict: the project has 3 endpoints, its limit \
+                (endpoints.per_project_max): delete one first"
+            );
+        }
+        let listed = harness.get("/v1/endpoints").await.expect(StatusCode::OK);
+        assert_eq!(listed["data"].as_array().unwrap().len(), 3);
+
+        // What is there may be changed and replaced, and what goes makes room.
+        let path = endpoint_path(&first);
+        let changed = harness.patch(&path, json!({ "description": "d" })).await;
+        changed.expect(StatusCode::OK);
+        let id = first["id"].as_str().unwrap();
+        put(id).await.expect(StatusCode::OK);
+        harness.delete(&path).await.expect(StatusCode::NO_CONTENT);
+        harness.endpoint(url, &["*"]).await;
+        // Another project's are its own.
+        let other = harness.new_project(&ALL_SCOPES).await.key;
+        let theirs = harness.request(Method::POST, "/v1/endpoints", &other, json!({ "url": url }));
+        theirs.await.expect(StatusCode::CREATED);
     });
 }

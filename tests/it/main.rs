@@ -7,6 +7,7 @@ mod admission;
 mod api_keys;
 mod archive;
 mod audit_log;
+mod audited_reads;
 mod auth_failures;
 mod backfills;
 mod binary_delivery;

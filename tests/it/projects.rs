@@ -2,6 +2,7 @@
 //! against another project.
 
 use http::{Method, StatusCode};
+use millrace::store::api_keys::KEYS_MAX;
 use serde_json::{Value, json};
 
 use crate::support::harness::{ADMIN_KEY, ALL_SCOPES, Harness, run};
@@ -215,5 +216,42 @@ fn another_projects_things_are_not_there() {
             .await;
         assert_eq!(listed.expect(StatusCode::OK)["data"], json!([]));
         assert_eq!(receiver.received().len(), 1);
+    });
+}
+
+#[test]
+fn a_project_has_so_many_keys() {
+    run(async {
+        let harness = Harness::new().await;
+        let keys = format!("/v1/projects/{}/keys", harness.project);
+        // One is the harness's own.
+        let fill = "insert into api_keys (id, project_id, name, hash, hint, scopes, created_at) \
+            select 'key_' || lpad(n::text, 26, '0'), $1, 'n', sha256(($1 || n)::bytea), 'h', '{}', now() \
+            from generate_series(1, $2::bigint - 2) n";
+        let client = harness.app.postgres.get().await.unwrap();
+        client
+            .query(fill, &[&harness.project.as_str(), &KEYS_MAX])
+            .await
+            .unwrap();
+        drop(client);
+        let body = json!({ "name": "a", "scopes": ["events:read"] });
+        let create = async || harness.as_admin(Method::POST, &keys, body.clone()).await;
+        let (one, two) = tokio::join!(create(), create());
+        let mut statuses = [one.status, two.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [StatusCode::CREATED, StatusCode::CONFLICT]);
+        let made = [one, two]
+            .into_iter()
+            .find(|answer| answer.status == StatusCode::CREATED);
+        let made = made.unwrap().expect(StatusCode::CREATED);
+        let refused = create().await.problem(409);
+        assert_eq!(
+            refused,
+            "conflict: the project has 1000 keys, its limit: revoke one first"
+        );
+        let revoke = format!("{keys}/{}", made["id"].as_str().unwrap());
+        let revoked = harness.as_admin(Method::DELETE, &revoke, Value::Null).await;
+        revoked.expect(StatusCode::NO_CONTENT);
+        create().await.expect(StatusCode::CREATED);
     });
 }

@@ -11,7 +11,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).absolute()
-BUILD = "cargo build --locked --profile dist --no-default-features"
+BUILD = "cargo auditable build --locked --profile dist --no-default-features"
 CHECK = "cargo check --quiet --locked --no-default-features"
 
 
@@ -44,7 +44,7 @@ def copy(about, directory, left_in):
 
 
 def run(about, directory):
-    if about.startswith("apt-get"):
+    if about.startswith(("apt-get", "cargo install")):
         return 0
     env = {**os.environ, "CARGO_TARGET_DIR": str(TARGET)}
     command = about.replace(BUILD, CHECK)

@@ -38,7 +38,7 @@ use crate::store::projector;
         (status = 200, body = Endpoint),
         (status = 201, body = CreatedEndpoint),
         Problems,
-        (status = 409, description = "Five of its secrets sign already"),
+        (status = 409, description = "Five of its secrets sign already, or the project has as many endpoints as it may"),
     ),
     security(("api_key" = ["endpoints:write"])))]
 pub async fn replace(
@@ -86,7 +86,8 @@ pub async fn replace(
     };
     let overlap_ends = by.at.saturating_add(ROTATION_OVERLAP);
     let overlap_ends = overlap_ends.map_err(Error::internal)?;
-    let put = named::put(&app.postgres, &by, &named, overlap_ends, replace);
+    let most = app.config.endpoints.per_project_max;
+    let put = named::put(&app.postgres, &by, &named, overlap_ends, most, replace);
     let (replaced, written) = put.await?;
     let row = projector::apply(&app.postgres, &app.projection, written).await;
     match (replaced, made) {

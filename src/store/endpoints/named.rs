@@ -75,13 +75,15 @@ const CURRENT_SECRET: &str = "\
 ///
 /// # Errors
 /// [`Error::NotFound`] when an id names nothing; [`Error::Conflict`] when the uid is
-/// taken or too many secrets sign; whatever `replace` refuses with;
+/// taken, too many secrets sign, or one is to be made and the project has
+/// `per_project_max`; whatever `replace` refuses with;
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn put(
     postgres: &Postgres,
     by: &AuditContext,
     named: &EndpointRef,
     overlap_ends: Timestamp,
+    per_project_max: u32,
     replace: impl FnOnce(Option<Current>) -> Result<Replacement>,
 ) -> Result<(Replaced, Committed<Endpoint>)> {
     let mut client = postgres.get().await?;
@@ -104,7 +106,7 @@ pub async fn put(
         let new = replace(None)?;
         let secret = new.secret_sealed.as_deref();
         let secret = secret.ok_or_else(|| Error::internal(anyhow::anyhow!("no secret")))?;
-        let created = insert(tx, by, new.endpoint, secret).await?;
+        let created = insert(tx, by, new.endpoint, secret, per_project_max).await?;
         return Ok((Replaced::Created, created));
     };
     let before = lock(&tx, by, &id).await?;
