@@ -145,7 +145,7 @@ fn general(config: &Config) -> Vec<String> {
     let proxies = config.http.trusted_proxies.iter();
     for proxy in proxies.filter(|proxy| network(proxy).is_none()) {
         let expected = "addresses and networks, such as 10.0.0.0/16";
-        found.push(quoted("http.trusted_proxies", proxy, expected));
+        found.push(text("http.trusted_proxies", proxy, expected));
     }
     if log_level::directives(&config.log.level).is_none() {
         found.push(text("log.level", &config.log.level, log_level::EXPECTED));
@@ -283,14 +283,14 @@ fn app_role(config: &Config) -> Vec<String> {
     if config.uses_embedded_postgres() {
         let expected = "nothing, as PostgreSQL in process has one role";
         let set = keys.iter().filter(|(_, value)| !value.is_empty());
-        found.extend(set.map(|(key, value)| quoted(key, value, expected)));
+        found.extend(set.map(|(key, value)| text(key, value, expected)));
     } else if keys.iter().all(|(_, value)| !value.is_empty()) {
         let expected = "nothing, as database.app_secret_arn is set";
-        found.push(quoted("database.app_role", role, expected));
+        found.push(text("database.app_role", role, expected));
     } else if !is_name {
         let expected = "up to 63 lower-case letters, digits or '_', not beginning with \
              a digit or \"pg_\"";
-        found.push(quoted("database.app_role", role, expected));
+        found.push(text("database.app_role", role, expected));
     }
     found
 }

@@ -101,20 +101,24 @@ impl ApiKey {
     }
 }
 
-/// Keys of a project that are not revoked.
+/// Keys of a project that are neither revoked nor expired.
 pub const KEYS_MAX: i64 = 1_000;
 
-const LOCK_PROJECT: &str = "select id from projects where id = $1 for no key update";
+// Held to the end, so that an erasure that begins meanwhile revokes the key too.
+const LOCK_PROJECT: &str =
+    "select id from projects where id = $1 and erased_at is null for no key update";
 
-const COUNT: &str = "select count(*) from api_keys where project_id = $1 and revoked_at is null";
+const COUNT: &str = "\
+    select count(*) from api_keys where project_id = $1 and revoked_at is null \
+    and (expires_at is null or expires_at > $2)";
 
 /// Refuses one more than the project may have, one at a time: two at once would both be
 /// the last that is allowed.
-async fn check_count(tx: &Change<'_>, project: &ProjectId) -> Result<()> {
+async fn check_count(tx: &Change<'_>, project: &ProjectId, now: Timestamp) -> Result<()> {
     tx.query_opt(LOCK_PROJECT, &[&project.as_str()])
         .await?
-        .ok_or_else(|| Error::NotFound("project".into()))?;
-    let existing = tx.query_one(COUNT, &[&project.as_str()]).await?;
+        .ok_or_else(|| Error::not_found("project", project))?;
+    let existing = tx.query_one(COUNT, &[&project.as_str(), &now]).await?;
     if existing.get::<_, i64>(0) < KEYS_MAX {
         return Ok(());
     }
@@ -128,10 +132,6 @@ const CREATE: &str = "\
         tenant, expires_at) \
     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
-// Held to the end, so that an erasure that begins meanwhile revokes the key too.
-const LOCK_PROJECT: &str =
-    "select id from projects where id = $1 and erased_at is null for key share";
-
 /// Creates a key; the change still has to be projected.
 ///
 /// # Errors
@@ -144,7 +144,7 @@ pub async fn create(
 ) -> Result<Committed<ApiKey>> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
-    check_count(&tx, &key.project).await?;
+    check_count(&tx, &key.project, key.created_at).await?;
     let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.as_str()).collect();
     let (scopes, restricted_scopes) = if key.is_restricted() {
         (vec![], scopes)
@@ -167,8 +167,6 @@ pub async fn create(
         &key.tenant,
         &key.expires_at,
     ];
-    let project = tx.query_opt(LOCK_PROJECT, &[&key.project.as_str()]).await?;
-    project.ok_or_else(|| Error::not_found("project", &key.project))?;
     tx.execute(CREATE, values).await?;
     let id = key.id.clone();
     let audit = Audit::Entry(NewAuditEntry {
