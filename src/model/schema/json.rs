@@ -36,8 +36,8 @@ impl Json {
 
     /// What a pointer (RFC 6901) leads to.
     pub(super) fn pointer(&self, pointer: &str) -> Option<&Self> {
-        let steps = pointer.split('/').skip(1);
-        steps.into_iter().try_fold(self, |value, step| {
+        let mut steps = pointer.split('/').skip(1);
+        steps.try_fold(self, |value, step| {
             let name = step.replace("~1", "/").replace("~0", "~");
             match value {
                 Self::Object(members) => members.get(&*name),
