@@ -78,6 +78,7 @@ pub(super) async fn add(tx: &Transaction<'_>, entry: NewAuditEntry<'_>) -> Resul
     } = entry;
     // What did not change is left out, and secrets are masked.
     let audit::RedactedDiff { before, after } = audit::redacted_diff(before, after);
+    let (before, after) = (before.map(without_nul), after.map(without_nul));
     let actor = by.actor.to_string();
     let values: &[&(dyn ToSql + Sync)] = &[
         &by.project.as_str(),
@@ -90,6 +91,28 @@ pub(super) async fn add(tx: &Transaction<'_>, entry: NewAuditEntry<'_>) -> Resul
     ];
     tx.execute(ADD, values).await.map_err(classify)?;
     Ok(())
+}
+
+/// `value` as `jsonb` can hold it, which knows no NUL: its symbol stands for it.
+fn without_nul(value: Value) -> Value {
+    const SYMBOL_FOR_NUL: &str = "\u{2400}";
+    let replaced = |text: String| {
+        if text.contains('\0') {
+            text.replace('\0', SYMBOL_FOR_NUL)
+        } else {
+            text
+        }
+    };
+    match value {
+        Value::String(text) => Value::String(replaced(text)),
+        Value::Array(items) => items.into_iter().map(without_nul).collect(),
+        Value::Object(members) => {
+            let members = members.into_iter();
+            let members = members.map(|(name, value)| (replaced(name), without_nul(value)));
+            Value::Object(members.collect())
+        }
+        other => other,
+    }
 }
 
 const LIST: &str = "\

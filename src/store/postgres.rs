@@ -16,7 +16,7 @@ use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 use self::login::{LoginConnector, LoginProvider};
 use super::secrets::{CachedSecret, Login};
 use crate::config::with_tls;
-use crate::error::{Error, Result};
+use crate::error::{Error, Invalid, Result};
 
 mod login;
 
@@ -391,6 +391,16 @@ pub(crate) fn classify(error: tokio_postgres::Error) -> Error {
             | "event_types_project_id_fkey"
             | "meters_project_id_fkey",
         ) => Error::NotFound("project".into()),
+        // A text with a NUL that no rule has refused: PostgreSQL has no place for it.
+        _ if matches!(
+            *db.code(),
+            SqlState::CHARACTER_NOT_IN_REPERTOIRE | SqlState::UNTRANSLATABLE_CHARACTER
+        ) =>
+        {
+            Error::Invalid(Invalid::body(
+                "expected no NUL in a text that is looked for or kept",
+            ))
+        }
         // 08: connection; 53: resources; 57: operator, shutdown and timeouts.
         _ if ["08", "53", "57"]
             .iter()

@@ -30,11 +30,10 @@ pub struct MeterFilter {
     pub equals: Option<Box<RawValue>>,
     /// One of 1 to 50 such values is there.
     #[serde(rename = "in", default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<serde_json::Value>>, nullable = false)]
+    #[schema(value_type = Option<Vec<serde_json::Value>>)]
     pub one_of: Option<Vec<Box<RawValue>>>,
     /// Whether anything is there, null included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub exists: Option<bool>,
 }
 
@@ -98,7 +97,9 @@ fn scalars(field: &str, values: &[Box<RawValue>]) -> Result<Box<[Scalar]>, Inval
 
 fn scalar(field: String, value: &RawValue) -> Result<Scalar, Invalid> {
     let short = Some(value.get()).filter(|json| json.len() <= VALUE_BYTES_MAX);
-    short.and_then(Scalar::read).ok_or_else(|| {
+    // A number beyond what parsers hold is in no event's data, and cannot be told.
+    let held = short.filter(|json| serde_json::from_str::<serde_json::Value>(json).is_ok());
+    held.and_then(Scalar::read).ok_or_else(|| {
         let detail =
             format!("expected a string, number, Boolean or null of up to {VALUE_BYTES_MAX} bytes");
         Invalid::new(field, detail)
