@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::auth::{Admin, Allowed, EndpointsRead};
 use super::extract::{Json, Path, Query};
-use super::page::{self, Page};
+use super::page::{self, List, Page};
 use super::problem::Problems;
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -78,7 +78,8 @@ pub async fn list(
     caller: Allowed<EndpointsRead>,
     Query(query): Query<ListAuditLog>,
 ) -> Result<Json<Page<AuditLogEntry>>> {
-    read(&app, &caller.project, query).await
+    let list = List::of("listAuditLog", &caller.project);
+    read(&app, list, &caller.project, query).await
 }
 
 /// List changes of a project's configuration, the newest first.
@@ -94,16 +95,19 @@ pub async fn list_of_project(
     Query(query): Query<ListAuditLog>,
 ) -> Result<Json<Page<AuditLogEntry>>> {
     projects::get(&app.postgres, &project).await?;
-    read(&app, &project, query).await
+    let list = List::of("listProjectAuditLog", &project);
+    read(&app, list, &project, query).await
 }
 
 async fn read(
     app: &App,
+    list: List,
     project: &ProjectId,
     query: ListAuditLog,
 ) -> Result<Json<Page<AuditLogEntry>>> {
     let limit = page::limit(query.limit)?;
-    let before = page::numeric_position(query.cursor.as_deref())?.unwrap_or(i64::MAX);
+    let list = list.with("subject", query.subject.as_deref());
+    let before = page::numeric_position(list, query.cursor.as_deref())?.unwrap_or(i64::MAX);
     let subject = query.subject.as_deref().filter(|text| !text.contains('\0'));
     if query.subject.is_some() && subject.is_none() {
         return Err(Error::invalid(
@@ -113,6 +117,7 @@ async fn read(
     }
     let rows = audit_log::list(&app.postgres, project, subject, before, limit as i64 + 1).await?;
     let page = Page::from_lookahead(
+        list,
         rows,
         limit,
         |entry| entry.id.to_string(),

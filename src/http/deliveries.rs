@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::extract::{Json, Path, Query};
 use super::lookup;
-use super::page::{self, Page};
+use super::page::{self, List, Page};
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::http::problem::Problems;
@@ -143,12 +143,13 @@ async fn of_project(
     query: &ListDeliveries,
 ) -> Result<Page<Delivery>> {
     let (since, until) = (query.since.map(|at| at.0), query.until.map(|at| at.0));
-    let range = page::range(since, until, query.limit, None)?;
+    let list = list_of(project, "the project", None, query);
+    let range = page::range(list, since, until, query.limit, None)?;
     let filter = filter(app, Receivers::AnyOf(&[]), query)?;
-    let cursor = query.cursor.as_deref();
+    let cursor = page::position_by(list, query.cursor.as_deref(), of_project::Position::read)?;
     let (rows, next) = of_project::list(app, project, filter, range, cursor).await?;
     let rows = rows.into_iter().map(Delivery::from);
-    Ok(Page::new(rows.collect(), next))
+    Ok(Page::new(list, rows.collect(), next))
 }
 
 async fn of_endpoint(
@@ -159,11 +160,21 @@ async fn of_endpoint(
 ) -> Result<Page<Delivery>> {
     let endpoint = &lookup::endpoint(app, project, named).await?;
     let (since, until) = (query.since.map(|at| at.0), query.until.map(|at| at.0));
-    let range = page::range(since, until, query.limit, query.cursor.as_deref())?;
+    let list = list_of(project, "endpoint", Some(endpoint.as_str()), query);
+    let range = page::range(list, since, until, query.limit, query.cursor.as_deref())?;
     let filter = filter(app, Receivers::One(endpoint), query)?;
     let page = deliveries::list(&app.dynamo, &filter, &range, READ_MAX).await?;
     let rows = page.rows.into_iter().map(Delivery::from);
-    Ok(Page::new(rows.collect(), page.next))
+    Ok(Page::new(list, rows.collect(), page.next))
+}
+
+/// The list of what `query` asks for of the deliveries of `of`.
+fn list_of(project: &ProjectId, of: &str, id: Option<&str>, query: &ListDeliveries) -> List {
+    List::of("listDeliveries", project)
+        .with(of, id)
+        .with("state", query.state.map(DeliveryState::as_str))
+        .with("type", query.event_type.as_deref())
+        .with("tenant", query.tenant.as_deref())
 }
 
 fn filter<'a>(
@@ -200,15 +211,13 @@ async fn of_event(
     }
     store::events::get_of(&app.dynamo, project, event).await?;
     let limit = page::limit(query.limit)?;
-    let after = page::position(query.cursor.as_deref())?;
-    let after: Option<EndpointId> = after
-        .map(|text| text.parse())
-        .transpose()
-        .map_err(|_| Error::invalid("cursor", "expected the next_cursor of a former page"))?;
+    let list = list_of(project, "event", Some(event.as_str()), query);
+    let read = |text: String| text.parse::<EndpointId>().ok();
+    let after = page::position_by(list, query.cursor.as_deref(), read)?;
     let (rows, next) =
         deliveries::of_event(&app.dynamo, event, query.state, after.as_ref(), limit).await?;
     let rows = rows.into_iter().map(Delivery::from);
-    Ok(Page::new(rows.collect(), next.map(String::from)))
+    Ok(Page::new(list, rows.collect(), next.map(String::from)))
 }
 
 /// Look at one delivery and its attempts.

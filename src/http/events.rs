@@ -21,7 +21,7 @@ use super::deliveries::Delivery;
 use super::extract::{self, Json, Path, Query};
 use super::idempotency::{Occasion, Unfinished};
 use super::lookup;
-use super::page::{self, Page};
+use super::page::{self, List, Page};
 use super::problem::{Problem, Problems};
 use super::rate_limit;
 use crate::accept;
@@ -458,7 +458,12 @@ pub async fn list(
     caller: Allowed<EventsRead>,
     Query(query): Query<ListEvents>,
 ) -> Result<Json<Page<EventSummary>>> {
+    let list = List::of("listEvents", &caller.project)
+        .with("type", query.event_type.as_deref())
+        .with("tenant", query.tenant.as_deref())
+        .with("subject", query.subject.as_deref());
     let range = page::range(
+        list,
         query.since.map(|since| since.0),
         query.until.map(|until| until.0),
         query.limit,
@@ -471,6 +476,7 @@ pub async fn list(
     };
     let (rows, next) = events::list(&app.dynamo, &caller.project, &filter, &range).await?;
     Ok(Json(Page::new(
+        list,
         rows.into_iter().map(EventSummary::from).collect(),
         next,
     )))

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::Admin;
 use super::extract::{Json, Path, Query};
 use super::idempotency::Occasion;
-use super::page::{self, Page};
+use super::page::{self, List, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
@@ -127,9 +127,11 @@ pub async fn list(
     Query(query): Query<ListPage>,
 ) -> Result<Json<Page<Project>>> {
     let limit = page::limit(query.limit)?;
-    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
+    let list = List::of_all("listProjects");
+    let after = page::id_position::<ProjectId>(list, query.cursor.as_deref())?;
     let rows = projects::list(&app.postgres, &after, limit as i64 + 1).await?;
     Ok(Json(Page::from_lookahead(
+        list,
         rows,
         limit,
         |row| row.id.to_string(),
@@ -378,9 +380,11 @@ pub async fn list_keys(
 ) -> Result<Json<Page<ApiKey>>> {
     projects::get(&app.postgres, &project).await?;
     let limit = page::limit(query.limit)?;
-    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
+    let list = List::of("listApiKeys", &project);
+    let after = page::id_position::<KeyId>(list, query.cursor.as_deref())?;
     let rows = api_keys::list(&app.postgres, &project, &after, limit as i64 + 1).await?;
     Ok(Json(Page::from_lookahead(
+        list,
         rows,
         limit,
         |row| row.id.to_string(),

@@ -30,6 +30,18 @@ pub enum Width {
     Month,
 }
 
+impl Width {
+    /// The name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Month => "month",
+        }
+    }
+}
+
 /// A span of time: its start belongs to it, its end does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {

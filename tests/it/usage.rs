@@ -296,17 +296,17 @@ fn a_question_that_cannot_be_answered_says_why() {
         }
         insta::assert_snapshot!(refusals, @r#"
         invalid: from: expected a value, got nothing: it is required
-        invalid: from: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got "yesterday"
+        invalid: from: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got a string of 9 characters
         invalid: from: expected a time before to
-        invalid: window: expected one of minute, hour, day, month, got "week"
+        invalid: window: expected one of minute, hour, day, month, got a string of 4 characters
         invalid: window: expected at most 1500 windows between from and to: ask for a shorter time or wider windows
         invalid: time_zone: expected the name of an IANA time zone, such as "Europe/Berlin" or "UTC"
         invalid: time_zone: expected the name of an IANA time zone, such as "Europe/Berlin" or "UTC"
         invalid: group_by: expected some of tenant, /plan, /seats with commas between
         invalid: group_by: expected some of tenant, /plan, /seats with commas between
         invalid: tenant: expected no NUL
-        invalid: limit: expected 1 to 1000, got 1001
-        invalid: cursor: expected the next_cursor of a former page
+        invalid: limit: expected 1 to 1000
+        invalid: cursor: expected the next_cursor of a former page of this list, asked for alike
         invalid: colour: not known here, expected one of from, to, window, tenant, group_by, time_zone, limit, cursor
         "#);
     });

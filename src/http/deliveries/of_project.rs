@@ -6,7 +6,6 @@
 
 use crate::app::App;
 use crate::error::Result;
-use crate::http::page;
 use crate::model::id::{EndpointId, ProjectId};
 use crate::store::deliveries::{self, DeliveryFilter, DeliveryPage, Receivers, StoredDelivery};
 use crate::store::keys;
@@ -19,7 +18,7 @@ const GROUPS_MAX: usize = 8;
 
 /// Where a page ends.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Position {
+pub(super) struct Position {
     /// The last endpoint of the groups that are done; none if none is.
     done: Option<EndpointId>,
     /// The last endpoint of the group in hand, and where in it; none at its beginning.
@@ -35,7 +34,8 @@ impl Position {
         }
     }
 
-    fn read(text: String) -> Option<Self> {
+    /// Reads what [`Position::write`] wrote; `None` for anything else.
+    pub(super) fn read(text: String) -> Option<Self> {
         let mut parts = text.splitn(3, '/');
         let done = match parts.next()? {
             "" => None,
@@ -73,7 +73,6 @@ type Rows = (Vec<StoredDelivery>, Option<String>);
 /// [`READ_MAX`] rows are looked at in all.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid) for a cursor that no page gave;
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not
 /// answer.
 pub(super) async fn list(
@@ -81,9 +80,9 @@ pub(super) async fn list(
     project: &ProjectId,
     filter: DeliveryFilter<'_>,
     mut range: TimelineRange,
-    cursor: Option<&str>,
+    after: Option<Position>,
 ) -> Result<Rows> {
-    let mut position = page::position_by(cursor, Position::read)?.unwrap_or_default();
+    let mut position = after.unwrap_or_default();
     let ids = app.projection.project_config(project).await?.targets.ids();
     let limit = range.limit;
     let (mut rows, mut examined) = (Vec::new(), 0);

@@ -13,9 +13,9 @@ use crate::app::{self, App};
 use crate::error::{Error, Invalid, Result};
 use crate::http::auth::{Allowed, MetersRead};
 use crate::http::extract::{Json, Path, Query};
-use crate::http::page::{self, Page};
+use crate::http::page::{self, List, Page};
 use crate::http::problem::Problems;
-use crate::model::id::MeterId;
+use crate::model::id::{MeterId, ProjectId};
 use crate::model::meter::OVERFLOW_GROUP;
 use crate::model::time::Time;
 use crate::model::window::{self, Width};
@@ -57,6 +57,22 @@ pub struct AskUsage {
     limit: Option<usize>,
     /// The `next_cursor` of the page before, with all else the same.
     cursor: Option<String>,
+}
+
+impl AskUsage {
+    /// The rows that it asks for, whatever the times between which they lie.
+    fn list(&self, project: &ProjectId, meter: &MeterId) -> List {
+        let width = self.window.unwrap_or(Width::Day);
+        List::of("getMeterUsage", project)
+            .with("meter", Some(meter.as_str()))
+            .with("window", Some(width.as_str()))
+            .with(
+                "time_zone",
+                Some(self.time_zone.as_deref().unwrap_or("UTC")),
+            )
+            .with("tenant", self.tenant.as_deref())
+            .with("group_by", self.group_by.as_deref())
+    }
 }
 
 /// Usage of a window.
@@ -101,7 +117,8 @@ pub async fn usage(
     Query(query): Query<AskUsage>,
 ) -> Result<Json<Page<Usage>>> {
     let limit = limit(query.limit)?;
-    let after = page::position_by(query.cursor.as_deref(), read_position)?;
+    let list = query.list(&caller.project, &id);
+    let after = page::position_by(list, query.cursor.as_deref(), read_position)?;
     let zone = match &query.time_zone {
         Some(name) => window::zone(name)?,
         None => TimeZone::UTC,
@@ -138,16 +155,13 @@ pub async fn usage(
         .map(|row| write_position(&row.position));
     let rows = rows.into_iter();
     let rows = rows.map(|row| by.to_usage(row, query.tenant.as_deref()));
-    Ok(Json(Page::new(rows.collect::<Result<_>>()?, next)))
+    Ok(Json(Page::new(list, rows.collect::<Result<_>>()?, next)))
 }
 
 fn limit(limit: Option<usize>) -> Result<usize> {
     match limit.unwrap_or(ROWS_MAX) {
         limit @ 1..=ROWS_MAX => Ok(limit),
-        other => {
-            let detail = format!("expected 1 to {ROWS_MAX}, got {other}");
-            Err(Error::invalid("limit", detail))
-        }
+        _ => Err(Error::invalid("limit", format!("expected 1 to {ROWS_MAX}"))),
     }
 }
 
