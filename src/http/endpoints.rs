@@ -22,7 +22,7 @@ use super::auth::{Allowed, EndpointsRead, EndpointsWrite};
 use super::extract::{Json, Path, Query};
 use super::idempotency::Occasion;
 use super::lookup;
-use super::page::{self, Page};
+use super::page::{self, List, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
@@ -267,8 +267,9 @@ pub async fn list(
     Query(query): Query<ListEndpoints>,
 ) -> Result<Json<Page<Endpoint>>> {
     let limit = page::limit(query.limit)?;
-    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
     let tenant = query.tenant.as_deref();
+    let list = List::of("listEndpoints", &caller.project).with("tenant", tenant);
+    let after = page::id_position::<EndpointId>(list, query.cursor.as_deref())?;
     tenant.map_or(Ok(()), event::check_tenant)?;
     let rows = endpoints::list(
         &app.postgres,
@@ -278,7 +279,7 @@ pub async fn list(
         limit as i64 + 1,
     )
     .await?;
-    let page = Page::from_lookahead(rows, limit, |row| row.id.to_string(), Endpoint::from);
+    let page = Page::from_lookahead(list, rows, limit, |row| row.id.to_string(), Endpoint::from);
     Ok(Json(page))
 }
 

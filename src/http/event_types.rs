@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use super::auth::{Allowed, EndpointsWrite, EventsRead};
 use super::extract::{Json, Path, Query};
 use super::idempotency::Occasion;
-use super::page::{self, Page};
+use super::page::{self, List, Page};
+use super::patch;
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
@@ -88,9 +89,8 @@ pub struct NewEventType {
     #[schema(min_length = 1, max_length = 255)]
     name: String,
     /// A note for people, up to 500 characters.
-    #[serde(default)]
     #[schema(max_length = 500)]
-    description: String,
+    description: Option<String>,
     /// What `data` must satisfy: a JSON Schema of draft 2020-12, or of draft 7 if
     /// its `$schema` says so. Up to 64 KiB and 32 levels; references lead within
     /// it; patterns are without look-around and back-references. Known formats are
@@ -101,7 +101,7 @@ pub struct NewEventType {
     validate: Option<ValidationMode>,
     /// Notes for programs of your own: up to 50 keys of 1 to 40 characters, each with a
     /// string of up to 500.
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     metadata: Option<MetadataPatch>,
 }
 
@@ -132,7 +132,7 @@ pub async fn create(
     let changes = EventTypeChanges {
         description: Some(new.description),
         schema: new.schema.map(Some),
-        validate: new.validate,
+        validate: Some(new.validate),
         metadata: new.metadata,
     };
     changes.apply(&mut spec)?;
@@ -195,16 +195,24 @@ pub async fn list(
     Query(query): Query<ListEventTypes>,
 ) -> Result<Json<Page<EventType>>> {
     let limit = page::limit(query.limit)?;
-    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
+    let list = List::of("listEventTypes", &caller.project);
+    let read = |name: String| check_name(&name).is_ok().then_some(name);
+    let after = page::position_by(list, query.cursor.as_deref(), read)?.unwrap_or_default();
     let project = &caller.project;
     let rows = event_types::list(&app.postgres, project, &after, limit as i64 + 1).await?;
-    let page = Page::from_lookahead(rows, limit, |row| row.name.clone(), EventType::try_from);
+    let page = Page::from_lookahead(
+        list,
+        rows,
+        limit,
+        |row| row.name.clone(),
+        EventType::try_from,
+    );
     Ok(Json(page.transpose()?))
 }
 
 /// Checks the name in the path: what cannot be one is not found.
 fn check_path_name(name: &str) -> Result<()> {
-    check_name(name).map_err(|_| Error::NotFound("the event type".into()))
+    check_name(name).map_err(|_| Error::NotFound("event type".into()))
 }
 
 /// Look at one event type.
@@ -229,16 +237,19 @@ pub async fn get(
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({ "validate": "warn" })))]
 pub struct EventTypeChanges {
-    /// A note for people.
-    #[schema(max_length = 500)]
-    description: Option<String>,
+    /// A note for people; null for none.
+    #[serde(default, deserialize_with = "patch::clearable")]
+    #[schema(value_type = Option<String>, max_length = 500)]
+    description: Option<Option<String>>,
     /// The schema from now on, which gets the next number; null for none.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
     schema: Option<Option<Box<RawValue>>>,
     /// What becomes of events that do not satisfy it. Absent, a first schema
-    /// rejects, and without one it is `off`.
-    validate: Option<ValidationMode>,
+    /// rejects, and without one it is `off`; null for the default: `reject` with a schema.
+    #[serde(default, deserialize_with = "patch::clearable")]
+    #[schema(value_type = Option<ValidationMode>)]
+    validate: Option<Option<ValidationMode>>,
     /// Merged with what is there (RFC 7396): a string replaces, null removes its key;
     /// null in place of the whole removes them all.
     #[serde(default, deserialize_with = "metadata::given")]
@@ -256,6 +267,7 @@ fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Box<RawVa
 impl EventTypeChanges {
     fn apply(self, spec: &mut Spec) -> Result<()> {
         if let Some(description) = self.description {
+            let description = description.unwrap_or_default();
             check_description(&description)?;
             spec.description = description;
         }
@@ -272,7 +284,13 @@ impl EventTypeChanges {
             spec.schema = schema;
         }
         spec.metadata.merge_given(self.metadata)?;
-        spec.validate = self.validate.unwrap_or(spec.validate);
+        let default = match spec.schema {
+            Some(_) => ValidationMode::Reject,
+            None => ValidationMode::Off,
+        };
+        if let Some(validate) = self.validate {
+            spec.validate = validate.unwrap_or(default);
+        }
         if spec.schema.is_none() && spec.validate != ValidationMode::Off {
             let detail = "expected off, as the event type has no schema";
             return Err(Error::invalid("validate", detail));
@@ -373,12 +391,13 @@ pub async fn versions(
 ) -> Result<Json<Page<SchemaVersion>>> {
     check_path_name(&name)?;
     let limit = page::limit(query.limit)?;
-    let before = page::numeric_position(query.cursor.as_deref())?.unwrap_or(i64::MAX);
+    let list = List::of("listEventTypeVersions", &caller.project).with("name", Some(&name));
+    let before = page::numeric_position(list, query.cursor.as_deref())?.unwrap_or(i64::MAX);
     let project = &caller.project;
     event_types::get(&app.postgres, project, &name).await?;
     let rows =
         event_types::versions(&app.postgres, project, &name, before, limit as i64 + 1).await?;
     let position = |row: &VersionRow| row.version.to_string();
-    let page = Page::from_lookahead(rows, limit, position, SchemaVersion::try_from);
+    let page = Page::from_lookahead(list, rows, limit, position, SchemaVersion::try_from);
     Ok(Json(page.transpose()?))
 }

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::auth::{Allowed, MetersRead, MetersWrite};
 use super::extract::{Json, Path, Query};
 use super::idempotency::Occasion;
-use super::page::{self, Page};
+use super::page::{self, List, Page};
+use super::patch;
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
@@ -100,8 +101,7 @@ pub struct NewMeter {
     /// What it is called: 1 to 100 characters, unique in the project.
     name: String,
     /// A note for people.
-    #[serde(default)]
-    description: String,
+    description: Option<String>,
     /// The event types it counts: exact, `prefix.*`, or `*` for all.
     event_type: String,
     /// What it makes of the values.
@@ -115,19 +115,16 @@ pub struct NewMeter {
     /// characters, or has a NUL, counts as null. A meter has a bounded number of groups
     /// (`meters.groups_max`, 1,000 by default); what comes after is counted in the
     /// group `{"…": "other"}`.
-    #[serde(default)]
-    group_by: Vec<String>,
+    group_by: Option<Vec<String>>,
     /// What must hold of `data`: up to 10 filters, all of them.
-    #[serde(default)]
-    filters: Vec<MeterFilter>,
+    filters: Option<Vec<MeterFilter>>,
     /// Whether what it newly counts is published as a CloudWatch metric of its
     /// name, in the namespace `Millrace/Meters`. Not with `unique_count`, which
     /// does not add up.
-    #[serde(default)]
-    metric: bool,
+    metric: Option<bool>,
     /// Notes for programs of your own: up to 50 keys of 1 to 40 characters, each with a
     /// string of up to 500.
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     metadata: Option<MetadataPatch>,
 }
 
@@ -164,16 +161,16 @@ pub async fn create(
         id,
         project: caller.project,
         name: new.name,
-        description: new.description,
+        description: new.description.unwrap_or_default(),
         metadata,
         spec: MeterSpec {
             event_type: new.event_type,
             aggregation: new.aggregation,
             value: new.value,
-            group_by: new.group_by,
-            filters: new.filters,
+            group_by: new.group_by.unwrap_or_default(),
+            filters: new.filters.unwrap_or_default(),
         },
-        is_published: new.metric,
+        is_published: new.metric.unwrap_or_default(),
         skipped: 0,
         created_at: by.at,
         updated_at: by.at,
@@ -241,9 +238,10 @@ pub async fn list(
     Query(query): Query<ListMeters>,
 ) -> Result<Json<Page<Meter>>> {
     let limit = page::limit(query.limit)?;
-    let after = page::position(query.cursor.as_deref())?.unwrap_or_default();
+    let list = List::of("listMeters", &caller.project);
+    let after = page::id_position::<MeterId>(list, query.cursor.as_deref())?;
     let rows = meters::list(&app.postgres, &caller.project, &after, limit as i64 + 1).await?;
-    let page = Page::from_lookahead(rows, limit, |row| row.id.to_string(), Meter::from);
+    let page = Page::from_lookahead(list, rows, limit, |row| row.id.to_string(), Meter::from);
     Ok(Json(page))
 }
 
@@ -269,25 +267,36 @@ pub async fn get(
 #[schema(examples(json!({ "name": "revenue in euros", "metric": true })))]
 pub struct MeterChanges {
     /// What it is called.
+    #[serde(default, deserialize_with = "patch::lasting")]
+    #[schema(nullable = false)]
     name: Option<String>,
-    /// A note for people.
-    description: Option<String>,
-    /// Whether it is published as a CloudWatch metric.
-    metric: Option<bool>,
+    /// A note for people; null for none.
+    #[serde(default, deserialize_with = "patch::clearable")]
+    #[schema(value_type = Option<String>)]
+    description: Option<Option<String>>,
+    /// Whether it is published as a CloudWatch metric; null for not.
+    #[serde(default, deserialize_with = "patch::clearable")]
+    #[schema(value_type = Option<bool>)]
+    metric: Option<Option<bool>>,
     /// Merged with what is there (RFC 7396): a string replaces, null removes its key;
     /// null in place of the whole removes them all.
     #[serde(default, deserialize_with = "metadata::given")]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     metadata: Option<MetadataPatch>,
-    // Known, so that the error says more than that they are unknown.
+    // Known, so that the error says more than that they are unknown, of null too.
+    #[serde(default, deserialize_with = "patch::lasting")]
     #[schema(ignore)]
     event_type: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "patch::lasting")]
     #[schema(ignore)]
     aggregation: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "patch::lasting")]
     #[schema(ignore)]
     value: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "patch::lasting")]
     #[schema(ignore)]
     group_by: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "patch::lasting")]
     #[schema(ignore)]
     filters: Option<IgnoredAny>,
 }
@@ -332,10 +341,12 @@ pub async fn update(
         row.name = changes
             .name
             .unwrap_or_else(|| std::mem::take(&mut row.name));
-        row.description = changes
-            .description
-            .unwrap_or_else(|| std::mem::take(&mut row.description));
-        row.is_published = changes.metric.unwrap_or(row.is_published);
+        if let Some(description) = changes.description {
+            row.description = description.unwrap_or_default();
+        }
+        if let Some(metric) = changes.metric {
+            row.is_published = metric.unwrap_or_default();
+        }
         row.metadata.merge_given(changes.metadata)?;
         check(row)
     };

@@ -11,7 +11,7 @@ use super::auth::{Allowed, EventsRead, EventsWrite};
 use super::extract::{Json, Path, Query};
 use super::idempotency::Occasion;
 use super::lookup;
-use super::page::{self, Page};
+use super::page::{self, List, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
@@ -119,8 +119,7 @@ pub struct Recover {
     until: Option<Time>,
     /// Pending deliveries too, which wait for their next attempt: it comes now. One
     /// whose attempt is under way, or about to be made, is left alone.
-    #[serde(default)]
-    include_pending: bool,
+    include_pending: Option<bool>,
 }
 
 /// Resend what failed at an endpoint since a time.
@@ -150,7 +149,7 @@ pub async fn recover(
     };
     let mut new = new(&occasion, caller.project, RecoveryKind::Recover, &period)?;
     new.deliveries = Some(DeliveryState::Failed);
-    new.includes_pending = recover.include_pending;
+    new.includes_pending = recover.include_pending.unwrap_or_default();
     start(&app, &occasion, &named, new).await
 }
 
@@ -337,10 +336,11 @@ pub async fn list(
 ) -> Result<Json<Page<Recovery>>> {
     let is_ours = |after: &str| keys::recovery_of_timeline_sort(after).is_some();
     let cursor = query.cursor.as_deref();
-    let range = page::range_of(None, None, query.limit, cursor, is_ours)?;
+    let list = List::of("listRecoveries", &caller.project);
+    let range = page::range_of(list, None, None, query.limit, cursor, is_ours)?;
     let (rows, next) = recoveries::list(&app.dynamo, &caller.project, &range).await?;
     let rows = rows.into_iter().map(Recovery::from).collect();
-    Ok(Json(Page::new(rows, next)))
+    Ok(Json(Page::new(list, rows, next)))
 }
 
 /// Look at one recovery and how far it is.

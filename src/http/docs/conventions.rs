@@ -282,6 +282,33 @@ fn a_field_of_an_answer_may_be_absent_or_null_but_not_both() {
     }
 }
 
+/// Null clears a field of a PATCH, so the document says of each whether it can be.
+#[test]
+fn a_field_of_a_change_says_that_null_clears_it_or_is_not_nullable() {
+    let document = document();
+    for Operation { name, value, .. } in operations() {
+        if !name.starts_with("PATCH ") {
+            continue;
+        }
+        let (_, schema) = only_content(&name, &value["requestBody"]["content"]);
+        let component = component_name(schema).expect("a named body");
+        let schema = &document["components"]["schemas"][component];
+        let fields = schema["properties"].as_object().expect("fields");
+        for (field, of) in fields {
+            let alternatives = of["oneOf"].as_array().into_iter().flatten();
+            let mut alternatives = alternatives.chain([of]);
+            let is_nullable = alternatives.any(|of| has_type(of, "null"));
+            let description = of["description"].as_str().unwrap_or_default();
+            assert_eq!(
+                is_nullable,
+                description.contains("null"),
+                "{component}.{field}: expected patch::clearable and what null comes to in its \
+                 description, or patch::lasting and #[schema(nullable = false)]"
+            );
+        }
+    }
+}
+
 #[test]
 fn integers_are_bounded() {
     let check = |at: &str, schema: &Value, needed: &[&str]| {

@@ -2,11 +2,12 @@
 //! put into its row.
 
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::credentials::{CredentialsChange, NewAuth, NewCertificate, NewHeaders, Sealing};
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::http::patch;
 use crate::model::audit::AuditContext;
 use crate::model::credentials::RedactedCredentials;
 use crate::model::endpoint::{BodyFormat, ContentType, DeliverySettings, EndpointState};
@@ -37,8 +38,7 @@ pub struct NewEndpoint {
     /// again once the endpoint is deleted.
     pub(super) uid: Option<EndpointUid>,
     /// A note for people.
-    #[serde(default)]
-    description: String,
+    description: Option<String>,
     /// `enabled` (the default) or `disabled`.
     state: Option<EndpointSwitch>,
     /// The event types it takes; all if absent.
@@ -63,8 +63,7 @@ pub struct NewEndpoint {
     /// `cloudevents` (the default): the whole event in JSON, structured mode of the
     /// CloudEvents HTTP binding. `data`: its data alone, its attributes as `ce-`
     /// headers, binary mode. Signed is what is sent.
-    #[serde(default)]
-    body_format: BodyFormat,
+    body_format: Option<BodyFormat>,
     /// The `Content-Type` of a webhook whose body is the whole event. The default,
     /// `application/cloudevents+json`, is what structured mode of the CloudEvents HTTP
     /// binding asks for and CloudEvents SDKs go by. With `application/json` the body is
@@ -73,16 +72,15 @@ pub struct NewEndpoint {
     content_type: Option<ContentType>,
     /// Headers to send along, up to 20; never shown again. None that says something
     /// of the connection or the body, nor `webhook-…`, `ce-…`, `traceparent`.
-    #[serde(default)]
-    #[schema(value_type = BTreeMap<String, String>)]
-    headers: NewHeaders,
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    headers: Option<NewHeaders>,
     /// HTTP authentication to use; never shown again.
     auth: Option<NewAuth>,
     /// TLS client certificate to use; its key is never shown again.
     client_certificate: Option<NewCertificate>,
     /// Notes for programs of your own, which no receiver is sent: up to 50 keys of 1 to
     /// 40 characters, each with a string of up to 500.
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     metadata: Option<MetadataPatch>,
 }
 
@@ -111,9 +109,8 @@ pub(super) fn blank(by: &AuditContext, id: EndpointId) -> Row {
 impl NewEndpoint {
     /// What is said of its credentials, taken out of it.
     pub(super) fn credentials(&mut self) -> CredentialsChange {
-        let headers = std::mem::take(&mut self.headers);
         CredentialsChange {
-            headers: (!headers.is_empty()).then_some(headers),
+            headers: self.headers.take().filter(|headers| !headers.is_empty()),
             auth: self.auth.take().map(Some),
             client_certificate: self.client_certificate.take().map(Some),
         }
@@ -122,7 +119,12 @@ impl NewEndpoint {
     /// The names of the credentials that it gives.
     pub(super) fn given_credentials(&self) -> Vec<&'static str> {
         let given = [
-            ("headers", !self.headers.is_empty()),
+            (
+                "headers",
+                self.headers
+                    .as_ref()
+                    .is_some_and(|headers| !headers.is_empty()),
+            ),
             ("auth", self.auth.is_some()),
             ("client_certificate", self.client_certificate.is_some()),
         ];
@@ -133,7 +135,7 @@ impl NewEndpoint {
     /// The same for a replacement: what is absent goes.
     pub(super) fn all_credentials(&mut self) -> CredentialsChange {
         CredentialsChange {
-            headers: Some(std::mem::take(&mut self.headers)),
+            headers: Some(self.headers.take().unwrap_or_default()),
             auth: Some(self.auth.take()),
             client_certificate: Some(self.client_certificate.take()),
         }
@@ -142,21 +144,27 @@ impl NewEndpoint {
     /// Makes `row` what is asked for, but for credentials and secret: what is absent is
     /// as by default, except for the state and the uid, which stay.
     pub(super) fn apply(self, row: &mut Row) -> Result<()> {
+        let body_format = self.body_format.unwrap_or_default();
         row.delivery_settings = DeliverySettings {
             rate_limit: self.rate_limit,
             max_concurrency: self.max_concurrency,
-            body_format: self.body_format,
-            content_type: content_type(self.body_format, self.content_type)?,
+            body_format,
+            content_type: content_type(body_format, self.content_type)?,
         };
         row.uid = self.uid.or_else(|| row.uid.take());
         row.url = self.url;
-        row.description = self.description;
-        row.event_types = self.event_types.unwrap_or_else(|| vec!["*".into()]);
+        row.description = self.description.unwrap_or_default();
+        row.event_types = self.event_types.unwrap_or_else(all_event_types);
         row.tenant = self.tenant;
         row.state = self.state.map_or(row.state, EndpointState::from);
         row.metadata = Metadata::default();
         Ok(row.metadata.merge_given(self.metadata)?)
     }
+}
+
+/// What an endpoint takes that was not told.
+fn all_event_types() -> Vec<String> {
+    vec!["*".into()]
 }
 
 /// The content type of what is sent in `body_format`, if the one that is `given` fits.
@@ -203,47 +211,57 @@ impl From<EndpointSwitch> for EndpointState {
 #[schema(as = EndpointUpdate)]
 pub struct EndpointChanges {
     /// What you call it; null for nothing.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "patch::clearable")]
     #[schema(value_type = Option<String>)]
     uid: Option<Option<EndpointUid>>,
     /// Where webhooks go.
-    #[schema(format = "uri")]
+    #[serde(default, deserialize_with = "patch::lasting")]
+    #[schema(format = "uri", nullable = false)]
     url: Option<String>,
-    /// A note for people.
-    description: Option<String>,
-    /// The event types it takes.
-    event_types: Option<Vec<String>>,
+    /// A note for people; null for none.
+    #[serde(default, deserialize_with = "patch::clearable")]
+    #[schema(value_type = Option<String>)]
+    description: Option<Option<String>>,
+    /// The event types it takes; null for all.
+    #[serde(default, deserialize_with = "patch::clearable")]
+    #[schema(value_type = Option<Vec<String>>)]
+    event_types: Option<Option<Vec<String>>>,
     /// The one tenant whose events it takes; null for the whole project.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "patch::clearable")]
     #[schema(value_type = Option<String>)]
     tenant: Option<Option<String>>,
     /// Whether it takes events.
+    #[serde(default, deserialize_with = "patch::lasting")]
+    #[schema(nullable = false)]
     state: Option<EndpointSwitch>,
     /// Attempts a second, by all instances together; null without a limit.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "patch::clearable")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     rate_limit: Option<Option<u32>>,
     /// Attempts at once by each instance, if that is fewer than
     /// `delivery.endpoint_concurrency`; null for that.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "patch::clearable")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     max_concurrency: Option<Option<u32>>,
-    /// What the body of a webhook is.
-    body_format: Option<BodyFormat>,
+    /// What the body of a webhook is; null for the default, `cloudevents`.
+    #[serde(default, deserialize_with = "patch::clearable")]
+    #[schema(value_type = Option<BodyFormat>)]
+    body_format: Option<Option<BodyFormat>>,
     /// The `Content-Type` of a webhook whose body is the whole event; null for the
     /// default, `application/cloudevents+json`.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "patch::clearable")]
     #[schema(value_type = Option<ContentType>)]
     content_type: Option<Option<ContentType>>,
-    /// In place of all its headers.
+    /// In place of all its headers; null for none.
+    #[serde(default, deserialize_with = "patch::clearable")]
     #[schema(value_type = Option<BTreeMap<String, String>>)]
-    headers: Option<NewHeaders>,
+    headers: Option<Option<NewHeaders>>,
     /// In place of its authentication; null for none.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "patch::clearable")]
     #[schema(value_type = Option<NewAuth>)]
     auth: Option<Option<NewAuth>>,
     /// In place of its client certificate; null for none.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "patch::clearable")]
     #[schema(value_type = Option<NewCertificate>)]
     client_certificate: Option<Option<NewCertificate>>,
     /// Merged with what is there (RFC 7396): a string replaces, null removes its key;
@@ -257,7 +275,7 @@ impl EndpointChanges {
     /// What is said of its credentials, taken out of it.
     pub(super) fn credentials(&mut self) -> CredentialsChange {
         CredentialsChange {
-            headers: self.headers.take(),
+            headers: self.headers.take().map(Option::unwrap_or_default),
             auth: self.auth.take(),
             client_certificate: self.client_certificate.take(),
         }
@@ -266,18 +284,19 @@ impl EndpointChanges {
     /// Changes `row`, but for its credentials.
     pub(super) fn apply(self, row: &mut Row) -> Result<()> {
         row.url = self.url.unwrap_or_else(|| std::mem::take(&mut row.url));
-        row.description = self
-            .description
-            .unwrap_or_else(|| std::mem::take(&mut row.description));
-        row.event_types = self
-            .event_types
-            .unwrap_or_else(|| std::mem::take(&mut row.event_types));
+        if let Some(description) = self.description {
+            row.description = description.unwrap_or_default();
+        }
+        if let Some(event_types) = self.event_types {
+            row.event_types = event_types.unwrap_or_else(all_event_types);
+        }
         row.tenant = self.tenant.unwrap_or_else(|| row.tenant.take());
         row.uid = self.uid.unwrap_or_else(|| row.uid.take());
         row.state = self.state.map_or(row.state, EndpointState::from);
         row.metadata.merge_given(self.metadata)?;
         let settings = row.delivery_settings;
-        let body_format = self.body_format.unwrap_or(settings.body_format);
+        let body_format = self.body_format.map(Option::unwrap_or_default);
+        let body_format = body_format.unwrap_or(settings.body_format);
         row.delivery_settings = DeliverySettings {
             rate_limit: self.rate_limit.unwrap_or(settings.rate_limit),
             max_concurrency: self.max_concurrency.unwrap_or(settings.max_concurrency),
@@ -290,13 +309,6 @@ impl EndpointChanges {
         };
         Ok(())
     }
-}
-
-/// Tells null from absent.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    from: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(from).map(Some)
 }
 
 /// Refuses what an endpoint must not be, and normalizes its URL.
