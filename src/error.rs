@@ -200,7 +200,8 @@ impl Error {
         Self::Invalid(Invalid::new(field, detail))
     }
 
-    /// [`Error::NotFound`] of "endpoint ep_1" and the like.
+    /// [`Error::NotFound`] of "endpoint ep_1" and the like: of an id that was read as one,
+    /// never of a text that may be anything.
     pub fn not_found(noun: &str, id: impl std::fmt::Display) -> Self {
         Self::NotFound(format!("{noun} {id}"))
     }

@@ -26,6 +26,7 @@ use trace::Traces;
 
 pub use escape::OneLine;
 pub use log::{LogGuard, LogStream, flush_log, init, log_writer, millis, print, tell};
+pub use trace::method_name;
 
 /// How long a finished span waits for others, in a process that lives long.
 const TRACES_INTERVAL: Duration = Duration::from_secs(5);

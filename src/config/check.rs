@@ -12,7 +12,7 @@ use url::Url;
 
 use super::database_url::with_tls;
 use super::log_level;
-use super::problem::{given, problem, quoted};
+use super::problem::{given, problem, text};
 use super::sections::{Config, Handler, TracesChoice};
 
 const DAY_S: u64 = 86_400;
@@ -121,19 +121,23 @@ pub fn value_at<'a>(values: &'a Value, key: &str) -> &'a Value {
 fn general(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     if config.data_dir.as_os_str().is_empty() {
-        found.push(quoted("data_dir", "", "a directory"));
+        found.push(text("data_dir", "", "a directory"));
     }
     let distinct: HashSet<Handler> = config.handlers.iter().copied().collect();
     if distinct.is_empty() || distinct.len() < config.handlers.len() {
         let expected = "at least one handler, each once";
-        found.push(quoted("handlers", &config.handlers, expected));
+        found.push(given(
+            "handlers",
+            format_args!("{:?}", config.handlers),
+            expected,
+        ));
     }
     if config.http.listen.parse::<SocketAddr>().is_err() {
         let expected = listen_expected(&config.http.listen);
-        found.push(quoted("http.listen", &config.http.listen, &expected));
+        found.push(text("http.listen", &config.http.listen, &expected));
     }
     if log_level::directives(&config.log.level).is_none() {
-        found.push(quoted("log.level", &config.log.level, log_level::EXPECTED));
+        found.push(text("log.level", &config.log.level, log_level::EXPECTED));
     }
     let (grace, timeout) = (config.http.drain_grace, config.http.drain_timeout);
     if grace > timeout {
@@ -211,14 +215,14 @@ fn stores(config: &Config) -> Vec<String> {
     let table_char = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     if !(3..=255).contains(&table.len()) || !table.chars().all(table_char) {
         let expected = "3 to 255 letters, digits, '_', '-' or '.'";
-        found.push(quoted("dynamodb.table", table, expected));
+        found.push(text("dynamodb.table", table, expected));
     }
     let region = config.region();
     if !region
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || c == '-')
     {
-        found.push(quoted("aws.region", region, "a region such as eu-west-1"));
+        found.push(text("aws.region", region, "a region such as eu-west-1"));
     }
     found
 }
@@ -228,21 +232,21 @@ fn secrets(config: &Config) -> Vec<String> {
     let url = config.database_url();
     let mut found = Vec::new();
     if !database.host.is_empty() && !database.url.expose_secret().is_empty() {
-        found.push(quoted(
+        found.push(text(
             "database.host",
             &database.host,
             "nothing, as database.url is set",
         ));
     }
     if !database.host.is_empty() && !is_postgres_url(url.expose_secret()) {
-        found.push(quoted("database.host", &database.host, "a host name"));
+        found.push(text("database.host", &database.host, "a host name"));
     }
     if !database.host.is_empty() && database.secret_arn.is_empty() {
         let expected = "the ARN of a secret, as database.host is set and names no login";
         found.push(problem("database.secret_arn", None, expected));
     }
     if !config.ingest.project.is_empty() && !config.ingest.project.starts_with("prj_") {
-        found.push(quoted(
+        found.push(text(
             "ingest.project",
             &config.ingest.project,
             "a project's id, prj_…",
@@ -272,7 +276,7 @@ fn queues(config: &Config) -> Vec<String> {
     let set = urls.iter().filter(|(_, url)| !url.is_empty());
     let mut found: Vec<String> = set
         .filter(|(_, url)| !is_http_url(url))
-        .map(|(key, url)| quoted(key, url, "an http or https URL"))
+        .map(|(key, url)| text(key, url, "an http or https URL"))
         .collect();
     match (sqs.fan_out_url.is_empty(), sqs.deliver_url.is_empty()) {
         (true, false) => found.push(problem(
@@ -287,14 +291,14 @@ fn queues(config: &Config) -> Vec<String> {
         )),
         (false, false) if sqs.fan_out_url == sqs.deliver_url => {
             let expected = "another queue than sqs.fan_out_url";
-            found.push(quoted("sqs.deliver_url", &sqs.deliver_url, expected));
+            found.push(text("sqs.deliver_url", &sqs.deliver_url, expected));
         }
         _ => {}
     }
     let parked_url = &sqs.parked_url;
     if !parked_url.is_empty() && [&sqs.fan_out_url, &sqs.deliver_url].contains(&parked_url) {
         let expected = "another queue than sqs.fan_out_url and sqs.deliver_url";
-        found.push(quoted("sqs.parked_url", parked_url, expected));
+        found.push(text("sqs.parked_url", parked_url, expected));
     }
     found
 }
@@ -313,7 +317,11 @@ fn deliveries(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     if !(1..=20).contains(&waits.len()) || waits.iter().any(|wait| *wait > DAY_S) {
         let expected = "1 to 20 waits of at most 86400 seconds";
-        found.push(quoted("delivery.retry_schedule_s", &waits, expected));
+        found.push(given(
+            "delivery.retry_schedule_s",
+            format_args!("{waits:?}"),
+            expected,
+        ));
     }
     // What the store's expiry removes is retried no more: it would be lost in silence.
     let longest = delivery.retry_schedule.iter().sum::<Duration>();
@@ -358,7 +366,7 @@ fn archive(config: &Config) -> Vec<String> {
     let bucket = &archive.bucket;
     if !bucket.is_empty() && (!(3..=63).contains(&bucket.len()) || !bucket.chars().all(name_char)) {
         let expected = "3 to 63 lower-case letters, digits or '-'";
-        found.push(quoted("archive.bucket", bucket, expected));
+        found.push(text("archive.bucket", bucket, expected));
     }
     let path_char = |c: char| c.is_ascii_alphanumeric() || "_-./=".contains(c);
     let is_path = !archive
@@ -367,7 +375,7 @@ fn archive(config: &Config) -> Vec<String> {
         .any(|part| part == "." || part == "..");
     if archive.prefix.len() > 512 || !archive.prefix.chars().all(path_char) || !is_path {
         let expected = "up to 512 letters, digits, '_', '-', '.', '=' or '/'";
-        found.push(quoted("archive.prefix", &archive.prefix, expected));
+        found.push(text("archive.prefix", &archive.prefix, expected));
     }
     // A day must be over before any of it expires.
     if !bucket.is_empty() && config.retention_days < 3 {
@@ -384,7 +392,7 @@ fn telemetry(config: &Config) -> Vec<String> {
     let service_char = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
     if !(1..=100).contains(&service.len()) || !service.chars().all(service_char) {
         let expected = "1 to 100 letters, digits, '_', '-', '.' or '/'";
-        found.push(quoted("telemetry.service", service, expected));
+        found.push(text("telemetry.service", service, expected));
     }
     let url = &telemetry.otlp_url;
     match (telemetry.traces, url.is_empty()) {
@@ -394,7 +402,7 @@ fn telemetry(config: &Config) -> Vec<String> {
             "a URL, as telemetry.traces is \"otlp\"",
         )),
         (_, false) if !is_http_url(url) => {
-            found.push(quoted("telemetry.otlp_url", url, "an http or https URL"));
+            found.push(text("telemetry.otlp_url", url, "an http or https URL"));
         }
         _ => {}
     }

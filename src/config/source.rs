@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::check::range;
 use super::keys::{self, default_of, documented, known_keys, leaves};
-use super::problem::{ENV_PREFIX, InvalidConfig, env_name, is_secret, problem};
+use super::problem::{ENV_PREFIX, InvalidConfig, env_name, is_secret, kind_of_text, problem};
 use super::suggest;
 
 /// What the reader of TOML adds to the path of a date or a time: it is a table to it.
@@ -266,7 +266,7 @@ fn describe(error: &Error) -> String {
     let given = match &error.kind {
         _ if is_secret(&key) => None,
         Kind::InvalidType(actual, _) | Kind::InvalidValue(actual, _) => Some(display_given(actual)),
-        Kind::UnknownVariant(actual, _) => Some(format!("{actual:?}")),
+        Kind::UnknownVariant(actual, _) => Some(kind_of_text(actual)),
         _ => None,
     };
     let given = given.map(|given| format!("{given} given in {}", origin.unwrap_or("a source")));
@@ -275,7 +275,8 @@ fn describe(error: &Error) -> String {
 
 fn display_given(actual: &Actual) -> String {
     match actual {
-        Actual::Str(text) => format!("{text:?}"),
+        // It may be a secret that is meant for another key.
+        Actual::Str(text) => kind_of_text(text),
         Actual::Bool(value) => value.to_string(),
         Actual::Unsigned(value) => value.to_string(),
         Actual::Signed(value) => value.to_string(),

@@ -371,14 +371,14 @@ fn values_that_are_empty_too_large_or_an_address_are_told_what_is_expected() {
     assert_snapshot!(message, @r#"
     configuration:
       database.port (MILLRACE_DATABASE__PORT): 99999 given in millrace.toml, expected 1 to 65535 as a port
-      host (MILLRACE_HOST): "0.0.0.0" given in the environment, expected one of auto, tcp, lambda; the address to listen on is http.listen (MILLRACE_HTTP__LISTEN)
-      http.idle_timeout_s (MILLRACE_HTTP__IDLE_TIMEOUT_S): "" given in the environment, expected a whole number, not negative
-      log.format (MILLRACE_LOG__FORMAT): "" given in the environment, expected one of auto, json, human
+      host (MILLRACE_HOST): a string of 7 characters given in the environment, expected one of auto, tcp, lambda; the address to listen on is http.listen (MILLRACE_HTTP__LISTEN)
+      http.idle_timeout_s (MILLRACE_HTTP__IDLE_TIMEOUT_S): an empty string given in the environment, expected a whole number, not negative
+      log.format (MILLRACE_LOG__FORMAT): an empty string given in the environment, expected one of auto, json, human
       retention_days (MILLRACE_RETENTION_DAYS): 99999999999 given in the environment, expected 1 to 3650 days
     "#);
     assert_snapshot!(complaint(STORE, &[("MILLRACE_HTTP__LISTEN", "")]), @r#"
     configuration:
-      http.listen (MILLRACE_HTTP__LISTEN): "" given, expected an IP address and port: 0.0.0.0:8080 for every interface
+      http.listen (MILLRACE_HTTP__LISTEN): an empty string given, expected an IP address and port: 0.0.0.0:8080 for every interface
     "#);
 }
 
@@ -413,16 +413,16 @@ fn every_wrong_type_is_reported_at_once_and_secrets_are_not_shown() {
     assert_snapshot!(message, @r#"
     configuration:
       admin_key (MILLRACE_ADMIN_KEY): expected text in quotes
-      delivery.allow_private_targets (MILLRACE_DELIVERY__ALLOW_PRIVATE_TARGETS): "perhaps" given in the environment, expected "auto", true or false
-      delivery.retry_jitter (MILLRACE_DELIVERY__RETRY_JITTER): "some" given in the environment, expected a number
-      delivery.retry_schedule_s (MILLRACE_DELIVERY__RETRY_SCHEDULE_S): "soon" given in the environment, expected a list of whole numbers, not negative
-      handlers (MILLRACE_HANDLERS): "nope" given in millrace.toml, expected one of http, fan_out, deliver, ingest, sweep, meter
-      host (MILLRACE_HOST): "ecs" given in the environment, expected one of auto, tcp, lambda
+      delivery.allow_private_targets (MILLRACE_DELIVERY__ALLOW_PRIVATE_TARGETS): a string of 7 characters given in the environment, expected "auto", true or false
+      delivery.retry_jitter (MILLRACE_DELIVERY__RETRY_JITTER): a string of 4 characters given in the environment, expected a number
+      delivery.retry_schedule_s (MILLRACE_DELIVERY__RETRY_SCHEDULE_S): a string of 4 characters given in the environment, expected a list of whole numbers, not negative
+      handlers (MILLRACE_HANDLERS): a string of 4 characters given in millrace.toml, expected one of http, fan_out, deliver, ingest, sweep, meter
+      host (MILLRACE_HOST): a string of 3 characters given in the environment, expected one of auto, tcp, lambda
       http.body_bytes_max (MILLRACE_HTTP__BODY_BYTES_MAX): -1 given in millrace.toml, expected a whole number, not negative
       http.listen (MILLRACE_HTTP__LISTEN): 8080 given in millrace.toml, expected text in quotes
-      http.request_timeout_s (MILLRACE_HTTP__REQUEST_TIMEOUT_S): "30s" given in millrace.toml, expected a whole number, not negative
-      log.format (MILLRACE_LOG__FORMAT): "xml" given in millrace.toml, expected one of auto, json, human
-      retention_days (MILLRACE_RETENTION_DAYS): "a month" given in the environment, expected a whole number, not negative
+      http.request_timeout_s (MILLRACE_HTTP__REQUEST_TIMEOUT_S): a string of 3 characters given in millrace.toml, expected a whole number, not negative
+      log.format (MILLRACE_LOG__FORMAT): a string of 3 characters given in millrace.toml, expected one of auto, json, human
+      retention_days (MILLRACE_RETENTION_DAYS): a string of 7 characters given in the environment, expected a whole number, not negative
     "#);
 }
 
@@ -443,15 +443,15 @@ fn every_value_out_of_range_is_reported_at_once() {
     configuration:
       http.header_timeout_s (MILLRACE_HTTP__HEADER_TIMEOUT_S): 0 given, expected 1 to 300 seconds
       delivery.retry_jitter (MILLRACE_DELIVERY__RETRY_JITTER): 1.5 given, expected 0 to 1 of the wait
-      data_dir (MILLRACE_DATA_DIR): "" given, expected a directory
+      data_dir (MILLRACE_DATA_DIR): an empty string given, expected a directory
       handlers (MILLRACE_HANDLERS): [] given, expected at least one handler, each once
-      http.listen (MILLRACE_HTTP__LISTEN): "localhost" given, expected an IP address, not a name: 127.0.0.1:8080
-      log.level (MILLRACE_LOG__LEVEL): "info,=x=" given, expected off, error, warn, info, debug or trace, or a list such as info,millrace::jobs=debug with one level for each target and at most one for all others
+      http.listen (MILLRACE_HTTP__LISTEN): a string of 9 characters given, expected an IP address, not a name: 127.0.0.1:8080
+      log.level (MILLRACE_LOG__LEVEL): a string of 8 characters given, expected off, error, warn, info, debug or trace, or a list such as info,millrace::jobs=debug with one level for each target and at most one for all others
       admin_key (MILLRACE_ADMIN_KEY): expected a secret of at least 32 characters
       database.url (MILLRACE_DATABASE__URL): expected a URL such as postgresql://user:password@host:5432/database
-      dynamodb.table (MILLRACE_DYNAMODB__TABLE): "m" given, expected 3 to 255 letters, digits, '_', '-' or '.'
-      aws.region (MILLRACE_AWS__REGION): "eu west" given, expected a region such as eu-west-1
-      aws.endpoint_url (MILLRACE_AWS__ENDPOINT_URL): "localhost:4566" given, expected an http or https URL
+      dynamodb.table (MILLRACE_DYNAMODB__TABLE): a string of 1 character given, expected 3 to 255 letters, digits, '_', '-' or '.'
+      aws.region (MILLRACE_AWS__REGION): a string of 7 characters given, expected a region such as eu-west-1
+      aws.endpoint_url (MILLRACE_AWS__ENDPOINT_URL): a string of 14 characters given, expected an http or https URL
       sqs.fan_out_url (MILLRACE_SQS__FAN_OUT_URL): expected a URL, as sqs.deliver_url has one
       retention_days (MILLRACE_RETENTION_DAYS): 1 given, expected at least 7 days, as delivery.retry_schedule_s takes longer
       delivery.endpoint_concurrency (MILLRACE_DELIVERY__ENDPOINT_CONCURRENCY): 300 given, expected at most delivery.concurrency, which is 256
@@ -526,9 +526,9 @@ fn the_archive_is_a_bucket_by_host_or_below_an_endpoint_by_path() {
     let wrong = format!("retention_days = 2\n{STORE}\n{wrong}");
     assert_snapshot!(complaint(&wrong, &[]), @r#"
     configuration:
-      archive.endpoint_url (MILLRACE_ARCHIVE__ENDPOINT_URL): "s3" given, expected an http or https URL
-      archive.bucket (MILLRACE_ARCHIVE__BUCKET): "B.c" given, expected 3 to 63 lower-case letters, digits or '-'
-      archive.prefix (MILLRACE_ARCHIVE__PREFIX): "a/../b" given, expected up to 512 letters, digits, '_', '-', '.', '=' or '/'
+      archive.endpoint_url (MILLRACE_ARCHIVE__ENDPOINT_URL): a string of 2 characters given, expected an http or https URL
+      archive.bucket (MILLRACE_ARCHIVE__BUCKET): a string of 3 characters given, expected 3 to 63 lower-case letters, digits or '-'
+      archive.prefix (MILLRACE_ARCHIVE__PREFIX): a string of 6 characters given, expected up to 512 letters, digits, '_', '-', '.', '=' or '/'
       retention_days (MILLRACE_RETENTION_DAYS): 2 given, expected at least 3 days, as archive.bucket is set
     "#);
 }
@@ -552,7 +552,7 @@ fn traces_go_to_the_regions_x_ray_unless_told_otherwise() {
     assert_snapshot!(complaint(&wrong, &[]), @r#"
     configuration:
       telemetry.sample_ratio (MILLRACE_TELEMETRY__SAMPLE_RATIO): 2 given, expected 0 to 1 of the traces
-      telemetry.service (MILLRACE_TELEMETRY__SERVICE): "a b" given, expected 1 to 100 letters, digits, '_', '-', '.' or '/'
+      telemetry.service (MILLRACE_TELEMETRY__SERVICE): a string of 3 characters given, expected 1 to 100 letters, digits, '_', '-', '.' or '/'
       telemetry.otlp_url (MILLRACE_TELEMETRY__OTLP_URL): expected a URL, as telemetry.traces is "otlp"
     "#);
 }

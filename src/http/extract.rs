@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use serde::Serialize;
@@ -77,7 +77,12 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for Path<T> {
         let path = axum::extract::Path::<T>::from_request_parts(parts, app).await;
         match path {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
-            Err(_) => Err(Error::NotFound(parts.uri.path().to_owned())),
+            // Its form alone: in place of an id there may be a secret.
+            Err(_) => {
+                let route = parts.extensions.get::<MatchedPath>();
+                let form = route.map_or("the path", MatchedPath::as_str);
+                Err(Error::NotFound(form.to_owned()))
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod idempotency;
 mod lookup;
 pub mod meters;
 pub mod page;
+mod patch;
 pub mod problem;
 pub mod projects;
 pub mod rate_limit;
@@ -39,8 +40,8 @@ use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTION
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::id::base32;
-use crate::telemetry::millis;
 use crate::telemetry::scope::WorkContext;
+use crate::telemetry::{method_name, millis};
 
 /// All routes with the middleware around them.
 pub fn router(app: Arc<App>) -> Router {
@@ -51,9 +52,8 @@ pub fn router(app: Arc<App>) -> Router {
 /// an answer to whatever else is asked.
 pub fn with_middleware(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     routes
-        .fallback(|request: Request| async move {
-            Error::NotFound(format!("{} {}", request.method(), request.uri().path()))
-        })
+        // What was asked for may be anything, a secret in the wrong place too.
+        .fallback(|| async { Error::NotFound("a route of that path".to_owned()) })
         // What is said of it is up to `refused_method`.
         .method_not_allowed_fallback(|| async { http::StatusCode::METHOD_NOT_ALLOWED })
         .layer(axum::middleware::from_fn_with_state(
@@ -122,7 +122,7 @@ async fn handle_request(app: &Arc<App>, id: &str, request: Request, next: Next) 
         response = ensure_kept(app).map_or_else(Error::into_response, |()| response);
     }
     let failure = response.extensions_mut().remove::<problem::Failure>();
-    let failure = failure.or_else(|| refused_method(&method, route.as_ref(), &response));
+    let failure = failure.or_else(|| refused_method(route.as_ref(), &response));
     if let Some(problem::Failure(error)) = &failure {
         response = problem_response(error, &response, id);
     }
@@ -135,16 +135,13 @@ async fn handle_request(app: &Arc<App>, id: &str, request: Request, next: Next) 
         headers.insert(REQUEST_ID, value);
     }
     let route = route.as_ref().map_or("-", MatchedPath::as_str);
-    log(id, &method, route, &response, failure.as_ref(), started);
+    let method = method_name(&method);
+    log(id, method, route, &response, failure.as_ref(), started);
     response
 }
 
 /// The error of a method that the route does not have, by the router's answer.
-fn refused_method(
-    method: &http::Method,
-    route: Option<&MatchedPath>,
-    response: &Response,
-) -> Option<problem::Failure> {
+fn refused_method(route: Option<&MatchedPath>, response: &Response) -> Option<problem::Failure> {
     if response.status() != http::StatusCode::METHOD_NOT_ALLOWED {
         return None;
     }
@@ -153,7 +150,7 @@ fn refused_method(
         [] => "another method".to_owned(),
         known => known.join(", "),
     };
-    let detail = format!("expected {expected}; got {method}");
+    let detail = format!("expected {expected}, got another");
     Some(problem::Failure(Arc::new(Error::invalid("method", detail))))
 }
 
@@ -212,7 +209,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 /// One line a request: quiet for what went well, louder for what did not.
 fn log(
     id: &str,
-    method: &http::Method,
+    method: &str,
     route: &str,
     response: &Response,
     failure: Option<&problem::Failure>,
@@ -225,11 +222,35 @@ fn log(
     let error = error.map(tracing::field::display);
     match status {
         500.. => {
-            tracing::error!(request.id = id, %method, route, status, duration_ms, error, cause, "request failed");
+            tracing::error!(
+                request.id = id,
+                method,
+                route,
+                status,
+                duration_ms,
+                error,
+                cause,
+                "request failed"
+            );
         }
         400.. => {
-            tracing::info!(request.id = id, %method, route, status, duration_ms, error, "request refused");
+            tracing::info!(
+                request.id = id,
+                method,
+                route,
+                status,
+                duration_ms,
+                error,
+                "request refused"
+            );
         }
-        _ => tracing::debug!(request.id = id, %method, route, status, duration_ms, "request"),
+        _ => tracing::debug!(
+            request.id = id,
+            method,
+            route,
+            status,
+            duration_ms,
+            "request"
+        ),
     }
 }

@@ -19,6 +19,7 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::refusal::shown_name;
 use crate::error::Invalid;
 
 /// How many headers an endpoint may have of its own.
@@ -136,7 +137,7 @@ impl EndpointCredentials {
         }
         let mut names = BTreeSet::new();
         for (name, value) in &headers {
-            let field = format!("headers.{}", redacted_name(name));
+            let field = format!("headers.{}", shown_name(name));
             let refuse = |detail: &'static str| Invalid::new(field.clone(), detail);
             let lower = name.to_ascii_lowercase();
             check_name(&lower).map_err(refuse)?;
@@ -285,15 +286,6 @@ impl ClientCertificate {
 fn sensitive(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
-}
-
-/// A name as an error may repeat it: what is no name is not repeated.
-fn redacted_name(name: &str) -> &str {
-    if is_name(&name.to_ascii_lowercase()) {
-        name
-    } else {
-        "?"
-    }
 }
 
 /// Whether it is a token of RFC 9110 §5.1, in lower case.

@@ -168,10 +168,9 @@ impl DeliverySettings {
     /// [`Invalid`], which names the field.
     pub fn check(&self) -> Result<(), Invalid> {
         let within = |name: &'static str, number: Option<u32>, most: u32| match number {
-            Some(number) if !(1..=most).contains(&number) => Err(Invalid::new(
-                name,
-                format!("expected null or 1 to {most}, got {number}"),
-            )),
+            Some(number) if !(1..=most).contains(&number) => {
+                Err(Invalid::new(name, format!("expected null or 1 to {most}")))
+            }
             _ => Ok(()),
         };
         within("rate_limit", self.rate_limit, pacing::PER_SECOND_MAX)?;

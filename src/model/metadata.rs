@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::refusal::{kind_of_text, shown_name};
 use crate::error::Invalid;
 
 /// Pairs that a resource may have.
@@ -74,7 +75,10 @@ impl Metadata {
                     let detail = format!(
                         "expected a string of up to {VALUE_LEN_MAX} characters, none of them NUL, or null to remove it"
                     );
-                    return Err(Invalid::new(format!("{FIELD}.{key}"), detail));
+                    return Err(Invalid::new(
+                        format!("{FIELD}.{}", shown_name(&key)),
+                        detail,
+                    ));
                 }
             }
         }
@@ -101,10 +105,9 @@ fn check_key(key: &str) -> Result<(), Invalid> {
     if is_sized && !key.contains(char::is_control) {
         return Ok(());
     }
-    // Not quoted whole: it may be as long as the body.
     let detail = format!(
-        "expected keys of 1 to {KEY_LEN_MAX} characters, none of them a control, got {:?}",
-        key.chars().take(KEY_LEN_MAX).collect::<String>()
+        "expected keys of 1 to {KEY_LEN_MAX} characters, none of them a control, got {}",
+        kind_of_text(key)
     );
     Err(Invalid::new(FIELD, detail))
 }

@@ -27,6 +27,7 @@ pub mod pointer;
 pub mod project_config;
 pub mod rate_limit;
 pub mod recovery;
+pub mod refusal;
 pub mod retry;
 pub mod scalar;
 pub mod schema;

@@ -5,13 +5,13 @@
 //! it begins; of anything else it is only said where it is.
 
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_path_to_error::{Path, Segment};
 
+use super::refusal::{UNNAMED, kind_of_text, shown_name};
 use crate::error::Invalid;
 
 /// What a time is to be.
 pub const TIME: &str = "an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z";
-/// The most characters of a sender's text that an error repeats.
-const ECHO_CHARS_MAX: usize = 64;
 /// What is said of a value of which no more is known.
 const SOMETHING_ELSE: &str = "expected a value as the API documentation at /docs describes it";
 
@@ -31,14 +31,14 @@ pub fn from_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Invalid> {
     }
     let mut json = serde_json::Deserializer::from_str(text);
     let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
+        let place = Place::of(error.path());
         // Of malformed JSON serde may notice first what it is not.
         let described = |()| {
             let error = error.into_inner();
             if error.is_data() {
-                describe(&path, &message(&error))
+                describe(&place, &message(&error))
             } else {
-                at(&path, not_malformed(&error))
+                place.invalid(not_malformed(&error))
             }
         };
         check_syntax(text).map_or_else(|malformed| malformed, described)
@@ -77,8 +77,8 @@ pub fn from_query<T: DeserializeOwned>(query: &str) -> Result<T, Invalid> {
     let pairs = url::form_urlencoded::parse(query.as_bytes());
     let fields = serde_urlencoded::Deserializer::new(pairs);
     serde_path_to_error::deserialize(fields).map_err(|error| {
-        let path = error.path().to_string();
-        describe(&path, &error.into_inner().to_string())
+        let place = Place::of(error.path());
+        describe(&place, &error.into_inner().to_string())
     })
 }
 
@@ -88,7 +88,7 @@ pub fn of_document(expected: &str, error: &serde_json::Error) -> Invalid {
     if !error.is_data() {
         return Invalid::body(format!("expected {expected}: {}", syntax(error)));
     }
-    let described = describe(".", &message(error));
+    let described = describe(&Place::default(), &message(error));
     match (described.field, described.detail.rsplit_once(", got ")) {
         (None, Some((_, got))) => Invalid::body(format!("expected {expected}, got {got}")),
         (None, None) => Invalid::body(format!("expected {expected}")),
@@ -174,41 +174,69 @@ pub fn utf8(json: &[u8]) -> Result<&str, Invalid> {
     })
 }
 
-fn at(path: &str, detail: &str) -> Invalid {
-    match path.trim_end_matches(['?', '.']) {
-        "" => of_body(detail),
-        path => Invalid::new(capped(path), detail.to_owned()),
+/// Where in what was sent something is wrong.
+#[derive(Default)]
+struct Place {
+    /// As it is shown; empty for the whole.
+    shown: String,
+    /// The last name as it was sent.
+    last: String,
+}
+
+impl Place {
+    fn of(path: &Path) -> Self {
+        let mut place = Self::default();
+        for segment in path.iter() {
+            match segment {
+                Segment::Seq { index } => place.shown.push_str(&format!("[{index}]")),
+                Segment::Map { key } | Segment::Enum { variant: key } => place.enter(key),
+                Segment::Unknown => {}
+            }
+        }
+        place
+    }
+
+    fn enter(&mut self, name: &str) {
+        self.shown = self.member(name);
+        self.last = name.to_owned();
+    }
+
+    /// The field `name` below it, as it is shown.
+    fn member(&self, name: &str) -> String {
+        let separator = if self.shown.is_empty() { "" } else { "." };
+        format!("{}{separator}{}", self.shown, shown_name(name))
+    }
+
+    fn invalid(&self, detail: impl Into<String>) -> Invalid {
+        match &*self.shown {
+            "" => of_body(&detail.into()),
+            field => Invalid::new(field.to_owned(), detail.into()),
+        }
     }
 }
 
-/// What serde found wrong at `path`, a dot for the whole. A missing or unknown field
-/// stands in its message alone.
-fn describe(path: &str, message: &str) -> Invalid {
-    let path = path.trim_end_matches(['?', '.']);
-    let here = |detail: String| at(path, &detail);
+/// What serde found wrong at `place`. A missing or unknown field stands in its message
+/// alone.
+fn describe(place: &Place, message: &str) -> Invalid {
     if let Some(name) = within(message, "missing field `", "`") {
         let detail = "expected a value, got nothing: it is required";
-        return Invalid::new(join(path, name), detail);
+        return Invalid::new(place.member(name), detail);
     }
     if let Some(name) = within(message, "duplicate field `", "`") {
-        return Invalid::new(join(path, name), "expected once, got it twice");
+        return Invalid::new(place.member(name), "expected once, got it twice");
     }
     if let Some((name, known)) = named(message, "unknown field `") {
-        let is_there = path.rsplit('.').next() == Some(name);
-        let path = if is_there {
-            path.to_owned()
+        let field = if place.last == name {
+            place.shown.clone()
         } else {
-            join(path, name)
+            place.member(name)
         };
-        let expected = match known {
-            Some(known) => format!("not known here, expected one of {known}"),
-            None => "not known here, expected nothing".to_owned(),
-        };
-        return Invalid::new(capped(&path), expected);
+        return unknown_field(field, known);
     }
     if let Some((name, known)) = named(message, "unknown variant `") {
         let known = known.unwrap_or_else(|| "nothing".to_owned());
-        return here(format!("expected one of {known}, got {}", echo(name)));
+        let got = kind_of_text(name);
+        return place.invalid(format!("expected one of {known}, got {got}"));
     }
     let mismatch = ["invalid type: ", "invalid value: "]
         .iter()
@@ -218,21 +246,31 @@ fn describe(path: &str, message: &str) -> Invalid {
     let length = length.and_then(|text| Some(("sequence", text.rsplit_once(", expected ")?.1)));
     let mismatch = mismatch.or(length);
     if let Some((got, expected)) = mismatch {
-        return here(mismatched(got, expected));
+        return place.invalid(mismatched(got, expected));
     }
     // Our own rules say what they expected; serde_json's words for malformed JSON,
     // which begin so too, do not come here.
     if message.starts_with("expected ") {
-        return here(message.to_owned());
+        return place.invalid(message);
     }
     let known = SCALARS
         .iter()
         .find(|(begins, _)| message.starts_with(begins));
-    here(
-        known
-            .map_or(SOMETHING_ELSE, |(_, expected)| expected)
-            .to_owned(),
-    )
+    place.invalid(known.map_or(SOMETHING_ELSE, |(_, expected)| expected))
+}
+
+/// The refusal of a field that is not one of the `known`.
+fn unknown_field(field: String, known: Option<String>) -> Invalid {
+    let what = if field.ends_with(UNNAMED) {
+        "a name that is "
+    } else {
+        ""
+    };
+    let expected = match known {
+        Some(known) => format!("{what}not known here, expected one of {known}"),
+        None => format!("{what}not known here, expected nothing"),
+    };
+    Invalid::new(field, expected)
 }
 
 /// How the standard library's refusals of a parameter begin.
@@ -271,11 +309,6 @@ fn list(known: &str) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn join(path: &str, name: &str) -> String {
-    let separator = if path.is_empty() { "" } else { "." };
-    capped(&format!("{path}{separator}{name}"))
-}
-
 const OBJECT: &str = "a JSON object";
 
 fn mismatched(got: &str, expected: &str) -> String {
@@ -301,12 +334,22 @@ fn mismatched(got: &str, expected: &str) -> String {
         }
         _ => return SOMETHING_ELSE.to_owned(),
     };
-    // A number in place of a text may be a secret's; where one is due it is none.
-    let number = within(got, "integer `", "`").or_else(|| within(got, "floating point `", "`"));
-    match number.filter(|_| is_number) {
-        Some(number) => format!("expected {wanted}, got {}", capped(number)),
-        None => format!("expected {wanted}, got {}", kind_of_unexpected(got)),
+    let number = Some(got).filter(|_| is_number).and_then(kind_of_number);
+    let got = number.unwrap_or_else(|| kind_of_unexpected(got));
+    format!("expected {wanted}, got {got}")
+}
+
+/// What is wrong with a number where another kind of number was expected.
+fn kind_of_number(got: &str) -> Option<&'static str> {
+    if got.starts_with("floating point") {
+        return Some("one with a fraction or too many digits");
     }
+    let number = within(got, "integer `", "`")?;
+    Some(match number {
+        "0" => "zero",
+        number if number.starts_with('-') => "a negative number",
+        _ => "one that is too large",
+    })
 }
 
 /// What serde calls a value by, as JSON does.
@@ -342,19 +385,6 @@ fn kind_of(text: &str) -> Option<&'static str> {
         b'n' => "null",
         _ => "a number",
     })
-}
-
-/// `text` in quotes, escaped, and not much of it.
-pub fn echo(text: &str) -> String {
-    format!("{:?}", capped(text))
-}
-
-/// `text`, and not much of it.
-pub fn capped(text: &str) -> String {
-    match text.char_indices().nth(ECHO_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -469,9 +499,9 @@ mod tests {
         "{\"name\": [\"a\"]}" => name: expected a string, got an array
         "{\"name\": \"a\", \"name\": \"b\"}" => name: expected once, got it twice
         "{\"name\": \"a\", \"nmae\": \"b\"}" => nmae: not known here, expected one of name, count, is_on, part, parts, state, at, endpoint, share
-        "{\"name\": \"a\", \"count\": -1}" => count: expected a whole number of 0 or more, got -1
-        "{\"name\": \"a\", \"count\": 1.5}" => count: expected a whole number of 0 or more, got 1.5
-        "{\"name\": \"a\", \"count\": 5000000000}" => count: expected a whole number of 0 or more, got 5000000000
+        "{\"name\": \"a\", \"count\": -1}" => count: expected a whole number of 0 or more, got a negative number
+        "{\"name\": \"a\", \"count\": 1.5}" => count: expected a whole number of 0 or more, got one with a fraction or too many digits
+        "{\"name\": \"a\", \"count\": 5000000000}" => count: expected a whole number of 0 or more, got one that is too large
         "{\"name\": \"a\", \"count\": \"5\"}" => count: expected a whole number of 0 or more, got a string
         "{\"name\": \"a\", \"is_on\": \"yes\"}" => is_on: expected true or false, got a string
         "{\"name\": \"a\", \"is_on\": 1}" => is_on: expected true or false, got a number
@@ -481,13 +511,13 @@ mod tests {
         "{\"name\": \"a\", \"part\": []}" => part: expected an object, got an array
         "{\"name\": \"a\", \"parts\": {}}" => parts: expected an array, got an object
         "{\"name\": \"a\", \"parts\": [{\"pointer\": \"x\"}, {\"pointer\": true}]}" => parts[1].pointer: expected a string, got a Boolean
-        "{\"name\": \"a\", \"parts\": [{\"pointer\": \"x\", \"at line 1\": 1}]}" => parts[0].at line 1: not known here, expected one of pointer
-        "{\"name\": \"a\", \"state\": \"lost\"}" => state: expected one of failed, canceled, got "lost"
+        "{\"name\": \"a\", \"parts\": [{\"pointer\": \"x\", \"at line 1\": 1}]}" => parts[0].…: a name that is not known here, expected one of pointer
+        "{\"name\": \"a\", \"state\": \"lost\"}" => state: expected one of failed, canceled, got a string of 4 characters
         "{\"name\": \"a\", \"state\": 5}" => state: expected a string
         "{\"name\": \"a\", \"state\": {\"failed\": 1}}" => state.failed: expected a string, got a number
         "{\"name\": \"a\", \"state\": {}}" => state: expected a string
         "{\"name\": \"a\", \"share\": 1e999}" => share: expected a number that is not as large
-        "{\"name\": \"a\", \"at\": \"yesterday\"}" => at: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got "yesterday"
+        "{\"name\": \"a\", \"at\": \"yesterday\"}" => at: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got a string of 9 characters
         "{\"name\": \"a\", \"at\": 1700000000}" => at: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got a number
         "{\"name\": \"a\", \"endpoint\": \"evt_1\"}" => endpoint: expected an id that begins with "ep_" and has 26 more characters of 0-9 a-z
         "[\"a\"]" => the body: expected a JSON object, got an array
@@ -534,9 +564,9 @@ mod tests {
         limit=99999999999999999999 => limit: expected a smaller number
         limit=1&limit=2 => limit: expected once, got it twice
         is_on=yes => is_on: expected true or false
-        since=yesterday => since: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got "yesterday"
-        since=2026-01-31T12:00:00+01:00 => since: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got "2026-01-31T12:00:00 01:00"; a + in a query is written %2B
-        state=lost => state: expected one of failed, canceled, got "lost"
+        since=yesterday => since: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got a string of 9 characters
+        since=2026-01-31T12:00:00+01:00 => since: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got a string of 25 characters; a + in a query is written %2B
+        state=lost => state: expected one of failed, canceled, got a string of 4 characters
         kind=x => kind: not known here, expected one of limit, is_on, since, state
         "#);
     }
@@ -548,13 +578,22 @@ mod tests {
             "failed to parse year in date",
             "invalid type: map, expected a Duration",
         ] {
+            let mut place = Place::default();
+            place.enter("a");
+            place.enter("b");
             assert_eq!(
-                describe("a.b", message).to_string(),
+                describe(&place, message).to_string(),
                 format!("a.b: {SOMETHING_ELSE}")
             );
         }
         let long = "x".repeat(500);
-        let told = describe(".", &format!("unknown variant `{long}`, expected `a`")).to_string();
-        assert!(told.chars().count() < 150, "{told}");
+        let told = describe(
+            &Place::default(),
+            &format!("unknown variant `{long}`, expected `a`"),
+        );
+        assert_eq!(
+            told.to_string(),
+            "the body: expected one of a, got a string of 500 characters"
+        );
     }
 }

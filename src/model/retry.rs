@@ -48,11 +48,7 @@ impl Schedule {
             }),
             Some(at) => Err(Invalid::new(
                 format!("delivery.retry_schedule_s[{at}]"),
-                format!(
-                    "expected at most {} seconds, got {}",
-                    DELAY_MAX.as_secs(),
-                    delays[at].as_secs_f64()
-                ),
+                format!("expected at most {} seconds", DELAY_MAX.as_secs()),
             )),
         }
     }
@@ -192,7 +188,7 @@ mod tests {
         );
         assert_eq!(
             refusal(vec![0, 86_401]),
-            "delivery.retry_schedule_s[1]: expected at most 86400 seconds, got 86401"
+            "delivery.retry_schedule_s[1]: expected at most 86400 seconds"
         );
         assert!(schedule(vec![86_400; 20]).is_ok());
     }

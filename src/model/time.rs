@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::parse_error::{TIME, echo};
+use super::parse_error::TIME;
+use super::refusal::kind_of_text;
 
 /// A time in JSON: RFC 3339 in UTC, always with three digits of milliseconds, so
 /// that text sorts as time does.
@@ -42,7 +43,7 @@ impl Visitor<'_> for TimeVisitor {
             Ok(_) => "; a + in a query is written %2B",
             Err(_) => "",
         };
-        let got = echo(text);
+        let got = kind_of_text(text);
         Err(E::custom(format_args!("expected {TIME}, got {got}{hint}")))
     }
 }

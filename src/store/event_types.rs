@@ -260,12 +260,12 @@ pub async fn get(postgres: &Postgres, project: &ProjectId, name: &str) -> Result
     let client = postgres.get().await?;
     let row = client.query_opt(GET, &[&project.as_str(), &name]).await;
     let row = row.map_err(classify)?;
-    EventType::read(&row.ok_or_else(|| not_found(name))?)
+    EventType::read(&row.ok_or_else(not_found)?)
 }
 
-fn not_found(name: &str) -> Error {
-    // Quoted and escaped, for it may be anything.
-    Error::NotFound(format!("event type {name:?}"))
+fn not_found() -> Error {
+    // Without its name, which may be anything.
+    Error::NotFound("event type".to_owned())
 }
 
 const LIST: &str = "\
@@ -346,7 +346,7 @@ pub async fn update(
 /// The event type; its project is locked already.
 async fn lock(tx: &Change<'_>, by: &AuditContext, name: &str) -> Result<EventType> {
     let row = tx.query_opt(GET, &[&by.project.as_str(), &name]).await?;
-    EventType::read(&row.ok_or_else(|| not_found(name))?)
+    EventType::read(&row.ok_or_else(not_found)?)
 }
 
 async fn write(tx: &Change<'_>, event_type: &EventType) -> Result<()> {

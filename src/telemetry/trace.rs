@@ -53,6 +53,23 @@ struct Tracer {
     exporter: Exporter,
 }
 
+/// `method` as logs and traces name it, which may be any token otherwise: `_OTHER` is
+/// OpenTelemetry's word for one that is none of HTTP's.
+pub fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::TRACE => "TRACE",
+        Method::CONNECT => "CONNECT",
+        _ => "_OTHER",
+    }
+}
+
 impl Traces {
     /// As `config` says. Connects to nothing.
     pub fn new(config: &Config) -> Self {
@@ -92,11 +109,12 @@ impl Traces {
             .and_then(TraceContext::of_traceparent)
             .or_else(scope::trace)
             .or_else(|| header(context::XRAY).and_then(TraceContext::of_xray));
+        let method = method_name(method);
         let mut span = on.begin(parent, SpanKind::Server, || match route {
             Some(route) => format!("{method} {route}").into(),
-            None => method.to_string().into(),
+            None => method.into(),
         });
-        span.set_attribute("http.request.method", || method.to_string());
+        span.set_attribute("http.request.method", || method);
         if let Some(route) = route {
             span.set_attribute("http.route", || route.to_owned());
         }

@@ -21,7 +21,10 @@ use crate::model::window::Width;
     info(
         title = "Millrace",
         description = "Events in once, signed webhooks out. Times are RFC 3339 in UTC; \
-            errors are problem+json (RFC 9457); lists are pages with an opaque cursor.",
+            errors are problem+json (RFC 9457), which name the field and repeat no value; \
+            lists are pages with an opaque cursor, which is read in its own list alone. In a \
+            PATCH what is absent stays, and null puts a field back to what it is on a \
+            resource made without it; what a resource always has refuses null.",
         license(name = "MIT", identifier = "MIT"),
         contact(name = "Whoever runs the instance that serves this document"),
     ),

@@ -139,7 +139,7 @@ fn next_secret(
 fn named_by(name: &str) -> Result<EndpointRef> {
     if name.starts_with(EndpointId::PREFIX) {
         let id = name.parse().map(EndpointRef::Id);
-        return id.map_err(|_| Error::not_found("endpoint", name));
+        return id.map_err(|_| Error::NotFound("endpoint".to_owned()));
     }
     name.parse()
         .map(EndpointRef::Uid)

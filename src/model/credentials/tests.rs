@@ -111,7 +111,7 @@ fn names_that_are_not_the_endpoints_are_refused() {
     }
     for name in ["", "a b", "a:", "a\r\nx: y", "ä", "(a)", &"a".repeat(101)] {
         let text = refusal(&[(name, "a")]);
-        assert!(text.starts_with("headers.?: expected the name"), "{text}");
+        assert!(text.starts_with("headers.…: expected the name"), "{text}");
     }
     assert!(refusal(&[("x-a", "1"), ("X-A", "2")]).contains("once"));
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::draft::{AttributeScalar, Data, Draft};
 use super::media::MediaType;
-use super::text::{Text, capped, echo};
+use super::text::Text;
 use crate::error::Invalid;
 use crate::model::parse_error;
 
@@ -57,7 +57,7 @@ fn write_data(out: &mut Vec<u8>, draft: &Draft<'_>) -> Result<(), Invalid> {
         Data::Json(json) if media_type.is_none_or(MediaType::text_is_json) => {
             write_json(out, json)?;
         }
-        Data::Json(json) => write_bytes(out, string(json, media_type)?.as_bytes()),
+        Data::Json(json) => write_bytes(out, string(json)?.as_bytes()),
         Data::Text(text) => write_bytes(out, text.as_bytes()),
         Data::Binary(bytes) => write_bytes(out, bytes),
     }
@@ -88,7 +88,7 @@ pub(super) fn data_of(draft: &Draft<'_>) -> Result<DataIdentity, Invalid> {
             implied = Some("application/json");
             write_json(&mut content, json)?;
         }
-        Data::Json(json) => write_bytes(&mut content, string(json, media_type)?.as_bytes()),
+        Data::Json(json) => write_bytes(&mut content, string(json)?.as_bytes()),
         Data::Text(text) => write_bytes(&mut content, text.as_bytes()),
         Data::Binary(bytes) => match json_in(bytes).filter(|_| is_json) {
             Some(json) => {
@@ -113,16 +113,12 @@ pub(super) struct DataIdentity {
 }
 
 /// The text of `data` whose content type is not JSON.
-fn string<'a>(json: &'a RawValue, media_type: Option<&str>) -> Result<Cow<'a, str>, Invalid> {
+fn string(json: &RawValue) -> Result<Cow<'_, str>, Invalid> {
     match serde_json::from_str(json.get()) {
         Ok(Text(text)) => Ok(text),
         Err(_) => Err(Invalid::new(
             "data",
-            format!(
-                "expected a string, as datacontenttype {} is not JSON, got {}",
-                echo(media_type.unwrap_or_default()),
-                capped(json.get()),
-            ),
+            "expected a string, as datacontenttype is not JSON",
         )),
     }
 }

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
-use super::text::echo;
 use crate::error::{Error, Result};
 
 /// How a request carries its events.
@@ -84,16 +83,13 @@ fn content_type(headers: &HeaderMap) -> Option<MediaType<'_>> {
 }
 
 fn unsupported(expected: &str, headers: &HeaderMap) -> Error {
-    let got = match headers.get(CONTENT_TYPE) {
-        Some(value) => echo(&String::from_utf8_lossy(value.as_bytes())),
-        None => "none".to_owned(),
+    let got = match (headers.get(CONTENT_TYPE), has_attributes(headers)) {
+        (Some(_), true) => "one with ce- headers",
+        (Some(_), false) => "another",
+        (None, true) => "none, with ce- headers",
+        (None, false) => "none",
     };
-    let with = if has_attributes(headers) {
-        ", with ce- headers"
-    } else {
-        ""
-    };
-    let detail = format!("Content-Type: expected {expected}; got {got}{with}");
+    let detail = format!("Content-Type: expected {expected}; got {got}");
     Error::UnsupportedMediaType(detail.into())
 }
 
@@ -313,12 +309,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_was_sent_and_what_is_taken() {
+    fn a_refusal_says_what_is_taken() {
         let refused = |content_type| {
             let refused = mode(&headers(&[("content-type", content_type)]));
             refused.unwrap_err().to_string()
         };
-        assert!(refused("application/xml").ends_with("; got \"application/xml\""));
+        assert!(refused("application/xml").ends_with("; got another"));
         assert!(refused("application/xml").contains("application/cloudevents-batch+json"));
         let none = check_json(&headers(&[])).unwrap_err().to_string();
         assert_eq!(
@@ -336,14 +332,11 @@ mod tests {
         let expected = "Content-Type: expected application/json or \
             application/cloudevents-batch+json, in UTF-8 and without ce- headers; got ";
         for (given, got) in [
-            (
-                &[json, ("ce-id", "1")][..],
-                "\"application/json\", with ce- headers",
-            ),
-            (&[("content-type", "text/plain")], "\"text/plain\""),
+            (&[json, ("ce-id", "1")][..], "one with ce- headers"),
+            (&[("content-type", "text/plain")], "another"),
             (
                 &[("content-type", "application/cloudevents+json")],
-                "\"application/cloudevents+json\"",
+                "another",
             ),
             (&[], "none"),
         ] {

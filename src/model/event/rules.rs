@@ -6,9 +6,9 @@ use jiff::Timestamp;
 
 use super::draft::AttributeScalar;
 use super::media::MediaType;
-use super::text::{capped, echo};
 use crate::error::Invalid;
 use crate::model::parse_error::TIME;
+use crate::model::refusal::{kind_of_text, shown_name};
 
 /// The longest attribute name; the specification recommends at most 20.
 const NAME_CHARS_MAX: usize = 64;
@@ -60,7 +60,12 @@ pub(super) fn check(name: &str, value: &AttributeScalar<'_>) -> Result<(), Inval
 
 /// The time that an RFC 3339 `text` names, which ISO 8601 at large does not suffice for.
 pub(super) fn timestamp(text: &str) -> Result<Timestamp, Invalid> {
-    rfc3339(text).ok_or_else(|| invalid("time", format!("expected {TIME}, got {}", echo(text))))
+    rfc3339(text).ok_or_else(|| {
+        invalid(
+            "time",
+            format!("expected {TIME}, got {}", kind_of_text(text)),
+        )
+    })
 }
 
 /// A required attribute that is not there.
@@ -93,9 +98,9 @@ pub(super) fn not_a_scalar(name: &str, got: &str) -> Invalid {
     invalid(name, detail)
 }
 
-/// [`Invalid`] for an attribute as the publisher spelled it, however long.
+/// [`Invalid`] for an attribute as the publisher spelled it, if that looks like a name.
 pub(super) fn invalid(name: &str, detail: impl Into<std::borrow::Cow<'static, str>>) -> Invalid {
-    Invalid::new(capped(name), detail)
+    Invalid::new(shown_name(name).to_owned(), detail)
 }
 
 fn check_name(name: &str) -> Result<(), Invalid> {
@@ -119,7 +124,7 @@ fn check_characters(name: &str, text: &str) -> Result<(), Invalid> {
     }
     Err(invalid(
         name,
-        format!("expected {CHARACTERS}, got {}", echo(text)),
+        format!("expected {CHARACTERS}, got {}", kind_of_text(text)),
     ))
 }
 
@@ -130,9 +135,9 @@ fn is_forbidden(c: char) -> bool {
 
 fn unexpected(name: &str, expected: &str, value: &AttributeScalar<'_>) -> Invalid {
     let got = match value {
-        AttributeScalar::String(text) => echo(text),
-        AttributeScalar::Integer(number) => format!("the number {number}"),
-        AttributeScalar::Boolean(truth) => format!("the Boolean {truth}"),
+        AttributeScalar::String(text) => kind_of_text(text),
+        AttributeScalar::Integer(_) => "a number".to_owned(),
+        AttributeScalar::Boolean(_) => "a Boolean".to_owned(),
     };
     invalid(name, format!("expected {expected}, got {got}"))
 }
@@ -260,7 +265,7 @@ mod tests {
             ("data_base64", json!(5)),
         ] {
             let (field, message) = invalid(structured(&with(name, bad.clone())));
-            assert_eq!(field, super::capped(name), "{bad}");
+            assert_eq!(field, super::shown_name(name), "{bad}");
             assert!(message.contains("expected"), "{message}");
             assert!(message.chars().count() < 330, "{message}");
         }
@@ -312,11 +317,11 @@ mod tests {
     }
 
     #[test]
-    fn a_message_shows_little_of_a_long_value() {
+    fn a_message_says_how_long_a_value_is() {
         let (_, message) = invalid(structured(&with("source", json!("a b".repeat(99)))));
         insta::assert_snapshot!(
             message,
-            @r#"source: expected a non-empty URI reference of at most 2048 characters (CloudEvents 1.0 §3.1, RFC 3986), got "a ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba ba…""#
+            @r#"source: expected a non-empty URI reference of at most 2048 characters (CloudEvents 1.0 §3.1, RFC 3986), got a string of 297 characters"#
         );
         let (_, message) = invalid(parse_structured(
             json!("x".repeat(9999)).to_string().as_bytes(),

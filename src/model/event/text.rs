@@ -1,10 +1,8 @@
-//! The texts of an event, as they are read from JSON and as errors repeat them.
+//! The texts of an event, as they are read from JSON.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
-
-pub(super) use crate::model::parse_error::{capped, echo};
 
 /// A string borrowed from the JSON text where it has no escapes.
 #[derive(Deserialize)]

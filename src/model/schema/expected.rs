@@ -4,10 +4,18 @@
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 
+use crate::model::refusal::{shown_name, shown_path};
+
 /// Characters of one description.
 const EXPECTED_LEN_MAX: usize = 160;
 /// Characters of a path into the data that are shown.
-pub(super) const PATH_LEN_MAX: usize = 200;
+const PATH_LEN_MAX: usize = 200;
+
+/// A path into a document as it is shown: what does not look like a name is left out of
+/// it, and it is not long.
+pub(super) fn shown(pointer: &str) -> String {
+    shortened(&shown_path(pointer, '/'), PATH_LEN_MAX)
+}
 
 /// What was expected where `error` is.
 pub(super) fn of(error: &ValidationError<'_>) -> String {
@@ -94,12 +102,15 @@ fn types(kind: &TypeKind) -> String {
 }
 
 fn list(names: &[String]) -> String {
-    let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+    let quoted: Vec<_> = names
+        .iter()
+        .map(|name| format!("{:?}", shown_name(name)))
+        .collect();
     quoted.join(", ")
 }
 
 /// `text`, or its beginning if it has more than `len_max` characters.
-pub(super) fn shortened(text: &str, len_max: usize) -> String {
+fn shortened(text: &str, len_max: usize) -> String {
     match text.char_indices().nth(len_max) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),

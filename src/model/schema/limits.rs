@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::expected::{PATH_LEN_MAX, shortened};
+use super::expected::shown;
 use crate::error::Invalid;
 
 /// Objects and arrays inside each other.
@@ -98,9 +98,7 @@ struct SchemaWalk<'a> {
 impl<'a> SchemaWalk<'a> {
     /// Enters `value`, which is `depth` levels down: [`DEPTH_MAX`] at most.
     fn enter(&mut self, value: &'a Value, path: &str, depth: usize) -> Result<(), Invalid> {
-        let refused = |path: &str, expected: String| {
-            Err(Invalid::new(shortened(path, PATH_LEN_MAX), expected))
-        };
+        let refused = |path: &str, expected: String| Err(Invalid::new(shown(path), expected));
         let children: Vec<(String, &Value)> = match value {
             Value::Object(members) => {
                 if let Some(wrong) = self.object(value, members, depth) {

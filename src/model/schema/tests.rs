@@ -66,19 +66,19 @@ fn what_is_no_schema_is_refused_by_place() {
     insta::assert_snapshot!(refusals, @r#"
     schema: expected a JSON object
     schema/type: expected one of ["array","boolean","integer","null","number","object","string"] or array
-    schema/properties/a~1b/minimum: expected number
-    schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#, got "http://json-schema.org/draft-04/schema#"
-    schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#, got "https://json-schema.org/draft/2019-09/schema"
-    schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#, got 7
+    schema/properties/…/minimum: expected number
+    schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#
+    schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#
+    schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#
     schema/$defs/a/$id: expected $id in the root of the schema only
     schema/$ref: expected a reference to a place in this schema, beginning with #; nothing is fetched from elsewhere
     schema/properties/a/$ref: expected a reference to a place in this schema, beginning with #; nothing is fetched from elsewhere
-    schema: expected every $ref to lead to a place in this schema; #/$defs/nothing does not
+    schema: expected every $ref to lead to a place in this schema
     schema/pattern: expected a regular expression without look-around and back-references, which are not matched in linear time, and of bounded size
     schema/pattern: expected a regular expression without look-around and back-references, which are not matched in linear time, and of bounded size
     schema/pattern: expected a regular expression without look-around and back-references, which are not matched in linear time, and of bounded size
     schema/pattern: expected a regular expression without look-around and back-references, which are not matched in linear time, and of bounded size
-    schema/patternProperties/(?!x): expected a regular expression without look-around and back-references, which are not matched in linear time, and of bounded size
+    schema/patternProperties/…: expected a regular expression without look-around and back-references, which are not matched in linear time, and of bounded size
     "#);
 }
 
@@ -201,8 +201,7 @@ fn what_is_told_is_bounded() {
          data/3: expected object; data/4: expected object; and 995 more"
     );
     let long = json!({ "é".repeat(5000): 1 });
-    let told = mismatch(&schema, &long);
-    assert!(told.chars().count() < 200 && told.ends_with('…'), "{told}");
+    assert_eq!(mismatch(&schema, &long), "data: expected no property \"…\"");
     let path = json!({ "properties": { "x".repeat(5000): { "type": "null" } } });
     let told = mismatch(&path, &json!({ "x".repeat(5000): 1 }));
     assert!(told.chars().count() < 400, "{told}");

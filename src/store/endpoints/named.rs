@@ -35,7 +35,8 @@ pub async fn find(
         .query_opt(FIND, &[&project.as_str(), &uid.as_str()])
         .await
         .map_err(classify)?;
-    let row = row.ok_or_else(|| Error::not_found("endpoint", named))?;
+    // Without its uid, which may be anything.
+    let row = row.ok_or_else(|| Error::NotFound("endpoint".to_owned()))?;
     row.get::<_, &str>("id").parse().map_err(Error::internal)
 }
 
