@@ -137,7 +137,7 @@ fn an_endpoints_tenant_is_what_an_events_may_be() {
         let body = json!({ "url": "http://127.0.0.1:9/", "tenant": "a\0b" });
         harness.post("/v1/endpoints", body).await.problem(400);
         let listed = harness.get("/v1/endpoints?tenant=%00").await.problem(400);
-        assert_snapshot!(listed, @r#"invalid: tenant: expected no control characters and no Unicode noncharacters (CloudEvents 1.0 §2, String), got "\0""#);
+        assert_snapshot!(listed, @r#"invalid: tenant: expected no control characters and no Unicode noncharacters (CloudEvents 1.0 §2, String), got a string of 1 character"#);
         forget_queue(&harness);
     });
 }
@@ -228,8 +228,8 @@ fn a_malformed_endpoint_is_refused_by_name() {
         invalid: event_types: expected 1 to 50 event types; ["*"] is all of them
         invalid: event_types[0]: expected an event type, a prefix that ends in ".*", or "*"
         invalid: event_types: expected an array, got a string
-        invalid: tenant: expected a string of 1 to 128 characters, got ""
-        invalid: scheme: expected one of v1, v1a, got "v2"
+        invalid: tenant: expected a string of 1 to 128 characters, got an empty string
+        invalid: scheme: expected one of v1, v1a, got a string of 2 characters
         invalid: secret: expected "whsec_" and the base64 of 24 to 64 bytes
         invalid: colour: not known here, expected one of url, uid, description, state, event_types, tenant, scheme, secret, rate_limit, max_concurrency, body_format, content_type, headers, auth, client_certificate, metadata
         "#);

@@ -132,10 +132,7 @@ fn an_event_type_lives() {
             harness.patch(path, json!({})).await,
             harness.get(&format!("{path}/versions")).await,
         ] {
-            assert_eq!(
-                answer.problem(404),
-                "not_found: event type \"a.b\" not found"
-            );
+            assert_eq!(answer.problem(404), "not_found: event type not found");
         }
         let again = json!({ "name": "a.b", "schema": {} });
         let again = harness.post("/v1/event-types", again).await;
@@ -206,10 +203,10 @@ fn a_malformed_event_type_is_refused_by_name() {
         invalid: name: the prefix "millrace." is reserved
         invalid: description: expected up to 500 characters, none of them NUL
         invalid: validate: expected off, as the event type has no schema
-        invalid: validate: expected one of reject, warn, off, got "maybe"
+        invalid: validate: expected one of reject, warn, off, got a string of 5 characters
         invalid: schema: expected a JSON object
         invalid: schema/minimum: expected number
-        invalid: schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#, got "http://json-schema.org/draft-06/schema#"
+        invalid: schema/$schema: expected https://json-schema.org/draft/2020-12/schema (or nothing, which means it) or http://json-schema.org/draft-07/schema#
         invalid: schema/items/$ref: expected a reference to a place in this schema, beginning with #; nothing is fetched from elsewhere
         invalid: schema: expected up to 65536 bytes, got 70012
         invalid: colour: not known here, expected one of name, description, schema, validate, metadata

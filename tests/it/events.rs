@@ -442,16 +442,16 @@ fn what_is_no_event_is_refused_by_name() {
         malformed => 400 invalid: expected a CloudEvent in JSON: it ends too early
         no id => 400 invalid: id: expected a non-empty string of at most 512 characters (CloudEvents 1.0 §3.1), got nothing
         no type => 400 invalid: type: expected a non-empty string of at most 255 characters (CloudEvents 1.0 §3.1), got nothing
-        version => 400 invalid: specversion: expected "1.0" (CloudEvents 1.0 §3.1), got "0.3"
-        time => 400 invalid: time: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got "yesterday"
-        name => 400 invalid: Bad-Name: expected an attribute name of a-z and 0-9, other than data (CloudEvents 1.0 §3)
+        version => 400 invalid: specversion: expected "1.0" (CloudEvents 1.0 §3.1), got a string of 3 characters
+        time => 400 invalid: time: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got a string of 9 characters
+        name => 400 invalid: …: expected an attribute name of a-z and 0-9, other than data (CloudEvents 1.0 §3)
         float => 400 invalid: ext: expected a string, a Boolean or an integer of 32 bits (JSON event format §2.2), got a number with a fraction or exponent
-        control => 400 invalid: subject: expected no control characters and no Unicode noncharacters (CloudEvents 1.0 §2, String), got "a\u{1}b"
+        control => 400 invalid: subject: expected no control characters and no Unicode noncharacters (CloudEvents 1.0 §2, String), got a string of 3 characters
         both data => 400 invalid: data_base64: expected either this or data, got both (JSON event format §3.1.1)
         reserved => 400 invalid: type: the prefix "millrace." is reserved
         plain unknown => 400 invalid: dta: expected one of type, data, id, source, subject, tenant, time, datacontenttype, dataschema; other attributes need a whole CloudEvent, with "specversion": "1.0"
-        avro => 415 unsupported_media_type: Content-Type: expected application/cloudevents+json, application/cloudevents-batch+json, application/json, or any with the event's attributes in ce- headers; JSON in UTF-8; got "application/cloudevents+avro"
-        xml => 415 unsupported_media_type: Content-Type: expected application/cloudevents+json, application/cloudevents-batch+json, application/json, or any with the event's attributes in ce- headers; JSON in UTF-8; got "application/xml"
+        avro => 415 unsupported_media_type: Content-Type: expected application/cloudevents+json, application/cloudevents-batch+json, application/json, or any with the event's attributes in ce- headers; JSON in UTF-8; got another
+        xml => 415 unsupported_media_type: Content-Type: expected application/cloudevents+json, application/cloudevents-batch+json, application/json, or any with the event's attributes in ce- headers; JSON in UTF-8; got another
         batch of 101 => 413 too_large: the batch: expected at most 100 events, got 101
         large => 413 too_large: the event: expected at most 262144 bytes, got 262328
         body => 413 too_large: the body is larger than 1048576 bytes
@@ -717,10 +717,7 @@ fn a_batch_has_a_path_of_its_own_and_takes_plain_events() {
             let problem = harness.send(request.unwrap()).await.problem(415);
             let expected = "application/json or application/cloudevents-batch+json";
             assert!(problem.contains(expected), "{problem}");
-            assert!(
-                problem.ends_with(&format!("; got \"{media_type}\"")),
-                "{problem}"
-            );
+            assert!(problem.ends_with("; got another"), "{problem}");
         }
     });
 }

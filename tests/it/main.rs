@@ -12,6 +12,7 @@ mod circuit_breaker;
 mod conformance;
 mod contract;
 mod credentials;
+mod cursors;
 mod database;
 mod deliveries;
 mod delivery_settings;
@@ -24,6 +25,7 @@ mod events;
 mod function;
 mod idempotency;
 mod ingest;
+mod input;
 #[cfg(feature = "embedded")]
 mod kept;
 mod lambda;

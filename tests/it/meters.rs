@@ -190,7 +190,7 @@ fn a_malformed_meter_is_refused_by_name() {
         invalid: name: expected 1 to 100 characters, no control characters and no space at either end
         invalid: description: expected up to 500 characters, none of them NUL
         invalid: event_type: expected an event type, a prefix that ends in ".*", or "*"
-        invalid: aggregation: expected one of count, sum, average, min, max, unique_count, latest, got "median"
+        invalid: aggregation: expected one of count, sum, average, min, max, unique_count, latest, got a string of 6 characters
         invalid: value: expected none: a count is of events; a filter with exists asks for a value
         invalid: value: expected a JSON pointer (RFC 6901) into data, such as "/total"
         invalid: value: expected a JSON pointer (RFC 6901) into data, such as "/total"

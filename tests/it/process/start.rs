@@ -333,7 +333,7 @@ fn a_wrong_configuration_is_refused_before_anything_is_written() {
     assert_snapshot!(env("MILLRACE_HTTP__LISTEN", "localhost:8080"), @r#"
     exit code 1
     millrace: configuration:
-      http.listen (MILLRACE_HTTP__LISTEN): "localhost:8080" given, expected an IP address, not a name: 127.0.0.1:8080
+      http.listen (MILLRACE_HTTP__LISTEN): a string of 14 characters given, expected an IP address, not a name: 127.0.0.1:8080
     "#);
     assert_snapshot!(env("MILLRACE_HTTP__LISTEN", "192.0.2.1:8080"), @"
     exit code 1
@@ -342,7 +342,7 @@ fn a_wrong_configuration_is_refused_before_anything_is_written() {
     assert_snapshot!(file("retention_days = \"a month\"\n[delivery]\nretry_jitter = 2"), @r#"
     exit code 1
     millrace: configuration:
-      retention_days (MILLRACE_RETENTION_DAYS): "a month" given in millrace.toml, expected a whole number, not negative
+      retention_days (MILLRACE_RETENTION_DAYS): a string of 7 characters given in millrace.toml, expected a whole number, not negative
     "#);
     assert_snapshot!(file("[http\nlisten = 1"), @"
     exit code 1

@@ -9,6 +9,7 @@ mod docker;
 pub mod documented;
 pub mod fixtures;
 pub mod harness;
+pub mod probes;
 pub mod queues;
 pub mod receiver;
 pub mod stores;
