@@ -32,8 +32,9 @@ create table erasures (
 );
 create index erasures_project on erasures (project_id, id);
 create index erasures_due on erasures (due_at) where state <> 'done';
--- Who asks again while one runs is told of that one.
-create unique index erasures_running on erasures (project_id, kind, coalesce(subject, ''))
+-- Who asks again while one runs is told of that one. By a digest: a tenant's name may
+-- be longer than what an index can hold.
+create unique index erasures_running on erasures (project_id, kind, md5(coalesce(subject, '')))
     where state <> 'done';
 
 -- From when on a project is there for its erasure alone. A version that does not know

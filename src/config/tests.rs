@@ -198,7 +198,7 @@ fn the_role_of_serving_processes_is_named_once_where_there_are_roles() {
     let both = "app_role = \"a\"\napp_secret_arn = \"arn:aws:secretsmanager:z\"";
     assert_snapshot!(with(both).unwrap_err(), @r#"
     configuration:
-      database.app_role (MILLRACE_DATABASE__APP_ROLE): "a" given, expected nothing, as database.app_secret_arn is set
+      database.app_role (MILLRACE_DATABASE__APP_ROLE): a string of 1 character given, expected nothing, as database.app_secret_arn is set
     "#);
     for name in ["A", "1a", "a-b", "pg_a", "a b", &"a".repeat(64)] {
         let refused = with(&format!("app_role = {name:?}")).unwrap_err();

@@ -14,7 +14,7 @@ use crate::app::{self, App};
 use crate::error::Result;
 use crate::model::audit::AuditContext;
 use crate::model::erasure::{self as model, ErasureKind, ErasureState};
-use crate::model::event::check_tenant;
+use crate::model::event::check_event_tenant;
 use crate::model::id::{ErasureId, EventId, ProjectId};
 use crate::model::time::Time;
 use crate::store::{erasures, events, projector};
@@ -123,11 +123,11 @@ pub async fn erase_event(
     Ok(accepted(started))
 }
 
-/// Erase a tenant: its events, endpoints and usage.
+/// Erase a tenant: its events, endpoints, keys and usage.
 ///
 /// What came before this request goes: events with their deliveries, also out of the
-/// archive, endpoints of that tenant with their secrets, recoveries narrowed to it, and
-/// usage. What comes later stays, but for usage counted while this goes on. The
+/// archive, endpoints of that tenant with their secrets, keys for that tenant alone,
+/// recoveries narrowed to it, and usage. What comes later stays, but for usage counted while this goes on. The
 /// project's other tenants are untouched. The key needs both scopes.
 #[utoipa::path(delete, path = "/v1/tenants/{tenant}", tag = "erasures",
     operation_id = "eraseTenant",
@@ -142,7 +142,7 @@ pub async fn erase_tenant(
     _: WholeProject<EndpointsWrite>,
     Path(tenant): Path<String>,
 ) -> Result<(StatusCode, Json<Erasure>)> {
-    check_tenant(&tenant)?;
+    check_event_tenant(&tenant)?;
     let by = caller.by(app::now());
     let new = new(&app, &by, ErasureKind::Tenant, Some(tenant));
     let started = erasures::start(&app.postgres, &by, &new).await?;

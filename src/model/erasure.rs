@@ -140,6 +140,7 @@ impl ErasureKind {
                 Rows,
             ],
             Self::Tenant => &[
+                Keys,
                 Endpoints,
                 Recoveries,
                 Events,
@@ -342,7 +343,7 @@ mod tests {
         let kind = ErasureKind::Tenant;
         let erasure = Erasure::new(id, project, kind, tenant, Timestamp::UNIX_EPOCH);
         let next = erasure.after(Some("x".into()));
-        assert_eq!(next.step, ErasureStep::Endpoints);
+        assert_eq!(next.step, ErasureStep::Keys);
         assert_eq!(next.position.as_deref(), Some("x"));
         assert_eq!(next.state, ErasureState::Running);
         assert_eq!(erasure.tenant(), Some("acme"));

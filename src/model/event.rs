@@ -33,5 +33,5 @@ pub use identity::differences;
 pub use kept::with_json_data;
 pub use media::{Mode, batch_item_mode, check_json, mode};
 pub use plain::parse_plain;
-pub use rules::check_tenant;
+pub use rules::{check_event_tenant, check_tenant};
 pub use structured::{is_array, parse_structured, split_batch};

@@ -2,6 +2,7 @@
 
 pub mod left_behind;
 pub mod named;
+mod quota;
 mod sealed;
 
 pub use self::sealed::{SealedSecret, open_secret, seal_secret};
@@ -169,38 +170,8 @@ pub async fn create(
 ) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
-    lock_project(&tx, &by.project).await?;
+    quota::lock_project(&tx, &by.project).await?;
     insert(tx, by, endpoint, sealed, per_project_max).await
-}
-
-const LOCK_PROJECT: &str =
-    "select id from projects where id = $1 and erased_at is null for no key update";
-
-/// Lets no one else make an endpoint of the project, or give one its uid, until the end
-/// of `tx`: two at once would both be the last that is allowed.
-async fn lock_project(tx: &Change<'_>, project: &ProjectId) -> Result<()> {
-    let row = tx.query_opt(LOCK_PROJECT, &[&project.as_str()]).await?;
-    row.map(drop)
-        .ok_or_else(|| Error::not_found("project", project))
-}
-
-// Counts no further than it has to.
-const COUNT: &str = "\
-    select count(*) from (select from endpoints \
-        where project_id = $1 and state <> 'deleted' limit $2) as existing";
-
-/// Refuses one more than the project may have; `tx` has it locked.
-async fn check_count(tx: &Change<'_>, project: &ProjectId, per_project_max: u32) -> Result<()> {
-    let most = i64::from(per_project_max);
-    let existing = tx.query_one(COUNT, &[&project.as_str(), &most]).await?;
-    if existing.get::<_, i64>(0) < most {
-        return Ok(());
-    }
-    let detail = format!(
-        "the project has {per_project_max} endpoints, its limit (endpoints.per_project_max): \
-         delete one first"
-    );
-    Err(Error::Conflict(detail.into()))
 }
 
 /// [`create`] as the end of a transaction that has the project locked.
@@ -212,7 +183,7 @@ async fn insert(
     per_project_max: u32,
 ) -> Result<Committed<Endpoint>> {
     by.access().check(endpoint.tenant.as_deref())?;
-    check_count(&tx, &by.project, per_project_max).await?;
+    quota::check_count(&tx, &by.project, per_project_max).await?;
     let columns = EndpointColumns::of(&endpoint)?;
     let values: &[&(dyn ToSql + Sync)] = &[
         &endpoint.id.as_str(),
@@ -611,8 +582,8 @@ pub async fn current_secret(
 /// Every statement above, for the test that prepares them.
 pub const STATEMENTS: &[&str] = &[
     CREATE,
-    LOCK_PROJECT,
-    COUNT,
+    quota::LOCK_PROJECT,
+    quota::COUNT,
     ADD_SECRET,
     GET,
     LIST,

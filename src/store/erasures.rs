@@ -58,13 +58,13 @@ const ADD: &str = "\
     insert into erasures \
         (id, project_id, kind, subject, received_at, state, step, created_at, updated_at, due_at) \
     values ($1, $2, $3, $4, $5, $6, $7, $8, $8, $8) \
-    on conflict (project_id, kind, coalesce(subject, '')) where state <> 'done' do nothing \
+    on conflict (project_id, kind, md5(coalesce(subject, ''))) where state <> 'done' do nothing \
     returning *";
 
 const RUNNING: &str = "\
     select * from erasures \
     where project_id = $1 and kind = $2 and coalesce(subject, '') = coalesce($3, '') \
-        and state <> 'done'";
+        and md5(coalesce(subject, '')) = md5(coalesce($3, '')) and state <> 'done'";
 
 /// The erasure as it was added; none if the same runs already.
 async fn add(tx: &Change<'_>, new: &Erasure) -> Result<Option<Erasure>> {
@@ -154,15 +154,31 @@ pub async fn start_project(
         .await
 }
 
-/// Revokes the keys that the project got although its erasure had begun.
+// Those there were when its erasure began: it may come back.
+const REVOKE_TENANT_KEYS: &str = "\
+    update api_keys set revoked_at = $2, version = version + 1 \
+    where project_id = $1 and tenant = $3 and created_at <= $4 and revoked_at is null returning id";
+
+/// Revokes the keys of the tenant, or those that the project got although its erasure
+/// had begun.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
-pub async fn revoke_keys(postgres: &Postgres, by: &AuditContext) -> Result<Committed<usize>> {
+pub async fn revoke_keys(
+    postgres: &Postgres,
+    by: &AuditContext,
+    erasure: &Erasure,
+) -> Result<Committed<usize>> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
-    let values: &[&(dyn ToSql + Sync)] = &[&by.project.as_str(), &by.at];
-    let keys = tx.query(REVOKE_KEYS, values).await?;
+    let project = by.project.as_str();
+    let keys = match erasure.tenant() {
+        Some(tenant) => {
+            let values: &[&(dyn ToSql + Sync)] = &[&project, &by.at, &tenant, &erasure.created];
+            tx.query(REVOKE_TENANT_KEYS, values).await?
+        }
+        None => tx.query(REVOKE_KEYS, &[&project, &by.at]).await?,
+    };
     let keys: Vec<String> = keys.iter().map(|row| row.get("id")).collect();
     tx.commit_many(Audit::Repeated, ChangeKind::ApiKey, &keys, keys.len())
         .await
@@ -368,6 +384,7 @@ pub const STATEMENTS: &[&[&str]] = &[
         RUNNING,
         CLOSE_PROJECT,
         REVOKE_KEYS,
+        REVOKE_TENANT_KEYS,
         GET,
         LIST,
         DUE,

@@ -1,6 +1,8 @@
 //! Cursors of lists: each is read in the list that gave it, and in no other.
 
 use http::{Method, StatusCode};
+use millrace::app;
+use millrace::store::audit_log::record_refused_login;
 use serde_json::{Value, json};
 
 use crate::support::harness::{ADMIN_KEY, ALL_SCOPES, Harness, Project, run};
@@ -53,6 +55,11 @@ async fn lists(harness: &Harness, of: &Project) -> Vec<(&'static str, List)> {
         event = id(&post("/v1/events", body).await);
         let path = format!("/v1/endpoints/{endpoint}/recover");
         post(&path, json!({ "since": "2026-01-01T00:00:00Z" })).await;
+    }
+    for tenant in ["gone", "erased"] {
+        let path = format!("/v1/tenants/{tenant}");
+        let erased = as_project(Method::DELETE, &path, Value::Null).await;
+        erased.expect(StatusCode::ACCEPTED);
     }
     let since = "2026-01-01T00:00:00Z";
     let path = |text: String| List {
@@ -117,6 +124,11 @@ async fn lists(harness: &Harness, of: &Project) -> Vec<(&'static str, List)> {
             )),
         ),
         ("listRecoveries", path("/v1/recoveries".into())),
+        ("listErasures", path("/v1/erasures".into())),
+        (
+            "listProjectErasures",
+            admins(format!("/v1/projects/{project}/erasures")),
+        ),
         ("listAuditLog", path("/v1/audit-log".into())),
         ("listAuditLog", path("/v1/audit-log?subject=t0".into())),
         (
@@ -144,6 +156,16 @@ fn a_cursor_is_read_in_its_own_list_alone() {
         }
         // That of all projects is one.
         all.pop();
+        for _ in 0..2 {
+            let refused = json!({ "refused": 1 });
+            let written = record_refused_login(&harness.app.postgres, app::now(), refused);
+            written.await.unwrap();
+        }
+        let of_no_project = List {
+            key: ADMIN_KEY.into(),
+            path: "/v1/admin/audit-log".into(),
+        };
+        all.push(("listAdminAuditLog", of_no_project));
         for operation in operations() {
             let mut places = operation.places().into_iter();
             let has_cursor =

@@ -434,6 +434,69 @@ fn an_event_goes_with_its_deliveries_and_may_come_again() {
 }
 
 #[test]
+fn a_tenants_keys_end_with_it() {
+    run(async {
+        let searched = Searched::new().await;
+        let harness = &searched.harness;
+        let path = format!("/v1/projects/{}/keys", harness.project);
+        let key_for = async |tenant: &str| {
+            let key = json!({ "name": "a", "scopes": ["events:read"], "tenant": tenant });
+            let made = harness.as_admin(Method::POST, &path, key).await;
+            made.expect(StatusCode::CREATED)
+        };
+        let own = key_for("erase-these-keys").await;
+        let other = key_for("another").await;
+        let status_of = async |key: &Value| {
+            let key = key["key"].as_str().unwrap();
+            let answer = harness.request(Method::GET, "/v1/events", key, Value::Null);
+            answer.await.status.as_u16()
+        };
+        assert_eq!((status_of(&own).await, status_of(&other).await), (200, 200));
+        let erasure = erase_tenant(harness, "erase-these-keys").await;
+        go_on(harness, &erasure, app::now()).await;
+        assert_eq!((status_of(&own).await, status_of(&other).await), (401, 200));
+        let later = key_for("erase-these-keys").await;
+        finish(harness, &erasure).await;
+        assert_eq!((status_of(&own).await, status_of(&later).await), (401, 200));
+        let id = own["id"].as_str().unwrap();
+        assert_erased(&searched, &[id], &[]).await;
+    });
+}
+
+#[test]
+fn a_tenant_of_any_length_is_erased() {
+    run(async {
+        let harness = Harness::new().await;
+        let tenant = "x".repeat(9_000);
+        let event = harness.post("/v1/events", json!({ "type": "a", "tenant": tenant }));
+        let event = event.await.expect(StatusCode::ACCEPTED);
+        let meter = json!({ "name": "all", "event_type": "*", "aggregation": "count" });
+        let meter = harness.post("/v1/meters", meter).await;
+        let meter = meter.expect(StatusCode::CREATED);
+        let counted = json!({ "type": "a", "tenant": tenant, "id": "counted" });
+        harness.post("/v1/events", counted).await;
+        harness.drain().await;
+        harness.meter().await;
+        let usage = format!(
+            "/v1/meters/{}/usage?from={}",
+            meter["id"].as_str().unwrap(),
+            seconds_ago(3600)
+        );
+        let before = harness.get(&usage).await.expect(StatusCode::OK);
+        assert_eq!(before["data"][0]["value"], 1);
+        let erasure = erase_tenant(&harness, &tenant).await;
+        assert_eq!(erase_tenant(&harness, &tenant).await["id"], erasure["id"]);
+        let done = finish(&harness, &erasure).await;
+        assert_eq!(done["progress"]["events"], 2, "{done}");
+        assert_eq!(done["progress"]["usage_rows"], 1, "{done}");
+        let after = harness.get(&usage).await.expect(StatusCode::OK);
+        assert_eq!(after["data"], json!([]));
+        let path = format!("/v1/events/{}", event["id"].as_str().unwrap());
+        assert_eq!(harness.get(&path).await.status, StatusCode::NOT_FOUND);
+    });
+}
+
+#[test]
 fn whoever_erases_needs_the_scopes_for_it() {
     run(async {
         let harness = Harness::new().await;
@@ -465,8 +528,7 @@ fn whoever_erases_needs_the_scopes_for_it() {
         let nobody = "/v1/projects/prj_00000000000000000000000000";
         let gone = harness.as_admin(Method::DELETE, nobody, Value::Null).await;
         assert_eq!(gone.status, StatusCode::NOT_FOUND);
-        let long = "x".repeat(129);
-        for tenant in ["%00", "%0A", &long] {
+        for tenant in ["%00", "%0A"] {
             let refused = harness.delete(&format!("/v1/tenants/{tenant}")).await;
             assert!(refused.problem(400).contains("invalid"), "{tenant}");
         }

@@ -173,15 +173,7 @@ fn events_are_listed_by_the_patterns_that_endpoints_have() {
             let path = format!("/v1/deliveries?type={asked}");
             harness.get(&path).await.expect(StatusCode::OK);
         }
-        for bad in [
-            "",
-            "a%07b",
-            "us*",
-            "*.created",
-            "user.*.x",
-            "**",
-            &"a".repeat(256),
-        ] {
+        for bad in ["", "a%07b", "us*", "*.created", "user.*.x", "**"] {
             for list in ["events", "deliveries"] {
                 let answer = harness.get(&format!("/v1/{list}?type={bad}")).await;
                 assert_eq!(answer.json["field"], "type", "{bad}: {}", answer.json);

@@ -3,8 +3,7 @@
 
 use millrace::store::{
     api_keys, audit_log, config_projection, endpoints, erasures, event_types, meters, outbox,
-    postgres,
-    projects, table, usage,
+    postgres, projects, table, usage,
 };
 
 use crate::support::harness::{Harness, run};

@@ -232,6 +232,10 @@ impl Worlds {
         Some(match operation {
             // The whole project's.
             "GET /v1/audit-log" | "GET /v1/meters/{id}/backfill" => return project(Value::Null),
+            "GET /v1/erasures"
+            | "GET /v1/erasures/{id}"
+            | "DELETE /v1/events/{id}"
+            | "DELETE /v1/tenants/{tenant}" => return project(Value::Null),
             "POST /v1/event-types" => return project(json!({ "name": "new" })),
             "PATCH /v1/event-types/{name}" => return project(json!({ "description": "x" })),
             "DELETE /v1/event-types/{name}" | "DELETE /v1/meters/{id}" => {
@@ -567,7 +571,7 @@ fn no_operation_tells_a_tenant_of_others_or_changes_what_is_theirs() {
             let probes = match decision {
                 Decision::Answers(probes) => probes,
                 Decision::Project(body) => {
-                    let path = path.replace("{id}", &worlds.meter);
+                    let path = path.replace("{id}", &worlds.meter).replace("{tenant}", "brilltenant");
                     vec![probe(path.replace("{name}", "order.paid"), body, 403)]
                 }
             };

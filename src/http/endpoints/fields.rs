@@ -242,7 +242,7 @@ pub struct EndpointChanges {
     uid: Option<Option<EndpointUid>>,
     /// Where webhooks go. With another scheme, host or port, the headers, the
     /// authentication and the client certificate that the endpoint has must be given
-    /// again, or null: they were given for the receiver that was there before.
+    /// again, or cleared: they were given for the receiver that was there before.
     #[serde(default, deserialize_with = "patch::lasting")]
     #[schema(format = "uri", nullable = false)]
     url: Option<String>,

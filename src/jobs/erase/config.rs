@@ -10,10 +10,13 @@ use crate::model::erasure::{Erasure, ErasureKind, ErasureProgress};
 use crate::store::erasures::{self, by_millrace, config, items};
 use crate::store::projector;
 
-/// Revokes the keys, and notes in the event store that the project is erased.
+/// Revokes the keys; of a project it is noted in the event store that it is erased.
 pub(super) async fn revoke_keys(app: &App, claimed: &Erasure, now: Timestamp) -> Result<StepPage> {
-    app.projection.mark_erased(&claimed.project).await?;
-    let revoked = erasures::revoke_keys(&app.postgres, &by_millrace(claimed, now)).await?;
+    if claimed.kind == ErasureKind::Project {
+        app.projection.mark_erased(&claimed.project).await?;
+    }
+    let by = by_millrace(claimed, now);
+    let revoked = erasures::revoke_keys(&app.postgres, &by, claimed).await?;
     let items = projector::apply(&app.postgres, &app.projection, revoked).await;
     Ok(StepPage {
         items,
@@ -84,6 +87,9 @@ pub(super) async fn delete_rows(app: &App, claimed: &Erasure) -> Result<StepPage
         config::delete_project_rows(&app.postgres, claimed).await?;
     } else {
         config::delete_endpoint_rows(&app.postgres, claimed).await?;
+        let hashes = config::key_hashes(&app.postgres, claimed).await?;
+        items::delete_grants(&app.dynamo, &hashes).await?;
+        config::delete_tenant_keys(&app.postgres, claimed).await?;
     }
     Ok(StepPage::default())
 }

@@ -37,8 +37,22 @@ const CHARACTERS: &str =
 /// characters that no attribute may have.
 pub fn check_tenant(text: &str) -> Result<(), Invalid> {
     if text.is_empty() || text.chars().count() > ENDPOINT_TENANT_CHARS_MAX {
-        let detail = format!("expected a string of 1 to {ENDPOINT_TENANT_CHARS_MAX} characters");
+        let got = kind_of_text(text);
+        let detail =
+            format!("expected a string of 1 to {ENDPOINT_TENANT_CHARS_MAX} characters, got {got}");
         return Err(invalid("tenant", detail));
+    }
+    check_characters("tenant", text)
+}
+
+/// Checks a tenant that events may have.
+///
+/// # Errors
+/// [`Invalid`], which names `tenant`: empty, or with characters that no attribute may
+/// have.
+pub fn check_event_tenant(text: &str) -> Result<(), Invalid> {
+    if text.is_empty() {
+        return Err(invalid("tenant", format!("expected {TENANT}")));
     }
     check_characters("tenant", text)
 }
@@ -123,7 +137,7 @@ fn check_time(value: &AttributeScalar<'_>) -> Result<(), Invalid> {
     if is_string(value, |text| rfc3339::parse(text).is_some()) {
         return Ok(());
     }
-    Err(invalid("time", format!("expected {TIME}")))
+    Err(unexpected("time", TIME, value))
 }
 
 fn check_characters(name: &str, text: &str) -> Result<(), Invalid> {

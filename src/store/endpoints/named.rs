@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio_postgres::types::ToSql;
 
-use super::{Endpoint, add_rotated, insert, lock, lock_project, write};
+use super::quota::lock_project;
+use super::{Endpoint, add_rotated, insert, lock, write};
 use crate::error::{Error, Result};
 use crate::model::access::Access;
 use crate::model::audit::AuditContext;

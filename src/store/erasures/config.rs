@@ -147,15 +147,24 @@ pub async fn next_endpoint(
     id.map(|id| id.parse().map_err(Error::internal)).transpose()
 }
 
-const KEY_HASHES: &str = "select hash from api_keys where project_id = $1";
+const KEY_HASHES: &str = "\
+    select hash from api_keys \
+    where project_id = $1 and ($2::text is null or tenant = $2) \
+        and ($3::timestamptz is null or created_at <= $3)";
 
-/// The hashes of all keys a project has had.
+/// The hashes of all keys that the project has had, or that the tenant had when its
+/// erasure began.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn key_hashes(postgres: &Postgres, erasure: &Erasure) -> Result<Vec<[u8; 32]>> {
     let client = postgres.get().await?;
-    let rows = client.query(KEY_HASHES, &[&erasure.project.as_str()]).await;
+    let values: &[&(dyn ToSql + Sync)] = &[
+        &erasure.project.as_str(),
+        &erasure.tenant(),
+        &erasure.until(),
+    ];
+    let rows = client.query(KEY_HASHES, values).await;
     let hash = |row: &tokio_postgres::Row| row.get::<_, &[u8]>("hash").try_into();
     let hashes = rows.map_err(classify)?;
     let hashes = hashes.iter().map(|row| hash(row).map_err(Error::internal));
@@ -193,6 +202,34 @@ pub async fn delete_endpoint_rows(postgres: &Postgres, erasure: &Erasure) -> Res
         0_i64 => Ok(()),
         left => Err(not_projected(format!("{left} endpoints of a tenant"))),
     }
+}
+
+const UNPROJECTED_TENANT_KEYS: &str = "\
+    select count(*) from outbox o join api_keys k on k.id = o.subject_id \
+    where o.kind = 'api_key' and k.project_id = $1 and k.tenant = $2 and k.created_at <= $3";
+
+const DELETE_TENANT_KEYS: &str = "\
+    delete from api_keys where project_id = $1 and tenant = $2 and created_at <= $3";
+
+/// Deletes the rows of the keys that the tenant had when its erasure began.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer, and when one is not
+/// projected yet.
+pub async fn delete_tenant_keys(postgres: &Postgres, erasure: &Erasure) -> Result<()> {
+    let mut client = postgres.get().await?;
+    let tx = Change::begin(&mut client).await?;
+    let values: &[&(dyn ToSql + Sync)] = &[
+        &erasure.project.as_str(),
+        &erasure.tenant(),
+        &erasure.created,
+    ];
+    let left: i64 = tx.query_one(UNPROJECTED_TENANT_KEYS, values).await?.get(0);
+    if left > 0 {
+        return Err(not_projected(format!("{left} keys of a tenant")));
+    }
+    tx.execute(DELETE_TENANT_KEYS, values).await?;
+    tx.commit_unprojected(Audit::Repeated).await
 }
 
 const UNPROJECTED: &str = "\
@@ -263,6 +300,8 @@ pub(super) const STATEMENTS: &[&str] = &[
     KEY_HASHES,
     DELETE_TENANT_ENDPOINTS,
     TENANT_ENDPOINTS,
+    UNPROJECTED_TENANT_KEYS,
+    DELETE_TENANT_KEYS,
     UNPROJECTED,
     DELETE_ROWS[0],
     DELETE_ROWS[1],

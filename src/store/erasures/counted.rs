@@ -4,6 +4,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::error::Result;
 use crate::model::erasure::Erasure;
+use crate::model::meter::usage_tenant;
 use crate::store::postgres::{Postgres, classify};
 
 /// Rows deleted by one statement: well within its time.
@@ -48,7 +49,8 @@ pub struct DeletedUsage {
 /// answer; what is left is deleted the next time.
 pub async fn delete_usage(postgres: &Postgres, erasure: &Erasure) -> Result<DeletedUsage> {
     let client = postgres.get().await?;
-    let (project, tenant) = (erasure.project.as_str(), erasure.tenant());
+    let (project, tenant) = (erasure.project.as_str(), erasure.tenant().map(usage_tenant));
+    let tenant = tenant.as_deref();
     let of_tenant: &[&(dyn ToSql + Sync)] = &[&project, &tenant, &ROWS_MAX];
     let mut deleted = DeletedUsage::default();
     let mut add = |rows: u64| {

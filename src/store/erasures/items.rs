@@ -249,6 +249,17 @@ pub async fn delete_strays(
     Ok((deleted, page.next))
 }
 
+/// Deletes what the data plane knows of the keys with these hashes.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not
+/// answer.
+pub async fn delete_grants(dynamo: &Dynamo, key_hashes: &[[u8; 32]]) -> Result<()> {
+    let grants: Vec<_> = key_hashes.iter().map(keys::key).collect();
+    let grants = grants.iter().map(|pk| (pk.as_str(), keys::KEY));
+    batch::delete(dynamo, grants).await
+}
+
 /// Deletes the projection of a project, its keys by their hashes included; what says
 /// that it is erased stays.
 ///
@@ -260,9 +271,7 @@ pub async fn delete_projection(
     project: &ProjectId,
     key_hashes: &[[u8; 32]],
 ) -> Result<usize> {
-    let grants: Vec<_> = key_hashes.iter().map(keys::key).collect();
-    let grants = grants.iter().map(|pk| (pk.as_str(), keys::KEY));
-    batch::delete(dynamo, grants).await?;
+    delete_grants(dynamo, key_hashes).await?;
     let partition = keys::project(project);
     let mut items = key_hashes.len();
     loop {

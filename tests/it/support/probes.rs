@@ -202,6 +202,7 @@ pub struct Fixtures {
     event: String,
     recovery: String,
     key: String,
+    erasure: String,
     /// Counts the requests, for names that nothing else has.
     serial: usize,
 }
@@ -215,6 +216,7 @@ impl Fixtures {
             event: String::new(),
             recovery: String::new(),
             key: String::new(),
+            erasure: String::new(),
             serial: 0,
         };
         fixtures.renew(harness).await;
@@ -246,6 +248,9 @@ impl Fixtures {
         let body = json!({ "name": name, "scopes": ["events:read"] });
         let made = harness.as_admin(Method::POST, &path, body).await;
         self.key = id(made.expect(StatusCode::CREATED));
+        let path = format!("/v1/tenants/{name}");
+        let begun = harness.delete(&path).await;
+        self.erasure = id(begun.expect(StatusCode::ACCEPTED));
         self.event_type = name;
     }
 
@@ -259,12 +264,15 @@ impl Fixtures {
             "deliveries" => &delivery,
             "meters" => &self.meter,
             "recoveries" => &self.recovery,
+            "erasures" => &self.erasure,
             _ => &harness.project,
         };
         let known = [
             ("id", id.as_str()),
             ("name", &self.event_type),
             ("key_id", &self.key),
+            ("erasure_id", &self.erasure),
+            ("tenant", "fixture"),
         ];
         let mut path = form.to_owned();
         for (name, right) in known {

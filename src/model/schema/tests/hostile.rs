@@ -207,7 +207,7 @@ fn patterns_are_bounded_each_and_together() {
         ),
         (
             json!({ "patternProperties": { "[^x]{5000}": {} } }),
-            "schema/patternProperties/[^x]{5000}",
+            "schema/patternProperties/…",
         ),
     ] {
         let refused = refusal(&schema);
