@@ -525,7 +525,8 @@ fn told(answer: &Answer) -> String {
     }
     if let Some(cursor) = answer.json["next_cursor"].as_str() {
         let cursor = URL_SAFE_NO_PAD.decode(cursor).unwrap();
-        text += &String::from_utf8(cursor).unwrap();
+        // A digest, and then the position in text.
+        text += &String::from_utf8_lossy(&cursor);
     }
     text
 }
@@ -571,7 +572,9 @@ fn no_operation_tells_a_tenant_of_others_or_changes_what_is_theirs() {
             let probes = match decision {
                 Decision::Answers(probes) => probes,
                 Decision::Project(body) => {
-                    let path = path.replace("{id}", &worlds.meter).replace("{tenant}", "brilltenant");
+                    let path = path
+                        .replace("{id}", &worlds.meter)
+                        .replace("{tenant}", "brilltenant");
                     vec![probe(path.replace("{name}", "order.paid"), body, 403)]
                 }
             };
