@@ -87,7 +87,8 @@ pub async fn list(
     read(&app, list, &caller.project, query).await
 }
 
-/// List changes of a project's configuration, the newest first.
+/// List changes of a project's configuration, the newest first; also of a project that is
+/// gone.
 #[utoipa::path(get, path = "/v1/projects/{id}/audit-log", tag = "audit",
     operation_id = "listProjectAuditLog",
     params(("id" = String, Path, description = "prj_…"), ListAuditLog),
@@ -99,9 +100,21 @@ pub async fn list_of_project(
     Path(project): Path<ProjectId>,
     Query(query): Query<ListAuditLog>,
 ) -> Result<Json<Page<AuditLogEntry>>> {
-    projects::get(&app.postgres, &project).await?;
     let list = List::of("listProjectAuditLog", &project);
-    read(&app, list, &project, query).await
+    let page = read(&app, list, &project, query).await?;
+    if page.0.data.is_empty() {
+        find_project(&app, &project).await?;
+    }
+    Ok(page)
+}
+
+/// Sees that there is, or was, such a project: the log of one that is erased can be read.
+async fn find_project(app: &App, project: &ProjectId) -> Result<()> {
+    let newest = audit_log::list(&app.postgres, project, None, i64::MAX, 1).await?;
+    if newest.is_empty() {
+        projects::get(&app.postgres, project).await?;
+    }
+    Ok(())
 }
 
 /// List what is of no project, the newest first: logins as the admin that were refused.

@@ -135,6 +135,8 @@ impl<S: Needs> FromRequestParts<Arc<App>> for WholeProject<S> {
     }
 }
 
+const UNKNOWN_ADMIN: &str = "the admin key is needed here; this key is not known";
+
 /// The caller has the admin key.
 #[derive(Debug)]
 pub struct Admin;
@@ -165,10 +167,9 @@ impl FromRequestParts<Arc<App>> for Admin {
                 Err(Error::Forbidden(detail.into()))
             }
             Err(limited @ Error::TooManyUnauthenticated { .. }) => Err(limited),
-            Ok(None) | Err(_) => {
-                let detail = "the admin key is needed here; this key is not known";
-                Err(unauthenticated(app, parts, detail).await)
-            }
+            Ok(None) => Err(unauthenticated(app, parts, text, UNKNOWN_ADMIN).await),
+            // It may be a project's: nothing is held against an address for an outage.
+            Err(_) => Err(Error::Unauthenticated(UNKNOWN_ADMIN.into())),
         }
     }
 }
@@ -197,15 +198,19 @@ async fn unknown_api_key(app: &App, parts: &Parts, text: &str) -> Error {
     }
     let detail = "the API key is not known";
     if api_key::is_key(text) {
-        unauthenticated(app, parts, detail).await
+        unauthenticated(app, parts, text, detail).await
     } else {
         // It cost nothing, and no guess of this kind is ever right.
         Error::Unauthenticated(detail.into())
     }
 }
 
-/// The refusal of a key that is not known, which counts.
-async fn unauthenticated(app: &App, parts: &Parts, detail: &'static str) -> Error {
+/// The refusal of a key that is not known, which counts. One that was good and has
+/// expired is no guess: whoever goes on sending it would lock the next key out.
+async fn unauthenticated(app: &App, parts: &Parts, text: &str, detail: &'static str) -> Error {
+    if app.projection.knows_key(&api_key::hash(text)).await {
+        return Error::Unauthenticated(detail.into());
+    }
     if let Err(limited) = check_failures(app, parts).await {
         return limited;
     }

@@ -11,7 +11,7 @@ use super::extract::{Json, Path, Query};
 use super::page::{self, List, Page};
 use super::problem::Problems;
 use crate::app::{self, App};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::audit::AuditContext;
 use crate::model::erasure::{self as model, ErasureKind, ErasureState};
 use crate::model::event::check_event_tenant;
@@ -40,7 +40,7 @@ pub struct Erasure {
     pub state: ErasureState,
     /// What it has deleted so far.
     pub progress: ErasureProgress,
-    /// When it was asked for.
+    /// When it was asked for; the last time, if again before it was done.
     pub created_at: Time,
     /// When it last went on.
     pub updated_at: Time,
@@ -101,11 +101,13 @@ impl From<model::Erasure> for Erasure {
 ///
 /// They are gone within seconds, from the archive too; follow it with
 /// `GET /v1/erasures/{id}`. An attempt that is under way is finished. Published again,
-/// the event is a new one. Asked for again while it goes on, it is the same erasure.
+/// the event is a new one, and stays unless this is asked for again: while the erasure goes
+/// on, that is the same one, begun again for the new event.
 #[utoipa::path(delete, path = "/v1/events/{id}", tag = "erasures",
     operation_id = "eraseEvent",
     params(("id" = String, Path, description = "evt_…")),
-    responses((status = 202, body = Erasure), Problems),
+    responses((status = 202, body = Erasure), Problems,
+        (status = 409, description = "A hundred erasures of the project are under way")),
     security(("api_key" = ["events:write"])))]
 pub async fn erase_event(
     State(app): State<Arc<App>>,
@@ -114,10 +116,14 @@ pub async fn erase_event(
 ) -> Result<(StatusCode, Json<Erasure>)> {
     let by = caller.by(app::now());
     let mut new = new(&app, &by, ErasureKind::Event, Some(id.to_string()));
-    if let Some(running) = running(&app, &new).await? {
-        return Ok(accepted(running));
-    }
-    let event = events::get_of(&app.dynamo, caller.access(), &id).await?;
+    let event = match events::get_of(&app.dynamo, caller.access(), &id).await {
+        Ok(event) => event,
+        Err(gone @ Error::NotFound { .. }) => {
+            let running = running(&app, &new).await?;
+            return running.map(accepted).ok_or(gone);
+        }
+        Err(error) => return Err(error),
+    };
     new.received = Some(event.received);
     let started = erasures::start(&app.postgres, &by, &new).await?;
     Ok(accepted(started))
@@ -127,14 +133,17 @@ pub async fn erase_event(
 ///
 /// What came before this request goes: events with their deliveries, also out of the
 /// archive, endpoints of that tenant with their secrets, keys for that tenant alone,
-/// recoveries narrowed to it, and usage. What comes later stays, but for usage counted while this goes on. The
-/// project's other tenants are untouched. The key needs both scopes.
+/// recoveries narrowed to it, and usage. What comes later stays, but for usage counted
+/// while this goes on; asked for again before it is done, it begins again and what came
+/// before that request goes too. The project's other tenants are untouched. The key needs
+/// both scopes.
 #[utoipa::path(delete, path = "/v1/tenants/{tenant}", tag = "erasures",
     operation_id = "eraseTenant",
     params(("tenant" = String, Path, example = "acme",
         description = "The extension attribute `tenant`")),
     responses((status = 202, body = Erasure), Problems,
-        (status = 400, description = "No event can be of such a tenant")),
+        (status = 400, description = "No event can be of such a tenant"),
+        (status = 409, description = "A hundred erasures of the project are under way")),
     security(("api_key" = ["events:write", "endpoints:write"])))]
 pub async fn erase_tenant(
     State(app): State<Arc<App>>,

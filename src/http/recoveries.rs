@@ -28,7 +28,8 @@ use crate::model::time::Time;
 use crate::store::timeline::TimelineRange;
 use crate::store::{events, keys, recoveries};
 
-/// Recoveries of a project that may run at once.
+/// Recoveries that may run at once of those narrowed to a tenant, of each, and of a
+/// project's that are narrowed to none.
 const RUNNING_MAX: usize = 10;
 
 /// A job that goes through what is kept, page by page, and sends it again.
@@ -138,7 +139,7 @@ pub struct Recover {
     params(("id" = String, Path, description = "ep_…, or its uid")),
     request_body = Recover,
     responses((status = 202, body = Recovery), Problems,
-        (status = 409, description = "Ten recoveries are running, or the endpoint is not enabled")),
+        (status = 409, description = "Ten recoveries narrowed to the same tenant, or to none, are running, or the endpoint is not enabled")),
     security(("api_key" = ["events:write"])))]
 pub async fn recover(
     State(app): State<Arc<App>>,
@@ -169,7 +170,7 @@ pub async fn recover(
     params(("id" = String, Path, description = "ep_…, or its uid")),
     request_body = Period,
     responses((status = 202, body = Recovery), Problems,
-        (status = 409, description = "Ten recoveries are running, or the endpoint is not enabled")),
+        (status = 409, description = "Ten recoveries narrowed to the same tenant, or to none, are running, or the endpoint is not enabled")),
     security(("api_key" = ["events:write"])))]
 pub async fn replay_missing(
     State(app): State<Arc<App>>,
@@ -230,7 +231,7 @@ pub struct Retry {
     request_body = Retry,
     responses((status = 202, body = Recovery), Problems,
         (status = 404, description = "The endpoint is not there, or another project's"),
-        (status = 409, description = "Ten recoveries are running, or the endpoint is not enabled")),
+        (status = 409, description = "Ten recoveries narrowed to the same tenant, or to none, are running, or the endpoint is not enabled")),
     security(("api_key" = ["events:write"])))]
 pub async fn retry(
     State(app): State<Arc<App>>,
@@ -294,7 +295,7 @@ async fn start(
     let access = by.access();
     let endpoint = lookup::enabled_endpoint(app, &access, endpoint).await?;
     new.endpoint = Some(endpoint.clone());
-    refuse_too_many(app, &access).await?;
+    refuse_too_many(app, &new).await?;
     let now = app::now();
     let due = app.queue.due(now, Duration::ZERO);
     let expires = events::expiry(now, app.config.retention_days);
@@ -325,17 +326,21 @@ fn action(kind: RecoveryKind) -> &'static str {
     }
 }
 
-/// Refuses one more while many run, of those last asked for.
-async fn refuse_too_many(app: &App, access: &Access) -> Result<()> {
+/// Refuses one more while many run, of those last asked for that are narrowed to the same
+/// tenant, or none too: a tenant's do not keep its project from what it recovers.
+async fn refuse_too_many(app: &App, new: &model::Recovery) -> Result<()> {
     let latest = TimelineRange {
         since: None,
         until: None,
         after: None,
         limit: page::LIMIT_MAX,
     };
-    let (rows, _) = recoveries::list(&app.dynamo, access, &latest).await?;
+    let access = Access::new(new.project.clone(), new.tenant.as_deref().map(Into::into));
+    let (rows, _) = recoveries::list(&app.dynamo, &access, &latest).await?;
     let asked_for = |row: &&model::Recovery| {
-        row.state == RecoveryState::Running && row.kind != RecoveryKind::Archive
+        row.state == RecoveryState::Running
+            && row.kind != RecoveryKind::Archive
+            && row.tenant == new.tenant
     };
     match rows.iter().filter(asked_for).count() {
         RUNNING_MAX.. => Err(Error::Conflict(

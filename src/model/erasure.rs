@@ -259,9 +259,14 @@ impl Erasure {
         event.and_then(|id| id.parse().ok())
     }
 
-    /// The moment before which what came is erased: a tenant may come back.
+    /// The moment before which what came is erased: a tenant may come back, and an event
+    /// be published again. By the clock of whoever received the event, if that is ahead.
     pub fn until(&self) -> Option<Timestamp> {
-        (self.kind == ErasureKind::Tenant).then_some(self.created)
+        match self.kind {
+            ErasureKind::Project => None,
+            ErasureKind::Tenant => Some(self.created),
+            ErasureKind::Event => self.received.max(Some(self.created)),
+        }
     }
 
     /// What comes after a page that ended at `position`; the next step if the page was

@@ -22,9 +22,12 @@ use crate::error::{Error, Result};
 use crate::model::audit::{Actor, AuditContext};
 use crate::model::erasure::{Erasure, ErasureKind, ErasureProgress, NextStep};
 use crate::model::id::{ErasureId, ProjectId};
+use crate::model::recovery::Day;
 
 /// Times an erasure is begun while another of the same ends.
 const TRIES_MAX: u32 = 3;
+/// Erasures of tenants and events of a project that may be under way.
+const RUNNING_MAX: i64 = 100;
 
 fn read(row: &Row) -> Result<Erasure> {
     let text = |name| row.get::<_, &str>(name);
@@ -98,23 +101,71 @@ pub async fn running(
     row.as_ref().map(read).transpose()
 }
 
-/// Begins the erasure of a tenant or an event, or gives the one that runs.
+// A new due time takes it away from whoever is at it.
+const RESTART: &str = "\
+    update erasures set received_at = $3, created_at = $4, updated_at = $4, due_at = $4, \
+        state = 'running', step = $2, position = null \
+    where id = $1 and state <> 'done' returning *";
+
+/// The erasure that runs, begun again for what came since; none if it is done meanwhile.
+async fn restart(tx: &Change<'_>, running: &Erasure, new: &Erasure) -> Result<Option<Erasure>> {
+    // The archive may have it under both days, and is then looked at whole.
+    let day = |erasure: &Erasure| erasure.received.map(Day::of);
+    let received = new.received.filter(|_| day(new) == day(running));
+    let values: &[&(dyn ToSql + Sync)] = &[
+        &running.id.as_str(),
+        &new.step.as_str(),
+        &received,
+        &new.created,
+    ];
+    let row = tx.query_opt(RESTART, values).await?;
+    row.as_ref().map(read).transpose()
+}
+
+const COUNT_RUNNING: &str = "\
+    select count(*) from erasures \
+    where project_id = $1 and state <> 'done' and kind in ('tenant', 'event')";
+
+/// Refuses one more of a project that has many under way, so that nobody fills the table
+/// with what is there for nobody.
+async fn refuse_too_many(tx: &Change<'_>, project: &ProjectId) -> Result<()> {
+    let row = tx.query_one(COUNT_RUNNING, &[&project.as_str()]).await?;
+    if row.get::<_, i64>(0) < RUNNING_MAX {
+        return Ok(());
+    }
+    let detail = format!("{RUNNING_MAX} erasures of the project are under way: wait for one");
+    Err(Error::Conflict(detail.into()))
+}
+
+/// Begins the erasure of a tenant or an event. One of the same that is under way begins
+/// again, for what came since; it is left as it is when it covers the event already.
 ///
 /// # Errors
+/// [`Error::Conflict`] when too many of the project are under way;
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn start(postgres: &Postgres, by: &AuditContext, new: &Erasure) -> Result<Erasure> {
     let mut client = postgres.get().await?;
     let (kind, subject) = (new.kind.as_str(), &new.subject);
     let values: &[&(dyn ToSql + Sync)] = &[&new.project.as_str(), &kind, subject];
-    // The one that is in the way may be done before it is read.
+    // The one that is in the way may be done before it is begun again.
     for _ in 0..TRIES_MAX {
         let tx = Change::begin(&mut client).await?;
-        if let Some(added) = add(&tx, new).await? {
-            tx.commit_unprojected(started(by, new)).await?;
-            return Ok(added);
-        }
-        if let Some(row) = tx.query_opt(RUNNING, values).await? {
-            return read(&row);
+        let begun = match tx.query_opt(RUNNING, values).await? {
+            Some(row) => {
+                let running = read(&row)?;
+                if new.received.is_some() && new.received <= running.until() {
+                    return Ok(running);
+                }
+                restart(&tx, &running, new).await?
+            }
+            None => {
+                refuse_too_many(&tx, &new.project).await?;
+                add(&tx, new).await?
+            }
+        };
+        if let Some(begun) = begun {
+            tx.commit_unprojected(started(by, &begun)).await?;
+            return Ok(begun);
         }
     }
     let source = anyhow::anyhow!("erasures of the same came and went {TRIES_MAX} times");
@@ -243,9 +294,13 @@ pub async fn list(
 }
 
 const DUE: &str = "\
-    select id from erasures where state <> 'done' and due_at <= $1 order by due_at limit $2";
+    select id from ( \
+        select id, due_at, row_number() over (partition by project_id order by due_at) as turn \
+        from erasures where state <> 'done' and due_at <= $1) due \
+    order by turn, due_at limit $2";
 
-/// Up to `limit` erasures that are due at `now`.
+/// Up to `limit` erasures that are due at `now`, each project's first before any's
+/// second.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
@@ -382,6 +437,8 @@ pub const STATEMENTS: &[&[&str]] = &[
     &[
         ADD,
         RUNNING,
+        RESTART,
+        COUNT_RUNNING,
         CLOSE_PROJECT,
         REVOKE_KEYS,
         REVOKE_TENANT_KEYS,

@@ -40,7 +40,7 @@ async fn listed(harness: &Harness, id: &Value) -> Value {
 }
 
 /// A key that was made two hours ago and expired an hour later; its text.
-async fn expired(harness: &Harness, text: &str) -> ApiKey {
+pub async fn expired(harness: &Harness, text: &str) -> ApiKey {
     let at = app::now() - 2 * HOUR;
     let project: ProjectId = harness.project.parse().unwrap();
     let row = ApiKey {

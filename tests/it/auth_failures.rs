@@ -11,6 +11,7 @@ use millrace::http::client_address::Peer;
 use millrace::model::api_key;
 use serde_json::json;
 
+use crate::api_keys::expired;
 use crate::support::harness::{self, ADMIN_KEY, Answer, Harness, run};
 use crate::support::stores::counting;
 
@@ -181,6 +182,25 @@ fn a_key_that_is_revoked_is_known_no_more() {
         requests.store(0, Ordering::Relaxed);
         client.ask("/v1/events", &key).await.problem(429);
         assert_eq!(requests.load(Ordering::Relaxed), 0);
+    });
+}
+
+#[test]
+fn a_key_that_has_expired_locks_its_successor_out_of_nothing() {
+    run(async {
+        let (base, instance, _) = instance(&[]).await;
+        let client = Client::at(&instance, CLIENT);
+        let key = unknown_key(1);
+        expired(&instance, &key).await;
+        for _ in 0..=FAILURES_MAX {
+            for path in ["/v1/events", "/v1/projects"] {
+                client.ask(path, &key).await.problem(401);
+            }
+        }
+        // Another instance's, not known here yet.
+        let successor = base.new_key(&base.project, &["events:read"]).await;
+        let asked = client.ask("/v1/events", &successor).await;
+        asked.expect(StatusCode::OK);
     });
 }
 

@@ -263,11 +263,20 @@ fn nothing_is_left_of_a_project_and_others_are_as_they_were() {
         assert_eq!(refused.await.status, StatusCode::UNAUTHORIZED);
         let again = erase_project(harness, &id).await;
         assert_eq!(again["id"], erasure["id"]);
-        for path in ["", "/keys", "/audit-log"] {
+        for path in ["", "/keys"] {
             let path = format!("/v1/projects/{id}{path}");
             let gone = harness.as_admin(Method::GET, &path, Value::Null).await;
             assert_eq!(gone.status, StatusCode::NOT_FOUND, "{path}");
         }
+        // Who erased it can be read.
+        let path = format!("/v1/projects/{id}/audit-log");
+        let log = harness.as_admin(Method::GET, &path, Value::Null).await;
+        let newest = log.expect(StatusCode::OK)["data"][0].clone();
+        let (action, actor) = (json!("project.erase"), json!("admin"));
+        assert_eq!((&newest["action"], &newest["actor"]), (&action, &actor));
+        let path = format!("{path}?subject=nothing");
+        let none = harness.as_admin(Method::GET, &path, Value::Null).await;
+        assert_eq!(none.expect(StatusCode::OK)["data"], json!([]));
         let path = format!("/v1/projects/{id}/keys");
         let key = json!({ "name": "late", "scopes": ["events:read"] });
         let refused = harness.as_admin(Method::POST, &path, key).await;
@@ -430,6 +439,107 @@ fn an_event_goes_with_its_deliveries_and_may_come_again() {
             .delete(&format!("/v1/events/evt_{}", "0".repeat(32)))
             .await;
         assert_eq!(gone.status, StatusCode::NOT_FOUND);
+    });
+}
+
+#[test]
+fn an_event_that_is_published_again_stays_unless_that_is_erased_too() {
+    run(async {
+        let receiver = Receiver::start([]).await;
+        let harness = Harness::new().await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let body = json!({ "type": "a", "id": "1", "source": "/s", "data": {} });
+        let event = harness.publish_body(body.clone()).await;
+        harness.drain().await;
+        let path = format!("/v1/events/{event}");
+        let erasure = erase_event(&harness, &event).await;
+        go_on(&harness, &erasure, app::now()).await;
+        assert_eq!(harness.publish_body(body.clone()).await, event);
+        harness.drain().await;
+        let done = finish(&harness, &erasure).await;
+        assert_eq!(done["progress"]["events"], 1, "{done}");
+        let kept = harness.get(&path).await.expect(StatusCode::OK);
+        assert_eq!(kept["deliveries"].as_array().unwrap().len(), 1, "{kept}");
+
+        let erasure = erase_event(&harness, &event).await;
+        go_on(&harness, &erasure, app::now()).await;
+        assert_eq!(harness.publish_body(body).await, event);
+        let again = erase_event(&harness, &event).await;
+        assert_eq!(again["id"], erasure["id"]);
+        assert_eq!(again["state"], "running");
+        let done = finish(&harness, &erasure).await;
+        assert_eq!(done["progress"]["events"], 2, "{done}");
+        assert_eq!(harness.get(&path).await.status, StatusCode::NOT_FOUND);
+    });
+}
+
+#[test]
+fn a_tenant_erased_again_before_it_is_done_loses_what_came_since() {
+    run(async {
+        let harness = Harness::new().await;
+        let erasure = erase_tenant(&harness, "hasty").await;
+        let id = id_of(&erasure);
+        let now = app::now();
+        let postgres = &harness.app.postgres;
+        let lease = now + Duration::from_secs(180);
+        let claimed = erasures::claim(postgres, &id, now, lease).await.unwrap();
+        let body = json!({ "type": "a", "tenant": "hasty", "data": {} });
+        let between = harness.publish_body(body).await;
+        harness.drain().await;
+        let again = erase_tenant(&harness, "hasty").await;
+        assert_eq!(again["id"], erasure["id"]);
+        // Whoever was at it goes on no more.
+        let claimed = claimed.unwrap();
+        let (next, progress) = (claimed.after(None), &claimed.progress);
+        let advanced = erasures::advance(postgres, &claimed, progress, &next, now, now).await;
+        assert!(!advanced.unwrap());
+        go_on(&harness, &erasure, app::now()).await;
+        assert_eq!(shown(&harness, &erasure).await["state"], "settling");
+        assert_eq!(erase_tenant(&harness, "hasty").await["state"], "running");
+        let done = finish(&harness, &erasure).await;
+        assert_eq!(done["progress"]["events"], 1, "{done}");
+        let gone = harness.get(&format!("/v1/events/{between}")).await;
+        assert_eq!(gone.status, StatusCode::NOT_FOUND);
+    });
+}
+
+/// Erasures of tenants `t1`, `t2`, … of a project, due in the far future.
+async fn schedule(harness: &Harness, project: &str, count: i32, due: &str) -> Vec<ErasureId> {
+    let insert = "insert into erasures \
+        (id, project_id, kind, subject, state, step, created_at, updated_at, due_at) \
+        select 'ers_' || substr($1, 5, 23) || lpad(n::text, 3, '0'), $1, 'tenant', 't' || n, \
+            'running', 'keys', now(), now(), $3::text::timestamptz \
+        from generate_series(1, $2) n returning id";
+    let client = harness.app.postgres.get().await.unwrap();
+    let rows = client.query(insert, &[&project, &count, &due]).await;
+    let id = |row: tokio_postgres::Row| row.get::<_, &str>(0).parse().unwrap();
+    rows.unwrap().into_iter().map(id).collect()
+}
+
+#[test]
+fn a_project_has_so_many_erasures_under_way_and_holds_up_no_other() {
+    run(async {
+        let harness = Harness::new().await;
+        let other = harness.new_project(&["events:read"]).await;
+        let many = schedule(&harness, &harness.project, 100, "2999-01-01T00:00:00Z").await;
+        let one = schedule(&harness, &other.id, 1, "2999-02-01T00:00:00Z").await;
+        let then = "2999-03-01T00:00:00Z".parse().unwrap();
+        let postgres = &harness.app.postgres;
+        let due = erasures::due(postgres, then, 100_000).await.unwrap();
+        let place = |id: &ErasureId| due.iter().position(|due| due == id).unwrap();
+        let before = many.iter().filter(|id| place(id) < place(&one[0]));
+        assert_eq!(before.count(), 1);
+
+        let refused = harness.delete("/v1/tenants/one-more").await.problem(409);
+        let expected = "conflict: 100 erasures of the project are under way: wait for one";
+        assert_eq!(refused, expected);
+        let event = harness.publish("a").await;
+        let refused = harness.delete(&format!("/v1/events/{event}")).await;
+        refused.problem(409);
+        // What is under way can be asked for again, and the project erased.
+        let again = erase_tenant(&harness, "t7").await;
+        assert_eq!(id_of(&again), many[6]);
+        erase_project(&harness, &harness.project).await;
     });
 }
 

@@ -508,6 +508,29 @@ fn recoveries_are_listed_the_newest_first_and_only_so_many_run() {
     });
 }
 
+#[test]
+fn a_tenants_recoveries_keep_its_project_from_none() {
+    run(async {
+        let scene = Scene::new(config_without_retries(1), 0, 0).await;
+        let retry = |tenant: &str| {
+            json!({
+                "endpoint_id": scene.endpoint, "state": "failed", "since": seconds_ago(60),
+                "tenant": tenant,
+            })
+        };
+        let post = async |tenant: &str| {
+            let path = "/v1/deliveries/retry";
+            scene.harness.post(path, retry(tenant)).await.status
+        };
+        for _ in 0..10 {
+            assert_eq!(post("acme").await, StatusCode::ACCEPTED);
+        }
+        assert_eq!(post("acme").await, StatusCode::CONFLICT);
+        assert_eq!(post("other").await, StatusCode::ACCEPTED);
+        scene.recover().await;
+    });
+}
+
 /// While instances of two versions run, the older one sweeps what the newer wrote.
 #[test]
 fn due_work_of_a_kind_that_is_not_known_holds_nothing_up() {

@@ -79,7 +79,7 @@ impl Line<'_> {
             .is_none_or(|until| self.received_at.0 <= until);
         match claimed.kind {
             ErasureKind::Project => true,
-            ErasureKind::Event => claimed.subject.as_deref() == Some(&*self.id),
+            ErasureKind::Event => is_before && claimed.subject.as_deref() == Some(&*self.id),
             ErasureKind::Tenant => is_before && self.event.tenant.as_deref() == claimed.tenant(),
         }
     }
@@ -136,4 +136,39 @@ fn without_erased(claimed: &Erasure, gzip: &[u8]) -> Result<Remainder> {
         0 => Remainder::Empty,
         _ => Remainder::Some(kept.finish().map_err(Error::internal)?.into()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::id::{ErasureId, ProjectId};
+
+    #[test]
+    fn an_event_that_is_published_again_stays() {
+        let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+        let line = |received: &str| {
+            format!("{{\"id\":\"evt_x\",\"received_at\":\"{received}\",\"event\":{{}}}}\n")
+        };
+        let lines = ["2026-01-01T00:00:01Z", "2026-01-01T00:00:03Z"].map(line);
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(lines.concat().as_bytes()).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let (id, project) = (ErasureId::new(0, [0; 10]), ProjectId::new(0, [0; 10]));
+        let now = at("2026-01-01T00:00:02Z");
+        let event = Some("evt_x".to_owned());
+        let mut erasure = Erasure::new(id, project, ErasureKind::Event, event, now);
+        erasure.received = Some(at("2026-01-01T00:00:01Z"));
+        let Remainder::Some(left) = without_erased(&erasure, &gzip).unwrap() else {
+            panic!("one line is to be left");
+        };
+        let mut text = String::new();
+        MultiGzDecoder::new(&*left)
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, lines[1]);
+        // Received by a clock that is ahead of the one it was erased by.
+        erasure.received = Some(at("2026-01-01T00:00:03Z"));
+        let left = without_erased(&erasure, &gzip).unwrap();
+        assert!(matches!(left, Remainder::Empty));
+    }
 }

@@ -87,6 +87,7 @@ pub(super) async fn delete_rows(app: &App, claimed: &Erasure) -> Result<StepPage
         config::delete_project_rows(&app.postgres, claimed).await?;
     } else {
         config::delete_endpoint_rows(&app.postgres, claimed).await?;
+        config::ensure_tenant_keys_projected(&app.postgres, claimed).await?;
         let hashes = config::key_hashes(&app.postgres, claimed).await?;
         items::delete_grants(&app.dynamo, &hashes).await?;
         config::delete_tenant_keys(&app.postgres, claimed).await?;

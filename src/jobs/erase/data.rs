@@ -7,9 +7,9 @@ use super::page::{AGAIN, StepPage, page_items};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::erasure::Erasure;
-use crate::model::id::EndpointId;
+use crate::model::id::{EndpointId, EventId};
 use crate::store::erasures::{config, items};
-use crate::store::keys;
+use crate::store::{events, keys};
 
 /// Events deleted at a time.
 const EVENTS_AT_ONCE: usize = 8;
@@ -21,6 +21,9 @@ pub(super) async fn delete_events(app: &App, claimed: &Erasure) -> Result<StepPa
     let most = page_items(app);
     let mut page = StepPage::default();
     if let Some(event) = claimed.event() {
+        if is_published_again(app, claimed, &event).await? {
+            return Ok(page);
+        }
         let deleted = items::delete_event(&app.dynamo, &event, most).await?;
         page.add(&deleted);
         page.next = deleted.has_more.then(|| AGAIN.to_owned());
@@ -51,6 +54,13 @@ pub(super) async fn delete_events(app: &App, claimed: &Erasure) -> Result<StepPa
     }
     page.next = next;
     Ok(page)
+}
+
+/// Whether there is a new event of that id, which its publisher was told is kept: the
+/// same source and id give the same one.
+async fn is_published_again(app: &App, claimed: &Erasure, id: &EventId) -> Result<bool> {
+    let kept = events::get(&app.dynamo, id).await?;
+    Ok(kept.is_some_and(|kept| claimed.until().is_some_and(|until| kept.received > until)))
 }
 
 /// Deletes a page of recoveries.

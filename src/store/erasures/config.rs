@@ -1,6 +1,7 @@
 //! The deletion of what people configured: first it stops, as if somebody had deleted
 //! it, and at the very end its rows go.
 
+use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 
 use crate::error::{Error, Result};
@@ -211,24 +212,37 @@ const UNPROJECTED_TENANT_KEYS: &str = "\
 const DELETE_TENANT_KEYS: &str = "\
     delete from api_keys where project_id = $1 and tenant = $2 and created_at <= $3";
 
-/// Deletes the rows of the keys that the tenant had when its erasure began.
+/// Sees that the keys that the tenant had when its erasure began are projected: what is
+/// projected later would bring an item back.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when the database does not answer, and when one is not
-/// projected yet.
+/// [`Error::Unavailable`] when one is not, and when the database does not answer.
+pub async fn ensure_tenant_keys_projected(postgres: &Postgres, erasure: &Erasure) -> Result<()> {
+    let client = postgres.get().await?;
+    let values = tenant_keys(erasure);
+    let values: [&(dyn ToSql + Sync); 3] = [&values.0, &values.1, &values.2];
+    let unprojected = client.query_one(UNPROJECTED_TENANT_KEYS, &values).await;
+    match unprojected.map_err(classify)?.get(0) {
+        0_i64 => Ok(()),
+        left => Err(not_projected(format!("{left} keys of a tenant"))),
+    }
+}
+
+fn tenant_keys(erasure: &Erasure) -> (&str, Option<&str>, Timestamp) {
+    (erasure.project.as_str(), erasure.tenant(), erasure.created)
+}
+
+/// Deletes the rows of the keys that the tenant had when its erasure began, which are
+/// projected.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer.
 pub async fn delete_tenant_keys(postgres: &Postgres, erasure: &Erasure) -> Result<()> {
     let mut client = postgres.get().await?;
     let tx = Change::begin(&mut client).await?;
-    let values: &[&(dyn ToSql + Sync)] = &[
-        &erasure.project.as_str(),
-        &erasure.tenant(),
-        &erasure.created,
-    ];
-    let left: i64 = tx.query_one(UNPROJECTED_TENANT_KEYS, values).await?.get(0);
-    if left > 0 {
-        return Err(not_projected(format!("{left} keys of a tenant")));
-    }
-    tx.execute(DELETE_TENANT_KEYS, values).await?;
+    let values = tenant_keys(erasure);
+    tx.execute(DELETE_TENANT_KEYS, &[&values.0, &values.1, &values.2])
+        .await?;
     tx.commit_unprojected(Audit::Repeated).await
 }
 

@@ -63,11 +63,14 @@ pub async fn delete_usage(postgres: &Postgres, erasure: &Erasure) -> Result<Dele
             .await
             .map_err(classify)?);
     }
-    let groups = client.execute(DELETE_GROUPS, &[&project]).await;
-    groups.map_err(classify)?;
     if tenant.is_none() {
         let seen = client.execute(DELETE_SEEN, &[&project, &ROWS_MAX]).await;
         add(seen.map_err(classify)?);
+    }
+    // It looks at every group of the project: once, when no usage is left to go.
+    if !deleted.has_more {
+        let groups = client.execute(DELETE_GROUPS, &[&project]).await;
+        groups.map_err(classify)?;
     }
     Ok(deleted)
 }
