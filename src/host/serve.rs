@@ -6,16 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::data_dir::DataDirLost;
 use super::first_key;
 use super::greeting::greet;
+use super::open_files;
 use super::shutdown::{self, Signals, StopSignal};
 use super::start::{self, RunningApp};
-use super::tcp::{self, ServeOptions};
+use super::tcp::{self, DrainReport, ServeOptions};
 use crate::app::App;
 use crate::config::{Config, Handler};
 use crate::error::causes;
@@ -40,8 +41,10 @@ const LOST_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Errors
 /// The port is taken, or a store does not start; the message says what to do. Or the
 /// data directory is lost while it runs.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
+pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let begun = Instant::now();
+    let connections_max = &mut config.http.connections_max;
+    *connections_max = open_files::connections_max(*connections_max);
     // First, so that a second process fails here and not half-way.
     let listener = tcp::bind(&config.http.listen).await?;
     let address = listener.local_addr()?;
@@ -100,17 +103,15 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     app.start_draining();
     http_stop.cancel();
     let timeout = app.config.http.drain_timeout;
-    let drain = async {
-        let report = served.await?;
-        stop.cancel();
-        end_workers(workers, timeout.saturating_sub(draining.elapsed())).await;
+    let drained = async {
+        let report = drain(served, workers, &stop, timeout).await?;
         // Last, so that what was drained is measured too.
         measured.cancel();
         measuring.await?;
         anyhow::Ok(report)
     };
     let report = tokio::select! {
-        report = drain => report?,
+        report = drained => report?,
         lost = lost_file(&app) => return Err(leave(app, expiring, lost)),
     };
     let started = expiring.await?;
@@ -167,6 +168,27 @@ fn tell_of_stop(signal: StopSignal, requests: usize, deliveries: usize) {
     }
 }
 
+/// Waits for the requests and jobs under way, for at most `longest`: workers begin to
+/// end when all requests are answered, and at half of it even if some are not, so that
+/// one client that takes its time cuts no job off.
+async fn drain(
+    mut served: JoinHandle<DrainReport>,
+    workers: JoinSet<()>,
+    stop: &CancellationToken,
+    longest: Duration,
+) -> Result<DrainReport, JoinError> {
+    let begun = Instant::now();
+    let early = tokio::time::timeout(longest / 2, &mut served).await;
+    stop.cancel();
+    let ended = end_workers(workers, longest.saturating_sub(begun.elapsed()));
+    if let Ok(report) = early {
+        ended.await;
+        return report;
+    }
+    let (report, ()) = tokio::join!(served, ended);
+    report
+}
+
 /// Waits for the workers' jobs to be done, for at most `longest`.
 async fn end_workers(mut workers: JoinSet<()>, longest: Duration) {
     let all_ended = async { while workers.join_next().await.is_some() {} };
@@ -218,4 +240,32 @@ async fn expire_loop(started: RunningApp, stop: CancellationToken) -> RunningApp
         }
     }
     started
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn workers_end_though_a_request_does_not() {
+        let stop = CancellationToken::new();
+        let (ended, worker_ended) = oneshot::channel();
+        let mut workers = JoinSet::new();
+        let stopped = stop.clone();
+        workers.spawn(async move {
+            stopped.cancelled().await;
+            ended.send(()).unwrap();
+        });
+        let served = tokio::spawn(async move {
+            worker_ended.await.unwrap();
+            DrainReport {
+                aborted: 1,
+                took: Duration::ZERO,
+            }
+        });
+        let report = drain(served, workers, &stop, Duration::from_secs(4)).await;
+        assert_eq!(report.unwrap().aborted, 1);
+    }
 }

@@ -77,6 +77,13 @@ pub const ROUTES: [(&str, Caller); 16] = [
     ("/v1/projects/{id}/keys", Caller::Admin),
 ];
 
+/// Those of them that take no body, and whatever comes for one.
+const BODILESS: [&str; 3] = [
+    "/v1/deliveries/{id}/retry",
+    "/v1/endpoints/{id}/test",
+    "/v1/recoveries/{id}/cancel",
+];
+
 /// What everything about a request comes from that is made up for it: the same each
 /// time it is sent with the same idempotency key, and never the same otherwise.
 #[derive(Clone)]
@@ -171,7 +178,7 @@ async fn handle_keyed(
     // First, so that nobody is given an answer who may not ask.
     let scope = scope(app, caller, &mut parts).await?;
     let key = key(&parts.headers)?.to_owned();
-    check_mode(&parts)?;
+    check_media_type(&parts, &body)?;
     let body = body::read(&parts.headers, body, app.config.http.body_bytes_max).await?;
     body::describe_decoded(&mut parts.headers);
     let request = KeyedRequest {
@@ -261,12 +268,17 @@ fn scope_of(access: &Access) -> String {
     }
 }
 
-/// That the body of an event is in a form that is spoken here: known before it is read,
-/// so that who asked first need not send it.
-fn check_mode(parts: &Parts) -> Result<()> {
-    match without_slash(parts.uri.path()) {
+/// That the body is in a form that is spoken here: known before it is read, so that who
+/// asked first need not send it.
+fn check_media_type(parts: &Parts, body: &Body) -> Result<()> {
+    let path = parts.extensions.get::<MatchedPath>();
+    match without_slash(path.map_or(parts.uri.path(), MatchedPath::as_str)) {
         "/v1/events" => event::mode(&parts.headers).map(drop),
         "/v1/events/batch" => event::batch_item_mode(&parts.headers).map(drop),
+        path if BODILESS.contains(&path) => Ok(()),
+        _ if body::is_announced(body) && parts.headers.contains_key(CONTENT_TYPE) => {
+            event::check_json(&parts.headers)
+        }
         _ => Ok(()),
     }
 }

@@ -127,9 +127,14 @@ async fn poll_all(
     settle: SettleSender,
 ) {
     future::join_all(polls).await;
+    give_back_waiting(&consumer, &settle);
+}
+
+/// Gives back what has not begun.
+fn give_back_waiting(consumer: &Consumer, settle: &SettleSender) {
     let give_back = Settlement::ReturnAfter(Duration::ZERO);
     for JobMessage { receipt, .. } in consumer.lanes.clear() {
-        consumer.messages.settle(&settle, receipt, give_back);
+        consumer.messages.settle(settle, receipt, give_back);
     }
 }
 
@@ -321,15 +326,24 @@ impl Backoff {
 }
 
 async fn dispatch_loop(consumer: Arc<Consumer>, settle: SettleSender, stop: CancellationToken) {
-    let run = |taken| run_taken(consumer.clone(), settle.clone(), taken);
+    let run = |taken| run_until_settled(consumer.clone(), settle.clone(), stop.clone(), taken);
     dispatch(&stop, || consumer.lanes.next(), run).await;
 }
 
-async fn run_taken(
+async fn run_until_settled(
     consumer: Arc<Consumer>,
     settle: SettleSender,
-    mut taken: RunningJob<JobMessage>,
+    stop: CancellationToken,
+    taken: RunningJob<JobMessage>,
 ) {
+    run_taken(&consumer, &settle, taken).await;
+    // It may wait again by now, for nobody.
+    if stop.is_cancelled() {
+        give_back_waiting(&consumer, &settle);
+    }
+}
+
+async fn run_taken(consumer: &Consumer, settle: &SettleSender, mut taken: RunningJob<JobMessage>) {
     let (job, message) = taken.take();
     let now = app::now();
     if let Some(at) = not_before(&consumer.app, &job, now) {
@@ -344,7 +358,7 @@ async fn run_taken(
     };
     consumer
         .messages
-        .settle(&settle, message.receipt, settlement);
+        .settle(settle, message.receipt, settlement);
 }
 
 /// When the job's endpoint may be called next, if that is known to be later without

@@ -24,6 +24,9 @@ use super::dns::{self, Dns};
 use super::error::SendError;
 use crate::model::id::ProjectId;
 
+/// Addresses of a name that are tried, at most: each has its share of the time.
+const ADDRESSES_MAX: usize = 4;
+
 tokio::task_local! {
     /// In whose share names are looked up while a request is sent.
     pub(super) static LOOK_UP_OWNER: Option<ProjectId>;
@@ -121,7 +124,7 @@ impl Connector {
         Err(failure)
     }
 
-    /// The addresses of `host` that pass the guard, in the resolver's order.
+    /// The first addresses of `host` that pass the guard, in the resolver's order.
     async fn resolve_allowed(
         &self,
         host: &str,
@@ -139,6 +142,7 @@ impl Connector {
         if addresses.is_empty() {
             return Err(SendError::Blocked { address: first });
         }
+        keep_first(&mut addresses);
         Ok(addresses)
     }
 
@@ -149,7 +153,46 @@ impl Connector {
     }
 }
 
+/// Keeps as many as are tried, the first of either family among them.
+fn keep_first(addresses: &mut Vec<IpAddr>) {
+    let is_other = |address: &IpAddr| address.is_ipv4() != addresses[0].is_ipv4();
+    let other = addresses.iter().position(is_other);
+    if let Some(other) = other.filter(|other| *other >= ADDRESSES_MAX) {
+        addresses.swap(ADDRESSES_MAX - 1, other);
+    }
+    addresses.truncate(ADDRESSES_MAX);
+}
+
 fn parse_literal(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
     bare.unwrap_or(host).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn tried(found: &[&str]) -> Vec<String> {
+        let found: Vec<IpAddr> = found.iter().map(|ip| ip.parse().unwrap()).collect();
+        let connector = Connector {
+            resolver: Resolver::Custom(Arc::new(move |_| Ok(found.clone()))),
+            is_allowed: |address| address != IpAddr::from([10, 0, 0, 1]),
+            timeout: Duration::from_secs(5),
+        };
+        let tried = connector.resolve_allowed("hooks.example.com", None).await;
+        tried.unwrap().iter().map(IpAddr::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn however_many_addresses_a_name_has_few_are_tried_of_either_family() {
+        let v4: Vec<_> = (1..=64).map(|n| format!("192.0.2.{n}")).collect();
+        let mut found: Vec<_> = v4.iter().map(String::as_str).collect();
+        found.insert(0, "10.0.0.1");
+        assert_eq!(tried(&found).await, v4[..4]);
+        found.extend(["2001:db8::1", "2001:db8::2"]);
+        let mixed = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"];
+        assert_eq!(tried(&found).await, mixed);
+        let both = ["2001:db8::1", "192.0.2.1", "192.0.2.2"];
+        assert_eq!(tried(&both).await, both);
+    }
 }

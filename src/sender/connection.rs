@@ -87,9 +87,8 @@ struct Seen {
     requests: usize,
     /// Whether anything came since the last of them began.
     is_answered: bool,
-    /// What came since, until the answer's head is known.
+    /// The first of what came since.
     head: Vec<u8>,
-    is_head_known: bool,
     /// Why nothing more is to be read.
     refused: Option<SendError>,
 }
@@ -117,13 +116,6 @@ impl WatchedConnection {
         self.lock().head.clone()
     }
 
-    /// Keeps no more of what comes: the head is known.
-    pub fn forget_head(&self) {
-        let mut seen = self.lock();
-        seen.is_head_known = true;
-        seen.head = Vec::new();
-    }
-
     /// Has whoever reads fail with `why` from now on.
     pub fn refuse(&self, why: SendError) {
         self.lock().refused = Some(why);
@@ -134,12 +126,13 @@ impl WatchedConnection {
         self.0.open.load(Ordering::Relaxed)
     }
 
-    /// Bytes are about to be written.
+    /// Some of `bytes` was written. A request follows the answer to the one before:
+    /// until that comes, what looks like one is a part of a body.
     fn note_write(&self, bytes: &[u8]) {
-        if begins_request(bytes) {
-            let mut seen = self.lock();
+        let mut seen = self.lock();
+        if (seen.requests == 0 || seen.is_answered) && begins_request(bytes) {
             seen.requests += 1;
-            (seen.is_answered, seen.is_head_known) = (false, false);
+            seen.is_answered = false;
             seen.head.clear();
         }
     }
@@ -147,10 +140,8 @@ impl WatchedConnection {
     fn note_read(&self, bytes: &[u8]) {
         let mut seen = self.lock();
         seen.is_answered |= !bytes.is_empty();
-        if !seen.is_head_known {
-            let room = HEAD_BYTES_MAX.saturating_sub(seen.head.len());
-            seen.head.extend_from_slice(&bytes[..room.min(bytes.len())]);
-        }
+        let room = HEAD_BYTES_MAX.saturating_sub(seen.head.len());
+        seen.head.extend_from_slice(&bytes[..room.min(bytes.len())]);
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
@@ -205,6 +196,14 @@ impl Read for WatchedStream {
 }
 
 impl WatchedStream {
+    /// Notes what was written, unless it is to be written again.
+    fn noted(&self, written: Poll<io::Result<usize>>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.watched.note_write(bytes);
+        }
+        written
+    }
+
     /// Says of a write that failed that it did not: a receiver may answer, and close,
     /// before it has read everything. What it answered, or that it did not, is then
     /// to be read.
@@ -230,12 +229,13 @@ impl Write for WatchedStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.watched.note_write(bytes);
-        if this.is_write_failed {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        this.or_read(written, bytes.len())
+        let written = if this.is_write_failed {
+            Poll::Ready(Ok(bytes.len()))
+        } else {
+            let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+            this.or_read(written, bytes.len())
+        };
+        this.noted(written, bytes)
     }
 
     fn poll_write_vectored(
@@ -244,15 +244,14 @@ impl Write for WatchedStream {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if let Some(first) = parts.first() {
-            this.watched.note_write(first);
-        }
         let bytes = parts.iter().map(|part| part.len()).sum();
-        if this.is_write_failed {
-            return Poll::Ready(Ok(bytes));
-        }
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, parts);
-        this.or_read(written, bytes)
+        let written = if this.is_write_failed {
+            Poll::Ready(Ok(bytes))
+        } else {
+            let written = Pin::new(&mut this.stream).poll_write_vectored(cx, parts);
+            this.or_read(written, bytes)
+        };
+        this.noted(written, parts.first().map_or(&[], |first| first))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -270,5 +269,30 @@ impl Write for WatchedStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &[u8] = b"POST /hooks HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    #[test]
+    fn a_body_that_looks_like_a_request_is_none() {
+        let connection = WatchedConnection(Arc::new(Shared {
+            seen: Mutex::default(),
+            open: Arc::new(AtomicUsize::new(1)),
+        }));
+        connection.note_write(HEAD);
+        connection.note_write(b"GET /a HTTP/1.1\r\n");
+        assert!(!connection.is_stale(), "its first request");
+        connection.note_read(b"HTTP/1.1 200 OK\r\n\r\n");
+        connection.note_write(HEAD);
+        assert!(connection.is_stale(), "its second, with no answer");
+        assert!(connection.head().is_empty());
+        connection.note_read(b"HTTP");
+        assert!(!connection.is_stale());
+        assert_eq!(connection.head(), b"HTTP");
     }
 }

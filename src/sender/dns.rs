@@ -30,7 +30,7 @@ use crate::model::id::ProjectId;
 /// Look-ups under way at a time, each of two questions.
 const LOOK_UPS_MAX: usize = 1024;
 /// Those of one project.
-const OWNER_LOOK_UPS_MAX: usize = LOOK_UPS_MAX / 2;
+const OWNER_LOOK_UPS_MAX: usize = LOOK_UPS_MAX / 8;
 /// Names that are kept with what was found.
 const NAMES_MAX: u64 = 10_000;
 /// How long addresses are kept, whatever their time to live says.
@@ -48,6 +48,8 @@ pub(super) struct Dns {
     files: Vec<PathBuf>,
     servers: Mutex<Option<Servers>>,
     found: Cache<String, Found>,
+    /// What joins those of one project that ask for the same name: it keeps nothing.
+    joined: Cache<(Option<ProjectId>, String), Found>,
     look_ups: Semaphore,
     owners: Mutex<HashMap<Option<ProjectId>, Arc<Semaphore>>>,
     /// For a look-up.
@@ -86,6 +88,10 @@ impl Dns {
                 .max_capacity(NAMES_MAX)
                 .expire_after(KeptAsSaid)
                 .build(),
+            joined: Cache::builder()
+                .max_capacity(NAMES_MAX)
+                .time_to_live(Duration::ZERO)
+                .build(),
             look_ups: Semaphore::new(LOOK_UPS_MAX),
             owners: Mutex::default(),
             timeout: connect_timeout * 4 / 5,
@@ -98,8 +104,15 @@ impl Dns {
     /// When there is none, or no answer.
     pub async fn look_up(&self, host: &str, owner: Option<ProjectId>) -> io::Result<Vec<IpAddr>> {
         let name = host.to_ascii_lowercase();
-        let asked = self.ask(&name, owner);
-        let found = self.found.get_with_by_ref(&*name, asked).await;
+        let found = match self.found.get(&*name).await {
+            Some(found) => found,
+            None => {
+                let asked = self.ask(&name, &owner);
+                self.joined
+                    .get_with((owner.clone(), name.clone()), asked)
+                    .await
+            }
+        };
         if found.addresses.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -111,18 +124,23 @@ impl Dns {
         self.found.invalidate(&*host.to_ascii_lowercase()).await;
     }
 
-    async fn ask(&self, host: &str, owner: Option<ProjectId>) -> Found {
-        let share = self.share_of(&owner);
+    /// Asks in `owner`'s share, which comes before others are joined that ask for the
+    /// same name: nobody is to wait for a place in another's.
+    async fn ask(&self, name: &str, owner: &Option<ProjectId>) -> Found {
+        let share = self.share_of(owner);
         let waited = async {
             // The owner's first, so that who waits for it takes none from others.
             let own = share.acquire().await;
             (own, self.look_ups.acquire().await)
         };
         let found = match timeout(self.timeout, waited).await {
-            Ok(_places) => match timeout(self.timeout, self.ask_servers(host)).await {
-                Ok(found) => found,
-                Err(_) => Found::none_for(FAILURE_KEPT),
-            },
+            Ok(_places) => {
+                let asked = async {
+                    let asked = timeout(self.timeout, self.ask_servers(name)).await;
+                    asked.unwrap_or_else(|_| Found::none_for(FAILURE_KEPT))
+                };
+                self.found.get_with_by_ref(name, asked).await
+            }
             // It says nothing of the name.
             Err(_) => Found::none_for(Duration::ZERO),
         };

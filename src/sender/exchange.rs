@@ -72,14 +72,11 @@ async fn send(
     }
     match answered {
         Ok(response) => {
-            if let Some(connection) = &connection {
-                connection.forget_head();
-                if connection.open() > open_max
-                    && let Some(connected) = &*captured.connection_metadata()
-                {
-                    // It is closed after this.
-                    connected.poison();
-                }
+            if connection.is_some_and(|connection| connection.open() > open_max)
+                && let Some(connected) = &*captured.connection_metadata()
+            {
+                // It is closed after this.
+                connected.poison();
             }
             Ok(Answer::from(response))
         }

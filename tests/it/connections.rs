@@ -220,6 +220,12 @@ fn refused(harness: &Harness, length: &str) -> Vec<(String, &'static str)> {
             "415",
         ),
         (
+            format!(
+                "POST /v1/endpoints {host}\r\n{key}\r\nIdempotency-Key: k\r\nContent-Type: text/plain"
+            ),
+            "415",
+        ),
+        (
             format!("POST /v1/events {host}\r\n{key}\r\n{json}\r\nContent-Encoding: br"),
             "415",
         ),

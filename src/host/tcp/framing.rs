@@ -32,7 +32,10 @@ enum State {
     /// In a chunk of which so many bytes are left, with the end of its line.
     Chunk(u64),
     /// In the lines after the last chunk; of this one so many bytes have come.
-    Trailers(usize),
+    Trailers {
+        line: usize,
+        is_after_cr: bool,
+    },
     Lost,
 }
 
@@ -55,7 +58,7 @@ impl Framing {
         }
     }
 
-    /// Which head, from 0, was the first to give two lengths.
+    /// Which head, from 0, was the first to give two lengths, or may have been.
     pub fn ambiguous(&self) -> Option<u64> {
         self.ambiguous
     }
@@ -66,7 +69,7 @@ impl Framing {
             State::Head(head) => match head_step(head, bytes) {
                 (taken, None) => {
                     if head.len() > HEAD_BYTES_MAX {
-                        self.state = State::Lost;
+                        self.lose();
                     }
                     taken
                 }
@@ -95,7 +98,7 @@ impl Framing {
                 is_over,
             } => {
                 match (bytes[0], char::from(bytes[0]).to_digit(16)) {
-                    (b'\n', _) if *size == 0 => self.state = State::Trailers(0),
+                    (b'\n', _) if *size == 0 => self.state = TRAILERS,
                     // With the end of its line.
                     (b'\n', _) => self.state = State::Chunk(size.saturating_add(2)),
                     (_, Some(digit)) if !*is_over => {
@@ -105,8 +108,11 @@ impl Framing {
                 }
                 1
             }
-            State::Trailers(line) => {
+            State::Trailers { line, is_after_cr } => {
+                let was_after_cr = std::mem::replace(is_after_cr, bytes[0] == b'\r');
                 match bytes[0] {
+                    // No end of a line to hyper, but to others.
+                    b'\n' if !was_after_cr => self.lose(),
                     b'\n' if *line == 0 => self.state = State::Head(Vec::new()),
                     b'\n' => *line = 0,
                     b'\r' => {}
@@ -116,6 +122,12 @@ impl Framing {
             }
             State::Lost => bytes.len(),
         }
+    }
+
+    /// Gives up: where the next head begins is not known, so it is not to be trusted.
+    fn lose(&mut self) {
+        self.ambiguous.get_or_insert(self.heads);
+        self.state = State::Lost;
     }
 
     fn after_head(&mut self, lengths: &Lengths) -> State {
@@ -133,6 +145,11 @@ impl Framing {
 const SIZE: State = State::Size {
     bytes: 0,
     is_over: false,
+};
+
+const TRAILERS: State = State::Trailers {
+    line: 0,
+    is_after_cr: false,
 };
 
 /// What a head says of its body.
@@ -243,6 +260,17 @@ mod tests {
             let last = format!("{BARE}{chunked}{sized}{both}0\r\n\r\n");
             assert_eq!(read(&last), (4, Some(3)), "{last:?}");
         }
+    }
+
+    #[test]
+    fn a_bare_line_feed_in_trailers_hides_no_two_lengths() {
+        let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        for trailers in ["X: a\n\nY: b\r\n\r\n", "\nY: b\r\n\r\n", "X: a\n\r\n\r\n"] {
+            let text = format!("{BARE}{chunked}{trailers}{BOTH}0\r\n\r\n");
+            assert_eq!(read(&text), (2, Some(2)), "{text:?}");
+        }
+        let text = format!("{chunked}X: a\r\nY: b\r\n\r\n{BOTH}");
+        assert_eq!(read(&text), (2, Some(1)), "{text:?}");
     }
 
     #[test]

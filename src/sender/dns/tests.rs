@@ -134,7 +134,7 @@ async fn it_is_kept_that_a_name_has_no_address() {
 async fn names_that_nobody_answers_for_hold_up_no_other() {
     let server = NameServer::start().await;
     let dns = server.dns();
-    let hanging: Vec<_> = (0..500)
+    let hanging: Vec<_> = (0..OWNER_LOOK_UPS_MAX - 1)
         .map(|n| {
             let dns = dns.clone();
             tokio::spawn(
@@ -142,7 +142,7 @@ async fn names_that_nobody_answers_for_hold_up_no_other() {
             )
         })
         .collect();
-    server.until_asked(500).await;
+    server.until_asked(OWNER_LOOK_UPS_MAX - 1).await;
     let found = dns.look_up("hooks.example.com", owner(1)).await;
     assert!(found.is_ok(), "of the same project");
     assert!(hanging.iter().all(|hanging| !hanging.is_finished()));
@@ -165,6 +165,39 @@ async fn a_project_that_has_used_up_its_share_leaves_anothers() {
     assert!(dns.look_up("hooks.example.com", owner(2)).await.is_ok());
     assert_eq!(server.asked().0, OWNER_LOOK_UPS_MAX + 1);
     hanging.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_place_in_anothers_share() {
+    let server = NameServer::start().await;
+    let dns = server.dns();
+    let look_up = |host: String| {
+        let dns = dns.clone();
+        async move { dns.look_up(&host, owner(1)).await }
+    };
+    let hanging: Vec<_> = (0..OWNER_LOOK_UPS_MAX)
+        .map(|n| tokio::spawn(look_up(format!("hang{n}.example.com"))))
+        .collect();
+    server.until_asked(OWNER_LOOK_UPS_MAX).await;
+    let mut waiting = Box::pin(look_up("hooks.example.com".to_owned()));
+    // It is the first to ask for the name, and gets no place.
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    assert!(dns.look_up("hooks.example.com", owner(2)).await.is_ok());
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
+    assert!(waiting.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_name_takes_one_place_of_a_project_however_many_ask_for_it() {
+    let server = NameServer::start().await;
+    let dns = server.dns();
+    let mut asking: Vec<_> = (0..2 * OWNER_LOOK_UPS_MAX)
+        .map(|_| Box::pin(dns.look_up("hang.example.com", owner(1))))
+        .collect();
+    for asking in &mut asking {
+        assert!(futures_util::poll!(asking).is_pending());
+    }
+    assert!(dns.look_up("hooks.example.com", owner(1)).await.is_ok());
 }
 
 #[tokio::test]
