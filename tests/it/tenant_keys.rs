@@ -571,7 +571,9 @@ fn no_operation_tells_a_tenant_of_others_or_changes_what_is_theirs() {
             let probes = match decision {
                 Decision::Answers(probes) => probes,
                 Decision::Project(body) => {
-                    let path = path.replace("{id}", &worlds.meter).replace("{tenant}", "brilltenant");
+                    let path = path
+                        .replace("{id}", &worlds.meter)
+                        .replace("{tenant}", "brilltenant");
                     vec![probe(path.replace("{name}", "order.paid"), body, 403)]
                 }
             };
