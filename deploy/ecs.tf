@@ -57,8 +57,10 @@ locals {
     MILLRACE_HTTP__LISTEN         = "0.0.0.0:8080"
     MILLRACE_HTTP__IDLE_TIMEOUT_S = tostring(local.http_keep_alive_s)
 
-    # The load balancer's own addresses, which it says clients' of.
-    MILLRACE_HTTP__TRUSTED_PROXIES = jsonencode([var.vpc_cidr])
+    # The load balancer's own addresses, which it says clients' of. Behind CloudFront
+    # it says those of CloudFront's, which all clients share: there none is counted.
+    MILLRACE_HTTP__TRUSTED_PROXIES   = jsonencode([var.vpc_cidr])
+    MILLRACE_HTTP__AUTH_FAILURES_MAX = var.cloudfront ? "0" : "100"
   }, local.emulated_environment)
 
   # What `millrace migrate` checks before it starts: it looks at the table, and the

@@ -40,7 +40,11 @@ fn cursor(cursor: &str) {
         let event = keys::event_of_timeline_sort(&after).expect("it ends with an event");
         assert_eq!(keys::timeline_sort(at, &event), after);
     }
-    if let Some(position) = read(page::position_by(list(), Some(cursor), usage::read_position)) {
+    if let Some(position) = read(page::position_by(
+        list(),
+        Some(cursor),
+        usage::read_position,
+    )) {
         let again = usage::read_position(usage::write_position(&position));
         assert_eq!(again, Some(position));
     }

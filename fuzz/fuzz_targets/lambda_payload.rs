@@ -13,7 +13,7 @@ use millrace::host::lambda::payload::{self, PayloadError, PayloadKind};
 use millrace::host::lambda::request;
 use serde_json::Value;
 
-/// The text of a refusal and at most 64 characters of the payload, escaped.
+/// The text of a refusal.
 const REFUSAL_BYTES_MAX: usize = 1_024;
 
 static ROUTER: LazyLock<Router> = LazyLock::new(|| Router::new().fallback(echo));

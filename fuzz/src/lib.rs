@@ -9,7 +9,7 @@ use millrace::error::{Error, Invalid};
 use millrace::model::event::{self, BODY_BYTES_MAX, EVENT_BYTES_MAX, Event};
 use serde_json::Value;
 
-/// A refusal repeats some of what was sent, never much.
+/// A refusal is short.
 const REFUSAL_BYTES_MAX: usize = 2_048;
 
 /// An input as text: its first line, and the rest.

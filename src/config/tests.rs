@@ -207,7 +207,7 @@ fn the_role_of_serving_processes_is_named_once_where_there_are_roles() {
     #[cfg(feature = "embedded")]
     assert_snapshot!(complaint("[database]\napp_role = \"a\"", &[]), @r#"
     configuration:
-      database.app_role (MILLRACE_DATABASE__APP_ROLE): "a" given, expected nothing, as PostgreSQL in process has one role
+      database.app_role (MILLRACE_DATABASE__APP_ROLE): a string of 1 character given, expected nothing, as PostgreSQL in process has one role
     "#);
 }
 

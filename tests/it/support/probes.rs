@@ -305,7 +305,9 @@ impl Fixtures {
             };
             path = format!("{path}?{required}{name}={value}");
         }
-        let is_admins = operation.form.starts_with("/v1/projects");
+        let is_admins = ["/v1/projects", "/v1/admin"]
+            .iter()
+            .any(|form| operation.form.starts_with(form));
         let key = if is_admins { ADMIN_KEY } else { &harness.key };
         let request = Request::builder()
             .method(operation.method.clone())
