@@ -158,6 +158,7 @@ fn no_error_is_made_but_the_first() {
 /// branch of `anyOf` has as many as there are items.
 #[test]
 fn errors_with_long_copies_end_a_validation() {
+    type Make = fn(&str) -> Value;
     let long = "k".repeat(60_000);
     let items = |item: &str| format!("[{}]", vec![item; 4_000].join(","));
     let either = |schema: Value| json!({ "anyOf": [schema, { "type": "null" }] });
@@ -176,7 +177,7 @@ fn errors_with_long_copies_end_a_validation() {
     assert!(is_out_of_steps(&behind(&long), &under_a_name(&long)));
 
     let named = r#"{"a":1}"#;
-    let of_items: [(fn(&str) -> Value, &str); 4] = [
+    let of_items: [(Make, &str); 4] = [
         (|text| json!({ "required": [text] }), "{}"),
         (
             |text| json!({ "dependentRequired": { "a": [text] } }),
