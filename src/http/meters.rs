@@ -196,6 +196,9 @@ pub async fn create(
     };
     check(&row)?;
     Definition::new(&row.spec)?;
+    for (at, filter) in row.spec.filters.iter().enumerate() {
+        filter.check_numbers(at)?;
+    }
     let created = meters::create(&app.postgres, &by, row).await?;
     let row = projector::apply(&app.postgres, &app.projection, created).await;
     Ok((StatusCode::CREATED, Json(row.into())))

@@ -2,6 +2,7 @@
 //! has one form, however it was written.
 
 use super::decimal::Decimal;
+use super::number::Number;
 
 /// A JSON value that is neither object nor array.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,8 +11,8 @@ pub enum Scalar {
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A number: in its plain form, so that `1`, `1.0` and `1e0` are one; as it
-    /// was written if that form is too long.
+    /// A number: in its plain form, so that `1`, `1.0` and `1e0` are one; as its
+    /// significant digits and a power of ten if that form is too long.
     Number(Box<str>),
     /// A string, unescaped.
     String(Box<str>),
@@ -26,10 +27,7 @@ impl Scalar {
             b'n' => Some(Self::Null),
             b't' => Some(Self::Bool(true)),
             b'f' => Some(Self::Bool(false)),
-            _ => Some(Self::Number(match Decimal::parse(json) {
-                Some(decimal) => decimal.as_str().into(),
-                None => json.into(),
-            })),
+            _ => Some(Self::Number(number(json))),
         }
     }
 
@@ -41,6 +39,23 @@ impl Scalar {
             Self::Number(text) => text.to_string(),
             Self::String(text) => serde_json::Value::from(&**text).to_string(),
         }
+    }
+}
+
+/// The one form of a number.
+fn number(json: &str) -> Box<str> {
+    if let Some(decimal) = Decimal::parse(json) {
+        return decimal.as_str().into();
+    }
+    // As it was written if it has an exponent beyond any use.
+    let Some(number) = Number::parse(json) else {
+        return json.into();
+    };
+    let text = number.to_string();
+    // One that is short but for its zeros.
+    match Decimal::parse(&text) {
+        Some(decimal) => decimal.as_str().into(),
+        None => text.into(),
     }
 }
 
@@ -59,6 +74,12 @@ mod tests {
             (r#""\u0061\/\n""#, r#""a/\n""#),
             (r#""\u0000""#, "\"\\u0000\""),
             ("1e300", "1e300"),
+            ("10e299", "1e300"),
+            ("1E+300", "1e300"),
+            ("-0.10e-299", "-1e-300"),
+            (&format!("1.5{}", "0".repeat(60)), "1.5"),
+            (&format!("0.{}", "0".repeat(60)), "0"),
+            ("1e99999999999999999999", "1e99999999999999999999"),
         ] {
             assert_eq!(Scalar::read(written).unwrap().to_json(), form, "{written}");
         }

@@ -6,6 +6,8 @@
 //! validation takes. Patterns are matched in linear time. Numbers are compared as they
 //! are written. Known formats are asserted, which the specification leaves open.
 
+mod copies;
+mod expansion;
 mod expected;
 mod json;
 mod keywords;

@@ -1,7 +1,7 @@
 //! The rules for attributes: what CloudEvents 1.0 §3 asks of each, and the words in
 //! which a broken rule is reported.
 //!
-//! None has a length of its own: whoever passes events on has to take any of 64 KiB
+//! No value has a length of its own: whoever passes events on has to take any of 64 KiB
 //! (CloudEvents 1.0 §5), however its attributes share them. All of them together are
 //! bounded, by [`ATTRIBUTE_BYTES_MAX`](super::draft::ATTRIBUTE_BYTES_MAX).
 
@@ -17,6 +17,9 @@ use crate::model::rfc3339;
 
 /// The longest tenant that an endpoint may belong to, in characters.
 const ENDPOINT_TENANT_CHARS_MAX: usize = 128;
+
+/// The longest name: with `ce-` before it a header has it, and none is longer.
+pub(super) const NAME_BYTES_MAX: usize = 65_535 - "ce-".len();
 
 const SPECVERSION: &str = "\"1.0\" (CloudEvents 1.0 §3.1)";
 const ID: &str = "a non-empty string (CloudEvents 1.0 §3.1)";
@@ -123,6 +126,10 @@ pub(super) fn invalid(name: &str, detail: impl Into<std::borrow::Cow<'static, st
 }
 
 fn check_name(name: &str) -> Result<(), Invalid> {
+    if name.len() > NAME_BYTES_MAX {
+        let expected = format!("expected attribute names of up to {NAME_BYTES_MAX} bytes");
+        return Err(invalid(name, expected));
+    }
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     if name == "data" || name.is_empty() || !name.bytes().all(is_plain) {
         return Err(invalid(
@@ -189,8 +196,8 @@ fn is_media_type(text: &str) -> bool {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::model::event::parse_structured;
     use crate::model::event::tests::{invalid, minimal, structured, with};
+    use crate::model::event::{parse_structured, to_binary};
 
     #[test]
     fn every_broken_rule_names_its_attribute() {
@@ -253,6 +260,7 @@ mod tests {
             ("data_base64", json!("AAE")),
             ("data_base64", json!("A-_=")),
             ("data_base64", json!(5)),
+            (&"x".repeat(super::NAME_BYTES_MAX + 1), json!("")),
         ] {
             let (field, message) = invalid(structured(&with(name, bad.clone())));
             assert_eq!(field, super::shown_name(name), "{bad}");
@@ -291,11 +299,12 @@ mod tests {
             ("dataschema", json!("https://example.com/s#/definitions/a")),
             ("small", json!(-2_147_483_648_i64)),
             ("empty", json!("")),
-            (&"x".repeat(60_000), json!(true)),
+            (&"x".repeat(super::NAME_BYTES_MAX), json!(true)),
             ("absent", Value::Null),
         ] {
             let event = structured(&with(name, good.clone()));
             assert!(event.is_ok(), "{name}: {good}: {event:?}");
+            assert!(to_binary(event.unwrap().body()).is_ok(), "{name}: {good}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The conditions of a meter: what must hold of an event's `data` for it to count.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::Invalid;
@@ -35,6 +36,27 @@ pub struct MeterFilter {
     /// Whether anything is there, null included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exists: Option<bool>,
+}
+
+impl MeterFilter {
+    /// Checks the numbers of a filter that is newly written at place `at`: one beyond
+    /// what parsers hold is in no event's data, and cannot be told. Those that are kept
+    /// may have some.
+    ///
+    /// # Errors
+    /// [`Invalid`], which names the value.
+    pub fn check_numbers(&self, at: usize) -> Result<(), Invalid> {
+        let is_held = |value: &RawValue| serde_json::from_str::<Value>(value.get()).is_ok();
+        let mut equals = self.equals.iter();
+        if equals.any(|value| !is_held(value)) {
+            return Err(no_scalar(format!("filters[{at}].equals")));
+        }
+        let mut values = self.one_of.iter().flatten();
+        match values.position(|value| !is_held(value)) {
+            None => Ok(()),
+            Some(n) => Err(no_scalar(format!("filters[{at}].in[{n}]"))),
+        }
+    }
 }
 
 /// Null is a value here, and not the same as absent.
@@ -89,11 +111,11 @@ fn scalars(field: &str, values: &[Box<RawValue>]) -> Result<Box<[Scalar]>, Inval
 
 fn scalar(field: String, value: &RawValue) -> Result<Scalar, Invalid> {
     let short = Some(value.get()).filter(|json| json.len() <= VALUE_BYTES_MAX);
-    // A number beyond what parsers hold is in no event's data, and cannot be told.
-    let held = short.filter(|json| serde_json::from_str::<serde_json::Value>(json).is_ok());
-    held.and_then(Scalar::read).ok_or_else(|| {
-        let detail =
-            format!("expected a string, number, Boolean or null of up to {VALUE_BYTES_MAX} bytes");
-        Invalid::new(field, detail)
-    })
+    short.and_then(Scalar::read).ok_or_else(|| no_scalar(field))
+}
+
+fn no_scalar(field: String) -> Invalid {
+    let detail =
+        format!("expected a string, number, Boolean or null of up to {VALUE_BYTES_MAX} bytes");
+    Invalid::new(field, detail)
 }

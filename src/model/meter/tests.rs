@@ -104,6 +104,26 @@ fn a_malformed_meter_is_refused_by_name() {
     "#);
 }
 
+/// Earlier versions took numbers that no parser holds, and such meters count on.
+#[test]
+fn a_number_beyond_parsers_is_read_but_not_written() {
+    for (filter, field) in [
+        (r#"{"pointer":"/a","in":[1,1e999]}"#, "filters[2].in[1]"),
+        (r#"{"pointer":"/a","equals":-1e999}"#, "filters[2].equals"),
+    ] {
+        let spec = format!(
+            r#"{{"event_type":"a","aggregation":"count","group_by":[],"filters":[{filter}]}}"#
+        );
+        let spec: MeterSpec = serde_json::from_str(&spec).unwrap();
+        assert!(Definition::new(&spec).is_ok(), "{filter}");
+        let refused = spec.filters[0].check_numbers(2).unwrap_err();
+        assert_eq!(refused.field.as_deref(), Some(field));
+    }
+    let filter: MeterFilter =
+        serde_json::from_str(r#"{"pointer":"/a","in":[1,1e300,null,"1e999"]}"#).unwrap();
+    assert_eq!(filter.check_numbers(0), Ok(()));
+}
+
 #[test]
 fn a_value_keeps_its_digits() {
     let sum = meter("sum", json!({ "value": "/n" }));

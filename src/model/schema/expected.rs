@@ -7,7 +7,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use crate::model::refusal::{shown_name, shown_path};
 
 /// Characters of one description.
-const EXPECTED_LEN_MAX: usize = 160;
+pub(super) const EXPECTED_LEN_MAX: usize = 160;
 /// Characters of a path into the data that are shown.
 const PATH_LEN_MAX: usize = 200;
 
@@ -111,7 +111,7 @@ fn list(names: &[String]) -> String {
 }
 
 /// `text`, or its beginning if it has more than `len_max` characters.
-fn shortened(text: &str, len_max: usize) -> String {
+pub(super) fn shortened(text: &str, len_max: usize) -> String {
     match text.char_indices().nth(len_max) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -9,6 +9,7 @@ use jsonschema::paths::Location;
 use jsonschema::{Keyword, ValidationError, ValidationOptions};
 use serde_json::Value;
 
+use super::expected::{EXPECTED_LEN_MAX, shortened};
 use super::json::{Json, number};
 use super::node::{Metered, Node};
 use crate::model::number::{DIVISOR_DIGITS_MAX, Number};
@@ -70,7 +71,11 @@ fn make_keyword<'s>(
             .and_then(|value| make(&value)),
     };
     match made {
-        Ok(assertion) => Ok(Box::new(assertion)),
+        // Each error has a copy of the words.
+        Ok(assertion) => Ok(Box::new(Assertion {
+            expected: shortened(&assertion.expected, EXPECTED_LEN_MAX),
+            ..assertion
+        })),
         Err(expected) => Err(ValidationError::schema(expected)),
     }
 }

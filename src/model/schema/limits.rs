@@ -12,6 +12,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::copies;
+use super::expansion::{Expansion, UNEVALUATED};
 use super::expected::shown;
 use super::meter::Weights;
 use super::patterns::PatternSizes;
@@ -19,8 +21,6 @@ use crate::error::Invalid;
 
 /// Objects and arrays inside each other.
 const DEPTH_MAX: usize = 32;
-/// Objects and arrays inside each other with every reference written out.
-const EXPANDED_DEPTH_MAX: usize = 256;
 /// Patterns, in `pattern` and `patternProperties`.
 const PATTERNS_MAX: usize = 100;
 /// References, `$ref` and `$dynamicRef`.
@@ -33,6 +33,8 @@ const EXPANDED_MAX: u64 = 10_000;
 const SCHEMA_BYTES: usize = 8192;
 const OBJECT_BYTES: usize = 768;
 const BYTES_PER_BYTE: usize = 6;
+/// Idle schemas that take as long as a look at the data.
+const IDLE_PER_STEP: u64 = 4;
 
 /// What a schema comes to.
 #[derive(Debug)]
@@ -77,6 +79,8 @@ pub(super) fn check(schema: &Value, len: usize) -> Result<Cost, Invalid> {
         weights: Weights {
             element: expansion.idle_max / IDLE_PER_STEP,
             name_byte: walk.of_names.name_byte(),
+            error: walk.copied_max as u64 / 16,
+            path_bytes: size.path_bytes,
         },
         patterns: walk.of_names,
         bytes: SCHEMA_BYTES + objects.saturating_mul(OBJECT_BYTES) + len * BYTES_PER_BYTE,
@@ -92,6 +96,8 @@ struct SchemaWalk<'a> {
     references: usize,
     anchors: HashMap<&'a str, &'a Value>,
     of_names: PatternSizes,
+    /// The most bytes of it that an error has a copy of.
+    copied_max: usize,
 }
 
 impl<'a> SchemaWalk<'a> {
@@ -137,6 +143,7 @@ impl<'a> SchemaWalk<'a> {
     ) -> Option<WrongMember> {
         let text = |name: &str| members.get(name).and_then(Value::as_str);
         self.objects += 1;
+        self.copied_max = self.copied_max.max(copies::of_error(members));
         let has = |name: &&&str| members.contains_key(**name);
         self.unevaluated += UNEVALUATED.iter().filter(has).count();
         self.patterns += usize::from(text("pattern").is_some());
@@ -183,214 +190,4 @@ impl<'a> SchemaWalk<'a> {
 struct WrongMember {
     name: &'static str,
     expected: String,
-}
-
-/// Idle schemas that take as long as a look at the data.
-const IDLE_PER_STEP: u64 = 4;
-
-/// Keywords with schemas for the very place that theirs is for.
-const IN_PLACE: [&str; 7] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else"];
-/// Keywords that look again at what those have found.
-const UNEVALUATED: [&str; 2] = ["unevaluatedProperties", "unevaluatedItems"];
-/// Keywords whose schemas such a keyword has for itself, too.
-const AGAIN: [&str; 7] = [
-    "additionalProperties",
-    "unevaluatedProperties",
-    "unevaluatedItems",
-    "items",
-    "prefixItems",
-    "additionalItems",
-    "contains",
-];
-/// Keywords whose value is schemas by name, no schema itself.
-const BY_NAME: [&str; 6] = [
-    "properties",
-    "patternProperties",
-    "$defs",
-    "definitions",
-    "dependentSchemas",
-    "dependencies",
-];
-/// Those of them whose schemas are for the very place that theirs is for.
-const BY_NAME_IN_PLACE: [&str; 2] = ["dependentSchemas", "dependencies"];
-/// Keywords with which a schema looks at the data in any case.
-const LOOKING: [&str; 9] = [
-    "type",
-    "const",
-    "enum",
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "multipleOf",
-    "pattern",
-];
-
-/// What a schema comes to with its references written out.
-struct Expansion<'a> {
-    root: &'a Value,
-    anchors: HashMap<&'a str, &'a Value>,
-    /// By the place of each object in memory; none while it is being counted.
-    sizes: HashMap<*const Value, Option<Size>>,
-    /// The most idle schemas that stand in one place.
-    idle_max: u64,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Size {
-    /// Objects, each as often as references lead to it and as it is looked at again.
-    objects: u64,
-    /// Those that are looked at again for an unevaluated keyword in their place.
-    again: u64,
-    /// Schemas in its place that look at nothing.
-    idle: u64,
-}
-
-impl std::ops::Add for Size {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            objects: self.objects.saturating_add(other.objects),
-            again: self.again.saturating_add(other.again),
-            idle: self.idle.saturating_add(other.idle),
-        }
-    }
-}
-
-impl<'a> Expansion<'a> {
-    fn new(root: &'a Value, anchors: HashMap<&'a str, &'a Value>) -> Self {
-        Self {
-            root,
-            anchors,
-            sizes: HashMap::new(),
-            idle_max: 0,
-        }
-    }
-
-    fn size(&mut self, value: &'a Value, depth: usize) -> Result<Size, Invalid> {
-        if depth > EXPANDED_DEPTH_MAX {
-            let expected = format!(
-                "expected up to {EXPANDED_DEPTH_MAX} levels with every reference written out"
-            );
-            return Err(Invalid::new("schema", expected));
-        }
-        let members = match value {
-            Value::Array(items) => return self.sum(items.iter(), depth),
-            Value::Object(members) => members,
-            _ => {
-                let idle = u64::from(value.is_boolean());
-                return Ok(Size {
-                    idle,
-                    ..Size::default()
-                });
-            }
-        };
-        let place: *const Value = value;
-        match self.sizes.get(&place) {
-            None => self.sizes.insert(place, None),
-            Some(Some(size)) => return Ok(*size),
-            // Written out already.
-            Some(None) => return Ok(Size::default()),
-        };
-        let size = self.size_of_object(members, depth)?;
-        self.idle_max = self.idle_max.max(size.idle);
-        self.sizes.insert(place, Some(size));
-        Ok(size)
-    }
-
-    fn size_of_object(
-        &mut self,
-        members: &'a Map<String, Value>,
-        depth: usize,
-    ) -> Result<Size, Invalid> {
-        // Beside a reference, draft 7 ignores all others.
-        let is_idle =
-            members.contains_key("$ref") || !LOOKING.iter().any(|name| members.contains_key(*name));
-        let (mut objects, mut again, mut idle) = (1_u64, 1_u64, u64::from(is_idle));
-        for (name, value) in members {
-            let name = &**name;
-            let size = match value {
-                Value::Object(schemas) if BY_NAME.contains(&name) => {
-                    self.sum(schemas.values(), depth + 1)?
-                }
-                value => self.size(value, depth + 1)?,
-            };
-            objects = objects.saturating_add(size.objects);
-            if IN_PLACE.contains(&name) || BY_NAME_IN_PLACE.contains(&name) {
-                again = again
-                    .saturating_add(size.objects)
-                    .saturating_add(size.again);
-                idle = idle.saturating_add(size.idle);
-            } else if AGAIN.contains(&name) {
-                again = again.saturating_add(size.objects);
-            }
-        }
-        for target in self.targets(members) {
-            let size = self.size(target, depth + 1)?;
-            objects = objects.saturating_add(size.objects);
-            again = again
-                .saturating_add(size.objects)
-                .saturating_add(size.again);
-            idle = idle.saturating_add(size.idle);
-        }
-        for _ in UNEVALUATED
-            .iter()
-            .filter(|name| members.contains_key(**name))
-        {
-            objects = objects.saturating_add(again);
-        }
-        Ok(Size {
-            objects,
-            again,
-            idle,
-        })
-    }
-
-    fn sum(
-        &mut self,
-        mut values: impl Iterator<Item = &'a Value>,
-        depth: usize,
-    ) -> Result<Size, Invalid> {
-        values.try_fold(Size::default(), |sum, value| {
-            Ok(sum + self.size(value, depth + 1)?)
-        })
-    }
-
-    /// Where the references of an object lead.
-    fn targets(&self, members: &Map<String, Value>) -> Vec<&'a Value> {
-        ["$ref", "$dynamicRef"]
-            .iter()
-            .filter_map(|name| members.get(*name)?.as_str()?.strip_prefix('#'))
-            .filter_map(|fragment| self.target(fragment))
-            .collect()
-    }
-
-    /// Where a fragment leads; nowhere if the schema does not compile anyway.
-    fn target(&self, fragment: &str) -> Option<&'a Value> {
-        let fragment = percent_decoded(fragment);
-        if fragment.is_empty() || fragment.starts_with('/') {
-            self.root.pointer(&fragment)
-        } else {
-            self.anchors.get(&*fragment).copied()
-        }
-    }
-}
-
-/// `fragment` without its escapes, as URIs have them.
-fn percent_decoded(fragment: &str) -> String {
-    let mut decoded = Vec::with_capacity(fragment.len());
-    let mut rest = fragment.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let byte = hex
-            .filter(|_| *first == b'%')
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        decoded.push(byte.unwrap_or(*first));
-        rest = match byte {
-            Some(_) => &after[2..],
-            None => after,
-        };
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }

@@ -9,6 +9,9 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+/// Steps of an error beside its copies: it is some hundred bytes, and none but the first
+/// is told.
+const ERROR_STEPS: u64 = 32;
 /// Bytes of stack that a validation may use: half of what the runtime's threads have.
 const STACK_BYTES_MAX: usize = 1024 * 1024;
 
@@ -20,6 +23,11 @@ pub(super) struct Weights {
     pub element: u64,
     /// Of each byte of a name, for the patterns that it is held against.
     pub name_byte: u64,
+    /// Of each error, for what it copies of the schema.
+    pub error: u64,
+    /// Bytes of the path through the schema that an error may have for each level of the
+    /// data.
+    pub path_bytes: usize,
 }
 
 /// A validation's meter.
@@ -84,6 +92,18 @@ impl Meter {
     pub(super) fn charge_member(&self, name: &str) {
         let of_name = (name.len() as u64).saturating_mul(self.weights.name_byte);
         self.charge((1 + self.weights.element + name.len() as u64 / 16).saturating_add(of_name));
+    }
+
+    /// Takes the steps of an error where paths have `path_bytes`.
+    pub(super) fn charge_error(&self, path_bytes: usize) {
+        let of_copies = self.weights.error.saturating_add(path_bytes as u64 / 16);
+        self.charge(of_copies.saturating_add(ERROR_STEPS));
+    }
+
+    /// Bytes of the paths to what is `step_bytes` below a place with `path_bytes`.
+    pub(super) fn path_below(&self, path_bytes: usize, step_bytes: usize) -> usize {
+        let own = step_bytes.saturating_add(self.weights.path_bytes);
+        path_bytes.saturating_add(own)
     }
 
     /// Those that are left.

@@ -13,8 +13,8 @@ use super::json::{Json, number};
 use super::meter::{Meter, Weights};
 use crate::model::number::Number;
 
-/// Steps of an error: it is some hundred bytes, and none but the first is told.
-const ERROR_STEPS: u64 = 32;
+/// Bytes of an index in a path.
+const INDEX_BYTES: usize = 8;
 
 /// Data whose every look is counted.
 pub(super) struct Metered;
@@ -31,6 +31,9 @@ enum Place<'a> {
 pub(super) struct Node<'a> {
     place: Place<'a>,
     meter: &'a Meter,
+    /// Bytes of the paths to it, through the data and through the schema, which an error
+    /// has copies of.
+    path_bytes: usize,
 }
 
 impl<'a> Node<'a> {
@@ -39,6 +42,7 @@ impl<'a> Node<'a> {
         Self {
             place: Place::Value(data),
             meter,
+            path_bytes: meter.path_below(0, 0),
         }
     }
 
@@ -128,6 +132,7 @@ impl json::Json for Metered {
         f(Node {
             place: Place::Name(string),
             meter: &meter,
+            path_bytes: 0,
         })
     }
 }
@@ -142,6 +147,7 @@ impl<'a> json::Node<'a, Metered> for Node<'a> {
             Place::Value(Json::Object(members)) => Some(Object {
                 members,
                 meter: self.meter,
+                path_bytes: self.path_bytes,
             }),
             _ => None,
         }
@@ -152,6 +158,7 @@ impl<'a> json::Node<'a, Metered> for Node<'a> {
             Place::Value(Json::Array(items)) => Some(Array {
                 items,
                 meter: self.meter,
+                path_bytes: self.path_bytes,
             }),
             _ => None,
         }
@@ -198,7 +205,7 @@ impl<'a> json::Node<'a, Metered> for Node<'a> {
 
     /// Of the data nothing is told, so that an error need not copy it.
     fn to_value(&self) -> Cow<'a, Value> {
-        self.meter.charge(ERROR_STEPS);
+        self.meter.charge_error(self.path_bytes);
         Cow::Owned(Value::Null)
     }
 
@@ -206,7 +213,10 @@ impl<'a> json::Node<'a, Metered> for Node<'a> {
         match self.look() {
             Place::Value(value) => Some(NodeIdentity::new(std::ptr::from_ref(value).addr())),
             // An empty name has no address of its own.
-            Place::Name("") => None,
+            Place::Name("") => {
+                let meter = std::ptr::from_ref(self.meter).addr();
+                Some(NodeIdentity::tagged(meter, 2))
+            }
             Place::Name(name) => Some(NodeIdentity::tagged(name.as_ptr().addr(), 1)),
         }
     }
@@ -244,6 +254,7 @@ impl JsonNumber for Number {
 pub(super) struct Object<'a> {
     members: &'a BTreeMap<Box<str>, Json>,
     meter: &'a Meter,
+    path_bytes: usize,
 }
 
 impl<'a> json::Object<'a, Metered> for Object<'a> {
@@ -258,13 +269,14 @@ impl<'a> json::Object<'a, Metered> for Object<'a> {
     fn get(&self, key: &Box<str>) -> Option<Node<'a>> {
         self.meter.charge_element();
         let value = self.members.get(key)?;
-        Some(Node::new(value, self.meter))
+        Some(member(key, value, self.meter, self.path_bytes))
     }
 
     fn members(&self) -> Members<'a> {
         Members {
             members: self.members.iter(),
             meter: self.meter,
+            path_bytes: self.path_bytes,
         }
     }
 
@@ -278,9 +290,21 @@ impl<'a> json::Object<'a, Metered> for Object<'a> {
             f(Node {
                 place: Place::Name(name),
                 meter: self.meter,
+                path_bytes: self.path_bytes,
             })?;
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The member `name` of an object that paths of `path_bytes` lead to.
+fn member<'a>(name: &str, value: &'a Json, meter: &'a Meter, path_bytes: usize) -> Node<'a> {
+    // Each of its characters may be escaped in a path.
+    let step_bytes = name.len().saturating_mul(2) + 1;
+    Node {
+        place: Place::Value(value),
+        meter,
+        path_bytes: meter.path_below(path_bytes, step_bytes),
     }
 }
 
@@ -288,6 +312,7 @@ impl<'a> json::Object<'a, Metered> for Object<'a> {
 pub(super) struct Members<'a> {
     members: btree_map::Iter<'a, Box<str>, Json>,
     meter: &'a Meter,
+    path_bytes: usize,
 }
 
 impl<'a> Iterator for Members<'a> {
@@ -296,7 +321,7 @@ impl<'a> Iterator for Members<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let (name, value) = self.members.next()?;
         self.meter.charge_member(name);
-        Some((name, Node::new(value, self.meter)))
+        Some((name, member(name, value, self.meter, self.path_bytes)))
     }
 }
 
@@ -304,6 +329,7 @@ impl<'a> Iterator for Members<'a> {
 pub(super) struct Array<'a> {
     items: &'a [Json],
     meter: &'a Meter,
+    path_bytes: usize,
 }
 
 impl<'a> json::Array<'a, Metered> for Array<'a> {
@@ -318,11 +344,12 @@ impl<'a> json::Array<'a, Metered> for Array<'a> {
         Elements {
             items: self.items.iter(),
             meter: self.meter,
+            path_bytes: self.path_bytes,
         }
     }
 
     fn is_unique(&self) -> bool {
-        let mut seen = HashSet::with_capacity(self.items.len());
+        let mut seen = HashSet::new();
         self.items.iter().all(|item| {
             self.meter.charge(item.steps().saturating_mul(2));
             let mut key = Vec::new();
@@ -336,6 +363,7 @@ impl<'a> json::Array<'a, Metered> for Array<'a> {
 pub(super) struct Elements<'a> {
     items: std::slice::Iter<'a, Json>,
     meter: &'a Meter,
+    path_bytes: usize,
 }
 
 impl<'a> Iterator for Elements<'a> {
@@ -344,6 +372,10 @@ impl<'a> Iterator for Elements<'a> {
     fn next(&mut self) -> Option<Node<'a>> {
         let item = self.items.next()?;
         self.meter.charge_element();
-        Some(Node::new(item, self.meter))
+        Some(Node {
+            place: Place::Value(item),
+            meter: self.meter,
+            path_bytes: self.meter.path_below(self.path_bytes, INDEX_BYTES),
+        })
     }
 }

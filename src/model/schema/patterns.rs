@@ -12,6 +12,7 @@ use regex_automata::meta::{Cache, Config, Regex};
 use regex_automata::nfa::thompson::WhichCaptures;
 use serde_json::Value;
 
+use super::expected::{EXPECTED_LEN_MAX, shortened};
 use super::node::{Metered, Node};
 
 /// What one pattern may take when compiled, in bytes of its automaton.
@@ -90,7 +91,8 @@ fn make<'s>(
     let added = sizes.lock().expect("nothing panics with it").add(&regex);
     added.map_err(ValidationError::schema)?;
     Ok(Box::new(Pattern {
-        expected: format!("expected a match of {pattern}"),
+        // Each error has a copy of the words.
+        expected: shortened(&format!("expected a match of {pattern}"), EXPECTED_LEN_MAX),
         steps_per_byte: steps_per_byte(&regex),
         cache: Mutex::new(regex.create_cache()),
         regex,

@@ -154,6 +154,89 @@ fn no_error_is_made_but_the_first() {
     assert_eq!(violation.expected, "expected object");
 }
 
+/// Errors have copies of their paths and of what the schema says; each is counted, for a
+/// branch of `anyOf` has as many as there are items.
+#[test]
+fn errors_with_long_copies_end_a_validation() {
+    type Make = fn(&str) -> Value;
+    let long = "k".repeat(60_000);
+    let items = |item: &str| format!("[{}]", vec![item; 4_000].join(","));
+    let either = |schema: Value| json!({ "anyOf": [schema, { "type": "null" }] });
+    let under_a_name = |name: &str| format!(r#"{{"{name}":{}}}"#, items("0"));
+    let by_name = either(json!({ "additionalProperties": { "items": { "minimum": 1 } } }));
+    assert!(!is_out_of_steps(&by_name, &under_a_name("k")));
+    assert!(is_out_of_steps(&by_name, &under_a_name(&long)));
+
+    let behind = |name: &str| {
+        let mut schema =
+            either(json!({ "properties": { name: { "items": { "$ref": "#/$defs/a" } } } }));
+        schema["$defs"] = json!({ "a": { "minimum": 1 } });
+        schema
+    };
+    assert!(!is_out_of_steps(&behind("k"), &under_a_name("k")));
+    assert!(is_out_of_steps(&behind(&long), &under_a_name(&long)));
+
+    let named = r#"{"a":1}"#;
+    let of_items: [(Make, &str); 4] = [
+        (|text| json!({ "required": [text] }), "{}"),
+        (
+            |text| json!({ "dependentRequired": { "a": [text] } }),
+            named,
+        ),
+        (|text| json!({ "dependencies": { "a": [text] } }), named),
+        (|text| json!({ "not": { "not": { "const": text } } }), "1"),
+    ];
+    for (schema, item) in of_items {
+        let of = |text: &str| {
+            let mut schema = either(json!({ "items": schema(text) }));
+            if schema.to_string().contains("dependencies") {
+                schema["$schema"] = json!("http://json-schema.org/draft-07/schema#");
+            }
+            schema
+        };
+        let violated = told(&of("k").to_string(), &items(item));
+        assert!(
+            violated.starts_with("data: expected what one schema"),
+            "{violated}"
+        );
+        assert!(is_out_of_steps(&of(&long), &items(item)), "{}", of("k"));
+    }
+}
+
+/// The words of keywords of ours are short before any error copies them.
+#[test]
+fn errors_of_long_options_are_short() {
+    let long = "x".repeat(60_000);
+    for schema in [
+        json!({ "enum": [long] }),
+        json!({ "const": long }),
+        json!({ "pattern": "x".repeat(5_000) }),
+    ] {
+        let schema = compiled(&schema.to_string());
+        let data = Json::parse(r#""y""#).unwrap();
+        let bytes = |meter: &Meter| match schema.validator.validate(Node::new(&data, meter)) {
+            Err(error) => match error.kind() {
+                ValidationErrorKind::Custom { message, .. } => message.len(),
+                other => panic!("{other:?}"),
+            },
+            Ok(()) => panic!("satisfied"),
+        };
+        let bytes = Meter::run(STEPS_MAX, schema.weights, bytes).unwrap();
+        assert!(bytes < 200, "{bytes}");
+    }
+}
+
+/// The library's guard against following a reference for ever goes by identity.
+#[test]
+fn an_empty_name_is_told_apart_as_any() {
+    let schema = json!({
+        "propertyNames": { "$ref": "#/$defs/a" },
+        "$defs": { "a": { "allOf": [{ "$ref": "#/$defs/a" }, { "maxLength": 5 }] } },
+    });
+    assert_eq!(mismatch(&schema, &json!({ "b": 1 })), "fits");
+    assert_eq!(mismatch(&schema, &json!({ "": 1 })), "fits");
+}
+
 #[test]
 fn what_people_write_takes_few_steps() {
     let schema = json!({
