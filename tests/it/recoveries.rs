@@ -528,6 +528,7 @@ fn a_tenants_recoveries_keep_its_project_from_none() {
         assert_eq!(post("acme").await, StatusCode::CONFLICT);
         assert_eq!(post("other").await, StatusCode::ACCEPTED);
         scene.recover().await;
+        scene.harness.drain().await;
     });
 }
 

@@ -42,16 +42,22 @@ pub struct DeletedItems {
 /// answer; what is left is found the next time.
 pub async fn delete_event(dynamo: &Dynamo, id: &EventId, limit: usize) -> Result<DeletedItems> {
     let mut deleted = DeletedItems::default();
+    let mut is_gone = false;
     loop {
         let left = limit.saturating_sub(deleted.items).max(READ_MIN);
         let (below, is_last) = page_of(dynamo, id.as_str(), left).await?;
+        let has_event = below.iter().any(|sk| sk == keys::EVENT);
+        // Published again since: a new one.
+        if has_event && is_gone {
+            return Ok(deleted);
+        }
         // The event last: what is below one that is not listed would not be found.
         let others = below.iter().filter(|sk| *sk != keys::EVENT);
         let others = others.map(|sk| (id.as_str(), sk.as_str()));
         batch::delete(dynamo, others).await?;
-        let has_event = below.iter().any(|sk| sk == keys::EVENT);
         if is_last && has_event {
             batch::delete(dynamo, std::iter::once((id.as_str(), keys::EVENT))).await?;
+            is_gone = true;
         }
         let counted = below.iter().filter(|sk| is_last || *sk != keys::EVENT);
         for sk in counted {
