@@ -73,14 +73,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
         } else {
             http::health_router(app.clone())
         },
-        ServeOptions {
-            header_timeout: app.config.http.header_timeout,
-            idle_timeout: app.config.http.idle_timeout,
-            write_timeout: app.config.http.write_timeout,
-            connections_max: app.config.http.connections_max,
-            drain_timeout: app.config.http.drain_timeout,
-            drain_grace: app.config.http.drain_grace,
-        },
+        serve_options(&app.config),
         http_stop.clone(),
         requests.clone(),
     ));
@@ -123,6 +116,18 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
         "stopped"
     );
     Ok(())
+}
+
+fn serve_options(config: &Config) -> ServeOptions {
+    let http = &config.http;
+    ServeOptions {
+        header_timeout: http.header_timeout,
+        idle_timeout: http.idle_timeout,
+        write_timeout: http.write_timeout,
+        connections_max: http.connections_max,
+        drain_timeout: http.drain_timeout,
+        drain_grace: http.drain_grace,
+    }
 }
 
 /// Brings the stores up to date, says where everything is, and listens for signals.
