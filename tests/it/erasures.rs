@@ -30,9 +30,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::support::bucket::{self, Bucket};
-#[cfg(feature = "embedded")]
-use crate::support::fixtures::forget_queue;
-use crate::support::fixtures::{config_without_retries, create_endpoint, seconds_ago};
+use crate::support::fixtures::{
+    config_without_retries, create_endpoint, forget_queue, seconds_ago,
+};
 #[cfg(feature = "embedded")]
 use crate::support::gate::Gate;
 use crate::support::harness::{ALL_SCOPES, Builder, Harness, Project, config, run};
