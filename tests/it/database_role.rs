@@ -3,12 +3,16 @@
 
 use insta::assert_snapshot;
 use millrace::store::postgres::{AppRole, Postgres};
+use tokio::sync::Mutex;
 use tokio_postgres::error::SqlState;
 
 use crate::support::harness::run;
 use crate::support::stores;
 
 const ROLE: &str = "millrace_app_of_test";
+
+/// Roles are of the whole server, whatever database a test has to itself.
+static ROLES: Mutex<()> = Mutex::const_new(());
 
 fn app_role() -> AppRole {
     AppRole {
@@ -61,6 +65,7 @@ fn an_entry_of_the_audit_log_stays_as_it_was_written_whoever_asks() {
 #[test]
 fn the_role_that_serves_adds_to_the_audit_log_and_leaves_the_schema_alone() {
     run(async {
+        let _roles = ROLES.lock().await;
         let own = stores::own_postgres().await;
         for _ in 0..2 {
             own.owner.prepare_app_role(&app_role()).await.unwrap();
@@ -127,6 +132,7 @@ fn the_role_that_serves_adds_to_the_audit_log_and_leaves_the_schema_alone() {
 #[test]
 fn what_a_later_migration_makes_is_granted_too() {
     run(async {
+        let _roles = ROLES.lock().await;
         let own = stores::own_postgres().await;
         own.owner.prepare_app_role(&app_role()).await.unwrap();
         let client = own.owner.get().await.unwrap();
@@ -162,6 +168,7 @@ fn what_a_later_migration_makes_is_granted_too() {
 #[test]
 fn a_role_that_could_do_more_is_refused() {
     run(async {
+        let _roles = ROLES.lock().await;
         let own = stores::own_postgres().await;
         let owner = owner_of(&own.owner).await;
         let refusal = async |name: &str| {
