@@ -9,7 +9,7 @@
 //! PostgreSQL is slow to start, so it is shared and projects keep tests apart.
 //! The due index is one for all projects, so each test has a table of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +18,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::config::interceptors::BeforeSerializationInterceptorContextRef;
 use aws_sdk_dynamodb::config::{BehaviorVersion, ConfigBag, Credentials, Intercept, Region};
 use aws_sdk_dynamodb::error::BoxError;
+use aws_sdk_dynamodb::types::AttributeValue;
 use millrace::aws::clients;
 use millrace::store::dynamo::Dynamo;
 use millrace::store::postgres::{AppRole, Options, Postgres};
@@ -329,14 +330,37 @@ async fn scan(dynamo: &Dynamo) -> BTreeSet<String> {
         let scan = dynamo.client.scan().table_name(&dynamo.table);
         let scan = scan.set_exclusive_start_key(start).send().await.unwrap();
         for item in scan.items() {
-            let mut attributes: Vec<_> = item.iter().map(|one| format!("{one:?}")).collect();
-            attributes.sort();
-            found.insert(attributes.join(" "));
+            found.insert(text_of_members(item));
         }
         start = scan.last_evaluated_key;
         if start.is_none() {
             return found;
         }
+    }
+}
+
+/// The members of a map in one order, whatever order they came in.
+fn text_of_members(members: &HashMap<String, AttributeValue>) -> String {
+    let members = members.iter();
+    let mut members: Vec<_> = members
+        .map(|(name, value)| format!("({name:?}, {})", text_of(value)))
+        .collect();
+    members.sort();
+    members.join(" ")
+}
+
+fn text_of(value: &AttributeValue) -> String {
+    match value {
+        AttributeValue::M(members) => format!("M({})", text_of_members(members)),
+        AttributeValue::L(items) => {
+            let items: Vec<_> = items.iter().map(text_of).collect();
+            format!("L({})", items.join(", "))
+        }
+        AttributeValue::Ss(items) => {
+            let items: BTreeSet<_> = items.iter().collect();
+            format!("Ss({items:?})")
+        }
+        other => format!("{other:?}"),
     }
 }
 
