@@ -2,7 +2,7 @@
 //! they are, and allocations.
 //!
 //! `cargo bench --bench cost -- [--sqs-url URL] [--events 200] [--allocations 2000]
-//! [--idle-seconds 30] [--calls] [--accept-only EVENTS [--heap-profile FILE]]`
+//! [--idle-seconds 30] [--waiting 10000] [--calls] [--accept-only EVENTS [--heap-profile FILE]]`
 //!
 //! The router, the workers and a PostgreSQL are in this process; DynamoDB's double,
 //! which answers with the units that a call consumed by DynamoDB's rules, and the
@@ -17,6 +17,8 @@ mod allocations;
 mod calls;
 #[path = "cost/double.rs"]
 mod double;
+#[path = "cost/waiting.rs"]
+mod waiting;
 #[path = "cost/world.rs"]
 mod world;
 
@@ -52,6 +54,9 @@ struct Arguments {
     /// Watched with nothing to do; 0 leaves it out.
     #[arg(long, default_value_t = 30)]
     idle_seconds: u64,
+    /// Deliveries that wait behind a disabled endpoint; 0 leaves it out.
+    #[arg(long, default_value_t = 10_000)]
+    waiting: u64,
     /// Say which calls they are.
     #[arg(long)]
     calls: bool,
@@ -112,6 +117,9 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if arguments.idle_seconds > 0 {
         idle(arguments).await?;
+    }
+    if arguments.waiting > 0 {
+        waiting::measure(arguments.waiting, arguments.calls).await?;
     }
     if arguments.allocations > 0 {
         allocations::measure(arguments.allocations).await?;

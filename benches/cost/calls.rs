@@ -104,6 +104,13 @@ impl Tally {
         )
     }
 
+    /// Requests and units of DynamoDB, in words.
+    pub fn dynamo(&self) -> String {
+        let requests = self.calls(|kind| matches!(kind, Kind::Write | Kind::Read));
+        let (writes, reads) = (self.units(Kind::Write), self.units(Kind::Read));
+        format!("{requests} DynamoDB requests, {writes:.0} write units, {reads:.0} read units")
+    }
+
     /// All of it, `times` over.
     pub fn bill(&self, times: f64) -> String {
         let dynamo = self.calls(|kind| matches!(kind, Kind::Write | Kind::Read));

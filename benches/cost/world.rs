@@ -12,7 +12,7 @@ use aws_sdk_sqs::config::Region;
 use aws_sdk_sqs::types::QueueAttributeName;
 use axum::Router;
 use axum::body::Body;
-use http::Request;
+use http::{Method, Request};
 use http_body_util::BodyExt;
 use millrace::app::{self, App, Parts};
 use millrace::aws::clients;
@@ -135,6 +135,7 @@ impl World {
         let key = self.post(ADMIN_KEY, &path, &key).await?;
         Ok(Project {
             world: self,
+            id: text(&project, "id")?,
             key: text(&key, "key")?,
         })
     }
@@ -156,7 +157,11 @@ impl World {
     }
 
     async fn post(&self, key: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let request = request(key, path, body.to_string())?;
+        self.send(request(key, path, body.to_string())?).await
+    }
+
+    async fn send(&self, request: Request<Body>) -> anyhow::Result<Value> {
+        let path = request.uri().path().to_owned();
         let (parts, body) = self.router.clone().oneshot(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
         ensure!(
@@ -171,12 +176,19 @@ impl World {
 /// A project and its key.
 pub struct Project<'a> {
     world: &'a World,
+    pub id: String,
     pub key: String,
 }
 
 impl Project<'_> {
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.world.post(&self.key, path, body).await
+    }
+
+    pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let mut request = request(&self.key, path, body.to_string())?;
+        *request.method_mut() = Method::PATCH;
+        self.world.send(request).await
     }
 
     /// Publishes the event `id`: about 400 bytes, as they are kept.
@@ -263,7 +275,7 @@ async fn sqs(url: &str, config: &Config, calls: &Calls) -> anyhow::Result<Connec
     Ok((sqs, client, urls))
 }
 
-fn text(value: &Value, name: &str) -> anyhow::Result<String> {
+pub fn text(value: &Value, name: &str) -> anyhow::Result<String> {
     let found = value[name].as_str();
     ensure!(found.is_some(), "no {name} in {value}");
     Ok(found.unwrap_or_default().to_owned())

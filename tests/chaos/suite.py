@@ -16,13 +16,18 @@ import subprocess
 import sys
 import time
 
-from proxy import Proxy
+from proxy import Proxy, Replica
 from world import ADMIN_KEY, SCOPES, WORK, Api, Postgres, Program, Publisher, Receiver, aws
 
 MINISTACK = os.environ["MINISTACK_URL"]
 DUE_SHARDS = 8
 # What heals later than this is a failure; the measured time is printed.
 HEALED_MAX_S = 150
+# Of one event at one endpoint while DynamoDB throttles for a minute: the first, and
+# one for each lease that ran out meanwhile, of 6 s and ever twice as long.
+ARRIVALS_MAX = 5
+# Nothing is ahead of it.
+PROMPT_MAX_S = 1
 
 
 class Run:
@@ -99,7 +104,10 @@ class Run:
         await self.api.__aexit__()
 
     def load(self, events=None, **options):
-        return asyncio.create_task(self.publisher.run(range(events or self.suite.events), **options))
+        return self.load_of(range(events or self.suite.events), **options)
+
+    def load_of(self, numbers, **options):
+        return asyncio.create_task(self.publisher.run(numbers, **options))
 
     # --- What is expected ---------------------------------------------------
 
@@ -192,9 +200,15 @@ class Run:
 
     def errors(self):
         """What the processes logged as an error, but for a store or queue that was slow."""
+        return [line for line in self.logged() if line["level"] == "ERROR" and line.get("status") != 503]
+
+    def warnings(self):
+        """What the processes logged as a warning or worse."""
+        return [line for line in self.logged() if line["level"] in ("WARN", "ERROR")]
+
+    def logged(self):
         lines = [line for program in self.programs for line in program.log.read_text().splitlines()]
-        said = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-        return [line for line in said if line["level"] == "ERROR" and line.get("status") != 503]
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
 
 class Failed(Exception):
@@ -259,7 +273,47 @@ async def dynamodb_refuses(run):
 
 async def dynamodb_throttles(run):
     """DynamoDB throttles every second request for 8 s."""
-    return await faulty(run, run.suite.dynamodb, 8, "throttle", one_in=2)
+    return await faulty(run, run.suite.dynamodb, 8, "throttle", of=2)
+
+
+async def dynamodb_throttles_long(run):
+    """DynamoDB throttles three writes of four for 60 s."""
+    healed = await faulty(run, run.suite.dynamodb, 60, "throttle_writes", hits=3, of=4)
+    most = max(receiver.seen.most_common(1)[0][1] for receiver, _ in run.receivers)
+    run.notes.append(f"no event arrived more than {most} times")
+    if most > ARRIVALS_MAX:
+        raise Failed(f"an event arrived {most} times at one endpoint")
+    return healed
+
+
+async def index_lags(run):
+    """DynamoDB's indexes show what the table held 30 s ago, from first to last."""
+    replica = run.suite.dynamodb.replica = Replica(run.suite.store, run.suite.table, 30)
+    try:
+        healed = await run.finish(run.load())
+        run.notes.append(f"{replica.shown} items shown late")
+        if not replica.shown:
+            raise Failed("the indexes never lagged")
+        return healed
+    finally:
+        run.suite.dynamodb.replica = None
+        await replica.stop()
+
+
+async def idle(run):
+    """Nothing for 65 s, then one event; and the same again."""
+    worst, before = 0.0, len(run.warnings())
+    for number in range(2):
+        await asyncio.sleep(65)
+        began = time.monotonic()
+        await run.load_of([number])
+        worst = max(worst, await run.arrived([number], began))
+        if worst > PROMPT_MAX_S:
+            raise Failed(f"the event arrived {worst:.1f} s after it was published")
+    run.notes.append(f"arrived within {worst:.2f} s of being published")
+    if warnings := run.warnings()[before:]:
+        raise Failed(f"{len(warnings)} warnings while idle, the first: {warnings[0]}")
+    return await run.finish(run.load(), time.monotonic())
 
 
 async def dynamodb_slow(run):
@@ -269,7 +323,7 @@ async def dynamodb_slow(run):
 
 async def dynamodb_loses_answers(run):
     """DynamoDB does what it is asked and the answer is lost, one time in five."""
-    return await faulty(run, run.suite.dynamodb, 8, "lose", one_in=5)
+    return await faulty(run, run.suite.dynamodb, 8, "lose", of=5)
 
 
 async def sqs_refuses(run):
@@ -279,7 +333,7 @@ async def sqs_refuses(run):
 
 async def sqs_loses_answers(run):
     """SQS takes messages and the answer is lost, one time in three."""
-    return await faulty(run, run.suite.sqs, 6, "lose", one_in=3)
+    return await faulty(run, run.suite.sqs, 6, "lose", of=3)
 
 
 async def queue_lost(run):
@@ -382,7 +436,7 @@ async def two_instances(run):
 
 
 # Nothing but processes of Millrace is disturbed: none has a reason to log an error.
-UNDISTURBED = ["none", "kill", "kill_embedded", "terminate", "two_instances"]
+UNDISTURBED = ["none", "kill", "kill_embedded", "terminate", "index_lags", "idle", "two_instances"]
 FAULTS = {
     "none": (none, {}),
     "kill": (kill, {}),
@@ -390,11 +444,14 @@ FAULTS = {
     "terminate": (terminate, {}),
     "dynamodb_refuses": (dynamodb_refuses, {}),
     "dynamodb_throttles": (dynamodb_throttles, {}),
+    "dynamodb_throttles_long": (dynamodb_throttles_long, {}),
     "dynamodb_slow": (dynamodb_slow, {}),
     "dynamodb_loses_answers": (dynamodb_loses_answers, {}),
     "sqs_refuses": (sqs_refuses, {}),
     "sqs_loses_answers": (sqs_loses_answers, {}),
     "queue_lost": (queue_lost, {}),
+    "index_lags": (index_lags, {}),
+    "idle": (idle, {}),
     "postgres_down": (postgres_down, {}),
     "receivers_down": (receivers_down, {}),
     "clock_jumps": (clock_jumps, {"clock": True}),
