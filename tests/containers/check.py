@@ -467,6 +467,11 @@ def main():
         as_lambda(stack, env, key)
         as_somebody_tries_it(stack)
         print("all well")
+    except SystemExit:
+        for one in started:
+            ended = subprocess.run(["docker", "logs", "--tail", "15", one], capture_output=True, text=True)
+            print(f"--- {one[:12]}\n{ended.stdout}{ended.stderr}", flush=True)
+        raise
     finally:
         docker("rm", "--force", "--volumes", *started, check=False)
         docker("network", "rm", f"millrace-{SUFFIX}", check=False)
