@@ -68,6 +68,9 @@ output "stack" {
     role       = one(aws_iam_role.ci[*].arn)
     ecs        = local.ecs
     lambda     = one([for alias in aws_lambda_alias.live : { function = alias.function_name, alias = alias.name }])
+
+    # An image for another is not pushed.
+    cpu_architecture = var.cpu_architecture
   }
 }
 

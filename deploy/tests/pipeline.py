@@ -7,6 +7,7 @@ scripts as a person does: as processes, told by STACK. Listens on loopback only.
 
 import concurrent.futures
 import http.server
+import io
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
@@ -104,7 +106,7 @@ class Stack:
             lambdas.create_function(FunctionName=name, Role=self.role, PackageType="Image", Code={"ImageUri": f"{self.repository}:v1"}, Publish=True)
             lambdas.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
         self.facts = {
-            "region": region, "url": self.site.url, "repository": self.repository, "role": None,
+            "region": region, "url": self.site.url, "repository": self.repository, "role": None, "cpu_architecture": "X86_64",
             "ecs": {
                 "cluster": name, "services": {kind: f"{name}-{kind}" for kind in services},
                 "migrate": {"family": f"{name}-migrate", "subnets": ["subnet-1"], "security_groups": ["sg-1"], "log_group": f"/millrace/{name}/migrate"},
@@ -523,12 +525,65 @@ def test_image_that_is_not_in_the_repository():
     same((stack.run("services", "running"), stack.version(), stack.definition("api")["revision"]), ("api=1 worker=1", "1", 1))
 
 
+def archive_of(path, architecture="amd64", images=1, index=None):
+    """An archive as `docker save` writes it, as far as it says what is in it."""
+    config = {"os": "linux", "architecture": architecture}
+    files = {"manifest.json": [{"Config": "blobs/sha256/c0ffee", "RepoTags": [f"millrace:{n}"]} for n in range(images)], "blobs/sha256/c0ffee": config}
+    if index is not None:
+        files["index.json"] = {"schemaVersion": 2, "manifests": index}
+    with tarfile.open(path, "w") as archive:
+        for name, content in files.items():
+            content = json.dumps(content).encode()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+
+
+def test_image_of_another_platform_or_several_is_refused():
+    """What Fargate would not start and Lambda would not take, as each engine writes it."""
+    stack, oci = Stack(services=(), function=False), "application/vnd.oci.image"
+    one = {"mediaType": f"{oci}.manifest.v1+json", "digest": "sha256:1"}
+    with tempfile.TemporaryDirectory() as work:
+        archive = f"{work}/image.tar"
+        for index in (
+            [{"mediaType": f"{oci}.index.v1+json", "digest": "sha256:1"}],
+            [{"mediaType": "application/vnd.docker.distribution.manifest.list.v2+json", "digest": "sha256:1"}],
+            [one, {**one, "digest": "sha256:2"}],
+            [],
+        ):
+            archive_of(archive, index=index)
+            with fails("an index", "which Lambda refuses", "--provenance=false"):
+                stack.run("image", "push", archive, "v2")
+        archive_of(archive, images=2)
+        with fails("holds several images"):
+            stack.run("image", "push", archive, "v2")
+        archive_of(archive, "arm64")
+        with fails("is for linux/arm64 and would not start: build with --platform linux/amd64, or set cpu_architecture"):
+            stack.run("image", "push", archive, "v2")
+        with fails("is for linux/arm64"):
+            stack.run("image", "check", archive, "linux/amd64", STACK="")
+        # Two tags of one image are one.
+        archive_of(archive, "arm64", index=[one, one])
+        stack.run("image", "check", archive, "linux/arm64", STACK="")
+        for architecture, said in (("ARM64", None), ("X86_64", "linux/arm64"), (None, "says no cpu_architecture")):
+            facts = {**stack.facts, "cpu_architecture": architecture}
+            if said is None:
+                # There already: nothing to push, but looked at all the same.
+                stack.run("image", "push", archive, "v1", STACK=json.dumps(facts))
+            else:
+                with fails(said):
+                    stack.run("image", "push", archive, "v1", STACK=json.dumps(facts))
+        pathlib.Path(archive).write_bytes(b"")
+        with fails("no manifest.json"):
+            stack.run("image", "check", archive, "linux/amd64")
+
+
 def test_image_push():
     """Docker is a double here: a command that writes down how it was called."""
     stack = Stack(services=(), function=False)
     with tempfile.TemporaryDirectory() as work:
         archive, docker, calls = (pathlib.Path(work, name) for name in ("image.tar", "docker", "calls"))
-        archive.touch()
+        archive_of(archive)
         docker.write_text(f'#!/bin/sh\necho "$*" >>{calls}\n[ "$1" != load ] || echo "Loaded image: millrace:build"\n[ "$1" != login ] || cat >/dev/null\n')
         docker.chmod(0o755)
         path = {"PATH": f"{work}:{os.environ['PATH']}"}

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::support::fixtures::{finish_recovery, forget_queue};
 use crate::support::harness::{Harness, config, run};
 use crate::support::receiver::{Received, Receiver, Reply};
+use crate::support::stores;
 
 fn archiving(url: &str, bucket: &str) -> Config {
     let mut config = config();
@@ -284,7 +285,7 @@ fn what_cannot_be_planned_now_is_planned_later() {
 #[test]
 fn an_emulated_s3_takes_it() {
     run(async {
-        let Ok(url) = std::env::var("MILLRACE_TEST_SQS_URL") else {
+        let Some(url) = stores::aws_url() else {
             return;
         };
         let bucket = format!("archive-{}", app::now().as_millisecond());

@@ -276,3 +276,21 @@ fn a_migration_leaves_the_limit_as_the_roles_default() {
         );
     });
 }
+
+/// Of AWS's file at the address that deploy/README.md names.
+const RDS_AUTHORITIES_SHA256: &str =
+    "e5bb2084ccf45087bda1c9bffdea0eb15ee67f0b91646106e466714f9de3c7e3";
+
+#[test]
+fn the_images_authorities_of_rds_are_those_that_aws_publishes() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("deploy/rds-global-bundle.pem");
+    let pem = std::fs::read(&file).unwrap();
+    let hash = ring::digest::digest(&ring::digest::SHA256, &pem);
+    let hex: String = hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hex, RDS_AUTHORITIES_SHA256);
+    pool(
+        "postgresql://localhost/postgres?sslmode=verify-full",
+        Some(file),
+        TEN_S,
+    );
+}

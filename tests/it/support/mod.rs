@@ -6,7 +6,7 @@ pub mod authority;
 #[cfg(feature = "embedded")]
 pub mod binary;
 pub mod bucket;
-mod docker;
+mod containers;
 pub mod documented;
 pub mod fixtures;
 #[cfg(feature = "embedded")]

@@ -17,6 +17,7 @@ use millrace::queue::{Queue, SqsOptions, SqsQueue};
 use tokio_util::sync::CancellationToken;
 
 use super::harness::Harness;
+use super::stores;
 
 /// Two queues and one for parked messages.
 pub struct Queues {
@@ -39,9 +40,9 @@ impl Queues {
     /// None, said once, when there is no SQS to test with.
     pub async fn new() -> Option<Self> {
         static SKIPPED: Once = Once::new();
-        let Ok(url) = std::env::var("MILLRACE_TEST_SQS_URL") else {
+        let Some(url) = stores::aws_url() else {
             SKIPPED.call_once(|| {
-                let why = "skipped: tests of SQS, as MILLRACE_TEST_SQS_URL is not set";
+                let why = "skipped: tests of SQS, as there is no Docker engine and MILLRACE_TEST_SQS_URL is not set";
                 let _ = writeln!(std::io::stderr(), "{why}");
             });
             return None;

@@ -1,7 +1,7 @@
 //! The stores tests stand on. Those of this process; or, where a Docker engine is
-//! there, PostgreSQL and DynamoDB Local in containers, unless
-//! `MILLRACE_TEST_STORES` is `embedded`; or those of
-//! `MILLRACE_TEST_DATABASE_URL` (any database of a PostgreSQL server whose user
+//! there, PostgreSQL and an emulator of AWS in containers, unless
+//! `MILLRACE_TEST_STORES` is `embedded` (it may be `containers`: then no others do); or
+//! those of `MILLRACE_TEST_DATABASE_URL` (any database of a PostgreSQL server whose user
 //! may create others and roles; with TLS, by an authority of the PEM file
 //! `MILLRACE_TEST_DATABASE_CA_FILE`, unless it says `sslmode=disable`) and `MILLRACE_TEST_DYNAMODB_URL` (DynamoDB's API, with any
 //! credentials).
@@ -25,7 +25,7 @@ use millrace::store::postgres::{AppRole, Options, Postgres};
 use millrace::store::secrets::{CachedSecret, Login};
 use url::Url;
 
-use super::docker::{self, Containers};
+use super::containers::{self, Containers};
 
 /// What a run's databases are called, before the seconds since 1970.
 const DATABASE_PREFIX: &str = "millrace_test_";
@@ -62,20 +62,22 @@ fn database_url() -> Option<String> {
 
 fn dynamodb_url() -> Option<String> {
     let given = set("MILLRACE_TEST_DYNAMODB_URL");
-    given.or_else(|| Some(containers()?.dynamodb_url.clone()))
+    given.or_else(|| Some(containers()?.aws_url.clone()))
 }
 
-/// Both stores in containers, unless any is chosen.
+/// Where SQS and S3 are, if anywhere.
+pub fn aws_url() -> Option<String> {
+    let given = set("MILLRACE_TEST_SQS_URL");
+    given.or_else(|| Some(containers()?.aws_url.clone()))
+}
+
+/// All the stores in containers, unless any is chosen.
 fn containers() -> Option<&'static Containers> {
-    let chosen = [
-        "MILLRACE_TEST_DATABASE_URL",
-        "MILLRACE_TEST_DYNAMODB_URL",
-        "MILLRACE_TEST_STORES",
-    ];
-    if chosen.iter().any(|name| set(name).is_some()) {
-        None
-    } else {
-        docker::containers()
+    let given = ["MILLRACE_TEST_DATABASE_URL", "MILLRACE_TEST_DYNAMODB_URL"];
+    match set("MILLRACE_TEST_STORES").as_deref() {
+        Some("containers") => Some(containers::containers().unwrap()),
+        None if given.iter().all(|name| set(name).is_none()) => containers::containers().ok(),
+        _ => None,
     }
 }
 
