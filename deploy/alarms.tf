@@ -127,7 +127,8 @@ locals {
     },
     {
       for name, queue in aws_sqs_queue.main : "queue-age-${replace(name, "_", "-")}" => {
-        wanted = true
+        # What a secondary puts into its queues, the primary does from the table.
+        wanted = local.works
         text   = "The oldest message of ${name} waits for longer than ${local.queue_age_alarm_s[name]} s."
         metric = "AWS/SQS/ApproximateAgeOfOldestMessage", dimensions = { QueueName = queue.name }
         stat   = "Maximum", period_s = 60, of = [5, 5], above = local.queue_age_alarm_s[name], below = null
@@ -136,21 +137,21 @@ locals {
     merge([
       for name, service in local.services : {
         "${name}-cpu" = {
-          wanted     = local.fargate
+          wanted     = contains(keys(local.fargate_services), name)
           text       = "Tasks of ${name} are busy although autoscaling may add some."
           metric     = "AWS/ECS/CPUUtilization"
           dimensions = { ClusterName = local.prefix, ServiceName = name }
           stat       = "Average", period_s = 60, of = [10, 15], above = 85, below = null
         }
         "${name}-memory" = {
-          wanted     = local.fargate
+          wanted     = contains(keys(local.fargate_services), name)
           text       = "Tasks of ${name} are short of memory."
           metric     = "AWS/ECS/MemoryUtilization"
           dimensions = { ClusterName = local.prefix, ServiceName = name }
           stat       = "Maximum", period_s = 60, of = [5, 10], above = 90, below = null
         }
         "${name}-tasks" = {
-          wanted     = local.fargate
+          wanted     = contains(keys(local.fargate_services), name)
           text       = "Fewer tasks of ${name} run than the least there should be."
           metric     = "ECS/ContainerInsights/RunningTaskCount"
           dimensions = { ClusterName = local.prefix, ServiceName = name }
@@ -349,6 +350,7 @@ resource "aws_cloudwatch_metric_alarm" "app" {
 
 # Deliveries are due and not one is attempted: the whole path stands still.
 resource "aws_cloudwatch_metric_alarm" "delivery_stalled" {
+  count               = local.works ? 1 : 0
   alarm_name          = "${local.prefix}-delivery-stalled"
   alarm_description   = "Work is waiting and nothing was delivered or failed for 15 minutes. Runbook: deploy/README.md, delivery-stalled."
   comparison_operator = "GreaterThanThreshold"

@@ -5,7 +5,8 @@ locals {
     [for alarm in aws_cloudwatch_metric_alarm.metric : alarm.arn],
     [for alarm in aws_cloudwatch_metric_alarm.app : alarm.arn],
     [for alarm in aws_cloudwatch_metric_alarm.sum : alarm.arn],
-    [aws_cloudwatch_metric_alarm.alb_5xx.arn, aws_cloudwatch_metric_alarm.delivery_stalled.arn],
+    [aws_cloudwatch_metric_alarm.alb_5xx.arn],
+    aws_cloudwatch_metric_alarm.delivery_stalled[*].arn,
   )
 
   # Title → metrics, in the order they are shown, three to a row.
@@ -28,9 +29,9 @@ locals {
       { title = "Database: connections", stat = "Maximum", metrics = [["AWS/RDS", "DatabaseConnections", keys(local.database_dimensions)[0], local.prefix]] },
     ],
     [for graph in [
-      { title = "Tasks running", stat = "Average", metrics = [for name in keys(local.services) : ["ECS/ContainerInsights", "RunningTaskCount", "ClusterName", local.prefix, "ServiceName", name]] },
-      { title = "Tasks: CPU, %", stat = "Average", metrics = [for name in keys(local.services) : ["AWS/ECS", "CPUUtilization", "ClusterName", local.prefix, "ServiceName", name]] },
-      { title = "Tasks: memory, %", stat = "Average", metrics = [for name in keys(local.services) : ["AWS/ECS", "MemoryUtilization", "ClusterName", local.prefix, "ServiceName", name]] },
+      { title = "Tasks running", stat = "Average", metrics = [for name in keys(local.fargate_services) : ["ECS/ContainerInsights", "RunningTaskCount", "ClusterName", local.prefix, "ServiceName", name]] },
+      { title = "Tasks: CPU, %", stat = "Average", metrics = [for name in keys(local.fargate_services) : ["AWS/ECS", "CPUUtilization", "ClusterName", local.prefix, "ServiceName", name]] },
+      { title = "Tasks: memory, %", stat = "Average", metrics = [for name in keys(local.fargate_services) : ["AWS/ECS", "MemoryUtilization", "ClusterName", local.prefix, "ServiceName", name]] },
     ] : graph if local.fargate],
     [for graph in [
       { title = "Function: invocations, errors, throttles", stat = "Sum", metrics = [for name in ["Invocations", "Errors", "Throttles"] : ["AWS/Lambda", name, "FunctionName", local.prefix]] },

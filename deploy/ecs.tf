@@ -91,7 +91,8 @@ locals {
       capacity   = var.worker_spot ? "FARGATE_SPOT" : "FARGATE"
     }
   }
-  fargate_services = { for name, service in local.services : name => service if local.fargate }
+  # Until regions share their work, a secondary takes requests and no jobs.
+  fargate_services = { for name, service in local.services : name => service if local.fargate && (local.works || name == "api") }
 
   # What every container has in common. Lists are sorted and defaults written
   # out as ECS returns them, so that a second plan is empty.

@@ -62,6 +62,10 @@ resource "terraform_data" "inputs" {
       error_message = "The secondary uses what the primary replicated to its region: set replica_region in the primary only."
     }
     precondition {
+      condition     = !var.promoted || local.secondary
+      error_message = "Only a secondary can be promoted: set promoted = false here, or failover_role = \"secondary\" in the region that is to take over."
+    }
+    precondition {
       condition     = var.replica_region == null || var.replica_region != var.region
       error_message = "replica_region is the stack's own region: set replica_region to another one."
     }

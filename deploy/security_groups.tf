@@ -53,10 +53,8 @@ resource "aws_security_group" "endpoints" {
 locals {
   task_groups = merge(
     { migrate = "Migration task: to the database and AWS" },
-    local.fargate ? {
-      api    = "Api tasks: port 8080 from the load balancer, to the database and AWS"
-      worker = "Worker tasks: to the database, AWS and customers' webhooks"
-    } : {},
+    local.fargate ? { api = "Api tasks: port 8080 from the load balancer, to the database and AWS" } : {},
+    local.fargate && local.works ? { worker = "Worker tasks: to the database, AWS and customers' webhooks" } : {},
     local.lambda ? { lambda = "Function: to the proxy, AWS and customers' webhooks" } : {},
   )
 

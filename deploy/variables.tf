@@ -638,6 +638,13 @@ variable "failover_role" {
   }
 }
 
+variable "promoted" {
+  description = "In a secondary whose primary is lost: take jobs too (fan-out, deliveries, ingest, sweep, meters), not HTTP alone. Never while the primary works; README.md has the runbook."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 # --- Observability ---------------------------------------------------------
 
 variable "log_retention_days" {

@@ -79,4 +79,7 @@ locals {
 
   # A secondary region uses the table, keys and secrets the primary replicated to it.
   secondary = var.failover_role == "secondary"
+
+  # What takes jobs runs in one region only: in a secondary, once it is promoted.
+  works = !local.secondary || var.promoted
 }

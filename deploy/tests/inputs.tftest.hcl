@@ -321,3 +321,12 @@ run "more_zones_than_the_region_has" {
     values = { names = ["us-west-1a", "us-west-1c"] }
   }
 }
+
+run "promoted_without_a_primary" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    promoted = true
+  }
+}

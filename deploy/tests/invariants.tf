@@ -138,7 +138,7 @@ check "security_groups" {
 
 check "compute" {
   assert {
-    condition     = join(" ", keys(aws_ecs_service.main)) == (var.hosting == "lambda" ? "" : "api worker") && length(aws_lambda_function.main) == (var.hosting == "fargate" ? 0 : 1)
+    condition     = join(" ", keys(aws_ecs_service.main)) == (var.hosting == "lambda" ? "" : local.works ? "api worker" : "api") && length(aws_lambda_function.main) == (var.hosting == "fargate" ? 0 : 1)
     error_message = "hosting must decide what runs."
   }
   assert {
@@ -154,7 +154,7 @@ check "compute" {
     error_message = "A task must be given time to drain, and asked whether it is ready."
   }
   assert {
-    condition     = join(" ", keys(aws_lambda_event_source_mapping.queue)) == (var.hosting == "fargate" ? "" : "deliver fan_out ingest") && alltrue([for mapping in aws_lambda_event_source_mapping.queue : contains(mapping.function_response_types, "ReportBatchItemFailures") && one(mapping.scaling_config).maximum_concurrency >= 2])
+    condition     = join(" ", keys(aws_lambda_event_source_mapping.queue)) == (var.hosting == "fargate" || !local.works ? "" : "deliver fan_out ingest") && alltrue([for mapping in aws_lambda_event_source_mapping.queue : contains(mapping.function_response_types, "ReportBatchItemFailures") && one(mapping.scaling_config).maximum_concurrency >= 2])
     error_message = "The function must take every queue in partial batches with a limit."
   }
   assert {
@@ -175,6 +175,15 @@ check "compute" {
   assert {
     condition     = local.app_environment["MILLRACE_DATABASE__SECRET_ARN"] == local.app_login_secret_arn && !contains(values(local.task_environment), local.database_secret_arn) && alltrue([for proxy in aws_db_proxy.main : [for auth in proxy.auth : auth.secret_arn] == [local.app_login_secret_arn]])
     error_message = "What serves must log in as the application, not as the database's owner."
+  }
+  assert {
+    condition = local.works || alltrue(concat(
+      [for definition in values(aws_ecs_task_definition.service) : { for pair in jsondecode(definition.container_definitions)[0].environment : pair.name => pair.value }["MILLRACE_HANDLERS"] == "[\"http\"]"],
+      [for function in aws_lambda_function.main : one(function.environment).variables["MILLRACE_HANDLERS"] == "[\"http\"]"],
+      [length(aws_cloudwatch_event_rule.sweep) == 0, length(aws_cloudwatch_event_target.sweep) == 0],
+      [for policy in values(aws_iam_role_policy.task) : !strcontains(policy.policy, "sqs:ReceiveMessage")],
+    ))
+    error_message = "A secondary that is not promoted must run HTTP alone: no worker, no mapping, no schedule, no right to take a job."
   }
   assert {
     condition     = tonumber(local.app_environment["MILLRACE_TELEMETRY__SAMPLE_RATIO"]) == var.trace_sampling_percent / 100

@@ -317,3 +317,49 @@ run "secondary" {
     error_message = "The secondary must have the replica's key."
   }
 }
+
+# Until regions share their work, jobs are done in one of them.
+run "secondary_takes_requests_alone" {
+  variables {
+    region          = "eu-central-1"
+    certificate_arn = "arn:aws:acm:eu-central-1:123456789012:certificate/mock"
+    failover_role   = "secondary"
+    route53_zone_id = "Z0123456789"
+    domain_name     = "events.example.com"
+    hosting         = "both"
+  }
+
+  assert {
+    condition     = join(" ", keys(aws_ecs_service.main)) == "api" && join(" ", keys(output.stack.ecs.services)) == "api" && !contains(keys(aws_iam_role.task), "worker")
+    error_message = "A secondary must have no worker, and tell the pipeline of none."
+  }
+  assert {
+    condition     = length(aws_lambda_event_source_mapping.queue) == 0 && length(aws_cloudwatch_event_rule.sweep) == 0 && length(aws_lambda_permission.sweep) == 0
+    error_message = "Neither a queue nor the schedule may call a secondary's function."
+  }
+  assert {
+    condition     = aws_lambda_function.main[0].environment[0].variables["MILLRACE_HANDLERS"] == "[\"http\"]" && { for pair in jsondecode(aws_ecs_task_definition.service["api"].container_definitions)[0].environment : pair.name => pair.value }["MILLRACE_HANDLERS"] == "[\"http\"]"
+    error_message = "A secondary's handlers must be http alone."
+  }
+  assert {
+    condition     = length([for name in keys(aws_cloudwatch_metric_alarm.metric) : name if startswith(name, "queue-age-") || startswith(name, "worker-")]) == 0 && length(aws_cloudwatch_metric_alarm.delivery_stalled) == 0
+    error_message = "Where no jobs are done, no alarm may wait for them."
+  }
+}
+
+run "promoted_secondary_works" {
+  variables {
+    region          = "eu-central-1"
+    certificate_arn = "arn:aws:acm:eu-central-1:123456789012:certificate/mock"
+    failover_role   = "secondary"
+    promoted        = true
+    route53_zone_id = "Z0123456789"
+    domain_name     = "events.example.com"
+    hosting         = "both"
+  }
+
+  assert {
+    condition     = join(" ", keys(aws_ecs_service.main)) == "api worker" && length(aws_lambda_event_source_mapping.queue) == 3 && length(aws_cloudwatch_event_rule.sweep) == 1 && length(jsondecode(aws_lambda_function.main[0].environment[0].variables["MILLRACE_HANDLERS"])) == 6
+    error_message = "A promoted secondary must do what the primary did."
+  }
+}
