@@ -68,6 +68,17 @@ output "stack" {
     role       = one(aws_iam_role.ci[*].arn)
     ecs        = local.ecs
     lambda     = one([for alias in aws_lambda_alias.live : { function = alias.function_name, alias = alias.name }])
+    table      = local.table_name
+    table_arn  = local.table_arn
+    database = {
+      identifier      = local.prefix
+      arn             = local.database_arn
+      cluster         = var.aurora
+      subnet_group    = aws_db_subnet_group.main.name
+      security_groups = [aws_security_group.database.id]
+      login           = local.app_login_secret_arn
+    }
+    backup = { vault = aws_backup_vault.main.name, role = aws_iam_role.backup.arn, key = aws_kms_key.data.arn }
   }
 }
 

@@ -170,7 +170,7 @@ class Stack:
 class Failed(Exception):
     def __init__(self, done):
         super().__init__(f"{done.args} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
-        self.said, self.code = done.stderr, done.returncode
+        self.said, self.code, self.printed = done.stderr, done.returncode, done.stdout
 
 
 class fails:
@@ -186,6 +186,7 @@ class fails:
         assert kind is not None, f"did not fail with {self.said}"
         if kind is not Failed:
             return False
+        self.printed = failed.printed
         for said in self.said:
             assert said in failed.said, f"did not say {said!r}, but: {failed.said}"
         # A message of ours, and not a script that fell over.
@@ -575,9 +576,9 @@ def test_pipeline_role_has_what_the_scripts_call():
 # ---------------------------------------------------------------------------------
 
 
-def main():
+def main(names):
     wanted = sys.argv[1:]
-    tests = [test for name, test in globals().items() if name.startswith("test_") and (not wanted or any(part in name for part in wanted))]
+    tests = [test for name, test in list(names.items()) if name.startswith("test_") and (not wanted or any(part in name for part in wanted))]
 
     def run(test):
         began = time.monotonic()
@@ -596,4 +597,5 @@ def main():
     sys.exit(bool(failed or not tests))
 
 
-main()
+if __name__ == "__main__":
+    main(globals())
