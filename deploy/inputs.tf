@@ -62,6 +62,14 @@ resource "terraform_data" "inputs" {
       error_message = "The secondary uses what the primary replicated to its region: set replica_region in the primary only."
     }
     precondition {
+      condition     = var.backup_copy_region == null || var.backup_copy_region != var.region
+      error_message = "backup_copy_region is the stack's own region: set it to another one, or leave it out."
+    }
+    precondition {
+      condition     = var.backup_copy_vault_arn == null || try(local.backup_copy_vault.account != local.account_id && local.backup_copy_vault.region == var.region, false)
+      error_message = "A database's backup can be copied to another account or to another region, not to both at once: set backup_copy_vault_arn to a vault of another account in ${var.region}, and backup_copy_region for another region."
+    }
+    precondition {
       condition     = !var.promoted || local.secondary
       error_message = "Only a secondary can be promoted: set promoted = false here, or failover_role = \"secondary\" in the region that is to take over."
     }

@@ -598,9 +598,9 @@ variable "elasticache_node_type" {
 # --- Backup and the second region ------------------------------------------
 
 variable "backup_days" {
-  description = "Days AWS Backup keeps a daily backup; a monthly one is kept for twelve months. 1 to 366."
+  description = "Days AWS Backup keeps a daily backup, 1 to 366; a monthly one is kept for twelve months. Each of the table is a full copy, so keep few: the table's point-in-time recovery reaches back 35 days by itself."
   type        = number
-  default     = 35
+  default     = 7
   nullable    = false
 
   validation {
@@ -614,6 +614,28 @@ variable "backup_vault_lock" {
   type        = bool
   default     = true
   nullable    = false
+}
+
+variable "backup_copy_region" {
+  description = "Region to whose vault, made here, every backup is copied. Null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.backup_copy_region == null || can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.backup_copy_region))
+    error_message = "backup_copy_region must be the code of an AWS region: set something like \"eu-central-1\", or leave it out."
+  }
+}
+
+variable "backup_copy_vault_arn" {
+  description = "Vault of another account of the same organization, in this region, to which every backup is copied; README.md has what that account must allow. Null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.backup_copy_vault_arn == null || can(regex("^arn:aws[a-z-]*:backup:[a-z0-9-]+:[0-9]{12}:backup-vault:[A-Za-z0-9_-]{2,50}$", var.backup_copy_vault_arn))
+    error_message = "backup_copy_vault_arn must be the ARN of a backup vault: set something like \"arn:aws:backup:eu-west-1:210987654321:backup-vault:millrace\", or leave it out."
+  }
 }
 
 variable "replica_region" {

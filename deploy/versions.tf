@@ -43,6 +43,19 @@ provider "aws" {
   }
 }
 
+# The region that backups are copied to.
+provider "aws" {
+  alias  = "backup_copy"
+  region = coalesce(var.backup_copy_region, var.region)
+
+  max_retries       = var.emulated ? 2 : 25
+  s3_use_path_style = var.emulated
+
+  default_tags {
+    tags = local.tags
+  }
+}
+
 # CloudFront reads its web ACL and certificate from this region only.
 provider "aws" {
   alias  = "us_east_1"

@@ -11,6 +11,11 @@ mock_provider "aws" {
 }
 
 mock_provider "aws" {
+  alias  = "backup_copy"
+  source = "./tests/mocks"
+}
+
+mock_provider "aws" {
   alias  = "us_east_1"
   source = "./tests/mocks"
 }
@@ -328,5 +333,32 @@ run "promoted_without_a_primary" {
 
   variables {
     promoted = true
+  }
+}
+
+run "backup_copy_in_own_region" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    backup_copy_region = "eu-west-1"
+  }
+}
+
+run "backup_copy_to_another_account_and_region" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    backup_copy_vault_arn = "arn:aws:backup:eu-central-1:210987654321:backup-vault:millrace"
+  }
+}
+
+run "backup_copy_that_is_no_vault" {
+  command         = plan
+  expect_failures = [var.backup_copy_vault_arn]
+
+  variables {
+    backup_copy_vault_arn = "arn:aws:s3:::bucket"
   }
 }

@@ -11,6 +11,11 @@ mock_provider "aws" {
 }
 
 mock_provider "aws" {
+  alias  = "backup_copy"
+  source = "./tests/mocks"
+}
+
+mock_provider "aws" {
   alias  = "us_east_1"
   source = "./tests/mocks"
 }
@@ -225,6 +230,10 @@ run "archive" {
     error_message = "The archive must be private, taken over TLS only, and have a lifecycle."
   }
   assert {
+    condition     = one(aws_s3_bucket_versioning.archive[0].versioning_configuration).status == "Enabled" && one(one(aws_s3_bucket_lifecycle_configuration.archive[0].rule).noncurrent_version_expiration).noncurrent_days == 7 && one(one(aws_s3_bucket_lifecycle_configuration.archive[0].rule).expiration).expired_object_delete_marker
+    error_message = "The archive must keep former versions, and for the 7 days that docs/erasure.md says."
+  }
+  assert {
     condition     = one(one(aws_s3_bucket_server_side_encryption_configuration.archive[0].rule).apply_server_side_encryption_by_default).kms_master_key_id == aws_kms_key.data.arn && contains([for statement in jsondecode(aws_iam_role_policy.task["worker"].policy).Statement : contains(statement.Condition.StringEquals["kms:ViaService"], "s3.eu-west-1.amazonaws.com") if statement.Sid == "KeysThroughServices"], true)
     error_message = "The archive must be under the stack's key, which the worker may use through S3."
   }
@@ -361,5 +370,48 @@ run "promoted_secondary_works" {
   assert {
     condition     = join(" ", keys(aws_ecs_service.main)) == "api worker" && length(aws_lambda_event_source_mapping.queue) == 3 && length(aws_cloudwatch_event_rule.sweep) == 1 && length(jsondecode(aws_lambda_function.main[0].environment[0].variables["MILLRACE_HANDLERS"])) == 6
     error_message = "A promoted secondary must do what the primary did."
+  }
+}
+
+run "backups" {
+  assert {
+    condition     = { for rule in aws_backup_plan.main.rule : rule.rule_name => one(rule.lifecycle).delete_after } == { daily = 7, monthly = 365 } && alltrue([for rule in aws_backup_plan.main.rule : length(rule.copy_action) == 0])
+    error_message = "Seven daily backups and the monthly ones must be kept, in this vault alone."
+  }
+}
+
+run "backups_copied" {
+  variables {
+    backup_copy_region    = "eu-central-1"
+    backup_copy_vault_arn = "arn:aws:backup:eu-west-1:210987654321:backup-vault:millrace"
+  }
+
+  override_resource {
+    target = aws_backup_vault.copy[0]
+    values = { arn = "arn:aws:backup:eu-central-1:123456789012:backup-vault:copy" }
+  }
+  override_resource {
+    target = aws_kms_key.backup_copy[0]
+    values = { arn = "arn:aws:kms:eu-central-1:123456789012:key/copy" }
+  }
+
+  assert {
+    condition = alltrue([for rule in aws_backup_plan.main.rule : toset([for copy in rule.copy_action : copy.destination_vault_arn]) == toset([
+      "arn:aws:backup:eu-central-1:123456789012:backup-vault:copy", "arn:aws:backup:eu-west-1:210987654321:backup-vault:millrace",
+      ]) && alltrue([for copy in rule.copy_action : one(copy.lifecycle).delete_after == one(rule.lifecycle).delete_after])
+    ])
+    error_message = "Every backup must be copied to both vaults and kept there as long."
+  }
+  assert {
+    condition     = aws_backup_vault.copy[0].kms_key_arn == "arn:aws:kms:eu-central-1:123456789012:key/copy" && length(aws_backup_vault_lock_configuration.copy) == 1
+    error_message = "The copies must be under a key of their region, and locked."
+  }
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(aws_kms_key.data.policy).Statement :
+      statement.Condition.ArnLike["aws:PrincipalArn"] == "arn:aws:iam::210987654321:role/aws-service-role/backup.amazonaws.com/AWSServiceRoleForBackup"
+      if try(statement.Principal.AWS, "") == "arn:aws:iam::210987654321:root"
+    ]) && length([for statement in jsondecode(aws_kms_key.data.policy).Statement : statement if try(statement.Principal.AWS, "") == "arn:aws:iam::210987654321:root"]) == 2
+    error_message = "Of the other account AWS Backup alone may use the key."
   }
 }
