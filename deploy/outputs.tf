@@ -66,6 +66,7 @@ output "stack" {
     url        = local.url
     repository = aws_ecr_repository.main.repository_url
     role       = one(aws_iam_role.ci[*].arn)
+    signer     = local.github ? "https://github.com/${var.github_repository}/.github/workflows/release.yml@refs/heads/main" : null
     ecs        = local.ecs
     lambda     = one([for alias in aws_lambda_alias.live : { function = alias.function_name, alias = alias.name }])
     table      = local.table_name
@@ -146,4 +147,18 @@ output "dashboard_url" {
 output "cache_endpoint" {
   description = "Primary endpoint of the Valkey cluster, if any."
   value       = one(aws_elasticache_replication_group.main[*].primary_endpoint_address)
+}
+
+output "image_tag" {
+  description = "Image of the last apply, with which scripts/plan plans."
+  value       = var.image_tag
+}
+
+output "plan" {
+  description = "What scripts/plan must know: region, where the state is, and the role that may read both. Null without terraform_state."
+  value = var.terraform_state == null ? null : {
+    region = var.region
+    state  = { bucket = var.terraform_state.bucket, key = var.terraform_state.key }
+    role   = one(aws_iam_role.plan[*].arn)
+  }
 }

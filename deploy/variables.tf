@@ -773,6 +773,17 @@ variable "github_repository" {
   }
 }
 
+variable "terraform_state" {
+  description = "Where this stack's state is, as in its .tfbackend: with github_repository, pull requests and the drift job may plan, reading it. kms_key_arn: the key of the bucket, if it has one of its own. Null: no role for it."
+  type        = object({ bucket = string, key = string, kms_key_arn = optional(string) })
+  default     = null
+
+  validation {
+    condition     = var.terraform_state == null || can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.terraform_state.bucket)) && can(regex("^[A-Za-z0-9._/-]+$", var.terraform_state.key))
+    error_message = "terraform_state must name the bucket and the key without a wildcard: set something like { bucket = \"terraform-state-123456789012\", key = \"millrace/dev.tfstate\" }."
+  }
+}
+
 variable "github_oidc_provider_arn" {
   description = "The account's identity provider for GitHub Actions, if there is one already: an account has room for one. Null creates it."
   type        = string

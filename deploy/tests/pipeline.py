@@ -545,10 +545,10 @@ def test_image_push():
 
 def test_usage():
     stack = Stack(services=(), function=False)
-    for script in ("image", "migrate", "services", "function", "smoke", "release"):
+    for script in ("image", "signature", "plan", "migrate", "services", "function", "smoke", "release"):
         with fails(f"deploy/scripts/{script}", "Needs"):
             stack.run(script, "--help")
-    for script, *arguments in (["migrate", "v1"], ["services", "running"], ["function", "running"], ["release", "v1"], ["smoke"]):
+    for script, *arguments in (["migrate", "v1"], ["services", "running"], ["function", "running"], ["release", "v1"], ["smoke"], ["signature", "verify", "v1"]):
         with fails("export STACK=$(terraform output -json stack)"):
             stack.run(script, *arguments, STACK="")
         with fails("STACK is not the Terraform output"):
@@ -557,7 +557,8 @@ def test_usage():
 
 def test_pipeline_role_has_what_the_scripts_call():
     """The role's actions are what the scripts call, and no other."""
-    granted = set(re.findall(r'"([a-z]+:[A-Z][A-Za-z]+)"', (deploy / "iam_ci.tf").read_text()))
+    deploys, _ = (deploy / "iam_ci.tf").read_text().split("# --- Planning ---")
+    granted = set(re.findall(r'"([a-z]+:[A-Z][A-Za-z]+)"', deploys))
     granted -= {"sts:AssumeRoleWithWebIdentity", "iam:PassedToService", "kms:ViaService"}
     called = {"iam:PassRole", "ecs:TagResource", "kms:CreateGrant", "ecr:GetAuthorizationToken"}
     # What docker push does, and Lambda in the name of who updates its code.
@@ -566,7 +567,7 @@ def test_pipeline_role_has_what_the_scripts_call():
     )}
     # Of use to a person only.
     called_by_people = {"ecs:ListTaskDefinitions", "lambda:ListVersionsByFunction", "ecr:GetLoginPassword"}
-    for script in ("stack.sh", "image", "migrate", "services", "function", "smoke", "release"):
+    for script in ("stack.sh", "image", "signature", "migrate", "services", "function", "smoke", "release"):
         for service, command in re.findall(r"\baws (ecs|ecr|lambda|logs|iam|elbv2) ([a-z-]+)", (scripts / script).read_text()):
             action = "".join(word.capitalize() for word in command.split("-"))
             called.add(f"{service}:{'InvokeFunction' if action == 'Invoke' else action}")

@@ -415,3 +415,36 @@ run "backups_copied" {
     error_message = "Of the other account AWS Backup alone may use the key."
   }
 }
+
+run "plan_role" {
+  variables {
+    github_repository = "acme/millrace"
+    terraform_state   = { bucket = "terraform-state", key = "millrace/prod.tfstate" }
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role.plan[0].assume_role_policy).Statement[0].Condition == {
+      StringEquals = {
+        "token.actions.githubusercontent.com:aud" = "sts.amazonaws.com"
+        "token.actions.githubusercontent.com:sub" = ["repo:acme/millrace:pull_request", "repo:acme/millrace:ref:refs/heads/main"]
+      }
+    }
+    error_message = "Pull requests and main of the one repository, and nobody else, may plan."
+  }
+  assert {
+    condition     = toset(flatten([for statement in jsondecode(aws_iam_role_policy.plan[0].policy).Statement : statement.Action if statement.Effect == "Allow"])) == toset(["s3:GetObject", "s3:ListBucket"]) && [for statement in jsondecode(aws_iam_role_policy.plan[0].policy).Statement : statement.NotResource if statement.Sid == "NoOtherObjects"] == [["arn:aws:s3:::terraform-state/millrace/prod.tfstate"]]
+    error_message = "Who plans must read the state, and no other object."
+  }
+  assert {
+    condition     = alltrue([for action in ["dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan", "secretsmanager:GetSecretValue", "sqs:ReceiveMessage", "logs:FilterLogEvents", "ecr:BatchGetImage"] : contains(flatten([for statement in jsondecode(aws_iam_role_policy.plan[0].policy).Statement : statement.Action if statement.Sid == "NoData"]), action)])
+    error_message = "Who plans must read no data."
+  }
+  assert {
+    condition     = output.plan == { region = "eu-west-1", state = { bucket = "terraform-state", key = "millrace/prod.tfstate" }, role = aws_iam_role.plan[0].arn } && output.image_tag == "0123abc"
+    error_message = "The workflow must be told where the state is, by whom it is read, and of which image."
+  }
+  assert {
+    condition     = output.stack.signer == "https://github.com/acme/millrace/.github/workflows/release.yml@refs/heads/main"
+    error_message = "What is released must be signed by release.yml on main."
+  }
+}
