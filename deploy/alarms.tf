@@ -40,9 +40,9 @@ locals {
   metric_alarms = merge(
     {
       latency = {
-        wanted = true
+        wanted = var.load_balancer
         text   = "The slowest hundredth of requests takes longer than ${var.latency_alarm_ms} ms."
-        metric = "AWS/ApplicationELB/TargetResponseTime", dimensions = { LoadBalancer = aws_lb.main.arn_suffix }
+        metric = "AWS/ApplicationELB/TargetResponseTime", dimensions = { LoadBalancer = local.alb.arn_suffix }
         stat   = "p99", period_s = 60, of = [5, 10], above = var.latency_alarm_ms / 1000, below = null
       }
       unhealthy-hosts = {
@@ -50,15 +50,15 @@ locals {
         text   = "An api task fails its readiness checks."
         metric = "AWS/ApplicationELB/UnHealthyHostCount"
         dimensions = {
-          LoadBalancer = aws_lb.main.arn_suffix
+          LoadBalancer = local.alb.arn_suffix
           TargetGroup  = try(aws_lb_target_group.api[0].arn_suffix, "")
         }
         stat = "Maximum", period_s = 60, of = [3, 5], above = 0, below = null
       }
       rejected-connections = {
-        wanted = true
+        wanted = var.load_balancer
         text   = "The load balancer is out of capacity and rejects connections."
-        metric = "AWS/ApplicationELB/RejectedConnectionCount", dimensions = { LoadBalancer = aws_lb.main.arn_suffix }
+        metric = "AWS/ApplicationELB/RejectedConnectionCount", dimensions = { LoadBalancer = local.alb.arn_suffix }
         stat   = "Sum", period_s = 300, of = [1, 1], above = 0, below = null
       }
       lambda-errors = {
@@ -151,7 +151,7 @@ locals {
           stat       = "Maximum", period_s = 60, of = [5, 10], above = 90, below = null
         }
         "${name}-tasks" = {
-          wanted     = contains(keys(local.fargate_services), name)
+          wanted     = contains(keys(local.fargate_services), name) && var.container_insights
           text       = "Fewer tasks of ${name} run than the least there should be."
           metric     = "ECS/ContainerInsights/RunningTaskCount"
           dimensions = { ClusterName = local.prefix, ServiceName = name }
@@ -194,6 +194,7 @@ resource "aws_cloudwatch_metric_alarm" "metric" {
 # More than one request in a hundred fails, and at least five do. A deployment
 # of the api that sets it off is rolled back (ecs.tf).
 resource "aws_cloudwatch_metric_alarm" "alb_5xx" {
+  count               = var.load_balancer ? 1 : 0
   alarm_name          = "${local.prefix}-5xx-ratio"
   alarm_description   = "More than 1 % of requests are answered 5xx. Runbook: deploy/README.md, 5xx-ratio."
   comparison_operator = "GreaterThanThreshold"
@@ -228,7 +229,7 @@ resource "aws_cloudwatch_metric_alarm" "alb_5xx" {
       metric {
         namespace   = "AWS/ApplicationELB"
         metric_name = metric_query.value
-        dimensions  = { LoadBalancer = aws_lb.main.arn_suffix }
+        dimensions  = { LoadBalancer = local.alb.arn_suffix }
         stat        = "Sum"
         period      = 60
       }
@@ -263,7 +264,7 @@ locals {
       namespace = "AWS/NATGateway"
       above     = 0
       of = {
-        for index, zone in local.nat_zones : "gateway_${index}" => {
+        for index, zone in local.gateway_zones : "gateway_${index}" => {
           metric     = "ErrorPortAllocation"
           dimensions = { NatGatewayId = aws_nat_gateway.main[zone].id }
         }
@@ -273,7 +274,7 @@ locals {
 }
 
 resource "aws_cloudwatch_metric_alarm" "sum" {
-  for_each            = local.sum_alarms
+  for_each            = { for name, alarm in local.sum_alarms : name => alarm if length(alarm.of) > 0 }
   alarm_name          = "${local.prefix}-${each.key}"
   alarm_description   = "${each.value.text} Runbook: deploy/README.md, ${each.key}."
   comparison_operator = "GreaterThanThreshold"

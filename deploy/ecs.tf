@@ -5,7 +5,7 @@ resource "aws_ecs_cluster" "main" {
 
   setting {
     name  = "containerInsights"
-    value = "enabled"
+    value = var.container_insights ? "enabled" : "disabled"
   }
 }
 
@@ -216,7 +216,7 @@ resource "aws_ecs_service" "main" {
     content {
       enable      = true
       rollback    = true
-      alarm_names = [aws_cloudwatch_metric_alarm.alb_5xx.alarm_name]
+      alarm_names = aws_cloudwatch_metric_alarm.alb_5xx[*].alarm_name
     }
   }
 
@@ -228,7 +228,7 @@ resource "aws_ecs_service" "main" {
   network_configuration {
     subnets          = local.tasks_subnet_ids
     security_groups  = [aws_security_group.tasks[each.key].id]
-    assign_public_ip = false
+    assign_public_ip = local.nat == "none"
   }
 
   dynamic "load_balancer" {

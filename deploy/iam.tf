@@ -241,7 +241,7 @@ resource "aws_iam_role_policy" "execution" {
 # --- RDS Proxy -------------------------------------------------------------
 
 resource "aws_iam_role" "proxy" {
-  count       = local.lambda ? 1 : 0
+  count       = local.proxied ? 1 : 0
   name        = "${local.prefix}-proxy-${var.region}"
   description = "RDS Proxy reads the application's login"
 
@@ -256,7 +256,7 @@ resource "aws_iam_role" "proxy" {
 }
 
 resource "aws_iam_role_policy" "proxy" {
-  count = local.lambda ? 1 : 0
+  count = local.proxied ? 1 : 0
   name  = "read-secret"
   role  = aws_iam_role.proxy[0].id
 

@@ -25,12 +25,13 @@ resource "aws_lambda_function" "main" {
 
   environment {
     variables = merge(local.app_environment, {
-      MILLRACE_HANDLERS       = jsonencode(local.works ? ["http", "fan_out", "deliver", "ingest", "sweep", "meter"] : ["http"])
+      MILLRACE_HANDLERS = jsonencode(local.works ? ["http", "fan_out", "deliver", "ingest", "sweep", "meter"] : ["http"])
+      }, local.proxied ? {
       MILLRACE_DATABASE__HOST = aws_db_proxy.main[0].endpoint
       # The proxy's certificate is of Amazon's public authorities, not of RDS's own:
       # empty means the public ones.
       MILLRACE_DATABASE__CA_FILE = ""
-    }, local.emulated_environment)
+    } : {}, local.emulated_environment)
   }
 
   vpc_config {

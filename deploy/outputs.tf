@@ -6,8 +6,8 @@ output "url" {
 }
 
 output "alb_dns_name" {
-  description = "Name of the load balancer: point domain_name to it, unless route53_zone_id did."
-  value       = aws_lb.main.dns_name
+  description = "Name of the load balancer: point domain_name to it, unless route53_zone_id did. Null without one."
+  value       = one(aws_lb.main[*].dns_name)
 }
 
 output "cloudfront_domain_name" {
@@ -43,10 +43,16 @@ locals {
       family          = aws_ecs_task_definition.migrate.family
       subnets         = local.tasks_subnet_ids
       security_groups = [aws_security_group.tasks["migrate"].id]
-      log_group       = aws_cloudwatch_log_group.app["migrate"].name
+      # Without a NAT, tasks get to AWS by an address of their own.
+      assign_public_ip = local.nat == "none" ? "ENABLED" : "DISABLED"
+      log_group        = aws_cloudwatch_log_group.app["migrate"].name
     }
   }
-  url = "${var.certificate_arn == null ? "http" : "https"}://${coalesce(var.domain_name, aws_lb.main.dns_name)}"
+  url = (
+    var.load_balancer
+    ? "${var.certificate_arn == null ? "http" : "https"}://${coalesce(var.domain_name, local.alb.dns_name)}"
+    : local.api_domain ? "https://${var.domain_name}" : aws_apigatewayv2_api.main[0].api_endpoint
+  )
 }
 
 output "ecs" {
@@ -161,4 +167,9 @@ output "plan" {
     state  = { bucket = var.terraform_state.bucket, key = var.terraform_state.key }
     role   = one(aws_iam_role.plan[*].arn)
   }
+}
+
+output "http_api_domain" {
+  description = "Without a load balancer: what domain_name is to point to, unless route53_zone_id did. Null without a domain of its own."
+  value       = one(aws_apigatewayv2_domain_name.main[*].domain_name_configuration[0].target_domain_name)
 }

@@ -6,7 +6,7 @@ region      = "eu-west-1"
 hosting     = "fargate"
 
 availability_zones = 2
-nat_per_zone       = true
+nat                = "gateway-per-zone"
 waf                = true
 
 api_cpu_units     = 512

@@ -157,11 +157,21 @@ variable "availability_zones" {
   }
 }
 
+variable "nat" {
+  description = "How tasks get to the internet: \"gateway-per-zone\" (webhooks go on when a zone is lost), \"gateway\" (one for all), \"instance\" (one t4g.nano, for development) or \"none\" (Fargate tasks in public subnets with an address each, for development; the addresses change). Null: what nat_per_zone says."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.nat == null || contains(["gateway-per-zone", "gateway", "instance", "none"], coalesce(var.nat, "-"))
+    error_message = "nat must be \"gateway-per-zone\", \"gateway\", \"instance\" or \"none\": set one of these."
+  }
+}
+
 variable "nat_per_zone" {
-  description = "A NAT gateway in each zone (webhooks go on when a zone is lost), or one for all (cheaper)."
+  description = "Before there was nat: true is nat = \"gateway-per-zone\", the default, and false nat = \"gateway\". Null: as nat says."
   type        = bool
-  default     = true
-  nullable    = false
+  default     = null
 }
 
 variable "interface_endpoints" {
@@ -201,6 +211,13 @@ variable "webhook_ports" {
 }
 
 # --- Edge ------------------------------------------------------------------
+
+variable "load_balancer" {
+  description = "An application load balancer in front. Without, with hosting = \"lambda\": an HTTP API of API Gateway, which costs nothing at rest and more by the request; no WAF, no CloudFront, no failover."
+  type        = bool
+  default     = true
+  nullable    = false
+}
 
 variable "certificate_arn" {
   description = "ACM certificate, in var.region, of the load balancer. Null serves plain HTTP, which prod refuses."
@@ -367,6 +384,13 @@ variable "worker_spot" {
   nullable    = false
 }
 
+variable "container_insights" {
+  description = "ECS's Container Insights: metrics by task, billed like custom ones. Without it there is no alarm on the number of running tasks."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "requests_per_task" {
   description = "HTTP requests a minute one api task should serve before another is added."
   type        = number
@@ -447,6 +471,13 @@ variable "aurora" {
   description = "Aurora Serverless v2 in place of an RDS instance."
   type        = bool
   default     = false
+  nullable    = false
+}
+
+variable "database_proxy" {
+  description = "With Lambda: RDS Proxy between function and database. Without, each instance of the function keeps connections of its own: for development, with few of them at once. Its least price is two vCPUs, with Aurora Serverless eight ACUs."
+  type        = bool
+  default     = true
   nullable    = false
 }
 
@@ -757,6 +788,30 @@ variable "backlog_alarm" {
   validation {
     condition     = var.backlog_alarm >= 1
     error_message = "backlog_alarm must be at least 1: set how much waiting work is too much."
+  }
+}
+
+variable "budget_usd" {
+  description = "US dollars a month that the account may cost before someone is mailed: at 80 % of it, when a forecast is above it, and at 100 %. 0: no budget."
+  type        = number
+  default     = 0
+  nullable    = false
+
+  validation {
+    condition     = var.budget_usd >= 0
+    error_message = "budget_usd must be 0, for none, or more: set what the account may cost in a month."
+  }
+}
+
+variable "budget_emails" {
+  description = "Addresses that are mailed about the budget, at most ten. Empty: alarm_emails."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = length(var.budget_emails) <= 10 && alltrue([for address in var.budget_emails : can(regex("^[^@[:space:]]+@[^@[:space:]]+\\.[^@[:space:]]+$", address))])
+    error_message = "budget_emails must be at most ten mail addresses: set something like [\"finance@example.com\"]."
   }
 }
 
