@@ -40,9 +40,9 @@ locals {
   metric_alarms = merge(
     {
       latency = {
-        wanted = true
+        wanted = var.load_balancer
         text   = "The slowest hundredth of requests takes longer than ${var.latency_alarm_ms} ms."
-        metric = "AWS/ApplicationELB/TargetResponseTime", dimensions = { LoadBalancer = aws_lb.main.arn_suffix }
+        metric = "AWS/ApplicationELB/TargetResponseTime", dimensions = { LoadBalancer = local.alb.arn_suffix }
         stat   = "p99", period_s = 60, of = [5, 10], above = var.latency_alarm_ms / 1000, below = null
       }
       unhealthy-hosts = {
@@ -50,15 +50,15 @@ locals {
         text   = "An api task fails its readiness checks."
         metric = "AWS/ApplicationELB/UnHealthyHostCount"
         dimensions = {
-          LoadBalancer = aws_lb.main.arn_suffix
+          LoadBalancer = local.alb.arn_suffix
           TargetGroup  = try(aws_lb_target_group.api[0].arn_suffix, "")
         }
         stat = "Maximum", period_s = 60, of = [3, 5], above = 0, below = null
       }
       rejected-connections = {
-        wanted = true
+        wanted = var.load_balancer
         text   = "The load balancer is out of capacity and rejects connections."
-        metric = "AWS/ApplicationELB/RejectedConnectionCount", dimensions = { LoadBalancer = aws_lb.main.arn_suffix }
+        metric = "AWS/ApplicationELB/RejectedConnectionCount", dimensions = { LoadBalancer = local.alb.arn_suffix }
         stat   = "Sum", period_s = 300, of = [1, 1], above = 0, below = null
       }
       lambda-errors = {
@@ -127,7 +127,8 @@ locals {
     },
     {
       for name, queue in aws_sqs_queue.main : "queue-age-${replace(name, "_", "-")}" => {
-        wanted = true
+        # What a secondary puts into its queues, the primary does from the table.
+        wanted = local.works
         text   = "The oldest message of ${name} waits for longer than ${local.queue_age_alarm_s[name]} s."
         metric = "AWS/SQS/ApproximateAgeOfOldestMessage", dimensions = { QueueName = queue.name }
         stat   = "Maximum", period_s = 60, of = [5, 5], above = local.queue_age_alarm_s[name], below = null
@@ -136,21 +137,21 @@ locals {
     merge([
       for name, service in local.services : {
         "${name}-cpu" = {
-          wanted     = local.fargate
+          wanted     = contains(keys(local.fargate_services), name)
           text       = "Tasks of ${name} are busy although autoscaling may add some."
           metric     = "AWS/ECS/CPUUtilization"
           dimensions = { ClusterName = local.prefix, ServiceName = name }
           stat       = "Average", period_s = 60, of = [10, 15], above = 85, below = null
         }
         "${name}-memory" = {
-          wanted     = local.fargate
+          wanted     = contains(keys(local.fargate_services), name)
           text       = "Tasks of ${name} are short of memory."
           metric     = "AWS/ECS/MemoryUtilization"
           dimensions = { ClusterName = local.prefix, ServiceName = name }
           stat       = "Maximum", period_s = 60, of = [5, 10], above = 90, below = null
         }
         "${name}-tasks" = {
-          wanted     = local.fargate
+          wanted     = contains(keys(local.fargate_services), name) && var.container_insights
           text       = "Fewer tasks of ${name} run than the least there should be."
           metric     = "ECS/ContainerInsights/RunningTaskCount"
           dimensions = { ClusterName = local.prefix, ServiceName = name }
@@ -193,6 +194,7 @@ resource "aws_cloudwatch_metric_alarm" "metric" {
 # More than one request in a hundred fails, and at least five do. A deployment
 # of the api that sets it off is rolled back (ecs.tf).
 resource "aws_cloudwatch_metric_alarm" "alb_5xx" {
+  count               = var.load_balancer ? 1 : 0
   alarm_name          = "${local.prefix}-5xx-ratio"
   alarm_description   = "More than 1 % of requests are answered 5xx. Runbook: deploy/README.md, 5xx-ratio."
   comparison_operator = "GreaterThanThreshold"
@@ -227,7 +229,7 @@ resource "aws_cloudwatch_metric_alarm" "alb_5xx" {
       metric {
         namespace   = "AWS/ApplicationELB"
         metric_name = metric_query.value
-        dimensions  = { LoadBalancer = aws_lb.main.arn_suffix }
+        dimensions  = { LoadBalancer = local.alb.arn_suffix }
         stat        = "Sum"
         period      = 60
       }
@@ -262,7 +264,7 @@ locals {
       namespace = "AWS/NATGateway"
       above     = 0
       of = {
-        for index, zone in local.nat_zones : "gateway_${index}" => {
+        for index, zone in local.gateway_zones : "gateway_${index}" => {
           metric     = "ErrorPortAllocation"
           dimensions = { NatGatewayId = aws_nat_gateway.main[zone].id }
         }
@@ -272,7 +274,7 @@ locals {
 }
 
 resource "aws_cloudwatch_metric_alarm" "sum" {
-  for_each            = local.sum_alarms
+  for_each            = { for name, alarm in local.sum_alarms : name => alarm if length(alarm.of) > 0 }
   alarm_name          = "${local.prefix}-${each.key}"
   alarm_description   = "${each.value.text} Runbook: deploy/README.md, ${each.key}."
   comparison_operator = "GreaterThanThreshold"
@@ -349,6 +351,7 @@ resource "aws_cloudwatch_metric_alarm" "app" {
 
 # Deliveries are due and not one is attempted: the whole path stands still.
 resource "aws_cloudwatch_metric_alarm" "delivery_stalled" {
+  count               = local.works ? 1 : 0
   alarm_name          = "${local.prefix}-delivery-stalled"
   alarm_description   = "Work is waiting and nothing was delivered or failed for 15 minutes. Runbook: deploy/README.md, delivery-stalled."
   comparison_operator = "GreaterThanThreshold"

@@ -1,10 +1,19 @@
 # The load balancer: TLS ends here, requests go to api tasks or the function.
 
+locals {
+  # Empty without one: what reads it is then not there either.
+  alb = try(
+    { for load_balancer in aws_lb.main : "it" => { arn = load_balancer.arn, arn_suffix = load_balancer.arn_suffix, dns_name = load_balancer.dns_name, zone_id = load_balancer.zone_id } }["it"],
+    { arn = "", arn_suffix = "", dns_name = "", zone_id = "" },
+  )
+}
+
 resource "aws_lb" "main" {
   #checkov:skip=CKV_AWS_150:var.deletion_protection, which is false in dev.tfvars only
   #checkov:skip=CKV2_AWS_20:alb.tf redirects wherever there is a certificate, which inputs.tf demands for prod
   #checkov:skip=CKV2_AWS_76:waf.tf's managed rules hold the one against Log4j (KnownBadInputs)
   #checkov:skip=CKV2_AWS_28:the web ACL is attached by waf.tf when var.waf is true, as in prod
+  count                      = var.load_balancer ? 1 : 0
   name                       = local.prefix
   load_balancer_type         = "application"
   subnets                    = [for zone in local.zones : aws_subnet.public[zone].id]
@@ -52,13 +61,13 @@ resource "aws_lb_target_group" "api" {
 }
 
 resource "aws_lb_target_group" "lambda" {
-  count       = local.lambda ? 1 : 0
+  count       = local.lambda && var.load_balancer ? 1 : 0
   name        = "${local.prefix}-lambda"
   target_type = "lambda"
 }
 
 resource "aws_lambda_permission" "alb" {
-  count          = local.lambda ? 1 : 0
+  count          = local.lambda && var.load_balancer ? 1 : 0
   statement_id   = "LoadBalancer"
   action         = "lambda:InvokeFunction"
   function_name  = aws_lambda_function.main[0].function_name
@@ -69,7 +78,7 @@ resource "aws_lambda_permission" "alb" {
 }
 
 resource "aws_lb_target_group_attachment" "lambda" {
-  count            = local.lambda ? 1 : 0
+  count            = local.lambda && var.load_balancer ? 1 : 0
   target_group_arn = aws_lb_target_group.lambda[0].arn
   target_id        = aws_lambda_alias.live[0].arn
 
@@ -87,12 +96,12 @@ locals {
 
   # One is named as such; of several each gets its share.
   shared_targets = length(local.targets) > 1 && local.on_aws.weighted_targets
-  only_target    = local.shared_targets ? null : local.targets[0].arn
+  only_target    = local.shared_targets ? null : try(local.targets[0].arn, null)
 }
 
 resource "aws_lb_listener" "https" {
-  count             = var.certificate_arn == null ? 0 : 1
-  load_balancer_arn = aws_lb.main.arn
+  count             = var.load_balancer && var.certificate_arn != null ? 1 : 0
+  load_balancer_arn = local.alb.arn
   port              = 443
   protocol          = "HTTPS"
   ssl_policy        = "ELBSecurityPolicy-TLS13-1-2-2021-06"
@@ -130,8 +139,8 @@ resource "aws_lb_listener" "https" {
 }
 
 resource "aws_lb_listener" "redirect" {
-  count             = var.certificate_arn == null ? 0 : 1
-  load_balancer_arn = aws_lb.main.arn
+  count             = var.load_balancer && var.certificate_arn != null ? 1 : 0
+  load_balancer_arn = local.alb.arn
   port              = 80
   protocol          = "HTTP"
 
@@ -150,8 +159,8 @@ resource "aws_lb_listener" "redirect" {
 resource "aws_lb_listener" "http" {
   #checkov:skip=CKV_AWS_2:exists only in a stack without a certificate, which inputs.tf refuses for prod
   #checkov:skip=CKV_AWS_103:exists only in a stack without a certificate, which inputs.tf refuses for prod
-  count             = var.certificate_arn == null ? 1 : 0
-  load_balancer_arn = aws_lb.main.arn
+  count             = var.load_balancer && var.certificate_arn == null ? 1 : 0
+  load_balancer_arn = local.alb.arn
   port              = 80
   protocol          = "HTTP"
 

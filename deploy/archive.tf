@@ -72,6 +72,11 @@ resource "aws_s3_bucket_lifecycle_configuration" "archive" {
       noncurrent_days = 7
     }
 
+    # What is left of a deleted object when its versions are gone.
+    expiration {
+      expired_object_delete_marker = true
+    }
+
     abort_incomplete_multipart_upload {
       days_after_initiation = 1
     }

@@ -66,7 +66,7 @@ resource "aws_appautoscaling_policy" "requests" {
 
     predefined_metric_specification {
       predefined_metric_type = "ALBRequestCountPerTarget"
-      resource_label         = "${aws_lb.main.arn_suffix}/${aws_lb_target_group.api[0].arn_suffix}"
+      resource_label         = "${local.alb.arn_suffix}/${aws_lb_target_group.api[0].arn_suffix}"
     }
   }
 }
@@ -108,16 +108,17 @@ resource "aws_appautoscaling_policy" "backlog" {
         }
       }
 
+      # Without Container Insights: each running task reports its CPU once a minute.
       metrics {
         id          = "running"
         return_data = false
 
         metric_stat {
-          stat = "Average"
+          stat = var.container_insights ? "Average" : "SampleCount"
 
           metric {
-            namespace   = "ECS/ContainerInsights"
-            metric_name = "RunningTaskCount"
+            namespace   = var.container_insights ? "ECS/ContainerInsights" : "AWS/ECS"
+            metric_name = var.container_insights ? "RunningTaskCount" : "CPUUtilization"
 
             dimensions {
               name  = "ClusterName"

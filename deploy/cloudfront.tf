@@ -93,7 +93,7 @@ resource "aws_cloudfront_distribution" "main" {
 
   origin {
     origin_id   = "alb"
-    domain_name = aws_lb.main.dns_name
+    domain_name = local.alb.dns_name
 
     custom_header {
       name  = local.origin_header

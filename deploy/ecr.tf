@@ -27,9 +27,11 @@ resource "aws_ecr_lifecycle_policy" "main" {
       },
       {
         rulePriority = 2
-        description  = "The last 50 images stay, for rolling back"
-        selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 50 }
-        action       = { type = "expire" }
+        # An image, then its signature, then the attestation of what is in it: by age,
+        # an image goes before what speaks for it, never after.
+        description = "The last 50 images stay, for rolling back, with signature and attestation"
+        selection   = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 150 }
+        action      = { type = "expire" }
       },
     ]
   })

@@ -5,7 +5,7 @@ resource "aws_ecs_cluster" "main" {
 
   setting {
     name  = "containerInsights"
-    value = "enabled"
+    value = var.container_insights ? "enabled" : "disabled"
   }
 }
 
@@ -91,7 +91,8 @@ locals {
       capacity   = var.worker_spot ? "FARGATE_SPOT" : "FARGATE"
     }
   }
-  fargate_services = { for name, service in local.services : name => service if local.fargate }
+  # Until regions share their work, a secondary takes requests and no jobs.
+  fargate_services = { for name, service in local.services : name => service if local.fargate && (local.works || name == "api") }
 
   # What every container has in common. Lists are sorted and defaults written
   # out as ECS returns them, so that a second plan is empty.
@@ -215,7 +216,7 @@ resource "aws_ecs_service" "main" {
     content {
       enable      = true
       rollback    = true
-      alarm_names = [aws_cloudwatch_metric_alarm.alb_5xx.alarm_name]
+      alarm_names = aws_cloudwatch_metric_alarm.alb_5xx[*].alarm_name
     }
   }
 
@@ -227,7 +228,7 @@ resource "aws_ecs_service" "main" {
   network_configuration {
     subnets          = local.tasks_subnet_ids
     security_groups  = [aws_security_group.tasks[each.key].id]
-    assign_public_ip = false
+    assign_public_ip = local.nat == "none"
   }
 
   dynamic "load_balancer" {

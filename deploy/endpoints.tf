@@ -1,8 +1,11 @@
 # VPC endpoints: AWS services reached without leaving the VPC.
 
 locals {
-  tasks_subnet_ids = [for zone in local.zones : aws_subnet.private[zone].id]
-  data_subnet_ids  = [for zone in local.zones : aws_subnet.data[zone].id]
+  # Without a NAT, tasks get out by an address of their own, which only public subnets
+  # give. Their groups let nothing in but what they do anyway.
+  tasks_subnet_ids      = [for zone in local.zones : local.nat == "none" ? aws_subnet.public[zone].id : aws_subnet.private[zone].id]
+  tasks_route_table_ids = concat([for zone in local.zones : aws_route_table.private[zone].id], local.nat == "none" ? [aws_route_table.public.id] : [])
+  data_subnet_ids       = [for zone in local.zones : aws_subnet.data[zone].id]
 }
 
 # Free, and keeps the table's traffic off the NAT gateways.
@@ -10,7 +13,7 @@ resource "aws_vpc_endpoint" "dynamodb" {
   vpc_id            = aws_vpc.main.id
   service_name      = "com.amazonaws.${var.region}.dynamodb"
   vpc_endpoint_type = "Gateway"
-  route_table_ids   = [for zone in local.zones : aws_route_table.private[zone].id]
+  route_table_ids   = local.tasks_route_table_ids
   tags              = { Name = "${local.prefix}-dynamodb" }
 
   # From in here, this stack's table only, whatever credentials someone brings.
@@ -32,7 +35,7 @@ resource "aws_vpc_endpoint" "s3" {
   vpc_id            = aws_vpc.main.id
   service_name      = "com.amazonaws.${var.region}.s3"
   vpc_endpoint_type = "Gateway"
-  route_table_ids   = [for zone in local.zones : aws_route_table.private[zone].id]
+  route_table_ids   = local.tasks_route_table_ids
   tags              = { Name = "${local.prefix}-s3" }
 
   policy = jsonencode({

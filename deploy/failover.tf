@@ -7,7 +7,9 @@ locals {
   edge = (
     var.cloudfront
     ? { name = one(aws_cloudfront_distribution.main[*].domain_name), zone = one(aws_cloudfront_distribution.main[*].hosted_zone_id) }
-    : { name = aws_lb.main.dns_name, zone = aws_lb.main.zone_id }
+    : local.api_domain
+    ? { name = aws_apigatewayv2_domain_name.main[0].domain_name_configuration[0].target_domain_name, zone = aws_apigatewayv2_domain_name.main[0].domain_name_configuration[0].hosted_zone_id }
+    : { name = local.alb.dns_name, zone = local.alb.zone_id }
   )
 }
 
@@ -20,7 +22,7 @@ resource "aws_route53_record" "main" {
   alias {
     name                   = local.edge.name
     zone_id                = local.edge.zone
-    evaluate_target_health = !var.cloudfront
+    evaluate_target_health = var.load_balancer && !var.cloudfront
   }
 
   set_identifier  = var.failover_role == null ? null : var.region
@@ -38,7 +40,7 @@ resource "aws_route53_record" "main" {
 resource "aws_route53_health_check" "main" {
   #checkov:skip=CKV2_AWS_49:there is an alarm on what it checks in this region already; the check itself reports in us-east-1
   count             = var.failover_role == null ? 0 : 1
-  fqdn              = aws_lb.main.dns_name
+  fqdn              = local.alb.dns_name
   type              = "HTTPS"
   port              = 443
   resource_path     = "/health/ready"

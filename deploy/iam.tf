@@ -5,7 +5,10 @@
 # needs around the code (keys, logs, network interfaces) is added.
 
 locals {
-  actions = jsondecode(file("${path.module}/actions.json"))
+  actions_of_code = jsondecode(file("${path.module}/actions.json"))
+
+  # A function that takes no jobs calls what the api does.
+  actions = { for role, actions in local.actions_of_code : role => role == "lambda" && !local.works ? local.actions_of_code.api : actions }
 
   # What an action is called on: by its own name, else by its service. An
   # action of a service that is not listed fails the plan.
@@ -44,7 +47,7 @@ locals {
     for role, scopes in {
       api     = local.scopes
       worker  = merge(local.scopes, { JobQueues = local.parking_queues, Secrets = [local.app_login_secret_arn, local.key_ring_secret_arn] })
-      lambda  = merge(local.scopes, { JobQueues = local.parking_queues })
+      lambda  = merge(local.scopes, local.works ? { JobQueues = local.parking_queues } : {})
       migrate = { Secrets = [local.database_secret_arn, local.app_login_secret_arn], Table = [local.table_arn] }
     } : role => scopes if contains(keys(local.task_groups), role)
   }
@@ -238,7 +241,7 @@ resource "aws_iam_role_policy" "execution" {
 # --- RDS Proxy -------------------------------------------------------------
 
 resource "aws_iam_role" "proxy" {
-  count       = local.lambda ? 1 : 0
+  count       = local.proxied ? 1 : 0
   name        = "${local.prefix}-proxy-${var.region}"
   description = "RDS Proxy reads the application's login"
 
@@ -253,7 +256,7 @@ resource "aws_iam_role" "proxy" {
 }
 
 resource "aws_iam_role_policy" "proxy" {
-  count = local.lambda ? 1 : 0
+  count = local.proxied ? 1 : 0
   name  = "read-secret"
   role  = aws_iam_role.proxy[0].id
 

@@ -158,3 +158,115 @@ resource "aws_iam_role_policy" "ci" {
     )
   })
 }
+
+# --- Planning ----------------------------------------------------------------
+
+# For pull requests of this repository's own branches (GitHub gives those of forks no
+# token) and for the drift job on main. It reads how things are set up, and no data.
+
+locals {
+  plans = local.github && var.terraform_state != null
+}
+
+resource "aws_iam_role" "plan" {
+  count                = local.plans ? 1 : 0
+  name                 = "${local.prefix}-plan-${var.region}"
+  description          = "Pull requests and the drift job of ${var.github_repository}: terraform plan"
+  max_session_duration = 3600
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRoleWithWebIdentity"
+      Principal = { Federated = local.github_oidc_provider_arn }
+      Condition = {
+        StringEquals = {
+          "${local.github_host}:aud" = "sts.${local.dns_suffix}"
+          "${local.github_host}:sub" = ["repo:${var.github_repository}:pull_request", "repo:${var.github_repository}:ref:refs/heads/main"]
+        }
+      }
+    }]
+  })
+}
+
+# AWS's own list: what a provider reads grows with each of its versions, and a copy
+# kept here would one day fail a plan. What of it is data is denied below.
+resource "aws_iam_role_policy_attachment" "plan" {
+  count      = local.plans ? 1 : 0
+  role       = aws_iam_role.plan[0].name
+  policy_arn = "arn:${local.partition}:iam::aws:policy/ReadOnlyAccess"
+}
+
+resource "aws_iam_role_policy" "plan" {
+  count = local.plans ? 1 : 0
+  name  = "state-and-no-data"
+  role  = aws_iam_role.plan[0].id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          Sid      = "ReadState"
+          Effect   = "Allow"
+          Action   = ["s3:GetObject"]
+          Resource = [local.plan_state_arn]
+        },
+        {
+          Sid      = "FindState"
+          Effect   = "Allow"
+          Action   = ["s3:ListBucket"]
+          Resource = ["arn:${local.partition}:s3:::${var.terraform_state.bucket}"]
+        },
+        {
+          Sid         = "NoOtherObjects"
+          Effect      = "Deny"
+          Action      = ["s3:GetObject*"]
+          NotResource = [local.plan_state_arn]
+        },
+        {
+          Sid    = "NoData"
+          Effect = "Deny"
+          Action = [
+            "athena:GetQueryResults*",
+            "dynamodb:BatchGetItem",
+            "dynamodb:GetItem",
+            "dynamodb:GetRecords",
+            "dynamodb:PartiQLSelect",
+            "dynamodb:Query",
+            "dynamodb:Scan",
+            "ecr:BatchGetImage",
+            "ecr:GetDownloadUrlForLayer",
+            "kinesis:Get*",
+            "logs:FilterLogEvents",
+            "logs:GetLog*",
+            "logs:GetQueryResults",
+            "logs:StartQuery",
+            "rds:DownloadCompleteDBLogFile",
+            "rds:DownloadDBLogFilePortion",
+            "secretsmanager:BatchGetSecretValue",
+            "secretsmanager:GetSecretValue",
+            "sqs:ReceiveMessage",
+            "xray:BatchGetTraces",
+            "xray:GetTraceSummaries",
+          ]
+          Resource = ["*"]
+        },
+      ],
+      [
+        for statement in [{
+          Sid       = "StateKey"
+          Effect    = "Allow"
+          Action    = ["kms:Decrypt"]
+          Resource  = [try(var.terraform_state.kms_key_arn, null)]
+          Condition = { StringEquals = { "kms:ViaService" = "s3.${var.region}.${local.dns_suffix}" } }
+        }] : statement if try(var.terraform_state.kms_key_arn, null) != null
+      ],
+    )
+  })
+}
+
+locals {
+  plan_state_arn = local.plans ? "arn:${local.partition}:s3:::${var.terraform_state.bucket}/${var.terraform_state.key}" : null
+}

@@ -62,6 +62,50 @@ resource "terraform_data" "inputs" {
       error_message = "The secondary uses what the primary replicated to its region: set replica_region in the primary only."
     }
     precondition {
+      condition     = var.nat == null || var.nat_per_zone == null
+      error_message = "nat and nat_per_zone say the same thing twice: set nat, and leave nat_per_zone out."
+    }
+    precondition {
+      condition     = var.environment != "prod" || startswith(local.nat, "gateway")
+      error_message = "prod must not get out by one instance, nor have tasks with public addresses: set nat to \"gateway-per-zone\" or \"gateway\"."
+    }
+    precondition {
+      condition     = local.nat != "none" || !local.lambda
+      error_message = "A function in a VPC has no public address, so without a NAT it reaches no webhook: set nat to \"instance\" or \"gateway\", or hosting to \"fargate\"."
+    }
+    precondition {
+      condition     = var.load_balancer || var.hosting == "lambda"
+      error_message = "Without a load balancer, requests reach a function only: set hosting = \"lambda\", or load_balancer = true."
+    }
+    precondition {
+      condition     = var.load_balancer || (!var.waf && !var.cloudfront && var.failover_role == null)
+      error_message = "WAF, CloudFront and failover stand before the load balancer: set waf = false, cloudfront = false and failover_role = null, or load_balancer = true."
+    }
+    precondition {
+      condition     = var.load_balancer || (var.domain_name == null) == (var.certificate_arn == null)
+      error_message = "Without a load balancer, a name and its certificate come together: set both domain_name and certificate_arn, or neither."
+    }
+    precondition {
+      condition     = !local.lambda || var.database_proxy || (var.lambda_reserved_concurrency != -1 && var.lambda_reserved_concurrency <= var.database_connections_max)
+      error_message = "Without RDS Proxy each instance of the function has a connection of its own: set lambda_reserved_concurrency to at most database_connections_max, ${var.database_connections_max}, or database_proxy = true."
+    }
+    precondition {
+      condition     = var.budget_usd == 0 || length(var.budget_emails) + length(var.alarm_emails) > 0
+      error_message = "A budget that nobody is told of is none: set budget_emails or alarm_emails, or budget_usd = 0."
+    }
+    precondition {
+      condition     = var.backup_copy_region == null || var.backup_copy_region != var.region
+      error_message = "backup_copy_region is the stack's own region: set it to another one, or leave it out."
+    }
+    precondition {
+      condition     = var.backup_copy_vault_arn == null || try(local.backup_copy_vault.account != local.account_id && local.backup_copy_vault.region == var.region, false)
+      error_message = "A database's backup can be copied to another account or to another region, not to both at once: set backup_copy_vault_arn to a vault of another account in ${var.region}, and backup_copy_region for another region."
+    }
+    precondition {
+      condition     = !var.promoted || local.secondary
+      error_message = "Only a secondary can be promoted: set promoted = false here, or failover_role = \"secondary\" in the region that is to take over."
+    }
+    precondition {
       condition     = var.replica_region == null || var.replica_region != var.region
       error_message = "replica_region is the stack's own region: set replica_region to another one."
     }

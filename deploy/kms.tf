@@ -21,7 +21,7 @@ resource "aws_kms_key" "data" {
 
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat(local.backup_copy_readers, [
       local.key_administration,
       {
         Sid       = "BucketsSendToIngest"
@@ -39,7 +39,7 @@ resource "aws_kms_key" "data" {
         Resource  = "*"
         Condition = { ArnLike = { "aws:SourceArn" = "arn:${local.partition}:*:*:${local.account_id}:*" } }
       },
-    ]
+    ])
   })
 }
 

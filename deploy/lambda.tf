@@ -25,12 +25,13 @@ resource "aws_lambda_function" "main" {
 
   environment {
     variables = merge(local.app_environment, {
-      MILLRACE_HANDLERS       = jsonencode(["http", "fan_out", "deliver", "ingest", "sweep", "meter"])
+      MILLRACE_HANDLERS = jsonencode(local.works ? ["http", "fan_out", "deliver", "ingest", "sweep", "meter"] : ["http"])
+      }, local.proxied ? {
       MILLRACE_DATABASE__HOST = aws_db_proxy.main[0].endpoint
       # The proxy's certificate is of Amazon's public authorities, not of RDS's own:
       # empty means the public ones.
       MILLRACE_DATABASE__CA_FILE = ""
-    }, local.emulated_environment)
+    } : {}, local.emulated_environment)
   }
 
   vpc_config {
@@ -71,7 +72,7 @@ resource "aws_lambda_alias" "live" {
 # --- Queues ----------------------------------------------------------------
 
 resource "aws_lambda_event_source_mapping" "queue" {
-  for_each         = local.lambda ? aws_sqs_queue.main : {}
+  for_each         = { for name, queue in aws_sqs_queue.main : name => queue if local.lambda && local.works }
   event_source_arn = each.value.arn
   function_name    = aws_lambda_alias.live[0].arn
   batch_size       = 10
@@ -89,14 +90,14 @@ resource "aws_lambda_event_source_mapping" "queue" {
 # --- Schedule --------------------------------------------------------------
 
 resource "aws_cloudwatch_event_rule" "sweep" {
-  count               = local.lambda ? 1 : 0
+  count               = local.lambda && local.works ? 1 : 0
   name                = "${local.prefix}-sweep"
   description         = "Every minute: look for work that is due"
   schedule_expression = "rate(1 minute)"
 }
 
 resource "aws_cloudwatch_event_target" "sweep" {
-  count     = local.lambda ? 1 : 0
+  count     = local.lambda && local.works ? 1 : 0
   rule      = aws_cloudwatch_event_rule.sweep[0].name
   target_id = "function"
   arn       = aws_lambda_alias.live[0].arn
@@ -109,7 +110,7 @@ resource "aws_cloudwatch_event_target" "sweep" {
 }
 
 resource "aws_lambda_permission" "sweep" {
-  count          = local.lambda ? 1 : 0
+  count          = local.lambda && local.works ? 1 : 0
   statement_id   = "Schedule"
   action         = "lambda:InvokeFunction"
   function_name  = aws_lambda_function.main[0].function_name

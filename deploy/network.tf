@@ -19,7 +19,10 @@ locals {
     0,
     min(var.availability_zones, length(data.aws_availability_zones.available.names)),
   )
-  nat_zones = var.nat_per_zone ? local.zones : slice(local.zones, 0, min(1, length(local.zones)))
+  nat = coalesce(var.nat, var.nat_per_zone == false ? "gateway" : "gateway-per-zone")
+  # Where there is an address that tasks get out by.
+  nat_zones     = local.nat == "none" ? [] : local.nat == "gateway-per-zone" ? local.zones : slice(local.zones, 0, min(1, length(local.zones)))
+  gateway_zones = startswith(local.nat, "gateway") ? local.nat_zones : []
 }
 
 resource "aws_vpc" "main" {
@@ -74,7 +77,7 @@ resource "aws_eip" "nat" {
 }
 
 resource "aws_nat_gateway" "main" {
-  for_each      = toset(local.nat_zones)
+  for_each      = toset(local.gateway_zones)
   allocation_id = aws_eip.nat[each.key].id
   subnet_id     = aws_subnet.public[each.key].id
   tags          = { Name = "${local.prefix}-${each.key}" }
@@ -106,10 +109,11 @@ resource "aws_route_table" "private" {
 }
 
 resource "aws_route" "private_nat" {
-  for_each               = toset(local.zones)
+  for_each               = toset(local.nat == "none" ? [] : local.zones)
   route_table_id         = aws_route_table.private[each.key].id
   destination_cidr_block = "0.0.0.0/0"
-  nat_gateway_id         = aws_nat_gateway.main[var.nat_per_zone ? each.key : local.nat_zones[0]].id
+  nat_gateway_id         = local.nat == "instance" ? null : aws_nat_gateway.main[contains(local.gateway_zones, each.key) ? each.key : local.gateway_zones[0]].id
+  network_interface_id   = local.nat == "instance" ? aws_network_interface.nat[local.nat_zones[0]].id : null
 }
 
 resource "aws_route_table_association" "private" {

@@ -6,8 +6,8 @@ output "url" {
 }
 
 output "alb_dns_name" {
-  description = "Name of the load balancer: point domain_name to it, unless route53_zone_id did."
-  value       = aws_lb.main.dns_name
+  description = "Name of the load balancer: point domain_name to it, unless route53_zone_id did. Null without one."
+  value       = one(aws_lb.main[*].dns_name)
 }
 
 output "cloudfront_domain_name" {
@@ -43,10 +43,16 @@ locals {
       family          = aws_ecs_task_definition.migrate.family
       subnets         = local.tasks_subnet_ids
       security_groups = [aws_security_group.tasks["migrate"].id]
-      log_group       = aws_cloudwatch_log_group.app["migrate"].name
+      # Without a NAT, tasks get to AWS by an address of their own.
+      assign_public_ip = local.nat == "none" ? "ENABLED" : "DISABLED"
+      log_group        = aws_cloudwatch_log_group.app["migrate"].name
     }
   }
-  url = "${var.certificate_arn == null ? "http" : "https"}://${coalesce(var.domain_name, aws_lb.main.dns_name)}"
+  url = (
+    var.load_balancer
+    ? "${var.certificate_arn == null ? "http" : "https"}://${coalesce(var.domain_name, local.alb.dns_name)}"
+    : local.api_domain ? "https://${var.domain_name}" : aws_apigatewayv2_api.main[0].api_endpoint
+  )
 }
 
 output "ecs" {
@@ -66,11 +72,23 @@ output "stack" {
     url        = local.url
     repository = aws_ecr_repository.main.repository_url
     role       = one(aws_iam_role.ci[*].arn)
+    signer     = local.github ? "https://github.com/${var.github_repository}/.github/workflows/release.yml@refs/heads/main" : null
     ecs        = local.ecs
     lambda     = one([for alias in aws_lambda_alias.live : { function = alias.function_name, alias = alias.name }])
 
     # An image for another is not pushed.
     cpu_architecture = var.cpu_architecture
+    table      = local.table_name
+    table_arn  = local.table_arn
+    database = {
+      identifier      = local.prefix
+      arn             = local.database_arn
+      cluster         = var.aurora
+      subnet_group    = aws_db_subnet_group.main.name
+      security_groups = [aws_security_group.database.id]
+      login           = local.app_login_secret_arn
+    }
+    backup = { vault = aws_backup_vault.main.name, role = aws_iam_role.backup.arn, key = aws_kms_key.data.arn }
   }
 }
 
@@ -138,4 +156,23 @@ output "dashboard_url" {
 output "cache_endpoint" {
   description = "Primary endpoint of the Valkey cluster, if any."
   value       = one(aws_elasticache_replication_group.main[*].primary_endpoint_address)
+}
+
+output "image_tag" {
+  description = "Image of the last apply, with which scripts/plan plans."
+  value       = var.image_tag
+}
+
+output "plan" {
+  description = "What scripts/plan must know: region, where the state is, and the role that may read both. Null without terraform_state."
+  value = var.terraform_state == null ? null : {
+    region = var.region
+    state  = { bucket = var.terraform_state.bucket, key = var.terraform_state.key }
+    role   = one(aws_iam_role.plan[*].arn)
+  }
+}
+
+output "http_api_domain" {
+  description = "Without a load balancer: what domain_name is to point to, unless route53_zone_id did. Null without a domain of its own."
+  value       = one(aws_apigatewayv2_domain_name.main[*].domain_name_configuration[0].target_domain_name)
 }

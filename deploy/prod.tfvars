@@ -6,7 +6,7 @@ region      = "eu-west-1"
 hosting     = "fargate"
 
 availability_zones = 2
-nat_per_zone       = true
+nat                = "gateway-per-zone"
 waf                = true
 
 api_cpu_units     = 512
@@ -20,7 +20,7 @@ database_instance_class  = "db.t4g.medium"
 database_connections_max = 300
 multi_az                 = true
 database_backup_days     = 14
-backup_days              = 35
+backup_days              = 7
 backup_vault_lock        = true
 
 deletion_protection    = true

@@ -4,6 +4,7 @@
 # serves has a role of its own (secrets.tf), which the migration makes.
 
 locals {
+  proxied         = local.lambda && var.database_proxy
   database_name   = "millrace"
   database_family = "postgres${split(".", var.postgres_version)[0]}"
 
@@ -195,7 +196,7 @@ resource "aws_rds_cluster_instance" "main" {
 # --- RDS Proxy, for the function -------------------------------------------
 
 resource "aws_db_proxy" "main" {
-  count                  = local.lambda ? 1 : 0
+  count                  = local.proxied ? 1 : 0
   name                   = local.prefix
   engine_family          = "POSTGRESQL"
   require_tls            = true
@@ -216,7 +217,7 @@ resource "aws_db_proxy" "main" {
 }
 
 resource "aws_db_proxy_default_target_group" "main" {
-  count         = local.lambda ? 1 : 0
+  count         = local.proxied ? 1 : 0
   db_proxy_name = aws_db_proxy.main[0].name
 
   connection_pool_config {
@@ -227,7 +228,7 @@ resource "aws_db_proxy_default_target_group" "main" {
 }
 
 resource "aws_db_proxy_target" "main" {
-  count                  = local.lambda ? 1 : 0
+  count                  = local.proxied ? 1 : 0
   db_proxy_name          = aws_db_proxy.main[0].name
   target_group_name      = aws_db_proxy_default_target_group.main[0].name
   db_instance_identifier = var.aurora ? null : aws_db_instance.main[0].identifier

@@ -32,7 +32,7 @@ resource "aws_security_group" "database" {
 
 resource "aws_security_group" "proxy" {
   #checkov:skip=CKV2_AWS_5:rds.tf attaches it to the proxy
-  count       = local.lambda ? 1 : 0
+  count       = local.proxied ? 1 : 0
   name_prefix = "${local.prefix}-proxy-"
   description = "RDS Proxy: PostgreSQL from the function, to the database"
   vpc_id      = aws_vpc.main.id
@@ -53,11 +53,9 @@ resource "aws_security_group" "endpoints" {
 locals {
   task_groups = merge(
     { migrate = "Migration task: to the database and AWS" },
-    local.fargate ? {
-      api    = "Api tasks: port 8080 from the load balancer, to the database and AWS"
-      worker = "Worker tasks: to the database, AWS and customers' webhooks"
-    } : {},
-    local.lambda ? { lambda = "Function: to the proxy, AWS and customers' webhooks" } : {},
+    local.fargate ? { api = "Api tasks: port 8080 from the load balancer, to the database and AWS" } : {},
+    local.fargate && local.works ? { worker = "Worker tasks: to the database, AWS and customers' webhooks" } : {},
+    local.lambda ? { lambda = "Function: to the ${local.proxied ? "proxy" : "database"}, AWS and customers' webhooks" } : {},
   )
 
   # What calls customers' webhooks needs the internet. The others get to it
@@ -183,7 +181,7 @@ resource "aws_vpc_security_group_egress_rule" "tasks_internet" {
 locals {
   # The function goes through the proxy, which shares connections among its many
   # instances; the others keep pools of their own.
-  database_clients = { for group in keys(local.task_groups) : group => group if group != "lambda" }
+  database_clients = { for group in keys(local.task_groups) : group => group if group != "lambda" || !local.proxied }
 }
 
 resource "aws_vpc_security_group_egress_rule" "tasks_database" {
@@ -207,7 +205,7 @@ resource "aws_vpc_security_group_ingress_rule" "database_tasks" {
 }
 
 resource "aws_vpc_security_group_egress_rule" "lambda_proxy" {
-  count                        = local.lambda ? 1 : 0
+  count                        = local.proxied ? 1 : 0
   security_group_id            = aws_security_group.tasks["lambda"].id
   description                  = "RDS Proxy"
   referenced_security_group_id = aws_security_group.proxy[0].id
@@ -217,7 +215,7 @@ resource "aws_vpc_security_group_egress_rule" "lambda_proxy" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "proxy_lambda" {
-  count                        = local.lambda ? 1 : 0
+  count                        = local.proxied ? 1 : 0
   security_group_id            = aws_security_group.proxy[0].id
   description                  = "Function"
   referenced_security_group_id = aws_security_group.tasks["lambda"].id
@@ -227,7 +225,7 @@ resource "aws_vpc_security_group_ingress_rule" "proxy_lambda" {
 }
 
 resource "aws_vpc_security_group_egress_rule" "proxy_database" {
-  count                        = local.lambda ? 1 : 0
+  count                        = local.proxied ? 1 : 0
   security_group_id            = aws_security_group.proxy[0].id
   description                  = "Database"
   referenced_security_group_id = aws_security_group.database.id
@@ -237,7 +235,7 @@ resource "aws_vpc_security_group_egress_rule" "proxy_database" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "database_proxy" {
-  count                        = local.lambda ? 1 : 0
+  count                        = local.proxied ? 1 : 0
   security_group_id            = aws_security_group.database.id
   description                  = "RDS Proxy"
   referenced_security_group_id = aws_security_group.proxy[0].id

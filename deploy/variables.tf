@@ -157,11 +157,21 @@ variable "availability_zones" {
   }
 }
 
+variable "nat" {
+  description = "How tasks get to the internet: \"gateway-per-zone\" (webhooks go on when a zone is lost), \"gateway\" (one for all), \"instance\" (one t4g.nano, for development) or \"none\" (Fargate tasks in public subnets with an address each, for development; the addresses change). Null: what nat_per_zone says."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.nat == null || contains(["gateway-per-zone", "gateway", "instance", "none"], coalesce(var.nat, "-"))
+    error_message = "nat must be \"gateway-per-zone\", \"gateway\", \"instance\" or \"none\": set one of these."
+  }
+}
+
 variable "nat_per_zone" {
-  description = "A NAT gateway in each zone (webhooks go on when a zone is lost), or one for all (cheaper)."
+  description = "Before there was nat: true is nat = \"gateway-per-zone\", the default, and false nat = \"gateway\". Null: as nat says."
   type        = bool
-  default     = true
-  nullable    = false
+  default     = null
 }
 
 variable "interface_endpoints" {
@@ -201,6 +211,13 @@ variable "webhook_ports" {
 }
 
 # --- Edge ------------------------------------------------------------------
+
+variable "load_balancer" {
+  description = "An application load balancer in front. Without, with hosting = \"lambda\": an HTTP API of API Gateway, which costs nothing at rest and more by the request; no WAF, no CloudFront, no failover."
+  type        = bool
+  default     = true
+  nullable    = false
+}
 
 variable "certificate_arn" {
   description = "ACM certificate, in var.region, of the load balancer. Null serves plain HTTP, which prod refuses."
@@ -367,6 +384,13 @@ variable "worker_spot" {
   nullable    = false
 }
 
+variable "container_insights" {
+  description = "ECS's Container Insights: metrics by task, billed like custom ones. Without it there is no alarm on the number of running tasks."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "requests_per_task" {
   description = "HTTP requests a minute one api task should serve before another is added."
   type        = number
@@ -447,6 +471,13 @@ variable "aurora" {
   description = "Aurora Serverless v2 in place of an RDS instance."
   type        = bool
   default     = false
+  nullable    = false
+}
+
+variable "database_proxy" {
+  description = "With Lambda: RDS Proxy between function and database. Without, each instance of the function keeps connections of its own: for development, with few of them at once. Its least price is two vCPUs, with Aurora Serverless eight ACUs."
+  type        = bool
+  default     = true
   nullable    = false
 }
 
@@ -598,9 +629,9 @@ variable "elasticache_node_type" {
 # --- Backup and the second region ------------------------------------------
 
 variable "backup_days" {
-  description = "Days AWS Backup keeps a daily backup; a monthly one is kept for twelve months. 1 to 366."
+  description = "Days AWS Backup keeps a daily backup, 1 to 366; a monthly one is kept for twelve months. Each of the table is a full copy, so keep few: the table's point-in-time recovery reaches back 35 days by itself."
   type        = number
-  default     = 35
+  default     = 7
   nullable    = false
 
   validation {
@@ -614,6 +645,28 @@ variable "backup_vault_lock" {
   type        = bool
   default     = true
   nullable    = false
+}
+
+variable "backup_copy_region" {
+  description = "Region to whose vault, made here, every backup is copied. Null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.backup_copy_region == null || can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.backup_copy_region))
+    error_message = "backup_copy_region must be the code of an AWS region: set something like \"eu-central-1\", or leave it out."
+  }
+}
+
+variable "backup_copy_vault_arn" {
+  description = "Vault of another account of the same organization, in this region, to which every backup is copied; README.md has what that account must allow. Null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.backup_copy_vault_arn == null || can(regex("^arn:aws[a-z-]*:backup:[a-z0-9-]+:[0-9]{12}:backup-vault:[A-Za-z0-9_-]{2,50}$", var.backup_copy_vault_arn))
+    error_message = "backup_copy_vault_arn must be the ARN of a backup vault: set something like \"arn:aws:backup:eu-west-1:210987654321:backup-vault:millrace\", or leave it out."
+  }
 }
 
 variable "replica_region" {
@@ -636,6 +689,13 @@ variable "failover_role" {
     condition     = var.failover_role == null || contains(["primary", "secondary"], coalesce(var.failover_role, "none"))
     error_message = "failover_role must be \"primary\" or \"secondary\": set one of these, or leave it out for no failover."
   }
+}
+
+variable "promoted" {
+  description = "In a secondary whose primary is lost: take jobs too (fan-out, deliveries, ingest, sweep, meters), not HTTP alone. Never while the primary works; README.md has the runbook."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 # --- Observability ---------------------------------------------------------
@@ -731,6 +791,30 @@ variable "backlog_alarm" {
   }
 }
 
+variable "budget_usd" {
+  description = "US dollars a month that the account may cost before someone is mailed: at 80 % of it, when a forecast is above it, and at 100 %. 0: no budget."
+  type        = number
+  default     = 0
+  nullable    = false
+
+  validation {
+    condition     = var.budget_usd >= 0
+    error_message = "budget_usd must be 0, for none, or more: set what the account may cost in a month."
+  }
+}
+
+variable "budget_emails" {
+  description = "Addresses that are mailed about the budget, at most ten. Empty: alarm_emails."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = length(var.budget_emails) <= 10 && alltrue([for address in var.budget_emails : can(regex("^[^@[:space:]]+@[^@[:space:]]+\\.[^@[:space:]]+$", address))])
+    error_message = "budget_emails must be at most ten mail addresses: set something like [\"finance@example.com\"]."
+  }
+}
+
 # --- Pipeline --------------------------------------------------------------
 
 variable "github_repository" {
@@ -741,6 +825,17 @@ variable "github_repository" {
   validation {
     condition     = var.github_repository == null || can(regex("^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", var.github_repository))
     error_message = "github_repository must be owner/name without a wildcard: set something like \"acme/millrace\"."
+  }
+}
+
+variable "terraform_state" {
+  description = "Where this stack's state is, as in its .tfbackend: with github_repository, pull requests and the drift job may plan, reading it. kms_key_arn: the key of the bucket, if it has one of its own. Null: no role for it."
+  type        = object({ bucket = string, key = string, kms_key_arn = optional(string) })
+  default     = null
+
+  validation {
+    condition     = var.terraform_state == null || can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", var.terraform_state.bucket)) && can(regex("^[A-Za-z0-9._/-]+$", var.terraform_state.key))
+    error_message = "terraform_state must name the bucket and the key without a wildcard: set something like { bucket = \"terraform-state-123456789012\", key = \"millrace/dev.tfstate\" }."
   }
 }
 

@@ -43,6 +43,19 @@ provider "aws" {
   }
 }
 
+# The region that backups are copied to.
+provider "aws" {
+  alias  = "backup_copy"
+  region = coalesce(var.backup_copy_region, var.region)
+
+  max_retries       = var.emulated ? 2 : 25
+  s3_use_path_style = var.emulated
+
+  default_tags {
+    tags = local.tags
+  }
+}
+
 # CloudFront reads its web ACL and certificate from this region only.
 provider "aws" {
   alias  = "us_east_1"
@@ -79,4 +92,7 @@ locals {
 
   # A secondary region uses the table, keys and secrets the primary replicated to it.
   secondary = var.failover_role == "secondary"
+
+  # What takes jobs runs in one region only: in a secondary, once it is promoted.
+  works = !local.secondary || var.promoted
 }

@@ -168,7 +168,7 @@ locals {
 
 resource "aws_wafv2_web_acl_association" "alb" {
   count        = var.waf && !var.cloudfront ? 1 : 0
-  resource_arn = aws_lb.main.arn
+  resource_arn = local.alb.arn
   web_acl_arn  = aws_wafv2_web_acl.regional[0].arn
 }
 

@@ -4,6 +4,7 @@ Usage: rules.py ROOT. Every action is pinned to a commit, with its version besid
 every workflow begins with no permissions, every job has its own and a timeout; ci.yml
 runs the steps that .ci/run has; the image is built on images by their digests, with its
 crates written into the binary, and deploy.yml signs where it is from and what is in it;
+release.yml verifies the image's signature before it is released; plans apply nothing;
 what a script installs is of one version. Exits 1 with a line for each finding.
 """
 
@@ -50,6 +51,16 @@ signed = [step.get("uses", "").split("@")[0] for step in yaml.safe_load((root / 
 for action in ("actions/attest-build-provenance", "actions/attest-sbom"):
     if action not in signed:
         wrong.append(f"deploy.yml: the image is built without {action}")
+
+steps = yaml.safe_load((root / ".github/workflows/release.yml").read_text())["jobs"]["release"]["steps"]
+commands = [step.get("run", "").split("/")[-1].split() for step in steps]
+order = [index for wanted in (["image", "push"], ["signature", "sign"], ["signature", "verify"], ["release"]) for index, words in enumerate(commands) if words[: len(wanted)] == wanted]
+if len(order) != 4 or order != sorted(order):
+    wrong.append("release.yml: does not push, sign, verify and release, in this order")
+for name in ("plan.yml", "drift.yml"):
+    text = (root / ".github/workflows" / name).read_text()
+    if "terraform apply" in text or "pull_request_target" in text or "secrets." in text:
+        wrong.append(f"{name}: applies, runs for forks, or is given a secret")
 
 scripts = [root / name for name in ("Dockerfile", ".ci/run", "fuzz/run", "benches/coldstart/run")]
 scripts += [*(root / ".ci").glob("*/run"), *(root / "tests").glob("*/run"), *(root / "deploy/tests").glob("run")]

@@ -11,6 +11,7 @@ how a container of an image behaves. The image's tag says it:
     unready-…    as a function answers 503
     broken-…     as a function fails
     fickle-…     as a function answers 200 the first time, and 503 from then on
+    unmigrated-… as a doctor finds a database without its tables
     anything     runs, or exits with 0 as a migration; answers 200 as a function
 """
 
@@ -18,6 +19,7 @@ import hashlib
 import itertools
 import time
 
+import doubles_restore
 from ministack.services import ecs, lambda_svc
 
 numbers = itertools.count(1)
@@ -44,9 +46,17 @@ class Container:
             self.code, self.lines = 3, [b"applying V2", b"relation exists already"]
         elif migration:
             self.code = 0
+        elif command == ["doctor"]:
+            self.doctor(tag)
         elif tag.startswith("crash-"):
             self.code = 1
         containers[self.id] = self
+
+    def doctor(self, tag):
+        """Says what it finds of the database; of the other stores, that they are not its."""
+        well = not tag.startswith("unmigrated-")
+        self.code = 1
+        self.lines = [b"ok    control-plane database", b"ok    migrations" if well else b"WRONG migrations: V1__start is not applied", b"?     keys and endpoints in the event store: not checked"]
 
     @property
     def status(self):
@@ -144,4 +154,5 @@ def install():
 
     ecs._record_service_task_failure = record_named_failure
     ecs._get_docker = lambda: docker
+    doubles_restore.install()
     lambda_svc._execute_function_docker = invoke

@@ -11,6 +11,11 @@ mock_provider "aws" {
 }
 
 mock_provider "aws" {
+  alias  = "backup_copy"
+  source = "./tests/mocks"
+}
+
+mock_provider "aws" {
   alias  = "us_east_1"
   source = "./tests/mocks"
 }
@@ -319,5 +324,168 @@ run "more_zones_than_the_region_has" {
   override_data {
     target = data.aws_availability_zones.available
     values = { names = ["us-west-1a", "us-west-1c"] }
+  }
+}
+
+run "promoted_without_a_primary" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    promoted = true
+  }
+}
+
+run "backup_copy_in_own_region" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    backup_copy_region = "eu-west-1"
+  }
+}
+
+run "backup_copy_to_another_account_and_region" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    backup_copy_vault_arn = "arn:aws:backup:eu-central-1:210987654321:backup-vault:millrace"
+  }
+}
+
+run "backup_copy_that_is_no_vault" {
+  command         = plan
+  expect_failures = [var.backup_copy_vault_arn]
+
+  variables {
+    backup_copy_vault_arn = "arn:aws:s3:::bucket"
+  }
+}
+
+run "nat_said_twice" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    nat          = "gateway"
+    nat_per_zone = true
+  }
+}
+
+run "nat_of_no_kind" {
+  command         = plan
+  expect_failures = [var.nat]
+
+  variables {
+    nat = "bastion"
+  }
+}
+
+run "function_without_a_way_out" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    nat     = "none"
+    hosting = "lambda"
+  }
+}
+
+run "fargate_without_a_load_balancer" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    load_balancer = false
+  }
+}
+
+run "waf_without_a_load_balancer" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    load_balancer = false
+    hosting       = "lambda"
+    waf           = true
+  }
+}
+
+run "name_without_a_certificate_for_the_api" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    load_balancer = false
+    hosting       = "lambda"
+    domain_name   = "events.example.com"
+  }
+}
+
+run "function_without_a_proxy_for_many" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    hosting                     = "lambda"
+    database_proxy              = false
+    lambda_reserved_concurrency = 1000
+  }
+}
+
+run "budget_for_nobody" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    budget_usd = 50
+  }
+}
+
+run "budget_below_nothing" {
+  command         = plan
+  expect_failures = [var.budget_usd]
+
+  variables {
+    budget_usd = -1
+  }
+}
+
+run "budget_for_no_address" {
+  command         = plan
+  expect_failures = [var.budget_emails]
+
+  variables {
+    budget_emails = ["finance"]
+  }
+}
+
+run "prod_by_one_instance" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    environment     = "prod"
+    certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/mock"
+    nat             = "instance"
+  }
+}
+
+run "state_anywhere" {
+  command         = plan
+  expect_failures = [var.terraform_state]
+
+  variables {
+    terraform_state = { bucket = "terraform-state", key = "*" }
+  }
+}
+
+run "backup_copy_to_no_region" {
+  command         = plan
+  expect_failures = [var.backup_copy_region]
+
+  variables {
+    backup_copy_region = "Frankfurt"
   }
 }

@@ -80,7 +80,7 @@ check "edge" {
     error_message = "Prod must not serve plain HTTP."
   }
   assert {
-    condition     = aws_lb.main.drop_invalid_header_fields && one(aws_lb.main.access_logs).enabled
+    condition     = length(aws_lb.main) == (var.load_balancer ? 1 : 0) && alltrue([for balancer in aws_lb.main : balancer.drop_invalid_header_fields && one(balancer.access_logs).enabled])
     error_message = "The load balancer must drop invalid headers and log."
   }
   assert {
@@ -108,7 +108,7 @@ check "edge" {
     error_message = "With CloudFront, nothing else may reach the load balancer."
   }
   assert {
-    condition     = sum([for target in local.targets : target.weight]) == 100
+    condition     = !var.load_balancer || try(sum([for target in local.targets : target.weight]), 0) == 100
     error_message = "The listener's targets must share all requests."
   }
 }
@@ -131,14 +131,18 @@ check "security_groups" {
     error_message = "The default group must have no rules."
   }
   assert {
-    condition     = alltrue([for service in aws_ecs_service.main : !one(service.network_configuration).assign_public_ip && toset(one(service.network_configuration).subnets) == toset([for subnet in aws_subnet.private : subnet.id])])
+    condition     = local.nat == "none" || alltrue([for service in aws_ecs_service.main : !one(service.network_configuration).assign_public_ip && toset(one(service.network_configuration).subnets) == toset([for subnet in aws_subnet.private : subnet.id])])
     error_message = "Tasks must be in private subnets without a public address."
+  }
+  assert {
+    condition     = alltrue([for rule in values(aws_vpc_security_group_ingress_rule.nat) : contains([for subnet in aws_subnet.private : subnet.cidr_block], rule.cidr_ipv4) && rule.from_port == rule.to_port && rule.ip_protocol == "tcp"]) && alltrue([for instance in aws_instance.nat : one(instance.metadata_options).http_tokens == "required" && one(instance.root_block_device).encrypted && instance.iam_instance_profile == ""]) && alltrue([for interface in aws_network_interface.nat : !interface.source_dest_check])
+    error_message = "A NAT instance must take from private subnets only, single ports, and have no role."
   }
 }
 
 check "compute" {
   assert {
-    condition     = join(" ", keys(aws_ecs_service.main)) == (var.hosting == "lambda" ? "" : "api worker") && length(aws_lambda_function.main) == (var.hosting == "fargate" ? 0 : 1)
+    condition     = join(" ", keys(aws_ecs_service.main)) == (var.hosting == "lambda" ? "" : local.works ? "api worker" : "api") && length(aws_lambda_function.main) == (var.hosting == "fargate" ? 0 : 1)
     error_message = "hosting must decide what runs."
   }
   assert {
@@ -154,7 +158,7 @@ check "compute" {
     error_message = "A task must be given time to drain, and asked whether it is ready."
   }
   assert {
-    condition     = join(" ", keys(aws_lambda_event_source_mapping.queue)) == (var.hosting == "fargate" ? "" : "deliver fan_out ingest") && alltrue([for mapping in aws_lambda_event_source_mapping.queue : contains(mapping.function_response_types, "ReportBatchItemFailures") && one(mapping.scaling_config).maximum_concurrency >= 2])
+    condition     = join(" ", keys(aws_lambda_event_source_mapping.queue)) == (var.hosting == "fargate" || !local.works ? "" : "deliver fan_out ingest") && alltrue([for mapping in aws_lambda_event_source_mapping.queue : contains(mapping.function_response_types, "ReportBatchItemFailures") && one(mapping.scaling_config).maximum_concurrency >= 2])
     error_message = "The function must take every queue in partial batches with a limit."
   }
   assert {
@@ -162,8 +166,16 @@ check "compute" {
     error_message = "A queue must hide a message for six times the function's timeout."
   }
   assert {
-    condition     = alltrue([for function in aws_lambda_function.main : one(function.environment).variables["MILLRACE_DATABASE__HOST"] == aws_db_proxy.main[0].endpoint && one(function.environment).variables["MILLRACE_DATABASE__CA_FILE"] == ""])
+    condition     = length(aws_db_proxy.main) == (local.lambda && var.database_proxy ? 1 : 0) && alltrue([for function in aws_lambda_function.main : one(function.environment).variables["MILLRACE_DATABASE__HOST"] == aws_db_proxy.main[0].endpoint && one(function.environment).variables["MILLRACE_DATABASE__CA_FILE"] == "" if var.database_proxy])
     error_message = "The function must reach the database through the proxy, whose certificate is of a public authority."
+  }
+  assert {
+    condition     = var.database_proxy || alltrue([for function in aws_lambda_function.main : one(function.environment).variables["MILLRACE_DATABASE__HOST"] == local.database_host && one(function.environment).variables["MILLRACE_DATABASE__CA_FILE"] == "/etc/ssl/certs/rds.pem" && contains(keys(aws_vpc_security_group_ingress_rule.database_tasks), "lambda")])
+    error_message = "Without a proxy the function must reach the database itself, whose certificate is of RDS's authorities."
+  }
+  assert {
+    condition     = local.nat != "none" || !local.lambda
+    error_message = "A function must have a way out."
   }
   assert {
     condition = alltrue([
@@ -175,6 +187,15 @@ check "compute" {
   assert {
     condition     = local.app_environment["MILLRACE_DATABASE__SECRET_ARN"] == local.app_login_secret_arn && !contains(values(local.task_environment), local.database_secret_arn) && alltrue([for proxy in aws_db_proxy.main : [for auth in proxy.auth : auth.secret_arn] == [local.app_login_secret_arn]])
     error_message = "What serves must log in as the application, not as the database's owner."
+  }
+  assert {
+    condition = local.works || alltrue(concat(
+      [for definition in values(aws_ecs_task_definition.service) : { for pair in jsondecode(definition.container_definitions)[0].environment : pair.name => pair.value }["MILLRACE_HANDLERS"] == "[\"http\"]"],
+      [for function in aws_lambda_function.main : one(function.environment).variables["MILLRACE_HANDLERS"] == "[\"http\"]"],
+      [length(aws_cloudwatch_event_rule.sweep) == 0, length(aws_cloudwatch_event_target.sweep) == 0],
+      [for policy in values(aws_iam_role_policy.task) : !strcontains(policy.policy, "sqs:ReceiveMessage")],
+    ))
+    error_message = "A secondary that is not promoted must run HTTP alone: no worker, no mapping, no schedule, no right to take a job."
   }
   assert {
     condition     = tonumber(local.app_environment["MILLRACE_TELEMETRY__SAMPLE_RATIO"]) == var.trace_sampling_percent / 100
@@ -345,14 +366,14 @@ check "alarms" {
 
 check "names" {
   assert {
-    condition     = alltrue([for name in concat([aws_lb.main.name], aws_lb_target_group.api[*].name, aws_lb_target_group.lambda[*].name) : length(name) <= 32]) && alltrue([for role in concat(values(aws_iam_role.task), aws_iam_role.proxy, aws_iam_role.ci, [aws_iam_role.execution, aws_iam_role.database_monitoring, aws_iam_role.flow, aws_iam_role.backup]) : length(role.name) <= 64]) && length(aws_s3_bucket.access_logs.bucket) <= 63 && alltrue([for cache in aws_elasticache_replication_group.main : length(cache.replication_group_id) <= 40])
+    condition     = alltrue([for name in concat(aws_lb.main[*].name, aws_lb_target_group.api[*].name, aws_lb_target_group.lambda[*].name) : length(name) <= 32]) && alltrue([for role in concat(values(aws_iam_role.task), aws_iam_role.proxy, aws_iam_role.ci, aws_iam_role.plan, [aws_iam_role.execution, aws_iam_role.database_monitoring, aws_iam_role.flow, aws_iam_role.backup]) : length(role.name) <= 64]) && length(aws_s3_bucket.access_logs.bucket) <= 63 && alltrue([for cache in aws_elasticache_replication_group.main : length(cache.replication_group_id) <= 40])
     error_message = "A name is longer than AWS allows."
   }
 }
 
 check "prod" {
   assert {
-    condition     = var.environment != "prod" || (aws_lb.main.enable_deletion_protection && alltrue([for database in concat(aws_db_instance.main[*].deletion_protection, aws_rds_cluster.main[*].deletion_protection) : database]) && alltrue(aws_dynamodb_table.main[*].deletion_protection_enabled))
+    condition     = var.environment != "prod" || (alltrue(aws_lb.main[*].enable_deletion_protection) && alltrue([for database in concat(aws_db_instance.main[*].deletion_protection, aws_rds_cluster.main[*].deletion_protection) : database]) && alltrue(aws_dynamodb_table.main[*].deletion_protection_enabled))
     error_message = "Prod must be protected from deletion."
   }
   assert {

@@ -172,7 +172,7 @@ class Stack:
 class Failed(Exception):
     def __init__(self, done):
         super().__init__(f"{done.args} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
-        self.said, self.code = done.stderr, done.returncode
+        self.said, self.code, self.printed = done.stderr, done.returncode, done.stdout
 
 
 class fails:
@@ -188,6 +188,7 @@ class fails:
         assert kind is not None, f"did not fail with {self.said}"
         if kind is not Failed:
             return False
+        self.printed = failed.printed
         for said in self.said:
             assert said in failed.said, f"did not say {said!r}, but: {failed.said}"
         # A message of ours, and not a script that fell over.
@@ -599,10 +600,10 @@ def test_image_push():
 
 def test_usage():
     stack = Stack(services=(), function=False)
-    for script in ("image", "migrate", "services", "function", "smoke", "release"):
+    for script in ("image", "signature", "plan", "migrate", "services", "function", "smoke", "release"):
         with fails(f"deploy/scripts/{script}", "Needs"):
             stack.run(script, "--help")
-    for script, *arguments in (["migrate", "v1"], ["services", "running"], ["function", "running"], ["release", "v1"], ["smoke"]):
+    for script, *arguments in (["migrate", "v1"], ["services", "running"], ["function", "running"], ["release", "v1"], ["smoke"], ["signature", "verify", "v1"]):
         with fails("export STACK=$(terraform output -json stack)"):
             stack.run(script, *arguments, STACK="")
         with fails("STACK is not the Terraform output"):
@@ -611,7 +612,8 @@ def test_usage():
 
 def test_pipeline_role_has_what_the_scripts_call():
     """The role's actions are what the scripts call, and no other."""
-    granted = set(re.findall(r'"([a-z]+:[A-Z][A-Za-z]+)"', (deploy / "iam_ci.tf").read_text()))
+    deploys, _ = (deploy / "iam_ci.tf").read_text().split("# --- Planning ---")
+    granted = set(re.findall(r'"([a-z]+:[A-Z][A-Za-z]+)"', deploys))
     granted -= {"sts:AssumeRoleWithWebIdentity", "iam:PassedToService", "kms:ViaService"}
     called = {"iam:PassRole", "ecs:TagResource", "kms:CreateGrant", "ecr:GetAuthorizationToken"}
     # What docker push does, and Lambda in the name of who updates its code.
@@ -620,7 +622,7 @@ def test_pipeline_role_has_what_the_scripts_call():
     )}
     # Of use to a person only.
     called_by_people = {"ecs:ListTaskDefinitions", "lambda:ListVersionsByFunction", "ecr:GetLoginPassword"}
-    for script in ("stack.sh", "image", "migrate", "services", "function", "smoke", "release"):
+    for script in ("stack.sh", "image", "signature", "migrate", "services", "function", "smoke", "release"):
         for service, command in re.findall(r"\baws (ecs|ecr|lambda|logs|iam|elbv2) ([a-z-]+)", (scripts / script).read_text()):
             action = "".join(word.capitalize() for word in command.split("-"))
             called.add(f"{service}:{'InvokeFunction' if action == 'Invoke' else action}")
@@ -630,9 +632,9 @@ def test_pipeline_role_has_what_the_scripts_call():
 # ---------------------------------------------------------------------------------
 
 
-def main():
+def main(names):
     wanted = sys.argv[1:]
-    tests = [test for name, test in globals().items() if name.startswith("test_") and (not wanted or any(part in name for part in wanted))]
+    tests = [test for name, test in list(names.items()) if name.startswith("test_") and (not wanted or any(part in name for part in wanted))]
 
     def run(test):
         began = time.monotonic()
@@ -651,4 +653,5 @@ def main():
     sys.exit(bool(failed or not tests))
 
 
-main()
+if __name__ == "__main__":
+    main(globals())

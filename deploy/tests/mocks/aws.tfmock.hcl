@@ -135,3 +135,20 @@ mock_resource "aws_sqs_queue" {
 mock_resource "aws_wafv2_web_acl" {
   defaults = { arn = "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/mock/0123" }
 }
+
+mock_resource "aws_apigatewayv2_api" {
+  defaults = {
+    api_endpoint  = "https://0123456789.execute-api.eu-west-1.amazonaws.com"
+    execution_arn = "arn:aws:execute-api:eu-west-1:123456789012:0123456789"
+  }
+}
+
+mock_resource "aws_apigatewayv2_domain_name" {
+  defaults = {
+    domain_name_configuration = [{ target_domain_name = "d-0123456789.execute-api.eu-west-1.amazonaws.com", hosted_zone_id = "ZLY8HYME6SFDD", ip_address_type = "ipv4", certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/mock", endpoint_type = "REGIONAL", security_policy = "TLS_1_2", ownership_verification_certificate_arn = "" }]
+  }
+}
+
+mock_resource "aws_instance" {
+  defaults = { iam_instance_profile = "" }
+}
