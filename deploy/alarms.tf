@@ -10,15 +10,30 @@ resource "aws_sns_topic_policy" "alarms" {
   arn = aws_sns_topic.alarms.arn
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
-      Sid       = "AlarmsNotify"
-      Effect    = "Allow"
-      Principal = { Service = ["cloudwatch.${local.dns_suffix}", "events.${local.dns_suffix}"] }
-      Action    = "sns:Publish"
-      Resource  = aws_sns_topic.alarms.arn
-      Condition = { ArnLike = { "aws:SourceArn" = "arn:${local.partition}:*:${var.region}:${local.account_id}:*" } }
-    }]
+    Statement = [
+      {
+        Sid       = "AlarmsNotify"
+        Effect    = "Allow"
+        Principal = { Service = "cloudwatch.${local.dns_suffix}" }
+        Action    = "sns:Publish"
+        Resource  = aws_sns_topic.alarms.arn
+        Condition = { ArnLike = { "aws:SourceArn" = local.alarm_arn_pattern } }
+      },
+      {
+        Sid       = "RulesNotify"
+        Effect    = "Allow"
+        Principal = { Service = "events.${local.dns_suffix}" }
+        Action    = "sns:Publish"
+        Resource  = aws_sns_topic.alarms.arn
+        Condition = { ArnLike = { "aws:SourceArn" = "arn:${local.partition}:events:${var.region}:${local.account_id}:rule/${local.prefix}-*" } }
+      },
+    ]
   })
+}
+
+locals {
+  # Those of this stack, by their names.
+  alarm_arn_pattern = "arn:${local.partition}:cloudwatch:${var.region}:${local.account_id}:alarm:${local.prefix}-*"
 }
 
 resource "aws_sns_topic_subscription" "email" {
