@@ -15,6 +15,17 @@ mock_provider "aws" {
   source = "./tests/mocks"
 }
 
+# Keys told apart, to see who may use which.
+override_resource {
+  target = aws_kms_key.data
+  values = { arn = "arn:aws:kms:eu-west-1:123456789012:key/data" }
+}
+
+override_resource {
+  target = aws_kms_key.logs
+  values = { arn = "arn:aws:kms:eu-west-1:123456789012:key/logs" }
+}
+
 variables {
   environment     = "prod"
   region          = "eu-west-1"
