@@ -416,7 +416,7 @@ check "names" {
 
 check "prod" {
   assert {
-    condition     = var.environment != "prod" || (aws_lb.main.enable_deletion_protection && alltrue([for database in concat(aws_db_instance.main[*].deletion_protection, aws_rds_cluster.main[*].deletion_protection) : database]) && alltrue(aws_dynamodb_table.main[*].deletion_protection_enabled))
+    condition     = var.environment != "prod" || (aws_lb.main.enable_deletion_protection && alltrue([for database in concat(aws_db_instance.main[*].deletion_protection, aws_rds_cluster.main[*].deletion_protection) : database]) && alltrue(aws_dynamodb_table.main[*].deletion_protection_enabled) && alltrue(aws_dynamodb_table_replica.main[*].deletion_protection_enabled))
     error_message = "Prod must be protected from deletion."
   }
   assert {
