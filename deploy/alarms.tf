@@ -10,15 +10,30 @@ resource "aws_sns_topic_policy" "alarms" {
   arn = aws_sns_topic.alarms.arn
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
-      Sid       = "AlarmsNotify"
-      Effect    = "Allow"
-      Principal = { Service = ["cloudwatch.${local.dns_suffix}", "events.${local.dns_suffix}"] }
-      Action    = "sns:Publish"
-      Resource  = aws_sns_topic.alarms.arn
-      Condition = { ArnLike = { "aws:SourceArn" = "arn:${local.partition}:*:${var.region}:${local.account_id}:*" } }
-    }]
+    Statement = [
+      {
+        Sid       = "AlarmsNotify"
+        Effect    = "Allow"
+        Principal = { Service = "cloudwatch.${local.dns_suffix}" }
+        Action    = "sns:Publish"
+        Resource  = aws_sns_topic.alarms.arn
+        Condition = { ArnLike = { "aws:SourceArn" = local.alarm_arn_pattern } }
+      },
+      {
+        Sid       = "RulesNotify"
+        Effect    = "Allow"
+        Principal = { Service = "events.${local.dns_suffix}" }
+        Action    = "sns:Publish"
+        Resource  = aws_sns_topic.alarms.arn
+        Condition = { ArnLike = { "aws:SourceArn" = "arn:${local.partition}:events:${var.region}:${local.account_id}:rule/${local.prefix}-*" } }
+      },
+    ]
   })
+}
+
+locals {
+  # Those of this stack, by their names.
+  alarm_arn_pattern = "arn:${local.partition}:cloudwatch:${var.region}:${local.account_id}:alarm:${local.prefix}-*"
 }
 
 resource "aws_sns_topic_subscription" "email" {
@@ -108,13 +123,6 @@ locals {
         text   = "Aurora runs near its most capacity units."
         metric = "AWS/RDS/ACUUtilization", dimensions = local.cluster_dimensions
         stat   = "Average", period_s = 300, of = [3, 3], above = 90, below = null
-      }
-      cache-memory = {
-        wanted     = var.elasticache
-        text       = "The cache is nearly full and evicts."
-        metric     = "AWS/ElastiCache/DatabaseMemoryUsagePercentage"
-        dimensions = { ReplicationGroupId = local.prefix }
-        stat       = "Maximum", period_s = 300, of = [3, 3], above = 85, below = null
       }
     },
     {
@@ -208,13 +216,20 @@ resource "aws_cloudwatch_metric_alarm" "alb_5xx" {
   metric_query {
     id          = "ratio"
     label       = "Requests answered 5xx, %"
-    expression  = "IF(failed >= 5, 100 * failed / requests, 0)"
+    expression  = "IF(failed >= 5, 100 * failed / asked, 0)"
     return_data = true
   }
 
   metric_query {
     id         = "failed"
     expression = "FILL(by_target, 0) + FILL(by_balancer, 0)"
+  }
+
+  # Requests that the load balancer answers itself, for want of a target, are not in
+  # RequestCount: in a total outage there is none at all.
+  metric_query {
+    id         = "asked"
+    expression = "FILL(requests, 0) + FILL(by_balancer, 0)"
   }
 
   dynamic "metric_query" {
@@ -303,6 +318,42 @@ resource "aws_cloudwatch_metric_alarm" "sum" {
         dimensions  = metric_query.value.dimensions
         stat        = "Sum"
         period      = 60
+      }
+    }
+  }
+}
+
+# ElastiCache reports by node, not by group: the fullest of them counts.
+resource "aws_cloudwatch_metric_alarm" "cache_memory" {
+  count               = var.elasticache ? 1 : 0
+  alarm_name          = "${local.prefix}-cache-memory"
+  alarm_description   = "The cache is nearly full and evicts. Runbook: deploy/README.md, cache-memory."
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 85
+  datapoints_to_alarm = 3
+  evaluation_periods  = 3
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+
+  metric_query {
+    id          = "fullest"
+    label       = "Memory of the fullest node, %"
+    expression  = "MAX(METRICS())"
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = { for number in range(1, one(aws_elasticache_replication_group.main[*].num_cache_clusters) + 1) : format("node_%03d", number) => format("%s-%03d", local.prefix, number) }
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = "AWS/ElastiCache"
+        metric_name = "DatabaseMemoryUsagePercentage"
+        dimensions  = { CacheClusterId = metric_query.value, CacheNodeId = "0001" }
+        stat        = "Maximum"
+        period      = 300
       }
     }
   }
@@ -408,7 +459,7 @@ locals {
       pattern = { source = ["aws.backup"], "detail-type" = ["Backup Job State Change"], detail = { state = ["ABORTED", "EXPIRED", "FAILED"], backupVaultName = [local.prefix] } }
     }
     database-event = {
-      text    = "The database failed over, was restarted or is out of storage"
+      text    = "The database failed over, failed or is short of storage"
       pattern = { source = ["aws.rds"], detail = { EventCategories = ["failover", "failure", "low storage"], SourceIdentifier = [{ prefix = local.prefix }] } }
     }
   }

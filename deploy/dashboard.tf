@@ -5,6 +5,7 @@ locals {
     [for alarm in aws_cloudwatch_metric_alarm.metric : alarm.arn],
     [for alarm in aws_cloudwatch_metric_alarm.app : alarm.arn],
     [for alarm in aws_cloudwatch_metric_alarm.sum : alarm.arn],
+    aws_cloudwatch_metric_alarm.cache_memory[*].arn,
     aws_cloudwatch_metric_alarm.alb_5xx[*].arn,
     aws_cloudwatch_metric_alarm.api_5xx[*].arn,
     aws_cloudwatch_metric_alarm.api_latency[*].arn,

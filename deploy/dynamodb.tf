@@ -61,13 +61,20 @@ resource "aws_dynamodb_table" "main" {
   stream_enabled   = var.replica_region != null
   stream_view_type = var.replica_region == null ? null : "NEW_AND_OLD_IMAGES"
 
-  dynamic "replica" {
-    for_each = var.replica_region == null ? [] : [var.replica_region]
-    content {
-      region_name            = replica.value
-      kms_key_arn            = aws_kms_key.replica[0].arn
-      point_in_time_recovery = true
-      propagate_tags         = true
-    }
+  # The replica is a resource of its own, below.
+  lifecycle {
+    ignore_changes = [replica]
   }
+}
+
+# In the other region. A block of the table could not protect it from deletion, which
+# holds for each replica by itself.
+resource "aws_dynamodb_table_replica" "main" {
+  count            = var.replica_region == null ? 0 : 1
+  provider         = aws.replica
+  global_table_arn = aws_dynamodb_table.main[0].arn
+
+  kms_key_arn                 = aws_kms_key.replica[0].arn
+  point_in_time_recovery      = true
+  deletion_protection_enabled = var.deletion_protection
 }

@@ -305,10 +305,15 @@ resource "aws_iam_role_policy" "database_monitoring" {
     Version = "2012-10-17"
     Statement = [
       {
-        Sid      = "Group"
-        Effect   = "Allow"
-        Action   = ["logs:CreateLogGroup", "logs:PutRetentionPolicy"]
-        Resource = ["arn:${local.partition}:logs:${var.region}:${local.account_id}:log-group:RDSOSMetrics"]
+        # Whatever the call, CloudWatch Logs asks about a stream of the group, be it
+        # one without a name.
+        Sid    = "Group"
+        Effect = "Allow"
+        Action = ["logs:CreateLogGroup", "logs:PutRetentionPolicy"]
+        Resource = [
+          "arn:${local.partition}:logs:${var.region}:${local.account_id}:log-group:RDSOSMetrics",
+          "arn:${local.partition}:logs:${var.region}:${local.account_id}:log-group:RDSOSMetrics:*",
+        ]
       },
       {
         Sid      = "Streams"

@@ -50,6 +50,10 @@ resource "terraform_data" "inputs" {
       error_message = "failover works through a Route 53 record: set route53_zone_id, domain_name and certificate_arn."
     }
     precondition {
+      condition     = var.failover_role == null || anytrue([for cidr in var.ingress_cidrs : endswith(cidr, "/0")])
+      error_message = "Route 53's health checkers ask the load balancer from addresses of their own, and with a narrow ingress_cidrs would take it for dead: set ingress_cidrs = [\"0.0.0.0/0\"], or failover_role = null."
+    }
+    precondition {
       condition     = var.failover_role == null || !var.cloudfront
       error_message = "A name cannot both fail over between two load balancers and point to CloudFront: set cloudfront = false, or failover_role = null."
     }

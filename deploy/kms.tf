@@ -12,6 +12,17 @@ locals {
     Action    = "kms:*"
     Resource  = "*"
   }
+
+  # EventBridge names no source to KMS when a rule sends to an encrypted topic or
+  # queue: with aws:SourceArn or aws:SourceAccount here, nothing would arrive, and
+  # nobody be told. Whose rules may send is said where it is told: by the policy of
+  # the topic (alarms.tf) and of the queue (sqs.tf).
+  key_for_rules = {
+    Effect    = "Allow"
+    Principal = { Service = "events.${local.dns_suffix}" }
+    Action    = ["kms:Decrypt", "kms:GenerateDataKey*"]
+    Resource  = "*"
+  }
 }
 
 resource "aws_kms_key" "data" {
@@ -27,18 +38,19 @@ resource "aws_kms_key" "data" {
         Sid       = "BucketsSendToIngest"
         Effect    = "Allow"
         Principal = { Service = "s3.${local.dns_suffix}" }
-        Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Action    = ["kms:Decrypt", "kms:GenerateDataKey*"]
         Resource  = "*"
         Condition = { StringEquals = { "aws:SourceAccount" = local.account_id } }
       },
       {
-        Sid       = "TopicsAndRulesSendToIngest"
+        Sid       = "TopicsSendToIngest"
         Effect    = "Allow"
-        Principal = { Service = local.ingest_arn_sources }
-        Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Principal = { Service = "sns.${local.dns_suffix}" }
+        Action    = ["kms:Decrypt", "kms:GenerateDataKey*"]
         Resource  = "*"
-        Condition = { ArnLike = { "aws:SourceArn" = "arn:${local.partition}:*:*:${local.account_id}:*" } }
+        Condition = { ArnLike = { "aws:SourceArn" = "arn:${local.partition}:sns:*:${local.account_id}:*" } }
       },
+      merge(local.key_for_rules, { Sid = "RulesSendToIngest" }),
     ])
   })
 }
@@ -68,11 +80,12 @@ resource "aws_kms_key" "logs" {
       {
         Sid       = "AlarmsNotify"
         Effect    = "Allow"
-        Principal = { Service = ["cloudwatch.${local.dns_suffix}", "events.${local.dns_suffix}"] }
-        Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Principal = { Service = "cloudwatch.${local.dns_suffix}" }
+        Action    = ["kms:Decrypt", "kms:GenerateDataKey*"]
         Resource  = "*"
-        Condition = { ArnLike = { "aws:SourceArn" = "arn:${local.partition}:*:${var.region}:${local.account_id}:*" } }
+        Condition = { ArnLike = { "aws:SourceArn" = local.alarm_arn_pattern } }
       },
+      merge(local.key_for_rules, { Sid = "RulesNotify" }),
     ]
   })
 }

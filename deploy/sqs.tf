@@ -97,7 +97,6 @@ resource "aws_sqs_queue_policy" "dead" {
 # Sources inside AWS, of this account only. A bucket's ARN names no account,
 # which is why S3 is told apart by aws:SourceAccount.
 locals {
-  ingest_arn_sources = ["sns.${local.dns_suffix}", "events.${local.dns_suffix}"]
   ingest_senders = [
     {
       Sid       = "Buckets"
@@ -108,12 +107,20 @@ locals {
       Condition = { StringEquals = { "aws:SourceAccount" = local.account_id } }
     },
     {
-      Sid       = "TopicsAndRules"
+      Sid       = "Topics"
       Effect    = "Allow"
-      Principal = { Service = local.ingest_arn_sources }
+      Principal = { Service = "sns.${local.dns_suffix}" }
       Action    = "sqs:SendMessage"
       Resource  = aws_sqs_queue.main["ingest"].arn
-      Condition = { ArnLike = { "aws:SourceArn" = "arn:${local.partition}:*:*:${local.account_id}:*" } }
+      Condition = { ArnLike = { "aws:SourceArn" = "arn:${local.partition}:sns:*:${local.account_id}:*" } }
+    },
+    {
+      Sid       = "Rules"
+      Effect    = "Allow"
+      Principal = { Service = "events.${local.dns_suffix}" }
+      Action    = "sqs:SendMessage"
+      Resource  = aws_sqs_queue.main["ingest"].arn
+      Condition = { ArnLike = { "aws:SourceArn" = "arn:${local.partition}:events:*:${local.account_id}:rule/*" } }
     },
   ]
 }

@@ -786,8 +786,9 @@ variable "backlog_alarm" {
   nullable    = false
 
   validation {
-    condition     = var.backlog_alarm >= 1
-    error_message = "backlog_alarm must be at least 1: set how much waiting work is too much."
+    # What is counted at most is a little more: src/jobs/backlog.rs.
+    condition     = var.backlog_alarm >= 1 && var.backlog_alarm <= 90000
+    error_message = "backlog_alarm must be from 1 to 90000, up to which waiting work is counted: set how much of it is too much."
   }
 }
 

@@ -1,10 +1,58 @@
 # The web ACL, by variable: AWS's managed rules and a limit on each address.
 
 locals {
-  # Checks of a body that events fail by their nature: they are larger than a
-  # form, and carry URLs and HTML. These count and do not block; the API
-  # validates bodies itself and never renders them.
-  waf_common_counted = ["SizeRestrictions_BODY", "CrossSiteScripting_BODY", "GenericLFI_BODY", "GenericRFI_BODY", "EC2MetaDataSSRF_BODY"]
+  # Where customers' data is: the whole API. An event may hold anything, in its body,
+  # in the headers and the query that carry its attributes, and in a path that names
+  # its type: HTML, SQL, URLs of metadata services, large ones. And whoever sends it may
+  # well be a program without a User-Agent.
+  waf_api_path = "/v1/"
+
+  # Managed rules that look at such data. In the API they count and do not block; it
+  # validates what it takes and never renders or runs it. Elsewhere what they find is
+  # blocked all the same, by the rule `managed-elsewhere`. WAF ignores a name that it
+  # does not know: tests/invariants.tf has AWS's lists.
+  waf_counted = {
+    AWSManagedRulesAmazonIpReputationList = []
+    AWSManagedRulesKnownBadInputsRuleSet = [
+      "JavaDeserializationRCE_BODY",
+      "JavaDeserializationRCE_HEADER",
+      "JavaDeserializationRCE_QUERYSTRING",
+      "Log4JRCE_BODY",
+      "Log4JRCE_HEADER",
+      "Log4JRCE_QUERYSTRING",
+      "ReactJSRCE_BODY",
+    ]
+    AWSManagedRulesCommonRuleSet = [
+      "CrossSiteScripting_BODY",
+      "CrossSiteScripting_QUERYARGUMENTS",
+      "CrossSiteScripting_URIPATH",
+      "EC2MetaDataSSRF_BODY",
+      "EC2MetaDataSSRF_QUERYARGUMENTS",
+      "EC2MetaDataSSRF_URIPATH",
+      "GenericLFI_BODY",
+      "GenericLFI_QUERYARGUMENTS",
+      "GenericLFI_URIPATH",
+      "GenericRFI_BODY",
+      "GenericRFI_QUERYARGUMENTS",
+      "GenericRFI_URIPATH",
+      "NoUserAgent_HEADER",
+      "RestrictedExtensions_QUERYARGUMENTS",
+      "RestrictedExtensions_URIPATH",
+      "SizeRestrictions_BODY",
+      "SizeRestrictions_QUERYSTRING",
+      "SizeRestrictions_URIPATH",
+    ]
+  }
+
+  waf_managed = {
+    AWSManagedRulesAmazonIpReputationList = { priority = 0, counted = local.waf_counted.AWSManagedRulesAmazonIpReputationList }
+    AWSManagedRulesKnownBadInputsRuleSet  = { priority = 1, counted = local.waf_counted.AWSManagedRulesKnownBadInputsRuleSet }
+    AWSManagedRulesCommonRuleSet          = { priority = 2, counted = local.waf_counted.AWSManagedRulesCommonRuleSet }
+  }
+
+  # Labels that the rules above leave on a request. One that got as far as the rule
+  # `managed-elsewhere` has them of counting rules alone: others have blocked it.
+  waf_labels = ["awswaf:managed:aws:core-rule-set:", "awswaf:managed:aws:known-bad-inputs:"]
 }
 
 # CloudFront takes its web ACL from us-east-1, the load balancer from its own
@@ -51,6 +99,64 @@ resource "aws_wafv2_web_acl" "regional" {
         metric_name                = rule.key
         sampled_requests_enabled   = true
       }
+    }
+  }
+
+  rule {
+    name     = "managed-elsewhere"
+    priority = 3
+
+    action {
+      block {}
+    }
+
+    statement {
+      and_statement {
+        statement {
+          or_statement {
+            dynamic "statement" {
+              for_each = local.waf_labels
+              content {
+                label_match_statement {
+                  scope = "NAMESPACE"
+                  key   = statement.value
+                }
+              }
+            }
+          }
+        }
+
+        statement {
+          not_statement {
+            statement {
+              byte_match_statement {
+                search_string         = local.waf_api_path
+                positional_constraint = "STARTS_WITH"
+
+                field_to_match {
+                  uri_path {}
+                }
+
+                # What /v1/../docs means is not the API.
+                text_transformation {
+                  priority = 0
+                  type     = "URL_DECODE"
+                }
+                text_transformation {
+                  priority = 1
+                  type     = "NORMALIZE_PATH"
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+
+    visibility_config {
+      cloudwatch_metrics_enabled = true
+      metric_name                = "managed-elsewhere"
+      sampled_requests_enabled   = true
     }
   }
 
@@ -130,6 +236,64 @@ resource "aws_wafv2_web_acl" "cloudfront" {
   }
 
   rule {
+    name     = "managed-elsewhere"
+    priority = 3
+
+    action {
+      block {}
+    }
+
+    statement {
+      and_statement {
+        statement {
+          or_statement {
+            dynamic "statement" {
+              for_each = local.waf_labels
+              content {
+                label_match_statement {
+                  scope = "NAMESPACE"
+                  key   = statement.value
+                }
+              }
+            }
+          }
+        }
+
+        statement {
+          not_statement {
+            statement {
+              byte_match_statement {
+                search_string         = local.waf_api_path
+                positional_constraint = "STARTS_WITH"
+
+                field_to_match {
+                  uri_path {}
+                }
+
+                # What /v1/../docs means is not the API.
+                text_transformation {
+                  priority = 0
+                  type     = "URL_DECODE"
+                }
+                text_transformation {
+                  priority = 1
+                  type     = "NORMALIZE_PATH"
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+
+    visibility_config {
+      cloudwatch_metrics_enabled = true
+      metric_name                = "managed-elsewhere"
+      sampled_requests_enabled   = true
+    }
+  }
+
+  rule {
     name     = "rate-limit"
     priority = 10
 
@@ -155,14 +319,6 @@ resource "aws_wafv2_web_acl" "cloudfront" {
     cloudwatch_metrics_enabled = true
     metric_name                = local.prefix
     sampled_requests_enabled   = true
-  }
-}
-
-locals {
-  waf_managed = {
-    AWSManagedRulesAmazonIpReputationList = { priority = 0, counted = [] }
-    AWSManagedRulesKnownBadInputsRuleSet  = { priority = 1, counted = [] }
-    AWSManagedRulesCommonRuleSet          = { priority = 2, counted = local.waf_common_counted }
   }
 }
 

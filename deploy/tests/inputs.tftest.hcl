@@ -279,6 +279,33 @@ run "failover_with_cloudfront" {
   }
 }
 
+run "failover_with_narrow_ingress" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    failover_role   = "primary"
+    replica_region  = "eu-central-1"
+    route53_zone_id = "Z0123456789"
+    domain_name     = "events.example.com"
+    certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/mock"
+    ingress_cidrs   = ["203.0.113.0/24", "198.51.100.0/24"]
+  }
+}
+
+run "secondary_with_narrow_ingress" {
+  command         = plan
+  expect_failures = [terraform_data.inputs]
+
+  variables {
+    failover_role   = "secondary"
+    route53_zone_id = "Z0123456789"
+    domain_name     = "events.example.com"
+    certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/mock"
+    ingress_cidrs   = ["0.0.0.0/1"]
+  }
+}
+
 run "primary_without_replica" {
   command         = plan
   expect_failures = [terraform_data.inputs]

@@ -113,6 +113,70 @@ check "edge" {
   }
 }
 
+locals {
+  # The web ACL there is, of the two.
+  web_acls = concat(aws_wafv2_web_acl.regional, aws_wafv2_web_acl.cloudfront)
+
+  # All that AWS documents of the two groups whose rules look at what a client sends.
+  waf_documented = {
+    AWSManagedRulesAmazonIpReputationList = ["AWSManagedIPDDoSList", "AWSManagedIPReputationList", "AWSManagedReconnaissanceList"]
+    AWSManagedRulesKnownBadInputsRuleSet = [
+      "ExploitablePaths_URIPATH", "Host_localhost_HEADER", "JavaDeserializationRCE_BODY", "JavaDeserializationRCE_HEADER",
+      "JavaDeserializationRCE_QUERYSTRING", "JavaDeserializationRCE_URIPATH", "Log4JRCE_BODY", "Log4JRCE_HEADER", "Log4JRCE_QUERYSTRING",
+      "Log4JRCE_URIPATH", "PROPFIND_METHOD", "ReactJSRCE_BODY",
+    ]
+    AWSManagedRulesCommonRuleSet = [
+      "CrossSiteScripting_BODY", "CrossSiteScripting_COOKIE", "CrossSiteScripting_QUERYARGUMENTS", "CrossSiteScripting_URIPATH",
+      "EC2MetaDataSSRF_BODY", "EC2MetaDataSSRF_COOKIE", "EC2MetaDataSSRF_QUERYARGUMENTS", "EC2MetaDataSSRF_URIPATH",
+      "GenericLFI_BODY", "GenericLFI_QUERYARGUMENTS", "GenericLFI_URIPATH", "GenericRFI_BODY", "GenericRFI_QUERYARGUMENTS",
+      "GenericRFI_URIPATH", "NoUserAgent_HEADER", "RestrictedExtensions_QUERYARGUMENTS", "RestrictedExtensions_URIPATH",
+      "SizeRestrictions_BODY", "SizeRestrictions_Cookie_HEADER", "SizeRestrictions_QUERYSTRING", "SizeRestrictions_URIPATH",
+      "UserAgent_BadBots_HEADER",
+    ]
+  }
+
+  # By group: the rules that the web ACL makes count. Only its managed groups have them.
+  waf_overridden = merge(concat([{}], [
+    for acl in local.web_acls : {
+      for rule in acl.rule : rule.name => [
+        for override in one(one(rule.statement).managed_rule_group_statement).rule_action_override : override.name
+        if length(one(override.action_to_use).count) == 1
+      ] if length(one(rule.statement).managed_rule_group_statement) == 1
+    }
+  ])...)
+}
+
+check "web_acl" {
+  assert {
+    condition     = length(local.web_acls) == 0 || toset(keys(local.waf_overridden)) == toset(keys(local.waf_documented))
+    error_message = "The web ACL must have the three managed groups, and no other whose rules nobody looked at."
+  }
+  assert {
+    condition     = alltrue(flatten([for group, rules in local.waf_overridden : [for rule in rules : contains(local.waf_documented[group], rule)]]))
+    error_message = "WAF ignores an override of a rule that it does not have."
+  }
+  assert {
+    condition     = alltrue(flatten([for group, rules in local.waf_overridden : [for rule in local.waf_documented[group] : contains(rules, rule) if rule == "NoUserAgent_HEADER" || endswith(rule, "_BODY") || can(regex("_QUERY(STRING|ARGUMENTS)$", rule))]]))
+    error_message = "An event may hold anything: rules on bodies, on queries and on a missing User-Agent must count."
+  }
+  assert {
+    condition     = alltrue([for rule in ["ExploitablePaths_URIPATH", "Host_localhost_HEADER", "PROPFIND_METHOD", "UserAgent_BadBots_HEADER", "AWSManagedIPReputationList", "SizeRestrictions_Cookie_HEADER"] : !contains(flatten(values(local.waf_overridden)), rule)])
+    error_message = "What says nothing of an event must block."
+  }
+  assert {
+    condition = alltrue([
+      for acl in local.web_acls : alltrue([
+        for rule in acl.rule : (
+          length(rule.action) == 1 && length(one(rule.action).block) == 1 && rule.priority > max(values(local.waf_managed)[*].priority...) &&
+          toset([for statement in one(one(one(rule.statement).and_statement).statement[0].or_statement).statement : one(statement.label_match_statement).key]) == toset(local.waf_labels) &&
+          one(one(one(one(one(rule.statement).and_statement).statement[1].not_statement).statement).byte_match_statement).search_string == "/v1/"
+        ) if rule.name == "managed-elsewhere"
+      ]) && contains([for rule in acl.rule : rule.name], "managed-elsewhere")
+    ])
+    error_message = "Outside the API, what the counting rules find must be blocked, after them."
+  }
+}
+
 check "security_groups" {
   assert {
     condition     = alltrue([for rule in concat(values(aws_vpc_security_group_ingress_rule.database_tasks), aws_vpc_security_group_ingress_rule.database_proxy, aws_vpc_security_group_ingress_rule.proxy_lambda, aws_vpc_security_group_ingress_rule.api_alb, values(aws_vpc_security_group_ingress_rule.endpoints_tasks), values(aws_vpc_security_group_ingress_rule.cache_tasks)) : rule.referenced_security_group_id != null && rule.cidr_ipv4 == null && rule.from_port == rule.to_port])
@@ -373,7 +437,7 @@ check "names" {
 
 check "prod" {
   assert {
-    condition     = var.environment != "prod" || (alltrue(aws_lb.main[*].enable_deletion_protection) && alltrue([for database in concat(aws_db_instance.main[*].deletion_protection, aws_rds_cluster.main[*].deletion_protection) : database]) && alltrue(aws_dynamodb_table.main[*].deletion_protection_enabled))
+    condition     = var.environment != "prod" || (alltrue(aws_lb.main[*].enable_deletion_protection) && alltrue([for database in concat(aws_db_instance.main[*].deletion_protection, aws_rds_cluster.main[*].deletion_protection) : database]) && alltrue(aws_dynamodb_table.main[*].deletion_protection_enabled) && alltrue(aws_dynamodb_table_replica.main[*].deletion_protection_enabled))
     error_message = "Prod must be protected from deletion."
   }
   assert {

@@ -36,6 +36,9 @@ ATTACHED = {
     ("plan", "ReadOnlyAccess"): "what a provider reads grows with its versions; what of it is data, the role's own policy denies",
 }
 
+# What a rule may do with the key of an encrypted topic or queue.
+KEY_FOR_RULES = ["kms:Decrypt", "kms:GenerateDataKey*"]
+
 DOCUMENTS = {
     # resource type: attributes that hold a policy
     "aws_iam_role": ["assume_role_policy"],
@@ -114,7 +117,11 @@ def lint_resource_policy(document):
         if statement["Effect"] == "Allow" and statement["Principal"] == "*" and "Condition" not in statement and listed(statement["Resource"]) == ["*"]:
             yield "rule", "Public", json.dumps(statement)
         service = statement["Principal"].get("Service") if isinstance(statement["Principal"], dict) else None
-        # Without a condition, a service could be made to act for someone else.
+        # Without a condition, a service could be made to act for someone else. A key's
+        # policy cannot have one for EventBridge, which names no source to KMS: whom it
+        # acts for is said by what is under the key.
+        if statement.get("Action") == KEY_FOR_RULES and service == "events.amazonaws.com":
+            continue
         if service and not any(str(one).startswith("logs.") for one in listed(service)):
             keys = {key for test in statement.get("Condition", {}).values() for key in test}
             if not keys & {"aws:SourceArn", "aws:SourceAccount"}:

@@ -20,6 +20,17 @@ mock_provider "aws" {
   source = "./tests/mocks"
 }
 
+# Keys told apart, to see who may use which.
+override_resource {
+  target = aws_kms_key.data
+  values = { arn = "arn:aws:kms:eu-west-1:123456789012:key/data" }
+}
+
+override_resource {
+  target = aws_kms_key.logs
+  values = { arn = "arn:aws:kms:eu-west-1:123456789012:key/logs" }
+}
+
 variables {
   environment     = "prod"
   region          = "eu-west-1"
@@ -393,8 +404,8 @@ run "primary" {
   }
 
   assert {
-    condition     = one(aws_dynamodb_table.main[0].replica).region_name == "eu-central-1" && one(aws_dynamodb_table.main[0].replica).point_in_time_recovery && one(aws_dynamodb_table.main[0].replica).kms_key_arn == aws_kms_key.replica[0].arn
-    error_message = "The replica must be in the other region, under a key there, with point-in-time recovery."
+    condition     = aws_dynamodb_table_replica.main[0].point_in_time_recovery && aws_dynamodb_table_replica.main[0].kms_key_arn == aws_kms_key.replica[0].arn && aws_dynamodb_table_replica.main[0].global_table_arn == aws_dynamodb_table.main[0].arn && length(aws_dynamodb_table.main[0].replica) == 0
+    error_message = "The replica must be in the other region, under a key there, with point-in-time recovery, and a resource of its own."
   }
   assert {
     condition     = one(aws_route53_record.main["A"].failover_routing_policy).type == "PRIMARY" && aws_route53_record.main["A"].health_check_id == aws_route53_health_check.main[0].id
