@@ -78,8 +78,8 @@ output "stack" {
 
     # An image for another is not pushed.
     cpu_architecture = var.cpu_architecture
-    table      = local.table_name
-    table_arn  = local.table_arn
+    table            = local.table_name
+    table_arn        = local.table_arn
     database = {
       identifier      = local.prefix
       arn             = local.database_arn

@@ -43,7 +43,7 @@ use header_case::Spellings;
 pub use url_policy::{PrivateTargets, check_url, parse_url};
 
 use client::{Clients, clients};
-pub(crate) use client::{HttpClient, client, tls_config};
+pub(crate) use client::{HttpClient, RequestBody, client, in_memory, tls_config};
 use client_certificate::CertificateClients;
 pub(crate) use connect::Connector;
 use connect::{LOOK_UP_OWNER, Resolver};

@@ -17,15 +17,14 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::shared::IntoShared;
 use aws_smithy_types::body::SdkBody;
-use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Either, Limited};
 use hyper_util::client::legacy::connect::capture_connection;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::sender::{self, Connector, SendError};
+use crate::sender::{self, Connector, RequestBody, SendError};
 
 /// The authorities of AWS's own endpoints: Amazon Trust Services 1 to 4 and the
 /// Starfield root that vouched for them before. The system's store has 140 more
@@ -66,7 +65,7 @@ impl AwsHttp {
 
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let client = self.pool.client.get_or_init(|| self.pool.client());
-        let mut request = in_memory(request)?;
+        let mut request = watched(request)?;
         let connection = capture_connection(&mut request);
         if let Some(asked) = request.extensions().get::<CaptureSmithyConnection>() {
             // After an answer that speaks of a sick server the SDK gives its
@@ -152,15 +151,13 @@ impl std::fmt::Debug for AwsHttp {
     }
 }
 
-/// The request with its body, which is in memory for all that is called here.
-fn in_memory(request: HttpRequest) -> Result<Request<Full<Bytes>>, ConnectorError> {
+/// The request with the body as the SDK wrapped it. The SDK ends a call whose body is
+/// not read on, so it must see it read, and read to its end: a call whose answer takes
+/// its time would else pass for one whose upload stalls.
+fn watched(request: HttpRequest) -> Result<Request<RequestBody>, ConnectorError> {
     let request = request.try_into_http1x();
-    let (parts, body) = request
-        .map_err(|error| ConnectorError::user(error.into()))?
-        .into_parts();
-    let body = body.bytes().map(Bytes::copy_from_slice);
-    let body = body.ok_or_else(|| ConnectorError::user("a body that is a stream".into()))?;
-    Ok(Request::from_parts(parts, Full::new(body)))
+    let request = request.map_err(|error| ConnectorError::user(error.into()))?;
+    Ok(request.map(|body| Either::Right(body.boxed_unsync())))
 }
 
 /// The SDK's error for a call without an answer: most of them it tries again.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{Either, Full};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -18,8 +19,18 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most headers that fit in it.
 const HEADERS_MAX: usize = HEAD_BYTES_MAX / 4;
 
+/// A request's body: one in memory, or one that whoever made it watches being read.
+/// One type for all, for each brings an instance of the client of its own.
+pub(crate) type RequestBody = Either<Full<Bytes>, UnsyncBoxBody<Bytes, BoxError>>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// A pool of connections.
-pub(crate) type HttpClient = Client<WatchedConnector, Full<Bytes>>;
+pub(crate) type HttpClient = Client<WatchedConnector, RequestBody>;
+
+/// A body in memory.
+pub(crate) fn in_memory(bytes: Bytes) -> RequestBody {
+    Either::Left(Full::new(bytes))
+}
 
 /// The two ways to send a request.
 #[derive(Clone)]

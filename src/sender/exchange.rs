@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::ext::on_informational;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
@@ -65,7 +65,7 @@ async fn send(
 ) -> Result<Answer, Failure> {
     let captured = capture_connection(&mut request);
     let interim = count_interim(&mut request, captured.clone());
-    let answered = client.request(request).await;
+    let answered = client.request(request.map(Either::Left)).await;
     let connection = WatchedConnection::of(&captured);
     if interim.load(Ordering::Relaxed) > INTERIM_MAX {
         return Err(Failure::Final(SendError::TooManyInterim));

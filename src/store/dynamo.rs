@@ -7,7 +7,9 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_dynamodb::config::{
+    BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig,
+};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
@@ -55,6 +57,8 @@ pub fn connect_embedded(config: &Config, http: SharedHttpClient) -> Dynamo {
         .endpoint_url("http://embedded.invalid")
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::disabled())
+        // Nothing is sent that could stall: a call that waits for its turn goes on.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .http_client(http);
     Dynamo::new(builder.build(), &config.dynamodb.table)
 }

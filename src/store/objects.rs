@@ -6,6 +6,7 @@
 //! replaces the object.
 
 mod listing;
+mod uri;
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -14,14 +15,14 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MATCH};
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use url::Url;
+use http_body_util::{BodyExt, Limited};
 
+use self::uri::BucketUri;
 use crate::aws;
 use crate::aws::sigv4::{Service, SigV4Signer};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::sender::{Connector, HttpClient, SendError, client, tls_config};
+use crate::sender::{Connector, HttpClient, RequestBody, SendError, client, in_memory, tls_config};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a request, all in all.
@@ -39,8 +40,7 @@ const GZIP: HeaderValue = HeaderValue::from_static("application/gzip");
 /// The bucket that archives are written to.
 #[derive(Debug)]
 pub struct Objects {
-    /// Where it is, with a slash at the end.
-    base: Url,
+    bucket: BucketUri,
     /// Made by the first request.
     http: OnceLock<HttpClient>,
     signer: SigV4Signer,
@@ -94,22 +94,21 @@ impl Objects {
             return Ok(None);
         }
         Ok(Some(Self {
-            base: config.archive_url().parse()?,
+            bucket: BucketUri::parse(&config.archive_url())?,
             http: OnceLock::new(),
             signer,
         }))
     }
 
-    /// Writes `gzip` as the object `key`, whose characters need no escapes. Needs
-    /// `s3:PutObject`.
+    /// Writes `gzip` as the object `key`. Needs `s3:PutObject`.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when S3 does not take it, which a later call may see
-    /// mended; [`Error::Internal`] for a key that is no path.
+    /// mended.
     pub async fn put(&self, key: &str, gzip: Bytes) -> Result<()> {
         let headers = [(CONTENT_TYPE, GZIP)];
-        let url = self.url(key)?;
-        let answer = self.send(Method::PUT, &url, &headers, gzip);
+        let uri = self.bucket.object(key);
+        let answer = self.send(Method::PUT, &uri, &headers, gzip);
         done(answer.await?).map(drop)
     }
 
@@ -121,8 +120,8 @@ impl Objects {
     pub async fn replace(&self, key: &str, former: &StoredObject, gzip: Bytes) -> Result<bool> {
         let mut headers = vec![(CONTENT_TYPE, GZIP)];
         headers.extend(former.etag.clone().map(|etag| (IF_MATCH, etag)));
-        let url = self.url(key)?;
-        let answer = self.send(Method::PUT, &url, &headers, gzip);
+        let uri = self.bucket.object(key);
+        let answer = self.send(Method::PUT, &uri, &headers, gzip);
         let answer = answer.await?;
         match answer.status {
             StatusCode::PRECONDITION_FAILED | StatusCode::NOT_FOUND | StatusCode::CONFLICT => {
@@ -137,8 +136,8 @@ impl Objects {
     /// # Errors
     /// As [`Objects::put`].
     pub async fn get(&self, key: &str) -> Result<Option<StoredObject>> {
-        let url = self.url(key)?;
-        let answer = self.send(Method::GET, &url, &[], Bytes::new());
+        let uri = self.bucket.object(key);
+        let answer = self.send(Method::GET, &uri, &[], Bytes::new());
         let answer = answer.await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
@@ -156,8 +155,8 @@ impl Objects {
     /// # Errors
     /// As [`Objects::put`].
     pub async fn delete(&self, key: &str) -> Result<()> {
-        let url = self.url(key)?;
-        let answer = self.send(Method::DELETE, &url, &[], Bytes::new());
+        let uri = self.bucket.object(key);
+        let answer = self.send(Method::DELETE, &uri, &[], Bytes::new());
         let answer = answer.await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(());
@@ -171,41 +170,29 @@ impl Objects {
     /// # Errors
     /// As [`Objects::put`].
     pub async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
-        let url = self.list_url(prefix, after);
-        let answer = self.send(Method::GET, &url, &[], Bytes::new()).await?;
+        let mut query = vec![
+            ("list-type", "2"),
+            ("max-keys", LIST_MAX),
+            ("prefix", prefix),
+        ];
+        query.extend(after.map(|after| ("start-after", after)));
+        let uri = self.bucket.query(&query);
+        let answer = self.send(Method::GET, &uri, &[], Bytes::new()).await?;
         let body = done(answer)?.body;
         let text = std::str::from_utf8(&body).map_err(Error::internal)?;
         listing::names(text)
     }
 
-    fn list_url(&self, prefix: &str, after: Option<&str>) -> Url {
-        let mut url = self.base.clone();
-        let mut query = url.query_pairs_mut();
-        query
-            .append_pair("list-type", "2")
-            .append_pair("max-keys", LIST_MAX)
-            .append_pair("prefix", prefix);
-        if let Some(after) = after {
-            query.append_pair("start-after", after);
-        }
-        drop(query);
-        url
-    }
-
-    fn url(&self, key: &str) -> Result<Url> {
-        self.base.join(key).map_err(Error::internal)
-    }
-
     async fn send(
         &self,
         method: Method,
-        url: &Url,
+        uri: &str,
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> Result<Answer> {
         let mut tries = 1;
         loop {
-            match self.try_send(&method, url, headers, body.clone()).await {
+            match self.try_send(&method, uri, headers, body.clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if failure.is_transient && tries < TRIES_MAX => {
                     tokio::time::sleep(Duration::from_millis(100 << tries)).await;
@@ -220,11 +207,11 @@ impl Objects {
     async fn try_send(
         &self,
         method: &Method,
-        url: &Url,
+        uri: &str,
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
     ) -> Result<Answer, RequestFailure> {
-        let request = self.request(method, url, headers, body).await;
+        let request = self.request(method, uri, headers, body).await;
         let request = request.map_err(|source| RequestFailure {
             is_transient: false,
             source,
@@ -250,20 +237,20 @@ impl Objects {
     async fn request(
         &self,
         method: &Method,
-        url: &Url,
+        uri: &str,
         headers: &[(HeaderName, HeaderValue)],
         body: Bytes,
-    ) -> anyhow::Result<Request<Full<Bytes>>> {
-        let mut request = Request::builder().method(method).uri(url.as_str());
+    ) -> anyhow::Result<Request<RequestBody>> {
+        let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(name, value);
         }
         let mut request = request.body(())?;
         self.signer.sign(Service::S3, &mut request, &body).await?;
-        Ok(request.map(|()| Full::new(body)))
+        Ok(request.map(|()| in_memory(body)))
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    async fn exchange(&self, request: Request<RequestBody>) -> anyhow::Result<Answer> {
         let http = self.http.get_or_init(connect);
         let response = http.request(request).await;
         let response = response.map_err(|error| SendError::request(&error))?;

@@ -153,7 +153,7 @@ fn a_day_is_written_once_before_it_expires() {
         };
         let project = &harness.project;
         let expected =
-            format!("/events-bucket/events/project={project}/day={day}/part-00001.jsonl.gz");
+            format!("/events-bucket/events/project%3D{project}/day%3D{day}/part-00001.jsonl.gz");
         assert_eq!((&put.method, path), (&Method::PUT, &expected));
         assert_eq!(put.header("content-type"), "application/gzip");
         let hash = ring::digest::digest(&ring::digest::SHA256, &put.body);

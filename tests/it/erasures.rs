@@ -5,8 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::types::AttributeValue;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -37,6 +35,7 @@ use crate::support::fixtures::{
 use crate::support::gate::Gate;
 use crate::support::harness::{ALL_SCOPES, Builder, Harness, Project, config, run};
 use crate::support::receiver::{Receiver, Reply};
+use crate::support::sigv4;
 use crate::support::stores::{self, ReadableDynamo};
 
 /// What no value of a test has but the one to be erased.
@@ -996,9 +995,7 @@ async fn archiving(bucket: &Bucket) -> Harness {
     let mut config: Config = config();
     config.archive.bucket = bucket::NAME.into();
     config.archive.endpoint_url = bucket.url.clone();
-    let credentials = Credentials::from_keys("AKID", "secret", None);
-    let objects =
-        Objects::with_credentials(&config, SharedCredentialsProvider::new(credentials)).unwrap();
+    let objects = Objects::with_credentials(&config, sigv4::KNOWN.provider()).unwrap();
     Harness::builder()
         .config(config)
         .archive(objects)

@@ -41,6 +41,8 @@ mod lambda;
 mod lanes;
 mod layers;
 mod lists;
+#[cfg(feature = "embedded")]
+mod long_polls;
 mod metadata;
 mod meters;
 mod numbers;
@@ -62,6 +64,7 @@ mod restore;
 mod schema;
 #[cfg(feature = "embedded")]
 mod security;
+mod signatures;
 mod sqs;
 mod support;
 mod telemetry;

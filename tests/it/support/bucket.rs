@@ -1,5 +1,5 @@
 //! A bucket on loopback: what of S3 the archive uses, with the answers that S3's
-//! documentation gives.
+//! documentation gives, to whoever signs as S3 wants it.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -14,8 +14,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use millrace::app;
 use serde_json::Value;
 use tokio::net::TcpListener;
+
+use super::sigv4::{self, Account, Refused};
 
 /// What it is called.
 pub const NAME: &str = "events-bucket";
@@ -37,6 +40,8 @@ struct State {
     written_meanwhile: Option<Bytes>,
     /// The next request is refused with 403.
     refuses_next: bool,
+    /// Why requests were refused, each by its code.
+    refusals: Vec<&'static str>,
 }
 
 impl Bucket {
@@ -53,6 +58,11 @@ impl Bucket {
     /// The names of the objects.
     pub fn names(&self) -> Vec<String> {
         self.state.lock().unwrap().objects.keys().cloned().collect()
+    }
+
+    /// Why requests were refused whose signature is none, each by S3's code.
+    pub fn refusals(&self) -> Vec<&'static str> {
+        self.state.lock().unwrap().refusals.clone()
     }
 
     /// The lines of all objects whose name contains `part`.
@@ -97,10 +107,16 @@ impl Bucket {
     ) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        assert!(parts.headers.contains_key("authorization"), "{parts:?}");
+        let host = self.url.strip_prefix("http://").unwrap();
+        let verified = Account::at("s3").verify(&parts, &body, host, app::now());
         let path = parts.uri.path().strip_prefix('/').unwrap();
         let name = path.strip_prefix(NAME).unwrap().strip_prefix('/').unwrap();
+        let name = &*String::from_utf8(sigv4::decode(name)).unwrap();
         let mut state = self.state.lock().unwrap();
+        if let Err(refused) = verified {
+            state.refusals.push(refused.code);
+            return Ok(refusal(&refused));
+        }
         if std::mem::take(&mut state.refuses_next) {
             return Ok(status(StatusCode::FORBIDDEN));
         }
@@ -138,21 +154,43 @@ impl Bucket {
 }
 
 fn list(objects: &BTreeMap<String, Bytes>, query: &str) -> Response<Full<Bytes>> {
-    let query: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap();
     let value = |name: &str| {
-        let found = query.iter().find(|(one, _)| one == name);
-        found.map_or("", |(_, value)| value.as_str())
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        let found = pairs.find(|(one, _)| *one == name);
+        let value = found.map_or("", |(_, value)| value);
+        String::from_utf8(sigv4::decode(value)).unwrap()
     };
     assert_eq!(value("list-type"), "2");
     let (prefix, after) = (value("prefix"), value("start-after"));
     let names = objects.keys();
-    let names = names.filter(|name| name.starts_with(prefix) && name.as_str() > after);
+    let names = names.filter(|name| name.starts_with(&prefix) && **name > after);
     let names: String = names
         .take(PAGE_MAX)
-        .map(|name| format!("<Contents><Key>{name}</Key></Contents>"))
+        .map(|name| format!("<Contents><Key>{}</Key></Contents>", escaped(name)))
         .collect();
     let xml = format!("<?xml version=\"1.0\"?><ListBucketResult>{names}</ListBucketResult>");
     Response::new(Full::new(xml.into()))
+}
+
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;");
+    text.replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// As S3 refuses: it repeats what it expected a signature of.
+fn refusal(refused: &Refused) -> Response<Full<Bytes>> {
+    let Refused {
+        status,
+        code,
+        canonical_request,
+    } = refused;
+    let text = escaped(canonical_request);
+    let xml = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code>\
+         <Message>Refused.</Message><CanonicalRequest>{text}</CanonicalRequest></Error>"
+    );
+    let response = Response::builder().status(*status);
+    response.body(Full::new(xml.into())).unwrap()
 }
 
 fn status(status: StatusCode) -> Response<Full<Bytes>> {

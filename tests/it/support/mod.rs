@@ -15,5 +15,8 @@ pub mod harness;
 pub mod probes;
 pub mod queues;
 pub mod receiver;
+pub mod sigv4;
+#[cfg(feature = "embedded")]
+pub mod sqs_server;
 pub mod stores;
 pub mod traces;
