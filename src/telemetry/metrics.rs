@@ -50,6 +50,8 @@ pub struct Metrics {
     pub backlog: Peak,
     /// Times something due could not be read by this version.
     pub unreadable: Counter,
+    /// Times the store refused the record of an attempt, which is then written again.
+    pub records_refused: Counter,
     /// Readings of meters newly counted, each once.
     pub metered: Counter,
     /// Events a meter matched and could not read a value of.
@@ -76,6 +78,7 @@ impl Metrics {
             delivery_lag: Histogram::default(),
             backlog: Peak::default(),
             unreadable: Counter::default(),
+            records_refused: Counter::default(),
             metered: Counter::default(),
             meter_skipped: Counter::default(),
             kpis: Kpis::new(config.telemetry.kpi_series_max),
@@ -112,6 +115,7 @@ impl Metrics {
         document.peak("backlog", self.backlog.take());
         document.peak("breakers_open", self.breakers_open.take());
         document.count("unreadable", self.unreadable.take());
+        document.count("records_refused", self.records_refused.take());
         document.count("metered", self.metered.take());
         document.count("meter_skipped", self.meter_skipped.take());
         let mut lines = document.into_line().unwrap_or_default();

@@ -64,8 +64,12 @@ mod schema;
 mod security;
 mod sqs;
 mod support;
+#[cfg(feature = "embedded")]
+mod sweeps;
 mod telemetry;
 mod tenant_keys;
+#[cfg(feature = "embedded")]
+mod throttling;
 mod tls;
 mod transitions;
 mod usage;

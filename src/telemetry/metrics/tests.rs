@@ -110,6 +110,7 @@ fn a_line_of_everything_fits_the_format() {
         &metrics.metered,
         &metrics.meter_skipped,
         &metrics.unreadable,
+        &metrics.records_refused,
         &metrics.breaker_deferred,
         &metrics.breakers_opened,
     ] {
@@ -132,7 +133,7 @@ fn a_line_of_everything_fits_the_format() {
         .iter()
         .map(|metric| metric["Name"].as_str().unwrap())
         .collect();
-    assert_eq!(names.len(), 14);
+    assert_eq!(names.len(), 15);
     assert_eq!(document["backlog"], 7);
     let lag = &document["delivery_lag_ms"];
     assert_eq!(lag["Values"].as_array().unwrap().len(), BUCKETS);
