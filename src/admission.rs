@@ -5,12 +5,15 @@
 //! deliver job and shown by the API. Endpoints that are healthy and have no limits
 //! are not in it: they cost one look-up.
 
+mod record_gate;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::record_gate::RecordGate;
 use crate::error::Result;
 use crate::model::breaker::{
     AttemptMode, Breaker, BreakerDecision, BreakerState, BreakerTransition, Observation, Policy,
@@ -38,6 +41,8 @@ const NO_SLOT_WAIT: Duration = Duration::from_mins(10);
 pub struct Admission {
     policy: Policy,
     endpoints: Mutex<HashMap<EndpointId, EndpointAdmission>>,
+    /// Of which projects no attempts are begun, since they could not be recorded.
+    pub records: RecordGate,
 }
 
 #[derive(Debug)]
@@ -118,6 +123,7 @@ impl Admission {
         Self {
             policy,
             endpoints: Mutex::default(),
+            records: RecordGate::default(),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::model::api_key::{self, Scope};
 use crate::model::audit::{Actor, AuditContext};
 use crate::model::id::{KeyId, ProjectId};
 use crate::store::config_projection::Grant;
+use crate::store::retry_quota;
 
 /// The caller's key, known and allowed to do what `S` names.
 #[derive(Debug)]
@@ -110,6 +111,10 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
                 format!("the API key lacks the scope {needed}").into(),
             ));
         }
+        retry_quota::charge_to(&match &grant.tenant {
+            Some(tenant) => format!("{}/{tenant}", grant.project),
+            None => grant.project.to_string(),
+        });
         Ok(Self {
             access: Access::new(grant.project, grant.tenant),
             key: grant.key,

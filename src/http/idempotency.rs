@@ -30,6 +30,7 @@ use crate::model::access::Access;
 use crate::model::event;
 use crate::model::id::base32;
 use crate::store::idempotency::{Fresh, KeptAnswer, KeyedRequest, Reservation, Reserved, reserve};
+use crate::store::retry_quota;
 use crate::telemetry::scope::WorkContext;
 
 /// The header of a request.
@@ -218,7 +219,7 @@ async fn to_the_end(
     app: &App,
     work: impl Future<Output = Response> + Send + 'static,
 ) -> Result<Response> {
-    let work = WorkContext::current().run(work);
+    let work = WorkContext::current().run(retry_quota::with_payer(work));
     let bounded = tokio::time::timeout(app.config.http.request_timeout, work);
     match tokio::spawn(bounded).await {
         Ok(Ok(response)) => Ok(response),

@@ -46,6 +46,7 @@ use self::client_address::Peer;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::id::base32;
+use crate::store::retry_quota;
 use crate::telemetry::scope::WorkContext;
 use crate::telemetry::{method_name, millis};
 
@@ -89,7 +90,8 @@ async fn request_middleware(State(app): State<Arc<App>>, request: Request, next:
     let mut span = traces.request(request.method(), route, request.headers());
     span.set_attribute("request.id", || id.clone());
     let scope = WorkContext::request(&id, span.context());
-    let response = scope.run(handle_request(&app, &id, request, next)).await;
+    let work = retry_quota::with_payer(handle_request(&app, &id, request, next));
+    let response = scope.run(work).await;
     let status = response.status();
     span.set_attribute("http.response.status_code", || i64::from(status.as_u16()));
     if status.is_server_error() {

@@ -5,6 +5,7 @@ mod attempt;
 mod exhausted;
 mod health;
 mod loaded;
+mod record;
 mod request;
 
 use std::time::Duration;
@@ -104,6 +105,14 @@ async fn admit_and_attempt(
         let job = loaded.into_job(id);
         Ok(Done::Later(Box::new(Later { job, wait })))
     };
+    // A record that the store refuses is kept in its place; no more are made of them.
+    if let Some(at) = app
+        .admission
+        .records
+        .paused_until(&loaded.project, now, app.queue.lease())
+    {
+        return later(loaded, WaitReason::Records(at));
+    }
     let _permit = match app.admission.acquire_permit(target, now) {
         Ok(permit) => permit,
         Err(limit) => return later(loaded, WaitReason::Limit(limit)),

@@ -85,11 +85,11 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
                 Err(error) => failed = Some(error),
             }
         }
-        // What is written is sent, even if not all is.
+        // What is written is sent, even if not all is, and the others are written too.
         app.queue.send(jobs, delay).await;
-        if let Some(error) = failed {
-            return Err(error);
-        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     if !targets.unreadable().is_empty() {
         let unreadable = targets.unreadable();

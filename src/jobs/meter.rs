@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::backfill;
 use super::outcome::report;
 use crate::app::App;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::keys;
 use crate::store::readings::{self, DueItem, StoredReadings};
 use crate::store::usage::prune;
@@ -41,15 +41,22 @@ pub struct MeterRun {
 /// a part of each back-fill.
 ///
 /// # Errors
-/// When a store is out of reach; what is due stays due.
+/// When a store is out of reach for some of it, which stays due; the rest is counted.
 pub async fn meter(app: &App, now: Timestamp) -> Result<MeterRun> {
     let batch = app.config.meters.batch;
     let shards =
         (0..keys::METER_SHARDS).map(|shard| readings::query(&app.dynamo, shard, now, batch));
-    let shards = future::try_join_all(shards).await?;
     let mut run = MeterRun::default();
-    let (mut due, mut backfills) = (Vec::new(), Vec::new());
-    for shard in shards {
+    let (mut due, mut backfills, mut failed) = (Vec::new(), Vec::new(), None);
+    for shard in future::join_all(shards).await {
+        // One that cannot be looked at must not keep the others waiting.
+        let shard = match shard {
+            Ok(shard) => shard,
+            Err(error) => {
+                failed = Some(error);
+                continue;
+            }
+        };
         let found = shard.readings.len() + shard.backfills.len();
         run.found += found;
         run.has_more |= found >= batch;
@@ -57,7 +64,7 @@ pub async fn meter(app: &App, now: Timestamp) -> Result<MeterRun> {
         backfills.extend(shard.backfills);
     }
     for chunk in due.chunks(batch) {
-        run.counted += count_due(app, chunk, now).await?;
+        run.counted += count_due(app, chunk, now, &mut failed).await;
     }
     for due in &backfills {
         // One that fails must not keep the others waiting.
@@ -66,15 +73,28 @@ pub async fn meter(app: &App, now: Timestamp) -> Result<MeterRun> {
             Err(error) => report("backfill", due.subject(), &error),
         }
     }
-    Ok(run)
+    failed.map_or(Ok(run), Err)
 }
 
-/// Counts the readings of `due` and deletes them; how many were new.
-async fn count_due(app: &App, due: &[DueItem], now: Timestamp) -> Result<u64> {
-    let loaded = readings::get(&app.dynamo, due).await?;
+/// Counts the readings of `due` and deletes them; how many were new. What fails is put
+/// into `failed`, and keeps no other from being counted.
+async fn count_due(app: &App, due: &[DueItem], now: Timestamp, failed: &mut Option<Error>) -> u64 {
+    let mut check = |outcome: Result<()>| {
+        if let Err(error) = outcome {
+            *failed = Some(error);
+        }
+    };
+    let loaded = match readings::get(&app.dynamo, due).await {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            check(Err(error));
+            return 0;
+        }
+    };
     for due in loaded.unreadable {
         // Another version may know what they are.
-        readings::postpone(&app.dynamo, due.subject(), now + POSTPONED).await?;
+        app.telemetry.metrics.unreadable.add_one();
+        check(readings::postpone(&app.dynamo, due.subject(), now + POSTPONED).await);
     }
     let retention_days = app.config.retention_days;
     let is_countable =
@@ -86,7 +106,7 @@ async fn count_due(app: &App, due: &[DueItem], now: Timestamp) -> Result<u64> {
             events,
             "meter readings dropped: older than the deduplication window"
         );
-        delete(app, &forgotten).await?;
+        check(delete(app, &forgotten).await);
     }
     let mut fresh = 0;
     let mut left = parts(&stored);
@@ -95,20 +115,25 @@ async fn count_due(app: &App, due: &[DueItem], now: Timestamp) -> Result<u64> {
             Ok(counted) => {
                 add_to_metrics(app, &counted);
                 fresh += counted.newly_counted;
-                delete(app, part).await?;
+                // What is left is counted again, to no effect.
+                check(delete(app, part).await);
             }
-            Err(error) if error.is_outage() => return Err(error),
+            Err(error) if error.is_outage() => {
+                check(Err(error));
+                break;
+            }
             // The one that cannot be counted must not keep the others from it.
             Err(error) => match part {
                 [one] => {
-                    report("meter", one.event.as_str(), &error);
-                    readings::postpone(&app.dynamo, one.event.as_str(), now + POSTPONED).await?;
+                    let event = one.event.as_str();
+                    report("meter", event, &error);
+                    check(readings::postpone(&app.dynamo, event, now + POSTPONED).await);
                 }
                 _ => left.extend(<[_; 2]>::from(part.split_at(part.len() / 2))),
             },
         }
     }
-    Ok(fresh)
+    fresh
 }
 
 /// `stored` in parts of up to [`READINGS_MAX`] readings.

@@ -31,6 +31,7 @@ pub use self::outcome::{Done, Later};
 use crate::app::App;
 use crate::error::Result;
 use crate::model::job::Job;
+use crate::store::retry_quota;
 use crate::telemetry::scope::WorkContext;
 
 /// Runs one job as part of the trace its message carried, a W3C `traceparent`.
@@ -41,10 +42,16 @@ pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Re
     let mut span = app.telemetry.traces.job(&job, trace);
     let scope = WorkContext::job(&job, span.context());
     let name = job.subject().to_owned();
+    let payer = payer(&job);
     let logged = async {
         // An attempt has a timeout of its own, and this one is longer.
         let timeout = app.config.delivery.timeout + STORE_CALLS_TIMEOUT;
-        let done = catch_panic_and_timeout(timeout, dispatch(app, job, now)).await;
+        let work = async {
+            retry_quota::charge_to(&payer);
+            dispatch(app, job, now).await
+        };
+        let work = retry_quota::with_payer(work);
+        let done = catch_panic_and_timeout(timeout, work).await;
         done.inspect_err(|error| outcome::report("job", &name, error))
     };
     let done = scope.run(logged).await;
@@ -52,6 +59,15 @@ pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Re
         span.set_error(|| error.to_string());
     }
     done
+}
+
+/// What the store's retries are charged to: of a delivery its endpoint, whose index is
+/// what may be hot.
+fn payer(job: &Job) -> String {
+    match job {
+        Job::Deliver { delivery, .. } => delivery.endpoint().to_string(),
+        other => other.subject().to_owned(),
+    }
 }
 
 async fn dispatch(app: &App, job: Job, now: Timestamp) -> Result<Done> {

@@ -53,7 +53,9 @@ pub async fn run_without_lanes(
 
 fn until(wait: WaitReason, now: Timestamp) -> Option<Duration> {
     match wait {
-        WaitReason::Until(at) => Some(at.duration_since(now).try_into().unwrap_or_default()),
+        WaitReason::Until(at) | WaitReason::Records(at) => {
+            Some(at.duration_since(now).try_into().unwrap_or_default())
+        }
         WaitReason::Limit(_) => None,
     }
 }
@@ -83,7 +85,8 @@ pub async fn reschedule(app: &App, later: Later, now: Timestamp) -> Result<()> {
                 deliveries::defer_for_slot(&app.dynamo, delivery, *attempts_made, due, at).await?;
             (is_deferred, delay)
         }
-        WaitReason::Limit(_) => {
+        // Its endpoint has no slot for it.
+        WaitReason::Records(_) | WaitReason::Limit(_) => {
             let due = app.queue.due(now, LIMIT_WAIT);
             let is_deferred = deliveries::defer(&app.dynamo, delivery, *attempts_made, due).await?;
             (is_deferred, LIMIT_WAIT)

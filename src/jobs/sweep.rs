@@ -4,10 +4,12 @@
 //! crashed worker, a full or purged queue, a projection that failed, is due and
 //! found here. Any number of sweepers may run.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, future, stream};
+use futures_util::{StreamExt, future, stream};
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -22,11 +24,32 @@ struct ClaimPolicy {
     lease_doublings: u32,
     /// Conditional writes at a time, of each due partition.
     concurrency: usize,
+    lane: ClaimLane,
+}
+
+#[derive(Clone, Copy)]
+enum ClaimLane {
+    Prompt,
+    Backlogged,
+}
+
+impl ClaimPolicy {
+    /// Enqueues what was claimed, each with the end of its lease.
+    async fn send(self, app: &App, won: Vec<(Job, Timestamp)>) {
+        match self.lane {
+            ClaimLane::Prompt => {
+                let jobs = won.into_iter().map(|(job, _)| job).collect();
+                app.queue.send(jobs, Duration::ZERO).await;
+            }
+            ClaimLane::Backlogged => app.queue.send_backlogged(won).await,
+        }
+    }
 }
 
 const PROMPT: ClaimPolicy = ClaimPolicy {
     lease_doublings: 0,
     concurrency: 16,
+    lane: ClaimLane::Prompt,
 };
 /// For what waits behind a backlog of its own endpoint's.
 const BACKLOGGED: ClaimPolicy = ClaimPolicy {
@@ -35,9 +58,16 @@ const BACKLOGGED: ClaimPolicy = ClaimPolicy {
     // Nobody waits for it, and what is being accepted and delivered must not wait
     // behind it.
     concurrency: 1,
+    lane: ClaimLane::Backlogged,
 };
 /// How old an outbox row is before its writer is presumed dead.
 pub const REPAIR_AGE: Duration = Duration::from_secs(2);
+
+/// Pages of a partition that a sweep looks at, as long as there are things in each
+/// that it cannot claim: they are in the way of no others.
+const PAGES_MAX: usize = 8;
+/// Jobs sent at a time, at most.
+const SENDS_MAX: usize = 100;
 
 /// What a sweep did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,43 +78,52 @@ pub struct SweepSummary {
     pub has_more: bool,
     /// Things found due, whether or not this sweeper was the one to take them.
     pub found: usize,
-}
-
-impl SweepSummary {
-    fn of(shards: &[Self]) -> Self {
-        Self {
-            enqueued: shards.iter().map(|swept| swept.enqueued).sum(),
-            has_more: shards.iter().any(|swept| swept.has_more),
-            found: shards.iter().map(|swept| swept.found).sum(),
-        }
-    }
+    /// Claims and looks that the store refused: what they were of stays due.
+    pub refused: usize,
+    /// Things that this version cannot read. Their leases double as if they had been
+    /// enqueued.
+    pub unreadable: usize,
 }
 
 /// Enqueues what is due at `now`: up to `sweep.batch` of each due partition, and
-/// no more than the queue has room for.
+/// no more than the queue has room for. What was claimed is enqueued whatever becomes
+/// of the other claims.
 ///
 /// # Errors
-/// When DynamoDB is out of reach; what is due stays due.
+/// When DynamoDB is out of reach and nothing was enqueued; what is due stays due.
 pub async fn sweep(app: &App, now: Timestamp) -> Result<SweepSummary> {
+    sweep_until(app, now, &CancellationToken::new()).await
+}
+
+/// As [`sweep`], but once `stop` is cancelled nothing more is claimed: what was is
+/// enqueued, and this ends.
+///
+/// # Errors
+/// As [`sweep`].
+pub async fn sweep_until(
+    app: &App,
+    now: Timestamp,
+    stop: &CancellationToken,
+) -> Result<SweepSummary> {
     app.queue.readmit_deferred(now);
     let room = app.queue.room() / usize::from(keys::DUE_SHARDS);
-    let batch = app.config.sweep.batch.min(room);
-    let waiting = app.queue.depth();
-    let summary = if batch == 0 {
-        SweepSummary::default()
-    } else {
-        all_shards(app, now, now, batch, |_, _| true).await?
+    let look = Look {
+        until: now,
+        now,
+        batch: app.config.sweep.batch.min(room),
+        take: |_, _| true,
+        stop,
     };
+    let waiting = app.queue.depth();
+    let swept = all_shards(app, &look).await;
     // The larger, not both: what is due may wait in the queue already.
-    app.telemetry
-        .metrics
-        .backlog
-        .record(summary.found.max(waiting));
+    let found = swept.as_ref().map_or(0, |summary| summary.found);
+    app.telemetry.metrics.backlog.record(found.max(waiting));
     let breakers_open = app.admission.open_breakers(now);
     if breakers_open > 0 {
         app.telemetry.metrics.breakers_open.record(breakers_open);
     }
-    Ok(summary)
+    swept
 }
 
 /// Enqueues at once what the in-process queue had when its process ended, though
@@ -93,9 +132,14 @@ pub async fn sweep(app: &App, now: Timestamp) -> Result<SweepSummary> {
 /// # Errors
 /// When DynamoDB is out of reach; the leases then run out by themselves.
 pub async fn reclaim_leases(app: &App, now: Timestamp) -> Result<SweepSummary> {
-    let horizon = now + due::lease_max(app.queue.lease());
-    let batch = app.queue.room() / usize::from(keys::DUE_SHARDS);
-    all_shards(app, horizon, now, batch, is_leased_or_due).await
+    let look = Look {
+        until: now + due::lease_max(app.queue.lease()),
+        now,
+        batch: app.queue.room() / usize::from(keys::DUE_SHARDS),
+        take: is_leased_or_due,
+        stop: &CancellationToken::new(),
+    };
+    all_shards(app, &look).await
 }
 
 /// Whether a queue has it, or it is due anyway.
@@ -103,70 +147,180 @@ fn is_leased_or_due(due: &DueItem, now: Timestamp) -> bool {
     due.swept() > 0 || due.at().is_some_and(|at| at <= now)
 }
 
-/// Enqueues what `take` takes of what is due at `until`, all shards side by side.
-async fn all_shards(
-    app: &App,
+/// What a sweep takes.
+struct Look<'a> {
+    /// What is due at this time,
     until: Timestamp,
+    /// by the time that it is now,
     now: Timestamp,
+    /// so many of each partition,
     batch: usize,
+    /// of those that this says yes to,
     take: fn(&DueItem, Timestamp) -> bool,
-) -> Result<SweepSummary> {
-    let shards = (0..keys::DUE_SHARDS).map(async |shard| {
-        let due = due::query(&app.dynamo, shard, until, batch).await?;
-        let taken = due.iter().filter(|due| take(due, now)).collect();
-        Ok::<_, Error>(SweepSummary {
-            enqueued: enqueue(app, taken, now).await?,
-            has_more: due.len() == batch,
-            found: due.len(),
-        })
-    });
-    Ok(SweepSummary::of(&future::try_join_all(shards).await?))
+    /// until it is to end.
+    stop: &'a CancellationToken,
+}
+
+/// What became of the claims of a sweep.
+#[derive(Default)]
+struct Claims {
+    enqueued: usize,
+    /// Why the store refused claims or looks: the first time, and how often.
+    refused: Option<(Error, usize)>,
+    /// What could not be read: the first thing, why, and how many there were.
+    unreadable: Option<(String, Error, usize)>,
+}
+
+impl Claims {
+    fn fail(&mut self, subject: &str, error: Error) {
+        if error.is_outage() {
+            self.refused.get_or_insert((error, 0)).1 += 1;
+        } else {
+            let first = || (subject.to_owned(), error, 0);
+            self.unreadable.get_or_insert_with(first).2 += 1;
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.enqueued += other.enqueued;
+        if let Some((error, more)) = other.refused {
+            self.refused.get_or_insert((error, 0)).1 += more;
+        }
+        if let Some((subject, error, more)) = other.unreadable {
+            self.unreadable.get_or_insert((subject, error, 0)).2 += more;
+        }
+    }
+
+    fn refused(&self) -> usize {
+        self.refused.as_ref().map_or(0, |(_, count)| *count)
+    }
+
+    fn unreadable(&self) -> usize {
+        self.unreadable.as_ref().map_or(0, |(_, _, count)| *count)
+    }
+
+    fn failed(&self) -> usize {
+        self.refused() + self.unreadable()
+    }
+
+    /// Logs what failed, once for all of it; the error if nothing else came of the sweep.
+    fn report(self) -> Result<()> {
+        if let Some((subject, error, rows)) = self.unreadable {
+            let cause = error.causes();
+            tracing::error!(rows, subject, %error, cause, "due items unreadable: leased and left");
+        }
+        match self.refused {
+            Some((error, _)) if self.enqueued == 0 => Err(error),
+            Some((error, claims)) => {
+                let cause = error.causes();
+                tracing::warn!(claims, %error, cause, "claims refused: still due");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Enqueues what `look` takes, all shards side by side: what fails in one is no
+/// other's.
+async fn all_shards(app: &App, look: &Look<'_>) -> Result<SweepSummary> {
+    let mut summary = SweepSummary::default();
+    if look.batch == 0 {
+        return Ok(summary);
+    }
+    let shards = (0..keys::DUE_SHARDS).map(|shard| sweep_shard(app, shard, look));
+    let mut all = Claims::default();
+    for (of_shard, claims) in future::join_all(shards).await {
+        summary.found += of_shard.found;
+        summary.unreadable += of_shard.unreadable;
+        summary.has_more |= of_shard.has_more;
+        all.add(claims);
+    }
+    summary.enqueued = all.enqueued;
+    summary.refused = all.refused();
+    summary.unreadable += all.unreadable();
+    let unreadable = u64::try_from(summary.unreadable).unwrap_or(u64::MAX);
+    app.telemetry.metrics.unreadable.add(unreadable);
+    all.report()?;
+    Ok(summary)
+}
+
+/// Enqueues what `look` takes of one shard: up to a batch of what can be claimed, and
+/// past what cannot.
+async fn sweep_shard(app: &App, shard: u8, look: &Look<'_>) -> (SweepSummary, Claims) {
+    let (mut summary, mut all) = (SweepSummary::default(), Claims::default());
+    let (mut left, mut after) = (look.batch, None);
+    for _ in 0..PAGES_MAX {
+        let page = match due::page(&app.dynamo, shard, look.until, left, after).await {
+            Ok(page) => page,
+            Err(error) => {
+                all.fail("", error);
+                break;
+            }
+        };
+        let looked_at = page.items.len() + page.unreadable;
+        let taken = page.items.iter().filter(|due| (look.take)(due, look.now));
+        let claims = enqueue(app, taken.collect(), look).await;
+        let stuck = page.unreadable + claims.failed();
+        summary.found += looked_at;
+        summary.unreadable += page.unreadable;
+        summary.has_more = looked_at == left;
+        all.add(claims);
+        (left, after) = (stuck, page.next);
+        if stuck == 0 || after.is_none() || look.stop.is_cancelled() {
+            break;
+        }
+    }
+    (summary, all)
 }
 
 /// Claims each of `due` and enqueues what was claimed; last what waits behind a
 /// backlog of its own endpoint's.
-async fn enqueue(app: &App, due: Vec<&DueItem>, now: Timestamp) -> Result<usize> {
+async fn enqueue(app: &App, due: Vec<&DueItem>, look: &Look<'_>) -> Claims {
     let has_backlog = |due: &&DueItem| due.endpoint().is_some_and(|id| app.queue.has_backlog(&id));
     let (backlogged, others): (Vec<_>, Vec<_>) = due.into_iter().partition(has_backlog);
-    let others = claim_all(app, others, now, PROMPT).await?;
-    let mut enqueued = others.len();
-    let others = others.into_iter().map(|claimed| claimed.job).collect();
-    app.queue.send(others, Duration::ZERO).await;
-    let backlogged = claim_all(app, backlogged, now, BACKLOGGED).await?;
-    enqueued += backlogged.len();
-    let backlogged = backlogged.into_iter();
-    let backlogged = backlogged.map(|claimed| (claimed.job, claimed.leased_until));
-    app.queue.send_backlogged(backlogged.collect()).await;
-    Ok(enqueued)
+    let mut claims = claim_and_send(app, others, look, PROMPT).await;
+    claims.add(claim_and_send(app, backlogged, look, BACKLOGGED).await);
+    claims
 }
 
-/// What a sweep has claimed.
-struct ClaimedJob {
-    job: Job,
-    leased_until: Timestamp,
-}
-
-/// What this sweeper claimed of `due`, and no other did.
-async fn claim_all(
+/// Claims each of `due` and sends what this sweeper claimed, and no other did, while it
+/// claims the rest: neither a claim that fails nor the end of the sweep costs those
+/// that were won their lease.
+async fn claim_and_send(
     app: &App,
     due: Vec<&DueItem>,
-    now: Timestamp,
+    look: &Look<'_>,
     policy: ClaimPolicy,
-) -> Result<Vec<ClaimedJob>> {
+) -> Claims {
     let lease = app.queue.lease();
-    let claims: Vec<_> = due
+    let each: Vec<_> = due
         .into_iter()
         .map(async |due| {
-            let leased_until = now + due.lease(lease, policy.lease_doublings);
-            let job = due::claim(&app.dynamo, due, leased_until).await?;
-            Ok::<_, Error>(job.map(|job| ClaimedJob { job, leased_until }))
+            let leased_until = look.now + due.lease(lease, policy.lease_doublings);
+            let claimed = due::claim(&app.dynamo, due, leased_until).await;
+            let claimed = claimed.map(|job| job.map(|job| (job, leased_until)));
+            claimed.map_err(|error| (due.subject(), error))
         })
         .collect();
-    stream::iter(claims)
+    let claimed = stream::iter(each)
+        .take_until(look.stop.cancelled())
         .buffer_unordered(policy.concurrency)
-        .try_filter_map(future::ok)
-        .try_collect()
-        .await
+        .ready_chunks(SENDS_MAX);
+    let mut claimed = pin!(claimed);
+    let mut claims = Claims::default();
+    while let Some(chunk) = claimed.next().await {
+        let mut won = Vec::with_capacity(chunk.len());
+        for claim in chunk {
+            match claim {
+                Ok(job) => won.extend(job),
+                Err((subject, error)) => claims.fail(subject, error),
+            }
+        }
+        claims.enqueued += won.len();
+        policy.send(app, won).await;
+    }
+    claims
 }
 
 /// Projects the control-plane changes of `age` or older, whose writers did not

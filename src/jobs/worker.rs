@@ -105,7 +105,7 @@ async fn sweep_loop(app: Arc<App>, stop: CancellationToken) {
     }
     let interval = app.config.sweep.interval;
     let step = || async {
-        let summary = sweep::sweep(&app, app::now()).await?;
+        let summary = sweep::sweep_until(&app, app::now(), &stop).await?;
         // A full batch means that more is due already.
         Ok(if summary.has_more && summary.enqueued > 0 {
             BUSY_PAUSE

@@ -44,6 +44,8 @@ const LIMIT_KEPT: Duration = Duration::from_secs(10);
 pub enum WaitReason {
     /// Nothing of its lane may run before this.
     Until(Timestamp),
+    /// The store refuses records of its project's attempts; look again at this time.
+    Records(Timestamp),
     /// As many of its lane run as may.
     Limit(usize),
 }
@@ -190,7 +192,7 @@ impl<T> Lanes<T> {
         };
         state.push_front(&lane, job, along);
         match wait {
-            WaitReason::Until(until) => {
+            WaitReason::Until(until) | WaitReason::Records(until) => {
                 state.pause(&lane, until);
                 // It may be the first pause to end.
                 self.pushed.notify_one();

@@ -1,16 +1,14 @@
 //! BatchWriteItem: deleting many items in one call, and again what it left.
 
-use std::time::Duration;
-
 use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
 
-use super::dynamo::{Dynamo, Item, s, unavailable};
+use super::dynamo::{Dynamo, Item, UNPROCESSED_WAIT, backoff, s, unavailable};
 use crate::error::{Error, Result};
 
 /// Writes that one BatchWriteItem may have.
 const WRITES_MAX: usize = 25;
 /// Rounds for what DynamoDB left unprocessed.
-const ROUNDS_MAX: u32 = 5;
+const ROUNDS_MAX: u32 = 8;
 
 /// Deletes the items at `keys`, pairs of `pk` and `sk` that are all different,
 /// whether they are there or not.
@@ -58,6 +56,6 @@ fn key((pk, sk): (&str, &str)) -> Item {
 
 async fn pause(round: u32) {
     if round > 0 {
-        tokio::time::sleep(Duration::from_millis(20 << round)).await;
+        tokio::time::sleep(backoff(UNPROCESSED_WAIT, round)).await;
     }
 }

@@ -16,7 +16,7 @@ pub use self::list::{
     DeliveryFilter, DeliveryIdScan, DeliveryPage, Receivers, list, missing, scan_ids,
 };
 use super::dynamo::{
-    self, Dynamo, DynamoErrorKind, ItemExt, kind, ms, n, s, unavailable, update_if,
+    self, Dynamo, DynamoErrorKind, Item, ItemExt, kind, ms, n, s, unavailable, update_if,
 };
 use super::events::StoredEvent;
 use super::timeline::READ_MAX;
@@ -206,14 +206,66 @@ pub struct AttemptRecord<'a> {
     pub due: Option<Timestamp>,
 }
 
+/// What became of the record of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordOutcome {
+    /// It is written.
+    Recorded,
+    /// It was written before, by a call whose answer was lost.
+    RecordedBefore,
+    /// Another worker has recorded the same attempt, or a person has asked for a new
+    /// round meanwhile, which then begins with that attempt made again.
+    Superseded,
+}
+
 /// Records an attempt, the state and the next due time in one conditional write;
-/// false if another worker has recorded the same attempt, or a person has asked
-/// for a new round meanwhile, which then begins with that attempt made again. A
-/// failure costs one write unit more, for the index of states.
+/// false unless this call did, as [`record_again`] says.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn record(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> Result<bool> {
+    Ok(record_again(dynamo, recorded).await? == RecordOutcome::Recorded)
+}
+
+/// As [`record`], and tells the attempt that is recorded already from another's: it may
+/// be called until it answers. A failure costs one write unit more, for the index of
+/// states.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer: it may have taken place.
+pub async fn record_again(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> Result<RecordOutcome> {
+    let update = record_update(dynamo, recorded)
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    match update.send().await {
+        Ok(_) => Ok(RecordOutcome::Recorded),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => {
+            let is_kept = match error.into_service_error() {
+                UpdateItemError::ConditionalCheckFailedException(refused) => {
+                    refused.item().is_some_and(|item| keeps(item, recorded))
+                }
+                _ => false,
+            };
+            Ok(if is_kept {
+                RecordOutcome::RecordedBefore
+            } else {
+                RecordOutcome::Superseded
+            })
+        }
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// Whether `item` keeps the very attempt: its time to the millisecond, what it took and
+/// what was answered.
+fn keeps(item: &Item, recorded: &AttemptRecord<'_>) -> bool {
+    let attempt = write_attempt(recorded.attempt);
+    match item.get("attempts") {
+        Some(AttributeValue::L(kept)) => kept.contains(&attempt),
+        _ => false,
+    }
+}
+
+fn record_update(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> UpdateItemFluentBuilder {
     let drop = (recorded.kept.len() + 1).saturating_sub(ATTEMPTS_KEPT_MAX);
     let attempts = recorded.kept.iter().skip(drop).chain([recorded.attempt]);
     let attempts = attempts.map(write_attempt).collect();
@@ -243,7 +295,7 @@ pub async fn record(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> Result<boo
         }
     }
     let (set, remove) = (set.join(", "), remove.join(", "));
-    update_if(update.update_expression(format!("set {set} remove {remove}"))).await
+    update.update_expression(format!("set {set} remove {remove}"))
 }
 
 /// Moves a pending delivery's due time without an attempt: its endpoint is

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnValue;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::dynamo::{Dynamo, DynamoErrorKind, Item, ItemExt, kind, n, s, unavailable, update_if};
@@ -90,33 +91,72 @@ pub async fn query(
     until: Timestamp,
     limit: usize,
 ) -> Result<Vec<DueItem>> {
-    partition(dynamo, &keys::due(shard), until, limit).await
+    Ok(page(dynamo, shard, until, limit, None).await?.items)
 }
 
-/// As [`query`], of the due partition called `partition`.
+/// Where a page of a due partition ended.
+#[derive(Debug)]
+pub struct DuePosition(Item);
+
+/// A page of a due partition.
+#[derive(Debug, Default)]
+pub struct DuePage {
+    /// What is due, the most overdue first.
+    pub items: Vec<DueItem>,
+    /// Rows among them that cannot be read, and are left out.
+    pub unreadable: usize,
+    /// Where the next page begins; none if nothing more is due.
+    pub next: Option<DuePosition>,
+}
+
+/// As [`query`], after `after`, and with what can be said of the rest. A row that
+/// cannot be read is passed over.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn page(
+    dynamo: &Dynamo,
+    shard: u8,
+    until: Timestamp,
+    limit: usize,
+    after: Option<DuePosition>,
+) -> Result<DuePage> {
+    partition(dynamo, &keys::due(shard), until, limit, after).await
+}
+
+/// As [`page`], of the due partition called `partition`.
 pub(super) async fn partition(
     dynamo: &Dynamo,
     partition: &str,
     until: Timestamp,
     limit: usize,
-) -> Result<Vec<DueItem>> {
-    let mut found = Vec::new();
-    let mut start = None;
+    after: Option<DuePosition>,
+) -> Result<DuePage> {
+    let mut page = DuePage::default();
+    let mut start = after.map(|DuePosition(key)| key);
     loop {
-        let left = limit - found.len();
-        let output = page(dynamo, partition, until, left).set_exclusive_start_key(start);
+        let left = limit - page.items.len() - page.unreadable;
+        let output = rows(dynamo, partition, until, left).set_exclusive_start_key(start);
         let output = output.send().await.map_err(unavailable)?;
         for item in output.items() {
-            found.push(DueItem::read(item)?);
+            match DueItem::read(item) {
+                Ok(due) => page.items.push(due),
+                Err(error) => {
+                    let cause = error.causes();
+                    tracing::error!(partition, %error, cause, "due row unreadable");
+                    page.unreadable += 1;
+                }
+            }
         }
         start = output.last_evaluated_key;
-        if start.is_none() || found.len() >= limit {
-            return Ok(found);
+        if start.is_none() || page.items.len() + page.unreadable >= limit {
+            page.next = start.map(DuePosition);
+            return Ok(page);
         }
     }
 }
 
-fn page(dynamo: &Dynamo, partition: &str, until: Timestamp, limit: usize) -> QueryFluentBuilder {
+fn rows(dynamo: &Dynamo, partition: &str, until: Timestamp, limit: usize) -> QueryFluentBuilder {
     dynamo
         .client
         .query()
@@ -129,28 +169,27 @@ fn page(dynamo: &Dynamo, partition: &str, until: Timestamp, limit: usize) -> Que
 }
 
 /// Claims `due` until `until`, when its lease ends ([`DueItem::lease`]); none if it is
-/// done or another sweeper has claimed it. One conditional write.
+/// done or another sweeper has claimed it. One conditional write; two of an item whose
+/// count of claims is no number, which then begins anew.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when DynamoDB does not answer.
+/// [`Error::Unavailable`] when DynamoDB does not answer; [`Error::Internal`] of an item
+/// that cannot be read, which is claimed and so in nobody's way until `until`.
 pub async fn claim(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> Result<Option<Job>> {
-    let set = "set due_sk = :next, swept = if_not_exists(swept, :zero) + :one";
-    let mut update = dynamo.update(&due.pk, &due.sk);
-    update = match keys::delivery_of(&due.pk, &due.sk) {
-        // It is late, so the list of what is pending looks for it there.
-        Some(id) => update
-            .update_expression(format!("{set}, detail_pk = :in"))
-            .expression_attribute_values(":in", s(keys::delivery_in(&id, DeliveryState::Pending))),
-        None => update.update_expression(set),
+    let counted = claim_update(dynamo, due, until)
+        .update_expression(claim_expression(due, COUNT_CLAIM))
+        .expression_attribute_values(":zero", n(0));
+    let claimed = match counted.send().await {
+        // Else it would be the first of its partition for ever.
+        Err(error) if kind(&error) == DynamoErrorKind::Invalid => {
+            let anew = claim_update(dynamo, due, until);
+            anew.update_expression(claim_expression(due, "swept = :one"))
+                .send()
+                .await
+        }
+        claimed => claimed,
     };
-    let update = update
-        .condition_expression("due_sk = :old")
-        .expression_attribute_values(":old", s(&due.due_sk))
-        .expression_attribute_values(":next", s(keys::due_sort(until, due.sort_subject())))
-        .expression_attribute_values(":zero", n(0))
-        .expression_attribute_values(":one", n(1))
-        .return_values(ReturnValue::AllNew);
-    match update.send().await {
+    match claimed {
         Ok(output) => match output.attributes() {
             Some(item) => job(item),
             None => Ok(None),
@@ -158,6 +197,31 @@ pub async fn claim(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> Result<O
         Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
         Err(error) => Err(unavailable(error)),
     }
+}
+
+const COUNT_CLAIM: &str = "swept = if_not_exists(swept, :zero) + :one";
+
+/// The update of a claim that counts it by `count`. A delivery is late, so the list of
+/// what is pending looks for it there.
+fn claim_expression(due: &DueItem, count: &str) -> String {
+    match keys::delivery_of(&due.pk, &due.sk) {
+        Some(_) => format!("set due_sk = :next, {count}, detail_pk = :in"),
+        None => format!("set due_sk = :next, {count}"),
+    }
+}
+
+fn claim_update(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> UpdateItemFluentBuilder {
+    let mut update = dynamo.update(&due.pk, &due.sk);
+    if let Some(id) = keys::delivery_of(&due.pk, &due.sk) {
+        let within = keys::delivery_in(&id, DeliveryState::Pending);
+        update = update.expression_attribute_values(":in", s(within));
+    }
+    update
+        .condition_expression("due_sk = :old")
+        .expression_attribute_values(":old", s(&due.due_sk))
+        .expression_attribute_values(":next", s(keys::due_sort(until, due.sort_subject())))
+        .expression_attribute_values(":one", n(1))
+        .return_values(ReturnValue::AllNew)
 }
 
 /// Which deliveries to an endpoint are brought forward, and to when.
@@ -179,13 +243,19 @@ pub struct BringForward<'a> {
 /// conditional write for each delivery.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when DynamoDB does not answer; some may have been brought
-/// forward.
+/// [`Error::Unavailable`] when DynamoDB does not answer for one of them; the others
+/// have been brought forward.
 pub async fn bring_forward(dynamo: &Dynamo, asked: &BringForward<'_>) -> Result<usize> {
     let (to, sk) = (asked.to, keys::delivery(asked.endpoint));
-    let mut brought = 0;
+    let (mut brought, mut failed) = (0, None);
     for shard in 0..keys::DUE_SHARDS {
-        let due = query(dynamo, shard, asked.until, asked.scan_max).await?;
+        let due = match query(dynamo, shard, asked.until, asked.scan_max).await {
+            Ok(due) => due,
+            Err(error) => {
+                failed = Some(error);
+                continue;
+            }
+        };
         let is_later = |due: &DueItem| due.sk == sk && due.at().is_some_and(|at| at > to);
         let later: Vec<_> = due.into_iter().filter(is_later).collect();
         let moves: Vec<_> = later
@@ -193,11 +263,15 @@ pub async fn bring_forward(dynamo: &Dynamo, asked: &BringForward<'_>) -> Result<
             .take(asked.deliveries_max - brought)
             .map(|due| set_due(dynamo, due, to))
             .collect();
-        let moved = stream::iter(moves).buffer_unordered(MOVES_MAX);
-        let moved: Vec<bool> = moved.try_collect().await?;
-        brought += moved.into_iter().filter(|moved| *moved).count();
+        let mut moved = stream::iter(moves).buffer_unordered(MOVES_MAX);
+        while let Some(moved) = moved.next().await {
+            match moved {
+                Ok(is_moved) => brought += usize::from(is_moved),
+                Err(error) => failed = Some(error),
+            }
+        }
     }
-    Ok(brought)
+    failed.map_or(Ok(brought), Err)
 }
 
 /// Conditional writes at a time.

@@ -1,6 +1,7 @@
 //! The DynamoDB client: one table, typed access to items, errors classified once.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
@@ -18,6 +19,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use jiff::Timestamp;
 
+use super::retry_quota::RetryQuotas;
 use crate::aws;
 use crate::aws::clients::Lazy;
 use crate::config::Config;
@@ -28,6 +30,8 @@ const BATCH_GET_MAX: usize = 100;
 /// Rounds of BatchGetItem for what DynamoDB left unprocessed: large items come a
 /// few at a time.
 const BATCH_ROUNDS_MAX: u32 = 8;
+/// The wait before the second round, which doubles.
+pub(super) const UNPROCESSED_WAIT: Duration = Duration::from_millis(40);
 
 /// The table of everything that accepting and delivering events reads and writes.
 #[derive(Clone, Debug)]
@@ -66,8 +70,9 @@ pub fn connect_embedded(config: &Config, http: SharedHttpClient) -> Dynamo {
 impl Dynamo {
     /// The table of that name, reached as `config` says. Connects to nothing.
     pub fn new(config: aws_sdk_dynamodb::Config, table: impl Into<String>) -> Self {
+        let config = config.to_builder().interceptor(RetryQuotas::default());
         Self {
-            client: Lazy::new(|| Client::from_conf(config)),
+            client: Lazy::new(|| Client::from_conf(config.build())),
             table: table.into(),
         }
     }
@@ -131,7 +136,7 @@ impl Dynamo {
             let mut keys: Vec<Item> = chunk.iter().map(key).collect();
             for round in 0..BATCH_ROUNDS_MAX {
                 if round > 0 {
-                    tokio::time::sleep(Duration::from_millis(20 << round)).await;
+                    tokio::time::sleep(backoff(UNPROCESSED_WAIT, round)).await;
                 }
                 let wanted = KeysAndAttributes::builder()
                     .set_keys(Some(keys))
@@ -219,9 +224,12 @@ pub(crate) enum DynamoErrorKind {
     Contention,
     /// The table is not there.
     NoTable,
+    /// More was asked for than the table, an index or the account takes: the same call
+    /// works a little later.
+    Throttled,
     /// Such a request is never taken.
     Invalid,
-    /// Everything else: throttled, refused, out of reach.
+    /// Everything else: refused, out of reach.
     Other,
 }
 
@@ -232,13 +240,37 @@ pub(crate) fn kind<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Dynamo
         .and_then(ProvideErrorMetadata::code)
     {
         Some("ConditionalCheckFailedException") => DynamoErrorKind::Condition,
-        Some("TransactionConflictException" | "TransactionInProgressException") => {
-            DynamoErrorKind::Contention
-        }
+        Some(
+            "TransactionConflictException"
+            | "TransactionInProgressException"
+            | "ReplicatedWriteConflictException",
+        ) => DynamoErrorKind::Contention,
+        Some(code) if is_throttle(code) => DynamoErrorKind::Throttled,
         Some("ResourceNotFoundException") => DynamoErrorKind::NoTable,
         Some("ValidationException") => DynamoErrorKind::Invalid,
         _ => DynamoErrorKind::Other,
     }
+}
+
+/// Whether `code`, of an error or of why a transaction was canceled, says that more was
+/// asked for than is taken.
+pub(super) fn is_throttle(code: &str) -> bool {
+    // Of a canceled transaction without the suffix, of a call with it.
+    let name = code.strip_suffix("Exception").unwrap_or(code);
+    name.starts_with("Throttl")
+        || ["ProvisionedThroughputExceeded", "RequestLimitExceeded"].contains(&name)
+}
+
+/// The wait after try number `tries`: `first`, doubled each time, half of it left to
+/// chance, so that those that were refused together do not come again together.
+pub(super) fn backoff(first: Duration, tries: u32) -> Duration {
+    // Seeded anew for each, by the operating system once a thread.
+    let random = RandomState::new().build_hasher().finish() >> 32;
+    let chance = f64::from(u32::try_from(random).unwrap_or(u32::MAX)) / f64::from(u32::MAX);
+    let doublings = tries.saturating_sub(1).min(16);
+    first
+        .saturating_mul(1 << doublings)
+        .mul_f64(0.5 + 0.5 * chance)
 }
 
 /// `error` as what a request or job answers with.

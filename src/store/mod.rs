@@ -31,6 +31,7 @@ pub mod projector;
 pub mod projects;
 pub mod readings;
 pub mod recoveries;
+pub mod retry_quota;
 pub mod secrets;
 pub mod table;
 pub mod timeline;

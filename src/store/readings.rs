@@ -157,8 +157,9 @@ pub async fn query(
     now: Timestamp,
     limit: usize,
 ) -> Result<DueMetering> {
-    let due = due::partition(dynamo, &keys::due_to_meter(shard), now, limit).await?;
-    let (backfills, readings) = due.into_iter().partition(|due| due.sk == keys::BACKFILL);
+    let due = due::partition(dynamo, &keys::due_to_meter(shard), now, limit, None).await?;
+    let due = due.items.into_iter();
+    let (backfills, readings) = due.partition(|due| due.sk == keys::BACKFILL);
     Ok(DueMetering {
         readings,
         backfills,

@@ -1,4 +1,4 @@
-//! Transactions of DynamoDB, tried again when they meet one another.
+//! Transactions of DynamoDB, tried again when they meet one another or are throttled.
 
 use std::time::Duration;
 
@@ -6,11 +6,14 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::TransactWriteItem;
 
-use super::dynamo::{Dynamo, DynamoErrorKind, Item, kind, unavailable};
+use super::dynamo::{Dynamo, DynamoErrorKind, Item, backoff, is_throttle, kind, unavailable};
 use crate::error::Result;
 
-/// Tries of a transaction that meets another one on the same items.
+/// Tries of a transaction that meets another one on the same items, or is throttled.
 const TRIES_MAX: u32 = 5;
+/// The wait before the second try, which doubles.
+const CONTENTION_WAIT: Duration = Duration::from_millis(20);
+const THROTTLED_WAIT: Duration = Duration::from_millis(100);
 
 /// How a transaction ended that DynamoDB answered.
 #[derive(Debug)]
@@ -42,7 +45,12 @@ pub(super) async fn transact(
         match cancel_reason(&error) {
             Some(CancelReason::Condition(old)) => return Ok(TransactOutcome::ConditionFailed(old)),
             Some(CancelReason::Contention) if tries < TRIES_MAX => {
-                tokio::time::sleep(Duration::from_millis(10 << tries)).await;
+                tokio::time::sleep(backoff(CONTENTION_WAIT, tries)).await;
+            }
+            // Its SDK tries a throttled call again, but not a transaction that was
+            // canceled because one of its writes was throttled.
+            Some(CancelReason::Throttled) if tries < TRIES_MAX => {
+                tokio::time::sleep(backoff(THROTTLED_WAIT, tries)).await;
             }
             _ => return Err(unavailable(error)),
         }
@@ -54,10 +62,12 @@ pub(super) async fn transact(
 enum CancelReason {
     Condition(Option<Item>),
     Contention,
+    Throttled,
 }
 
-/// Why a transaction did not take place, when that was an item's condition or
-/// another transaction on the same items.
+/// Why a transaction did not take place, when that was an item's condition, another
+/// transaction on the same items or a throttle. A condition decides, whatever else
+/// there was: trying again would end the same.
 fn cancel_reason<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<CancelReason> {
     let canceled = match error.as_service_error()? {
         TransactWriteItemsError::TransactionCanceledException(canceled) => canceled,
@@ -70,7 +80,11 @@ fn cancel_reason<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<Canc
     let with = |code| reasons.iter().find(|reason| reason.code() == Some(code));
     match with("ConditionalCheckFailed") {
         Some(refused) => Some(CancelReason::Condition(refused.item().cloned())),
-        None => with("TransactionConflict").map(|_| CancelReason::Contention),
+        None if with("TransactionConflict").is_some() => Some(CancelReason::Contention),
+        None => {
+            let mut codes = reasons.iter().filter_map(|reason| reason.code());
+            codes.any(is_throttle).then_some(CancelReason::Throttled)
+        }
     }
 }
 
@@ -99,6 +113,19 @@ mod tests {
         let contention = Some(CancelReason::Contention);
         assert_eq!(canceled_by(["TransactionConflict", "None"]), contention);
         assert_eq!(canceled_by(["None", "TransactionConflict"]), contention);
-        assert_eq!(canceled_by(["ThrottlingError", "None"]), None);
+        assert_eq!(canceled_by(["ValidationError", "None"]), None);
+        for throttled in [
+            "ThrottlingError",
+            "ProvisionedThroughputExceeded",
+            "RequestLimitExceeded",
+            "Throttling",
+            "ThrottlingException",
+        ] {
+            let canceled = canceled_by(["None", throttled]);
+            assert_eq!(canceled, Some(CancelReason::Throttled), "{throttled}");
+            // What decides is what trying again does not change.
+            let canceled = canceled_by([throttled, "ConditionalCheckFailed"]);
+            assert_eq!(canceled, Some(CancelReason::Condition(None)), "{throttled}");
+        }
     }
 }

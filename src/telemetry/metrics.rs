@@ -48,6 +48,10 @@ pub struct Metrics {
     /// The most work any one sweep found waiting: things due that no worker has,
     /// or jobs in the in-process queue, whichever was more.
     pub backlog: Peak,
+    /// Times something due could not be read by this version.
+    pub unreadable: Counter,
+    /// Times the store refused the record of an attempt, which is then written again.
+    pub records_refused: Counter,
     /// Readings of meters newly counted, each once.
     pub metered: Counter,
     /// Events a meter matched and could not read a value of.
@@ -73,6 +77,8 @@ impl Metrics {
             attempt_latency: Histogram::default(),
             delivery_lag: Histogram::default(),
             backlog: Peak::default(),
+            unreadable: Counter::default(),
+            records_refused: Counter::default(),
             metered: Counter::default(),
             meter_skipped: Counter::default(),
             kpis: Kpis::new(config.telemetry.kpi_series_max),
@@ -108,6 +114,8 @@ impl Metrics {
         document.distribution("delivery_lag_ms", self.delivery_lag.take());
         document.peak("backlog", self.backlog.take());
         document.peak("breakers_open", self.breakers_open.take());
+        document.count("unreadable", self.unreadable.take());
+        document.count("records_refused", self.records_refused.take());
         document.count("metered", self.metered.take());
         document.count("meter_skipped", self.meter_skipped.take());
         let mut lines = document.into_line().unwrap_or_default();

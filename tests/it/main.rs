@@ -67,8 +67,12 @@ mod security;
 mod signatures;
 mod sqs;
 mod support;
+#[cfg(feature = "embedded")]
+mod sweeps;
 mod telemetry;
 mod tenant_keys;
+#[cfg(feature = "embedded")]
+mod throttling;
 mod tls;
 mod transitions;
 mod usage;

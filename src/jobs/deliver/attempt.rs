@@ -12,6 +12,7 @@ use url::Url;
 use super::exhausted::{ExhaustedDelivery, publish_exhausted};
 use super::health::{self, EndedAttempt};
 use super::loaded::LoadedDelivery;
+use super::record::{self, MadeAttempt};
 use super::request::{WebhookRequest, request};
 use crate::app::{self, App};
 use crate::error::Result;
@@ -136,7 +137,13 @@ async fn record(
             _ => None,
         },
     };
-    let is_recorded = deliveries::record(&app.dynamo, &record).await?;
+    let made = MadeAttempt {
+        project: &loaded.project,
+        record: &record,
+        ended: sent.ended,
+        lease_left: lease_left(app.queue.lease(), sent.result.latency),
+    };
+    let is_recorded = record::record(app, &made).await?;
     let decided = Decision {
         attempt,
         verdict,
@@ -212,6 +219,16 @@ async fn with_lease_renewal(
         tracing::warn!(delivery.id = %id, %error, cause, "delivery lease not renewed");
     }
     attempted
+}
+
+/// What is left of a delivery's lease after an attempt that took `latency`, at least: one
+/// that took half of it has renewed it.
+fn lease_left(lease: Duration, latency: Duration) -> Duration {
+    if latency < lease / 2 {
+        lease - latency
+    } else {
+        lease
+    }
 }
 
 /// Lets the endpoint go on with the trace.

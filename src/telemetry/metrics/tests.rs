@@ -109,6 +109,8 @@ fn a_line_of_everything_fits_the_format() {
         &metrics.failed,
         &metrics.metered,
         &metrics.meter_skipped,
+        &metrics.unreadable,
+        &metrics.records_refused,
         &metrics.breaker_deferred,
         &metrics.breakers_opened,
     ] {
@@ -131,7 +133,7 @@ fn a_line_of_everything_fits_the_format() {
         .iter()
         .map(|metric| metric["Name"].as_str().unwrap())
         .collect();
-    assert_eq!(names.len(), 13);
+    assert_eq!(names.len(), 15);
     assert_eq!(document["backlog"], 7);
     let lag = &document["delivery_lag_ms"];
     assert_eq!(lag["Values"].as_array().unwrap().len(), BUCKETS);

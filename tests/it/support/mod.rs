@@ -8,6 +8,8 @@ pub mod binary;
 pub mod bucket;
 mod containers;
 pub mod documented;
+#[cfg(feature = "embedded")]
+pub mod faults;
 pub mod fixtures;
 #[cfg(feature = "embedded")]
 pub mod gate;

@@ -1,0 +1,91 @@
+//! The record of an attempt, kept until it is written.
+//!
+//! An attempt that is not recorded is made again. So where the store refuses a record,
+//! as a table does that throttles, the outcome is kept here and written again, as long as
+//! nobody else may take the delivery up, and the job keeps its place meanwhile: what is
+//! kept is bounded by what may be in flight.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::app::{self, App};
+use crate::error::Result;
+use crate::model::id::ProjectId;
+use crate::store::deliveries::{self, AttemptRecord, RecordOutcome};
+
+/// The wait before the second try, which doubles up to `WAIT_MAX`, half of it by chance.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long a record is tried again, however often its lease is renewed. A drain ends
+/// sooner, and so does an invocation.
+const KEPT_MAX: Duration = Duration::from_secs(30);
+
+/// An attempt that was made, as far as its record needs to know.
+pub(super) struct MadeAttempt<'a> {
+    pub project: &'a ProjectId,
+    pub record: &'a AttemptRecord<'a>,
+    /// When it ended, in the job's time.
+    pub ended: Timestamp,
+    /// What is left of its delivery's lease, at least.
+    pub lease_left: Duration,
+}
+
+/// Records the attempt, again and again until the store says that it is or is not
+/// recorded, or until the delivery's lease is over, which is renewed if the store takes
+/// that. False if another worker's record stands in its place.
+///
+/// While it is refused, no other attempt of the project is begun here: it could not be
+/// recorded either, and would be made again.
+///
+/// # Errors
+/// When the store refused the record to the last; the delivery stays due.
+pub(super) async fn record(app: &App, made: &MadeAttempt<'_>) -> Result<bool> {
+    let (begun, lease) = (Instant::now(), app.queue.lease());
+    let mut lease_ends = begun + made.lease_left;
+    for tries in 1.. {
+        let error = match deliveries::record_again(&app.dynamo, made.record).await {
+            Ok(outcome) => {
+                app.admission.records.accepted(made.project);
+                return Ok(outcome != RecordOutcome::Superseded);
+            }
+            Err(error) if error.is_outage() => error,
+            Err(error) => return Err(error),
+        };
+        app.telemetry.metrics.records_refused.add_one();
+        let now = made.ended + begun.elapsed();
+        if app.admission.records.refused(made.project, now + lease / 2) {
+            let cause = error.causes();
+            tracing::warn!(project.id = %made.project, %error, cause, "attempt record refused: attempts paused");
+        }
+        if tries > 1 && lease_ends < Instant::now() + lease / 2 {
+            lease_ends = renewed(app, made.record).await.unwrap_or(lease_ends);
+        }
+        let next = Instant::now() + wait(app, tries);
+        if next >= lease_ends || next >= begun + KEPT_MAX {
+            return Err(error);
+        }
+        tokio::time::sleep_until(next).await;
+    }
+    unreachable!("it is tried until it is answered or given up")
+}
+
+/// The wait after try number `tries`.
+fn wait(app: &App, tries: u32) -> Duration {
+    let doublings = tries.saturating_sub(1).min(16);
+    let wait = FIRST_WAIT.saturating_mul(1 << doublings).min(WAIT_MAX);
+    wait.mul_f64(0.5 + 0.5 * app.jitter())
+}
+
+/// When the lease ends, if it could be renewed. What the delivery's next attempt is may
+/// have changed, which the next try of the record shows.
+async fn renewed(app: &App, record: &AttemptRecord<'_>) -> Option<Instant> {
+    let (from, lease) = (Instant::now(), app.queue.lease());
+    let until = app::now() + lease;
+    let made = record.before.attempts_made;
+    let renewed = deliveries::renew_lease(&app.dynamo, record.id, made, until).await;
+    renewed
+        .is_ok_and(|is_renewed| is_renewed)
+        .then(|| from + lease)
+}
