@@ -8,11 +8,13 @@ use aws_sdk_dynamodb::types::ReturnValue;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
-use super::dynamo::{Dynamo, DynamoErrorKind, Item, ItemExt, kind, n, s, unavailable, update_if};
+use super::dynamo::{
+    Conditional, Dynamo, Item, ItemExt, n, nonce, s, unavailable, update_if, update_or_seen,
+};
 use super::keys;
 use crate::error::{Error, Result};
 use crate::model::delivery::DeliveryState;
-use crate::model::id::EndpointId;
+use crate::model::id::{DeliveryId, EndpointId};
 use crate::model::job::Job;
 
 /// Times the lease of what is swept again and again is doubled: work that waits
@@ -48,6 +50,12 @@ impl DueItem {
     /// The endpoint, if it is a delivery.
     pub fn endpoint(&self) -> Option<EndpointId> {
         keys::endpoint_of_delivery(&self.sk)
+    }
+
+    /// The delivery that waits for its attempt, if it is one.
+    fn late_delivery(&self) -> Option<DeliveryId> {
+        let is_notice = keys::is_notice_subject(self.sort_subject());
+        keys::delivery_of(&self.pk, &self.sk).filter(|_| !is_notice)
     }
 
     /// What its due sort key names.
@@ -176,52 +184,54 @@ fn rows(dynamo: &Dynamo, partition: &str, until: Timestamp, limit: usize) -> Que
 /// [`Error::Unavailable`] when DynamoDB does not answer; [`Error::Internal`] of an item
 /// that cannot be read, which is claimed and so in nobody's way until `until`.
 pub async fn claim(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> Result<Option<Job>> {
-    let counted = claim_update(dynamo, due, until)
-        .update_expression(claim_expression(due, COUNT_CLAIM))
-        .expression_attribute_values(":zero", n(0));
-    let claimed = match counted.send().await {
+    let counted = claim_update(dynamo, due, COUNT_CLAIM).expression_attribute_values(":zero", n(0));
+    let item = match claimed(counted, due, until).await {
         // Else it would be the first of its partition for ever.
-        Err(error) if kind(&error) == DynamoErrorKind::Invalid => {
-            let anew = claim_update(dynamo, due, until);
-            anew.update_expression(claim_expression(due, "swept = :one"))
-                .send()
-                .await
+        Err(Error::Internal(_)) => {
+            let anew = claim_update(dynamo, due, "swept = :one");
+            claimed(anew, due, until).await?
         }
-        claimed => claimed,
+        claimed => claimed?,
     };
-    match claimed {
-        Ok(output) => match output.attributes() {
-            Some(item) => job(item),
-            None => Ok(None),
-        },
-        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
-        Err(error) => Err(unavailable(error)),
-    }
+    item.as_ref().map_or(Ok(None), job)
+}
+
+/// Sends the claim of `due` that `update` is, but for its condition and its values; the
+/// item, if this has claimed it: be it by an update whose answer was lost, which the
+/// client then sends again.
+pub(super) async fn claimed(
+    update: UpdateItemFluentBuilder,
+    due: &DueItem,
+    until: Timestamp,
+) -> Result<Option<Item>> {
+    let claim = nonce();
+    let update = update
+        .condition_expression("due_sk = :old")
+        .expression_attribute_values(":old", s(&due.due_sk))
+        .expression_attribute_values(":next", s(keys::due_sort(until, due.sort_subject())))
+        .expression_attribute_values(":claim", claim.clone())
+        .return_values(ReturnValue::AllNew);
+    Ok(match update_or_seen(update).await? {
+        Conditional::Done(item) => item,
+        Conditional::Refused(seen) => seen.filter(|item| item.get("claimed_by") == Some(&claim)),
+    })
 }
 
 const COUNT_CLAIM: &str = "swept = if_not_exists(swept, :zero) + :one";
 
 /// The update of a claim that counts it by `count`. A delivery is late, so the list of
 /// what is pending looks for it there.
-fn claim_expression(due: &DueItem, count: &str) -> String {
-    match keys::delivery_of(&due.pk, &due.sk) {
-        Some(_) => format!("set due_sk = :next, {count}, detail_pk = :in"),
-        None => format!("set due_sk = :next, {count}"),
+fn claim_update(dynamo: &Dynamo, due: &DueItem, count: &str) -> UpdateItemFluentBuilder {
+    let set = format!("set due_sk = :next, claimed_by = :claim, {count}");
+    let update = dynamo
+        .update(&due.pk, &due.sk)
+        .expression_attribute_values(":one", n(1));
+    match due.late_delivery() {
+        Some(id) => update
+            .update_expression(format!("{set}, detail_pk = :in"))
+            .expression_attribute_values(":in", s(keys::delivery_in(&id, DeliveryState::Pending))),
+        None => update.update_expression(set),
     }
-}
-
-fn claim_update(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> UpdateItemFluentBuilder {
-    let mut update = dynamo.update(&due.pk, &due.sk);
-    if let Some(id) = keys::delivery_of(&due.pk, &due.sk) {
-        let within = keys::delivery_in(&id, DeliveryState::Pending);
-        update = update.expression_attribute_values(":in", s(within));
-    }
-    update
-        .condition_expression("due_sk = :old")
-        .expression_attribute_values(":old", s(&due.due_sk))
-        .expression_attribute_values(":next", s(keys::due_sort(until, due.sort_subject())))
-        .expression_attribute_values(":one", n(1))
-        .return_values(ReturnValue::AllNew)
 }
 
 /// Which deliveries to an endpoint are brought forward, and to when.

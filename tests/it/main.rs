@@ -43,6 +43,7 @@ mod layers;
 mod lists;
 #[cfg(feature = "embedded")]
 mod long_polls;
+mod lost_answers;
 mod metadata;
 mod meters;
 mod numbers;
@@ -61,6 +62,7 @@ mod remote;
 mod repeats;
 #[cfg(feature = "embedded")]
 mod restore;
+mod retention;
 mod schema;
 #[cfg(feature = "embedded")]
 mod security;

@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use millrace::model::delivery::{Attempt, DeliveryState, Progress};
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use millrace::model::transition::{DeliverySnapshot, DeliveryTransition};
-use millrace::store::deliveries::{self, AttemptRecord, NewDelivery, ReplayFrom, ReplayOutcome};
+use millrace::store::deliveries::{
+    self, AttemptRecord, HeldLease, NewDelivery, RecordOutcome, ReplayFrom, ReplayOutcome,
+};
 use millrace::store::due;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -59,6 +61,8 @@ fn change(step: &Step, snapshot: &DeliverySnapshot) -> DeliveryTransition {
         },
         1 => DeliveryTransition::Postpone {
             attempts_made: made,
+            // One that is off is what a late worker saw.
+            held: snapshot.due.unwrap_or(step.due) + i64::from(step.due % 3 == 0),
             due: step.due,
         },
         2 => DeliveryTransition::End {
@@ -104,12 +108,20 @@ async fn write(harness: &Harness, id: &DeliveryId, change: DeliveryTransition) -
                 state,
                 due: due.map(at),
             };
-            deliveries::record(dynamo, &recorded).await.unwrap()
+            let outcome = deliveries::record(dynamo, &recorded).await.unwrap();
+            outcome == RecordOutcome::Recorded
         }
-        DeliveryTransition::Postpone { attempts_made, due } => {
-            deliveries::defer(dynamo, id, attempts_made, at(due))
-                .await
-                .unwrap()
+        DeliveryTransition::Postpone {
+            attempts_made,
+            held,
+            due,
+        } => {
+            let held = HeldLease {
+                id,
+                attempts_made,
+                due: at(held),
+            };
+            deliveries::defer(dynamo, held, at(due)).await.unwrap()
         }
         DeliveryTransition::End {
             attempts_made,

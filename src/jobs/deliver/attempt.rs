@@ -9,7 +9,7 @@ use http::header::HeaderValue;
 use jiff::Timestamp;
 use url::Url;
 
-use super::exhausted::{ExhaustedDelivery, publish_exhausted};
+use super::exhausted::{self, ExhaustedDelivery};
 use super::health::{self, EndedAttempt};
 use super::loaded::LoadedDelivery;
 use super::record::{self, MadeAttempt};
@@ -23,7 +23,7 @@ use crate::model::id::DeliveryId;
 use crate::model::job::Job;
 use crate::model::retry::parse_retry_after;
 use crate::sender::{AttemptResult, RequestHeaders};
-use crate::store::deliveries::{self, AttemptRecord};
+use crate::store::deliveries::{self, AttemptRecord, HeldLease};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::millis;
 use crate::telemetry::trace::{Span, TRACEPARENT};
@@ -39,6 +39,8 @@ struct SentAttempt {
     sent: Timestamp,
     /// In the job's time: its `now` and what the attempt took.
     ended: Timestamp,
+    /// When the delivery is due again, unless it is recorded.
+    due: Timestamp,
 }
 
 /// What an attempt decided of its delivery.
@@ -104,9 +106,10 @@ async fn send(
     let certificate = credentials.and_then(|credentials| credentials.client_certificate());
     let sender = app.sender.on_behalf_of(&loaded.project);
     let post = sender.post(&target.url, headers, body, certificate);
-    let result = with_lease_renewal(app, id, loaded.progress.attempts_made, post).await;
+    let (result, due) = with_lease_renewal(app, loaded.lease(id), post).await;
     end_span(span, &result);
     Ok(SentAttempt {
+        due,
         outcome: outcome(&result, sent),
         sent,
         ended: now + result.latency,
@@ -134,13 +137,17 @@ async fn record(
         due: match verdict {
             // From its end: a slow attempt must not use up the wait after it.
             Verdict::Retry(delay) => Some(app.queue.due(sent.ended, delay)),
-            _ => None,
+            // Then the sweeper brings it, if this process does not live to tell.
+            Verdict::Exhausted | Verdict::Gone => exhausted::is_told(&loaded.event_type)
+                .then(|| app.queue.due(sent.ended, Duration::ZERO)),
+            Verdict::Delivered => None,
         },
     };
     let made = MadeAttempt {
         project: &loaded.project,
         record: &record,
         ended: sent.ended,
+        due: sent.due,
         lease_left: lease_left(app.queue.lease(), sent.result.latency),
     };
     let is_recorded = record::record(app, &made).await?;
@@ -182,43 +189,44 @@ async fn follow_up(
                 project: &loaded.project,
                 id,
                 event_type: &loaded.event_type,
-                // It names both, so it is for whoever may see both.
-                tenant: target
-                    .filter
-                    .tenant()
-                    .filter(|own| loaded.tenant.as_deref() == Some(own)),
-                progress: loaded.progress,
+                tenant: exhausted::tenant(Some(target), loaded.tenant.as_deref()),
+                attempts_made: loaded.progress.attempts_made + 1,
+                round_start: loaded.progress.round_start,
                 last_attempt: &decided.attempt,
-                verdict: decided.verdict,
             };
             // What is rare is boxed, so that every attempt's future need not have room
             // for it.
-            Box::pin(publish_exhausted(app, &delivery, now)).await;
+            Box::pin(exhausted::publish_best_effort(app, &delivery, now)).await;
         }
     }
 }
 
-/// Waits for `post`. Once half of the delivery's lease is over, the lease is renewed.
+/// Waits for `post`. Once half of the delivery's lease is over, the lease is renewed: the
+/// answer's other half is when the delivery is due then.
 async fn with_lease_renewal(
     app: &App,
-    id: &DeliveryId,
-    attempts_made: u32,
+    held: HeldLease<'_>,
     post: impl Future<Output = AttemptResult>,
-) -> AttemptResult {
+) -> (AttemptResult, Timestamp) {
     let mut post = pin!(post);
     let lease = app.queue.lease();
     if let Ok(attempted) = tokio::time::timeout(lease / 2, &mut post).await {
-        return attempted;
+        return (attempted, held.due);
     }
     // Once, for as long as it can take, so that no other process takes it for lost.
     let until = app::now() + app.config.delivery.timeout + lease;
-    let renewed = deliveries::renew_lease(&app.dynamo, id, attempts_made, until);
+    let renewed = deliveries::renew_lease(&app.dynamo, held, until);
     let (attempted, renewed) = tokio::join!(post, renewed);
-    if let Err(error) = renewed {
-        let cause = error.causes();
-        tracing::warn!(delivery.id = %id, %error, cause, "delivery lease not renewed");
-    }
-    attempted
+    let due = match renewed {
+        Ok(true) => until,
+        Ok(false) => held.due,
+        Err(error) => {
+            let cause = error.causes();
+            tracing::warn!(delivery.id = %held.id, %error, cause, "delivery lease not renewed");
+            held.due
+        }
+    };
+    (attempted, due)
 }
 
 /// What is left of a delivery's lease after an attempt that took `latency`, at least: one

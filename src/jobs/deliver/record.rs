@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::app::{self, App};
 use crate::error::Result;
 use crate::model::id::ProjectId;
-use crate::store::deliveries::{self, AttemptRecord, RecordOutcome};
+use crate::store::deliveries::{self, AttemptRecord, HeldLease, RecordOutcome};
 
 /// The wait before the second try, which doubles up to `WAIT_MAX`, half of it by chance.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -28,6 +28,8 @@ pub(super) struct MadeAttempt<'a> {
     pub record: &'a AttemptRecord<'a>,
     /// When it ended, in the job's time.
     pub ended: Timestamp,
+    /// When the delivery is due again unless this is recorded, as its item says.
+    pub due: Timestamp,
     /// What is left of its delivery's lease, at least.
     pub lease_left: Duration,
 }
@@ -44,8 +46,13 @@ pub(super) struct MadeAttempt<'a> {
 pub(super) async fn record(app: &App, made: &MadeAttempt<'_>) -> Result<bool> {
     let (begun, lease) = (Instant::now(), app.queue.lease());
     let mut lease_ends = begun + made.lease_left;
+    let mut held = HeldLease {
+        id: made.record.id,
+        attempts_made: made.record.before.attempts_made,
+        due: made.due,
+    };
     for tries in 1.. {
-        let error = match deliveries::record_again(&app.dynamo, made.record).await {
+        let error = match deliveries::record(&app.dynamo, made.record).await {
             Ok(outcome) => {
                 app.admission.records.accepted(made.project);
                 return Ok(outcome != RecordOutcome::Superseded);
@@ -60,7 +67,7 @@ pub(super) async fn record(app: &App, made: &MadeAttempt<'_>) -> Result<bool> {
             tracing::warn!(project.id = %made.project, %error, cause, "attempt record refused: attempts paused");
         }
         if tries > 1 && lease_ends < Instant::now() + lease / 2 {
-            lease_ends = renewed(app, made.record).await.unwrap_or(lease_ends);
+            lease_ends = renew(app, &mut held).await.unwrap_or(lease_ends);
         }
         let next = Instant::now() + wait(app, tries);
         if next >= lease_ends || next >= begun + KEPT_MAX {
@@ -78,14 +85,15 @@ fn wait(app: &App, tries: u32) -> Duration {
     wait.mul_f64(0.5 + 0.5 * app.jitter())
 }
 
-/// When the lease ends, if it could be renewed. What the delivery's next attempt is may
-/// have changed, which the next try of the record shows.
-async fn renewed(app: &App, record: &AttemptRecord<'_>) -> Option<Instant> {
+/// Renews the lease; when it ends, if it could be renewed. What the delivery's next
+/// attempt is may have changed, which the next try of the record shows.
+async fn renew(app: &App, held: &mut HeldLease<'_>) -> Option<Instant> {
     let (from, lease) = (Instant::now(), app.queue.lease());
     let until = app::now() + lease;
-    let made = record.before.attempts_made;
-    let renewed = deliveries::renew_lease(&app.dynamo, record.id, made, until).await;
-    renewed
-        .is_ok_and(|is_renewed| is_renewed)
-        .then(|| from + lease)
+    let is_renewed = deliveries::renew_lease(&app.dynamo, *held, until).await;
+    if !is_renewed.is_ok_and(|is_renewed| is_renewed) {
+        return None;
+    }
+    held.due = until;
+    Some(from + lease)
 }

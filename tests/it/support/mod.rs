@@ -17,6 +17,8 @@ pub mod harness;
 pub mod probes;
 pub mod queues;
 pub mod receiver;
+#[cfg(feature = "embedded")]
+pub mod relay;
 pub mod sigv4;
 #[cfg(feature = "embedded")]
 pub mod sqs_server;
