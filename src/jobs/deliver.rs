@@ -5,28 +5,24 @@ mod attempt;
 mod exhausted;
 mod health;
 mod loaded;
+mod missing;
 mod request;
-
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use self::attempt::attempt;
 use self::loaded::LoadedDelivery;
+use self::missing::Lacking;
 use super::outcome::{Done, Later};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::breaker::{AttemptMode, BreakerDecision};
-use crate::model::delivery::{DISABLED_RECHECK_DELAY, DeliveryState};
+use crate::model::delivery::DISABLED_RECHECK_DELAY;
 use crate::model::endpoint::{EndpointState, Target};
 use crate::model::id::DeliveryId;
 use crate::model::job::InlinePayload;
 use crate::queue::lanes::WaitReason;
-use crate::store::config_projection::TOMBSTONE_KEPT;
 use crate::store::deliveries;
-
-/// How long a delivery waits before it looks for its endpoint's projection again.
-const UNPROJECTED_RECHECK_DELAY: Duration = Duration::from_secs(30);
 
 /// Makes attempt number `attempts_made + 1` and records it; does nothing if that
 /// attempt is not the next one any more.
@@ -47,7 +43,7 @@ pub async fn deliver(
 ) -> Result<Done> {
     let loaded = match inline {
         Some(inline) => LoadedDelivery::from_inline(inline),
-        None => match LoadedDelivery::load(app, id, attempts_made).await? {
+        None => match LoadedDelivery::load(app, id, attempts_made, now).await? {
             Some(loaded) => loaded,
             None => return Ok(Done::Finished),
         },
@@ -65,22 +61,13 @@ pub async fn deliver(
     }
     let target = targets.get(&endpoint);
     match target.map(|target| (target, target.state)) {
-        Some((_, EndpointState::Deleted)) => {
-            deliveries::end(&app.dynamo, id, attempts_made, DeliveryState::Canceled).await?;
-        }
-        // Not even a tombstone is left: it was deleted long ago.
-        None if now.duration_since(loaded.created) > TOMBSTONE_KEPT => {
-            deliveries::end(&app.dynamo, id, attempts_made, DeliveryState::Canceled).await?;
-        }
-        None => {
-            tracing::warn!(delivery.id = %id, "delivery deferred: endpoint not projected yet");
-            deliveries::defer(
-                &app.dynamo,
+        Some((_, EndpointState::Deleted)) | None => {
+            let lacking = Lacking {
                 id,
                 attempts_made,
-                now + UNPROJECTED_RECHECK_DELAY,
-            )
-            .await?;
+                since: loaded.missing_since,
+            };
+            missing::without_endpoint(app, &loaded.project, lacking, now).await?;
         }
         Some((target, EndpointState::Enabled)) => {
             return admit_and_attempt(app, id, loaded, target, now).await;

@@ -218,7 +218,7 @@ pub async fn record(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> Result<boo
     let attempts = recorded.kept.iter().skip(drop).chain([recorded.attempt]);
     let attempts = attempts.map(write_attempt).collect();
     let mut set = vec!["#state = :state, made = :next, attempts = :attempts"];
-    let mut remove = vec!["swept, slot"];
+    let mut remove = vec!["swept, slot, absent_since"];
     let mut update = guarded(dynamo, recorded.id, recorded.before.attempts_made)
         .condition_expression(format!("{GUARD} and round_start = :round_start"))
         .expression_attribute_values(":round_start", n(recorded.before.round_start))
@@ -284,6 +284,31 @@ pub async fn defer_for_slot(
             .expression_attribute_values(":in", s(keys::delivery_in(id, DeliveryState::Pending)))
             .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str())))
             .expression_attribute_values(":slot", ms(slot)),
+    )
+    .await
+}
+
+/// As [`defer`], for a delivery whose event or endpoint is not here at `now`, nor was
+/// since whatever is noted already.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn defer_missing(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+    attempts_made: u32,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<bool> {
+    update_if(
+        guarded(dynamo, id, attempts_made)
+            .update_expression(
+                "set due_sk = :due, detail_pk = :in, \
+                 absent_since = if_not_exists(absent_since, :now) remove swept",
+            )
+            .expression_attribute_values(":in", s(keys::delivery_in(id, DeliveryState::Pending)))
+            .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str())))
+            .expression_attribute_values(":now", ms(now)),
     )
     .await
 }
@@ -467,7 +492,7 @@ pub async fn replay(
 const WAITS: &str = "(#state <> :pending or (attribute_not_exists(swept) and \
      ((made = round_start and due_sk > :first) or (made <> round_start and due_sk > :retry))))";
 
-const REMOVE: &str = " remove swept";
+const REMOVE: &str = " remove swept, absent_since";
 const NEW_ROUND: &str = "set #state = :pending, round_start = made, \
      due_pk = :due_pk, due_sk = :due, detail_pk = :in";
 

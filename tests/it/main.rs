@@ -43,6 +43,7 @@ mod layers;
 mod lists;
 mod metadata;
 mod meters;
+mod missing_items;
 mod numbers;
 mod operational_events;
 mod outage;
@@ -63,6 +64,7 @@ mod schema;
 #[cfg(feature = "embedded")]
 mod security;
 mod sqs;
+mod stale_views;
 mod support;
 mod telemetry;
 mod tenant_keys;

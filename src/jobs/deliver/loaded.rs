@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::missing;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::delivery::{Attempt, DeliveryState, Progress};
@@ -38,12 +39,13 @@ pub(super) struct LoadedDelivery {
     pub body: Bytes,
     /// When the event came, or when it was asked for again.
     pub received: Timestamp,
-    pub created: Timestamp,
     pub progress: Progress,
     /// The attempts that its record keeps, the oldest first.
     pub kept_attempts: Vec<Attempt>,
     /// When its endpoint's rate limit has a place for it, if it has one already.
     slot: Option<Timestamp>,
+    /// Since when something that it needs is not here.
+    pub missing_since: Option<Timestamp>,
     /// It was carried along, and is again if it has to wait.
     is_inline: bool,
 }
@@ -56,17 +58,22 @@ impl LoadedDelivery {
             tenant: inline.tenant,
             body: inline.body,
             received: inline.received,
-            // It is carried by what made it.
-            created: inline.received,
             progress: inline.progress,
             kept_attempts: vec![],
             slot: None,
+            missing_since: None,
             is_inline: true,
         }
     }
 
-    /// Reads it, if the attempt after `attempts_made` is still to be made.
-    pub async fn load(app: &App, id: &DeliveryId, attempts_made: u32) -> Result<Option<Self>> {
+    /// Reads it, if the attempt after `attempts_made` is still to be made and its event
+    /// is here.
+    pub async fn load(
+        app: &App,
+        id: &DeliveryId,
+        attempts_made: u32,
+        now: Timestamp,
+    ) -> Result<Option<Self>> {
         let (delivery, event) = deliveries::get_with_event(&app.dynamo, id).await?;
         let is_next = |delivery: &deliveries::StoredDelivery| {
             delivery.state == DeliveryState::Pending
@@ -76,8 +83,7 @@ impl LoadedDelivery {
             return Ok(None);
         };
         let Some(event) = event else {
-            tracing::warn!(delivery.id = %id, "delivery canceled: event expired");
-            deliveries::end(&app.dynamo, id, attempts_made, DeliveryState::Canceled).await?;
+            missing::without_event(app, &delivery, now).await?;
             return Ok(None);
         };
         Ok(Some(Self {
@@ -86,10 +92,10 @@ impl LoadedDelivery {
             tenant: delivery.tenant.map(Into::into),
             body: event.body,
             received: event.received,
-            created: delivery.created,
             progress: delivery.progress,
             kept_attempts: delivery.attempts,
             slot: delivery.slot,
+            missing_since: delivery.missing_since,
             is_inline: false,
         }))
     }
