@@ -4,7 +4,7 @@
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::access::Access;
-use crate::model::endpoint::EndpointState;
+use crate::model::endpoint::{EndpointState, Target};
 use crate::model::endpoint_ref::EndpointRef;
 use crate::model::id::{DeliveryId, EndpointId};
 use crate::store::deliveries::{self, StoredDelivery};
@@ -16,9 +16,11 @@ pub(super) async fn ensure_endpoint(app: &App, access: &Access, id: &EndpointId)
 }
 
 /// Refuses an endpoint that `access` does not reach, and one to which nothing is sent
-/// now: whoever asks for an attempt would wait for it in vain.
+/// now: whoever asks for an attempt would wait for it in vain. It goes by the endpoint
+/// as it is, which another instance may have enabled a moment ago: one consistent read.
 pub(super) async fn ensure_enabled(app: &App, access: &Access, id: &EndpointId) -> Result<()> {
-    refuse_disabled(endpoint_state(app, access, id).await?)
+    let current = app.projection.current_endpoint(access.project(), id);
+    refuse_disabled(state_of(access, id, current.await?.as_ref())?)
 }
 
 /// Refuses any state but enabled.
@@ -69,7 +71,12 @@ async fn endpoint_state(app: &App, access: &Access, id: &EndpointId) -> Result<E
     // From the projection: looking at deliveries works without PostgreSQL.
     let project = access.project();
     let project_config = app.projection.project_config_with(project, id).await?;
-    match project_config.targets.get(id) {
+    state_of(access, id, project_config.targets.get(id))
+}
+
+/// The state of `target`, the endpoint `id`, if `access` reaches it.
+fn state_of(access: &Access, id: &EndpointId, target: Option<&Target>) -> Result<EndpointState> {
+    match target {
         Some(target)
             if target.state != EndpointState::Deleted && access.covers(target.filter.tenant()) =>
         {

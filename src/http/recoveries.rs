@@ -23,9 +23,10 @@ use crate::model::delivery::DeliveryState;
 use crate::model::endpoint_ref::EndpointRef;
 use crate::model::id::{EndpointId, RecoveryId};
 use crate::model::job::Job;
-use crate::model::recovery::{self as model, RecoveryKind, RecoveryState};
+use crate::model::recovery::{self as model, RecoveryKind, RecoveryPass, RecoveryState};
 use crate::model::time::Time;
-use crate::store::timeline::TimelineRange;
+use crate::store::config_projection::view_age_max;
+use crate::store::timeline::{INDEX_LAG, TimelineRange};
 use crate::store::{events, keys, recoveries};
 
 /// Recoveries that may run at once of those narrowed to a tenant, of each, and of a
@@ -105,7 +106,8 @@ pub struct Period {
     /// From this time on.
     #[schema(value_type = String, format = DateTime)]
     since: Time,
-    /// Before this time; absent, up to now.
+    /// Before this time; absent, until every instance knows the endpoint as it is, some
+    /// seconds from now.
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Time>,
 }
@@ -153,7 +155,13 @@ pub async fn recover(
         until: recover.until,
     };
     let by = caller.by(app::now());
-    let mut new = new(&occasion, &caller.access, RecoveryKind::Recover, &period)?;
+    let mut new = new(
+        &app,
+        &occasion,
+        &caller.access,
+        RecoveryKind::Recover,
+        &period,
+    )?;
     new.deliveries = Some(DeliveryState::Failed);
     new.includes_pending = recover.include_pending.unwrap_or_default();
     start(&app, &by, &occasion, &named, new).await
@@ -164,7 +172,9 @@ pub async fn recover(
 /// For an endpoint that is new, or whose filter was too narrow. Events received
 /// in that time get a delivery, the newest first and no more than
 /// `recovery.per_second_max` of them a second; those that have one, whatever
-/// became of it, are left alone.
+/// became of it, are left alone. It goes by the endpoint as it is, whichever instance
+/// changed it, and is done after a second look, some seconds later: then no instance
+/// accepts events any more without knowing the endpoint as it was when this was asked.
 #[utoipa::path(post, path = "/v1/endpoints/{id}/replay-missing", tag = "recoveries",
     operation_id = "replayMissingEvents",
     params(("id" = String, Path, description = "ep_…, or its uid")),
@@ -181,6 +191,7 @@ pub async fn replay_missing(
 ) -> Result<(StatusCode, Json<Recovery>)> {
     let by = caller.by(app::now());
     let new = new(
+        &app,
         &occasion,
         &caller.access,
         RecoveryKind::ReplayMissing,
@@ -245,7 +256,13 @@ pub async fn retry(
     };
     page::type_pattern(retry.event_type.as_deref())?;
     let by = caller.by(app::now());
-    let mut new = new(&occasion, &caller.access, RecoveryKind::Retry, &period)?;
+    let mut new = new(
+        &app,
+        &occasion,
+        &caller.access,
+        RecoveryKind::Retry,
+        &period,
+    )?;
     new.deliveries = Some(match retry.state {
         RetryableState::Failed => DeliveryState::Failed,
         RetryableState::Canceled => DeliveryState::Canceled,
@@ -256,6 +273,7 @@ pub async fn retry(
 }
 
 fn new(
+    app: &App,
     occasion: &Occasion,
     access: &Access,
     kind: RecoveryKind,
@@ -263,14 +281,22 @@ fn new(
 ) -> Result<model::Recovery> {
     let now = app::now();
     let since = period.since.0;
-    let until = period.until.map_or(now, |until| until.0);
-    if since >= until {
+    let asked_until = period.until.map_or(now, |until| until.0);
+    if since >= asked_until {
         let expected = match period.until {
             Some(_) => "expected a time before until",
             None => "expected a time in the past",
         };
         return Err(Error::invalid("since", expected));
     }
+    let until = match kind {
+        // Until then another process may accept events without knowing the endpoint as
+        // it is now.
+        RecoveryKind::ReplayMissing if period.until.is_none() => {
+            now + view_age_max(&app.config) + INDEX_LAG
+        }
+        _ => asked_until,
+    };
     let id = RecoveryId::new(occasion.at.as_millisecond(), occasion.derive("recovery"));
     let project = access.project().clone();
     Ok(model::Recovery {
@@ -339,6 +365,8 @@ async fn refuse_too_many(app: &App, new: &model::Recovery) -> Result<()> {
     let (rows, _) = recoveries::list(&app.dynamo, &access, &latest).await?;
     let asked_for = |row: &&model::Recovery| {
         row.state == RecoveryState::Running
+            // One that only waits for its second look costs nothing.
+            && row.pass == RecoveryPass::First
             && row.kind != RecoveryKind::Archive
             && row.tenant == new.tenant
     };

@@ -5,30 +5,26 @@ mod attempt;
 mod exhausted;
 mod health;
 mod loaded;
+mod missing;
 mod record;
 mod request;
-
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use self::attempt::attempt;
 use self::loaded::LoadedDelivery;
+use self::missing::Lacking;
 use super::outcome::{Done, Later};
 use crate::admission::SlotClaim;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::breaker::{AttemptMode, BreakerDecision};
-use crate::model::delivery::{DISABLED_RECHECK_DELAY, DeliveryState};
+use crate::model::delivery::DISABLED_RECHECK_DELAY;
 use crate::model::endpoint::{EndpointState, Target};
 use crate::model::id::DeliveryId;
 use crate::model::job::InlinePayload;
 use crate::queue::lanes::WaitReason;
-use crate::store::config_projection::TOMBSTONE_KEPT;
 use crate::store::deliveries;
-
-/// How long a delivery waits before it looks for its endpoint's projection again.
-const UNPROJECTED_RECHECK_DELAY: Duration = Duration::from_secs(30);
 
 /// Makes attempt number `attempts_made + 1` and records it; does nothing if that
 /// attempt is not the next one any more.
@@ -67,17 +63,12 @@ pub async fn deliver(
     }
     let target = targets.get(&endpoint);
     match target.map(|target| (target, target.state)) {
-        Some((_, EndpointState::Deleted)) => {
-            deliveries::end(&app.dynamo, id, attempts_made, DeliveryState::Canceled).await?;
-        }
-        // Not even a tombstone is left: it was deleted long ago.
-        None if now.duration_since(loaded.created) > TOMBSTONE_KEPT => {
-            deliveries::end(&app.dynamo, id, attempts_made, DeliveryState::Canceled).await?;
-        }
-        None => {
-            tracing::warn!(delivery.id = %id, "delivery deferred: endpoint not projected yet");
-            let until = now + UNPROJECTED_RECHECK_DELAY;
-            deliveries::defer(&app.dynamo, loaded.lease(id), until).await?;
+        Some((_, EndpointState::Deleted)) | None => {
+            let lacking = Lacking {
+                held: loaded.lease(id),
+                since: loaded.missing_since,
+            };
+            missing::without_endpoint(app, &loaded.project, lacking, now).await?;
         }
         Some((target, EndpointState::Enabled)) => {
             return admit_and_attempt(app, id, loaded, target, now).await;

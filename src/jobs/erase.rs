@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::model::erasure::{self, Erasure, ErasureProgress, ErasureState, ErasureStep, NextStep};
 use crate::model::id::ErasureId;
+use crate::store::config_projection::view_age_max;
 use crate::store::erasures::{self, counted};
 
 /// Erasures that one look takes up.
@@ -132,5 +133,5 @@ fn due(
 pub fn settle_time(config: &Config) -> Duration {
     let request = config.http.request_timeout;
     let job = config.delivery.timeout + STORE_CALLS_TIMEOUT;
-    config.cache.ttl + request.max(job)
+    view_age_max(config) + request.max(job)
 }

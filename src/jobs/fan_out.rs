@@ -34,7 +34,14 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
     let Some(pending_fan_out) = event.pending_fan_out.clone() else {
         return Ok(());
     };
-    let project_config = app.projection.project_config(&event.project).await?;
+    let project_config = match &pending_fan_out {
+        PendingFanOut::New => app.projection.project_config(&event.project).await?,
+        // A person asked for it, who may have changed an endpoint a moment ago, elsewhere.
+        PendingFanOut::Replay { .. } | PendingFanOut::ReplayToTenant { .. } => {
+            let project = &event.project;
+            Box::pin(app.projection.current_project_config(project)).await?
+        }
+    };
     // Before the due time is cleared, and before an unreadable endpoint ends this.
     if pending_fan_out == PendingFanOut::New && !event.is_metered {
         let (published, received) = (event.event()?, event.received);

@@ -6,6 +6,9 @@
 //!   → record cursor, counts and next due time, once per page → enqueue the next
 //! ```
 //!
+//! Events that never went are looked for twice: at once, and when no process may act any
+//! more on a view of the configuration that is older than the recovery.
+//!
 //! A crash between any two of these does the page again, which begins nothing
 //! twice; the counts may then miss some that the first run began. Canceled, a recovery
 //! ends before its next page.
@@ -18,13 +21,15 @@ use jiff::Timestamp;
 
 pub use self::page::PageOutcome;
 use crate::app::App;
-use crate::error::{Error, Result};
-use crate::model::endpoint::{EndpointState, Target};
+use crate::error::Result;
+use crate::model::absence::recheck_delay;
+use crate::model::endpoint::EndpointState;
 use crate::model::id::{EndpointId, RecoveryId};
 use crate::model::job::Job;
-use crate::model::project_config::ProjectConfig;
-use crate::model::recovery::{self, Recovery, RecoveryKind, RecoveryState};
+use crate::model::recovery::{self, Recovery, RecoveryKind, RecoveryPass, RecoveryState};
+use crate::store::config_projection::view_age_max;
 use crate::store::recoveries::{self, PageResult};
+use crate::store::timeline::INDEX_LAG;
 
 /// Does the page after the `page`th, unless that is done or the recovery ended;
 /// enqueues the next.
@@ -39,6 +44,11 @@ pub async fn recover(app: &App, id: &RecoveryId, page: u32, now: Timestamp) -> R
     };
     match run_page(app, &recovery, now).await? {
         PageOutcome::Stepped(step) => record(app, &recovery, &step, now).await,
+        PageOutcome::NotYet(delay) => {
+            tracing::warn!(recovery.id = %id, "recovery deferred: its endpoint is not here yet");
+            recoveries::defer(&app.dynamo, &recovery, now + delay).await?;
+            Ok(())
+        }
         PageOutcome::Failed(why) => {
             tracing::warn!(recovery.id = %id, why, "recovery failed");
             recoveries::fail(&app.dynamo, id, &why, now).await?;
@@ -48,7 +58,8 @@ pub async fn recover(app: &App, id: &RecoveryId, page: u32, now: Timestamp) -> R
 }
 
 /// Begins the deliveries of the next page, or archives it, and records nothing of
-/// it in the recovery.
+/// it in the recovery. What it goes by is the endpoint as it is now: the cache may have
+/// another, or none.
 ///
 /// # Errors
 /// When a store is out of reach; what it has begun so far stays.
@@ -56,47 +67,64 @@ pub async fn run_page(app: &App, recovery: &Recovery, now: Timestamp) -> Result<
     let Some(endpoint) = &recovery.endpoint else {
         return archive::run_page(app, recovery).await;
     };
-    let project_config = app.projection.project_config(&recovery.project).await?;
-    if project_config.targets.unreadable().contains(endpoint) {
-        return Err(Error::internal(anyhow::anyhow!(
-            "{endpoint} cannot be read"
-        )));
-    }
-    let Some(target) = target(&project_config, endpoint) else {
-        return Ok(PageOutcome::Failed(format!(
-            "endpoint {endpoint} was deleted"
-        )));
+    let current = app.projection.current_endpoint(&recovery.project, endpoint);
+    let target = match current.await? {
+        Some(target) if target.state == EndpointState::Deleted => {
+            let why = format!("endpoint {endpoint} was deleted");
+            return Ok(PageOutcome::Failed(why));
+        }
+        Some(target) => target,
+        None => return Ok(without_endpoint(recovery, endpoint, now)),
     };
-    let step = match recovery.kind {
+    let mut step = match recovery.kind {
         RecoveryKind::ReplayMissing => {
-            deliveries::replay_missing(app, recovery, target, now).await?
+            deliveries::replay_missing(app, recovery, &target, now).await?
         }
         _ => deliveries::resend(app, recovery, endpoint, now).await?,
     };
+    step.endpoint_version = Some(target.version);
+    if step.next.is_none() {
+        step.second_pass = second_pass_due(app, recovery, now);
+    }
     Ok(PageOutcome::Stepped(step))
 }
 
-fn target<'a>(project_config: &'a ProjectConfig, endpoint: &EndpointId) -> Option<&'a Target> {
-    let target = project_config.targets.get(endpoint)?;
-    (target.state != EndpointState::Deleted).then_some(target)
+/// A page of a recovery whose endpoint is not there: it may be on its way.
+fn without_endpoint(recovery: &Recovery, endpoint: &EndpointId, now: Timestamp) -> PageOutcome {
+    match recheck_delay(now.duration_since(recovery.updated)) {
+        Some(delay) => PageOutcome::NotYet(delay),
+        None => PageOutcome::Failed(format!("endpoint {endpoint} is not known")),
+    }
+}
+
+/// When a recovery goes through what it may have missed, if that may be any: once every
+/// process knows the endpoint as it was when this was asked for, and the index has what
+/// they accepted until then.
+fn second_pass_due(app: &App, recovery: &Recovery, now: Timestamp) -> Option<Timestamp> {
+    let misses = recovery.kind == RecoveryKind::ReplayMissing
+        && recovery.pass == RecoveryPass::First
+        && recovery.until > recovery.created - recovery::LATE_MAX;
+    let known_at = recovery.created + view_age_max(&app.config) + INDEX_LAG * 2;
+    misses.then(|| known_at.max(now))
 }
 
 /// Records a page and enqueues the next, after a pause that keeps the rate.
 async fn record(app: &App, recovery: &Recovery, step: &PageResult, now: Timestamp) -> Result<()> {
-    let pause = recovery::pause(step.written, app.config.recovery.per_second_max);
+    let mut pause = recovery::pause(step.written, app.config.recovery.per_second_max);
+    if let Some(at) = step.second_pass {
+        pause = pause.max(at.duration_since(now).try_into().unwrap_or_default());
+    }
     let due = app.queue.due(now, pause);
     if !recoveries::advance(&app.dynamo, recovery, step, now, due).await? {
         return Ok(());
     }
     let page = recovery.page + 1;
-    match step.next {
-        Some(_) => {
-            let recovery = recovery.id.clone();
-            app.queue
-                .send(vec![Job::Recover { recovery, page }], pause)
-                .await;
-        }
-        None => tracing::info!(recovery.id = %recovery.id, pages = page, "recovery finished"),
+    if step.next.is_some() || step.second_pass.is_some() {
+        let recovery = recovery.id.clone();
+        let job = Job::Recover { recovery, page };
+        app.queue.send(vec![job], pause).await;
+    } else {
+        tracing::info!(recovery.id = %recovery.id, pages = page, "recovery finished");
     }
     Ok(())
 }

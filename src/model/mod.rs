@@ -3,6 +3,7 @@
 //! Called by every other layer, and imports only `error`. Where a rule needs the
 //! time or randomness, it takes them as parameters.
 
+pub mod absence;
 pub mod access;
 pub mod api_key;
 pub mod audit;

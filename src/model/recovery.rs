@@ -50,6 +50,16 @@ pub enum RecoveryState {
     Failed,
 }
 
+/// Which look at what is kept a recovery is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecoveryPass {
+    /// All of it.
+    First,
+    /// What was accepted while some process did not know the endpoint as it is yet, and
+    /// what the index did not have at the first.
+    Second,
+}
+
 macro_rules! names {
     ($name:ident { $($variant:ident = $text:literal),* }) => {
         impl $name {
@@ -102,6 +112,10 @@ pub struct Recovery {
     pub page: u32,
     /// What the last page ended at.
     pub cursor: Option<String>,
+    /// How often it goes through what is kept, and at which.
+    pub pass: RecoveryPass,
+    /// The version of the endpoint that its first page went by.
+    pub endpoint_version: Option<i64>,
     /// Rows read so far.
     pub examined: u64,
     /// Deliveries begun, or events archived.
@@ -138,6 +152,8 @@ impl Recovery {
             state: RecoveryState::Running,
             page: 0,
             cursor: None,
+            pass: RecoveryPass::First,
+            endpoint_version: None,
             examined: 0,
             resent: 0,
             error: None,
@@ -148,6 +164,18 @@ impl Recovery {
 }
 
 impl Recovery {
+    /// From when on what its pass looks at came, where the endpoint is at version
+    /// `endpoint_version`. The second pass looks at what the first may have missed:
+    /// at all of it, if the endpoint was another at its beginning.
+    pub fn pass_since(&self, endpoint_version: i64) -> Timestamp {
+        match self.pass {
+            RecoveryPass::Second if self.endpoint_version == Some(endpoint_version) => {
+                self.since.max(self.created - LATE_MAX)
+            }
+            _ => self.since,
+        }
+    }
+
     /// The states that deliveries are resent from: failed, unless another was asked
     /// for.
     pub fn resent_states(&self) -> Vec<delivery::DeliveryState> {
@@ -158,6 +186,10 @@ impl Recovery {
         std::iter::once(state).chain(pending).collect()
     }
 }
+
+/// How long before a recovery was asked for events may have come that its first pass did
+/// not see: the longest a request may take to write one, and then some.
+pub const LATE_MAX: SignedDuration = SignedDuration::from_mins(1);
 
 /// The largest page: deliveries begun in one run.
 const PAGE_MAX: u32 = 100;

@@ -5,16 +5,18 @@
 //! that show an endpoint's health; read by every request and job. Reads are cached
 //! for `cache.ttl_s`, which bounds how long another instance acts on what has
 //! changed; a write through this instance is seen by it at once. The files below
-//! hold what each item looks like, the operations on an endpoint's health and the
-//! check that the projection is complete.
+//! hold what each item looks like, the operations on an endpoint's health, reads past
+//! the cache and the check that the projection is complete.
 
 pub mod check;
+mod current;
 mod endpoint_item;
 mod event_type_item;
 pub mod health;
 mod key_item;
 mod meter_item;
 
+pub use self::current::view_age_max;
 pub use self::key_item::Grant;
 
 use std::collections::HashMap;
@@ -36,6 +38,7 @@ use super::meters::StoredMeter;
 use super::secrets::CachedSecret;
 use super::table;
 use crate::error::{Error, Result};
+use crate::model::absence::ABSENCE_MAX;
 use crate::model::endpoint::{EndpointState, Targets};
 use crate::model::id::{EndpointId, ProjectId};
 use crate::model::meter_set::MeterSet;
@@ -44,7 +47,7 @@ use crate::model::seal::KeyRing;
 
 /// How long a deleted thing stays in the projection as a tombstone: longer than any
 /// projection can be late.
-pub const TOMBSTONE_KEPT: SignedDuration = SignedDuration::from_hours(24);
+pub const TOMBSTONE_KEPT: SignedDuration = ABSENCE_MAX;
 
 /// Keys known to have been good; the least recently used are forgotten first.
 const KNOWN_KEYS_MAX: u64 = 10_000;

@@ -252,7 +252,7 @@ fn record_update(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> UpdateItemFlu
     let attempts = recorded.kept.iter().skip(drop).chain([recorded.attempt]);
     let attempts = attempts.map(write_attempt).collect();
     let mut set = vec!["#state = :state, made = :next, attempts = :attempts"];
-    let mut remove = vec!["swept, slot"];
+    let mut remove = vec!["swept, slot, absent_since"];
     let mut update = guarded(dynamo, recorded.id, recorded.before.attempts_made)
         .condition_expression(format!("{GUARD} and round_start = :round_start"))
         .expression_attribute_values(":round_start", n(recorded.before.round_start))
@@ -350,6 +350,28 @@ pub async fn defer_for_slot(
     update_once(update, |seen| held.is_moved(seen, until)).await
 }
 
+/// As [`defer`], for a delivery whose event or endpoint is not here at `now`, nor was
+/// since whatever is noted already.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn defer_missing(
+    dynamo: &Dynamo,
+    held: HeldLease<'_>,
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<bool> {
+    let update = held
+        .update(dynamo, until)
+        .update_expression(
+            "set due_sk = :due, detail_pk = :in, \
+             absent_since = if_not_exists(absent_since, :now) remove swept",
+        )
+        .expression_attribute_values(":in", s(held.within()))
+        .expression_attribute_values(":now", ms(now));
+    update_once(update, |seen| held.is_moved(seen, until)).await
+}
+
 /// Moves a pending delivery's due time because its attempt is under way.
 ///
 /// # Errors
@@ -362,6 +384,17 @@ pub async fn renew_lease(dynamo: &Dynamo, held: HeldLease<'_>, until: Timestamp)
         .update_expression("set due_sk = :due, swept = if_not_exists(swept, :one)")
         .expression_attribute_values(":one", n(1));
     update_once(update, |seen| held.is_moved(seen, until)).await
+}
+
+impl StoredDelivery {
+    /// What whoever has read it may move its due time by.
+    pub fn lease(&self) -> HeldLease<'_> {
+        HeldLease {
+            id: &self.id,
+            attempts_made: self.progress.attempts_made,
+            due: self.due.unwrap_or_default(),
+        }
+    }
 }
 
 impl HeldLease<'_> {
@@ -589,7 +622,7 @@ async fn replay_outcome(
 const WAITS: &str = "(#state <> :pending or (attribute_not_exists(swept) and \
      ((made = round_start and due_sk > :first) or (made <> round_start and due_sk > :retry))))";
 
-const REMOVE: &str = " remove swept, slot";
+const REMOVE: &str = " remove swept, slot, absent_since";
 const NEW_ROUND: &str = "set #state = :pending, round_start = made, \
      due_pk = :due_pk, due_sk = :due, detail_pk = :in";
 

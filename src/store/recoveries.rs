@@ -5,14 +5,15 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use jiff::Timestamp;
 
 use super::dynamo::{
-    self, Conditional, Dynamo, Item, ItemExt, keys_of, ms, n, s, update_once, update_or_seen,
+    self, Conditional, Dynamo, Item, ItemExt, keys_of, ms, n, s, update_if, update_once,
+    update_or_seen,
 };
 use super::keys::{self, Listing};
 use super::timeline::{self, IndexPartition, TimelineRange};
 use crate::error::{Error, Result};
 use crate::model::access::Access;
 use crate::model::id::RecoveryId;
-use crate::model::recovery::{Day, Recovery, RecoveryState};
+use crate::model::recovery::{Day, Recovery, RecoveryPass, RecoveryState};
 
 /// Keeps a recovery that is not there yet, due at `due`; false if it is. One
 /// conditional write.
@@ -74,6 +75,9 @@ fn write(recovery: &Recovery) -> Item {
     item
 }
 
+/// What `pass` says of the second; it is absent at the first.
+const SECOND_PASS: i64 = 2;
+
 fn number(count: u64) -> AttributeValue {
     n(i64::try_from(count).unwrap_or(i64::MAX))
 }
@@ -97,6 +101,11 @@ fn read(item: &Item) -> Result<Recovery> {
         state: item.parse("state")?,
         page: u32::try_from(item.num("page")?).map_err(Error::internal)?,
         cursor: opt("pos"),
+        pass: match item.num_opt("pass") {
+            Some(SECOND_PASS) => RecoveryPass::Second,
+            _ => RecoveryPass::First,
+        },
+        endpoint_version: item.num_opt("endpoint_version"),
         examined: count("examined")?,
         resent: count("resent")?,
         error: opt("why"),
@@ -125,6 +134,10 @@ pub struct PageResult {
     pub written: usize,
     /// Where the next page begins; none after the last.
     pub next: Option<String>,
+    /// The version of the endpoint that it went by.
+    pub endpoint_version: Option<i64>,
+    /// After the last page, when the second pass is due, if there is to be one.
+    pub second_pass: Option<Timestamp>,
 }
 
 /// Records the page after the `recovery.page`th, and when the next is due, in one
@@ -140,21 +153,32 @@ pub async fn advance(
     now: Timestamp,
     due: Timestamp,
 ) -> Result<bool> {
-    let set = "set page = page + :one, examined = examined + :examined, \
-               resent = resent + :resent, updated = :now";
-    let update = running(dynamo, &recovery.id)
+    let mut set = "set page = page + :one, examined = examined + :examined, \
+                   resent = resent + :resent, updated = :now"
+        .to_owned();
+    let mut update = running(dynamo, &recovery.id)
         .condition_expression("#state = :running and page = :page")
         .expression_attribute_values(":page", n(recovery.page))
         .expression_attribute_values(":one", n(1))
         .expression_attribute_values(":examined", number(step.examined as u64))
         .expression_attribute_values(":resent", number(step.resent as u64))
         .expression_attribute_values(":now", ms(now));
-    let update = match &step.next {
-        Some(next) => update
+    if let Some(version) = step.endpoint_version {
+        set += ", endpoint_version = if_not_exists(endpoint_version, :version)";
+        update = update.expression_attribute_values(":version", n(version));
+    }
+    let update = match (&step.next, step.second_pass) {
+        (Some(next), _) => update
             .update_expression(format!("{set}, pos = :pos, due_sk = :due remove swept"))
             .expression_attribute_values(":pos", s(next))
             .expression_attribute_values(":due", s(keys::due_sort(due, recovery.id.as_str()))),
-        None => update
+        (None, Some(_)) => update
+            .update_expression(format!(
+                "{set}, pass = :second, due_sk = :due remove pos, swept"
+            ))
+            .expression_attribute_values(":second", n(SECOND_PASS))
+            .expression_attribute_values(":due", s(keys::due_sort(due, recovery.id.as_str()))),
+        (None, None) => update
             .update_expression(format!(
                 "{set}, #state = :done remove due_pk, due_sk, swept"
             ))
@@ -164,6 +188,23 @@ pub async fn advance(
     update_once(update, |seen| {
         seen.num_opt("page") == Some(page.into()) && seen.num_opt("updated") == Some(updated)
     })
+    .await
+}
+
+/// Moves the due time of a recovery whose page cannot be done yet; false if it runs no
+/// more, or has gone on.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn defer(dynamo: &Dynamo, recovery: &Recovery, until: Timestamp) -> Result<bool> {
+    let due = keys::due_sort(until, recovery.id.as_str());
+    update_if(
+        running(dynamo, &recovery.id)
+            .update_expression("set due_sk = :due remove swept")
+            .condition_expression("#state = :running and page = :page")
+            .expression_attribute_values(":page", n(recovery.page))
+            .expression_attribute_values(":due", s(due)),
+    )
     .await
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::dynamo::{Dynamo, Item, ItemExt, s, unavailable};
 use super::keys::{self, Listing};
@@ -12,6 +12,9 @@ use crate::error::Result;
 /// Index rows one page may look at when a filter drops most of them: the page is
 /// then short, and its cursor goes on from there.
 pub const READ_MAX: usize = 2_000;
+
+/// How long the indexes may lag behind what was written.
+pub const INDEX_LAG: SignedDuration = SignedDuration::from_secs(2);
 
 /// The most rows read from one shard at a time, while a filter drops most.
 const STEP_MAX: usize = 256;

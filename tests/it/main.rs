@@ -46,6 +46,7 @@ mod long_polls;
 mod lost_answers;
 mod metadata;
 mod meters;
+mod missing_items;
 mod numbers;
 mod operational_events;
 mod outage;
@@ -68,6 +69,7 @@ mod schema;
 mod security;
 mod signatures;
 mod sqs;
+mod stale_views;
 mod support;
 #[cfg(feature = "embedded")]
 mod sweeps;

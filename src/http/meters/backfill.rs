@@ -16,10 +16,9 @@ use crate::http::problem::Problems;
 use crate::model::id::MeterId;
 use crate::model::time::Time;
 use crate::store::backfills::{self, Backfill as Row};
+use crate::store::config_projection::view_age_max;
 use crate::store::meters;
-
-/// How long the timeline may lag behind what was accepted.
-const TIMELINE_LAG: SignedDuration = SignedDuration::from_secs(2);
+use crate::store::timeline::INDEX_LAG;
 
 /// Which events to count.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -115,15 +114,14 @@ pub async fn start(
         None => now.saturating_sub(kept).map_err(Error::internal)?,
     };
     // Until `known_at` another instance may accept events without knowing the meter.
-    let ttl = SignedDuration::try_from(app.config.cache.ttl).map_err(Error::internal)?;
-    let known_at = now + ttl + TIMELINE_LAG;
+    let known_at = now + view_age_max(&app.config) + INDEX_LAG;
     let (until, due) = match new.until.map(|until| until.0) {
         Some(until) if until > now => {
             let detail = "expected a time that is not in the future; leave it out for now";
             return Err(Error::invalid("until", detail));
         }
         Some(until) => (until, now),
-        None => (known_at, known_at + TIMELINE_LAG),
+        None => (known_at, known_at + INDEX_LAG),
     };
     if since >= until {
         return Err(Error::invalid("since", "expected a time before until"));

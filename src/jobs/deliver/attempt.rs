@@ -18,7 +18,7 @@ use crate::app::{self, App};
 use crate::error::Result;
 use crate::model::breaker::Ticket;
 use crate::model::delivery::{self, Attempt, AttemptOutcome, Verdict};
-use crate::model::endpoint::Target;
+use crate::model::endpoint::{EndpointState, Target};
 use crate::model::id::DeliveryId;
 use crate::model::job::Job;
 use crate::model::retry::parse_retry_after;
@@ -127,6 +127,7 @@ async fn record(
     sent: &SentAttempt,
 ) -> Result<Decision> {
     let verdict = delivery::judge(loaded.progress, sent.outcome, &app.schedule, app.jitter());
+    let verdict = reconsidered(app, loaded, target, verdict).await;
     let attempt = entry(&sent.result, sent.sent);
     let record = AttemptRecord {
         id,
@@ -159,6 +160,35 @@ async fn record(
     log(id, loaded, target, &sent.result, &decided);
     count(&app.telemetry.metrics, loaded, &sent.result, &decided);
     Ok(decided)
+}
+
+/// How soon a delivery is attempted as its endpoint is now that failed for good as it was.
+const RECONSIDERED_DELAY: Duration = Duration::from_secs(1);
+
+/// The verdict, unless it ends the delivery for an endpoint that has been changed since
+/// this process read it, as by whom its URL was mended: then it is attempted once more.
+/// One consistent read where it would end.
+async fn reconsidered(
+    app: &App,
+    loaded: &LoadedDelivery,
+    target: &Target,
+    verdict: Verdict,
+) -> Verdict {
+    if !matches!(verdict, Verdict::Exhausted | Verdict::Gone) {
+        return verdict;
+    }
+    let current = app.projection.current_endpoint(&loaded.project, &target.id);
+    let is_newer = |current: &Target| {
+        current.state == EndpointState::Enabled && current.version > target.version
+    };
+    // If it cannot be read, the record fails as well, and the delivery stays due.
+    match Box::pin(current).await {
+        Ok(Some(current)) if is_newer(&current) => {
+            app.projection.forget(&loaded.project).await;
+            Verdict::Retry(RECONSIDERED_DELAY)
+        }
+        _ => verdict,
+    }
 }
 
 /// Enqueues the next attempt, or publishes that there is none. Whoever has recorded

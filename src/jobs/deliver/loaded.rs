@@ -8,6 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::exhausted;
+use super::missing;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::delivery::{Attempt, DeliveryState, Progress};
@@ -40,7 +41,6 @@ pub(super) struct LoadedDelivery {
     pub body: Bytes,
     /// When the event came, or when it was asked for again.
     pub received: Timestamp,
-    pub created: Timestamp,
     pub progress: Progress,
     /// The attempts that its record keeps, the oldest first.
     pub kept_attempts: Vec<Attempt>,
@@ -48,6 +48,8 @@ pub(super) struct LoadedDelivery {
     pub due: Timestamp,
     /// When its endpoint's rate limit has a place for it, if it has one already.
     pub slot: Option<Timestamp>,
+    /// Since when something that it needs is not here.
+    pub missing_since: Option<Timestamp>,
     /// It was carried along, and is again if it has to wait.
     is_inline: bool,
 }
@@ -60,18 +62,18 @@ impl LoadedDelivery {
             tenant: inline.tenant,
             body: inline.body,
             received: inline.received,
-            // It is carried by what made it.
-            created: inline.received,
             progress: inline.progress,
             kept_attempts: vec![],
             due: inline.due,
             slot: None,
+            missing_since: None,
             is_inline: true,
         }
     }
 
-    /// Reads it, if the attempt after `attempts_made` is still to be made.
-    /// Of one that has failed for good, publishes that first, if that is left to do.
+    /// Reads it, if the attempt after `attempts_made` is still to be made and its event
+    /// is here. Of one that has failed for good, publishes that first, if that is left
+    /// to do.
     pub async fn load(
         app: &App,
         id: &DeliveryId,
@@ -91,8 +93,7 @@ impl LoadedDelivery {
             return Ok(None);
         };
         let Some(event) = event else {
-            tracing::warn!(delivery.id = %id, "delivery canceled: event expired");
-            deliveries::end(&app.dynamo, id, attempts_made, DeliveryState::Canceled).await?;
+            missing::without_event(app, &delivery, now).await?;
             return Ok(None);
         };
         Ok(Some(Self {
@@ -101,11 +102,11 @@ impl LoadedDelivery {
             tenant: delivery.tenant.map(Into::into),
             body: event.body,
             received: event.received,
-            created: delivery.created,
             progress: delivery.progress,
             kept_attempts: delivery.attempts,
             due: delivery.due.unwrap_or_default(),
             slot: delivery.slot,
+            missing_since: delivery.missing_since,
             is_inline: false,
         }))
     }

@@ -14,7 +14,7 @@ use crate::model::endpoint::Target;
 use crate::model::filter::TypePattern;
 use crate::model::id::{DeliveryId, EndpointId};
 use crate::model::job::Job;
-use crate::model::recovery::{self, Recovery};
+use crate::model::recovery::{self, Recovery, RecoveryPass};
 use crate::store::deliveries::{self, InHandUntil, NewDelivery, ReplayFrom, ReplayOutcome};
 use crate::store::events::{self, EventRow};
 use crate::store::recoveries::PageResult;
@@ -89,7 +89,8 @@ pub(super) async fn replay_missing(
     let (project, endpoint) = (&recovery.project, &target.id);
     let matches =
         |event_type: &str, tenant: Option<&str>| target.filter.matches(event_type, tenant);
-    let range = page_range(app, recovery);
+    let mut range = page_range(app, recovery);
+    range.since = Some(recovery.pass_since(target.version));
     // What it looked at is told to whoever asked for it, who may see one tenant alone.
     let access = Access::new(project.clone(), recovery.tenant.as_deref().map(Into::into));
     let page = events::scan(&app.dynamo, &access, &range, matches).await?;
@@ -111,7 +112,11 @@ pub(super) async fn replay_missing(
     let begun = begin_all(app, wanted.iter().copied().map(begin)).await?;
     take_back_erased(app, &wanted, endpoint).await?;
     Ok(PageResult {
-        examined: page.examined,
+        examined: match recovery.pass {
+            RecoveryPass::First => page.examined,
+            // The first has counted the others.
+            RecoveryPass::Second => begun.resent,
+        },
         next: page.next,
         ..begun
     })

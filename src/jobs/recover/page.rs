@@ -1,6 +1,8 @@
 //! A page of a recovery: the part of the timeline it is taken from, and what it
 //! came to.
 
+use std::time::Duration;
+
 use crate::model::recovery::Recovery;
 use crate::store::recoveries::PageResult;
 use crate::store::timeline::TimelineRange;
@@ -10,6 +12,8 @@ use crate::store::timeline::TimelineRange;
 pub enum PageOutcome {
     /// It is done, and another may follow.
     Stepped(PageResult),
+    /// Its endpoint is not here; after this long it may be.
+    NotYet(Duration),
     /// There is no use in another, for this reason.
     Failed(String),
 }

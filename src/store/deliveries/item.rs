@@ -126,6 +126,10 @@ pub struct StoredDelivery {
     pub owes_notice: bool,
     /// When its endpoint's rate limit has a place for it, if it was given one.
     pub slot: Option<Timestamp>,
+    /// Since when its event or its endpoint is looked for and not here.
+    pub missing_since: Option<Timestamp>,
+    /// From when on DynamoDB may delete it, with its event.
+    pub expires: Option<Timestamp>,
 }
 
 impl StoredDelivery {
@@ -149,6 +153,12 @@ impl StoredDelivery {
             slot: item
                 .num_opt("slot")
                 .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+            missing_since: item
+                .num_opt("absent_since")
+                .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+            expires: item
+                .num_opt("ttl")
+                .and_then(|s| Timestamp::from_second(s).ok()),
         })
     }
 }
