@@ -394,7 +394,8 @@ def sqs_payload(message, arn):
     document = json.loads((ROOT / "tests/it/payloads/sqs.json").read_text())
     record = document["Records"][0]
     record |= {"messageId": message["MessageId"], "receiptHandle": message["ReceiptHandle"],
-               "body": message["Body"], "eventSourceARN": arn, "messageAttributes": {}}
+               "body": message["Body"], "attributes": message["Attributes"],
+               "eventSourceARN": arn, "messageAttributes": {}}
     return {"Records": [record]}
 
 
@@ -422,7 +423,7 @@ def as_lambda(stack, env, key):
     def poll():
         for url, _ in (stack.queues["fan-out"], stack.queues["deliver"]):
             arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-            for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=1).get("Messages", []):
+            for message in sqs.receive_message(QueueUrl=url, AttributeNames=["All"]).get("Messages", []):
                 answer = function.invoke(sqs_payload(message, arn))
                 check("lambda: a job of the queue is done", answer == {"batchItemFailures": []}, answer)
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
