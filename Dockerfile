@@ -23,6 +23,9 @@ ENV MILLRACE_HTTP__LISTEN=0.0.0.0:8080 \
     MILLRACE_HTTP__DRAIN_GRACE_S=5 \
     MILLRACE_LOG__FORMAT=json \
     MILLRACE_DATA_DIR=/home/nonroot/data
+# The base's is its user's own directory, where Lambda, whose user is another, could not
+# start anything.
+WORKDIR /
 # The image's user `nonroot`.
 USER 65532:65532
 EXPOSE 8080

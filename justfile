@@ -19,6 +19,10 @@ lint:
 test *filter:
     cargo test {{ filter }}
 
+# The image as ECS and Lambda run it, and tests on stores in containers
+test-containers:
+    .ci/run test_containers
+
 # Integration tests on PostgreSQL, and DynamoDB and SQS of an emulator
 test-stores:
     .ci/run test_stores

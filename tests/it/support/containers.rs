@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use testcontainers::bollard::models::PortBinding;
 use testcontainers::core::{Healthcheck, IntoContainerPort, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{
@@ -118,9 +119,8 @@ type Running = ContainerAsync<GenericImage>;
 async fn started() -> Result<(String, [Running; 2]), TestcontainersError> {
     let (postgres, ministack) = tokio::try_join!(postgres().start(), ministack().start())?;
     let url = async |container: &Running, port: u16| {
-        let host = container.get_host().await?;
         let port = container.get_host_port_ipv4(port.tcp()).await?;
-        Ok::<_, TestcontainersError>(format!("{host}:{port}"))
+        Ok::<_, TestcontainersError>(format!("127.0.0.1:{port}"))
     };
     let database = url(&postgres, POSTGRES_PORT).await?;
     let aws = url(&ministack, MINISTACK_PORT).await?;
@@ -146,6 +146,7 @@ fn ministack() -> ContainerRequest<GenericImage> {
     image(name, tag, MINISTACK_PORT, answers)
 }
 
+/// Its port is published to loopback alone: the password is no secret.
 fn image(name: &str, tag: &str, port: u16, answers: Healthcheck) -> ContainerRequest<GenericImage> {
     let answers = answers
         .with_interval(Duration::from_millis(500))
@@ -155,4 +156,12 @@ fn image(name: &str, tag: &str, port: u16, answers: Healthcheck) -> ContainerReq
         .with_wait_for(WaitFor::healthcheck())
         .with_startup_timeout(START_MAX)
         .with_health_check(answers)
+        .with_host_config_modifier(move |host| {
+            let loopback = PortBinding {
+                host_ip: Some("127.0.0.1".to_owned()),
+                host_port: None,
+            };
+            host.publish_all_ports = Some(false);
+            host.port_bindings = Some([(format!("{port}/tcp"), Some(vec![loopback]))].into());
+        })
 }
