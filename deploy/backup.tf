@@ -51,8 +51,10 @@ resource "aws_backup_plan" "main" {
     start_window      = 60
     completion_window = 360
 
+    # Of the table; a database's stays as it is, which AWS Backup knows.
     lifecycle {
-      delete_after = 365
+      cold_storage_after = 30
+      delete_after       = 365
     }
 
     dynamic "copy_action" {
@@ -61,7 +63,8 @@ resource "aws_backup_plan" "main" {
         destination_vault_arn = copy_action.value
 
         lifecycle {
-          delete_after = 365
+          cold_storage_after = 30
+          delete_after       = 365
         }
       }
     }

@@ -4,7 +4,7 @@
 # provider's version here could grant it for every call only.
 
 resource "aws_apigatewayv2_api" "main" {
-  count         = var.load_balancer ? 0 : 1
+  count         = local.http_api ? 1 : 0
   name          = local.prefix
   description   = "Millrace's API"
   protocol_type = "HTTP"
@@ -14,7 +14,7 @@ resource "aws_apigatewayv2_api" "main" {
 }
 
 resource "aws_apigatewayv2_integration" "live" {
-  count                  = var.load_balancer ? 0 : 1
+  count                  = local.http_api ? 1 : 0
   api_id                 = aws_apigatewayv2_api.main[0].id
   integration_type       = "AWS_PROXY"
   integration_uri        = one(aws_lambda_alias.live[*].invoke_arn)
@@ -24,7 +24,7 @@ resource "aws_apigatewayv2_integration" "live" {
 # Every request: Millrace has its own keys and its own 404.
 resource "aws_apigatewayv2_route" "all" {
   #checkov:skip=CKV_AWS_309:Millrace checks each request's key itself
-  count     = var.load_balancer ? 0 : 1
+  count     = local.http_api ? 1 : 0
   api_id    = aws_apigatewayv2_api.main[0].id
   route_key = "$default"
   target    = "integrations/${aws_apigatewayv2_integration.live[0].id}"
@@ -33,14 +33,14 @@ resource "aws_apigatewayv2_route" "all" {
 resource "aws_apigatewayv2_stage" "main" {
   #checkov:skip=CKV_AWS_76:the function logs each request
   #checkov:skip=CKV2_AWS_51:clients have keys, not certificates
-  count       = var.load_balancer ? 0 : 1
+  count       = local.http_api ? 1 : 0
   api_id      = aws_apigatewayv2_api.main[0].id
   name        = "$default"
   auto_deploy = true
 }
 
 resource "aws_lambda_permission" "http_api" {
-  count          = var.load_balancer ? 0 : 1
+  count          = local.http_api ? 1 : 0
   statement_id   = "HttpApi"
   action         = "lambda:InvokeFunction"
   function_name  = aws_lambda_function.main[0].function_name
@@ -53,7 +53,9 @@ resource "aws_lambda_permission" "http_api" {
 # --- A name of its own -----------------------------------------------------
 
 locals {
-  api_domain = !var.load_balancer && var.domain_name != null && var.certificate_arn != null
+  # Fargate behind none is refused in inputs.tf.
+  http_api   = !var.load_balancer && local.lambda
+  api_domain = local.http_api && var.domain_name != null && var.certificate_arn != null
 }
 
 resource "aws_apigatewayv2_domain_name" "main" {
@@ -77,7 +79,7 @@ resource "aws_apigatewayv2_api_mapping" "main" {
 # --- Alarms: those of the load balancer, of what is in its place -----------
 
 resource "aws_cloudwatch_metric_alarm" "api_5xx" {
-  count               = var.load_balancer ? 0 : 1
+  count               = local.http_api ? 1 : 0
   alarm_name          = "${local.prefix}-5xx-ratio"
   alarm_description   = "More than 1 % of requests are answered 5xx. Runbook: deploy/README.md, 5xx-ratio."
   comparison_operator = "GreaterThanThreshold"
@@ -112,7 +114,7 @@ resource "aws_cloudwatch_metric_alarm" "api_5xx" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "api_latency" {
-  count               = var.load_balancer ? 0 : 1
+  count               = local.http_api ? 1 : 0
   alarm_name          = "${local.prefix}-latency"
   alarm_description   = "The slowest hundredth of requests takes longer than ${var.latency_alarm_ms} ms. Runbook: deploy/README.md, latency."
   namespace           = "AWS/ApiGateway"

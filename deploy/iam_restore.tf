@@ -54,10 +54,11 @@ resource "aws_iam_policy" "restore_check" {
         ]
       },
       {
-        Sid      = "DeleteRestoredDatabase"
-        Effect   = "Allow"
-        Action   = ["rds:DeleteDBCluster", "rds:DeleteDBInstance", "rds:DescribeDBClusters", "rds:DescribeDBInstances"]
-        Resource = ["${local.rds_arn}:db:${local.check_name}", "${local.rds_arn}:cluster:${local.check_name}"]
+        Sid    = "DeleteRestoredDatabase"
+        Effect = "Allow"
+        Action = ["rds:DeleteDBCluster", "rds:DeleteDBInstance", "rds:DescribeDBClusters", "rds:DescribeDBInstances"]
+        # The last snapshot, which is not made, counts as touched too.
+        Resource = [for kind in ["db", "cluster", "cluster-snapshot"] : "${local.rds_arn}:${kind}:${local.check_name}"]
       },
       {
         Sid      = "Backups"

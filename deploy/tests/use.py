@@ -137,6 +137,17 @@ def migrate():
     print("use: the migrate task migrates, and again")
 
 
+def doctor():
+    """As scripts/restore-check runs it: the migration's task with another command, and
+    with the login of what serves."""
+    family = OUTPUTS["ecs"]["migrate"]["family"]
+    told = {**environment(family), "MILLRACE_DATABASE__SECRET_ARN": OUTPUTS["secrets"]["app_login"]}
+    done = subprocess.run([BINARY, "doctor"], env=told, cwd=WORK, timeout=60, capture_output=True, text=True)
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    found = {"ok control-plane database", "ok migrations"} <= set(lines)
+    check("the migrate task's doctor sees database and migrations", found, done.stdout + done.stderr)
+
+
 @contextlib.contextmanager
 def task(service):
     """A task of `service`, ready; stopped at the end as ECS stops one."""
@@ -328,6 +339,7 @@ def main():
     receiver, services, function = Receiver(), OUTPUTS["ecs"]["services"], OUTPUTS.get("lambda")
     login()
     migrate()
+    doctor()
     with contextlib.ExitStack() as running:
         if services:
             port = running.enter_context(task("api"))

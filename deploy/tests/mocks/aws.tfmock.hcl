@@ -145,7 +145,7 @@ mock_resource "aws_apigatewayv2_api" {
 
 mock_resource "aws_apigatewayv2_domain_name" {
   defaults = {
-    domain_name_configuration = [{ target_domain_name = "d-0123456789.execute-api.eu-west-1.amazonaws.com", hosted_zone_id = "ZLY8HYME6SFDD", ip_address_type = "ipv4", certificate_arn = "arn:aws:acm:eu-west-1:123456789012:certificate/mock", endpoint_type = "REGIONAL", security_policy = "TLS_1_2", ownership_verification_certificate_arn = "" }]
+    domain_name_configuration = { target_domain_name = "d-0123456789.execute-api.eu-west-1.amazonaws.com", hosted_zone_id = "ZLY8HYME6SFDD" }
   }
 }
 
