@@ -379,7 +379,7 @@ fn a_late_job_leaves_what_a_person_asked_for() {
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let path = format!("/v1/endpoints/{}", id(&endpoint));
         let event = harness.publish("a").await;
-        let disabled = harness.patch(&path, json!({ "disabled": true })).await;
+        let disabled = harness.patch(&path, json!({ "state": "disabled" })).await;
         disabled.expect(StatusCode::OK);
         let seen = stored(&harness, &event).await;
         let asked = app::now() + Duration::from_secs(7);

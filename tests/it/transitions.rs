@@ -1,6 +1,8 @@
 //! The store's conditional writes against the state machine they stand for:
 //! random sequences, run side by side.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use jiff::Timestamp;
 use millrace::model::delivery::{Attempt, DeliveryState, Progress};
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
@@ -16,6 +18,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use crate::support::harness::Harness;
 
 const SEQUENCES: u32 = 60;
+
+static NEXT_ATTEMPT: AtomicI64 = AtomicI64::new(1);
 
 /// A change whose guard holds about as often as not: what it saw is the truth or
 /// a little off it.
@@ -94,7 +98,8 @@ async fn write(harness: &Harness, id: &DeliveryId, change: DeliveryTransition) -
     match change {
         DeliveryTransition::Record { before, state, due } => {
             let attempt = Attempt {
-                at: at(1).into(),
+                // No two attempts are the same.
+                at: at(NEXT_ATTEMPT.fetch_add(1, Ordering::Relaxed)).into(),
                 duration_ms: 1,
                 status: Some(200),
                 error: None,
