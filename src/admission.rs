@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,7 +18,7 @@ use crate::model::breaker::{
 use crate::model::endpoint::Target;
 use crate::model::failure_streak::FailureStreak;
 use crate::model::id::EndpointId;
-use crate::model::pacing::{Pace, Slot, SlotBlock};
+use crate::model::pacing::{AHEAD_MAX, Pace, Slot, SlotBlock, ask_at};
 use crate::store::dynamo::Dynamo;
 use crate::store::pacing;
 
@@ -30,8 +29,6 @@ const IDLE_TTL_MIN: SignedDuration = SignedDuration::from_mins(10);
 /// Between two writes that an endpoint fails, so that one which fails now and then
 /// does not cost a write each time. That it works again is written at once.
 const PERSIST_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
-/// How long an attempt waits whose endpoint has given all slots away.
-const NO_SLOT_WAIT: Duration = Duration::from_mins(10);
 
 /// The endpoints that failed lately or have limits.
 #[derive(Debug)]
@@ -46,6 +43,8 @@ struct EndpointAdmission {
     /// When the endpoint was enabled: all this is of what came after.
     enabled_at: Timestamp,
     block: Option<SlotBlock>,
+    /// Places behind the slots, when all of those are given away.
+    places: Option<SlotBlock>,
     /// Locked by whoever claims a block.
     claiming: Arc<tokio::sync::Mutex<()>>,
     in_flight: usize,
@@ -60,6 +59,7 @@ impl EndpointAdmission {
             breaker: Breaker::default(),
             enabled_at,
             block: None,
+            places: None,
             claiming: Arc::default(),
             in_flight: 0,
             persisted_at: None,
@@ -106,6 +106,17 @@ pub struct BreakerSnapshot {
     pub failures: u32,
     /// When the next attempt is made, while it is open.
     pub retry_at: Option<Timestamp>,
+}
+
+/// What became of the question for a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotClaim {
+    /// It is taken, for now; or none is needed.
+    Now,
+    /// There is one then.
+    At(Timestamp),
+    /// All that are given so far ahead are given away: it is to be asked for again then.
+    AskAt(Timestamp),
 }
 
 /// A place among an endpoint's attempts, free again when this is dropped.
@@ -284,7 +295,8 @@ impl Admission {
     }
 
     /// Takes a slot for an attempt at `now`; when there is one, if not now. Claims
-    /// more when they are used up: one or two writes.
+    /// more when they are used up: one or two writes, and as many for the places of those
+    /// that have to ask again.
     ///
     /// # Errors
     /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does
@@ -294,9 +306,9 @@ impl Admission {
         dynamo: &Dynamo,
         target: &Target,
         now: Timestamp,
-    ) -> Result<Option<Timestamp>> {
+    ) -> Result<SlotClaim> {
         let Some(per_second) = target.delivery_settings.rate_limit else {
-            return Ok(None);
+            return Ok(SlotClaim::Now);
         };
         let pace = Pace::new(per_second);
         let claiming = match self.take_slot(target, pace, now) {
@@ -309,11 +321,35 @@ impl Admission {
             return Ok(slot);
         }
         let Some(start) = pacing::claim(dynamo, &target.id, pace, now).await? else {
-            return Ok(Some(now + NO_SLOT_WAIT));
+            let place = self.take_place(dynamo, target, pace, now).await?;
+            return Ok(SlotClaim::AskAt(ask_at(place, now)));
         };
         entry(&mut self.lock(), target, now).block = Some(SlotBlock::new(pace, start));
         // A slot of one block is always there, now or later.
-        Ok(self.take_slot(target, pace, now).unwrap_or(Some(start)))
+        let taken = self.take_slot(target, pace, now);
+        Ok(taken.unwrap_or(SlotClaim::At(start)))
+    }
+
+    /// Takes the next place behind all slots; by whoever claims for the endpoint.
+    async fn take_place(
+        &self,
+        dynamo: &Dynamo,
+        target: &Target,
+        pace: Pace,
+        now: Timestamp,
+    ) -> Result<Timestamp> {
+        let known = entry(&mut self.lock(), target, now).places;
+        // Places that slots have come to mean nothing any more.
+        let is_behind = |block: &SlotBlock| block.peek() > Some(now + AHEAD_MAX);
+        let known = known.filter(|block| block.pace() == pace && is_behind(block));
+        let mut places = match known {
+            Some(places) => places,
+            None => pacing::claim_places(dynamo, &target.id, pace, now).await?,
+        };
+        let place = places.peek().unwrap_or(now + AHEAD_MAX);
+        places.spend();
+        entry(&mut self.lock(), target, now).places = Some(places);
+        Ok(place)
     }
 
     fn take_slot(
@@ -321,14 +357,14 @@ impl Admission {
         target: &Target,
         pace: Pace,
         now: Timestamp,
-    ) -> Result<Option<Timestamp>, Arc<tokio::sync::Mutex<()>>> {
+    ) -> Result<SlotClaim, Arc<tokio::sync::Mutex<()>>> {
         let mut endpoints = self.lock();
         let entry = entry(&mut endpoints, target, now);
         // Slots of another pace are given up.
         entry.block = entry.block.filter(|block| block.pace() == pace);
         match entry.block.as_mut().map_or(Slot::None, |b| b.take(now)) {
-            Slot::Now => Ok(None),
-            Slot::At(at) => Ok(Some(at)),
+            Slot::Now => Ok(SlotClaim::Now),
+            Slot::At(at) => Ok(SlotClaim::At(at)),
             Slot::None => Err(entry.claiming.clone()),
         }
     }

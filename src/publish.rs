@@ -263,7 +263,7 @@ fn conflict(differences: &[String]) -> Error {
 }
 
 fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
-    let Plan::Inline(endpoints, _) = plan else {
+    let Plan::Inline(endpoints, due) = plan else {
         return vec![Job::FanOut {
             event: new.id.clone(),
         }];
@@ -277,6 +277,7 @@ fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
         body: new.event.body().clone(),
         received: new.received,
         progress: Progress::default(),
+        due: *due,
     });
     let deliver = |endpoint: &EndpointId| Job::Deliver {
         delivery: DeliveryId::new(new.id, endpoint),

@@ -339,7 +339,7 @@ pub async fn update(
     };
     let updated = endpoints::update(&app.postgres, &by, &id, apply).await?;
     let row = projector::apply(&app.postgres, &app.projection, updated).await;
-    if row.enabled_at == by.at {
+    if row.enabled_at >= by.at {
         resume::resume(&app, &row.id, by.at).await;
     }
     lifecycle::publish_updated(&app, before, &row, shown(&row)).await;

@@ -578,7 +578,7 @@ pub async fn replay(
         _ => PendingFanOut::Replay { at: now, only },
     };
     let due = app.queue.due(now, std::time::Duration::ZERO);
-    let is_new = events::request_replay(&app.dynamo, &id, &pending_fan_out, due).await?;
+    let is_new = events::request_replay(&app.dynamo, &id, &pending_fan_out, now, due).await?;
     // One that is under way may be that of the same request, whose answer was lost.
     if !is_new && !occasion.is_repeated() {
         return Err(Error::Conflict(

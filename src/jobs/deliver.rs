@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use self::attempt::attempt;
 use self::loaded::LoadedDelivery;
 use super::outcome::{Done, Later};
+use crate::admission::SlotClaim;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::breaker::{AttemptMode, BreakerDecision};
@@ -47,7 +48,7 @@ pub async fn deliver(
 ) -> Result<Done> {
     let loaded = match inline {
         Some(inline) => LoadedDelivery::from_inline(inline),
-        None => match LoadedDelivery::load(app, id, attempts_made).await? {
+        None => match LoadedDelivery::load(app, id, attempts_made, now).await? {
             Some(loaded) => loaded,
             None => return Ok(Done::Finished),
         },
@@ -74,19 +75,15 @@ pub async fn deliver(
         }
         None => {
             tracing::warn!(delivery.id = %id, "delivery deferred: endpoint not projected yet");
-            deliveries::defer(
-                &app.dynamo,
-                id,
-                attempts_made,
-                now + UNPROJECTED_RECHECK_DELAY,
-            )
-            .await?;
+            let until = now + UNPROJECTED_RECHECK_DELAY;
+            deliveries::defer(&app.dynamo, loaded.lease(id), until).await?;
         }
         Some((target, EndpointState::Enabled)) => {
             return admit_and_attempt(app, id, loaded, target, now).await;
         }
         Some((_, EndpointState::Disabled | EndpointState::Gone | EndpointState::Failed)) => {
-            deliveries::defer(&app.dynamo, id, attempts_made, now + DISABLED_RECHECK_DELAY).await?;
+            let until = now + DISABLED_RECHECK_DELAY;
+            deliveries::defer(&app.dynamo, loaded.lease(id), until).await?;
         }
     }
     Ok(Done::Finished)
@@ -100,13 +97,22 @@ async fn admit_and_attempt(
     target: &Target,
     now: Timestamp,
 ) -> Result<Done> {
-    let later = |loaded: LoadedDelivery, wait| {
+    let later = |loaded: LoadedDelivery, wait, slot| {
+        let due = loaded.due;
         let job = loaded.into_job(id);
-        Ok(Done::Later(Box::new(Later { job, wait })))
+        Ok(Done::Later(Box::new(Later {
+            job,
+            wait,
+            due,
+            slot,
+        })))
     };
     let _permit = match app.admission.acquire_permit(target, now) {
         Ok(permit) => permit,
-        Err(limit) => return later(loaded, WaitReason::Limit(limit)),
+        Err(limit) => {
+            let slot = loaded.slot;
+            return later(loaded, WaitReason::Limit(limit), slot);
+        }
     };
     let open_until = app.admission.deferred_until(target, now);
     let is_manual = open_until.is_some() && loaded.is_manual();
@@ -115,10 +121,12 @@ async fn admit_and_attempt(
     if let Some(until) = open_until.filter(|_| may_defer) {
         return defer_for_breaker(app, id, &loaded, until, now).await;
     }
-    if !loaded.has_slot(now)
-        && let Some(at) = app.admission.acquire_slot(&app.dynamo, target, now).await?
-    {
-        return later(loaded, WaitReason::Until(at));
+    if !loaded.has_slot(now) {
+        match app.admission.acquire_slot(&app.dynamo, target, now).await? {
+            SlotClaim::Now => {}
+            SlotClaim::At(at) => return later(loaded, WaitReason::Until(at), Some(at)),
+            SlotClaim::AskAt(at) => return later(loaded, WaitReason::Until(at), None),
+        }
     }
     let mode = if may_defer {
         AttemptMode::Guarded
@@ -148,13 +156,7 @@ async fn defer_for_breaker(
     if until > now + app.queue.lease() {
         // By chance, so that not all deliveries come at once.
         let spread = app.config.delivery.breaker_open.mul_f64(app.jitter());
-        deliveries::defer(
-            &app.dynamo,
-            id,
-            loaded.progress.attempts_made,
-            until + spread,
-        )
-        .await?;
+        deliveries::defer(&app.dynamo, loaded.lease(id), until + spread).await?;
     }
     Ok(Done::Finished)
 }

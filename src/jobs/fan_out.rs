@@ -62,12 +62,13 @@ pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
         // A person asked for it.
         Some(_) => Duration::ZERO,
     };
+    let due = app.queue.due(now, delay);
     let plan = WritePlan {
         event: &event,
         pending_fan_out: &pending_fan_out,
-        payload: payload(app, &event, &pending_fan_out),
+        payload: payload(app, &event, &pending_fan_out, due),
         created: now,
-        due: app.queue.due(now, delay),
+        due,
     };
     let writes: Vec<_> = endpoints
         .iter()
@@ -130,6 +131,7 @@ fn payload(
     app: &App,
     event: &StoredEvent,
     pending_fan_out: &PendingFanOut,
+    due: Timestamp,
 ) -> Option<InlinePayload> {
     app.queue.inlines_payload().then(|| InlinePayload {
         project: event.project.clone(),
@@ -138,6 +140,7 @@ fn payload(
         body: event.body.clone(),
         received: pending_fan_out.replayed_at().unwrap_or(event.received),
         progress: Progress::default(),
+        due,
     })
 }
 
@@ -146,10 +149,12 @@ async fn write(app: &App, plan: &WritePlan<'_>, endpoint: &EndpointId) -> Result
     let id = DeliveryId::new(&plan.event.id, endpoint);
     let replayed = match plan.pending_fan_out.replayed_at() {
         None => ReplayOutcome::Missing,
-        Some(at) => deliveries::replay(&app.dynamo, &id, ReplayFrom::Ended, at, plan.due).await?,
+        Some(at) => replay(app, plan, &id, at).await?,
     };
     let job = match replayed {
-        ReplayOutcome::AlreadyReplayed | ReplayOutcome::NotEligible => return Ok(None),
+        ReplayOutcome::AlreadyReplayed
+        | ReplayOutcome::NotEligible
+        | ReplayOutcome::BegunByLater(_) => return Ok(None),
         ReplayOutcome::NewRound(progress) => Job::Deliver {
             delivery: id,
             attempts_made: progress.attempts_made,
@@ -169,4 +174,25 @@ async fn write(app: &App, plan: &WritePlan<'_>, endpoint: &EndpointId) -> Result
         }
     };
     Ok(Some(job))
+}
+
+/// Begins a delivery's round of the replay `at`, once. A replay of a later time comes
+/// after it, unless this is the one the event still waits for: then a clock was ahead.
+async fn replay(
+    app: &App,
+    plan: &WritePlan<'_>,
+    id: &DeliveryId,
+    at: Timestamp,
+) -> Result<ReplayOutcome> {
+    let (dynamo, from) = (&app.dynamo, ReplayFrom::Ended);
+    let replayed = deliveries::replay(dynamo, id, from, at, plan.due).await?;
+    let ReplayOutcome::BegunByLater(later) = replayed else {
+        return Ok(replayed);
+    };
+    let event = events::get(dynamo, &plan.event.id).await?;
+    let waits_for = event.and_then(|event| event.pending_fan_out);
+    if waits_for.as_ref() != Some(plan.pending_fan_out) {
+        return Ok(replayed);
+    }
+    deliveries::replay_after(dynamo, id, from, at, plan.due, later).await
 }

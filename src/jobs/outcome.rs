@@ -1,6 +1,8 @@
 //! The outcome of a job: done, or to be run later; and the one place that logs
 //! a failure.
 
+use jiff::Timestamp;
+
 use crate::error::Error;
 use crate::model::job::Job;
 use crate::queue::lanes::WaitReason;
@@ -22,6 +24,10 @@ pub struct Later {
     pub job: Job,
     /// What it waits for.
     pub wait: WaitReason,
+    /// Its delivery's due time as it was read: whoever moves that must have seen it.
+    pub due: Timestamp,
+    /// The slot that is its own, or will be where it waits.
+    pub slot: Option<Timestamp>,
 }
 
 /// Logs a failure once, where it is handled: the work stays due. `what` is the

@@ -1,17 +1,17 @@
 //! Jobs without lanes to wait in, on Lambda and in a drain: each waits here for a
 //! moment, or is rescheduled.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::outcome::{Done, Later};
 use super::run;
-use crate::app::{self, App};
+use crate::app::App;
 use crate::error::Result;
 use crate::model::job::Job;
 use crate::queue::lanes::WaitReason;
-use crate::store::deliveries;
+use crate::store::deliveries::{self, HeldLease};
 
 /// How long a job waits here at a time, at most; what takes longer is sent again.
 const WAIT_MAX: Duration = Duration::from_secs(1);
@@ -31,6 +31,7 @@ pub async fn run_without_lanes(
     trace: Option<&str>,
     now: Timestamp,
 ) -> Result<()> {
+    let (begun, started) = (now, Instant::now());
     let (mut job, mut now) = (job, now);
     for _ in 0..WAITS_MAX {
         let later = match run(app, job, trace, now).await? {
@@ -40,7 +41,7 @@ pub async fn run_without_lanes(
         match until(later.wait, now) {
             Some(wait) if wait <= WAIT_MAX => {
                 tokio::time::sleep(wait).await;
-                (job, now) = (later.job, app::now());
+                (job, now) = (later.job, begun + started.elapsed());
             }
             _ => return reschedule(app, later, now).await,
         }
@@ -58,8 +59,9 @@ fn until(wait: WaitReason, now: Timestamp) -> Option<Duration> {
     }
 }
 
-/// Makes the job's delivery due when its endpoint has a place for it, and sends it
-/// to be run then. A slot that it waits for is its own.
+/// Makes the job's delivery due when its endpoint may have a place for it, and sends it
+/// to be run then. A slot that it waits for is its own; where there is none to be had, it
+/// asks again.
 ///
 /// # Errors
 /// When DynamoDB is out of reach; the delivery stays due as it was.
@@ -72,25 +74,31 @@ pub async fn reschedule(app: &App, later: Later, now: Timestamp) -> Result<()> {
     else {
         return Ok(());
     };
-    let (is_deferred, delay) = match later.wait {
-        WaitReason::Until(at) => {
-            app.admission.spend_slot(&delivery.endpoint());
-            let delay: Duration = at.duration_since(now).try_into().unwrap_or_default();
-            // Rather early than late: the rest is waited for.
-            let delay = Duration::from_secs(delay.as_secs());
-            let due = app.queue.due(now, delay);
-            let is_deferred =
-                deliveries::defer_for_slot(&app.dynamo, delivery, *attempts_made, due, at).await?;
-            (is_deferred, delay)
-        }
-        WaitReason::Limit(_) => {
-            let due = app.queue.due(now, LIMIT_WAIT);
-            let is_deferred = deliveries::defer(&app.dynamo, delivery, *attempts_made, due).await?;
-            (is_deferred, LIMIT_WAIT)
-        }
+    let delay = match later.wait {
+        // Rather early than late: the rest is waited for.
+        WaitReason::Until(at) => whole_seconds(at, now),
+        WaitReason::Limit(_) => LIMIT_WAIT,
+    };
+    if matches!(later.wait, WaitReason::Until(_)) && later.slot.is_some() {
+        app.admission.spend_slot(&delivery.endpoint());
+    }
+    let held = HeldLease {
+        id: delivery,
+        attempts_made: *attempts_made,
+        due: later.due,
+    };
+    let due = app.queue.due(now, delay);
+    let is_deferred = match later.slot {
+        Some(slot) => deliveries::defer_for_slot(&app.dynamo, held, due, slot).await?,
+        None => deliveries::defer(&app.dynamo, held, due).await?,
     };
     if is_deferred {
         app.queue.send(vec![later.job], delay).await;
     }
     Ok(())
+}
+
+fn whole_seconds(at: Timestamp, now: Timestamp) -> Duration {
+    let delay: Duration = at.duration_since(now).try_into().unwrap_or_default();
+    Duration::from_secs(delay.as_secs())
 }

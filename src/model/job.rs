@@ -161,6 +161,8 @@ pub struct InlinePayload {
     pub received: Timestamp,
     /// Where the delivery stands.
     pub progress: Progress,
+    /// When it is due again unless it is done.
+    pub due: Timestamp,
 }
 
 impl Job {

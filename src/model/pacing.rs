@@ -22,6 +22,24 @@ const LATE_MAX: Duration = BLOCK;
 /// is nothing to be had, and nothing to wait for by slot.
 pub const AHEAD_MAX: Duration = Duration::from_secs(900);
 
+/// The longest that an attempt without a slot waits before it asks for one again.
+const ASK_MAX: SignedDuration = SignedDuration::from_hours(1);
+
+/// When an attempt asks for a slot again that found none and has `place` behind all that
+/// are given away: when the last of those is half as far ahead as slots are given. Each
+/// asks at a time of its own, and so no more often than the endpoint is called, but where
+/// its place is so far behind that much may change before.
+pub fn ask_at(place: Timestamp, now: Timestamp) -> Timestamp {
+    let wait = (place - AHEAD_MAX / 2).duration_since(now);
+    if wait <= ASK_MAX {
+        return now + wait;
+    }
+    // By its place too: in the later half of that time.
+    let half = ASK_MAX / 2;
+    let over = wait.as_micros() % half.as_micros();
+    now + half + SignedDuration::from_micros(i64::try_from(over).unwrap_or_default())
+}
+
 /// An endpoint's attempts a second, [`PER_SECOND_MIN`] to [`PER_SECOND_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace(u32);
@@ -40,6 +58,11 @@ impl Pace {
     /// How many slots one block has.
     pub fn block_slots(self) -> u32 {
         (self.0 * BLOCK.as_millis() as u32 / 1000).max(1)
+    }
+
+    /// The places of one block behind all slots: those of a second.
+    pub fn block_places(self) -> u32 {
+        self.0
     }
 
     /// How long one block lasts: what claiming it moves the shared time on by.
@@ -71,9 +94,17 @@ impl SlotBlock {
     /// The block whose first slot is at `start`.
     pub fn new(pace: Pace, start: Timestamp) -> Self {
         Self {
+            left: pace.block_slots(),
+            ..Self::of_places(pace, start)
+        }
+    }
+
+    /// The block of places behind all slots whose first is at `start`.
+    pub fn of_places(pace: Pace, start: Timestamp) -> Self {
+        Self {
             pace,
             next: start,
-            left: pace.block_slots(),
+            left: pace.block_places(),
         }
     }
 

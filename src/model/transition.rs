@@ -36,11 +36,13 @@ pub enum DeliveryTransition {
         /// Given if and only if `state` is pending.
         due: Option<i64>,
     },
-    /// The due time moves without an attempt: the endpoint is disabled, or a slow
-    /// attempt is under way.
+    /// The due time moves without an attempt: the endpoint is disabled or takes none now,
+    /// or a slow attempt is under way.
     Postpone {
         /// Attempts made, as its worker saw them.
         attempts_made: u32,
+        /// The due time that its worker saw: later it is not the worker's any more.
+        held: i64,
         due: i64,
     },
     /// It ends without an attempt.
@@ -93,11 +95,14 @@ impl DeliverySnapshot {
                     ..self
                 })
             }
-            DeliveryTransition::Postpone { attempts_made, due } => pending_at(attempts_made)
-                .then_some(Self {
-                    due: Some(due),
-                    ..self
-                }),
+            DeliveryTransition::Postpone {
+                attempts_made,
+                held,
+                due,
+            } => (pending_at(attempts_made) && self.due == Some(held)).then_some(Self {
+                due: Some(due),
+                ..self
+            }),
             DeliveryTransition::End {
                 attempts_made,
                 state,
@@ -302,6 +307,7 @@ mod tests {
             _ => {
                 w.apply(DeliveryTransition::Postpone {
                     attempts_made: made,
+                    held: 0,
                     due: 0,
                 });
             }
@@ -495,6 +501,21 @@ mod tests {
         for (at, world) in explored.worlds.iter().enumerate() {
             let open = world.endpoint == Endpoint::Enabled && !ended(world);
             assert!(!open || answered.contains(&at), "lost: {world:?}");
+        }
+    }
+
+    #[test]
+    fn a_late_worker_moves_nothing_that_others_have_taken_up() {
+        let hold = DeliveryTransition::Postpone {
+            attempts_made: 0,
+            held: 5,
+            due: 900,
+        };
+        let seen = DeliverySnapshot::new(5);
+        assert_eq!(seen.apply(hold).unwrap().due, Some(900));
+        let claim = DeliveryTransition::Claim { seen: 5, due: 60 };
+        for taken in [claim, DeliveryTransition::Retry { due: 7 }] {
+            assert_eq!(seen.apply(taken).unwrap().apply(hold), None);
         }
     }
 

@@ -3,13 +3,14 @@
 //!
 //! Stands above the stores of the three: what each item holds is theirs.
 
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::builders::PutBuilder;
-use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
 use jiff::Timestamp;
 
 use super::deliveries::{self, NewDelivery};
-use super::dynamo::{Dynamo, DynamoErrorKind, Item, kind, unavailable};
+use super::dynamo::{self, Conditional, Dynamo, FREE, Item, NONCE, nonce, now_s};
 use super::events::{self, NewEvent};
 use super::readings::{self, NewReadings};
 use super::transact::{self, TransactOutcome};
@@ -35,7 +36,7 @@ pub enum Plan<'a> {
 /// How accepting an event ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AcceptOutcome {
-    /// It was not there, and is durable now.
+    /// It was not there, or was there beyond its retention, and is durable now.
     New,
     /// It was already there with the same content; its `time` and its trace may be
     /// others.
@@ -48,7 +49,8 @@ pub enum AcceptOutcome {
 /// all or nothing.
 ///
 /// Idempotent by the event's id: a second call changes nothing and says whether
-/// the content is the same. Cost: 1 write unit a KB with neither deliveries nor
+/// the content is the same; a second request of one call, whose first answer was lost,
+/// is known by its nonce. Cost: 1 write unit a KB with neither deliveries nor
 /// readings; twice that for the event, the readings and each delivery otherwise;
 /// plus, for the indexes, two for the event, one more if it has a tenant and one if
 /// it has a subject, one for the readings, and two for each delivery.
@@ -100,40 +102,35 @@ fn readings_of<'a>(new: &NewEvent<'a>, metered: &'a EventReadings) -> NewReading
 }
 
 async fn put(dynamo: &Dynamo, new: &NewEvent<'_>, item: Item) -> Result<AcceptOutcome> {
-    let result = dynamo
+    let put = dynamo
         .client
         .put_item()
         .table_name(&dynamo.table)
         .set_item(Some(item))
-        .condition_expression("attribute_not_exists(pk)")
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-        .send()
-        .await;
-    match result {
-        Ok(_) => Ok(AcceptOutcome::New),
-        Err(error) if kind(&error) == DynamoErrorKind::Condition => {
-            match error.into_service_error() {
-                PutItemError::ConditionalCheckFailedException(failed) => {
-                    compare(failed.item(), new)
-                }
-                other => Err(Error::internal(other)),
-            }
-        }
-        Err(error) => Err(unavailable(error)),
+        .condition_expression(FREE)
+        .expression_attribute_names("#ttl", "ttl")
+        .expression_attribute_values(":now_s", now_s(new.received));
+    match dynamo::put_once(put, &nonce()).await? {
+        Conditional::Done(()) => Ok(AcceptOutcome::New),
+        Conditional::Refused(old) => compare(old.as_ref(), new),
     }
 }
 
 async fn put_with(
     dynamo: &Dynamo,
     new: &NewEvent<'_>,
-    event: Item,
+    mut event: Item,
     others: Vec<Item>,
 ) -> Result<AcceptOutcome> {
+    let nonce = nonce();
+    event.insert(NONCE.into(), nonce.clone());
     let mut puts = Vec::with_capacity(others.len() + 1);
     let put = Put::builder()
         .table_name(&dynamo.table)
         .set_item(Some(event))
-        .condition_expression("attribute_not_exists(pk)")
+        .condition_expression(FREE)
+        .expression_attribute_names("#ttl", "ttl")
+        .expression_attribute_values(":now_s", now_s(new.received))
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
     puts.push(transact_put(put)?);
     for item in others {
@@ -142,8 +139,16 @@ async fn put_with(
     }
     match transact::transact(dynamo, puts).await? {
         TransactOutcome::Committed => Ok(AcceptOutcome::New),
+        TransactOutcome::ConditionFailed(old) if is_by(old.as_ref(), &nonce) => {
+            Ok(AcceptOutcome::New)
+        }
         TransactOutcome::ConditionFailed(old) => compare(old.as_ref(), new),
     }
+}
+
+/// Whether what is there was written by the request with this nonce.
+fn is_by(old: Option<&Item>, nonce: &AttributeValue) -> bool {
+    old.is_some_and(|old| old.get(NONCE) == Some(nonce))
 }
 
 fn transact_put(put: PutBuilder) -> Result<TransactWriteItem> {

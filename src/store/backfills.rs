@@ -3,12 +3,11 @@
 
 use std::ops::Range;
 
-use aws_sdk_dynamodb::types::ReturnValue;
 use jiff::{SignedDuration, Timestamp};
 
-use super::due::DueItem;
+use super::due::{self, DueItem};
 use super::dynamo::{
-    Dynamo, DynamoErrorKind, Item, ItemExt, kind, ms, n, s, unavailable, update_if,
+    Conditional, Dynamo, Item, ItemExt, ms, n, nonce, put_once, s, unavailable, update_once,
 };
 use super::keys;
 use crate::error::{Error, Result};
@@ -109,11 +108,8 @@ pub async fn start(dynamo: &Dynamo, new: &Backfill, due: Timestamp) -> Result<bo
         .item("due_pk", s(keys::due_of_backfill()))
         .item("due_sk", s(keys::due_sort(due, new.meter.as_str())))
         .condition_expression("attribute_not_exists(due_pk)");
-    match put.send().await {
-        Ok(_) => Ok(true),
-        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(false),
-        Err(error) => Err(unavailable(error)),
-    }
+    let put = put_once(put, &nonce()).await?;
+    Ok(matches!(put, Conditional::Done(())))
 }
 
 /// The last back-fill of a meter, if it had one. One consistent read.
@@ -137,16 +133,9 @@ pub async fn claim(
 ) -> Result<Option<Backfill>> {
     let update = dynamo
         .update(&due.pk, &due.sk)
-        .update_expression("set due_sk = :next")
-        .condition_expression("due_sk = :old")
-        .expression_attribute_values(":old", s(&due.due_sk))
-        .expression_attribute_values(":next", s(keys::due_sort(lease_ends, &due.pk)))
-        .return_values(ReturnValue::AllNew);
-    match update.send().await {
-        Ok(output) => output.attributes().map(Backfill::read_item).transpose(),
-        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
-        Err(error) => Err(unavailable(error)),
-    }
+        .update_expression("set due_sk = :next, claimed_by = :claim");
+    let claimed = due::claimed(update, due, lease_ends).await?;
+    claimed.as_ref().map(Backfill::read_item).transpose()
 }
 
 /// Records how far a back-fill has come, for whoever claimed it: due again at `due`,
@@ -189,7 +178,12 @@ pub async fn advance(dynamo: &Dynamo, backfill: &mut Backfill, due: Timestamp) -
                 .expression_attribute_values(":next", s(next))
         }
     };
-    update_if(update).await
+    let (finished, next) = (backfill.finished, backfill.lease_token.as_deref());
+    update_once(update, |seen| match finished {
+        Some(at) => seen.num_opt("finished") == Some(at.as_millisecond()),
+        None => seen.str_opt("due_sk") == next,
+    })
+    .await
 }
 
 /// Deletes the back-fill of a meter that is deleted.

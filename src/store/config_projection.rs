@@ -34,6 +34,7 @@ use super::event_types::EventType;
 use super::keys;
 use super::meters::StoredMeter;
 use super::secrets::CachedSecret;
+use super::table;
 use crate::error::{Error, Result};
 use crate::model::endpoint::{EndpointState, Targets};
 use crate::model::id::{EndpointId, ProjectId};
@@ -196,6 +197,18 @@ impl ConfigProjection {
         self.project_config(project).await
     }
 
+    /// Whether the event store answers. One DescribeTable.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it does not.
+    pub(super) async fn ping(&self) -> Result<()> {
+        let answered = table::ping(&self.dynamo).await;
+        answered.map_err(|source| Error::Unavailable {
+            what: "the event store",
+            source,
+        })
+    }
+
     /// Drops the configuration of `project` from the cache.
     async fn invalidate(&self, project: &ProjectId) {
         self.generation.fetch_add(1, Ordering::SeqCst);
@@ -283,7 +296,7 @@ impl ConfigProjection {
                 .send()
                 .await
                 .map_err(unavailable)?;
-            items.extend(output.items.unwrap_or_default());
+            items.extend(dynamo::kept(output.items.unwrap_or_default()));
             start = output.last_evaluated_key;
             if start.is_none() {
                 return Ok(items);

@@ -4,9 +4,10 @@
 mod item;
 mod list;
 
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use std::borrow::Cow;
+
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use jiff::Timestamp;
 
 pub(super) use self::item::new_item;
@@ -16,7 +17,8 @@ pub use self::list::{
     DeliveryFilter, DeliveryIdScan, DeliveryPage, Receivers, list, missing, scan_ids,
 };
 use super::dynamo::{
-    self, Dynamo, DynamoErrorKind, ItemExt, kind, ms, n, s, unavailable, update_if,
+    self, Conditional, Dynamo, Item, ItemExt, KEPT, has_expired, ms, n, now_s, s, unavailable,
+    update_if, update_once, update_or_seen,
 };
 use super::events::StoredEvent;
 use super::timeline::READ_MAX;
@@ -110,6 +112,7 @@ pub async fn of_event(
     let step = state.map_or(limit + 2, |_| OF_EVENT_STEP);
     let mut rows = Vec::new();
     let (mut start, mut last, mut looked_at) = (None, None, 0);
+    let now = Timestamp::now();
     loop {
         let output = dynamo
             .client
@@ -126,7 +129,7 @@ pub async fn of_event(
             .await
             .map_err(unavailable)?;
         for item in output.items() {
-            if item.str("sk")? == after {
+            if item.str("sk")? == after || has_expired(item, now) {
                 continue;
             }
             let row = StoredDelivery::read(item)?;
@@ -202,7 +205,8 @@ pub struct AttemptRecord<'a> {
     pub attempt: &'a Attempt,
     /// The delivery's state after the attempt.
     pub state: DeliveryState,
-    /// When the next one is due, if the state is pending.
+    /// When the next one is due, if the state is pending; if it is failed, when the
+    /// operational event that says so is published at the latest, if one is to be.
     pub due: Option<Timestamp>,
 }
 
@@ -228,7 +232,7 @@ pub async fn record(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> Result<boo
     match recorded.due {
         Some(due) => {
             set.push("due_sk = :due");
-            let due = keys::due_sort(due, recorded.id.as_str());
+            let due = keys::due_sort(due, &subject(recorded));
             update = update.expression_attribute_values(":due", s(due));
         }
         None => remove.push("due_pk, due_sk"),
@@ -243,27 +247,73 @@ pub async fn record(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> Result<boo
         }
     }
     let (set, remove) = (set.join(", "), remove.join(", "));
-    update_if(update.update_expression(format!("set {set} remove {remove}"))).await
+    let update = update.update_expression(format!("set {set} remove {remove}"));
+    update_once(update, |seen| has_recorded(seen, recorded)).await
 }
 
-/// Moves a pending delivery's due time without an attempt: its endpoint is
-/// disabled, or its circuit breaker is open.
+/// What the due sort key names of what is left to do after an attempt.
+fn subject(recorded: &AttemptRecord<'_>) -> Cow<'static, str> {
+    match recorded.state {
+        DeliveryState::Failed => keys::notice_subject(recorded.id).into(),
+        _ => recorded.id.to_string().into(),
+    }
+}
+
+/// Whether the last attempt of the delivery in `item` is `recorded`: by a write whose
+/// answer was lost.
+fn has_recorded(item: &Item, recorded: &AttemptRecord<'_>) -> bool {
+    let last = match item.get("attempts") {
+        Some(AttributeValue::L(attempts)) => attempts.last(),
+        _ => None,
+    };
+    let before = recorded.before;
+    last == Some(&write_attempt(recorded.attempt))
+        && item.str_opt("state") == Some(recorded.state.as_str())
+        && item.num_opt("made") == Some(i64::from(before.attempts_made) + 1)
+        && item.num_opt("round_start") == Some(before.round_start.into())
+}
+
+/// Notes that the operational event which says that a delivery failed for good is
+/// published: nothing is left to do for it. False if a person has begun another round.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn defer(
-    dynamo: &Dynamo,
-    id: &DeliveryId,
-    attempts_made: u32,
-    until: Timestamp,
-) -> Result<bool> {
-    update_if(
-        guarded(dynamo, id, attempts_made)
-            .update_expression("set due_sk = :due, detail_pk = :in remove swept")
-            .expression_attribute_values(":in", s(keys::delivery_in(id, DeliveryState::Pending)))
-            .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))),
-    )
-    .await
+pub async fn clear_notice(dynamo: &Dynamo, id: &DeliveryId, attempts_made: u32) -> Result<bool> {
+    let update = dynamo
+        .update(id.event().as_str(), keys::delivery(&id.endpoint()))
+        // An older version that claimed it took it for a pending one.
+        .update_expression("set detail_pk = :in remove due_pk, due_sk, swept")
+        .condition_expression("#state = :failed and made = :made and attribute_exists(due_pk)")
+        .expression_attribute_names("#state", "state")
+        .expression_attribute_values(":failed", s(DeliveryState::Failed.as_str()))
+        .expression_attribute_values(":made", n(attempts_made))
+        .expression_attribute_values(":in", s(keys::delivery_in(id, DeliveryState::Failed)));
+    update_if(update).await
+}
+
+/// What a worker holds of a pending delivery: what it may move its due time by, as long
+/// as nobody else has taken it up or begun it anew.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "attributes of the item")]
+pub struct HeldLease<'a> {
+    pub id: &'a DeliveryId,
+    pub attempts_made: u32,
+    /// Its due time, as the worker saw it.
+    pub due: Timestamp,
+}
+
+/// Moves a pending delivery's due time without an attempt: its endpoint is
+/// disabled, its circuit breaker is open, or its rate limit has no slot. One that it was
+/// given before is not its own any more. False if the lease is not the worker's any more.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn defer(dynamo: &Dynamo, held: HeldLease<'_>, until: Timestamp) -> Result<bool> {
+    let update = held
+        .update(dynamo, until)
+        .update_expression("set due_sk = :due, detail_pk = :in remove swept, slot")
+        .expression_attribute_values(":in", s(held.within()));
+    update_once(update, |seen| held.is_moved(seen, until)).await
 }
 
 /// As [`defer`], for a delivery that its endpoint's rate limit has given `slot`:
@@ -273,40 +323,55 @@ pub async fn defer(
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn defer_for_slot(
     dynamo: &Dynamo,
-    id: &DeliveryId,
-    attempts_made: u32,
+    held: HeldLease<'_>,
     until: Timestamp,
     slot: Timestamp,
 ) -> Result<bool> {
-    update_if(
-        guarded(dynamo, id, attempts_made)
-            .update_expression("set due_sk = :due, slot = :slot, detail_pk = :in remove swept")
-            .expression_attribute_values(":in", s(keys::delivery_in(id, DeliveryState::Pending)))
-            .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str())))
-            .expression_attribute_values(":slot", ms(slot)),
-    )
-    .await
+    let update = held
+        .update(dynamo, until)
+        .update_expression("set due_sk = :due, slot = :slot, detail_pk = :in remove swept")
+        .expression_attribute_values(":in", s(held.within()))
+        .expression_attribute_values(":slot", ms(slot));
+    update_once(update, |seen| held.is_moved(seen, until)).await
 }
 
 /// Moves a pending delivery's due time because its attempt is under way.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn renew_lease(
-    dynamo: &Dynamo,
-    id: &DeliveryId,
-    attempts_made: u32,
-    until: Timestamp,
-) -> Result<bool> {
-    update_if(
-        guarded(dynamo, id, attempts_made)
-            // Swept at least once: a process that starts after a crash knows by this
-            // that a queue had it, and need not wait for the lease to end.
-            .update_expression("set due_sk = :due, swept = if_not_exists(swept, :one)")
-            .expression_attribute_values(":one", n(1))
-            .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))),
-    )
-    .await
+pub async fn renew_lease(dynamo: &Dynamo, held: HeldLease<'_>, until: Timestamp) -> Result<bool> {
+    let update = held
+        .update(dynamo, until)
+        // Swept at least once: a process that starts after a crash knows by this
+        // that a queue had it, and need not wait for the lease to end.
+        .update_expression("set due_sk = :due, swept = if_not_exists(swept, :one)")
+        .expression_attribute_values(":one", n(1));
+    update_once(update, |seen| held.is_moved(seen, until)).await
+}
+
+impl HeldLease<'_> {
+    /// An update to the due time `until`, by whoever has the lease.
+    fn update(self, dynamo: &Dynamo, until: Timestamp) -> UpdateItemFluentBuilder {
+        guarded(dynamo, self.id, self.attempts_made)
+            .condition_expression(format!("{GUARD} and due_sk = :held"))
+            .expression_attribute_values(":held", s(self.sort(self.due)))
+            .expression_attribute_values(":due", s(self.sort(until)))
+    }
+
+    fn sort(self, due: Timestamp) -> String {
+        keys::due_sort(due, self.id.as_str())
+    }
+
+    /// The index of its state.
+    fn within(self) -> String {
+        keys::delivery_in(self.id, DeliveryState::Pending)
+    }
+
+    /// Whether it is moved to `until` already, by a write whose answer was lost.
+    fn is_moved(self, seen: &Item, until: Timestamp) -> bool {
+        seen.str_opt("due_sk") == Some(&*self.sort(until))
+            && seen.num_opt("made") == Some(self.attempts_made.into())
+    }
 }
 
 /// Ends a pending delivery without an attempt, in `state`.
@@ -353,13 +418,13 @@ pub async fn retry(
 ) -> Result<Option<StoredDelivery>> {
     let update = new_round(dynamo, id, due)
         .update_expression(format!("{NEW_ROUND}{REMOVE}"))
-        .condition_expression("attribute_exists(pk)")
+        .condition_expression(KEPT)
         .return_values(ReturnValue::AllNew);
-    match update.send().await {
-        Ok(output) => output.attributes().map(StoredDelivery::read).transpose(),
-        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
-        Err(error) => Err(unavailable(error)),
-    }
+    let begun = match update_or_seen(update).await? {
+        Conditional::Done(item) => item,
+        Conditional::Refused(_) => None,
+    };
+    begun.as_ref().map(StoredDelivery::read).transpose()
 }
 
 /// What a replay did to one delivery.
@@ -369,9 +434,11 @@ pub enum ReplayOutcome {
     NewRound(Progress),
     /// This replay has begun it before.
     AlreadyReplayed,
-    /// It is pending anyway, or not in the state asked for, or a later replay has
-    /// begun it.
+    /// It is pending anyway, or not in the state asked for.
     NotEligible,
+    /// A replay has begun it whose time is later, at this: one that was asked for after
+    /// this one, or before it by a clock that is ahead. See [`replay_after`].
+    BegunByLater(Timestamp),
     /// There is no delivery of this event to this endpoint yet.
     Missing,
 }
@@ -411,6 +478,37 @@ pub async fn replay(
     at: Timestamp,
     due: Timestamp,
 ) -> Result<ReplayOutcome> {
+    let is_next = "(attribute_not_exists(replayed) or replayed < :at)";
+    let update = replay_update(dynamo, id, from, at, due, is_next);
+    replay_outcome(update, at, due).await
+}
+
+/// As [`replay`], in place of the replay `later`, which [`replay`] has found to have begun
+/// it: for whoever knows that this one was asked for after it, or does not mind.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn replay_after(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+    from: ReplayFrom<'_>,
+    at: Timestamp,
+    due: Timestamp,
+    later: Timestamp,
+) -> Result<ReplayOutcome> {
+    let update = replay_update(dynamo, id, from, at, due, "replayed = :later")
+        .expression_attribute_values(":later", ms(later));
+    replay_outcome(update, at, due).await
+}
+
+fn replay_update(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+    from: ReplayFrom<'_>,
+    at: Timestamp,
+    due: Timestamp,
+    is_next: &str,
+) -> UpdateItemFluentBuilder {
     let mut update = new_round(dynamo, id, due);
     let is_eligible = match from {
         ReplayFrom::Ended => "#state <> :pending".to_owned(),
@@ -430,36 +528,45 @@ pub async fn replay(
             }
         }
     };
-    let update = update
+    update
         .update_expression(format!("{NEW_ROUND}, replayed = :at{REMOVE}"))
-        .condition_expression(format!(
-            "attribute_exists(pk) and {is_eligible} \
-             and (attribute_not_exists(replayed) or replayed < :at)"
-        ))
+        .condition_expression(format!("{KEPT} and {is_eligible} and {is_next}"))
         .expression_attribute_values(":at", ms(at))
         .return_values(ReturnValue::AllNew)
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    match update.send().await {
-        Ok(output) => {
-            let item = output.attributes().ok_or_else(no_attributes)?;
-            Ok(ReplayOutcome::NewRound(
-                StoredDelivery::read(item)?.progress,
-            ))
+}
+
+async fn replay_outcome(
+    update: UpdateItemFluentBuilder,
+    at: Timestamp,
+    due: Timestamp,
+) -> Result<ReplayOutcome> {
+    let old = match update_or_seen(update).await? {
+        Conditional::Done(item) => {
+            let item = item.ok_or_else(no_attributes)?;
+            let progress = StoredDelivery::read(&item)?.progress;
+            return Ok(ReplayOutcome::NewRound(progress));
         }
-        Err(error) if kind(&error) == DynamoErrorKind::Condition => {
-            match error.into_service_error() {
-                UpdateItemError::ConditionalCheckFailedException(e) => Ok(match e.item() {
-                    Some(old) if old.num_opt("replayed") == Some(at.as_millisecond()) => {
-                        ReplayOutcome::AlreadyReplayed
-                    }
-                    Some(_) => ReplayOutcome::NotEligible,
-                    None => ReplayOutcome::Missing,
-                }),
-                other => Err(Error::internal(other)),
-            }
-        }
-        Err(error) => Err(unavailable(error)),
+        Conditional::Refused(old) => old.filter(|old| !has_expired(old, Timestamp::now())),
+    };
+    let Some(old) = old else {
+        return Ok(ReplayOutcome::Missing);
+    };
+    let stored = StoredDelivery::read(&old)?;
+    let replayed = old.num_opt("replayed");
+    if replayed == Some(at.as_millisecond()) {
+        // By this very write, if its answer was lost: its job is yet to be sent.
+        let is_own = stored.due.map(Timestamp::as_millisecond) == Some(due.as_millisecond());
+        return Ok(match is_own {
+            true => ReplayOutcome::NewRound(stored.progress),
+            false => ReplayOutcome::AlreadyReplayed,
+        });
     }
+    let later = replayed.filter(|replayed| *replayed > at.as_millisecond());
+    let later = later.and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    Ok(match later {
+        Some(later) => ReplayOutcome::BegunByLater(later),
+        None => ReplayOutcome::NotEligible,
+    })
 }
 
 /// It is not pending, or nobody has claimed it and it is due later than what may be in
@@ -467,7 +574,7 @@ pub async fn replay(
 const WAITS: &str = "(#state <> :pending or (attribute_not_exists(swept) and \
      ((made = round_start and due_sk > :first) or (made <> round_start and due_sk > :retry))))";
 
-const REMOVE: &str = " remove swept";
+const REMOVE: &str = " remove swept, slot";
 const NEW_ROUND: &str = "set #state = :pending, round_start = made, \
      due_pk = :due_pk, due_sk = :due, detail_pk = :in";
 
@@ -475,6 +582,8 @@ fn new_round(dynamo: &Dynamo, id: &DeliveryId, due: Timestamp) -> UpdateItemFlue
     dynamo
         .update(id.event().as_str(), keys::delivery(&id.endpoint()))
         .expression_attribute_names("#state", "state")
+        .expression_attribute_names("#ttl", "ttl")
+        .expression_attribute_values(":now_s", now_s(Timestamp::now()))
         .expression_attribute_values(":pending", s(DeliveryState::Pending.as_str()))
         .expression_attribute_values(":in", s(keys::delivery_in(id, DeliveryState::Pending)))
         .expression_attribute_values(":due_pk", s(keys::due_of_delivery(id)))

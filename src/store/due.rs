@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnValue;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-use super::dynamo::{Dynamo, DynamoErrorKind, Item, ItemExt, kind, n, s, unavailable, update_if};
+use super::dynamo::{
+    Conditional, Dynamo, Item, ItemExt, n, nonce, s, unavailable, update_if, update_or_seen,
+};
 use super::keys;
 use crate::error::{Error, Result};
 use crate::model::delivery::DeliveryState;
-use crate::model::id::EndpointId;
+use crate::model::id::{DeliveryId, EndpointId};
 use crate::model::job::Job;
 
 /// Times the lease of what is swept again and again is doubled: work that waits
@@ -47,6 +50,12 @@ impl DueItem {
     /// The endpoint, if it is a delivery.
     pub fn endpoint(&self) -> Option<EndpointId> {
         keys::endpoint_of_delivery(&self.sk)
+    }
+
+    /// The delivery that waits for its attempt, if it is one.
+    fn late_delivery(&self) -> Option<DeliveryId> {
+        let is_notice = keys::is_notice_subject(self.sort_subject());
+        keys::delivery_of(&self.pk, &self.sk).filter(|_| !is_notice)
     }
 
     /// What its due sort key names.
@@ -134,9 +143,10 @@ fn page(dynamo: &Dynamo, partition: &str, until: Timestamp, limit: usize) -> Que
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn claim(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> Result<Option<Job>> {
-    let set = "set due_sk = :next, swept = if_not_exists(swept, :zero) + :one";
+    let set = "set due_sk = :next, claimed_by = :claim, \
+               swept = if_not_exists(swept, :zero) + :one";
     let mut update = dynamo.update(&due.pk, &due.sk);
-    update = match keys::delivery_of(&due.pk, &due.sk) {
+    update = match due.late_delivery() {
         // It is late, so the list of what is pending looks for it there.
         Some(id) => update
             .update_expression(format!("{set}, detail_pk = :in"))
@@ -144,20 +154,33 @@ pub async fn claim(dynamo: &Dynamo, due: &DueItem, until: Timestamp) -> Result<O
         None => update.update_expression(set),
     };
     let update = update
+        .expression_attribute_values(":zero", n(0))
+        .expression_attribute_values(":one", n(1));
+    claimed(update, due, until)
+        .await?
+        .as_ref()
+        .map_or(Ok(None), job)
+}
+
+/// Sends the claim of `due` that `update` is, but for its condition and its values; the
+/// item, if this has claimed it: be it by an update whose answer was lost, which the
+/// client then sends again.
+pub(super) async fn claimed(
+    update: UpdateItemFluentBuilder,
+    due: &DueItem,
+    until: Timestamp,
+) -> Result<Option<Item>> {
+    let claim = nonce();
+    let update = update
         .condition_expression("due_sk = :old")
         .expression_attribute_values(":old", s(&due.due_sk))
         .expression_attribute_values(":next", s(keys::due_sort(until, due.sort_subject())))
-        .expression_attribute_values(":zero", n(0))
-        .expression_attribute_values(":one", n(1))
+        .expression_attribute_values(":claim", claim.clone())
         .return_values(ReturnValue::AllNew);
-    match update.send().await {
-        Ok(output) => match output.attributes() {
-            Some(item) => job(item),
-            None => Ok(None),
-        },
-        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
-        Err(error) => Err(unavailable(error)),
-    }
+    Ok(match update_or_seen(update).await? {
+        Conditional::Done(item) => item,
+        Conditional::Refused(seen) => seen.filter(|item| item.get("claimed_by") == Some(&claim)),
+    })
 }
 
 /// Which deliveries to an endpoint are brought forward, and to when.

@@ -9,12 +9,18 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure,
+};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use jiff::Timestamp;
+use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::aws;
 use crate::aws::clients::Lazy;
@@ -68,7 +74,7 @@ impl Dynamo {
         }
     }
 
-    /// The item at a key, or none. One consistent read.
+    /// The item at a key, or none; one that has expired is none. One consistent read.
     pub(super) async fn get(
         &self,
         pk: impl Into<String>,
@@ -76,15 +82,14 @@ impl Dynamo {
     ) -> Result<Option<Item>> {
         let get = self.client.get_item().table_name(&self.table);
         let get = get.key("pk", s(pk)).key("sk", s(sk)).consistent_read(true);
-        Ok(get.send().await.map_err(unavailable)?.item)
+        let item = get.send().await.map_err(unavailable)?.item;
+        Ok(item.filter(|item| !has_expired(item, Timestamp::now())))
     }
 
     /// Two items of one partition, each or none. One call, two consistent reads.
     pub(super) async fn get_both(&self, pk: &str, sks: [&str; 2]) -> Result<[Option<Item>; 2]> {
         let keys = sks.map(|sk| (pk.to_owned(), sk.to_owned()));
-        let mut found = self
-            .batch_read(&keys, None, ReadConsistency::Strong)
-            .await?;
+        let mut found = self.batch_get_consistent(&keys, None).await?;
         Ok(sks.map(|sk| {
             let at = found
                 .iter()
@@ -93,10 +98,20 @@ impl Dynamo {
         }))
     }
 
-    /// The items at `keys`, in no order; those that are not there are
+    /// The items at `keys`, in no order; those that are not there, or have expired, are
     /// left out. With `only`, just these attributes of each. Eventually
     /// consistent; one BatchGetItem for each 100.
     pub(super) async fn batch_get(
+        &self,
+        keys: &[(String, String)],
+        only: Option<&str>,
+    ) -> Result<Vec<Item>> {
+        let found = self.batch_get_with_expired(keys, only).await?;
+        Ok(kept(found))
+    }
+
+    /// As [`Self::batch_get`], those included that have expired and are still there.
+    pub(super) async fn batch_get_with_expired(
         &self,
         keys: &[(String, String)],
         only: Option<&str>,
@@ -110,7 +125,8 @@ impl Dynamo {
         keys: &[(String, String)],
         only: Option<&str>,
     ) -> Result<Vec<Item>> {
-        self.batch_read(keys, only, ReadConsistency::Strong).await
+        let found = self.batch_read(keys, only, ReadConsistency::Strong).await?;
+        Ok(kept(found))
     }
 
     async fn batch_read(
@@ -120,6 +136,11 @@ impl Dynamo {
         consistency: ReadConsistency,
     ) -> Result<Vec<Item>> {
         let mut found = Vec::with_capacity(keys.len());
+        // Whether it has expired shows by that, and its name is a word of DynamoDB's own.
+        let only = only.map(|only| format!("{only}, #ttl"));
+        let names = only
+            .is_some()
+            .then(|| HashMap::from([("#ttl".to_owned(), "ttl".to_owned())]));
         for chunk in keys.chunks(BATCH_GET_MAX) {
             let key = |(pk, sk): &(String, String)| {
                 Item::from([("pk".into(), s(pk)), ("sk".into(), s(sk))])
@@ -131,7 +152,8 @@ impl Dynamo {
                 }
                 let wanted = KeysAndAttributes::builder()
                     .set_keys(Some(keys))
-                    .set_projection_expression(only.map(str::to_owned))
+                    .set_projection_expression(only.clone())
+                    .set_expression_attribute_names(names.clone())
                     .consistent_read(consistency == ReadConsistency::Strong)
                     .build();
                 let output = self
@@ -193,17 +215,117 @@ pub(super) async fn update_if(update: UpdateItemFluentBuilder) -> Result<bool> {
     }
 }
 
-/// Puts an item whose key is free: whether it was.
+/// Sends a conditional update: whether its condition held, or did before and this is the
+/// same write, sent again by the client since the answer to it was lost. `is_done` sees
+/// by the item whether that is so.
+pub(super) async fn update_once(
+    update: UpdateItemFluentBuilder,
+    is_done: impl FnOnce(&Item) -> bool,
+) -> Result<bool> {
+    Ok(match update_or_seen(update).await? {
+        Conditional::Done(_) => true,
+        Conditional::Refused(seen) => seen.is_some_and(|seen| is_done(&seen)),
+    })
+}
+
+/// How a conditional write ended.
+pub(super) enum Conditional<T> {
+    Done(T),
+    /// Its condition did not hold; the item that is there.
+    Refused(Option<Item>),
+}
+
+/// Sends a conditional update; the attributes it returns, or what is there instead.
+pub(super) async fn update_or_seen(
+    update: UpdateItemFluentBuilder,
+) -> Result<Conditional<Option<Item>>> {
+    let all_old = ReturnValuesOnConditionCheckFailure::AllOld;
+    let update = update.return_values_on_condition_check_failure(all_old);
+    match update.send().await {
+        Ok(output) => Ok(Conditional::Done(output.attributes)),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => {
+            match error.into_service_error() {
+                UpdateItemError::ConditionalCheckFailedException(failed) => {
+                    Ok(Conditional::Refused(failed.item))
+                }
+                other => Err(Error::internal(other)),
+            }
+        }
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// Sends a conditional put of an item with a [`nonce`]; what is there instead. An item
+/// with that nonce is none: the put was done before, its answer lost, and sent again.
+pub(super) async fn put_once(
+    put: PutItemFluentBuilder,
+    nonce: &AttributeValue,
+) -> Result<Conditional<()>> {
+    let all_old = ReturnValuesOnConditionCheckFailure::AllOld;
+    let put = put
+        .item(NONCE, nonce.clone())
+        .return_values_on_condition_check_failure(all_old);
+    match put.send().await {
+        Ok(_) => Ok(Conditional::Done(())),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => {
+            match error.into_service_error() {
+                PutItemError::ConditionalCheckFailedException(failed) => Ok(match failed.item {
+                    Some(item) if item.get(NONCE) == Some(nonce) => Conditional::Done(()),
+                    seen => Conditional::Refused(seen),
+                }),
+                other => Err(Error::internal(other)),
+            }
+        }
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+/// Puts an item whose key is free, or whose former item has expired: whether it was.
 pub(super) async fn put_new(dynamo: &Dynamo, item: Item) -> Result<bool> {
     let put = dynamo.client.put_item().table_name(&dynamo.table);
     let put = put
         .set_item(Some(item))
-        .condition_expression("attribute_not_exists(pk)");
-    match put.send().await {
-        Ok(_) => Ok(true),
-        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(false),
-        Err(error) => Err(unavailable(error)),
-    }
+        .condition_expression(FREE)
+        .expression_attribute_names("#ttl", "ttl")
+        .expression_attribute_values(":now_s", now_s(Timestamp::now()));
+    let put = put_once(put, &nonce()).await?;
+    Ok(matches!(put, Conditional::Done(())))
+}
+
+/// The attribute that tells whose write an item is: no two writes have the same.
+pub(super) const NONCE: &str = "nonce";
+
+/// A new value of [`NONCE`].
+pub(super) fn nonce() -> AttributeValue {
+    let mut bytes = [0; 12];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .expect("the operating system gives random bytes");
+    b(bytes)
+}
+
+/// Holds where there is no item, or one that has expired: DynamoDB deletes such within
+/// days. `#ttl` is the name `ttl`, `:now_s` is [`now_s`].
+pub(super) const FREE: &str = "(attribute_not_exists(pk) or #ttl <= :now_s)";
+/// Holds where there is an item that has not expired; every such item expires.
+pub(super) const KEPT: &str = "(attribute_exists(pk) and #ttl > :now_s)";
+
+/// The seconds by which items expire.
+pub(super) fn now_s(now: Timestamp) -> AttributeValue {
+    n(now.as_second())
+}
+
+/// Whether an item is one that DynamoDB may delete, and only has not yet.
+pub(super) fn has_expired(item: &Item, now: Timestamp) -> bool {
+    item.num_opt("ttl")
+        .is_some_and(|ttl| ttl <= now.as_second())
+}
+
+/// Those of `items` that have not expired.
+pub(super) fn kept(mut items: Vec<Item>) -> Vec<Item> {
+    let now = Timestamp::now();
+    items.retain(|item| !has_expired(item, now));
+    items
 }
 
 /// What an error of DynamoDB means to the caller.

@@ -7,7 +7,7 @@ mod sealed;
 
 pub use self::sealed::{SealedSecret, open_secret, seal_secret};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
@@ -25,6 +25,10 @@ use crate::model::endpoint_ref::EndpointUid;
 use crate::model::id::{EndpointId, ProjectId};
 use crate::model::metadata::Metadata;
 use crate::model::time::Time;
+
+/// Between two times at which an endpoint is enabled, at least: the finest that the data
+/// plane tells apart.
+const ENABLED_AGAIN_MIN: SignedDuration = SignedDuration::from_millis(1);
 
 /// An endpoint as people configured it.
 #[derive(Debug, Clone)]
@@ -310,7 +314,9 @@ async fn write(
     by.access().check(endpoint.tenant.as_deref())?;
     endpoint.updated_at = by.at;
     if endpoint.state == EndpointState::Enabled && before.state != EndpointState::Enabled {
-        endpoint.enabled_at = by.at;
+        // Later than before whatever the clocks say: what is known of then is over.
+        let next = before.enabled_at.saturating_add(ENABLED_AGAIN_MIN);
+        endpoint.enabled_at = next.map_or(by.at, |next| next.max(by.at));
     }
     endpoint.version += 1;
     let columns = EndpointColumns::of(&endpoint)?;

@@ -7,7 +7,9 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
-use super::dynamo::{Dynamo, Item, ItemExt, b, ms, n, s, update_if};
+use super::dynamo::{
+    self, Dynamo, Item, ItemExt, KEPT, b, ms, n, now_s, s, update_if, update_once,
+};
 use super::keys::{self, Listing};
 use super::timeline::{self, IndexPartition, TimelineRange};
 use crate::error::{Error, Result};
@@ -249,7 +251,7 @@ pub async fn clear_fan_out(dynamo: &Dynamo, id: &EventId, fan_out: &PendingFanOu
     update_if(update).await
 }
 
-/// Asks for a replay of an event: durable once this returns. False when the
+/// Asks for a replay of an event at `now`: durable once this returns. False when the
 /// event is not there, or still waits for a fan-out or an earlier replay.
 ///
 /// # Errors
@@ -258,16 +260,20 @@ pub async fn request_replay(
     dynamo: &Dynamo,
     id: &EventId,
     fan_out: &PendingFanOut,
+    now: Timestamp,
     due: Timestamp,
 ) -> Result<bool> {
-    update_if(
+    update_once(
         dynamo
             .update(id.as_str(), keys::EVENT)
             .update_expression("set fan = :fan, due_pk = :due_pk, due_sk = :due_sk remove swept")
-            .condition_expression("attribute_exists(pk) and attribute_not_exists(fan)")
+            .condition_expression(format!("{KEPT} and attribute_not_exists(fan)"))
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":now_s", now_s(now))
             .expression_attribute_values(":fan", s(fan_out.to_text()))
             .expression_attribute_values(":due_pk", s(keys::due_of_event(id)))
             .expression_attribute_values(":due_sk", s(keys::due_sort(due, id.as_str()))),
+        |seen| seen.str_opt("fan") == Some(&*fan_out.to_text()),
     )
     .await
 }
@@ -391,8 +397,30 @@ pub async fn list(
     range: &TimelineRange,
 ) -> Result<(Vec<EventRow>, Option<String>)> {
     access.narrow(filter.tenant.as_deref())?;
-    let sources = filter.sources(access);
-    let page = timeline::page(dynamo, &sources, range, |item| filter.matches(item)).await?;
+    let now = Timestamp::now();
+    let keep = |item: &Item| filter.matches(item) && !dynamo::has_expired(item, now);
+    rows(dynamo, &filter.sources(access), range, keep).await
+}
+
+/// As [`list`], of whoever may see them, those included that have expired and are still
+/// there.
+pub(super) async fn list_with_expired(
+    dynamo: &Dynamo,
+    access: &Access,
+    filter: &EventFilter,
+    range: &TimelineRange,
+) -> Result<(Vec<EventRow>, Option<String>)> {
+    let keep = |item: &Item| filter.matches(item);
+    rows(dynamo, &filter.sources(access), range, keep).await
+}
+
+async fn rows(
+    dynamo: &Dynamo,
+    sources: &[IndexPartition],
+    range: &TimelineRange,
+    keep: impl Fn(&Item) -> bool,
+) -> Result<(Vec<EventRow>, Option<String>)> {
+    let page = timeline::page(dynamo, sources, range, keep).await?;
     let rows = page
         .items
         .iter()
@@ -413,7 +441,8 @@ pub struct EventScan {
 }
 
 /// The next events that `access` reaches and `wanted` wants by their type and tenant,
-/// the newest first. Cost: as [`list`].
+/// the newest first, those included that have expired and are still there. Cost: as
+/// [`list`].
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 
 use super::dynamo::{
-    Dynamo, DynamoErrorKind, Item, ItemExt, b, kind, ms, n, s, unavailable, update_if,
+    Dynamo, DynamoErrorKind, FREE, Item, ItemExt, b, kind, ms, n, now_s, s, unavailable, update_if,
 };
 use super::keys;
 use crate::error::{Error, Result};
@@ -110,12 +110,23 @@ pub async fn reserve(
         if item.time("expires_ms")? <= now {
             continue;
         }
+        // By a write of this very request, whose answer was lost.
+        let is_own = item.str("lease_owner")? == fresh.owner;
         let known = Known::open(key_ring, &pk, &item)?;
         if known.fingerprint != request.fingerprint {
             return Ok(Reserved::ForAnother);
         }
         if let Some(status) = item.num_opt("http_status") {
             return answer(key_ring, &pk, &item, status).map(Reserved::Before);
+        }
+        if is_own {
+            return Ok(Reserved::Now(Reservation {
+                pk,
+                owner: fresh.owner.clone(),
+                seed: known.seed,
+                at: item.time("created_ms")?,
+                is_repeated: known.seed != fresh.seed,
+            }));
         }
         if item.time("lease_ends")? > now {
             return Ok(Reserved::UnderWay);
@@ -163,7 +174,9 @@ async fn put(
         .item("created_ms", ms(now))
         .item("expires_ms", ms(expires))
         .item("ttl", n(expires.as_second()))
-        .condition_expression("attribute_not_exists(pk) or expires_ms <= :now")
+        .condition_expression(format!("{FREE} or expires_ms <= :now"))
+        .expression_attribute_names("#ttl", "ttl")
+        .expression_attribute_values(":now_s", now_s(now))
         .expression_attribute_values(":now", ms(now));
     match put.send().await {
         Ok(_) => Ok(true),

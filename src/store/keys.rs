@@ -3,7 +3,7 @@
 //! | item | `pk` | `sk` | `tl_pk` / `tl_sk` | `type_pk`, `tenant_pk`, `detail_pk` | `due_pk` / `due_sk` | `ttl` | written by | read by |
 //! |---|---|---|---|---|---|---|---|---|
 //! | event | `evt_…` | `event` | `prj_…#<shard>` / `<received>#evt_…` | its type; its tenant and its subject if it has them | while a fan-out or replay is left | retention | accept, replay | deliver, fan out, recoveries, archive, events API |
-//! | delivery | `evt_…` | `delivery#ep_…` | `ep_…#<shard>` / `<created>#evt_…` | `detail_pk` alone: its state, once that is failed, canceled or late | while pending | with its event | accept, fan out, deliver, retry, recoveries | deliver, recoveries, deliveries API |
+//! | delivery | `evt_…` | `delivery#ep_…` | `ep_…#<shard>` / `<created>#evt_…` | `detail_pk` alone: its state, once that is failed, canceled or late | while pending, or failed and not told of yet | with its event | accept, fan out, deliver, retry, recoveries | deliver, recoveries, deliveries API |
 //! | recovery | `rec_…` | `recovery` | `prj_…#recoveries` / `<created>#rec_…` | – | while running | retention | recoveries API, archive | recover, recoveries API |
 //! | archived day | `archive` | `day#<date>` | – | – | – | a retention later | archive | archive |
 //! | endpoint | `project#prj_…` | `endpoint#ep_…` | – | – | – | a day after deletion | projection, deliver (410) | accept, fan out, deliver |
@@ -11,7 +11,7 @@
 //! | API key | `key#<sha-256>` | `key` | – | – | – | a day after revocation | projection | every request |
 //! | failures | `project#prj_…` | `care#ep_…` | – | – | – | a year | deliver (a run of failures begins, goes on, ends) | accept, deliver, stats |
 //! | pending disable | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410, days of failure) | sweep |
-//! | pace | `ep_…` | `pace` | – | – | – | a day after its last slot | deliver (with a rate limit) | deliver |
+//! | pace | `ep_…` | `pace` | – | – | – | a day after its last slot | deliver (with a rate limit): slots, and places behind them | deliver |
 //! | meter | `project#prj_…` | `meter#mtr_…` | – | – | – | a day after deletion | projection | accept, fan out |
 //! | readings | `evt_…` | `meter` | – | – | `meter#<shard>` / `<received>#evt_…`, until counted | with its event | accept, fan out | meter |
 //! | back-fill | `mtr_…` | `backfill` | – | – | `meter#0` / `<due>#mtr_…`, while it runs | a month after its end | meters API, meter | meter, meters API |
@@ -23,6 +23,12 @@
 //! indexes are spread over the shards below, of which DynamoDB gives each
 //! 1,000 writes a second. What is to be counted has due partitions of its own,
 //! which the sweeper does not see: nothing is enqueued for it.
+//!
+//! DynamoDB deletes what has expired by its `ttl` within days. Until then whoever reads
+//! an item or puts one treats it as absent, by the second as DynamoDB does; only
+//! readings are counted however late, and erasures delete it all the same. `nonce` and
+//! `claimed_by` tell a write whose answer was lost, and which is sent again, from
+//! another's.
 //!
 //! `type_pk`, `tenant_pk` and `detail_pk` each make an index of their own with
 //! `tl_sk`, for lists narrowed to one value. An item without the attribute is not
@@ -48,6 +54,7 @@ const DELIVERY_PREFIX: &str = "delivery#";
 const ENDPOINT_PREFIX: &str = "endpoint#";
 const ENDPOINT_HEALTH_PREFIX: &str = "care#";
 const METER_PREFIX: &str = "meter#";
+const NOTICE_PREFIX: &str = "notice#";
 const TYPE_PREFIX: &str = "type#";
 
 /// Sort key of an event.
@@ -328,6 +335,16 @@ pub fn due_of_recovery(recovery: &RecoveryId) -> String {
 /// Due sort key: time, then what is due.
 pub fn due_sort(at: Timestamp, what: &str) -> String {
     format!("{}#{what}", millis(at))
+}
+
+/// What the due sort key of a failed delivery names whose notice is yet to be published.
+pub fn notice_subject(delivery: &DeliveryId) -> String {
+    format!("{NOTICE_PREFIX}{delivery}")
+}
+
+/// Whether a due sort key that names `subject` is that of a notice.
+pub fn is_notice_subject(subject: &str) -> bool {
+    subject.starts_with(NOTICE_PREFIX)
 }
 
 /// What a due sort key ends with.

@@ -4,7 +4,10 @@
 //! Called after every commit, and by the sweeper for what was left in the outbox
 //! then. It never writes what the outbox row says, since that may be old.
 
+use std::collections::HashSet;
 use std::time::Duration;
+
+use futures_util::future;
 
 use super::change::Committed;
 use super::config_projection::ConfigProjection;
@@ -15,8 +18,11 @@ use crate::error::{Error, Result};
 
 /// Rows read at a time.
 const PAGE: i64 = 100;
-/// Changes in a row for which a store was out of reach before no more are tried:
-/// it is no fault of theirs.
+/// Changes projected at a time: those that take long since their part of the event store
+/// throttles leave the others a way past.
+const CONCURRENCY: usize = 8;
+/// Changes in a row that a store did not take before it is asked whether it answers at
+/// all: if not, it is no fault of theirs, and no more are tried.
 const OUTAGES_MAX: u32 = 3;
 
 /// Projects a change that has just been committed, and gives out what its writer
@@ -88,7 +94,8 @@ async fn project(
 
 /// Projects the changes that have waited for `age` or longer; how many those were.
 /// One that cannot be projected is logged, stays in the outbox and holds up no
-/// other. Takes a few calls for each.
+/// other, whether it is itself at fault or its part of the event store throttles. Takes a
+/// few calls for each.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when either store does not answer; the changes then stay
@@ -99,19 +106,36 @@ pub async fn project_pending(
     age: Duration,
 ) -> Result<usize> {
     let (mut projected, mut outages) = (0, 0);
+    let mut failed = HashSet::new();
     let mut last = 0;
     loop {
         let page = outbox::pending(postgres, age, last, PAGE).await?;
-        for change in &page {
-            match project(postgres, projection, change).await {
-                Ok(()) => (projected, outages) = (projected + 1, 0),
-                Err(error) => {
-                    outages += u32::from(error.is_outage());
-                    if outages == OUTAGES_MAX {
-                        return Err(error);
+        for chunk in page.chunks(CONCURRENCY) {
+            // What is projected is what is true now: another change of the same thing
+            // meets the same.
+            let others = chunk
+                .iter()
+                .filter(|change| !failed.contains(&change.subject));
+            let others: Vec<_> = others.collect();
+            let results = others
+                .iter()
+                .map(|change| project(postgres, projection, change));
+            let results = future::join_all(results).await;
+            for (change, result) in others.into_iter().zip(results) {
+                match result {
+                    Ok(()) => (projected, outages) = (projected + 1, 0),
+                    Err(error) => {
+                        outages += u32::from(error.is_outage());
+                        log_not_projected(change, &error);
+                        failed.insert(change.subject.clone());
                     }
-                    log_not_projected(change, &error);
                 }
+            }
+            if outages >= OUTAGES_MAX {
+                // With nothing else under way: there may be one connection alone.
+                postgres.ping().await?;
+                projection.ping().await?;
+                outages = 0;
             }
         }
         let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);

@@ -180,7 +180,9 @@ pub struct LoadedReadings<'a> {
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn get<'a>(dynamo: &Dynamo, due: &'a [DueItem]) -> Result<LoadedReadings<'a>> {
     let wanted = due.iter().map(|due| (due.pk.clone(), due.sk.clone()));
-    let items = dynamo.batch_get(&wanted.collect::<Vec<_>>(), None).await?;
+    let wanted: Vec<_> = wanted.collect();
+    // What was read of an event is counted, however late.
+    let items = dynamo.batch_get_with_expired(&wanted, None).await?;
     let (mut readable, mut unreadable) = (Vec::with_capacity(items.len()), Vec::new());
     for item in &items {
         match StoredReadings::read(item) {

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use jiff::Timestamp;
 
 use super::dynamo::{
-    self, Dynamo, DynamoErrorKind, Item, ItemExt, keys_of, kind, ms, n, s, unavailable, update_if,
+    self, Conditional, Dynamo, Item, ItemExt, keys_of, ms, n, s, update_once, update_or_seen,
 };
 use super::keys::{self, Listing};
 use super::timeline::{self, IndexPartition, TimelineRange};
@@ -149,7 +149,7 @@ pub async fn advance(
         .expression_attribute_values(":examined", number(step.examined as u64))
         .expression_attribute_values(":resent", number(step.resent as u64))
         .expression_attribute_values(":now", ms(now));
-    update_if(match &step.next {
+    let update = match &step.next {
         Some(next) => update
             .update_expression(format!("{set}, pos = :pos, due_sk = :due remove swept"))
             .expression_attribute_values(":pos", s(next))
@@ -159,6 +159,10 @@ pub async fn advance(
                 "{set}, #state = :done remove due_pk, due_sk, swept"
             ))
             .expression_attribute_values(":done", s(RecoveryState::Done.as_str())),
+    };
+    let (page, updated) = (recovery.page + 1, now.as_millisecond());
+    update_once(update, |seen| {
+        seen.num_opt("page") == Some(page.into()) && seen.num_opt("updated") == Some(updated)
     })
     .await
 }
@@ -168,7 +172,7 @@ pub async fn advance(
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn fail(dynamo: &Dynamo, id: &RecoveryId, why: &str, now: Timestamp) -> Result<bool> {
-    update_if(
+    update_once(
         running(dynamo, id)
             .update_expression(
                 "set #state = :failed, why = :why, updated = :now remove due_pk, due_sk, swept",
@@ -177,6 +181,7 @@ pub async fn fail(dynamo: &Dynamo, id: &RecoveryId, why: &str, now: Timestamp) -
             .expression_attribute_values(":failed", s(RecoveryState::Failed.as_str()))
             .expression_attribute_values(":why", s(why))
             .expression_attribute_values(":now", ms(now)),
+        |seen| ended_at(seen, RecoveryState::Failed, now),
     )
     .await
 }
@@ -192,11 +197,19 @@ pub async fn cancel(dynamo: &Dynamo, id: &RecoveryId, now: Timestamp) -> Result<
         .expression_attribute_values(":canceled", s(RecoveryState::Canceled.as_str()))
         .expression_attribute_values(":now", ms(now))
         .return_values(ReturnValue::AllNew);
-    match update.send().await {
-        Ok(output) => output.attributes().map(read).transpose(),
-        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(None),
-        Err(error) => Err(unavailable(error)),
-    }
+    let canceled = match update_or_seen(update).await? {
+        Conditional::Done(item) => item,
+        Conditional::Refused(seen) => {
+            seen.filter(|seen| ended_at(seen, RecoveryState::Canceled, now))
+        }
+    };
+    canceled.as_ref().map(read).transpose()
+}
+
+/// Whether a recovery has ended in `state` at `at`: by a write whose answer was lost.
+fn ended_at(item: &Item, state: RecoveryState, at: Timestamp) -> bool {
+    item.str_opt("state") == Some(state.as_str())
+        && item.num_opt("updated") == Some(at.as_millisecond())
 }
 
 fn running(dynamo: &Dynamo, id: &RecoveryId) -> UpdateItemFluentBuilder {
@@ -216,6 +229,16 @@ pub async fn list(
     access: &Access,
     range: &TimelineRange,
 ) -> Result<(Vec<Recovery>, Option<String>)> {
+    let (items, next) = list_with_expired(dynamo, access, range).await?;
+    Ok((in_order(&dynamo::kept(items))?, next))
+}
+
+/// As [`list`], those included that have expired and are still there, in no order.
+pub(super) async fn list_with_expired(
+    dynamo: &Dynamo,
+    access: &Access,
+    range: &TimelineRange,
+) -> Result<(Vec<Item>, Option<String>)> {
     let source = IndexPartition {
         listing: Listing::Timeline,
         partition: keys::timeline_of_recoveries(access.project()),
@@ -223,15 +246,20 @@ pub async fn list(
     };
     let is_own = |row: &Item| access.covers(row.str_opt("tenant"));
     let page = timeline::page(dynamo, &[source], range, is_own).await?;
-    let items = dynamo.batch_get(&keys_of(&page.items)?, None).await?;
-    let mut rows: Vec<Recovery> = items.iter().map(read).collect::<Result<_>>()?;
-    rows.sort_by_key(|row| std::cmp::Reverse(keys::recovery_sort(row.created, &row.id)));
+    let keys = keys_of(&page.items)?;
+    let items = dynamo.batch_get_with_expired(&keys, None).await?;
     // Between them lie those of others, whose ids are no one else's to see.
     let next = match access.tenant() {
         Some(_) => page.last_kept.or(page.next),
         None => page.next,
     };
-    Ok((rows, next))
+    Ok((items, next))
+}
+
+fn in_order(items: &[Item]) -> Result<Vec<Recovery>> {
+    let mut rows: Vec<Recovery> = items.iter().map(read).collect::<Result<_>>()?;
+    rows.sort_by_key(|row| std::cmp::Reverse(keys::recovery_sort(row.created, &row.id)));
+    Ok(rows)
 }
 
 /// Whether the archiving of `day` is planned for every project.

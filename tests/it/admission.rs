@@ -1,13 +1,16 @@
 //! Admission: the rate limit of an endpoint, kept by all instances together, and
 //! its bound on attempts under way.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use millrace::app;
 use millrace::jobs::{self, Done};
 use millrace::model::id::{DeliveryId, EndpointId};
 use millrace::model::job::Job;
+use millrace::model::pacing::Pace;
 use millrace::queue::lanes::WaitReason;
+use millrace::store::{deliveries, pacing};
 use serde_json::json;
 
 use crate::support::fixtures::{create_endpoint, uncached_config};
@@ -155,3 +158,61 @@ fn an_endpoint_has_no_more_attempts_under_way_than_it_says() {
         assert_eq!(receiver.received().len(), 3);
     });
 }
+
+/// Attempts that the test below makes, more than there are slots left for.
+const WAITING: usize = 90;
+
+#[test]
+fn where_no_slot_is_left_each_asks_again_and_none_goes_without() {
+    run(async {
+        let mut harness = Harness::builder().config(uncached_config()).build().await;
+        harness.leaves_jobs = true;
+        let receiver = Receiver::start([]).await;
+        let endpoint =
+            create_endpoint(&harness, json!({ "url": receiver.url, "rate_limit": 1 })).await;
+        let endpoint: EndpointId = endpoint["id"].as_str().unwrap().parse().unwrap();
+        let dynamo = &harness.app.dynamo;
+        let mut due = BTreeSet::new();
+        for _ in 0..WAITING {
+            let event = harness.publish("a").await.parse().unwrap();
+            due.insert((app::now(), DeliveryId::new(&event, &endpoint)));
+        }
+        // All but a few of the slots that are ever given ahead belong to others.
+        let begin = app::now() + Duration::from_secs(60);
+        let others = SLOTS_AHEAD - WAITING / 3;
+        for _ in 0..others {
+            let claimed = pacing::claim(dynamo, &endpoint, Pace::new(1), begin).await;
+            assert!(claimed.unwrap().is_some());
+        }
+        // By a clock that jumps from one due time to the next.
+        let (mut attempts, mut asked) = (vec![], 0);
+        while let Some((at, id)) = due.pop_first() {
+            let now = at.max(begin);
+            let job = Job::Deliver {
+                delivery: id.clone(),
+                attempts_made: 0,
+                payload: None,
+            };
+            asked += 1;
+            match jobs::run(&harness.app, job, None, now).await.unwrap() {
+                Done::Finished => attempts.push(now),
+                Done::Later(later) => {
+                    let postponed = jobs::reschedule::reschedule(&harness.app, *later, now);
+                    postponed.await.unwrap();
+                    let stored = deliveries::get(dynamo, &id).await.unwrap().unwrap();
+                    due.insert((stored.due.unwrap(), id));
+                }
+            }
+        }
+        assert_eq!(receiver.received().len(), WAITING);
+        // One a second, and a slot may be used a second early.
+        for (first, later) in attempts.iter().zip(&attempts[10..]) {
+            let took = later.duration_since(*first).as_secs();
+            assert!(took >= 8, "eleven in {took} s");
+        }
+        assert!(asked <= 4 * WAITING, "asked {asked} times");
+    });
+}
+
+/// Slots of one a second that are given ahead.
+const SLOTS_AHEAD: usize = 900;

@@ -41,6 +41,8 @@ mod lambda;
 mod lanes;
 mod layers;
 mod lists;
+#[cfg(feature = "embedded")]
+mod lost_answers;
 mod metadata;
 mod meters;
 mod numbers;
@@ -59,6 +61,7 @@ mod remote;
 mod repeats;
 #[cfg(feature = "embedded")]
 mod restore;
+mod retention;
 mod schema;
 #[cfg(feature = "embedded")]
 mod security;

@@ -13,6 +13,10 @@ use crate::support::fixtures::{
 };
 use crate::support::harness::{Harness, run};
 use crate::support::receiver::{Received, Receiver, Reply};
+#[cfg(feature = "embedded")]
+use crate::support::relay::{Fate, Relay};
+#[cfg(feature = "embedded")]
+use crate::support::stores;
 
 #[test]
 fn a_delivery_that_fails_for_good_is_told_once_a_round() {
@@ -66,6 +70,53 @@ fn a_delivery_that_fails_for_good_is_told_once_a_round() {
             .expect(StatusCode::ACCEPTED);
         harness.drain().await;
         assert_eq!(received_types(&listener).len(), 2, "another round");
+    });
+}
+
+/// The process ends between the record of the last attempt and the event about it.
+#[cfg(feature = "embedded")]
+#[test]
+fn a_delivery_that_failed_for_good_is_told_after_a_crash() {
+    run(async {
+        let mut config = uncached_config();
+        config.delivery.retry_schedule = vec![Duration::ZERO];
+        let store = stores::embedded_readable_dynamo();
+        let harness = Harness::builder().config(config.clone());
+        let harness = harness.dynamo(store.dynamo.clone()).build().await;
+        let (bad, listener) = (
+            Receiver::start(failures(1)).await,
+            Receiver::start([]).await,
+        );
+        let endpoint = harness.endpoint(&bad.url, &["a"]).await;
+        let told = "millrace.delivery.exhausted";
+        harness.endpoint(&listener.url, &[told]).await;
+        let relay = Relay::new(move |operation, body| match operation {
+            "PutItem" | "TransactWriteItems" if body.contains(told) => Fate::Lost,
+            _ => Fate::Passed,
+        });
+        let crashed = harness.beside().config(config);
+        let crashed = crashed.dynamo(store.relayed(&relay)).build().await;
+        let event = crashed.publish("a").await;
+        crashed.drain().await;
+        let failed = only_delivery(&harness, &event).await;
+        assert_eq!(
+            (&failed["state"], &failed["next_attempt_at"]),
+            (&json!("failed"), &Value::Null)
+        );
+        assert_eq!(received_types(&listener), [""; 0]);
+
+        let list = format!(
+            "/v1/deliveries?endpoint_id={}&state=failed",
+            endpoint["id"].as_str().unwrap()
+        );
+        for later_s in [6, 600] {
+            harness.sweep_after(Duration::from_secs(later_s)).await;
+            assert_eq!(received_types(&listener), [told]);
+            let page = harness.get(&list).await.expect(StatusCode::OK);
+            assert_eq!(page["data"][0]["id"], failed["id"]);
+        }
+        assert_as_documented(&listener.received()[0].json());
+        assert_eq!(bad.received().len(), 1);
     });
 }
 

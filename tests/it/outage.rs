@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "embedded")]
+use http::Method;
 use http::StatusCode;
 use millrace::app;
 use millrace::jobs::sweep;
@@ -11,8 +13,14 @@ use millrace::store::endpoints;
 use serde_json::{Value, json};
 
 use crate::support::fixtures::OUTBOX;
+#[cfg(feature = "embedded")]
+use crate::support::harness::ALL_SCOPES;
 use crate::support::harness::{Harness, run};
 use crate::support::receiver::{Receiver, Reply};
+#[cfg(feature = "embedded")]
+use crate::support::relay::{Fate, Relay};
+#[cfg(feature = "embedded")]
+use crate::support::stores;
 
 #[test]
 fn events_are_accepted_and_delivered_without_postgres() {
@@ -123,11 +131,49 @@ fn a_change_that_cannot_be_projected_holds_up_no_other() {
     });
 }
 
+/// As the table's partition of one project throttles.
+#[cfg(feature = "embedded")]
+#[test]
+fn changes_that_the_event_store_does_not_take_hold_up_no_other() {
+    run(async {
+        let _turn = OUTBOX.lock().await;
+        let store = stores::embedded_readable_dynamo();
+        let harness = Harness::builder().dynamo(store.dynamo.clone());
+        let harness = harness.build().await;
+        let hot = harness.new_project(&ALL_SCOPES).await;
+        for _ in 0..9 {
+            let body = json!({ "url": "http://127.0.0.1:9/", "event_types": ["*"] });
+            let made = harness.request(Method::POST, "/v1/endpoints", &hot.key, body);
+            let made = made.await.expect(StatusCode::CREATED);
+            narrow_and_die_in(&harness, &hot.id, &made).await;
+        }
+        let endpoint = harness.endpoint("http://127.0.0.1:9/", &["*"]).await;
+        narrow_and_die(&harness, &endpoint).await;
+        let partition = format!("project#{}", hot.id);
+        let relay = Relay::new(move |operation, body| match operation {
+            "PutItem" if body.contains(&partition) => Fate::Lost,
+            _ => Fate::Passed,
+        });
+        let beside = harness.beside().dynamo(store.relayed(&relay));
+        let beside = beside.build().await;
+        let repaired = sweep::repair_outbox(&beside.app, Duration::ZERO).await;
+        assert!(repaired.unwrap() > 0);
+        assert_eq!(matching(&beside).await, 0);
+        // They are not forgotten.
+        let repaired = sweep::repair_outbox(&harness.app, Duration::ZERO).await;
+        assert!(repaired.unwrap() >= 9);
+    });
+}
+
 /// Commits a change of an endpoint's filter and goes no further.
 async fn narrow_and_die(harness: &Harness, endpoint: &Value) {
+    narrow_and_die_in(harness, &harness.project, endpoint).await;
+}
+
+async fn narrow_and_die_in(harness: &Harness, project: &str, endpoint: &Value) {
     let id = endpoint["id"].as_str().unwrap().parse().unwrap();
     let by = AuditContext {
-        project: harness.project.parse().unwrap(),
+        project: project.parse().unwrap(),
         actor: Actor::Admin,
         at: app::now(),
     };

@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use millrace::jobs::sweep;
 use millrace::model::audit::{Actor, AuditContext};
+use millrace::model::delivery::DeliveryState;
 use millrace::model::endpoint::{EndpointState, PendingDisable};
 use millrace::model::event;
 use millrace::model::id::{EndpointId, ProjectId};
 use millrace::store::config_projection::health::{Disabling, Reason};
+use millrace::store::deliveries::{self, HeldLease, ReplayFrom, ReplayOutcome, StoredDelivery};
 use millrace::store::{endpoints, projector};
 use millrace::{app, publish};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::support::fixtures::{
-    OUTBOX, forget_queue, only_delivery, project_endpoint, project_endpoints,
+    OUTBOX, config_without_retries, finish_recovery, forget_queue, only_delivery, project_endpoint,
+    project_endpoints, seconds_ago,
 };
 use crate::support::harness::{Harness, config, run};
 use crate::support::receiver::{Receiver, Reply};
@@ -327,5 +330,128 @@ fn a_slow_attempt_is_not_made_elsewhere_too() {
             release.notify_one();
         });
         assert_eq!(only_delivery(&harness, &event).await["state"], "delivered");
+    });
+}
+
+/// The store's first delivery of `event`, the only one.
+async fn stored(harness: &Harness, event: &str) -> StoredDelivery {
+    let id = only_delivery(harness, event).await["id"].clone();
+    let id = id.as_str().unwrap().parse().unwrap();
+    let stored = deliveries::get(&harness.app.dynamo, &id).await;
+    stored.unwrap().unwrap()
+}
+
+#[test]
+fn who_waited_too_long_moves_nothing_that_another_has_taken_up() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        let event = harness.publish("a").await;
+        forget_queue(&harness);
+        let seen = stored(&harness, &event).await;
+        let held = HeldLease {
+            id: &seen.id,
+            attempts_made: 0,
+            due: seen.due.unwrap(),
+        };
+        // A person wants it now; then a sweeper takes it up.
+        let dynamo = &harness.app.dynamo;
+        let later = app::now() + Duration::from_secs(900);
+        let asked = app::now() + Duration::from_secs(7);
+        deliveries::retry(dynamo, &seen.id, asked).await.unwrap();
+        assert!(!deliveries::defer(dynamo, held, later).await.unwrap());
+        let slot = deliveries::defer_for_slot(dynamo, held, later, later).await;
+        assert!(!slot.unwrap());
+        let renewed = deliveries::renew_lease(dynamo, held, later).await;
+        assert!(!renewed.unwrap());
+        harness.sweep_after(Duration::from_secs(8)).await;
+        assert_eq!(receiver.received().len(), 1);
+    });
+}
+
+/// What a worker holds that carried the event along, and has not looked again.
+#[test]
+fn a_late_job_leaves_what_a_person_asked_for() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let path = format!("/v1/endpoints/{}", id(&endpoint));
+        let event = harness.publish("a").await;
+        let disabled = harness.patch(&path, json!({ "state": "disabled" })).await;
+        disabled.expect(StatusCode::OK);
+        let seen = stored(&harness, &event).await;
+        let asked = app::now() + Duration::from_secs(7);
+        let retried = deliveries::retry(&harness.app.dynamo, &seen.id, asked).await;
+        retried.unwrap();
+        // The job waits for a quarter of an hour, but for its own delivery alone.
+        harness.drain().await;
+        let due = stored(&harness, &event).await.due.unwrap();
+        assert_eq!(due.as_millisecond(), asked.as_millisecond());
+    });
+}
+
+#[test]
+fn a_replay_is_made_whatever_the_clocks_say() {
+    run(async {
+        let harness = Harness::builder();
+        let harness = harness.config(config_without_retries(100)).build().await;
+        let receiver = Receiver::start([Reply::Status(200), Reply::Status(500)]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let event = harness.publish("a").await;
+        harness.drain().await;
+        // One whose clock is an hour ahead has replayed it before.
+        let ahead = app::now() + Duration::from_secs(3600);
+        let seen = stored(&harness, &event).await;
+        let from = ReplayFrom::Ended;
+        let dynamo = &harness.app.dynamo;
+        let replayed = deliveries::replay(dynamo, &seen.id, from, ahead, app::now()).await;
+        assert!(matches!(replayed.unwrap(), ReplayOutcome::NewRound(_)));
+        harness.sweep_after(Duration::ZERO).await;
+        assert_eq!(stored(&harness, &event).await.state, DeliveryState::Failed);
+
+        let path = format!("/v1/endpoints/{}/recover", id(&endpoint));
+        let recovery = harness
+            .post(&path, json!({ "since": seconds_ago(60) }))
+            .await;
+        let recovery = recovery.expect(StatusCode::ACCEPTED);
+        assert_eq!(finish_recovery(&harness, &recovery).await["resent"], 1);
+        assert_eq!(receiver.received().len(), 3);
+
+        let replayed = deliveries::replay(dynamo, &seen.id, from, ahead, app::now()).await;
+        assert!(matches!(replayed.unwrap(), ReplayOutcome::NewRound(_)));
+        harness.sweep_after(Duration::ZERO).await;
+        let path = format!("/v1/events/{event}/replay");
+        let asked = harness.post(&path, json!({})).await;
+        asked.expect(StatusCode::ACCEPTED);
+        harness.drain().await;
+        assert_eq!(receiver.received().len(), 5);
+    });
+}
+
+#[test]
+fn an_endpoint_is_enabled_anew_whatever_the_clocks_say() {
+    run(async {
+        let harness = Harness::new().await;
+        let endpoint = id(&harness.endpoint("http://127.0.0.1:9/", &["*"]).await);
+        let by = AuditContext {
+            project: harness.project.parse().unwrap(),
+            actor: Actor::Admin,
+            at: app::now() - Duration::from_secs(3600),
+        };
+        let mut enabled_at = vec![];
+        for state in [EndpointState::Disabled, EndpointState::Enabled] {
+            let set = |endpoint: &mut endpoints::Endpoint| {
+                enabled_at.push(endpoint.enabled_at);
+                endpoint.state = state;
+                Ok(())
+            };
+            let changed = endpoints::update(&harness.app.postgres, &by, &endpoint, set).await;
+            let projection = &harness.app.projection;
+            let row = projector::apply(&harness.app.postgres, projection, changed.unwrap()).await;
+            enabled_at.push(row.enabled_at);
+        }
+        assert!(enabled_at.last() > enabled_at.first(), "{enabled_at:?}");
     });
 }

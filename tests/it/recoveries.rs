@@ -12,7 +12,7 @@ use millrace::config::Config;
 use millrace::jobs::recover::{self, PageOutcome};
 use millrace::jobs::sweep;
 use millrace::model::id::{DeliveryId, EventId, RecoveryId};
-use millrace::store::deliveries::{self, ReplayFrom};
+use millrace::store::deliveries::{self, HeldLease, ReplayFrom};
 use millrace::store::recoveries;
 use serde_json::{Value, json};
 
@@ -664,7 +664,17 @@ fn pending_deliveries_are_brought_forward_when_asked_for() {
         let busy = waiting[0].parse().unwrap();
         let busy = DeliveryId::new(&busy, &scene.endpoint.parse().unwrap());
         let (dynamo, later) = (&patient.app.dynamo, Duration::from_mins(1));
-        let renewed = deliveries::renew_lease(dynamo, &busy, 1, app::now() + later).await;
+        let held = async || HeldLease {
+            id: &busy,
+            attempts_made: 1,
+            due: deliveries::get(dynamo, &busy)
+                .await
+                .unwrap()
+                .unwrap()
+                .due
+                .unwrap(),
+        };
+        let renewed = deliveries::renew_lease(dynamo, held().await, app::now() + later).await;
         assert!(renewed.unwrap());
         let done = recover(forward.clone()).await;
         assert_eq!(
@@ -676,7 +686,7 @@ fn pending_deliveries_are_brought_forward_when_asked_for() {
         let due = patient.app.queue.due(app::now(), Duration::ZERO);
         deliveries::retry(dynamo, &busy, due).await.unwrap();
         assert_eq!(recover(forward.clone()).await["resent"], 0);
-        let deferred = deliveries::defer(dynamo, &busy, 1, app::now() + later * 10).await;
+        let deferred = deliveries::defer(dynamo, held().await, app::now() + later * 10).await;
         assert!(deferred.unwrap());
         let done = recover(forward).await;
         assert_eq!(done["resent"], 1);

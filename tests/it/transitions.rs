@@ -1,11 +1,15 @@
 //! The store's conditional writes against the state machine they stand for:
 //! random sequences, run side by side.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use jiff::Timestamp;
 use millrace::model::delivery::{Attempt, DeliveryState, Progress};
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use millrace::model::transition::{DeliverySnapshot, DeliveryTransition};
-use millrace::store::deliveries::{self, AttemptRecord, NewDelivery, ReplayFrom, ReplayOutcome};
+use millrace::store::deliveries::{
+    self, AttemptRecord, HeldLease, NewDelivery, ReplayFrom, ReplayOutcome,
+};
 use millrace::store::due;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -14,6 +18,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use crate::support::harness::Harness;
 
 const SEQUENCES: u32 = 60;
+
+static NEXT_ATTEMPT: AtomicI64 = AtomicI64::new(1);
 
 /// A change whose guard holds about as often as not: what it saw is the truth or
 /// a little off it.
@@ -59,6 +65,8 @@ fn change(step: &Step, snapshot: &DeliverySnapshot) -> DeliveryTransition {
         },
         1 => DeliveryTransition::Postpone {
             attempts_made: made,
+            // One that is off is what a late worker saw.
+            held: snapshot.due.unwrap_or(step.due) + i64::from(step.due % 3 == 0),
             due: step.due,
         },
         2 => DeliveryTransition::End {
@@ -90,7 +98,8 @@ async fn write(harness: &Harness, id: &DeliveryId, change: DeliveryTransition) -
     match change {
         DeliveryTransition::Record { before, state, due } => {
             let attempt = Attempt {
-                at: at(1).into(),
+                // No two attempts are the same.
+                at: at(NEXT_ATTEMPT.fetch_add(1, Ordering::Relaxed)).into(),
                 duration_ms: 1,
                 status: Some(200),
                 error: None,
@@ -106,10 +115,17 @@ async fn write(harness: &Harness, id: &DeliveryId, change: DeliveryTransition) -
             };
             deliveries::record(dynamo, &recorded).await.unwrap()
         }
-        DeliveryTransition::Postpone { attempts_made, due } => {
-            deliveries::defer(dynamo, id, attempts_made, at(due))
-                .await
-                .unwrap()
+        DeliveryTransition::Postpone {
+            attempts_made,
+            held,
+            due,
+        } => {
+            let held = HeldLease {
+                id,
+                attempts_made,
+                due: at(held),
+            };
+            deliveries::defer(dynamo, held, at(due)).await.unwrap()
         }
         DeliveryTransition::End {
             attempts_made,

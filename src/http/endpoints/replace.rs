@@ -100,7 +100,7 @@ pub async fn replace(
             Ok((StatusCode::CREATED, Json(created)).into_response())
         }
         (_, made) => {
-            if row.enabled_at == by.at {
+            if row.enabled_at >= by.at {
                 resume::resume(&app, &row.id, by.at).await;
             }
             if made.is_some() {

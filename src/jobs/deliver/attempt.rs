@@ -9,7 +9,7 @@ use http::header::HeaderValue;
 use jiff::Timestamp;
 use url::Url;
 
-use super::exhausted::{ExhaustedDelivery, publish_exhausted};
+use super::exhausted::{self, ExhaustedDelivery};
 use super::health::{self, EndedAttempt};
 use super::loaded::LoadedDelivery;
 use super::request::{WebhookRequest, request};
@@ -22,7 +22,7 @@ use crate::model::id::DeliveryId;
 use crate::model::job::Job;
 use crate::model::retry::parse_retry_after;
 use crate::sender::{AttemptResult, RequestHeaders};
-use crate::store::deliveries::{self, AttemptRecord};
+use crate::store::deliveries::{self, AttemptRecord, HeldLease};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::millis;
 use crate::telemetry::trace::{Span, TRACEPARENT};
@@ -103,7 +103,7 @@ async fn send(
     let certificate = credentials.and_then(|credentials| credentials.client_certificate());
     let sender = app.sender.on_behalf_of(&loaded.project);
     let post = sender.post(&target.url, headers, body, certificate);
-    let result = with_lease_renewal(app, id, loaded.progress.attempts_made, post).await;
+    let result = with_lease_renewal(app, loaded.lease(id), post).await;
     end_span(span, &result);
     Ok(SentAttempt {
         outcome: outcome(&result, sent),
@@ -133,7 +133,10 @@ async fn record(
         due: match verdict {
             // From its end: a slow attempt must not use up the wait after it.
             Verdict::Retry(delay) => Some(app.queue.due(sent.ended, delay)),
-            _ => None,
+            // Then the sweeper brings it, if this process does not live to tell.
+            Verdict::Exhausted | Verdict::Gone => exhausted::is_told(&loaded.event_type)
+                .then(|| app.queue.due(sent.ended, Duration::ZERO)),
+            Verdict::Delivered => None,
         },
     };
     let is_recorded = deliveries::record(&app.dynamo, &record).await?;
@@ -175,18 +178,14 @@ async fn follow_up(
                 project: &loaded.project,
                 id,
                 event_type: &loaded.event_type,
-                // It names both, so it is for whoever may see both.
-                tenant: target
-                    .filter
-                    .tenant()
-                    .filter(|own| loaded.tenant.as_deref() == Some(own)),
-                progress: loaded.progress,
+                tenant: exhausted::tenant(Some(target), loaded.tenant.as_deref()),
+                attempts_made: loaded.progress.attempts_made + 1,
+                round_start: loaded.progress.round_start,
                 last_attempt: &decided.attempt,
-                verdict: decided.verdict,
             };
             // What is rare is boxed, so that every attempt's future need not have room
             // for it.
-            Box::pin(publish_exhausted(app, &delivery, now)).await;
+            Box::pin(exhausted::publish_best_effort(app, &delivery, now)).await;
         }
     }
 }
@@ -194,8 +193,7 @@ async fn follow_up(
 /// Waits for `post`. Once half of the delivery's lease is over, the lease is renewed.
 async fn with_lease_renewal(
     app: &App,
-    id: &DeliveryId,
-    attempts_made: u32,
+    held: HeldLease<'_>,
     post: impl Future<Output = AttemptResult>,
 ) -> AttemptResult {
     let mut post = pin!(post);
@@ -205,11 +203,11 @@ async fn with_lease_renewal(
     }
     // Once, for as long as it can take, so that no other process takes it for lost.
     let until = app::now() + app.config.delivery.timeout + lease;
-    let renewed = deliveries::renew_lease(&app.dynamo, id, attempts_made, until);
+    let renewed = deliveries::renew_lease(&app.dynamo, held, until);
     let (attempted, renewed) = tokio::join!(post, renewed);
     if let Err(error) = renewed {
         let cause = error.causes();
-        tracing::warn!(delivery.id = %id, %error, cause, "delivery lease not renewed");
+        tracing::warn!(delivery.id = %held.id, %error, cause, "delivery lease not renewed");
     }
     attempted
 }

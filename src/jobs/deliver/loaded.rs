@@ -7,17 +7,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::exhausted;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::delivery::{Attempt, DeliveryState, Progress};
 use crate::model::filter::TEST_TYPE;
 use crate::model::id::{DeliveryId, ProjectId};
 use crate::model::job::{InlinePayload, Job};
-use crate::store::deliveries;
+use crate::store::deliveries::{self, HeldLease};
 
-/// How early or late a slot that was given before may be used.
+/// How early or late a slot that was given before may be used: what came later has no
+/// slot any more, so that what was held up does not come all at once.
 const SLOT_EARLY: Duration = Duration::from_secs(1);
-const SLOT_LATE: Duration = Duration::from_mins(15);
+const SLOT_LATE: Duration = Duration::from_mins(2);
 
 /// What an attempt brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +44,10 @@ pub(super) struct LoadedDelivery {
     pub progress: Progress,
     /// The attempts that its record keeps, the oldest first.
     pub kept_attempts: Vec<Attempt>,
+    /// When it is due again unless it is done: the lease of whoever makes its attempt.
+    pub due: Timestamp,
     /// When its endpoint's rate limit has a place for it, if it has one already.
-    slot: Option<Timestamp>,
+    pub slot: Option<Timestamp>,
     /// It was carried along, and is again if it has to wait.
     is_inline: bool,
 }
@@ -60,14 +64,25 @@ impl LoadedDelivery {
             created: inline.received,
             progress: inline.progress,
             kept_attempts: vec![],
+            due: inline.due,
             slot: None,
             is_inline: true,
         }
     }
 
     /// Reads it, if the attempt after `attempts_made` is still to be made.
-    pub async fn load(app: &App, id: &DeliveryId, attempts_made: u32) -> Result<Option<Self>> {
+    /// Of one that has failed for good, publishes that first, if that is left to do.
+    pub async fn load(
+        app: &App,
+        id: &DeliveryId,
+        attempts_made: u32,
+        now: Timestamp,
+    ) -> Result<Option<Self>> {
         let (delivery, event) = deliveries::get_with_event(&app.dynamo, id).await?;
+        if let Some(failed) = delivery.as_ref().filter(|delivery| delivery.owes_notice) {
+            Box::pin(exhausted::publish_late(app, failed, now)).await?;
+            return Ok(None);
+        }
         let is_next = |delivery: &deliveries::StoredDelivery| {
             delivery.state == DeliveryState::Pending
                 && delivery.progress.attempts_made == attempts_made
@@ -89,6 +104,7 @@ impl LoadedDelivery {
             created: delivery.created,
             progress: delivery.progress,
             kept_attempts: delivery.attempts,
+            due: delivery.due.unwrap_or_default(),
             slot: delivery.slot,
             is_inline: false,
         }))
@@ -106,7 +122,17 @@ impl LoadedDelivery {
                 body: self.body,
                 received: self.received,
                 progress: self.progress,
+                due: self.due,
             }),
+        }
+    }
+
+    /// What moves its due time.
+    pub fn lease<'a>(&self, id: &'a DeliveryId) -> HeldLease<'a> {
+        HeldLease {
+            id,
+            attempts_made: self.progress.attempts_made,
+            due: self.due,
         }
     }
 

@@ -54,12 +54,20 @@ pub(super) async fn resend(
     };
     let begin = async |id: DeliveryId| {
         let at = recovery.created;
-        match deliveries::replay(&app.dynamo, &id, from, at, due).await? {
+        let mut replayed = deliveries::replay(&app.dynamo, &id, from, at, due).await?;
+        if let ReplayOutcome::BegunByLater(later) = replayed {
+            // Whether that came later or a clock was ahead: it has failed again since.
+            let after = deliveries::replay_after(&app.dynamo, &id, from, at, due, later);
+            replayed = after.await?;
+        }
+        match replayed {
             ReplayOutcome::NewRound(progress) => {
                 Ok::<_, Error>(BeginOutcome::Begun(deliver(id, progress.attempts_made)))
             }
             ReplayOutcome::AlreadyReplayed => Ok(BeginOutcome::AlreadyBegun),
-            ReplayOutcome::NotEligible | ReplayOutcome::Missing => Ok(BeginOutcome::Skipped),
+            ReplayOutcome::NotEligible
+            | ReplayOutcome::BegunByLater(_)
+            | ReplayOutcome::Missing => Ok(BeginOutcome::Skipped),
         }
     };
     let begun = begin_all(app, page.ids.into_iter().map(begin)).await?;

@@ -14,7 +14,7 @@ use crate::model::endpoint::{EndpointState, PendingDisable};
 use crate::model::failure_streak::FailureStreak;
 use crate::model::id::{EndpointId, ProjectId};
 use crate::store::dynamo::{
-    DynamoErrorKind, Item, ItemExt, kind, ms, n, s, unavailable, update_if,
+    DynamoErrorKind, Item, ItemExt, kind, ms, n, now_s, s, unavailable, update_if, update_once,
 };
 use crate::store::keys;
 use crate::store::transact::{self, TransactOutcome};
@@ -71,8 +71,12 @@ impl ConfigProjection {
     ) -> Result<Timestamp> {
         let update = self
             .begin_streak(project, endpoint, since)
-            .condition_expression("attribute_not_exists(failing_since) or failing_since < :enabled")
+            .condition_expression(
+                "attribute_not_exists(failing_since) or failing_since < :enabled \
+                 or #ttl <= :now_s",
+            )
             .expression_attribute_values(":enabled", ms(enabled_at))
+            .expression_attribute_values(":now_s", now_s(since))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match update.send().await {
             Ok(_) => Ok(since),
@@ -102,10 +106,11 @@ impl ConfigProjection {
         since: Timestamp,
         before: FailureStreak,
     ) -> Result<bool> {
-        update_if(
+        update_once(
             self.begin_streak(project, endpoint, since)
                 .condition_expression("failing_since = :before")
                 .expression_attribute_values(":before", ms(before.since)),
+            |seen| seen.num_opt("failing_since") == Some(since.as_millisecond()),
         )
         .await
     }

@@ -119,27 +119,33 @@ pub struct StoredDelivery {
     pub attempts: Vec<Attempt>,
     /// When it was first written.
     pub created: Timestamp,
-    /// When the next attempt is due; while one is queued, a little later.
+    /// When the next attempt is due; while one is queued, a little later. Whoever took it
+    /// up has it until then.
     pub due: Option<Timestamp>,
+    /// It failed for good, and the operational event that says so is yet to be published.
+    pub owes_notice: bool,
     /// When its endpoint's rate limit has a place for it, if it was given one.
     pub slot: Option<Timestamp>,
 }
 
 impl StoredDelivery {
     pub(super) fn read(item: &Item) -> Result<Self> {
+        let state = item.parse("state")?;
+        let due = item.str_opt("due_sk").and_then(keys::time_of_sort);
         Ok(Self {
             id: id_of(item)?,
             project: item.parse("project")?,
             event_type: item.str("type")?.to_owned(),
             tenant: item.str_opt("tenant").map(str::to_owned),
-            state: item.parse("state")?,
+            state,
             progress: Progress {
                 attempts_made: u32::try_from(item.num("made")?).map_err(Error::internal)?,
                 round_start: u32::try_from(item.num("round_start")?).map_err(Error::internal)?,
             },
             attempts: read_attempts(item)?,
             created: item.time("created")?,
-            due: item.str_opt("due_sk").and_then(keys::time_of_sort),
+            due: due.filter(|_| state == DeliveryState::Pending),
+            owes_notice: due.is_some() && state == DeliveryState::Failed,
             slot: item
                 .num_opt("slot")
                 .and_then(|ms| Timestamp::from_millisecond(ms).ok()),

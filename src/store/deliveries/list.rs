@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::model::delivery::DeliveryState;
 use crate::model::filter::TypePattern;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
-use crate::store::dynamo::{Dynamo, Item, ItemExt, keys_of};
+use crate::store::dynamo::{Dynamo, Item, ItemExt, has_expired, keys_of};
 use crate::store::keys::{self, Listing};
 use crate::store::timeline::{self, IndexPartition, TimelineRange};
 
@@ -154,7 +154,8 @@ pub async fn list(
     range.limit = asked;
     let mut examined = 0;
     loop {
-        let keep = |row: &Item| filter.is_of_event(row);
+        let now = Timestamp::now();
+        let keep = |row: &Item| filter.is_of_event(row) && !has_expired(row, now);
         let left = read_max - examined;
         let page = timeline::page_by(dynamo, &sources, &range, left, position, keep).await?;
         examined += page.examined;
@@ -227,9 +228,11 @@ pub async fn scan_ids(
     range: &TimelineRange,
     wanted: impl Fn(&str, Option<&str>) -> bool,
 ) -> Result<DeliveryIdScan> {
+    let now = Timestamp::now();
     let keep = |item: &Item| {
         let event_type = item.str_opt("type");
         event_type.is_some_and(|event_type| wanted(event_type, item.str_opt("tenant")))
+            && !has_expired(item, now)
     };
     let sources = states.iter().flat_map(|state| in_state(endpoint, *state));
     let sources: Vec<_> = sources.collect();

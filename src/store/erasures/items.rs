@@ -126,7 +126,7 @@ pub async fn list_events(
         tenant: tenant.map(str::to_owned),
         ..EventFilter::default()
     };
-    events::list(dynamo, &access, &filter, &range).await
+    events::list_with_expired(dynamo, &access, &filter, &range).await
 }
 
 /// Where a list goes on after `row`.
@@ -157,13 +157,13 @@ pub async fn delete_recoveries(
 ) -> Result<(DeletedItems, Option<String>)> {
     let range = range(erasure, after);
     let access = Access::to_project(&erasure.project);
-    let (rows, next) = recoveries::list(dynamo, &access, &range).await?;
+    let (rows, next) = recoveries::list_with_expired(dynamo, &access, &range).await?;
     let tenant = erasure.tenant();
     let wanted = rows
         .iter()
-        .filter(|row| tenant.is_none() || row.tenant.as_deref() == tenant);
+        .filter(|row| tenant.is_none() || row.str_opt("tenant") == tenant);
     let keys: Vec<_> = wanted
-        .map(|row| (row.id.as_str(), keys::RECOVERY))
+        .filter_map(|row| Some((row.str_opt("pk")?, keys::RECOVERY)))
         .collect();
     batch::delete(dynamo, keys.iter().copied()).await?;
     let deleted = DeletedItems {

@@ -15,5 +15,7 @@ pub mod harness;
 pub mod probes;
 pub mod queues;
 pub mod receiver;
+#[cfg(feature = "embedded")]
+pub mod relay;
 pub mod stores;
 pub mod traces;

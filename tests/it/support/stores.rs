@@ -322,6 +322,14 @@ impl ReadableDynamo {
         let config = super::harness::config();
         millrace::store::dynamo::connect_embedded(&config, gate.before(engine))
     }
+
+    /// The same embedded store, reached through `relay`.
+    #[cfg(feature = "embedded")]
+    pub fn relayed(&self, relay: &super::relay::Relay) -> Dynamo {
+        let engine = &self.embedded.as_ref().unwrap().engine;
+        let config = super::harness::config();
+        millrace::store::dynamo::connect_embedded(&config, relay.before(engine))
+    }
 }
 
 async fn scan(dynamo: &Dynamo) -> BTreeSet<String> {
