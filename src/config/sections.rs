@@ -302,6 +302,20 @@ pub struct CacheConfig {
     pub projects_max: u64,
 }
 
+impl CacheConfig {
+    /// How long a process acts on what has changed, if the event store does not tell it.
+    pub fn staleness_max(&self) -> Duration {
+        match self.ttl {
+            Duration::ZERO => Duration::ZERO,
+            ttl => ttl + STALE_MAX,
+        }
+    }
+}
+
+/// How long beyond `cache.ttl_s` a project's configuration is used that cannot be
+/// looked at again.
+const STALE_MAX: Duration = Duration::from_secs(30);
+
 /// `[log]`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -13,6 +13,8 @@ mod backfills;
 mod binary_delivery;
 mod causes;
 mod circuit_breaker;
+#[cfg(feature = "embedded")]
+mod config_cache;
 mod conformance;
 mod connections;
 mod content_encoding;
@@ -59,6 +61,7 @@ mod remote;
 mod repeats;
 #[cfg(feature = "embedded")]
 mod restore;
+mod retention;
 mod schema;
 #[cfg(feature = "embedded")]
 mod security;
