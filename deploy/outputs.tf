@@ -136,3 +136,8 @@ output "cache_endpoint" {
   description = "Primary endpoint of the Valkey cluster, if any."
   value       = one(aws_elasticache_replication_group.main[*].primary_endpoint_address)
 }
+
+output "nat_addresses" {
+  description = "Public addresses that webhooks come from, for receivers' firewalls; also GET /v1/source-addresses."
+  value       = local.nat_addresses
+}

@@ -6,7 +6,7 @@
 -- The first day of receipt of which it is still known what was counted. What was
 -- received before counts no more. It only rises.
 create table usage_floor (
-    only boolean primary key default true check (only),
+    is_single boolean primary key default true check (is_single),
     first_day date not null
 );
 insert into usage_floor (first_day) values ('0001-01-01');

@@ -202,6 +202,8 @@ pub struct DeliveryConfig {
     #[serde(rename = "retry_schedule_s", with = "seconds_list")]
     pub retry_schedule: Vec<Duration>,
     pub retry_jitter: f64,
+    /// As configured; [`Config::source_addresses`] is what to show.
+    pub source_addresses: Vec<String>,
 }
 
 /// `[recovery]`.

@@ -65,6 +65,7 @@ mod retention;
 mod schema;
 #[cfg(feature = "embedded")]
 mod security;
+mod source_addresses;
 mod sqs;
 mod support;
 mod telemetry;
