@@ -10,6 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use millrace::model::endpoint::{DeliverySettings, EndpointState, Target, Targets};
 use millrace::model::event::{parse_binary, parse_structured};
+use millrace::model::failure_streak::LatestStreak;
 use millrace::model::filter::Filter;
 use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use millrace::model::signature::{Scheme, Secret, signature_header};
@@ -81,7 +82,7 @@ fn targets() -> Targets {
             delivery_settings: DeliverySettings::default(),
             credentials: None,
             enabled_at: jiff::Timestamp::UNIX_EPOCH,
-            failure_streak: None,
+            failure_streak: LatestStreak::default(),
         }
     };
     Targets::new((0..ENDPOINTS).map(target).collect(), vec![])

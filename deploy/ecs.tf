@@ -51,6 +51,9 @@ locals {
 
     # Of the traces begun here. X-Ray's sampling rules are for its own SDKs.
     MILLRACE_TELEMETRY__SAMPLE_RATIO = tostring(var.trace_sampling_percent / 100)
+
+    # For receivers' firewalls: GET /v1/source-addresses.
+    MILLRACE_DELIVERY__SOURCE_ADDRESSES = jsonencode(local.nat_addresses)
   })
 
   task_environment = merge(local.app_environment, {

@@ -76,6 +76,11 @@ resource "aws_eip" "nat" {
   tags     = { Name = "${local.prefix}-nat-${each.key}" }
 }
 
+locals {
+  # Where webhooks come from.
+  nat_addresses = [for eip in aws_eip.nat : eip.public_ip]
+}
+
 resource "aws_nat_gateway" "main" {
   for_each      = toset(local.gateway_zones)
   allocation_id = aws_eip.nat[each.key].id

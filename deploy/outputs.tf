@@ -176,3 +176,8 @@ output "http_api_domain" {
   description = "Without a load balancer: what domain_name is to point to, unless route53_zone_id did. Null without a domain of its own."
   value       = one(aws_apigatewayv2_domain_name.main[*].domain_name_configuration[0].target_domain_name)
 }
+
+output "nat_addresses" {
+  description = "Public addresses that webhooks come from, for receivers' firewalls; also GET /v1/source-addresses."
+  value       = local.nat_addresses
+}

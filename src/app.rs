@@ -2,6 +2,7 @@
 //! once at start-up and given to every request and job. Making it connects to nothing.
 
 pub mod data_files;
+pub mod readiness;
 pub mod refused_logins;
 
 use std::path::Path;
@@ -36,6 +37,7 @@ use crate::store::secrets::{AdminKey, CachedSecret};
 use crate::telemetry::Telemetry;
 use crate::validation::Validation;
 use data_files::DataFiles;
+use readiness::StoreReadiness;
 use refused_logins::RefusedLogins;
 
 /// Everything a request or a job needs.
@@ -75,6 +77,8 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// When a failed attempt is made again.
     pub schedule: Schedule,
+    /// What is known of whether the stores answer.
+    pub readiness: StoreReadiness,
     admin_key: CachedSecret<AdminKey>,
     random: SystemRandom,
     draining: AtomicBool,
@@ -110,13 +114,7 @@ impl App {
             .map_err(|invalid| anyhow::anyhow!("{invalid}"))?;
         let cache = &config.cache;
         Ok(Arc::new(Self {
-            projection: ConfigProjection::new(
-                parts.dynamo.clone(),
-                parts.key_ring.clone(),
-                cache.ttl,
-                cache.keys_max,
-                cache.projects_max,
-            ),
+            projection: ConfigProjection::new(parts.dynamo.clone(), parts.key_ring.clone(), cache),
             recently_published: Cache::builder()
                 .max_capacity(RECENTLY_PUBLISHED_MAX)
                 .time_to_live(RECENTLY_PUBLISHED_TTL)
@@ -140,8 +138,9 @@ impl App {
                 extra_roots: own_roots(&config)?,
             }),
             archive: parts.archive,
+            postgres: parts.postgres.announcing_in(parts.dynamo.clone()),
             dynamo: parts.dynamo,
-            postgres: parts.postgres,
+            readiness: StoreReadiness::default(),
             admin_key: parts.admin_key,
             key_ring: parts.key_ring,
             schedule,

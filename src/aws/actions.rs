@@ -67,12 +67,9 @@ pub const DYNAMODB: &[AwsCall] = &[
         &["dynamodb:PutItem", "dynamodb:UpdateItem"],
         &[Api, Worker],
     ),
-    // Readiness asks for it, in every process.
-    call(
-        "describe_table",
-        &["dynamodb:DescribeTable"],
-        &[Api, Worker, Migrate],
-    ),
+    // No process that serves: it is of DynamoDB's control plane, which may be out of
+    // reach while items are read and written.
+    call("describe_table", &["dynamodb:DescribeTable"], &[Migrate]),
     call(
         "describe_time_to_live",
         &["dynamodb:DescribeTimeToLive"],

@@ -147,6 +147,11 @@ fn general(config: &Config) -> Vec<String> {
         let expected = "addresses and networks, such as 10.0.0.0/16";
         found.push(text("http.trusted_proxies", proxy, expected));
     }
+    let sources = config.delivery.source_addresses.iter();
+    for source in sources.filter(|source| network(source).is_none()) {
+        let expected = "addresses and networks, such as 203.0.113.7";
+        found.push(text("delivery.source_addresses", source, expected));
+    }
     if log_level::directives(&config.log.level).is_none() {
         found.push(text("log.level", &config.log.level, log_level::EXPECTED));
     }

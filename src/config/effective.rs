@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::check::network;
 use super::sections::{Config, Handler, HostChoice, MetricsChoice};
 
 impl Config {
@@ -109,6 +110,25 @@ impl Config {
     pub fn allows_private_targets(&self) -> bool {
         let laptop = self.uses_embedded_postgres() && self.uses_embedded_dynamodb();
         self.delivery.allow_private_targets.unwrap_or(laptop)
+    }
+
+    /// The addresses and networks that webhooks come from, each once and as it is
+    /// usually written.
+    pub fn source_addresses(&self) -> Vec<String> {
+        let mut shown = Vec::new();
+        let given = self.delivery.source_addresses.iter();
+        for network in given.filter_map(|text| network(text)) {
+            let is_one = network.prefix_len() == network.max_prefix_len();
+            let text = if is_one {
+                network.addr().to_string()
+            } else {
+                network.trunc().to_string()
+            };
+            if !shown.contains(&text) {
+                shown.push(text);
+            }
+        }
+        shown
     }
 
     /// How long an endpoint may do nothing but fail; none if that has no end.

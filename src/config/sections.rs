@@ -202,6 +202,8 @@ pub struct DeliveryConfig {
     #[serde(rename = "retry_schedule_s", with = "seconds_list")]
     pub retry_schedule: Vec<Duration>,
     pub retry_jitter: f64,
+    /// As configured; [`Config::source_addresses`] is what to show.
+    pub source_addresses: Vec<String>,
 }
 
 /// `[recovery]`.
@@ -301,6 +303,20 @@ pub struct CacheConfig {
     pub keys_max: u64,
     pub projects_max: u64,
 }
+
+impl CacheConfig {
+    /// How long a process acts on what has changed, if the event store does not tell it.
+    pub fn staleness_max(&self) -> Duration {
+        match self.ttl {
+            Duration::ZERO => Duration::ZERO,
+            ttl => ttl + STALE_MAX,
+        }
+    }
+}
+
+/// How long beyond `cache.ttl_s` a project's configuration is used that cannot be
+/// looked at again.
+const STALE_MAX: Duration = Duration::from_secs(10);
 
 /// `[log]`.
 #[derive(Debug, Clone, Deserialize, Serialize)]

@@ -685,6 +685,7 @@ fn what_is_shown_has_no_secrets_and_can_be_read_back() {
     disable_after_days = 5
     retry_schedule_s = [0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400]
     retry_jitter = 0.1
+    source_addresses = []
 
     [recovery]
     per_second_max = 50

@@ -325,6 +325,7 @@ async fn in_remote_stores(config: &Config, request: &KeyRequest) -> anyhow::Resu
     if !pending.is_empty() {
         bail!("database.url: the control-plane database is not up to date; run `millrace migrate`");
     }
+    let postgres = postgres.announcing_in(dynamo.clone());
     let projection = ConfigProjection::writer(dynamo);
     let made = issue(&postgres, &projection, request).await?;
     Ok(made.into())

@@ -30,6 +30,7 @@ use crate::app::{self, App};
 use crate::config::{Config, Handler};
 use crate::error::Error;
 use crate::http;
+use crate::jobs::idle_watch::IdleWatches;
 use crate::jobs::recover::archive;
 use crate::jobs::{erase, ingest, meter, sweep};
 use crate::model::ingest::Notification;
@@ -45,6 +46,9 @@ const ANSWER_TIME: Duration = Duration::from_millis(500);
 
 /// Between two pages of erasures: longer than one page keeps the next waiting.
 const ERASE_PAUSE: Duration = Duration::from_secs(1);
+/// How long a connection to the database is kept that nobody uses: less than from one
+/// minute's invocation to the next, and this function's closes its own.
+const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(50);
 
 /// The runtime for Lambda: one thread, unless invocations come several at a time
 /// (Lambda Managed Instances).
@@ -104,6 +108,7 @@ pub struct Function {
     app: Arc<App>,
     /// Made at the first request: a queue's function never needs it.
     router: Arc<OnceLock<Router>>,
+    watches: Arc<IdleWatches>,
 }
 
 /// What an invocation is answered with.
@@ -170,8 +175,11 @@ impl From<InvocationError> for Diagnostic {
 impl Function {
     /// A function that does what `app`'s configuration says.
     pub fn new(app: Arc<App>) -> Self {
-        let router = Arc::default();
-        Self { app, router }
+        Self {
+            app,
+            router: Arc::default(),
+            watches: Arc::default(),
+        }
     }
 
     /// Answers one invocation.
@@ -232,6 +240,7 @@ impl Function {
 
     /// Sweeps and counts, whichever this function is to do.
     async fn scheduled(&self, context: &Context) -> Result<(), InvocationError> {
+        self.app.postgres.close_idle(CONNECTION_IDLE_MAX);
         if !self.app.config.handles(Handler::Meter) {
             return self.sweep(context).await;
         }
@@ -257,10 +266,11 @@ impl Function {
             } = meter::meter(app, app::now()).await?
             {}
             // Once an hour.
-            match app::now().as_second() / 60 % 60 {
-                0 => meter::prune(app, app::now()).await,
-                _ => Ok(()),
+            let is_hour = app::now().as_second() / 60 % 60 == 0;
+            if is_hour && self.watches.prune.take_due(app.postgres.uses()) {
+                meter::prune(app, app::now()).await?;
             }
+            Ok(())
         };
         match tokio::time::timeout(timeout(context), counting).await {
             Ok(Ok(())) => {}
@@ -299,7 +309,7 @@ impl Function {
         }
         // The control plane may be down; that is no reason to fail a sweep that
         // the data plane alone was to have.
-        let repaired = sweep::repair_outbox(&self.app, sweep::REPAIR_AGE);
+        let repaired = sweep::repair_outbox_if_due(&self.app, &self.watches.outbox);
         match tokio::time::timeout(timeout / 8, repaired).await {
             Ok(Ok(0)) => {}
             Ok(Ok(changes)) => tracing::info!(changes, "outbox repaired: late changes projected"),
@@ -321,7 +331,8 @@ impl Function {
     /// next minute, too.
     async fn erase(&self, time: Duration) {
         let erasing = async {
-            while erase::run_due(&self.app, app::now()).await? > 0 {
+            let watch = &self.watches.erasures;
+            while let Some(1..) = erase::run_due_if_any(&self.app, watch, app::now()).await? {
                 tokio::time::sleep(ERASE_PAUSE).await;
             }
             Ok(())

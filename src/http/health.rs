@@ -1,7 +1,6 @@
 //! Liveness and readiness of the process.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -10,10 +9,6 @@ use serde::Serialize;
 
 use super::extract::Json;
 use crate::app::App;
-use crate::store::table;
-
-/// Longest a store may take to be called ready.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process is alive.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -37,9 +32,10 @@ pub struct Readiness {
     /// events are accepted and delivered without it; `unavailable` when the event
     /// store is; `draining` when the process is about to end.
     status: &'static str,
-    /// DynamoDB: `up` or `down`.
+    /// DynamoDB: `up` or `down`, by a read at most a second ago.
     event_store: &'static str,
-    /// PostgreSQL: `up` or `down`.
+    /// PostgreSQL: `up` or `down`, by what became of its last use. It is hardly ever
+    /// looked at for this alone, so that one that may pause does.
     control_plane: &'static str,
 }
 
@@ -49,13 +45,12 @@ pub struct Readiness {
     operation_id = "getReadiness",
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
-    let event_store = tokio::time::timeout(PING_TIMEOUT, table::ping(&app.dynamo));
-    let control_plane = tokio::time::timeout(PING_TIMEOUT, app.postgres.ping());
+    let event_store = app.readiness.is_event_store_up(&app.dynamo);
+    let control_plane = app.readiness.is_control_plane_up(&app.postgres);
     let (event_store, control_plane) = tokio::join!(event_store, control_plane);
     // Stores in this process answer for a while after their files are gone.
     let is_kept = app.lost_file().is_none();
-    let event_store = is_kept && matches!(event_store, Ok(Ok(())));
-    let control_plane = is_kept && matches!(control_plane, Ok(Ok(())));
+    let (event_store, control_plane) = (is_kept && event_store, is_kept && control_plane);
     let status = match (app.is_draining(), event_store, control_plane) {
         (true, _, _) => "draining",
         (false, false, _) => "unavailable",

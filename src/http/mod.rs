@@ -30,6 +30,7 @@ mod record;
 pub mod recoveries;
 pub mod root;
 mod routes;
+mod source_addresses;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

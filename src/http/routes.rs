@@ -16,7 +16,7 @@ use super::meters::{backfill, usage};
 use super::{
     audit_log, deliveries, docs, endpoints, erasures, event_types, events, health, meters,
 };
-use super::{projects, recoveries, root};
+use super::{projects, recoveries, root, source_addresses};
 use crate::app::App;
 
 macro_rules! routes {
@@ -60,6 +60,7 @@ routes! {
     projects: create, list, get, create_key, list_keys, revoke_key;
     audit_log: list, list_of_project, list_of_no_project;
     erasures: erase_event, erase_tenant, erase_project, list, get, list_of_project, get_of_project;
+    source_addresses: get;
     health: live, ready;
     docs: openapi, page;
     root: root;

@@ -93,6 +93,7 @@ struct FoundReading {
     event: EventId,
     tenant: Option<String>,
     received: Timestamp,
+    expires: Timestamp,
     at: Timestamp,
     reading: Reading,
 }
@@ -117,11 +118,10 @@ pub async fn backfill_page(
     let scan = events::scan(&app.dynamo, &access, range, wanted).await?;
     let stored = events::load_full(&app.dynamo, &scan.rows).await?;
     let (meters, late_max) = (Arc::clone(meter), app.config.meters.late_max());
-    let retention_days = app.config.retention_days;
-    let countable = stored.into_iter().filter(move |stored| {
-        // Expired: DynamoDB is late in deleting it.
-        stored.expires > now && usage::is_countable(stored.received, now, retention_days)
-    });
+    // Of those that have expired, DynamoDB is late in deleting them.
+    let countable = stored
+        .into_iter()
+        .filter(move |stored| stored.expires > now);
     // Hundreds of events, of up to 256 KiB each: what else runs must not wait for them.
     let read = tokio::task::spawn_blocking(move || read_all(&meters, countable, late_max));
     let found = read.await.map_err(Error::internal)??;
@@ -129,6 +129,7 @@ pub async fn backfill_page(
         event: &found.event,
         tenant: found.tenant.as_deref(),
         received: found.received,
+        expires: found.expires,
         at: found.at,
         reading: &found.reading,
     });
@@ -156,6 +157,7 @@ fn read_all(
             event: stored.id.clone(),
             tenant: stored.tenant.clone(),
             received: stored.received,
+            expires: stored.expires,
             at,
             reading,
         }));

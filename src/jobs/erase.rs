@@ -21,6 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::page::StepPage;
 
 use self::page::AGAIN;
+use super::idle_watch::IdleWatch;
 use super::isolation::STORE_CALLS_TIMEOUT;
 use super::outcome::report;
 use crate::app::App;
@@ -45,13 +46,33 @@ const RETRY_DELAY: SignedDuration = SignedDuration::from_secs(30);
 /// When PostgreSQL is out of reach.
 pub async fn run_due(app: &App, now: Timestamp) -> Result<usize> {
     let mut taken = 0;
-    for id in erasures::due(&app.postgres, now, DUE_MAX).await? {
+    let background = app.postgres.in_background();
+    for id in erasures::due(&background, now, DUE_MAX).await? {
         match run(app, &id, now).await {
             Ok(has_run) => taken += usize::from(has_run),
             Err(error) => report("erase", id.as_str(), &error),
         }
     }
     Ok(taken)
+}
+
+/// [`run_due`] while there may be an erasure, by `watch`: then alone is PostgreSQL
+/// asked. None if it was not.
+///
+/// # Errors
+/// As [`run_due`], and when DynamoDB is out of reach.
+pub async fn run_due_if_any(app: &App, watch: &IdleWatch, now: Timestamp) -> Result<Option<usize>> {
+    if !watch.is_look_due(app).await? {
+        return Ok(None);
+    }
+    let taken = run_due(app, now).await;
+    let is_any_left = match &taken {
+        Ok(0) => erasures::is_any_unfinished(&app.postgres.in_background()).await,
+        // More pages, or to be tried again.
+        _ => Ok(true),
+    };
+    watch.looked(is_any_left.unwrap_or(true));
+    taken.map(Some)
 }
 
 /// Does the next page of an erasure, if it is due at `now` and nobody else is at it.

@@ -96,23 +96,17 @@ async fn count_due(app: &App, due: &[DueItem], now: Timestamp, failed: &mut Opti
         app.telemetry.metrics.unreadable.add_one();
         check(readings::postpone(&app.dynamo, due.subject(), now + POSTPONED).await);
     }
-    let retention_days = app.config.retention_days;
-    let is_countable =
-        |stored: &StoredReadings| usage::is_countable(stored.received, now, retention_days);
-    let (stored, forgotten): (Vec<_>, Vec<_>) = loaded.readable.into_iter().partition(is_countable);
-    if !forgotten.is_empty() {
-        let events = forgotten.len();
-        tracing::error!(
-            events,
-            "meter readings dropped: older than the deduplication window"
-        );
-        check(delete(app, &forgotten).await);
-    }
     let mut fresh = 0;
-    let mut left = parts(&stored);
+    let mut left = parts(&loaded.readable);
     while let Some(part) = left.pop() {
         match count(app, part).await {
             Ok(counted) => {
+                if counted.forgotten > 0 {
+                    tracing::error!(
+                        readings = counted.forgotten,
+                        "meter readings dropped: older than the deduplication window"
+                    );
+                }
                 add_to_metrics(app, &counted);
                 fresh += counted.newly_counted;
                 // What is left is counted again, to no effect.
@@ -222,7 +216,13 @@ fn metric_sum(sums: &GroupTotals) -> Option<(Series, StatisticSet)> {
 /// When PostgreSQL is out of reach; the next time does it.
 pub async fn prune(app: &App, now: Timestamp) -> Result<()> {
     for _ in 0..PRUNE_ROUNDS_MAX {
-        if !prune::prune(&app.postgres, now, app.config.retention_days).await? {
+        if !prune::prune(
+            &app.postgres.in_background(),
+            now,
+            app.config.retention_days,
+        )
+        .await?
+        {
             break;
         }
     }

@@ -13,6 +13,7 @@ pub mod disable;
 mod dispatch;
 pub mod erase;
 pub mod fan_out;
+pub mod idle_watch;
 pub mod ingest;
 mod isolation;
 pub mod meter;

@@ -11,6 +11,7 @@ use futures_util::{StreamExt, future, stream};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::idle_watch::IdleWatch;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::job::Job;
@@ -330,4 +331,20 @@ async fn claim_and_send(
 /// As [`projector::project_pending`].
 pub async fn repair_outbox(app: &App, age: Duration) -> Result<usize> {
     projector::project_pending(&app.postgres, &app.projection, age).await
+}
+
+/// [`repair_outbox`] while there may be something to repair, by `watch`: then alone is
+/// PostgreSQL asked.
+///
+/// # Errors
+/// As [`repair_outbox`], and when DynamoDB is out of reach.
+pub async fn repair_outbox_if_due(app: &App, watch: &IdleWatch) -> Result<usize> {
+    if !watch.is_look_due(app).await? {
+        return Ok(0);
+    }
+    let postgres = app.postgres.in_background();
+    let pending = projector::drain_outbox(&postgres, &app.projection, REPAIR_AGE).await;
+    let is_done = pending.as_ref().is_ok_and(|pending| pending.failed == 0);
+    watch.looked(!is_done);
+    Ok(pending?.projected)
 }

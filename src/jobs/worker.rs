@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::dispatch::dispatch;
+use super::idle_watch::{IdleWatch, PruneWatch};
 use super::outcome::{Done, report};
 use super::periodic::PeriodicTask;
 use super::recover::archive;
@@ -21,21 +22,30 @@ use crate::queue::local::TraceParent;
 
 /// Between two looks when the last found more than it takes.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
-/// Between two looks for usage that is no longer needed.
+/// Between two looks for usage that is no longer needed, while the database is used.
 const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
-/// Between two repairs of the outbox.
+/// Between two repairs of the outbox, or looks whether there may be one to do.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two looks for erasures, while there are none and while some go on.
+/// [`REPAIR_INTERVAL`] while PostgreSQL is left alone.
 const ERASE_INTERVAL: Duration = Duration::from_secs(2);
 const ERASE_BUSY_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two looks whether there is a day to archive.
 const ARCHIVE_INTERVAL: Duration = Duration::from_mins(10);
+
+/// How long a connection to the database is kept that nobody uses, and between two
+/// looks for such.
+const CONNECTION_IDLE_MAX: Duration = Duration::from_secs(60);
+const CONNECTION_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Starts the workers and the sweeper that `handlers` names. They end when
 /// `stop` is cancelled, each when its job is done.
 pub fn start(app: &Arc<App>, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let config = &app.config;
+    if !config.uses_embedded_postgres() {
+        tasks.spawn(close_idle_loop(app.clone(), stop.clone()));
+    }
     if config.handles(Handler::Deliver) || config.handles(Handler::FanOut) {
         match &app.queue {
             Queue::Local(_) => {
@@ -119,8 +129,9 @@ async fn sweep_loop(app: Arc<App>, stop: CancellationToken) {
 }
 
 async fn repair_loop(app: Arc<App>, stop: CancellationToken) {
+    let watch = IdleWatch::default();
     let step = || async {
-        match sweep::repair_outbox(&app, sweep::REPAIR_AGE).await? {
+        match sweep::repair_outbox_if_due(&app, &watch).await? {
             0 => {}
             changes => tracing::info!(changes, "outbox repaired: late changes projected"),
         }
@@ -132,11 +143,15 @@ async fn repair_loop(app: Arc<App>, stop: CancellationToken) {
 }
 
 async fn erase_loop(app: Arc<App>, stop: CancellationToken) {
+    let watch = IdleWatch::default();
     let step = || async {
-        Ok(match erase::run_due(&app, app::now()).await? {
-            0 => ERASE_INTERVAL,
-            _ => ERASE_BUSY_INTERVAL,
-        })
+        Ok(
+            match erase::run_due_if_any(&app, &watch, app::now()).await? {
+                None => REPAIR_INTERVAL,
+                Some(0) => ERASE_INTERVAL,
+                Some(_) => ERASE_BUSY_INTERVAL,
+            },
+        )
     };
     PeriodicTask::new("sweep", "erasures", REPAIR_INTERVAL)
         .repeat(&stop, step)
@@ -159,13 +174,27 @@ async fn meter_loop(app: Arc<App>, stop: CancellationToken) {
 }
 
 async fn prune_loop(app: Arc<App>, stop: CancellationToken) {
+    let watch = PruneWatch::default();
     let step = || async {
-        meter::prune(&app, app::now()).await?;
+        if watch.take_due(app.postgres.uses()) {
+            meter::prune(&app, app::now()).await?;
+        }
         Ok(PRUNE_INTERVAL)
     };
     PeriodicTask::new("meter", "prune", PRUNE_INTERVAL)
         .repeat(&stop, step)
         .await;
+}
+
+/// A serverless database pauses only without connections.
+async fn close_idle_loop(app: Arc<App>, stop: CancellationToken) {
+    while stop
+        .run_until_cancelled(tokio::time::sleep(CONNECTION_INTERVAL))
+        .await
+        .is_some()
+    {
+        app.postgres.close_idle(CONNECTION_IDLE_MAX);
+    }
 }
 
 async fn archive_loop(app: Arc<App>, stop: CancellationToken) {

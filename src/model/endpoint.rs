@@ -1,6 +1,7 @@
 //! An endpoint, as far as delivering to it goes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use url::Url;
 use super::access::Access;
 use super::credentials::EndpointCredentials;
 use super::endpoint_ref::{EndpointRef, EndpointUid};
-use super::failure_streak::FailureStreak;
+use super::failure_streak::{FailureStreak, LatestStreak};
 use super::filter::Filter;
 use super::id::{EndpointId, ProjectId};
 use super::pacing;
@@ -203,7 +204,7 @@ pub struct Target {
     /// When it was last turned on.
     pub enabled_at: Timestamp,
     /// Since when nothing but failures is known of it.
-    pub failure_streak: Option<FailureStreak>,
+    pub failure_streak: LatestStreak,
 }
 
 /// That the data plane disabled an endpoint, which the control plane has yet to be
@@ -241,6 +242,7 @@ impl Target {
     /// The run of failures since it was last turned on.
     pub fn failure_streak(&self) -> Option<FailureStreak> {
         self.failure_streak
+            .get()
             .filter(|failing| failing.since >= self.enabled_at)
     }
 
@@ -254,9 +256,9 @@ impl Target {
 }
 
 /// The endpoints of a project, as read together.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Targets {
-    list: Vec<Target>,
+    list: Vec<Arc<Target>>,
     by_id: HashMap<EndpointId, usize>,
     unreadable: Vec<EndpointId>,
 }
@@ -271,9 +273,36 @@ impl Targets {
             .map(|(n, target)| (target.id.clone(), n))
             .collect();
         Self {
-            list,
+            list: list.into_iter().map(Arc::new).collect(),
             by_id,
             unreadable,
+        }
+    }
+
+    /// These with `target` in place of an older version of it; as they are if they have
+    /// a later one.
+    pub fn with(&self, target: Target) -> Self {
+        let mut changed = self.clone();
+        changed.unreadable.retain(|id| *id != target.id);
+        match self.by_id.get(&target.id) {
+            Some(place) if self.list[*place].version > target.version => {}
+            Some(place) => {
+                let before = &self.list[*place];
+                target.failure_streak.set(before.failure_streak.get());
+                changed.list[*place] = Arc::new(target);
+            }
+            None => {
+                changed.by_id.insert(target.id.clone(), self.list.len());
+                changed.list.push(Arc::new(target));
+            }
+        }
+        changed
+    }
+
+    /// Takes note of the runs of failures that there are now.
+    pub fn set_failure_streaks(&self, streaks: &HashMap<EndpointId, FailureStreak>) {
+        for target in &self.list {
+            target.failure_streak.set(streaks.get(&target.id).copied());
         }
     }
 
@@ -301,7 +330,7 @@ impl Targets {
         if access.tenant().is_none() {
             return self.ids();
         }
-        let own = |target: &&Target| access.covers(target.filter.tenant());
+        let own = |target: &&Arc<Target>| access.covers(target.filter.tenant());
         let own = self.list.iter().filter(own);
         let mut ids: Vec<_> = own.map(|target| target.id.clone()).collect();
         ids.sort_unstable();
@@ -310,7 +339,7 @@ impl Targets {
 
     /// The endpoint called `id`, whatever its state.
     pub fn get(&self, id: &EndpointId) -> Option<&Target> {
-        self.by_id.get(id).map(|n| &self.list[*n])
+        self.by_id.get(id).map(|n| &*self.list[*n])
     }
 
     /// The endpoint that is named so and not deleted, if it is known here and can be
@@ -318,7 +347,7 @@ impl Targets {
     pub fn find(&self, named: &EndpointRef) -> Option<&Target> {
         let found = match named {
             EndpointRef::Id(id) => self.get(id),
-            EndpointRef::Uid(uid) => self.list.iter().find(|target| {
+            EndpointRef::Uid(uid) => self.list.iter().map(|target| &**target).find(|target| {
                 // A deleted one may have had it before.
                 target.uid.as_ref() == Some(uid) && target.state != EndpointState::Deleted
             }),
@@ -332,8 +361,7 @@ impl Targets {
         event_type: &'a str,
         tenant: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Target> {
-        self.list
-            .iter()
-            .filter(move |target| target.accepts(event_type, tenant))
+        let targets = self.list.iter().map(|target| &**target);
+        targets.filter(move |target| target.accepts(event_type, tenant))
     }
 }

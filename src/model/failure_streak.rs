@@ -6,6 +6,7 @@
 //! longer than [`FailurePolicy::silence_max`] it begins anew, since nothing is known
 //! of the time between. It must not read the clock: times are parameters.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -33,6 +34,23 @@ pub struct FailureStreak {
     pub noted: Timestamp,
     /// Whether its owner was warned.
     pub warned: bool,
+}
+
+/// The run of failures of an endpoint as it was last read, if it has one. It is read
+/// more often than what else is known of the endpoint.
+#[derive(Debug, Default)]
+pub struct LatestStreak(Mutex<Option<FailureStreak>>);
+
+impl LatestStreak {
+    /// What was read last.
+    pub fn get(&self) -> Option<FailureStreak> {
+        *self.0.lock().expect("nothing panics with it")
+    }
+
+    /// Takes note of what was read.
+    pub fn set(&self, streak: Option<FailureStreak>) {
+        *self.0.lock().expect("nothing panics with it") = streak;
+    }
 }
 
 /// When a run of failures disables an endpoint.

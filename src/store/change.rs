@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 
 use super::audit_log::{self, NewAuditEntry};
 use super::outbox::{self, ChangeKind, ConfigChange, Subject};
-use super::postgres::classify;
+use super::postgres::{Postgres, classify};
 use crate::error::Result;
 
 /// A transaction that changes what people configure. Dropped, it is rolled back.
@@ -30,8 +30,10 @@ pub(super) enum Audit<'a> {
 }
 
 impl<'a> Change<'a> {
-    /// Begins one on a connection of its own.
-    pub(super) async fn begin(client: &'a mut Object) -> Result<Self> {
+    /// Begins one on a connection of its own, and says so to whoever looks for what its
+    /// process may leave behind: it is looked for only then.
+    pub(super) async fn begin(postgres: &Postgres, client: &'a mut Object) -> Result<Self> {
+        postgres.announce_change().await?;
         let tx = client.transaction().await.map_err(classify)?;
         Ok(Self { tx, others: vec![] })
     }

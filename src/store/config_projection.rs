@@ -4,10 +4,13 @@
 //! Written by [`projector`](super::projector) after each change, and by deliveries
 //! that show an endpoint's health; read by every request and job. Reads are cached
 //! for `cache.ttl_s`, which bounds how long another instance acts on what has
-//! changed; a write through this instance is seen by it at once. The files below
-//! hold what each item looks like, the operations on an endpoint's health, reads past
-//! the cache and the check that the projection is complete.
+//! changed; a write through this instance is seen by it at once. A project's is read as
+//! a whole when its revision is another than before, a number that rises with each
+//! change. The files below hold the cache, what each item looks like, the operations on
+//! an endpoint's health, reads past the cache and the check that the projection is
+//! complete.
 
+mod cache;
 pub mod check;
 mod current;
 mod endpoint_item;
@@ -22,24 +25,28 @@ pub use self::key_item::Grant;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::Instant;
 
 use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::types::ReturnValue;
 use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
+use self::cache::{Ages, ConfigCache, Entry, View};
 use super::api_keys::ApiKey;
 use super::dynamo::{self, Dynamo, DynamoErrorKind, Item, ItemExt, kind, n, s, unavailable};
-use super::endpoints::SealedEndpoint;
+use super::endpoints::{Endpoint, SealedEndpoint};
 use super::event_types::EventType;
 use super::keys;
 use super::meters::StoredMeter;
 use super::secrets::CachedSecret;
 use super::table;
+use crate::config::CacheConfig;
 use crate::error::{Error, Result};
 use crate::model::absence::ABSENCE_MAX;
 use crate::model::endpoint::{EndpointState, Targets};
+use crate::model::failure_streak::FailureStreak;
 use crate::model::id::{EndpointId, ProjectId};
 use crate::model::meter_set::MeterSet;
 use crate::model::project_config::ProjectConfig;
@@ -71,8 +78,8 @@ pub struct ConfigProjection {
     grants: Cache<[u8; 32], Option<Grant>>,
     /// Hashes of keys that were good when they were last seen here.
     known_keys: Cache<[u8; 32], ()>,
-    project_configs: Cache<ProjectId, Arc<ProjectConfig>>,
-    /// Counts invalidations, so that a read begun before one is not cached after.
+    project_configs: ConfigCache,
+    /// Counts invalidations of keys, so that a read begun before one is not cached after.
     generation: Arc<AtomicU64>,
 }
 
@@ -83,29 +90,23 @@ impl std::fmt::Debug for ConfigProjection {
 }
 
 impl ConfigProjection {
-    /// The projection in `dynamo`, which opens secrets with `key_ring` and caches up to
-    /// `keys_max` keys and `projects_max` projects for `ttl`.
-    pub fn new(
-        dynamo: Dynamo,
-        key_ring: CachedSecret<KeyRing>,
-        ttl: Duration,
-        keys_max: u64,
-        projects_max: u64,
-    ) -> Self {
+    /// The projection in `dynamo`, which opens secrets with `key_ring` and caches keys
+    /// and projects as `config` says.
+    pub fn new(dynamo: Dynamo, key_ring: CachedSecret<KeyRing>, config: &CacheConfig) -> Self {
         let grants = Cache::builder()
-            .max_capacity(keys_max)
-            .time_to_live(ttl)
+            .max_capacity(config.keys_max)
+            .time_to_live(config.ttl)
             .build();
-        let project_configs = Cache::builder()
-            .max_capacity(projects_max)
-            .time_to_live(ttl)
-            .build();
+        let ages = Ages {
+            ttl: config.ttl,
+            stale_max: config.staleness_max(),
+        };
         Self {
             dynamo,
             key_ring: Some(key_ring),
             grants,
             known_keys: known_keys(),
-            project_configs,
+            project_configs: ConfigCache::new(config.projects_max, ages),
             generation: Arc::default(),
         }
     }
@@ -117,7 +118,7 @@ impl ConfigProjection {
             key_ring: None,
             grants: Cache::new(0),
             known_keys: Cache::new(0),
-            project_configs: Cache::new(0),
+            project_configs: ConfigCache::new(0, Ages::NONE),
             generation: Arc::default(),
         }
     }
@@ -160,19 +161,76 @@ impl ConfigProjection {
         self.known_keys.get(hash).await.is_some()
     }
 
-    /// The configuration of `project`.
+    /// The configuration of `project`, at most `cache.ttl_s` behind what other processes
+    /// have changed, or some seconds more while it takes long to read.
+    ///
+    /// Cost: one read unit each time it is looked at, which is about when that time is
+    /// over; all of it is read when it has changed, and once a minute.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it is not cached and DynamoDB does not answer.
     pub async fn project_config(&self, project: &ProjectId) -> Result<Arc<ProjectConfig>> {
-        if let Some(cached) = self.project_configs.get(project).await {
-            return Ok(cached);
+        let refresh = |entry: Arc<Entry>| {
+            let (projection, project) = (self.clone(), project.clone());
+            async move { projection.refresh(&project, &entry).await.map_err(Arc::new) }
+        };
+        let config = self.project_configs.get(project, refresh).await;
+        config.map_err(unwrap_shared_error)
+    }
+
+    /// The configuration of `project` as it is now, past the cache: for what must not
+    /// miss what another process changed a moment ago. Reads all of it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when DynamoDB does not answer.
+    pub async fn fresh(&self, project: &ProjectId) -> Result<Arc<ProjectConfig>> {
+        Ok(self.read_project_config(project).await?.config)
+    }
+
+    /// Looks whether the configuration has changed, and reads it if so.
+    async fn refresh(&self, project: &ProjectId, entry: &Entry) -> Result<Arc<ProjectConfig>> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (begun, generation) = (Instant::now(), entry.generation());
+            let view = self.look(project, entry.view(), generation, begun);
+            let view = view.await.inspect_err(|error| {
+                let cause = error.causes();
+                tracing::warn!(project.id = %project, %error, cause, "failed to refresh project configuration");
+            })?;
+            let config = view.config.clone();
+            // What a slow read saw before a change must not be cached after it.
+            if entry.keep(view) || tries == UNCONTENDED_READS_MAX {
+                return Ok(config);
+            }
         }
-        let read = self.read_uncontended(|| self.read_project_config(project));
-        self.project_configs
-            .try_get_with_by_ref(project, read)
-            .await
-            .map_err(unwrap_shared_error)
+    }
+
+    async fn look(
+        &self,
+        project: &ProjectId,
+        known: Option<View>,
+        generation: u64,
+        begun: Instant,
+    ) -> Result<View> {
+        if let Some(known) = known.filter(|known| known.generation == generation) {
+            let state = self.read_state(project).await?;
+            if known.is_current(state.revision, generation, begun) {
+                known.config.targets.set_failure_streaks(&state.failing);
+                return Ok(View {
+                    checked: begun,
+                    ..known
+                });
+            }
+        }
+        let read = self.read_project_config(project).await?;
+        Ok(View {
+            config: read.config,
+            revision: read.revision,
+            read: begun,
+            checked: begun,
+            generation,
+        })
     }
 
     /// The configuration of `project`, read again if it lacks `endpoint` and that
@@ -196,36 +254,63 @@ impl ConfigProjection {
         if self.dynamo.get(pk, sk).await?.is_none() {
             return Ok(known);
         }
-        self.invalidate(project).await;
+        self.invalidate(project);
         self.project_config(project).await
     }
 
-    /// Whether the event store answers. One DescribeTable.
+    /// Whether the event store answers. One read.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it does not.
     pub(super) async fn ping(&self) -> Result<()> {
-        let answered = table::ping(&self.dynamo).await;
-        answered.map_err(|source| Error::Unavailable {
-            what: "the event store",
-            source,
-        })
+        table::ping(&self.dynamo).await
     }
 
-    /// Drops the configuration of `project` from the cache.
-    async fn invalidate(&self, project: &ProjectId) {
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        self.project_configs.invalidate(project).await;
+    /// Makes the configuration of `project` be read again before it is used.
+    fn invalidate(&self, project: &ProjectId) {
+        if let Some(entry) = self.project_configs.known(project) {
+            entry.invalidate();
+        }
     }
 
-    async fn read_project_config(&self, project: &ProjectId) -> Result<Arc<ProjectConfig>> {
+    /// Counts a change of the configuration of `project`, after it is written; the new
+    /// revision. A writer that dies before is made up for: its outbox row is there.
+    async fn count_change(&self, project: &ProjectId) -> Result<i64> {
+        let update = self
+            .dynamo
+            .update(keys::project(project), keys::CONFIG_REVISION);
+        let update = update
+            .update_expression("add revision :one")
+            .expression_attribute_values(":one", n(1))
+            .return_values(ReturnValue::UpdatedNew);
+        let updated = update.send().await.map_err(unavailable)?;
+        updated.attributes.unwrap_or_default().num("revision")
+    }
+
+    /// Counts a change, which this process sees from now on.
+    async fn changed(&self, project: &ProjectId) -> Result<()> {
+        let counted = self.count_change(project).await;
+        self.invalidate(project);
+        counted.map(drop)
+    }
+
+    /// What is read to see whether the configuration has changed. One query.
+    async fn read_state(&self, project: &ProjectId) -> Result<ProjectState> {
+        let pk = keys::project(project);
+        let range = (keys::CONFIG_REVISION, keys::ENDPOINT_HEALTH_END);
+        Ok(ProjectState::of(
+            &self.read_partition(&pk, Some(range)).await?,
+        ))
+    }
+
+    async fn read_project_config(&self, project: &ProjectId) -> Result<ReadConfig> {
         let (mut targets, mut unreadable) = (Vec::new(), Vec::new());
         let mut meters = Vec::new();
         let mut event_types = Vec::new();
-        let items = self.read_partition(&keys::project(project)).await?;
+        // The revision comes first, before whatever changes while pages are read.
+        let items = self.read_partition(&keys::project(project), None).await?;
         let key_ring = self.key_ring_for(&items).await;
-        let failing = items.iter().filter_map(endpoint_item::read_failure_streak);
-        let failing: HashMap<_, _> = failing.collect();
+        let state = ProjectState::of(&items);
         let mut is_erased = false;
         for item in &items {
             let sort = item.str("sk")?;
@@ -246,10 +331,7 @@ impl ConfigProjection {
             } else if let Some(id) = keys::endpoint_of_sort(sort) {
                 let id: EndpointId = id.parse().map_err(Error::internal)?;
                 match endpoint_item::read(key_ring.as_deref(), &id, item) {
-                    Ok(mut target) => {
-                        target.failure_streak = failing.get(&id).copied();
-                        targets.push(target);
-                    }
+                    Ok(target) => targets.push(target),
                     // One unreadable endpoint must not silence the others.
                     Err(error) => {
                         let cause = error.causes();
@@ -260,12 +342,18 @@ impl ConfigProjection {
             }
             // What a newer version keeps here is ignored.
         }
-        Ok(Arc::new(ProjectConfig {
-            targets: Targets::new(targets, unreadable),
-            event_types: event_types.into_iter().collect(),
+        let targets = Targets::new(targets, unreadable);
+        targets.set_failure_streaks(&state.failing);
+        let config = ProjectConfig {
+            targets,
+            event_types: Arc::new(event_types.into_iter().collect()),
             meters: Arc::new(MeterSet::new(meters)),
             is_erased,
-        }))
+        };
+        Ok(ReadConfig {
+            config: Arc::new(config),
+            revision: state.revision,
+        })
     }
 
     /// The key ring, if there are secrets to decrypt and it is available.
@@ -282,17 +370,20 @@ impl ConfigProjection {
             .ok()
     }
 
-    /// All items of a partition.
-    async fn read_partition(&self, pk: &str) -> Result<Vec<Item>> {
+    /// All items of a partition, or those of a range of sort keys.
+    async fn read_partition(&self, pk: &str, range: Option<(&str, &str)>) -> Result<Vec<Item>> {
         let mut items = Vec::new();
         let mut start = None;
         loop {
-            let output = self
-                .dynamo
-                .client
-                .query()
-                .table_name(&self.dynamo.table)
-                .key_condition_expression("pk = :pk")
+            let query = self.dynamo.client.query().table_name(&self.dynamo.table);
+            let query = match range {
+                None => query.key_condition_expression("pk = :pk"),
+                Some((from, to)) => query
+                    .key_condition_expression("pk = :pk and sk between :from and :to")
+                    .expression_attribute_values(":from", s(from))
+                    .expression_attribute_values(":to", s(to)),
+            };
+            let output = query
                 .expression_attribute_values(":pk", s(pk))
                 .consistent_read(true)
                 .set_exclusive_start_key(start)
@@ -331,10 +422,36 @@ impl ConfigProjection {
         let endpoint = &sealed.endpoint;
         let is_deleted = endpoint.state == EndpointState::Deleted;
         let deleted_at = is_deleted.then_some(endpoint.updated_at);
-        self.put_newer(endpoint_item::write(sealed), endpoint.version, deleted_at)
+        let item = endpoint_item::write(sealed);
+        let is_written = self
+            .put_newer(item.clone(), endpoint.version, deleted_at)
             .await?;
-        self.invalidate(&endpoint.project).await;
-        Ok(())
+        // Not written, what is there is not known.
+        if !is_written {
+            return self.changed(&endpoint.project).await;
+        }
+        let counted = self.count_change(&endpoint.project).await;
+        self.show_endpoint(endpoint, item, counted.as_ref().ok())
+            .await;
+        counted.map(drop)
+    }
+
+    /// Puts an endpoint that was written into what is cached: to read thousands again
+    /// for each would take long.
+    async fn show_endpoint(&self, endpoint: &Endpoint, item: Item, revision: Option<&i64>) {
+        let Some(entry) = self.project_configs.known(&endpoint.project) else {
+            return;
+        };
+        let items = [item];
+        let key_ring = self.key_ring_for(&items).await;
+        let target = endpoint_item::read(key_ring.as_deref(), &endpoint.id, &items[0]);
+        match (target, revision) {
+            (Ok(target), Some(revision)) => entry.change(*revision, |config| ProjectConfig {
+                targets: config.targets.with(target),
+                ..config.clone()
+            }),
+            _ => entry.invalidate(),
+        }
     }
 
     /// Projects an event type, unless a later version is there.
@@ -345,8 +462,7 @@ impl ConfigProjection {
         let item = event_type_item::write(event_type);
         self.put_newer(item, event_type.version, event_type.deleted_at)
             .await?;
-        self.invalidate(&event_type.project).await;
-        Ok(())
+        self.changed(&event_type.project).await
     }
 
     /// Projects a meter, unless a later version is there.
@@ -357,8 +473,7 @@ impl ConfigProjection {
         let item = meter_item::write(meter)?;
         self.put_newer(item, meter.version, meter.deleted_at)
             .await?;
-        self.invalidate(&meter.project).await;
-        Ok(())
+        self.changed(&meter.project).await
     }
 
     /// Projects an API key, unless a later version is there. The same is written anew:
@@ -388,20 +503,19 @@ impl ConfigProjection {
             ("sk".into(), s(keys::ERASED)),
         ]);
         dynamo::put_new(&self.dynamo, item).await?;
-        self.invalidate(project).await;
-        Ok(())
+        self.changed(project).await
     }
 
     /// Puts `item` in place of an older version, or of the same, of which an older
     /// Millrace may have written less; not where the data plane has changed the state of
     /// that. What was deleted stays a while as a tombstone, so that a late projection
-    /// cannot bring it back.
+    /// cannot bring it back. Whether it was put.
     async fn put_newer(
         &self,
         item: Item,
         version: i64,
         deleted_at: Option<Timestamp>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let state = item.get("state").cloned();
         let put = self.put(item, version, deleted_at);
         let put = match state {
@@ -423,7 +537,7 @@ impl ConfigProjection {
         item: Item,
         version: i64,
         deleted_at: Option<Timestamp>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let put = self.put(item, version, deleted_at);
         let put = put.condition_expression("attribute_not_exists(pk) or version <= :version");
         send_if_newer(put).await
@@ -451,11 +565,41 @@ impl ConfigProjection {
     }
 }
 
-/// Sends a put whose condition says that what is there is older.
-async fn send_if_newer(put: PutItemFluentBuilder) -> Result<()> {
+/// A configuration as it is stored.
+struct ReadConfig {
+    config: Arc<ProjectConfig>,
+    revision: i64,
+}
+
+/// What shows whether a configuration has changed, and the runs of failures.
+struct ProjectState {
+    revision: i64,
+    failing: HashMap<EndpointId, FailureStreak>,
+}
+
+impl ProjectState {
+    fn of(items: &[Item]) -> Self {
+        let revision = items
+            .iter()
+            .find(|item| item.str_opt("sk") == Some(keys::CONFIG_REVISION));
+        Self {
+            revision: revision
+                .and_then(|item| item.num_opt("revision"))
+                .unwrap_or_default(),
+            failing: items
+                .iter()
+                .filter_map(endpoint_item::read_failure_streak)
+                .collect(),
+        }
+    }
+}
+
+/// Sends a put whose condition says that what is there is older; whether it is.
+async fn send_if_newer(put: PutItemFluentBuilder) -> Result<bool> {
     match put.send().await {
-        Err(error) if kind(&error) != DynamoErrorKind::Condition => Err(unavailable(error)),
-        _ => Ok(()),
+        Ok(_) => Ok(true),
+        Err(error) if kind(&error) == DynamoErrorKind::Condition => Ok(false),
+        Err(error) => Err(unavailable(error)),
     }
 }
 

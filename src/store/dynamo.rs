@@ -95,6 +95,17 @@ impl Dynamo {
         Ok(item.filter(|item| !has_expired(item, Timestamp::now())))
     }
 
+    /// The item at a key as it was a moment ago, or none. Half of a consistent read.
+    pub(super) async fn get_eventually(
+        &self,
+        pk: impl Into<String>,
+        sk: impl Into<String>,
+    ) -> Result<Option<Item>> {
+        let get = self.client.get_item().table_name(&self.table);
+        let get = get.key("pk", s(pk)).key("sk", s(sk));
+        Ok(get.send().await.map_err(unavailable)?.item)
+    }
+
     /// Two items of one partition, each or none. One call, two consistent reads.
     pub(super) async fn get_both(&self, pk: &str, sks: [&str; 2]) -> Result<[Option<Item>; 2]> {
         let keys = sks.map(|sk| (pk.to_owned(), sk.to_owned()));

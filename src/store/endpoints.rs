@@ -173,7 +173,7 @@ pub async fn create(
     per_project_max: u32,
 ) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     quota::lock_project(&tx, &by.project).await?;
     insert(tx, by, endpoint, sealed, per_project_max).await
 }
@@ -296,7 +296,7 @@ pub async fn update(
     apply: impl FnOnce(&mut Endpoint) -> Result<()>,
 ) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let before = lock(&tx, by, id).await?;
     let mut endpoint = before.clone();
     apply(&mut endpoint)?;
@@ -400,7 +400,7 @@ pub async fn delete(
     id: &EndpointId,
 ) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let mut endpoint = lock(&tx, by, id).await?;
     let before = endpoint.audit_value();
     // The row stays as a tombstone, so that a late projection cannot bring it back.
@@ -442,7 +442,7 @@ pub async fn rotate_secret(
     overlap_ends: Timestamp,
 ) -> Result<Committed<Endpoint>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let mut endpoint = lock(&tx, by, id).await?;
     add_rotated(&tx, by, id, sealed, overlap_ends).await?;
     tx.execute(RAISE_VERSION, &[&id.as_str(), &by.at]).await?;
@@ -499,7 +499,7 @@ pub async fn mark_disabled(
     pending: &PendingDisable,
 ) -> Result<Option<Committed<()>>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let values: &[&(dyn ToSql + Sync)] = &[
         &id.as_str(),
         &pending.version,

@@ -149,7 +149,7 @@ pub async fn start(postgres: &Postgres, by: &AuditContext, new: &Erasure) -> Res
     let values: &[&(dyn ToSql + Sync)] = &[&new.project.as_str(), &kind, subject];
     // The one that is in the way may be done before it is begun again.
     for _ in 0..TRIES_MAX {
-        let tx = Change::begin(&mut client).await?;
+        let tx = Change::begin(postgres, &mut client).await?;
         let begun = match tx.query_opt(RUNNING, values).await? {
             Some(row) => {
                 let running = read(&row)?;
@@ -191,7 +191,7 @@ pub async fn start_project(
     new: &Erasure,
 ) -> Result<Committed<Erasure>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let project = by.project.as_str();
     let closed = tx.query_opt(CLOSE_PROJECT, &[&project, &by.at]).await?;
     closed.ok_or_else(|| Error::not_found("project", project))?;
@@ -221,7 +221,7 @@ pub async fn revoke_keys(
     erasure: &Erasure,
 ) -> Result<Committed<usize>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let project = by.project.as_str();
     let keys = match erasure.tenant() {
         Some(tenant) => {
@@ -291,6 +291,18 @@ pub async fn list(
     let values: &[&(dyn ToSql + Sync)] = &[&project.as_str(), &before, &limit];
     let rows = client.query(LIST, values).await.map_err(classify)?;
     rows.iter().map(read).collect()
+}
+
+const ANY_UNFINISHED: &str = "select exists (select from erasures where state <> 'done')";
+
+/// Whether there is an erasure that is not done.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database does not answer.
+pub async fn is_any_unfinished(postgres: &Postgres) -> Result<bool> {
+    let client = postgres.get().await?;
+    let row = client.query_one(ANY_UNFINISHED, &[]).await;
+    Ok(row.map_err(classify)?.get(0))
 }
 
 const DUE: &str = "\
@@ -385,7 +397,7 @@ pub async fn advance(
         vec![&id, &claimed.due, &state, &step, &next.position, &now, &due];
     values.extend(counts.iter().map(|count| count as &(dyn ToSql + Sync)));
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let Some(row) = tx.query_opt(ADVANCE, &values).await? else {
         return Ok(false);
     };
@@ -444,6 +456,7 @@ pub const STATEMENTS: &[&[&str]] = &[
         REVOKE_TENANT_KEYS,
         GET,
         LIST,
+        ANY_UNFINISHED,
         DUE,
         CLAIM,
         RELEASE,

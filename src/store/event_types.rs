@@ -203,7 +203,7 @@ pub async fn create(
     quota: Quota,
 ) -> Result<Committed<EventType>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     lock_project(&tx, &by.project).await?;
     let mut event_type = EventType {
         project: by.project.clone(),
@@ -314,7 +314,7 @@ pub async fn update(
     apply: impl FnOnce(&mut Spec) -> Result<()>,
 ) -> Result<Committed<EventType>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     lock_project(&tx, &by.project).await?;
     let before = lock(&tx, by, name).await?;
     let mut event_type = before.clone();
@@ -371,7 +371,7 @@ async fn write(tx: &Change<'_>, event_type: &EventType) -> Result<()> {
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
 pub async fn delete(postgres: &Postgres, by: &AuditContext, name: &str) -> Result<Committed<()>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     lock_project(&tx, &by.project).await?;
     let mut event_type = lock(&tx, by, name).await?;
     let before = event_type.audit_value();

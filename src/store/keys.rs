@@ -9,6 +9,7 @@
 //! | endpoint | `project#prj_…` | `endpoint#ep_…` | – | – | – | a day after deletion | projection, deliver (410) | accept, fan out, deliver |
 //! | event type | `project#prj_…` | `type#<name>` | – | – | – | a day after deletion | projection | accept |
 //! | API key | `key#<sha-256>` | `key` | – | – | – | a day after revocation | projection | every request |
+//! | revision | `project#prj_…` | `care!revision` | – | – | – | – | projection, deliver (410) | accept, fan out, deliver |
 //! | failures | `project#prj_…` | `care#ep_…` | – | – | – | a year | deliver (a run of failures begins, goes on, ends) | accept, deliver, stats |
 //! | pending disable | `ep_…` | `disable` | – | – | until Postgres knows | – | deliver (410, days of failure) | sweep |
 //! | pace | `ep_…` | `pace` | – | – | – | a day after its last slot | deliver (with a rate limit): slots, and places behind them | deliver |
@@ -16,6 +17,8 @@
 //! | readings | `evt_…` | `meter` | – | – | `meter#<shard>` / `<received>#evt_…`, until counted | with its event | accept, fan out | meter |
 //! | back-fill | `mtr_…` | `backfill` | – | – | `meter#0` / `<due>#mtr_…`, while it runs | a month after its end | meters API, meter | meter, meters API |
 //! | erased project | `project#prj_…` | `erased` | – | – | – | – | erasure | accept, fan out |
+//! | change marker | `control_plane` | `changed` | – | – | – | – | control-plane changes, once a minute | sweep |
+//! | sentinel | `sentinel` | `sentinel` | – | – | – | – | nobody | readiness |
 //! | idempotency key | `idempotency#<project or admin>#<hash>` | `idempotency` | – | – | – | a day | requests with the header | the same requests again |
 //!
 //! Times in sort keys are milliseconds since 1970 in 13 digits, so that text
@@ -56,6 +59,20 @@ const ENDPOINT_HEALTH_PREFIX: &str = "care#";
 const METER_PREFIX: &str = "meter#";
 const NOTICE_PREFIX: &str = "notice#";
 const TYPE_PREFIX: &str = "type#";
+
+/// Partition of what is said of the control plane as a whole.
+pub const CONTROL_PLANE: &str = "control_plane";
+/// Sort key of when a change of it last began.
+pub const CHANGED: &str = "changed";
+/// Partition and sort key of an item that is never there: to read it shows that reading
+/// works.
+pub const SENTINEL: &str = "sentinel";
+
+/// Sort key of the number that rises with each change of a project's configuration.
+/// Just below the runs of failures, so that one query reads both.
+pub const CONFIG_REVISION: &str = "care!revision";
+/// Above the sort keys of all runs of failures: '$' follows '#'.
+pub const ENDPOINT_HEALTH_END: &str = "care$";
 
 /// Sort key of an event.
 pub const EVENT: &str = "event";

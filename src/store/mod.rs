@@ -12,6 +12,7 @@ pub mod audit_log;
 pub mod backfills;
 mod batch;
 pub mod change;
+pub mod change_marker;
 pub mod config_projection;
 pub mod deliveries;
 pub mod due;

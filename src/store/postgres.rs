@@ -14,13 +14,18 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 pub use self::app_role::AppRole;
+pub use self::contact::Contact;
+use self::contact::ContactLog;
 use self::login::{LoginConnector, LoginProvider};
 use self::sql_error::{SqlError, connect_error};
+use super::change_marker::ChangeMarker;
+use super::dynamo::Dynamo;
 use super::secrets::{CachedSecret, Login};
 use crate::config::with_tls;
 use crate::error::{Error, Invalid, Result};
 
 pub mod app_role;
+mod contact;
 mod login;
 mod sql_error;
 
@@ -43,6 +48,19 @@ pub struct Postgres {
     pool: Pool,
     logins: Arc<LoginProvider>,
     statement_timeout_ms: u128,
+    contact: Arc<ContactLog>,
+    purpose: Purpose,
+    /// Where changes are announced, if anywhere.
+    marker: Option<Arc<ChangeMarker>>,
+}
+
+/// What a pool is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// What somebody asked for or has to be counted.
+    Work,
+    /// A look whether there is anything to do.
+    Background,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -125,7 +143,50 @@ impl Postgres {
             pool,
             logins,
             statement_timeout_ms: timeout_ms,
+            contact: Arc::default(),
+            purpose: Purpose::Work,
+            marker: None,
         })
+    }
+
+    /// The same pool, whose changes are announced in `dynamo`.
+    pub fn announcing_in(mut self, dynamo: Dynamo) -> Self {
+        self.marker = Some(Arc::new(ChangeMarker::new(dynamo)));
+        self
+    }
+
+    /// The same pool, for looks whether there is anything to do: they are not counted
+    /// among its [uses](Self::uses).
+    pub fn in_background(&self) -> Self {
+        Self {
+            purpose: Purpose::Background,
+            ..self.clone()
+        }
+    }
+
+    /// How often a connection was asked for by this process, but for looks in the
+    /// background: while this rises, the database is in use anyway.
+    pub fn uses(&self) -> u64 {
+        self.contact.uses()
+    }
+
+    /// What became of the last use of the database; none before the first.
+    pub fn last_contact(&self) -> Option<Contact> {
+        self.contact.last()
+    }
+
+    /// Closes the connections that nobody has used for `longest`: a serverless database
+    /// pauses only without any.
+    pub fn close_idle(&self, longest: Duration) {
+        self.pool.retain(|_, metrics| metrics.last_used() < longest);
+    }
+
+    /// Announces that a change is about to be made, where that is done.
+    pub(super) async fn announce_change(&self) -> Result<()> {
+        match &self.marker {
+            Some(marker) => marker.mark().await,
+            None => Ok(()),
+        }
     }
 
     /// A connection. After a rotation of the login the first one that is refused
@@ -134,6 +195,16 @@ impl Postgres {
     /// # Errors
     /// [`Error::Unavailable`] when none is free in time; as [`CachedSecret::get`].
     pub async fn get(&self) -> Result<Object> {
+        if self.purpose == Purpose::Work {
+            self.contact.count_use();
+        }
+        let attempt = self.contact.begin();
+        let got = self.connect().await;
+        attempt.end(got.is_ok());
+        got
+    }
+
+    async fn connect(&self) -> Result<Object> {
         self.logins.fetch().await?;
         let refused = match self.pool.get().await {
             Err(error) if is_refused(&error) => error,

@@ -92,7 +92,29 @@ async fn project(
     outbox::delete(postgres, change).await
 }
 
-/// Projects the changes that have waited for `age` or longer; how many those were.
+/// [`drain_outbox`], for whom it is enough how many were projected.
+///
+/// # Errors
+/// As [`drain_outbox`].
+pub async fn project_pending(
+    postgres: &Postgres,
+    projection: &ConfigProjection,
+    age: Duration,
+) -> Result<usize> {
+    let drained = drain_outbox(postgres, projection, age).await;
+    drained.map(|pending| pending.projected)
+}
+
+/// What became of the changes that were left in the outbox.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct PendingSummary {
+    /// Those that are projected now.
+    pub projected: usize,
+    /// Those that cannot be: they stay there.
+    pub failed: usize,
+}
+
+/// Projects the changes that have waited for `age` or longer.
 /// One that cannot be projected is logged, stays in the outbox and holds up no
 /// other, whether it is itself at fault or its part of the event store throttles. Takes a
 /// few calls for each.
@@ -100,12 +122,12 @@ async fn project(
 /// # Errors
 /// [`Error::Unavailable`] when either store does not answer; the changes then stay
 /// in the outbox.
-pub async fn project_pending(
+pub async fn drain_outbox(
     postgres: &Postgres,
     projection: &ConfigProjection,
     age: Duration,
-) -> Result<usize> {
-    let (mut projected, mut outages) = (0, 0);
+) -> Result<PendingSummary> {
+    let (mut summary, mut outages) = (PendingSummary::default(), 0);
     let mut failed = HashSet::new();
     let mut last = 0;
     loop {
@@ -117,15 +139,20 @@ pub async fn project_pending(
                 .iter()
                 .filter(|change| !failed.contains(&change.subject));
             let others: Vec<_> = others.collect();
+            summary.failed += chunk.len() - others.len();
             let results = others
                 .iter()
                 .map(|change| project(postgres, projection, change));
             let results = future::join_all(results).await;
             for (change, result) in others.into_iter().zip(results) {
                 match result {
-                    Ok(()) => (projected, outages) = (projected + 1, 0),
+                    Ok(()) => {
+                        summary.projected += 1;
+                        outages = 0;
+                    }
                     Err(error) => {
                         outages += u32::from(error.is_outage());
+                        summary.failed += 1;
                         log_not_projected(change, &error);
                         failed.insert(change.subject.clone());
                     }
@@ -141,7 +168,7 @@ pub async fn project_pending(
         let is_last = page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX);
         last = page.last().map_or(last, |change| change.id);
         if is_last {
-            return Ok(projected);
+            return Ok(summary);
         }
     }
 }

@@ -43,7 +43,7 @@ const CREATE: &str = "insert into projects (id, name, created_at) values ($1, $2
 /// database does not answer.
 pub async fn create(postgres: &Postgres, actor: Actor, project: &Project) -> Result<()> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let values: &[&(dyn ToSql + Sync)] =
         &[&project.id.as_str(), &project.name, &project.created_at];
     tx.execute(CREATE, values).await?;

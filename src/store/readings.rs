@@ -98,6 +98,8 @@ pub struct StoredReadings {
     pub tenant: Option<String>,
     /// When the event was received.
     pub received: Timestamp,
+    /// Until when it is kept.
+    pub expires: Timestamp,
     pub metered: EventReadings,
 }
 
@@ -111,6 +113,7 @@ impl StoredReadings {
             event: item.parse("pk")?,
             tenant: item.str_opt("tenant").map(str::to_owned),
             received: item.time("received")?,
+            expires: Timestamp::from_second(item.num("ttl")?).map_err(Error::internal)?,
             metered: EventReadings {
                 at: item.time("at")?,
                 readings: readings.map(reading).collect::<Result<_>>()?,

@@ -10,7 +10,9 @@ use aws_sdk_dynamodb::types::{
 use serde::Deserialize;
 
 use super::dynamo::{Dynamo, DynamoErrorKind, kind};
+use super::keys;
 use crate::aws;
+use crate::error::Result;
 
 /// The description, as `table.json` has it.
 #[derive(Debug, Deserialize)]
@@ -165,15 +167,15 @@ async fn describe(dynamo: &Dynamo) -> anyhow::Result<Option<TableDescription>> {
     }
 }
 
-/// Whether the table answers. One DescribeTable.
+/// Whether the table is read from. One eventually consistent read of an item that is
+/// never there: what serving needs, and nothing of DynamoDB's control plane.
 ///
 /// # Errors
-/// When it does not, is not there, or is not active.
-pub async fn ping(dynamo: &Dynamo) -> anyhow::Result<()> {
-    match describe(dynamo).await? {
-        Some(_) => Ok(()),
-        None => anyhow::bail!("dynamodb.table: there is no table {:?}", dynamo.table),
-    }
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not
+/// answer, there is no such table, or it may not be read.
+pub async fn ping(dynamo: &Dynamo) -> Result<()> {
+    let read = dynamo.get_eventually(keys::SENTINEL, keys::SENTINEL);
+    read.await.map(drop)
 }
 
 /// Where the table differs from its description, in words; empty if nowhere.

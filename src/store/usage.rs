@@ -1,8 +1,8 @@
 //! The counting of usage: readings are added up in PostgreSQL, each once.
 //!
-//! A batch is one transaction of two statements: the meters' rows are locked, in
-//! the order of their ids, and then the readings not seen before are recorded as
-//! seen, put into groups and added up, all in one statement. The lock makes the
+//! A batch is one transaction: the meters' rows are locked, in the order of their ids,
+//! and then, in one statement, the readings not seen before are recorded as
+//! seen, put into groups and added up. The lock makes the
 //! bound on groups hold however many count, and keeps writers from deadlocks.
 //! Called by the meter job and by back-fills; [`report`] reads what was counted.
 
@@ -11,8 +11,9 @@ pub mod prune;
 pub mod report;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use deadpool_postgres::Object;
+use deadpool_postgres::{Object, Transaction};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use tokio_postgres::Row;
@@ -37,6 +38,8 @@ pub struct UsageEntry<'a> {
     pub tenant: Option<&'a str>,
     /// When the event was received.
     pub received: Timestamp,
+    /// Until when the event is kept.
+    pub expires: Timestamp,
     /// The time it counts at.
     pub at: Timestamp,
     /// What a meter read of it.
@@ -50,6 +53,7 @@ pub fn entries(stored: &[StoredReadings]) -> Vec<UsageEntry<'_>> {
             event: &one.event,
             tenant: one.tenant.as_deref(),
             received: one.received,
+            expires: one.expires,
             at: one.metered.at,
             reading,
         })
@@ -64,6 +68,9 @@ pub struct CountSummary {
     pub newly_counted: u64,
     /// Those of them that had none.
     pub skipped: u64,
+    /// Readings that count no more, since it is not known any more whether they were
+    /// counted before.
+    pub forgotten: u64,
     /// What they add up to, by meter and group.
     pub sums: Vec<GroupTotals>,
 }
@@ -103,19 +110,13 @@ pub struct Metric {
     pub group_by: Vec<String>,
 }
 
-/// Whether an event received then may be counted. One that is still stored always
-/// may.
-pub fn is_countable(received: Timestamp, now: Timestamp, retention_days: u32) -> bool {
-    // Of these it is still known whether they were counted before.
-    partition::day(received) >= partition::first_day(now, retention_days)
-}
-
-/// Counts what has not been counted yet; of deleted meters nothing is counted.
+/// Counts what has not been counted yet; of deleted meters nothing is counted, nor of
+/// events of a day that is forgotten, which none of those is that are still stored.
 /// Doing it again changes nothing and returns nothing newly counted.
 ///
 /// Each group beyond `groups_max` of a meter is counted as
 /// [`OVERFLOW_GROUP`](crate::model::meter::OVERFLOW_GROUP). Cost: a transaction of
-/// two statements, and another to make the partition of a new day.
+/// four statements, and another to make the partition of a new day.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database
@@ -146,6 +147,8 @@ pub async fn count(
 const LOCK: &str = "\
     select id, project_id, name, group_by, metric from meters \
     where id = any($1) and deleted_at is null order by id for no key update";
+
+const FLOOR: &str = "select first_day from usage_floor";
 
 const COUNT: &str = "\
     with input as materialized ( \
@@ -235,12 +238,22 @@ async fn try_count(
     ids.dedup();
     let meters = tx.query(LOCK, &[&ids]).await?;
     let meter_row = |id: &str| meters.iter().find(|row| row.get::<_, &str>("id") == id);
-    let columns = Columns::of(entries, |id| meter_row(id).is_some());
+    // If it rises from here on, the partition is gone, and the next try sees it.
+    let floor: Date = tx.query_one(FLOOR, &[]).await?.get(0);
+    let known = entries
+        .iter()
+        .filter(|entry| partition::day(entry.received) >= floor);
+    let known: Vec<_> = known.collect();
+    let mut counted = CountSummary {
+        forgotten: (entries.len() - known.len()) as u64,
+        ..CountSummary::default()
+    };
+    keep_days(&tx, &known).await?;
+    let columns = Columns::of(known, |id| meter_row(id).is_some());
     let groups_max = i64::from(groups_max);
     let rows = tx.query(COUNT, &columns.values(&groups_max)).await?;
     tx.commit().await?;
 
-    let mut counted = CountSummary::default();
     for row in rows {
         let count = row.get::<_, i64>("count").unsigned_abs();
         counted.newly_counted += count;
@@ -265,6 +278,22 @@ async fn try_count(
         });
     }
     Ok(counted)
+}
+
+/// Records until when what is seen of `entries` has to be remembered.
+async fn keep_days(
+    tx: &Transaction<'_>,
+    entries: &[&UsageEntry<'_>],
+) -> Result<(), tokio_postgres::Error> {
+    let mut kept = BTreeMap::<Date, Date>::new();
+    for entry in entries {
+        let until = partition::day(entry.expires);
+        let longest = kept.entry(partition::day(entry.received)).or_insert(until);
+        *longest = until.max(*longest);
+    }
+    let (days, until): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
+    tx.execute(partition::KEEP_DAYS, &[&days, &until]).await?;
+    Ok(())
 }
 
 impl ValueTotals {
@@ -294,10 +323,10 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// Those of meters that `is_live`, each event once for each meter.
-    fn of(entries: &'a [UsageEntry<'a>], is_live: impl Fn(&str) -> bool) -> Self {
+    fn of(entries: Vec<&'a UsageEntry<'a>>, is_live: impl Fn(&str) -> bool) -> Self {
         let key = |entry: &&UsageEntry<'a>| (entry.reading.meter.clone(), entry.event.clone());
-        let live = entries.iter();
-        let mut live: Vec<_> = live
+        let mut live: Vec<_> = entries
+            .into_iter()
             .filter(|entry| is_live(entry.reading.meter.as_str()))
             .collect();
         live.sort_by_cached_key(key);
@@ -387,24 +416,7 @@ fn is_there_already(error: &tokio_postgres::Error) -> bool {
 /// Every statement of this file and those below it, for the test that prepares
 /// them.
 pub const STATEMENTS: &[&[&str]] = &[
-    &[LOCK, COUNT, MAKE_PARTITION],
+    &[LOCK, FLOOR, partition::KEEP_DAYS, COUNT, MAKE_PARTITION],
     report::STATEMENTS,
     prune::STATEMENTS,
 ];
-
-#[cfg(test)]
-mod tests {
-    use jiff::SignedDuration;
-
-    use super::*;
-
-    #[test]
-    fn what_is_seen_outlives_every_event() {
-        let now: Timestamp = "2026-03-10T12:00:00Z".parse().unwrap();
-        let ago = |hours| now - SignedDuration::from_hours(hours);
-        for hours in [0, 24 * 30, 24 * 32] {
-            assert!(is_countable(ago(hours), now, 30), "{hours} hours");
-        }
-        assert!(!is_countable(ago(24 * 33), now, 30));
-    }
-}

@@ -303,7 +303,7 @@ fn a_run_is_the_latest_that_is_known() {
         assert_eq!(admission.begin_streak(target, new, new), None);
         assert_eq!(admission.failing_since(target), Some(new));
         let newer = new + 14 * DAY;
-        let before = target.failure_streak.unwrap();
+        let before = target.failure_streak.get().unwrap();
         let begun = projection.record_failing_anew(&project, &id, newer, before);
         assert!(begun.await.unwrap());
         let config = known().await;

@@ -13,6 +13,8 @@ mod backfills;
 mod binary_delivery;
 mod causes;
 mod circuit_breaker;
+#[cfg(feature = "embedded")]
+mod config_cache;
 mod conformance;
 mod connections;
 mod content_encoding;
@@ -68,6 +70,7 @@ mod schema;
 #[cfg(feature = "embedded")]
 mod security;
 mod signatures;
+mod source_addresses;
 mod sqs;
 mod stale_views;
 mod support;

@@ -1,15 +1,21 @@
 //! Outages of the control plane's database: what goes on without it, and what is
 //! made up for afterwards.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "embedded")]
 use http::Method;
 use http::StatusCode;
 use millrace::app;
-use millrace::jobs::sweep;
+use millrace::aws::actions::{self, Role};
+use millrace::jobs::idle_watch::IdleWatch;
+use millrace::jobs::{erase, meter, sweep};
 use millrace::model::audit::{Actor, AuditContext};
+use millrace::store::dynamo::Dynamo;
 use millrace::store::endpoints;
+use millrace::store::postgres::Postgres;
 use serde_json::{Value, json};
 
 use crate::support::fixtures::OUTBOX;
@@ -20,7 +26,7 @@ use crate::support::receiver::{Receiver, Reply};
 #[cfg(feature = "embedded")]
 use crate::support::relay::{Fate, Relay};
 #[cfg(feature = "embedded")]
-use crate::support::stores;
+use crate::support::stores::{self, counting};
 
 #[test]
 fn events_are_accepted_and_delivered_without_postgres() {
@@ -59,6 +65,109 @@ fn events_are_accepted_and_delivered_without_postgres() {
         let ready = harness.get("/health/ready").await.expect(StatusCode::OK);
         assert_eq!(ready["status"], "ready");
         harness.get("/health").await.expect(StatusCode::OK);
+    });
+}
+
+/// A database that counts who connects to it, and answers nobody.
+async fn counting_database() -> (Postgres, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connected = Arc::new(AtomicUsize::new(0));
+    let counted = connected.clone();
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let url = format!("postgresql://nobody@{address}/none?sslmode=disable");
+    (stores::postgres(&url, 1), connected)
+}
+
+#[test]
+fn readiness_reads_an_item_a_second_and_leaves_the_database_alone() {
+    run(async {
+        let harness = Harness::new().await;
+        let (dynamo, requests) = counting(&harness.app.dynamo);
+        let (postgres, connected) = counting_database().await;
+        let asked = harness.beside().dynamo(dynamo).postgres(postgres);
+        let asked = asked.build().await;
+        let begun = Instant::now();
+        for _ in 0..100 {
+            let checks = (0..5).map(|_| asked.get("/health/ready"));
+            for ready in futures_util::future::join_all(checks).await {
+                assert_eq!(ready.expect(StatusCode::OK)["status"], "degraded");
+            }
+        }
+        let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+        let reads = requests.load(Ordering::Relaxed);
+        assert!((1..=seconds + 2).contains(&reads), "{reads} in {seconds} s");
+        let looks = connected.load(Ordering::SeqCst);
+        assert!((1..=2 + seconds / 30).contains(&looks), "{looks} looks");
+    });
+}
+
+#[test]
+fn readiness_needs_a_table_that_is_read_and_nothing_of_its_control_plane() {
+    run(async {
+        let harness = Harness::new().await;
+        let config = harness.app.dynamo.client.config().clone();
+        let elsewhere = Dynamo::new(config, "there_is_no_such_table");
+        let asked = harness.beside().dynamo(elsewhere).build().await;
+        let ready = asked.get("/health/ready").await;
+        let ready = ready.expect(StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ready["status"], "unavailable");
+        assert_eq!(ready["event_store"], "down");
+        for role in [Role::Api, Role::Worker] {
+            assert!(!actions::of(role).contains("dynamodb:DescribeTable"));
+        }
+    });
+}
+
+#[test]
+fn an_idle_process_asks_the_database_nothing() {
+    run(async {
+        let harness = Harness::new().await;
+        let (postgres, connected) = counting_database().await;
+        let idle = harness.beside().postgres(postgres).build().await;
+        let watches = [(); 2].map(|()| IdleWatch::new(Duration::ZERO));
+        for watch in &watches {
+            assert!(watch.is_look_due(&idle.app).await.unwrap(), "the first");
+            watch.looked(false);
+        }
+        // What its loops do in an hour.
+        let [outbox, erasures] = watches;
+        for _ in 0..360 {
+            let repaired = sweep::repair_outbox_if_due(&idle.app, &outbox).await;
+            assert_eq!(repaired.unwrap(), 0);
+            let erased = erase::run_due_if_any(&idle.app, &erasures, app::now()).await;
+            assert_eq!(erased.unwrap(), None);
+            sweep::sweep(&idle.app, app::now()).await.unwrap();
+            meter::meter(&idle.app, app::now()).await.unwrap();
+        }
+        assert_eq!(connected.load(Ordering::SeqCst), 0);
+    });
+}
+
+#[test]
+fn a_change_of_another_process_wakes_who_looks_for_what_it_leaves() {
+    run(async {
+        let _turn = OUTBOX.lock().await;
+        let harness = Harness::new().await;
+        let endpoint = harness.endpoint("http://127.0.0.1:9/", &["*"]).await;
+        let sweeper = harness.beside().build().await;
+        let watch = IdleWatch::new(Duration::ZERO);
+        assert!(watch.is_look_due(&sweeper.app).await.unwrap(), "the first");
+        watch.looked(false);
+        assert!(!watch.is_look_due(&sweeper.app).await.unwrap());
+        // It dies after the commit.
+        let writer = harness.beside().build().await;
+        narrow_and_die(&writer, &endpoint).await;
+        assert!(watch.is_look_due(&sweeper.app).await.unwrap());
+        assert_eq!(matching(&sweeper).await, 1);
+        sweep::repair_outbox(&sweeper.app, Duration::ZERO)
+            .await
+            .unwrap();
+        assert_eq!(matching(&sweeper).await, 0);
     });
 }
 

@@ -247,6 +247,9 @@ impl Worlds {
             }
             "PATCH /v1/meters/{id}" => return project(json!({ "name": "x" })),
             "POST /v1/meters/{id}/backfill" => return project(json!({})),
+            "GET /v1/source-addresses" => {
+                Decision::Answers(vec![probe("/v1/source-addresses".into(), Value::Null, 200)])
+            }
             // The catalog, which is for all.
             "GET /v1/event-types" | "GET /v1/meters" => {
                 self.list(operation.trim_start_matches("GET "), &[])

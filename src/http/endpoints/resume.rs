@@ -1,18 +1,20 @@
 //! What follows when an endpoint is enabled: its held deliveries go on.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::app::App;
 use crate::model::delivery::DISABLED_RECHECK_DELAY;
 use crate::model::id::EndpointId;
-use crate::store::config_projection::view_age_max;
 use crate::store::due::{self, BringForward};
 
 /// Makes deliveries due that wait for an endpoint which was just enabled, as far as
 /// that is little work: the others are due within [`DISABLED_RECHECK_DELAY`].
 pub(super) async fn resume(app: &App, id: &EndpointId, now: Timestamp) {
-    // Not before every instance knows that it is enabled.
-    let at = now + view_age_max(&app.config);
+    // Not before every instance knows that it is enabled. One that cannot look just then
+    // defers them once more.
+    let at = now + app.config.cache.ttl + Duration::from_secs(1);
     let until = now + DISABLED_RECHECK_DELAY;
     let resume = BringForward {
         endpoint: id,

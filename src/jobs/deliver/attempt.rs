@@ -184,7 +184,7 @@ async fn reconsidered(
     // If it cannot be read, the record fails as well, and the delivery stays due.
     match Box::pin(current).await {
         Ok(Some(current)) if is_newer(&current) => {
-            app.projection.forget(&loaded.project).await;
+            app.projection.forget(&loaded.project);
             Verdict::Retry(RECONSIDERED_DELAY)
         }
         _ => verdict,

@@ -59,7 +59,7 @@ pub(super) async fn without_endpoint(
     match app.projection.current_endpoint(project, &endpoint).await? {
         Some(current) if current.state == EndpointState::Deleted => cancel(app, &lacking).await,
         Some(_) => {
-            app.projection.forget(project).await;
+            app.projection.forget(project);
             deliveries::defer(&app.dynamo, lacking.held, now + CACHE_RECHECK_DELAY).await?;
             Ok(())
         }

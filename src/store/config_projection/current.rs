@@ -12,14 +12,14 @@ use crate::model::id::{EndpointId, ProjectId};
 use crate::model::project_config::ProjectConfig;
 use crate::store::keys;
 
-/// How long beside `cache.ttl_s` a view may be in use: the read that made it, and the
-/// request that has it.
+/// How long a view may be in use after it is of no use any more: by the request that has
+/// it.
 const VIEW_MARGIN: Duration = Duration::from_secs(2);
 
 /// How long a process may act on a view of the configuration after that has changed: the
 /// one place that says so. Whatever waits until every process knows waits for this.
 pub fn view_age_max(config: &Config) -> Duration {
-    config.cache.ttl + VIEW_MARGIN
+    config.cache.staleness_max() + VIEW_MARGIN
 }
 
 impl ConfigProjection {
@@ -48,12 +48,12 @@ impl ConfigProjection {
     /// # Errors
     /// As [`ConfigProjection::project_config`].
     pub async fn current_project_config(&self, project: &ProjectId) -> Result<Arc<ProjectConfig>> {
-        self.read_project_config(project).await
+        Ok(self.read_project_config(project).await?.config)
     }
 
     /// Forgets what is cached of `project`, since a newer view was seen: whoever asks
     /// next reads.
-    pub async fn forget(&self, project: &ProjectId) {
-        self.invalidate(project).await;
+    pub fn forget(&self, project: &ProjectId) {
+        self.invalidate(project);
     }
 }

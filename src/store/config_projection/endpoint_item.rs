@@ -11,7 +11,7 @@ use crate::model::credentials::EndpointCredentials;
 use crate::model::endpoint::{
     BodyFormat, ContentType, DeliverySettings, EndpointState, ExpiringSecret, Target,
 };
-use crate::model::failure_streak::FailureStreak;
+use crate::model::failure_streak::{FailureStreak, LatestStreak};
 use crate::model::filter::Filter;
 use crate::model::id::EndpointId;
 use crate::model::seal::KeyRing;
@@ -167,7 +167,7 @@ pub(super) fn read(key_ring: Option<&KeyRing>, id: &EndpointId, item: &Item) -> 
             // An older version wrote it, and no runs of failures either.
             None => Timestamp::UNIX_EPOCH,
         },
-        failure_streak: None,
+        failure_streak: LatestStreak::default(),
     })
 }
 

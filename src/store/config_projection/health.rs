@@ -260,8 +260,14 @@ impl ConfigProjection {
         let put = put.build().map_err(Error::internal)?;
         writes.push(TransactWriteItem::builder().put(put).build());
         let transacted = transact::transact(&self.dynamo, writes).await;
-        self.invalidate(project).await;
-        Ok(matches!(transacted?, TransactOutcome::Committed))
+        self.invalidate(project);
+        let is_disabled = matches!(transacted?, TransactOutcome::Committed);
+        if is_disabled && let Err(error) = self.count_change(project).await {
+            // Other processes see it when the control plane is told, or in a minute.
+            let cause = error.causes();
+            tracing::warn!(endpoint.id = %id, %error, cause, "failed to announce that an endpoint is disabled");
+        }
+        Ok(is_disabled)
     }
 
     /// The pending disable of an endpoint; none once the control plane knows.

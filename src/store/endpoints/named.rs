@@ -88,7 +88,7 @@ pub async fn put(
     replace: impl FnOnce(Option<Current>) -> Result<Replacement>,
 ) -> Result<(Replaced, Committed<Endpoint>)> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     // Two at once would both find that there is none.
     lock_project(&tx, &by.project).await?;
     let id = match named {

@@ -52,7 +52,7 @@ pub async fn stop_endpoints(
     after: &str,
 ) -> Result<Committed<StoppedEndpoints>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let (project, tenant) = (erasure.project.as_str(), erasure.tenant());
     let values: &[&(dyn ToSql + Sync)] =
         &[&project, &after, &tenant, &erasure.until(), &ENDPOINTS_MAX];
@@ -109,7 +109,7 @@ async fn stop_all(
     kind: ChangeKind,
 ) -> Result<Committed<()>> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let values: &[&(dyn ToSql + Sync)] = &[&by.project.as_str(), &by.at];
     let rows = tx.query(statement, values).await?;
     let subjects: Vec<String> = rows.iter().map(|row| row.get("id")).collect();
@@ -190,7 +190,7 @@ const TENANT_ENDPOINTS: &str = "\
 /// because it is not projected yet.
 pub async fn delete_endpoint_rows(postgres: &Postgres, erasure: &Erasure) -> Result<()> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let values: &[&(dyn ToSql + Sync)] = &[
         &erasure.project.as_str(),
         &erasure.tenant(),
@@ -239,7 +239,7 @@ fn tenant_keys(erasure: &Erasure) -> (&str, Option<&str>, Timestamp) {
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn delete_tenant_keys(postgres: &Postgres, erasure: &Erasure) -> Result<()> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let values = tenant_keys(erasure);
     tx.execute(DELETE_TENANT_KEYS, &[&values.0, &values.1, &values.2])
         .await?;
@@ -294,7 +294,7 @@ fn not_projected(what: String) -> Error {
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn delete_project_rows(postgres: &Postgres, erasure: &Erasure) -> Result<()> {
     let mut client = postgres.get().await?;
-    let tx = Change::begin(&mut client).await?;
+    let tx = Change::begin(postgres, &mut client).await?;
     let project = erasure.project.as_str();
     for statement in DELETE_ROWS {
         tx.execute(statement, &[&project]).await?;

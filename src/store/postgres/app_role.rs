@@ -37,7 +37,8 @@ const GRANTS: &str = "\
     revoke truncate, references, trigger on all tables in schema {schema} from {role}; \
     revoke update, delete on audit_log from {role}; \
     revoke insert, update, delete on refinery_schema_history from {role}; \
-    grant execute on function usage_seen_make_day(date), usage_seen_drop_day(date) to {role};";
+    grant execute on function usage_seen_make_day(date), usage_seen_drop_day(date), \
+        usage_seen_forget_day(date, date) to {role};";
 
 /// Whether the role may do in another way what its grants keep from it: by itself, or
 /// as a member of the owner or of a role that may.

@@ -1,9 +1,11 @@
 //! The deletion of usage that is no longer needed: minutes after 35 days, what was
 //! seen of events that are deleted, the usage of deleted meters.
 
+use deadpool_postgres::Object;
 use jiff::{SignedDuration, Timestamp};
+use tokio_postgres::types::ToSql;
 
-use super::partition::{day_of_name, first_day};
+use super::partition::{KEEP_DAYS, day, day_of_name, expired_before, first_day};
 use crate::error::Result;
 use crate::store::postgres::{Postgres, classify};
 
@@ -17,7 +19,7 @@ const PARTITIONS: &str = "\
     where i.inhparent = 'usage_seen'::regclass order by c.relname";
 
 /// A function of the schema's owner: whoever counts may not change the schema.
-const DROP_PARTITION: &str = "select usage_seen_drop_day($1)";
+const FORGET_DAY: &str = "select usage_seen_forget_day($1, $2)";
 
 const DELETE_MINUTES: &str = "\
     delete from usage where ctid = any(array( \
@@ -50,16 +52,8 @@ const DELETE_GROUPS: &str = "\
 /// does not answer; what is left is deleted the next time.
 pub async fn prune(postgres: &Postgres, now: Timestamp, retention_days: u32) -> Result<bool> {
     let client = postgres.get().await?;
-    let first = first_day(now, retention_days);
-    for row in client.query(PARTITIONS, &[]).await.map_err(classify)? {
-        let name: &str = row.get("name");
-        // Of another name, it was not made here.
-        if let Some(day) = day_of_name(name).filter(|day| *day < first) {
-            let dropped = client.query(DROP_PARTITION, &[&day]).await;
-            dropped.map_err(classify)?;
-            tracing::info!(partition = name, "usage_seen partition dropped");
-        }
-    }
+    keep_today(&client, now, retention_days).await?;
+    forget_days(&client, now, retention_days).await?;
     let before = now.saturating_sub(MINUTES_KEPT).unwrap_or(Timestamp::MIN);
     let mut deleted_most = 0;
     for statement in [DELETE_MINUTES, DELETE_UNIQUE_MINUTES] {
@@ -74,10 +68,40 @@ pub async fn prune(postgres: &Postgres, now: Timestamp, retention_days: u32) -> 
     Ok(deleted_most >= ROWS_MAX.unsigned_abs())
 }
 
+/// Records that events received today are kept for `retention_days`, those that no
+/// meter counts yet too: a back-fill may.
+async fn keep_today(client: &Object, now: Timestamp, retention_days: u32) -> Result<()> {
+    let kept = now.saturating_add(SignedDuration::from_hours(24 * i64::from(retention_days)));
+    let (days, untils) = (vec![day(now)], vec![day(kept.unwrap_or(Timestamp::MAX))]);
+    let kept = client.execute(KEEP_DAYS, &[&days, &untils]).await;
+    kept.map(drop).map_err(classify)
+}
+
+/// Drops the days of `usage_seen` of which no event can be left at `now`, the oldest
+/// first. One whose events were kept for longer than `retention_days`, by an earlier
+/// configuration or another process's, stays with all that follow.
+async fn forget_days(client: &Object, now: Timestamp, retention_days: u32) -> Result<()> {
+    let (first, expired) = (first_day(now, retention_days), expired_before(now));
+    for row in client.query(PARTITIONS, &[]).await.map_err(classify)? {
+        let name: &str = row.get("name");
+        // Of another name, it was not made here.
+        let Some(day) = day_of_name(name).filter(|day| *day < first) else {
+            continue;
+        };
+        let values: &[&(dyn ToSql + Sync)] = &[&day, &expired];
+        let forgotten = client.query_one(FORGET_DAY, values).await;
+        if !forgotten.map_err(classify)?.get::<_, bool>(0) {
+            break;
+        }
+        tracing::info!(partition = name, "usage_seen partition dropped");
+    }
+    Ok(())
+}
+
 /// Every statement above, for the test that prepares them.
 pub(super) const STATEMENTS: &[&str] = &[
     PARTITIONS,
-    DROP_PARTITION,
+    FORGET_DAY,
     DELETE_MINUTES,
     DELETE_UNIQUE_MINUTES,
     DELETE_USAGE,
