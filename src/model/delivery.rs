@@ -13,9 +13,9 @@
 //! While its endpoint is disabled or gone a pending delivery waits: until that is
 //! enabled, or until it is forgotten with its event when its retention is over.
 //!
-//! While pending a delivery has a due time; no other state has one. Only a
-//! person's retry or replay leaves a final state, and begins a new round of the
-//! schedule.
+//! While pending a delivery has a due time; no other state has one, but that a failed
+//! one has until the operational event about it is published. Only a person's retry or
+//! replay leaves a final state, and begins a new round of the schedule.
 
 use std::time::Duration;
 
