@@ -51,7 +51,7 @@ locals {
   url = (
     var.load_balancer
     ? "${var.certificate_arn == null ? "http" : "https"}://${coalesce(var.domain_name, local.alb.dns_name)}"
-    : local.api_domain ? "https://${var.domain_name}" : one(aws_apigatewayv2_api.main[*].api_endpoint)
+    : local.api_domain ? "https://${var.domain_name}" : join("", aws_apigatewayv2_api.main[*].api_endpoint)
   )
 }
 
