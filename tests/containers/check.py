@@ -25,9 +25,20 @@ TRYING, WORK = sys.argv[1], pathlib.Path(os.environ["WORK"])
 IMAGE, RUNTIME = "millrace-test", "millrace-runtime"
 REGION = "us-east-1"
 ADMIN_KEY = "mradmin_" + secrets.token_hex(24)
-# ECS's agent answers its tasks at this address, and so does this process.
+# ECS's agent answers its tasks at this address, and so does a container here.
 AGENT, NETWORK = "169.254.170.2", "169.254.170.0/24"
 CREDENTIALS = "/v2/credentials/" + secrets.token_hex(8)
+AGENT_PROGRAM = """
+import http.server, sys
+class Agent(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        known = self.path == sys.argv[1]
+        self.send_response(200 if known else 404)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(sys.argv[2].encode() if known else b"")
+http.server.ThreadingHTTPServer(("", 80), Agent).serve_forever()
+"""
 SUFFIX = secrets.token_hex(4)
 started = []
 
@@ -93,14 +104,14 @@ class Container:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Keeps what it is sent, by path; answers what `answers` has for a path."""
+    """Keeps what it is sent, by path."""
 
     request_queue_size = 64
     daemon_threads = True
 
-    def __init__(self, host, port=0):
-        super().__init__((host, port), Keep)
-        self.got, self.answers, self.slow = [], {}, 0
+    def __init__(self, host):
+        super().__init__((host, 0), Keep)
+        self.got, self.slow = [], 0
         self.url = f"http://{host}:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -116,14 +127,11 @@ class Keep(http.server.BaseHTTPRequestHandler):
         time.sleep(self.server.slow)
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.got.append((self.path, headers, body))
-        content = self.server.answers.get(self.path, b"")
         self.send_response(200)
-        self.send_header("content-length", str(len(content)))
-        self.send_header("content-type", "application/json")
+        self.send_header("content-length", "0")
         self.end_headers()
-        self.wfile.write(content)
 
-    do_GET = do_POST = keep
+    do_POST = keep
 
     def log_message(self, *_):
         pass
@@ -157,15 +165,15 @@ def trace_of(headers):
 
 
 class Stack:
-    """What is there before Millrace: network, stores, secrets, queues, and this
-    process as ECS's agent, X-Ray and a customer."""
+    """What is there before Millrace: network, ECS's agent, stores, secrets, queues, and
+    this process as X-Ray and a customer."""
 
     def __init__(self):
-        docker("network", "create", "--subnet", NETWORK, "--gateway", AGENT, f"millrace-{SUFFIX}")
-        self.agent = Server(AGENT, 80)
-        self.agent.answers[CREDENTIALS] = json.dumps({
-            "AccessKeyId": "test", "SecretAccessKey": "test", "Token": "test", "RoleArn": "role",
-            "Expiration": "2099-01-01T00:00:00Z"}).encode()
+        docker("network", "create", "--subnet", NETWORK, f"millrace-{SUFFIX}")
+        credentials = {"AccessKeyId": "test", "SecretAccessKey": "test", "Token": "test", "RoleArn": "role",
+                       "Expiration": "2099-01-01T00:00:00Z"}
+        self.agent = Container(os.environ["MINISTACK"], "-c", AGENT_PROGRAM, CREDENTIALS, json.dumps(credentials),
+                               options=("--ip", AGENT, "--entrypoint", "python3"), name="agent")
         # A webhook goes to no link-local address, whatever is allowed.
         bridge = json.loads(docker("network", "inspect", "bridge"))[0]["IPAM"]["Config"][0]
         self.host = bridge.get("Gateway", "172.17.0.1")
@@ -267,7 +275,7 @@ def migrated(stack, env):
         return code == "0" or print(ran.logs()[-600:])
 
     until("ecs: the one-off task migrates", ends_well)
-    check("ecs: with the credentials of the task's role", stack.agent.at(CREDENTIALS))
+    check("ecs: with the credentials of the task's role", CREDENTIALS in stack.agent.logs())
 
 
 def as_ecs(stack, env):

@@ -47,7 +47,7 @@ pub fn containers() -> Result<&'static Containers, &'static str> {
         let started = start();
         match &started {
             Ok(_) => say(&format!("tests run on {POSTGRES:?} and {MINISTACK:?}")),
-            Err(why) => say(&format!("skipped, and embedded stores instead: {why}")),
+            Err(why) => say(&format!("skipped: stores in containers, as {why}")),
         }
         started
     });
