@@ -219,7 +219,7 @@ async fn to_the_end(
     app: &App,
     work: impl Future<Output = Response> + Send + 'static,
 ) -> Result<Response> {
-    let work = WorkContext::current().run(retry_quota::with_payer(work));
+    let work = WorkContext::current().run(retry_quota::with_payer(Box::pin(work)));
     let bounded = tokio::time::timeout(app.config.http.request_timeout, work);
     match tokio::spawn(bounded).await {
         Ok(Ok(response)) => Ok(response),

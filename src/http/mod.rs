@@ -91,7 +91,8 @@ async fn request_middleware(State(app): State<Arc<App>>, request: Request, next:
     let mut span = traces.request(request.method(), route, request.headers());
     span.set_attribute("request.id", || id.clone());
     let scope = WorkContext::request(&id, span.context());
-    let work = retry_quota::with_payer(handle_request(&app, &id, request, next));
+    let handled = Box::pin(handle_request(&app, &id, request, next));
+    let work = retry_quota::with_payer(handled);
     let response = scope.run(work).await;
     let status = response.status();
     span.set_attribute("http.response.status_code", || i64::from(status.as_u16()));

@@ -47,11 +47,10 @@ pub async fn run(app: &App, job: Job, trace: Option<&str>, now: Timestamp) -> Re
     let logged = async {
         // An attempt has a timeout of its own, and this one is longer.
         let timeout = app.config.delivery.timeout + STORE_CALLS_TIMEOUT;
-        let work = async {
+        let work = retry_quota::with_payer(Box::pin(async {
             retry_quota::charge_to(&payer);
             dispatch(app, job, now).await
-        };
-        let work = retry_quota::with_payer(work);
+        }));
         let done = catch_panic_and_timeout(timeout, work).await;
         done.inspect_err(|error| outcome::report("job", &name, error))
     };

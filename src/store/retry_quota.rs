@@ -28,7 +28,8 @@ tokio::task_local! {
 
 static HASHES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// Runs `work` with retries that [`charge_to`] says who pays for.
+/// Runs `work` with retries that [`charge_to`] says who pays for. It is moved: who has
+/// a large one boxes it.
 pub async fn with_payer<T>(work: impl Future<Output = T>) -> T {
     PAYER.scope(OnceLock::new(), work).await
 }

@@ -17,7 +17,7 @@ use crate::support::receiver::{Receiver, Reply};
 fn config() -> Config {
     let mut config = harness::config();
     config.delivery.retry_schedule = vec![Duration::ZERO, Duration::ZERO];
-    config.sweep.lease = Duration::from_secs(1);
+    config.sweep.lease = Duration::from_secs(2);
     config
 }
 
@@ -126,8 +126,9 @@ fn a_lease_that_can_be_renewed_keeps_the_record_and_one_request() {
         let receiver = Receiver::start([]).await;
         harness.endpoint(&receiver.url, &["*"]).await;
         let event = harness.publish("a").await;
-        // Some seconds of refusals: longer than the lease of one second.
-        store.fail(first(8, Fault::Throttle, is_record));
+        // Longer than the lease of two seconds: waits grow to between a quarter and half
+        // a second.
+        store.fail(first(14, Fault::Throttle, is_record));
         harness.drain().await;
         assert_eq!(receiver.only().header("webhook-id"), event);
         let delivery = only_delivery(&harness, &event).await;

@@ -151,7 +151,7 @@ async fn record(
         due: sent.due,
         lease_left: lease_left(app.queue.lease(), sent.result.latency),
     };
-    let is_recorded = record::record(app, &made).await?;
+    let is_recorded = Box::pin(record::record(app, &made)).await?;
     let decided = Decision {
         attempt,
         verdict,

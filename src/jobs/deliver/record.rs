@@ -15,7 +15,8 @@ use crate::error::Result;
 use crate::model::id::ProjectId;
 use crate::store::deliveries::{self, AttemptRecord, HeldLease, RecordOutcome};
 
-/// The wait before the second try, which doubles up to `WAIT_MAX`, half of it by chance.
+/// The wait before the second try, which doubles up to `WAIT_MAX` and a quarter of the
+/// lease, half of it by chance.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long a record is tried again, however often its lease is renewed. A drain ends
@@ -81,7 +82,9 @@ pub(super) async fn record(app: &App, made: &MadeAttempt<'_>) -> Result<bool> {
 /// The wait after try number `tries`.
 fn wait(app: &App, tries: u32) -> Duration {
     let doublings = tries.saturating_sub(1).min(16);
-    let wait = FIRST_WAIT.saturating_mul(1 << doublings).min(WAIT_MAX);
+    // There is time to renew the lease before it is over.
+    let longest = WAIT_MAX.min(app.queue.lease() / 4);
+    let wait = FIRST_WAIT.saturating_mul(1 << doublings).min(longest);
     wait.mul_f64(0.5 + 0.5 * app.jitter())
 }
 
