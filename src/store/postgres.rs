@@ -15,6 +15,7 @@ use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 pub use self::app_role::AppRole;
 use self::login::{LoginConnector, LoginProvider};
+pub use self::session::{Session, SessionTransaction};
 use self::sql_error::{SqlError, connect_error};
 use super::secrets::{CachedSecret, Login};
 use crate::config::with_tls;
@@ -22,6 +23,7 @@ use crate::error::{Error, Invalid, Result};
 
 pub mod app_role;
 mod login;
+mod session;
 mod sql_error;
 
 mod embedded_migrations {
@@ -133,21 +135,20 @@ impl Postgres {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when none is free in time; as [`CachedSecret::get`].
-    pub async fn get(&self) -> Result<Object> {
+    pub async fn get(&self) -> Result<Session> {
         self.logins.fetch().await?;
         let refused = match self.pool.get().await {
             Err(error) if is_refused(&error) => error,
-            got => return got.map_err(|error| unavailable(cause(error))),
+            got => return session(got),
         };
         if !self.logins.renew().await? {
             return Err(unavailable(cause(refused)));
         }
         tracing::info!("database credentials refreshed: authentication had failed");
-        let got = self.pool.get().await;
-        got.map_err(|error| unavailable(cause(error)))
+        session(self.pool.get().await)
     }
 
-    async fn connection(&self) -> anyhow::Result<Object> {
+    async fn connection(&self) -> anyhow::Result<Session> {
         self.get().await.map_err(|error| match error {
             Error::Unavailable { source, .. } | Error::Internal(source) => source,
             other => other.into(),
@@ -169,7 +170,7 @@ impl Postgres {
         // A migration may take longer than any other statement.
         client.batch_execute(&statement_timeout_sql(0)).await?;
         let report = embedded_migrations::migrations::runner()
-            .run_async(&mut **client)
+            .run_async(client.connection())
             .await;
         client
             .batch_execute(&statement_timeout_sql(self.statement_timeout_ms))
@@ -212,7 +213,7 @@ impl Postgres {
             return Ok(known);
         }
         let applied: Vec<_> = runner
-            .get_applied_migrations_async(&mut **client)
+            .get_applied_migrations_async(client.connection())
             .await?
             .iter()
             .map(ToString::to_string)
@@ -252,7 +253,7 @@ const ROLE_DEFAULT: &str = "\
 impl Postgres {
     /// Makes the limit on statements the default of `role`, or of one's own, in this
     /// database, so that new connections need not set it.
-    async fn set_default(&self, client: &Object, role: Option<&str>) -> anyhow::Result<()> {
+    async fn set_default(&self, client: &Session, role: Option<&str>) -> anyhow::Result<()> {
         let wanted = format!("statement_timeout={}", self.statement_timeout_ms);
         let row = client.query_one(ROLE_DEFAULT, &[&wanted, &role]).await?;
         let (database, role, is_set): (&str, &str, bool) = (row.get(0), row.get(1), row.get(2));
@@ -323,6 +324,11 @@ impl Postgres {
 }
 
 const HISTORY_EXISTS: &str = "select to_regclass('refinery_schema_history') is not null";
+
+fn session(got: Result<Object, PoolError>) -> Result<Session> {
+    let got = got.map_err(|error| unavailable(cause(error)));
+    got.map(Session::new)
+}
 
 fn cause(error: PoolError) -> anyhow::Error {
     match error {

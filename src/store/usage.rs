@@ -12,14 +12,13 @@ pub mod report;
 
 use std::borrow::Cow;
 
-use deadpool_postgres::Object;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
-use super::postgres::{Postgres, classify};
+use super::postgres::{Postgres, Session, classify};
 use super::readings::StoredReadings;
 use crate::error::Result;
 use crate::model::id::{EventId, MeterId};
@@ -225,7 +224,7 @@ const COUNT: &str = "\
     from fresh where skipped group by meter_id";
 
 async fn try_count(
-    client: &mut Object,
+    client: &mut Session,
     entries: &[UsageEntry<'_>],
     groups_max: u32,
 ) -> Result<CountSummary, tokio_postgres::Error> {
@@ -361,7 +360,7 @@ fn is_contention(error: &tokio_postgres::Error) -> bool {
 /// A function of the schema's owner: whoever counts may not change the schema.
 const MAKE_PARTITION: &str = "select usage_seen_make_day($1)";
 
-async fn make_partitions(client: &Object, entries: &[UsageEntry<'_>]) -> Result<()> {
+async fn make_partitions(client: &Session, entries: &[UsageEntry<'_>]) -> Result<()> {
     let days = entries.iter().map(|entry| partition::day(entry.received));
     let mut days: Vec<Date> = days.collect();
     days.sort_unstable();
