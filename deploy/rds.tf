@@ -195,6 +195,9 @@ resource "aws_rds_cluster_instance" "main" {
 
 # --- RDS Proxy, for the function -------------------------------------------
 
+# It lends a connection for a transaction at a time, since no statement of Millrace
+# leaves anything behind in its session.
+
 resource "aws_db_proxy" "main" {
   count                  = local.proxied ? 1 : 0
   name                   = local.prefix

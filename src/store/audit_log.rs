@@ -7,10 +7,10 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{GenericClient, Row};
 
-use super::postgres::{Postgres, classify};
+use super::postgres::{Postgres, SessionTransaction, classify};
 use crate::error::Result;
 use crate::model::audit::{self, AuditContext};
 use crate::model::id::ProjectId;
@@ -70,29 +70,50 @@ pub struct NewAuditEntry<'a> {
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database does
 /// not answer.
-pub(super) async fn add(tx: &impl GenericClient, entry: NewAuditEntry<'_>) -> Result<()> {
-    let NewAuditEntry {
-        by,
-        action,
-        subject,
-        before,
-        after,
-    } = entry;
-    // What did not change is left out, and secrets are masked.
-    let audit::RedactedDiff { before, after } = audit::redacted_diff(before, after);
-    let (before, after) = (before.map(without_nul), after.map(without_nul));
-    let actor = by.actor.to_string();
-    let values: &[&(dyn ToSql + Sync)] = &[
-        &by.project.as_str(),
-        &by.at,
-        &actor,
-        &action,
-        &subject,
-        &before,
-        &after,
-    ];
-    tx.execute(ADD, values).await.map_err(classify)?;
+pub(super) async fn add(tx: &SessionTransaction<'_>, entry: NewAuditEntry<'_>) -> Result<()> {
+    let row = NewRow::of(entry);
+    tx.execute(ADD, &row.values()).await.map_err(classify)?;
     Ok(())
+}
+
+/// An entry as the log has it.
+struct NewRow<'a> {
+    by: &'a AuditContext,
+    project: &'a str,
+    actor: String,
+    action: &'static str,
+    subject: &'a str,
+    before: Option<Value>,
+    after: Option<Value>,
+}
+
+impl<'a> NewRow<'a> {
+    fn of(entry: NewAuditEntry<'a>) -> Self {
+        // What did not change is left out, and secrets are masked.
+        let diff = audit::redacted_diff(entry.before, entry.after);
+        Self {
+            by: entry.by,
+            project: entry.by.project.as_str(),
+            actor: entry.by.actor.to_string(),
+            action: entry.action,
+            subject: entry.subject,
+            before: diff.before.map(without_nul),
+            after: diff.after.map(without_nul),
+        }
+    }
+
+    /// Of [`ADD`].
+    fn values(&self) -> [&(dyn ToSql + Sync); 7] {
+        [
+            &self.project,
+            &self.by.at,
+            &self.actor,
+            &self.action,
+            &self.subject,
+            &self.before,
+            &self.after,
+        ]
+    }
 }
 
 /// `value` as `jsonb` can hold it, which knows no NUL: its symbol stands for it.
@@ -124,7 +145,9 @@ fn without_nul(value: Value) -> Value {
 /// not answer.
 pub async fn record(postgres: &Postgres, entry: NewAuditEntry<'_>) -> Result<()> {
     let client = postgres.get().await?;
-    add(&**client, entry).await
+    let row = NewRow::of(entry);
+    client.execute(ADD, &row.values()).await.map_err(classify)?;
+    Ok(())
 }
 
 /// Who was refused as the admin, and as what.

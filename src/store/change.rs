@@ -5,18 +5,17 @@
 //! back as [`Committed`], which [`projector`](super::projector) applies to the data
 //! plane after the commit.
 
-use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::audit_log::{self, NewAuditEntry};
 use super::outbox::{self, ChangeKind, ConfigChange, Subject};
-use super::postgres::{Postgres, classify};
+use super::postgres::{Postgres, Session, SessionTransaction, classify};
 use crate::error::Result;
 
 /// A transaction that changes what people configure. Dropped, it is rolled back.
 pub(super) struct Change<'a> {
-    tx: Transaction<'a>,
+    tx: SessionTransaction<'a>,
     /// What it changes beside the subject of the commit.
     others: Vec<ConfigChange>,
 }
@@ -32,7 +31,7 @@ pub(super) enum Audit<'a> {
 impl<'a> Change<'a> {
     /// Begins one on a connection of its own, and says so to whoever looks for what its
     /// process may leave behind: it is looked for only then.
-    pub(super) async fn begin(postgres: &Postgres, client: &'a mut Object) -> Result<Self> {
+    pub(super) async fn begin(postgres: &Postgres, client: &'a mut Session) -> Result<Self> {
         postgres.announce_change().await?;
         let tx = client.transaction().await.map_err(classify)?;
         Ok(Self { tx, others: vec![] })
@@ -123,7 +122,7 @@ impl<'a> Change<'a> {
     /// of the change and has an entry of its own elsewhere.
     pub(super) async fn record(&self, audit: Audit<'_>) -> Result<()> {
         match audit {
-            Audit::Entry(entry) => audit_log::add(&*self.tx, entry).await,
+            Audit::Entry(entry) => audit_log::add(&self.tx, entry).await,
             Audit::Repeated => Ok(()),
         }
     }

@@ -9,8 +9,8 @@ pub use self::sealed::{SealedSecret, open_secret, seal_secret};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{IsolationLevel, Row};
 
 use super::audit_log::NewAuditEntry;
 use super::change::{Audit, Change, Committed};
@@ -535,11 +535,7 @@ const SECRETS: &str = "\
 /// for its projection.
 pub(super) async fn get_sealed(postgres: &Postgres, id: &str) -> Result<Option<SealedEndpoint>> {
     let mut client = postgres.get().await?;
-    let tx = client
-        .build_transaction()
-        .isolation_level(SNAPSHOT)
-        .read_only(true);
-    let tx = tx.start().await.map_err(classify)?;
+    let tx = client.snapshot().await.map_err(classify)?;
     let Some(row) = tx.query_opt(GET_ANY, &[&id]).await.map_err(classify)? else {
         return Ok(None);
     };
@@ -556,8 +552,6 @@ pub(super) async fn get_sealed(postgres: &Postgres, id: &str) -> Result<Option<S
         secrets,
     }))
 }
-
-const SNAPSHOT: IsolationLevel = IsolationLevel::RepeatableRead;
 
 const CURRENT_SECRET: &str = "\
     select s.sealed from endpoint_secrets s join endpoints e on e.id = s.endpoint_id \

@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row, Transaction};
 
-use super::postgres::{Postgres, classify};
+use super::postgres::{Postgres, SessionTransaction, classify};
 use crate::error::{Error, Result};
 use crate::model::id::{EndpointId, KeyId, MeterId, ProjectId};
 
@@ -95,7 +95,10 @@ pub(super) struct ConfigChange {
 const ADD: &str = "insert into outbox (kind, subject_id) values ($1, $2) returning id";
 
 /// Adds the row of a change in the transaction that makes it.
-pub(super) async fn add(tx: &Transaction<'_>, subject: &Subject<'_>) -> Result<ConfigChange> {
+pub(super) async fn add(
+    tx: &SessionTransaction<'_>,
+    subject: &Subject<'_>,
+) -> Result<ConfigChange> {
     let (kind, subject) = (subject.kind(), subject.id());
     let row = tx
         .query_one(ADD, &[&kind.as_str(), &subject])
@@ -110,7 +113,7 @@ const ADD_MANY: &str = "\
 
 /// Adds a row for each of `subjects` in the transaction that changes them.
 pub(super) async fn add_many(
-    tx: &Transaction<'_>,
+    tx: &SessionTransaction<'_>,
     kind: ChangeKind,
     subjects: &[String],
 ) -> Result<Vec<ConfigChange>> {

@@ -17,6 +17,7 @@ pub use self::app_role::AppRole;
 pub use self::contact::Contact;
 use self::contact::ContactLog;
 use self::login::{LoginConnector, LoginProvider};
+pub use self::session::{Session, SessionTransaction};
 use self::sql_error::{SqlError, connect_error};
 use super::change_marker::ChangeMarker;
 use super::dynamo::Dynamo;
@@ -27,6 +28,7 @@ use crate::error::{Error, Invalid, Result};
 pub mod app_role;
 mod contact;
 mod login;
+mod session;
 mod sql_error;
 
 mod embedded_migrations {
@@ -194,7 +196,7 @@ impl Postgres {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when none is free in time; as [`CachedSecret::get`].
-    pub async fn get(&self) -> Result<Object> {
+    pub async fn get(&self) -> Result<Session> {
         if self.purpose == Purpose::Work {
             self.contact.count_use();
         }
@@ -204,21 +206,20 @@ impl Postgres {
         got
     }
 
-    async fn connect(&self) -> Result<Object> {
+    async fn connect(&self) -> Result<Session> {
         self.logins.fetch().await?;
         let refused = match self.pool.get().await {
             Err(error) if is_refused(&error) => error,
-            got => return got.map_err(|error| unavailable(cause(error))),
+            got => return session(got),
         };
         if !self.logins.renew().await? {
             return Err(unavailable(cause(refused)));
         }
         tracing::info!("database credentials refreshed: authentication had failed");
-        let got = self.pool.get().await;
-        got.map_err(|error| unavailable(cause(error)))
+        session(self.pool.get().await)
     }
 
-    async fn connection(&self) -> anyhow::Result<Object> {
+    async fn connection(&self) -> anyhow::Result<Session> {
         self.get().await.map_err(|error| match error {
             Error::Unavailable { source, .. } | Error::Internal(source) => source,
             other => other.into(),
@@ -240,7 +241,7 @@ impl Postgres {
         // A migration may take longer than any other statement.
         client.batch_execute(&statement_timeout_sql(0)).await?;
         let report = embedded_migrations::migrations::runner()
-            .run_async(&mut **client)
+            .run_async(client.connection())
             .await;
         client
             .batch_execute(&statement_timeout_sql(self.statement_timeout_ms))
@@ -283,7 +284,7 @@ impl Postgres {
             return Ok(known);
         }
         let applied: Vec<_> = runner
-            .get_applied_migrations_async(&mut **client)
+            .get_applied_migrations_async(client.connection())
             .await?
             .iter()
             .map(ToString::to_string)
@@ -323,7 +324,7 @@ const ROLE_DEFAULT: &str = "\
 impl Postgres {
     /// Makes the limit on statements the default of `role`, or of one's own, in this
     /// database, so that new connections need not set it.
-    async fn set_default(&self, client: &Object, role: Option<&str>) -> anyhow::Result<()> {
+    async fn set_default(&self, client: &Session, role: Option<&str>) -> anyhow::Result<()> {
         let wanted = format!("statement_timeout={}", self.statement_timeout_ms);
         let row = client.query_one(ROLE_DEFAULT, &[&wanted, &role]).await?;
         let (database, role, is_set): (&str, &str, bool) = (row.get(0), row.get(1), row.get(2));
@@ -394,6 +395,11 @@ impl Postgres {
 }
 
 const HISTORY_EXISTS: &str = "select to_regclass('refinery_schema_history') is not null";
+
+fn session(got: Result<Object, PoolError>) -> Result<Session> {
+    let got = got.map_err(|error| unavailable(cause(error)));
+    got.map(Session::new)
+}
 
 fn cause(error: PoolError) -> anyhow::Error {
     match error {

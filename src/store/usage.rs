@@ -13,14 +13,13 @@ pub mod report;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use deadpool_postgres::{Object, Transaction};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
-use super::postgres::{Postgres, classify};
+use super::postgres::{Postgres, Session, SessionTransaction, classify};
 use super::readings::StoredReadings;
 use crate::error::Result;
 use crate::model::id::{EventId, MeterId};
@@ -228,7 +227,7 @@ const COUNT: &str = "\
     from fresh where skipped group by meter_id";
 
 async fn try_count(
-    client: &mut Object,
+    client: &mut Session,
     entries: &[UsageEntry<'_>],
     groups_max: u32,
 ) -> Result<CountSummary, tokio_postgres::Error> {
@@ -282,7 +281,7 @@ async fn try_count(
 
 /// Records until when what is seen of `entries` has to be remembered.
 async fn keep_days(
-    tx: &Transaction<'_>,
+    tx: &SessionTransaction<'_>,
     entries: &[&UsageEntry<'_>],
 ) -> Result<(), tokio_postgres::Error> {
     let mut kept = BTreeMap::<Date, Date>::new();
@@ -390,7 +389,7 @@ fn is_contention(error: &tokio_postgres::Error) -> bool {
 /// A function of the schema's owner: whoever counts may not change the schema.
 const MAKE_PARTITION: &str = "select usage_seen_make_day($1)";
 
-async fn make_partitions(client: &Object, entries: &[UsageEntry<'_>]) -> Result<()> {
+async fn make_partitions(client: &Session, entries: &[UsageEntry<'_>]) -> Result<()> {
     let days = entries.iter().map(|entry| partition::day(entry.received));
     let mut days: Vec<Date> = days.collect();
     days.sort_unstable();

@@ -213,6 +213,7 @@ const COMMITS: [(&str, &[&str]); 5] = [
             "store/change.rs",
             "store/usage.rs",
             "store/postgres/app_role.rs",
+            "store/postgres/session.rs",
         ],
     ),
     (
@@ -221,10 +222,11 @@ const COMMITS: [(&str, &[&str]); 5] = [
             "store/change.rs",
             "store/usage.rs",
             "store/postgres/app_role.rs",
+            "store/postgres/session.rs",
         ],
     ),
-    // Reads an endpoint and its secrets of one moment.
-    (".build_transaction()", &["store/endpoints.rs"]),
+    // Reads of one moment.
+    (".build_transaction()", &["store/postgres/session.rs"]),
     // Refused logins are no change either.
     (
         "client.execute(",

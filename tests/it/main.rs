@@ -57,6 +57,8 @@ mod process;
 mod projects;
 mod races;
 mod rate_limit;
+#[cfg(feature = "embedded")]
+mod rds_proxy;
 mod receivers;
 mod recoveries;
 mod refusals;

@@ -29,7 +29,8 @@ fn every_statement_prepares_against_the_migrated_schema() {
             postgres::app_role::STATEMENTS,
         ];
         for statement in modules.concat() {
-            if let Err(error) = client.prepare(statement).await {
+            let prepared = format!("prepare statement as {statement}; deallocate statement");
+            if let Err(error) = client.batch_execute(&prepared).await {
                 panic!("{error}\n{statement}");
             }
         }

@@ -6,9 +6,9 @@
 //! have them too; nothing of them is taken away meanwhile.
 
 use anyhow::{Context, ensure};
-use deadpool_postgres::{Object, Transaction};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::session::{Session, SessionTransaction};
 use super::sql_error::connect_error;
 
 /// A role to log in as.
@@ -70,7 +70,7 @@ impl Names {
 ///
 /// # Errors
 /// When the database refuses, or the role could do more than it should.
-pub(super) async fn prepare(client: &mut Object, app_role: &AppRole) -> anyhow::Result<()> {
+pub(super) async fn prepare(client: &mut Session, app_role: &AppRole) -> anyhow::Result<()> {
     let tx = client.transaction().await.map_err(connect_error)?;
     tx.query(LOCK, &[]).await.map_err(connect_error)?;
     let row = tx.query_one(NAMES, &[&app_role.name]).await;
@@ -105,7 +105,7 @@ pub(super) async fn prepare(client: &mut Object, app_role: &AppRole) -> anyhow::
     Ok(())
 }
 
-async fn run(tx: &Transaction<'_>, statements: &str) -> anyhow::Result<()> {
+async fn run(tx: &SessionTransaction<'_>, statements: &str) -> anyhow::Result<()> {
     let done = tx.batch_execute(statements).await;
     done.map_err(connect_error)
         .context("the role that migrates must own the database and be allowed to create roles")

@@ -1,13 +1,12 @@
 //! The deletion of usage that is no longer needed: minutes after 35 days, what was
 //! seen of events that are deleted, the usage of deleted meters.
 
-use deadpool_postgres::Object;
 use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::types::ToSql;
 
 use super::partition::{KEEP_DAYS, day, day_of_name, expired_before, first_day};
 use crate::error::Result;
-use crate::store::postgres::{Postgres, classify};
+use crate::store::postgres::{Postgres, Session, classify};
 
 /// How long usage by the minute is kept.
 pub const MINUTES_KEPT: SignedDuration = SignedDuration::from_hours(24 * 35);
@@ -70,7 +69,7 @@ pub async fn prune(postgres: &Postgres, now: Timestamp, retention_days: u32) -> 
 
 /// Records that events received today are kept for `retention_days`, those that no
 /// meter counts yet too: a back-fill may.
-async fn keep_today(client: &Object, now: Timestamp, retention_days: u32) -> Result<()> {
+async fn keep_today(client: &Session, now: Timestamp, retention_days: u32) -> Result<()> {
     let kept = now.saturating_add(SignedDuration::from_hours(24 * i64::from(retention_days)));
     let (days, untils) = (vec![day(now)], vec![day(kept.unwrap_or(Timestamp::MAX))]);
     let kept = client.execute(KEEP_DAYS, &[&days, &untils]).await;
@@ -80,7 +79,7 @@ async fn keep_today(client: &Object, now: Timestamp, retention_days: u32) -> Res
 /// Drops the days of `usage_seen` of which no event can be left at `now`, the oldest
 /// first. One whose events were kept for longer than `retention_days`, by an earlier
 /// configuration or another process's, stays with all that follow.
-async fn forget_days(client: &Object, now: Timestamp, retention_days: u32) -> Result<()> {
+async fn forget_days(client: &Session, now: Timestamp, retention_days: u32) -> Result<()> {
     let (first, expired) = (first_day(now, retention_days), expired_before(now));
     for row in client.query(PARTITIONS, &[]).await.map_err(classify)? {
         let name: &str = row.get("name");

@@ -21,7 +21,7 @@ use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use millrace::aws::clients;
 use millrace::store::dynamo::Dynamo;
-use millrace::store::postgres::{AppRole, Options, Postgres};
+use millrace::store::postgres::{AppRole, Options, Postgres, Session};
 use millrace::store::secrets::{CachedSecret, Login};
 use url::Url;
 
@@ -232,7 +232,7 @@ async fn new_database(url: &str) -> Url {
 }
 
 /// A connection, once the server has started; in a container it takes a while.
-async fn answering(admin: &Postgres) -> deadpool_postgres::Object {
+async fn answering(admin: &Postgres) -> Session {
     let begun = std::time::Instant::now();
     loop {
         match admin.get().await {
