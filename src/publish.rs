@@ -277,6 +277,7 @@ fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
         body: new.event.body().clone(),
         received: new.received,
         progress: Progress::default(),
+        is_untimed: false,
     });
     let deliver = |endpoint: &EndpointId| Job::Deliver {
         delivery: DeliveryId::new(new.id, endpoint),

@@ -136,7 +136,7 @@ async fn admit_and_attempt(
 }
 
 /// Makes the delivery due when the open breaker lets one through, at `until` or a
-/// little later. One write, or none if it is due about then anyway.
+/// little later. One write; none for a retry that is due about then anyway.
 async fn defer_for_breaker(
     app: &App,
     id: &DeliveryId,
@@ -155,6 +155,8 @@ async fn defer_for_breaker(
             until + spread,
         )
         .await?;
+    } else if loaded.is_first_held_back() {
+        deliveries::hold_back(&app.dynamo, id, loaded.progress.attempts_made).await?;
     }
     Ok(Done::Finished)
 }

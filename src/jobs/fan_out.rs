@@ -138,6 +138,7 @@ fn payload(
         body: event.body.clone(),
         received: pending_fan_out.replayed_at().unwrap_or(event.received),
         progress: Progress::default(),
+        is_untimed: false,
     })
 }
 
@@ -158,7 +159,11 @@ async fn write(app: &App, plan: &WritePlan<'_>, endpoint: &EndpointId) -> Result
         },
         ReplayOutcome::Missing => {
             let new = NewDelivery::of_stored(plan.event, endpoint, plan.created, plan.due);
-            if !deliveries::put_new(&app.dynamo, &new).await? {
+            let is_new = match plan.pending_fan_out.replayed_at() {
+                None => deliveries::put_new(&app.dynamo, &new).await?,
+                Some(_) => deliveries::put_late(&app.dynamo, &new).await?,
+            };
+            if !is_new {
                 return Ok(None);
             }
             Job::Deliver {

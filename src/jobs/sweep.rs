@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use jiff::Timestamp;
 
+use super::backlog::{self, SeenWork};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::job::Job;
@@ -44,13 +45,21 @@ pub const REPAIR_AGE: Duration = Duration::from_secs(2);
 pub struct SweepSummary {
     /// Jobs enqueued.
     pub enqueued: usize,
-    /// More is due than one sweep takes.
+    /// More may be due than this sweep took.
     pub has_more: bool,
     /// Things found due, whether or not this sweeper was the one to take them.
     pub found: usize,
 }
 
 impl SweepSummary {
+    /// Of a sweep that did not look, or did not come to its end.
+    fn unknown() -> Self {
+        Self {
+            has_more: true,
+            ..Self::default()
+        }
+    }
+
     fn of(shards: &[Self]) -> Self {
         Self {
             enqueued: shards.iter().map(|swept| swept.enqueued).sum(),
@@ -70,21 +79,30 @@ pub async fn sweep(app: &App, now: Timestamp) -> Result<SweepSummary> {
     let room = app.queue.room() / usize::from(keys::DUE_SHARDS);
     let batch = app.config.sweep.batch.min(room);
     let waiting = app.queue.depth();
-    let summary = if batch == 0 {
-        SweepSummary::default()
+    let swept = if batch == 0 {
+        Ok(SweepSummary::unknown())
     } else {
-        all_shards(app, now, now, batch, |_, _| true).await?
+        all_shards(app, now, now, batch, |_, _| true).await
     };
-    // The larger, not both: what is due may wait in the queue already.
-    app.telemetry
-        .metrics
-        .backlog
-        .record(summary.found.max(waiting));
+    backlog::record(app, seen(&swept, waiting), now).await;
+    let summary = swept?;
     let breakers_open = app.admission.open_breakers(now);
     if breakers_open > 0 {
         app.telemetry.metrics.breakers_open.record(breakers_open);
     }
     Ok(summary)
+}
+
+/// What a sweep saw, beside the jobs that were `waiting` in the in-process queue.
+fn seen(swept: &Result<SweepSummary>, waiting: usize) -> SeenWork {
+    let unknown = SweepSummary::unknown();
+    let summary = swept.as_ref().unwrap_or(&unknown);
+    SeenWork {
+        // The larger, not both: what is due may wait in the queue already.
+        waiting: summary.found.max(waiting),
+        claimed: summary.enqueued,
+        may_be_more: summary.has_more,
+    }
 }
 
 /// Enqueues at once what the in-process queue had when its process ended, though

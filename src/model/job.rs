@@ -161,6 +161,9 @@ pub struct InlinePayload {
     pub received: Timestamp,
     /// Where the delivery stands.
     pub progress: Progress,
+    /// It was held back for its endpoint's sake: how late its next attempt is says
+    /// nothing.
+    pub is_untimed: bool,
 }
 
 impl Job {

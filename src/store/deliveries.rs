@@ -35,6 +35,17 @@ pub async fn put_new(dynamo: &Dynamo, new: &NewDelivery<'_>) -> Result<bool> {
     dynamo::put_new(dynamo, new_item(new)).await
 }
 
+/// As [`put_new`], long after the delivery's event: how late its first attempt is says
+/// nothing of this service.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn put_late(dynamo: &Dynamo, new: &NewDelivery<'_>) -> Result<bool> {
+    let mut item = new_item(new);
+    item.insert("untimed".into(), n(1));
+    dynamo::put_new(dynamo, item).await
+}
+
 /// Deletes deliveries, whether they are there or not: those of an event that is gone.
 /// One write unit of each, and one for each index.
 ///
@@ -218,7 +229,7 @@ pub async fn record(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> Result<boo
     let attempts = recorded.kept.iter().skip(drop).chain([recorded.attempt]);
     let attempts = attempts.map(write_attempt).collect();
     let mut set = vec!["#state = :state, made = :next, attempts = :attempts"];
-    let mut remove = vec!["swept, slot"];
+    let mut remove = vec!["swept, slot, untimed"];
     let mut update = guarded(dynamo, recorded.id, recorded.before.attempts_made)
         .condition_expression(format!("{GUARD} and round_start = :round_start"))
         .expression_attribute_values(":round_start", n(recorded.before.round_start))
@@ -259,7 +270,8 @@ pub async fn defer(
 ) -> Result<bool> {
     update_if(
         guarded(dynamo, id, attempts_made)
-            .update_expression("set due_sk = :due, detail_pk = :in remove swept")
+            .update_expression("set due_sk = :due, detail_pk = :in, untimed = :yes remove swept")
+            .expression_attribute_values(":yes", n(1))
             .expression_attribute_values(":in", s(keys::delivery_in(id, DeliveryState::Pending)))
             .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str()))),
     )
@@ -280,10 +292,27 @@ pub async fn defer_for_slot(
 ) -> Result<bool> {
     update_if(
         guarded(dynamo, id, attempts_made)
-            .update_expression("set due_sk = :due, slot = :slot, detail_pk = :in remove swept")
+            .update_expression(
+                "set due_sk = :due, slot = :slot, detail_pk = :in, untimed = :yes remove swept",
+            )
+            .expression_attribute_values(":yes", n(1))
             .expression_attribute_values(":in", s(keys::delivery_in(id, DeliveryState::Pending)))
             .expression_attribute_values(":due", s(keys::due_sort(until, id.as_str())))
             .expression_attribute_values(":slot", ms(slot)),
+    )
+    .await
+}
+
+/// Notes that a pending delivery is held back for its endpoint's sake, and leaves its due
+/// time: how late it is then says nothing of this service. As [`defer`] does.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn hold_back(dynamo: &Dynamo, id: &DeliveryId, attempts_made: u32) -> Result<bool> {
+    update_if(
+        guarded(dynamo, id, attempts_made)
+            .update_expression("set untimed = :yes")
+            .expression_attribute_values(":yes", n(1)),
     )
     .await
 }

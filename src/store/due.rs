@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::types::ReturnValue;
+use aws_sdk_dynamodb::types::{ReturnValue, Select};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
@@ -91,6 +91,32 @@ pub async fn query(
     limit: usize,
 ) -> Result<Vec<DueItem>> {
     partition(dynamo, &keys::due(shard), until, limit).await
+}
+
+/// How many things of due partition `shard` are due at `until`, up to `limit`. One query
+/// for each MiB of index, which is 128 read units.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn count_due(
+    dynamo: &Dynamo,
+    shard: u8,
+    until: Timestamp,
+    limit: usize,
+) -> Result<usize> {
+    let partition = keys::due(shard);
+    let mut counted = 0;
+    let mut start = None;
+    loop {
+        let page = page(dynamo, &partition, until, limit - counted).select(Select::Count);
+        let output = page.set_exclusive_start_key(start).send().await;
+        let output = output.map_err(unavailable)?;
+        counted += usize::try_from(output.count()).unwrap_or(0);
+        start = output.last_evaluated_key;
+        if start.is_none() || counted >= limit {
+            return Ok(counted);
+        }
+    }
 }
 
 /// As [`query`], of the due partition called `partition`.

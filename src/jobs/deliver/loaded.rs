@@ -44,6 +44,8 @@ pub(super) struct LoadedDelivery {
     pub kept_attempts: Vec<Attempt>,
     /// When its endpoint's rate limit has a place for it, if it has one already.
     slot: Option<Timestamp>,
+    /// It was made long after its event, or held back for its endpoint's sake.
+    is_untimed: bool,
     /// It was carried along, and is again if it has to wait.
     is_inline: bool,
 }
@@ -61,6 +63,7 @@ impl LoadedDelivery {
             progress: inline.progress,
             kept_attempts: vec![],
             slot: None,
+            is_untimed: inline.is_untimed,
             is_inline: true,
         }
     }
@@ -90,11 +93,12 @@ impl LoadedDelivery {
             progress: delivery.progress,
             kept_attempts: delivery.attempts,
             slot: delivery.slot,
+            is_untimed: delivery.is_untimed,
             is_inline: false,
         }))
     }
 
-    /// The job again, to be run later.
+    /// The job again, to be run later, when its endpoint has a place for it.
     pub fn into_job(self, id: &DeliveryId) -> Job {
         Job::Deliver {
             delivery: id.clone(),
@@ -106,6 +110,7 @@ impl LoadedDelivery {
                 body: self.body,
                 received: self.received,
                 progress: self.progress,
+                is_untimed: true,
             }),
         }
     }
@@ -124,6 +129,22 @@ impl LoadedDelivery {
         } else {
             AttemptKind::Event
         }
+    }
+
+    /// How late its first attempt is, if it begins at `now`: since its event came, but for
+    /// what the schedule waits anyway. None for any other attempt, and where it was the
+    /// endpoint that was waited for, or a person who came late.
+    pub fn first_attempt_lag(&self, app: &App, now: Timestamp) -> Option<Duration> {
+        let is_first = self.progress.attempts_made == 0 && self.progress.round_start == 0;
+        let age = now.duration_since(self.received);
+        let age: Duration = age.try_into().unwrap_or_default();
+        (is_first && !self.is_untimed).then(|| age.saturating_sub(app.schedule.first_delay()))
+    }
+
+    /// Whether holding it back is still to be noted, so that its first attempt is not
+    /// taken for a late one.
+    pub fn is_first_held_back(&self) -> bool {
+        self.progress.attempts_made == 0 && !self.is_untimed
     }
 
     /// Whether its endpoint's rate limit gave it a slot that may be used now.

@@ -264,6 +264,7 @@ fn the_bytes_of_one_lane_leave_room_for_another() {
                 body: vec![0; 100].into(),
                 received: now(),
                 progress: Default::default(),
+                is_untimed: false,
             });
         }
         job

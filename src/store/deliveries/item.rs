@@ -123,6 +123,9 @@ pub struct StoredDelivery {
     pub due: Option<Timestamp>,
     /// When its endpoint's rate limit has a place for it, if it was given one.
     pub slot: Option<Timestamp>,
+    /// It was made long after its event, or held back for its endpoint's sake: how late
+    /// its next attempt is says nothing.
+    pub is_untimed: bool,
 }
 
 impl StoredDelivery {
@@ -143,6 +146,7 @@ impl StoredDelivery {
             slot: item
                 .num_opt("slot")
                 .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
+            is_untimed: item.contains_key("untimed"),
         })
     }
 }

@@ -23,6 +23,7 @@ fn job_of(owner: u8, event: u32, endpoint: u32) -> Job {
             body: Default::default(),
             received: now(),
             progress: Default::default(),
+            is_untimed: false,
         });
     }
     job
