@@ -129,7 +129,9 @@ fn the_backlog_is_what_is_due_and_not_what_a_sweep_takes() {
         let found = sweep::sweep(&silent.app, later).await.unwrap().found;
         let read = requests.load(Ordering::Relaxed) - before;
         assert_eq!(read, SHARDS + found);
-        [&publishing, &sweeping, &silent].map(forget_queue);
+        for harness in [&publishing, &sweeping, &silent] {
+            forget_queue(harness);
+        }
     });
 }
 
