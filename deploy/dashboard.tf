@@ -16,7 +16,7 @@ locals {
   graphs = concat(
     [
       { title = "Events accepted and delivered", stat = "Sum", metrics = [for name in ["accepted", "duplicates", "delivered", "failed"] : [{ expression = "SUM(SEARCH('{Millrace,service} MetricName=\"${name}\"', 'Sum', 60))", label = name }]] },
-      { title = "Delivery lag and attempts, ms (p95)", stat = "p95", metrics = [for name in ["delivery_lag_ms", "attempt_latency_ms"] : [{ expression = "SEARCH('{Millrace,service} MetricName=\"${name}\"', 'p95', 60)", label = "" }]] },
+      { title = "First attempts, deliveries and attempts, ms (p95)", stat = "p95", metrics = [for name in ["delivery_lag_ms", "delivery_time_ms", "attempt_latency_ms"] : [{ expression = "SEARCH('{Millrace,service} MetricName=\"${name}\"', 'p95', 60)", label = "" }]] },
       { title = "Work due and not done", stat = "Maximum", metrics = [[{ expression = "SEARCH('{Millrace,service} MetricName=\"backlog\"', 'Maximum', 60)", label = "" }]] },
     ],
     [for graph in [

@@ -74,7 +74,7 @@ resource "aws_dynamodb_table_replica" "main" {
   provider         = aws.replica
   global_table_arn = aws_dynamodb_table.main[0].arn
 
-  kms_key_arn                 = aws_kms_key.replica[0].arn
+  kms_key_arn                 = local.on_aws.replica_keys ? aws_kms_key.replica[0].arn : null
   point_in_time_recovery      = true
   deletion_protection_enabled = var.deletion_protection
 }

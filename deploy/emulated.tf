@@ -25,6 +25,9 @@ locals {
     # Revisions of task definitions stay after a destroy, for rolling back: not in
     # a test, whose destroy is to leave nothing.
     keep_revisions = !var.emulated
+    # A replica of a table comes back with the table's own key, so that every later plan
+    # wants to replace it.
+    replica_keys = !var.emulated
     # No managed password of a DB instance (of a cluster there is one): a plain
     # secret stands in for it, which the test fills.
     managed_secret = !var.emulated || var.aurora

@@ -278,6 +278,7 @@ fn jobs(app: &App, new: &NewEvent<'_>, plan: &Plan<'_>) -> Vec<Job> {
         received: new.received,
         progress: Progress::default(),
         due: *due,
+        is_untimed: false,
     });
     let deliver = |endpoint: &EndpointId| Job::Deliver {
         delivery: DeliveryId::new(new.id, endpoint),

@@ -7,8 +7,9 @@ Usage: policies.py STATE.json — `terraform show -json` of an applied stack.
 For every action of an alarm, target of a rule and subscription, and for every log
 group, bucket and queue that an AWS service writes to: the policy of what is written
 to, and of the key that it is under, are evaluated for that service with the context
-that it really sends (CONTEXT), and must allow it. What is in another account must be
-refused by the policy of what is written to. How something unknown here is reached is
+that it really sends (TELLS_KMS), and must allow it. What is in another account must be
+refused by the policy of what is written to. Whether the alarms can ring at all is
+asked of ringing.py. How something unknown here is reached is
 an error: whoever adds it says so below.
 """
 
@@ -16,6 +17,8 @@ import fnmatch
 import json
 import re
 import sys
+
+import ringing
 
 # --- Policies --------------------------------------------------------------
 
@@ -116,7 +119,7 @@ class Stack:
     def expect(self, what, wanted, found):
         self.checked += 1
         if wanted != found:
-            self.wrong.append(f"{what}: {'refused' if wanted else 'allowed'}")
+            self.wrong.append(f"{what}: {'no' if wanted else 'yes'}, which must not be")
 
     # --- What is sent to, and the key it is under ---------------------------
 
@@ -302,7 +305,7 @@ def check_evaluator():
 
 def checked(name, values):
     stack = Stack(values)
-    for check in (alarms, rules, subscriptions, ingest, log_groups, access_logs, log_streams):
+    for check in (alarms, rules, subscriptions, ingest, log_groups, access_logs, log_streams, ringing.check):
         check(stack)
     print("\n".join(f"{name}: {one}" for one in stack.wrong) or f"policies: {name}: {stack.checked} questions answered as they must be")
     return not stack.wrong

@@ -145,7 +145,7 @@ async fn admit_and_attempt(
 }
 
 /// Makes the delivery due when the open breaker lets one through, at `until` or a
-/// little later. One write, or none if it is due about then anyway.
+/// little later. One write; none for a retry that is due about then anyway.
 async fn defer_for_breaker(
     app: &App,
     id: &DeliveryId,
@@ -158,6 +158,8 @@ async fn defer_for_breaker(
         // By chance, so that not all deliveries come at once.
         let spread = app.config.delivery.breaker_open.mul_f64(app.jitter());
         deliveries::defer(&app.dynamo, loaded.lease(id), until + spread).await?;
+    } else if loaded.is_first_held_back() {
+        deliveries::hold_back(&app.dynamo, id, loaded.progress.attempts_made).await?;
     }
     Ok(Done::Finished)
 }

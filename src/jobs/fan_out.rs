@@ -148,6 +148,7 @@ fn payload(
         received: pending_fan_out.replayed_at().unwrap_or(event.received),
         progress: Progress::default(),
         due,
+        is_untimed: false,
     })
 }
 
@@ -170,7 +171,11 @@ async fn write(app: &App, plan: &WritePlan<'_>, endpoint: &EndpointId) -> Result
         },
         ReplayOutcome::Missing => {
             let new = NewDelivery::of_stored(plan.event, endpoint, plan.created, plan.due);
-            if !deliveries::put_new(&app.dynamo, &new).await? {
+            let is_new = match plan.pending_fan_out.replayed_at() {
+                None => deliveries::put_new(&app.dynamo, &new).await?,
+                Some(_) => deliveries::put_late(&app.dynamo, &new).await?,
+            };
+            if !is_new {
                 return Ok(None);
             }
             Job::Deliver {

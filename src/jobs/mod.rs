@@ -8,6 +8,7 @@
 //! ([`worker`], `sqs_consumer`, [`reschedule`]), below it what each job does.
 
 pub mod backfill;
+pub mod backlog;
 pub mod deliver;
 pub mod disable;
 mod dispatch;

@@ -11,6 +11,7 @@ use futures_util::{StreamExt, future, stream};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::backlog::{self, SeenWork};
 use super::idle_watch::IdleWatch;
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -75,7 +76,7 @@ const SENDS_MAX: usize = 100;
 pub struct SweepSummary {
     /// Jobs enqueued.
     pub enqueued: usize,
-    /// More is due than one sweep takes.
+    /// More may be due than this sweep took.
     pub has_more: bool,
     /// Things found due, whether or not this sweeper was the one to take them.
     pub found: usize,
@@ -117,14 +118,26 @@ pub async fn sweep_until(
     };
     let waiting = app.queue.depth();
     let swept = all_shards(app, &look).await;
-    // The larger, not both: what is due may wait in the queue already.
-    let found = swept.as_ref().map_or(0, |summary| summary.found);
-    app.telemetry.metrics.backlog.record(found.max(waiting));
+    backlog::record(app, seen(&swept, &look, waiting), now).await;
     let breakers_open = app.admission.open_breakers(now);
     if breakers_open > 0 {
         app.telemetry.metrics.breakers_open.record(breakers_open);
     }
     swept
+}
+
+/// What a sweep saw, beside the jobs that were `waiting` in the in-process queue.
+fn seen(swept: &Result<SweepSummary>, look: &Look<'_>, waiting: usize) -> SeenWork {
+    let (found, claimed, is_all) = match swept {
+        Ok(summary) => (summary.found, summary.enqueued, !summary.has_more),
+        Err(_) => (0, 0, false),
+    };
+    SeenWork {
+        // The larger, not both: what is due may wait in the queue already.
+        waiting: found.max(waiting),
+        claimed,
+        may_be_more: !is_all || look.batch == 0,
+    }
 }
 
 /// Enqueues at once what the in-process queue had when its process ended, though

@@ -163,6 +163,9 @@ pub struct InlinePayload {
     pub progress: Progress,
     /// When it is due again unless it is done.
     pub due: Timestamp,
+    /// It was held back for its endpoint's sake: how late its next attempt is says
+    /// nothing.
+    pub is_untimed: bool,
 }
 
 impl Job {

@@ -37,6 +37,17 @@ pub async fn put_new(dynamo: &Dynamo, new: &NewDelivery<'_>) -> Result<bool> {
     dynamo::put_new(dynamo, new_item(new)).await
 }
 
+/// As [`put_new`], long after the delivery's event: how late its first attempt is says
+/// nothing of this service.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn put_late(dynamo: &Dynamo, new: &NewDelivery<'_>) -> Result<bool> {
+    let mut item = new_item(new);
+    item.insert("untimed".into(), n(1));
+    dynamo::put_new(dynamo, item).await
+}
+
 /// Deletes deliveries, whether they are there or not: those of an event that is gone.
 /// One write unit of each, and one for each index.
 ///
@@ -252,7 +263,7 @@ fn record_update(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> UpdateItemFlu
     let attempts = recorded.kept.iter().skip(drop).chain([recorded.attempt]);
     let attempts = attempts.map(write_attempt).collect();
     let mut set = vec!["#state = :state, made = :next, attempts = :attempts"];
-    let mut remove = vec!["swept, slot, absent_since"];
+    let mut remove = vec!["swept, slot, absent_since, untimed"];
     let mut update = guarded(dynamo, recorded.id, recorded.before.attempts_made)
         .condition_expression(format!("{GUARD} and round_start = :round_start"))
         .expression_attribute_values(":round_start", n(recorded.before.round_start))
@@ -326,7 +337,8 @@ pub struct HeldLease<'a> {
 pub async fn defer(dynamo: &Dynamo, held: HeldLease<'_>, until: Timestamp) -> Result<bool> {
     let update = held
         .update(dynamo, until)
-        .update_expression("set due_sk = :due, detail_pk = :in remove swept, slot")
+        .update_expression("set due_sk = :due, detail_pk = :in, untimed = :yes remove swept, slot")
+        .expression_attribute_values(":yes", n(1))
         .expression_attribute_values(":in", s(held.within()));
     update_once(update, |seen| held.is_moved(seen, until)).await
 }
@@ -344,7 +356,10 @@ pub async fn defer_for_slot(
 ) -> Result<bool> {
     let update = held
         .update(dynamo, until)
-        .update_expression("set due_sk = :due, slot = :slot, detail_pk = :in remove swept")
+        .update_expression(
+            "set due_sk = :due, slot = :slot, detail_pk = :in, untimed = :yes remove swept",
+        )
+        .expression_attribute_values(":yes", n(1))
         .expression_attribute_values(":in", s(held.within()))
         .expression_attribute_values(":slot", ms(slot));
     update_once(update, |seen| held.is_moved(seen, until)).await
@@ -365,11 +380,26 @@ pub async fn defer_missing(
         .update(dynamo, until)
         .update_expression(
             "set due_sk = :due, detail_pk = :in, \
-             absent_since = if_not_exists(absent_since, :now) remove swept",
+             absent_since = if_not_exists(absent_since, :now), untimed = :yes remove swept",
         )
+        .expression_attribute_values(":yes", n(1))
         .expression_attribute_values(":in", s(held.within()))
         .expression_attribute_values(":now", ms(now));
     update_once(update, |seen| held.is_moved(seen, until)).await
+}
+
+/// Notes that a pending delivery is held back for its endpoint's sake, and leaves its due
+/// time: how late it is then says nothing of this service. As [`defer`] does.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn hold_back(dynamo: &Dynamo, id: &DeliveryId, attempts_made: u32) -> Result<bool> {
+    update_if(
+        guarded(dynamo, id, attempts_made)
+            .update_expression("set untimed = :yes")
+            .expression_attribute_values(":yes", n(1)),
+    )
+    .await
 }
 
 /// Moves a pending delivery's due time because its attempt is under way.

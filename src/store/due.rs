@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::ReturnValue;
+use aws_sdk_dynamodb::types::{ReturnValue, Select};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
@@ -130,6 +130,32 @@ pub async fn page(
     after: Option<DuePosition>,
 ) -> Result<DuePage> {
     partition(dynamo, &keys::due(shard), until, limit, after).await
+}
+
+/// How many things of due partition `shard` are due at `until`, up to `limit`. One query
+/// for each MiB of index, which is 128 read units.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn count_due(
+    dynamo: &Dynamo,
+    shard: u8,
+    until: Timestamp,
+    limit: usize,
+) -> Result<usize> {
+    let partition = keys::due(shard);
+    let mut counted = 0;
+    let mut start = None;
+    loop {
+        let counts = rows(dynamo, &partition, until, limit - counted).select(Select::Count);
+        let output = counts.set_exclusive_start_key(start).send().await;
+        let output = output.map_err(unavailable)?;
+        counted += usize::try_from(output.count()).unwrap_or(0);
+        start = output.last_evaluated_key;
+        if start.is_none() || counted >= limit {
+            return Ok(counted);
+        }
+    }
 }
 
 /// As [`page`], of the due partition called `partition`.

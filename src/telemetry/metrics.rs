@@ -11,7 +11,8 @@ mod kpi;
 mod tests;
 
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -43,15 +44,20 @@ pub struct Metrics {
     pub breakers_open: Peak,
     /// Each attempt, from connecting to the end of the answer or its timeout.
     pub attempt_latency: Histogram,
-    /// From an event's receipt to its 2xx at one endpoint.
+    /// From an event's receipt to the beginning of its first attempt at one endpoint,
+    /// whatever came of it.
     pub delivery_lag: Histogram,
-    /// The most work any one sweep found waiting: things due that no worker has,
-    /// or jobs in the in-process queue, whichever was more.
+    /// From an event's receipt to its 2xx at one endpoint, retries included.
+    pub delivery_time: Histogram,
+    /// The most work any one sweep knew to wait: things due that no worker has, or jobs
+    /// in the in-process queue, whichever was more.
     pub backlog: Peak,
     /// Times something due could not be read by this version.
     pub unreadable: Counter,
     /// Times the store refused the record of an attempt, which is then written again.
     pub records_refused: Counter,
+    /// When what is due was last counted beyond what a sweep takes.
+    pub backlog_counts: Pace,
     /// Readings of meters newly counted, each once.
     pub metered: Counter,
     /// Events a meter matched and could not read a value of.
@@ -76,15 +82,22 @@ impl Metrics {
             breakers_open: Peak::default(),
             attempt_latency: Histogram::default(),
             delivery_lag: Histogram::default(),
+            delivery_time: Histogram::default(),
             backlog: Peak::default(),
             unreadable: Counter::default(),
             records_refused: Counter::default(),
+            backlog_counts: Pace::default(),
             metered: Counter::default(),
             meter_skipped: Counter::default(),
             kpis: Kpis::new(config.telemetry.kpi_series_max),
             service: config.telemetry.service.as_str().into(),
             is_on: config.emits_metrics(),
         }
+    }
+
+    /// Whether they are written at all: what is only read to be counted need not be.
+    pub fn is_on(&self) -> bool {
+        self.is_on
     }
 
     /// Writes the lines to stdout, if there is anything to say and someone to say
@@ -112,6 +125,7 @@ impl Metrics {
         document.count("breakers_opened", self.breakers_opened.take());
         document.distribution("attempt_latency_ms", self.attempt_latency.take());
         document.distribution("delivery_lag_ms", self.delivery_lag.take());
+        document.distribution("delivery_time_ms", self.delivery_time.take());
         document.peak("backlog", self.backlog.take());
         document.peak("breakers_open", self.breakers_open.take());
         document.count("unreadable", self.unreadable.take());
@@ -161,5 +175,25 @@ impl Peak {
 
     fn take(&self) -> Option<u64> {
         self.0.swap(0, Ordering::Relaxed).checked_sub(1)
+    }
+}
+
+/// When something that is done now and then was last begun.
+#[derive(Debug, Default)]
+pub struct Pace(
+    /// In milliseconds since 1970; zero if it never was.
+    AtomicI64,
+);
+
+impl Pace {
+    /// Whether it may be begun at `now`: once in `interval`, by one of those who ask.
+    pub fn begin(&self, now: Timestamp, interval: Duration) -> bool {
+        let (now, interval) = (now.as_millisecond(), interval.as_millis());
+        let is_over = |last: i64| u128::from(now.abs_diff(last)) >= interval;
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                is_over(last).then_some(now)
+            })
+            .is_ok()
     }
 }

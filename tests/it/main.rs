@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admission;
+mod alarms;
 mod api_keys;
 mod archive;
 mod audit_log;

@@ -37,6 +37,8 @@ struct SentAttempt {
     outcome: AttemptOutcome,
     /// By the clock.
     sent: Timestamp,
+    /// How late it was, if it is the first and lateness says anything.
+    lag: Option<Duration>,
     /// In the job's time: its `now` and what the attempt took.
     ended: Timestamp,
     /// When the delivery is due again, unless it is recorded.
@@ -112,6 +114,7 @@ async fn send(
         due,
         outcome: outcome(&result, sent),
         sent,
+        lag: loaded.first_attempt_lag(app, now),
         ended: now + result.latency,
         result,
     })
@@ -158,7 +161,7 @@ async fn record(
         is_recorded,
     };
     log(id, loaded, target, &sent.result, &decided);
-    count(&app.telemetry.metrics, loaded, &sent.result, &decided);
+    count(&app.telemetry.metrics, loaded, sent, &decided);
     Ok(decided)
 }
 
@@ -295,25 +298,23 @@ fn end_span(mut span: Span, attempted: &AttemptResult) {
 }
 
 /// Counts an attempt, and what became of its delivery if this is what decided it.
-fn count(
-    metrics: &Metrics,
-    loaded: &LoadedDelivery,
-    attempted: &AttemptResult,
-    decided: &Decision,
-) {
-    metrics.attempt_latency.record(attempted.latency);
+fn count(metrics: &Metrics, loaded: &LoadedDelivery, sent: &SentAttempt, decided: &Decision) {
+    metrics.attempt_latency.record(sent.result.latency);
     if !decided.is_recorded {
         return;
+    }
+    if let Some(lag) = sent.lag {
+        metrics.delivery_lag.record(lag);
     }
     match decided.verdict {
         Verdict::Delivered => {
             metrics.delivered.add_one();
             // A person's retry or replay is not what the event waited for.
             if loaded.progress.round_start == 0 {
-                let lag = app::now().duration_since(loaded.received);
+                let time = sent.ended.duration_since(loaded.received);
                 metrics
-                    .delivery_lag
-                    .record(lag.try_into().unwrap_or(Duration::ZERO));
+                    .delivery_time
+                    .record(time.try_into().unwrap_or(Duration::ZERO));
             }
         }
         Verdict::Exhausted | Verdict::Gone => metrics.failed.add_one(),

@@ -50,6 +50,8 @@ pub(super) struct LoadedDelivery {
     pub slot: Option<Timestamp>,
     /// Since when something that it needs is not here.
     pub missing_since: Option<Timestamp>,
+    /// It was made long after its event, or held back for its endpoint's sake.
+    is_untimed: bool,
     /// It was carried along, and is again if it has to wait.
     is_inline: bool,
 }
@@ -67,6 +69,7 @@ impl LoadedDelivery {
             due: inline.due,
             slot: None,
             missing_since: None,
+            is_untimed: inline.is_untimed,
             is_inline: true,
         }
     }
@@ -107,11 +110,12 @@ impl LoadedDelivery {
             due: delivery.due.unwrap_or_default(),
             slot: delivery.slot,
             missing_since: delivery.missing_since,
+            is_untimed: delivery.is_untimed,
             is_inline: false,
         }))
     }
 
-    /// The job again, to be run later.
+    /// The job again, to be run later, when its endpoint has a place for it.
     pub fn into_job(self, id: &DeliveryId) -> Job {
         Job::Deliver {
             delivery: id.clone(),
@@ -124,6 +128,7 @@ impl LoadedDelivery {
                 received: self.received,
                 progress: self.progress,
                 due: self.due,
+                is_untimed: true,
             }),
         }
     }
@@ -151,6 +156,22 @@ impl LoadedDelivery {
         } else {
             AttemptKind::Event
         }
+    }
+
+    /// How late its first attempt is, if it begins at `now`: since its event came, but for
+    /// what the schedule waits anyway. None for any other attempt, and where it was the
+    /// endpoint that was waited for, or a person who came late.
+    pub fn first_attempt_lag(&self, app: &App, now: Timestamp) -> Option<Duration> {
+        let is_first = self.progress.attempts_made == 0 && self.progress.round_start == 0;
+        let age = now.duration_since(self.received);
+        let age: Duration = age.try_into().unwrap_or_default();
+        (is_first && !self.is_untimed).then(|| age.saturating_sub(app.schedule.first_delay()))
+    }
+
+    /// Whether holding it back is still to be noted, so that its first attempt is not
+    /// taken for a late one.
+    pub fn is_first_held_back(&self) -> bool {
+        self.progress.attempts_made == 0 && !self.is_untimed
     }
 
     /// Whether its endpoint's rate limit gave it a slot that may be used now.

@@ -99,7 +99,7 @@ pub(super) async fn replay_missing(
     let due = app.queue.due(now, Duration::ZERO);
     let begin = async |event: &EventRow| {
         let new = NewDelivery::of_listed(project, event, endpoint, now, due);
-        let is_new = deliveries::put_new(&app.dynamo, &new).await?;
+        let is_new = deliveries::put_late(&app.dynamo, &new).await?;
         let id = DeliveryId::new(&event.id, endpoint);
         Ok::<_, Error>(if is_new {
             BeginOutcome::Begun(deliver(id, 0))

@@ -265,6 +265,7 @@ fn the_bytes_of_one_lane_leave_room_for_another() {
                 received: now(),
                 progress: Default::default(),
                 due: now(),
+                is_untimed: false,
             });
         }
         job

@@ -130,6 +130,9 @@ pub struct StoredDelivery {
     pub missing_since: Option<Timestamp>,
     /// From when on DynamoDB may delete it, with its event.
     pub expires: Option<Timestamp>,
+    /// It was made long after its event, or held back for its endpoint's sake: how late
+    /// its next attempt is says nothing.
+    pub is_untimed: bool,
 }
 
 impl StoredDelivery {
@@ -159,6 +162,7 @@ impl StoredDelivery {
             expires: item
                 .num_opt("ttl")
                 .and_then(|s| Timestamp::from_second(s).ok()),
+            is_untimed: item.contains_key("untimed"),
         })
     }
 }

@@ -121,6 +121,7 @@ fn a_line_of_everything_fits_the_format() {
     while duration < Duration::from_hours(24 * 365) {
         metrics.attempt_latency.record(duration);
         metrics.delivery_lag.record(duration);
+        metrics.delivery_time.record(duration);
         duration = duration.mul_f64(1.1);
     }
     metrics.backlog.record(7);
@@ -133,7 +134,7 @@ fn a_line_of_everything_fits_the_format() {
         .iter()
         .map(|metric| metric["Name"].as_str().unwrap())
         .collect();
-    assert_eq!(names.len(), 15);
+    assert_eq!(names.len(), 16);
     assert_eq!(document["backlog"], 7);
     let lag = &document["delivery_lag_ms"];
     assert_eq!(lag["Values"].as_array().unwrap().len(), BUCKETS);
@@ -224,6 +225,16 @@ fn only_so_many_groups_are_series_of_their_own() {
         },
     );
     assert_eq!(line(&metrics), None);
+}
+
+#[test]
+fn what_is_done_now_and_then_is_begun_once_in_its_interval() {
+    let (pace, minute) = (Pace::default(), Duration::from_mins(1));
+    let at = |s: i64| Timestamp::from_second(1_700_000_000 + s).unwrap();
+    let begun = [0, 0, 59, 60, 61, 119, 120].map(|s| pace.begin(at(s), minute));
+    assert_eq!(begun, [true, false, false, true, false, false, true]);
+    // A clock that was put back does not stop it for as long as it was ahead.
+    assert!(pace.begin(at(-3600), minute));
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn job_of(owner: u8, event: u32, endpoint: u32) -> Job {
             received: now(),
             progress: Default::default(),
             due: now(),
+            is_untimed: false,
         });
     }
     job
