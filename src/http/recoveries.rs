@@ -67,6 +67,9 @@ pub struct Recovery {
     pub examined: u64,
     /// Deliveries begun so far, those included that were pending, or events archived.
     pub resent: u64,
+    /// Events or deliveries that could not be read and were passed over. The log says
+    /// which.
+    pub skipped: u64,
     /// Why it failed, if it did.
     #[schema(required)]
     pub error: Option<String>,
@@ -91,6 +94,7 @@ impl From<model::Recovery> for Recovery {
             until: row.until.into(),
             examined: row.examined,
             resent: row.resent,
+            skipped: row.skipped,
             error: row.error,
             created_at: row.created.into(),
             updated_at: row.updated.into(),

@@ -120,6 +120,8 @@ pub struct Recovery {
     pub examined: u64,
     /// Deliveries begun, or events archived.
     pub resent: u64,
+    /// What could not be read, and was passed over.
+    pub skipped: u64,
     /// Why it failed, if it did.
     pub error: Option<String>,
     /// When it was asked for: also the name of its replay of a delivery.
@@ -156,6 +158,7 @@ impl Recovery {
             endpoint_version: None,
             examined: 0,
             resent: 0,
+            skipped: 0,
             error: None,
             created: now,
             updated: now,
@@ -247,10 +250,10 @@ impl std::fmt::Display for Day {
     }
 }
 
-/// Where part `part`, from 1, of a project's day lies in the archive.
-pub fn archive_key(prefix: &str, project: &ProjectId, day: Day, part: u32) -> String {
+/// Where the object `name` of a project's day lies in the archive.
+pub fn archive_key(prefix: &str, project: &ProjectId, day: Day, name: &str) -> String {
     let day = archive_day(prefix, project, day);
-    format!("{day}part-{part:05}.jsonl.gz")
+    format!("{day}{name}.jsonl.gz")
 }
 
 /// What the names of all parts of a project's day begin with.
@@ -327,9 +330,9 @@ mod tests {
         let project = ProjectId::new(0, [0; 10]);
         let day = Day::of("2026-03-10T12:00:00Z".parse().unwrap());
         insta::assert_snapshot!(
-            archive_key("/events/", &project, day, 1),
+            archive_key("/events/", &project, day, "part-00001"),
             @"events/project=prj_00000000000000000000000000/day=2026-03-10/part-00001.jsonl.gz"
         );
-        assert!(archive_key("", &project, day, 1).starts_with("project="));
+        assert!(archive_key("", &project, day, "part-00001").starts_with("project="));
     }
 }

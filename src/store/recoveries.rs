@@ -107,6 +107,10 @@ fn read(item: &Item) -> Result<Recovery> {
         endpoint_version: item.num_opt("endpoint_version"),
         examined: count("examined")?,
         resent: count("resent")?,
+        skipped: item
+            .num_opt("skipped")
+            .and_then(|skipped| u64::try_from(skipped).ok())
+            .unwrap_or(0),
         error: opt("why"),
         created: item.time("created")?,
         updated: item.time("updated")?,
@@ -129,6 +133,8 @@ pub struct PageResult {
     pub examined: usize,
     /// Deliveries begun, or events archived.
     pub resent: usize,
+    /// Those that could not be read, and were passed over.
+    pub skipped: usize,
     /// Writes that this took, by which it is paced.
     pub written: usize,
     /// Where the next page begins; none after the last.
@@ -162,6 +168,12 @@ pub async fn advance(
         .expression_attribute_values(":examined", number(step.examined as u64))
         .expression_attribute_values(":resent", number(step.resent as u64))
         .expression_attribute_values(":now", ms(now));
+    if step.skipped > 0 {
+        set += ", skipped = if_not_exists(skipped, :zero) + :skipped";
+        update = update
+            .expression_attribute_values(":zero", n(0))
+            .expression_attribute_values(":skipped", number(step.skipped as u64));
+    }
     if let Some(version) = step.endpoint_version {
         set += ", endpoint_version = if_not_exists(endpoint_version, :version)";
         update = update.expression_attribute_values(":version", n(version));
@@ -264,7 +276,15 @@ pub async fn list(
     let is_own = |row: &Item| access.covers(row.str_opt("tenant"));
     let page = timeline::page(dynamo, &[source], range, is_own).await?;
     let items = dynamo.batch_get(&keys_of(&page.items)?, None).await?;
-    let mut rows: Vec<Recovery> = items.iter().map(read).collect::<Result<_>>()?;
+    // One of a kind that only a newer version knows keeps no other out of the list.
+    let rows = items.iter().filter_map(|item| {
+        let row = read(item).inspect_err(|error| {
+            let (id, cause) = (item.str_opt("pk").unwrap_or_default(), error.causes());
+            tracing::error!(recovery.id = id, %error, cause, "recovery unreadable: skipped");
+        });
+        row.ok()
+    });
+    let mut rows: Vec<Recovery> = rows.collect();
     rows.sort_by_key(|row| std::cmp::Reverse(keys::recovery_sort(row.created, &row.id)));
     // Between them lie those of others, whose ids are no one else's to see.
     let next = match access.tenant() {

@@ -70,5 +70,6 @@ mod telemetry;
 mod tenant_keys;
 mod tls;
 mod transitions;
+mod unreadable_items;
 mod usage;
 mod webhooks;
