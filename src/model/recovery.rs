@@ -116,6 +116,8 @@ pub struct Recovery {
     pub pass: RecoveryPass,
     /// The version of the endpoint that its first page went by.
     pub endpoint_version: Option<i64>,
+    /// Of an archive that is late: what came before this is kept for longer.
+    pub held_until: Option<Timestamp>,
     /// Rows read so far.
     pub examined: u64,
     /// Deliveries begun, or events archived.
@@ -156,6 +158,7 @@ impl Recovery {
             cursor: None,
             pass: RecoveryPass::First,
             endpoint_version: None,
+            held_until: None,
             examined: 0,
             resent: 0,
             skipped: 0,
@@ -207,6 +210,12 @@ pub fn pause(begun: usize, per_second_max: u32) -> Duration {
     Duration::from_millis((begun as u64 * 1000).div_ceil(u64::from(per_second_max.max(1))))
 }
 
+/// Days that events are kept beyond their retention whose archive is late.
+pub const HELD_DAYS: u32 = 7;
+
+/// How long before the first event of a day expires its archive is late.
+const LATE_MARGIN: SignedDuration = SignedDuration::from_hours(12);
+
 /// A day in UTC, as days since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day(i64);
@@ -232,6 +241,15 @@ impl Day {
         end.unwrap_or(Timestamp::MAX)
     }
 
+    /// The days at `now` whose events expire within half a day or do so already, the
+    /// oldest first, as long as what was not written of them may be kept.
+    pub fn late(now: Timestamp, retention_days: u32) -> Vec<Self> {
+        let (kept, held) = (i64::from(retention_days), i64::from(HELD_DAYS));
+        let soon = now.saturating_add(LATE_MARGIN).unwrap_or(Timestamp::MAX);
+        let last = Self::of(soon).0 - kept;
+        (last - held..=last).map(Self).collect()
+    }
+
     /// The days to archive at `now`, the oldest first: all that is about to expire
     /// and still there as a whole, and was over a day ago, so that nothing of it is
     /// still on its way. None while `retention_days` is below 3.
@@ -247,6 +265,13 @@ impl std::fmt::Display for Day {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // RFC 3339 begins with the date.
         f.write_str(&self.start().to_string()[..10])
+    }
+}
+
+impl RecoveryId {
+    /// The archive of a project's day: there is one.
+    pub fn of_archive(project: &ProjectId, day: Day) -> Self {
+        Self::derive(project, &format!("archive {day}"))
     }
 }
 
@@ -323,6 +348,19 @@ mod tests {
         assert_eq!(Day::expiring(now, 4).len(), 2);
         assert_eq!(Day::expiring(now, 3).len(), 1);
         assert!(Day::expiring(now, 2).is_empty());
+    }
+
+    #[test]
+    fn a_day_is_late_half_a_day_before_it_begins_to_expire() {
+        let late = |now: &str| {
+            let days = Day::late(now.parse().unwrap(), 30);
+            assert_eq!(days.len(), 8);
+            days.last().unwrap().to_string()
+        };
+        // The 9th of February begins to expire as the 11th of March does.
+        assert_eq!(late("2026-03-10T11:59:59Z"), "2026-02-08");
+        assert_eq!(late("2026-03-10T12:00:00Z"), "2026-02-09");
+        assert_eq!(late("2026-03-11T11:00:00Z"), "2026-02-09");
     }
 
     #[test]

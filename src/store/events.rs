@@ -557,6 +557,21 @@ pub async fn load_full(dynamo: &Dynamo, rows: &[EventRow]) -> Result<LoadedEvent
     })
 }
 
+/// Keeps an event until `expires`; false if it is kept for as long anyway, or is gone. A
+/// write unit and one for each index.
+///
+/// # Errors
+/// [`Error::Unavailable`](Error::Unavailable) when DynamoDB does not answer.
+pub async fn keep_until(dynamo: &Dynamo, id: &EventId, expires: Timestamp) -> Result<bool> {
+    let update = dynamo
+        .update(id.as_str(), keys::EVENT)
+        .update_expression("set #ttl = :expires")
+        .condition_expression("attribute_exists(pk) and #ttl < :expires")
+        .expression_attribute_names("#ttl", "ttl")
+        .expression_attribute_values(":expires", n(expires.as_second()));
+    update_if(update).await
+}
+
 /// Those of `ids` that are not kept, or not any more. One consistent read of each.
 ///
 /// # Errors

@@ -105,6 +105,9 @@ fn read(item: &Item) -> Result<Recovery> {
             _ => RecoveryPass::First,
         },
         endpoint_version: item.num_opt("endpoint_version"),
+        held_until: item
+            .num_opt("held_until")
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
         examined: count("examined")?,
         resent: count("resent")?,
         skipped: item
@@ -294,13 +297,79 @@ pub async fn list(
     Ok((rows, next))
 }
 
+/// Those of `ids` that are there and that this version can read. Eventually consistent.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get_all(dynamo: &Dynamo, ids: &[RecoveryId]) -> Result<Vec<Recovery>> {
+    let keys = ids.iter();
+    let keys: Vec<_> = keys
+        .map(|id| (id.to_string(), keys::RECOVERY.to_owned()))
+        .collect();
+    let items = dynamo.batch_get(&keys, None).await?;
+    Ok(items.iter().filter_map(|item| read(item).ok()).collect())
+}
+
+/// Notes that what came before `at` of a late archive is kept for longer.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn set_held_until(dynamo: &Dynamo, id: &RecoveryId, at: Timestamp) -> Result<bool> {
+    update_if(
+        dynamo
+            .update(id.as_str(), keys::RECOVERY)
+            .update_expression("set held_until = :at")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":at", ms(at)),
+    )
+    .await
+}
+
+/// How far the archiving of a day is, over all projects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchiveDay {
+    /// It is not planned for every project.
+    Unplanned,
+    /// It is, and may be under way.
+    Planned,
+    /// It was done for every project when that was looked at.
+    Done,
+}
+
+/// How far the archiving of `day` is. One consistent read.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn archive_day(dynamo: &Dynamo, day: Day) -> Result<ArchiveDay> {
+    let item = dynamo.get(keys::ARCHIVE, keys::archived_day(day)).await?;
+    Ok(match item {
+        None => ArchiveDay::Unplanned,
+        Some(item) if item.contains_key("done") => ArchiveDay::Done,
+        Some(_) => ArchiveDay::Planned,
+    })
+}
+
+/// Notes that `day` is archived for every project.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn set_archive_done(dynamo: &Dynamo, day: Day) -> Result<bool> {
+    update_if(
+        dynamo
+            .update(keys::ARCHIVE, keys::archived_day(day))
+            .update_expression("set done = :done")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":done", AttributeValue::Bool(true)),
+    )
+    .await
+}
+
 /// Whether the archiving of `day` is planned for every project.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn is_archive_planned(dynamo: &Dynamo, day: Day) -> Result<bool> {
-    let item = dynamo.get(keys::ARCHIVE, keys::archived_day(day)).await?;
-    Ok(item.is_some())
+    Ok(archive_day(dynamo, day).await? != ArchiveDay::Unplanned)
 }
 
 /// Notes that the archiving of `day` is planned for every project, until

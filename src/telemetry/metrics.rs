@@ -48,6 +48,9 @@ pub struct Metrics {
     /// The most work any one sweep found waiting: things due that no worker has,
     /// or jobs in the in-process queue, whichever was more.
     pub backlog: Peak,
+    /// The most days of projects that were not archived when their events were about to
+    /// expire; none where there is no archive.
+    pub archive_late: Peak,
     /// Readings of meters newly counted, each once.
     pub metered: Counter,
     /// Events a meter matched and could not read a value of.
@@ -73,6 +76,7 @@ impl Metrics {
             attempt_latency: Histogram::default(),
             delivery_lag: Histogram::default(),
             backlog: Peak::default(),
+            archive_late: Peak::default(),
             metered: Counter::default(),
             meter_skipped: Counter::default(),
             kpis: Kpis::new(config.telemetry.kpi_series_max),
@@ -108,6 +112,7 @@ impl Metrics {
         document.distribution("delivery_lag_ms", self.delivery_lag.take());
         document.peak("backlog", self.backlog.take());
         document.peak("breakers_open", self.breakers_open.take());
+        document.peak("archive_late", self.archive_late.take());
         document.count("metered", self.metered.take());
         document.count("meter_skipped", self.meter_skipped.take());
         let mut lines = document.into_line().unwrap_or_default();

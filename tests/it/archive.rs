@@ -358,6 +358,67 @@ fn an_unreadable_event_keeps_no_other_out_of_the_archive() {
 }
 
 #[test]
+fn what_is_not_archived_in_time_is_told_and_kept_for_longer() {
+    run(async {
+        let store = Receiver::start([]).await;
+        let config = archiving(&base(&store), "bucket");
+        let signer = objects(&config);
+        let harness = Harness::builder()
+            .config(config)
+            .archive(signer)
+            .build()
+            .await;
+        let hour = Duration::from_secs(3600);
+        let start = day(app::now()).start();
+        let early = keep(&harness.app, &harness.project, start, 2).await;
+        let later = keep(&harness.app, &harness.project, start + 20 * hour, 2).await;
+        let gone = keep(&harness.app, &harness.project, start + hour, 1).await;
+        archive::plan(&harness.app, start + 29 * 24 * hour + hour)
+            .await
+            .unwrap();
+        forget_queue(&harness);
+        let expires = async |event: &str| {
+            let (dynamo, s) = (&harness.app.dynamo, |text: &str| {
+                aws_sdk_dynamodb::types::AttributeValue::S(text.into())
+            });
+            let get = dynamo.client.get_item().table_name(&dynamo.table);
+            let get = get.key("pk", s(event)).key("sk", s("event"));
+            let item = get.send().await.unwrap().item;
+            let second: Option<i64> = item.map(|item| item["ttl"].as_n().unwrap().parse().unwrap());
+            second
+        };
+        let second = |at: Timestamp| Some(at.as_second());
+        let (month, week) = (30 * 24 * hour, 7 * 24 * hour);
+        let watch = async |at| {
+            let found = archive::watch(&harness.app, at).await.unwrap();
+            (found.late >= 1, found.held)
+        };
+        assert_eq!(watch(start + month - 13 * hour).await, (false, 0));
+        // Late, but nothing expires for hours.
+        assert_eq!(watch(start + month - 11 * hour).await, (true, 0));
+        assert_eq!(expires(&early[0]).await, second(start + month));
+        let events = millrace::store::events::keep_until;
+        let erased = gone[0].parse().unwrap();
+        assert!(!events(&harness.app.dynamo, &erased, start).await.unwrap());
+        assert_eq!(watch(start + month - hour).await, (true, 3));
+        assert_eq!(watch(start + month - hour).await, (true, 0), "once");
+        assert_eq!(expires(&early[0]).await, second(start + month + week));
+        let received = start + 20 * hour;
+        assert_eq!(expires(&later[0]).await, second(received + month));
+        assert_eq!(watch(start + month + 18 * hour).await, (true, 2));
+        assert_eq!(expires(&later[1]).await, second(received + month + week));
+
+        // Written at last, it is late no more.
+        let rows = archives(&harness).await;
+        for row in &rows {
+            finish_recovery(&harness, row).await;
+        }
+        assert_eq!(lines(&puts(&store, &harness.project)[0].1.body).len(), 5);
+        assert_eq!(watch(start + month + 18 * hour).await, (false, 0));
+    });
+}
+
+#[test]
 fn what_cannot_be_planned_now_is_planned_later() {
     run(async {
         let store = Receiver::start([]).await;

@@ -5,6 +5,7 @@
 //! follow from the page, so that a page done again replaces them. What a first page
 //! leaves of a day is written in spans of it, side by side: [`parts`].
 
+mod late;
 mod parts;
 
 use std::time::Duration;
@@ -12,12 +13,13 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
+pub use self::late::{LateArchives, watch};
 pub(super) use self::parts::run_page;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::id::RecoveryId;
 use crate::model::job::Job;
-use crate::model::recovery::{Day, Recovery, RecoveryKind};
+use crate::model::recovery::{Day, HELD_DAYS, Recovery, RecoveryKind};
 use crate::store::events;
 use crate::store::projects::{self, Project};
 use crate::store::recoveries;
@@ -66,12 +68,13 @@ pub async fn plan(app: &App, now: Timestamp) -> Result<usize> {
 
 /// Plans one project's day, unless that has been done.
 async fn plan_one(app: &App, project: &Project, day: Day, now: Timestamp) -> Result<bool> {
-    let id = RecoveryId::derive(&project.id, &format!("archive {day}"));
+    let id = RecoveryId::of_archive(&project.id, day);
     let whole_day = day.start()..day.end();
     let kind = RecoveryKind::Archive;
     let recovery = Recovery::new(id, project.id.clone(), kind, whole_day, now);
     let due = app.queue.due(now, Duration::ZERO);
-    let expires = events::expiry(now, app.config.retention_days);
+    // As long as its events may be there, and those are kept longer if it is late.
+    let expires = events::expiry(now, app.config.retention_days + HELD_DAYS);
     let is_new = recoveries::put_new(&app.dynamo, &recovery, due, expires).await?;
     if is_new {
         let job = Job::Recover {
