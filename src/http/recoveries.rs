@@ -25,7 +25,7 @@ use crate::model::id::{EndpointId, RecoveryId};
 use crate::model::job::Job;
 use crate::model::recovery::{self as model, RecoveryKind, RecoveryPass, RecoveryState};
 use crate::model::time::Time;
-use crate::store::config_projection::view_age_max;
+use crate::store::config_projection::current::view_age_max;
 use crate::store::timeline::{INDEX_LAG, TimelineRange};
 use crate::store::{events, keys, recoveries};
 

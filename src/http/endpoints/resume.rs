@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::app::App;
 use crate::model::delivery::DISABLED_RECHECK_DELAY;
 use crate::model::id::EndpointId;
-use crate::store::config_projection::view_age_max;
+use crate::store::config_projection::current::view_age_max;
 use crate::store::due::{self, BringForward};
 
 /// Makes deliveries due that wait for an endpoint which was just enabled, as far as

@@ -16,7 +16,7 @@ use crate::http::problem::Problems;
 use crate::model::id::MeterId;
 use crate::model::time::Time;
 use crate::store::backfills::{self, Backfill as Row};
-use crate::store::config_projection::view_age_max;
+use crate::store::config_projection::current::view_age_max;
 use crate::store::meters;
 use crate::store::timeline::INDEX_LAG;
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::page::StepPage;
 use crate::app::App;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, causes};
 use crate::model::erasure::{Erasure, ErasureKind};
 use crate::model::recovery::{Day, archive_day, archive_project};
 use crate::model::time::Time;
@@ -128,7 +128,8 @@ fn without_erased(claimed: &Erasure, gzip: &[u8]) -> Result<Remainder> {
             Ok(read) => read.is_erased(claimed),
             // It holds up no other. What names the event or the tenant goes with it.
             Err(error) => {
-                tracing::error!(erasure.id = %claimed.id, %error, "archived event unreadable");
+                let cause = causes(&error);
+                tracing::error!(erasure.id = %claimed.id, %error, cause, "archived event unreadable");
                 names_subject(claimed, line)
             }
         };

@@ -6,7 +6,6 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
-use super::PROJECTS_MAX;
 use crate::app::App;
 use crate::error::Result;
 use crate::model::access::Access;
@@ -23,6 +22,8 @@ use crate::store::timeline::TimelineRange;
 const HOLD_AHEAD: SignedDuration = SignedDuration::from_hours(3);
 /// Part of a day that is looked at in one go, at least.
 const HOLD_SPAN_MIN: SignedDuration = SignedDuration::from_mins(1);
+/// Projects looked at at a time.
+const PROJECTS_MAX: i64 = 100;
 /// Events read at a time.
 const READ_EVENTS: usize = 100;
 /// Events kept for longer at a time.

@@ -33,10 +33,7 @@ const PART_BYTES: usize = 4 * 1024 * 1024;
 const PARTS_AT_ONCE: usize = 8;
 
 /// Writes the next objects of a day.
-pub(in crate::jobs::recover) async fn run_page(
-    app: &App,
-    recovery: &Recovery,
-) -> Result<PageOutcome> {
+pub async fn run_page(app: &App, recovery: &Recovery) -> Result<PageOutcome> {
     let Some(archive) = &app.archive else {
         let why = "archive.bucket is not set in the process that was to write it";
         return Ok(PageOutcome::Failed(why.into()));
