@@ -376,6 +376,11 @@ locals {
       query = "SELECT MAX(backlog) FROM SCHEMA(\"Millrace\", service)"
       above = var.backlog_alarm
     }
+    archive-late = {
+      text  = "A day of events begins to expire and is not archived."
+      query = "SELECT MAX(archive_late) FROM SCHEMA(\"Millrace\", service)"
+      above = 0
+    }
   }
 }
 

@@ -316,8 +316,7 @@ impl Function {
             Ok(Err(error)) => log_deferred("outbox", &error),
             Err(_) => tracing::warn!("outbox repair deferred: out of time"),
         }
-        let planned = archive::plan(&self.app, app::now());
-        match tokio::time::timeout(timeout / 8, planned).await {
+        match tokio::time::timeout(timeout / 8, self.archive()).await {
             Ok(Ok(0)) => {}
             Ok(Ok(days)) => tracing::info!(days, "archive planned"),
             Ok(Err(error)) => log_deferred("archive", &error),
@@ -325,6 +324,13 @@ impl Function {
         }
         self.erase(timeout / 8).await;
         Ok(())
+    }
+
+    /// Plans archives and looks for late ones; how many were planned.
+    async fn archive(&self) -> crate::error::Result<usize> {
+        let planned = archive::plan(&self.app, app::now()).await?;
+        archive::watch(&self.app, app::now()).await?;
+        Ok(planned)
     }
 
     /// Goes on with erasures for as long as there is time; what is left is due at the

@@ -116,7 +116,7 @@ pub async fn erase_event(
 ) -> Result<(StatusCode, Json<Erasure>)> {
     let by = caller.by(app::now());
     let mut new = new(&app, &by, ErasureKind::Event, Some(id.to_string()));
-    let event = match events::get_of(&app.dynamo, caller.access(), &id).await {
+    let event = match events::place_of(&app.dynamo, caller.access(), &id).await {
         Ok(event) => event,
         Err(gone @ Error::NotFound { .. }) => {
             let running = running(&app, &new).await?;

@@ -25,7 +25,7 @@ use crate::model::id::{EndpointId, RecoveryId};
 use crate::model::job::Job;
 use crate::model::recovery::{self as model, RecoveryKind, RecoveryPass, RecoveryState};
 use crate::model::time::Time;
-use crate::store::config_projection::view_age_max;
+use crate::store::config_projection::current::view_age_max;
 use crate::store::timeline::{INDEX_LAG, TimelineRange};
 use crate::store::{events, keys, recoveries};
 
@@ -67,6 +67,9 @@ pub struct Recovery {
     pub examined: u64,
     /// Deliveries begun so far, those included that were pending, or events archived.
     pub resent: u64,
+    /// Events or deliveries that could not be read and were passed over. The log says
+    /// which.
+    pub skipped: u64,
     /// Why it failed, if it did.
     #[schema(required)]
     pub error: Option<String>,
@@ -91,6 +94,7 @@ impl From<model::Recovery> for Recovery {
             until: row.until.into(),
             examined: row.examined,
             resent: row.resent,
+            skipped: row.skipped,
             error: row.error,
             created_at: row.created.into(),
             updated_at: row.updated.into(),

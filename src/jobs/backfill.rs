@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::outcome::report;
 use crate::app::App;
 use crate::error::{Error, Result};
+use crate::model::absence::ABSENCE_MAX;
 use crate::model::access::Access;
 use crate::model::id::{EventId, ProjectId};
 use crate::model::meter::{self, Definition, Meter, Reading};
@@ -36,6 +38,8 @@ pub struct BackfillPage {
     pub read: usize,
     /// Readings newly counted.
     pub counted: u64,
+    /// Events that could not be read or counted, and were passed over.
+    pub skipped: usize,
     /// Where the next page begins; none after the last.
     pub next: Option<String>,
 }
@@ -49,6 +53,12 @@ pub async fn run(app: &App, due: &DueItem, now: Timestamp) -> Result<bool> {
         return Ok(false);
     };
     let row = meters::get_any(&app.postgres, backfill.meter.as_str()).await?;
+    if row.is_none() && now.duration_since(backfill.started) <= ABSENCE_MAX {
+        // A database that was given back may not have the meter yet: the lease runs out,
+        // and it is looked for again.
+        tracing::warn!(meter.id = %backfill.meter, "backfill deferred: its meter is not here");
+        return Ok(false);
+    }
     let Some(row) = row.filter(|row| row.deleted_at.is_none()) else {
         backfills::forget(&app.dynamo, &backfill.meter).await?;
         return Ok(false);
@@ -62,6 +72,7 @@ pub async fn run(app: &App, due: &DueItem, now: Timestamp) -> Result<bool> {
         let range = range(&backfill);
         let progress = backfill_page(app, &meter, &backfill.project, &range, now).await?;
         backfill.read += i64::try_from(progress.read).unwrap_or(i64::MAX);
+        backfill.skipped += i64::try_from(progress.skipped).unwrap_or(i64::MAX);
         backfill.counted += i64::try_from(progress.counted).unwrap_or(i64::MAX);
         backfill.finished = progress.next.is_none().then_some(now);
         backfill.position = progress.next;
@@ -71,8 +82,8 @@ pub async fn run(app: &App, due: &DueItem, now: Timestamp) -> Result<bool> {
             return Ok(false);
         }
         if backfill.finished.is_some() {
-            let (read, counted) = (backfill.read, backfill.counted);
-            tracing::info!(meter.id = %backfill.meter, read, counted, "meter backfill finished");
+            let (read, counted, skipped) = (backfill.read, backfill.counted, backfill.skipped);
+            tracing::info!(meter.id = %backfill.meter, read, counted, skipped, "meter backfill finished");
             return Ok(false);
         }
     }
@@ -116,7 +127,8 @@ pub async fn backfill_page(
     let wanted = |event_type: &str, _: Option<&str>| meter.counts(event_type);
     let access = Access::to_project(project);
     let scan = events::scan(&app.dynamo, &access, range, wanted).await?;
-    let stored = events::load_full(&app.dynamo, &scan.rows).await?;
+    let loaded = events::load_full(&app.dynamo, &scan.rows).await?;
+    let (stored, unreadable) = (loaded.events, scan.unreadable + loaded.unreadable);
     let (meters, late_max) = (Arc::clone(meter), app.config.meters.late_max());
     // Of those that have expired, DynamoDB is late in deleting them.
     let countable = stored
@@ -124,7 +136,45 @@ pub async fn backfill_page(
         .filter(move |stored| stored.expires > now);
     // Hundreds of events, of up to 256 KiB each: what else runs must not wait for them.
     let read = tokio::task::spawn_blocking(move || read_all(&meters, countable, late_max));
-    let found = read.await.map_err(Error::internal)??;
+    let read = read.await.map_err(Error::internal)?;
+    let counted = count(app, &read.found).await?;
+    Ok(BackfillPage {
+        read: scan.examined,
+        counted: counted.newly,
+        skipped: unreadable + read.unreadable + counted.refused,
+        next: scan.next,
+    })
+}
+
+/// What became of readings.
+#[derive(Default)]
+struct Counted {
+    newly: u64,
+    /// Those that PostgreSQL would not take.
+    refused: usize,
+}
+
+/// Counts `found`. One that cannot be counted does not keep the others from it.
+async fn count(app: &App, found: &[FoundReading]) -> Result<Counted> {
+    let mut counted = Counted::default();
+    let mut left = vec![found];
+    while let Some(part) = left.pop() {
+        match count_part(app, part).await {
+            Ok(newly) => counted.newly += newly,
+            Err(error) if error.is_outage() => return Err(error),
+            Err(error) => match part {
+                [one] => {
+                    report("backfill", one.event.as_str(), &error);
+                    counted.refused += 1;
+                }
+                _ => left.extend(<[_; 2]>::from(part.split_at(part.len() / 2))),
+            },
+        }
+    }
+    Ok(counted)
+}
+
+async fn count_part(app: &App, found: &[FoundReading]) -> Result<u64> {
     let entries = found.iter().map(|found| UsageEntry {
         event: &found.event,
         tenant: found.tenant.as_deref(),
@@ -136,24 +186,35 @@ pub async fn backfill_page(
     let entries: Vec<UsageEntry<'_>> = entries.collect();
     // No metric is published of them: CloudWatch would take them for new.
     let counted = usage::count(&app.postgres, &entries, app.config.meters.groups_max).await?;
-    Ok(BackfillPage {
-        read: scan.examined,
-        counted: counted.newly_counted,
-        next: scan.next,
-    })
+    Ok(counted.newly_counted)
+}
+
+/// What was read of a page.
+#[derive(Default)]
+struct ReadEvents {
+    found: Vec<FoundReading>,
+    /// Events whose content is none.
+    unreadable: usize,
 }
 
 fn read_all(
     meters: &MeterSet,
     countable: impl Iterator<Item = StoredEvent>,
     late_max: SignedDuration,
-) -> Result<Vec<FoundReading>> {
-    let mut found = Vec::new();
+) -> ReadEvents {
+    let mut read = ReadEvents::default();
     for stored in countable {
-        let event = stored.event()?;
+        let event = match stored.event() {
+            Ok(event) => event,
+            Err(error) => {
+                events::report_unreadable(stored.id.as_str(), &error);
+                read.unreadable += 1;
+                continue;
+            }
+        };
         let at = meter::counted_at(event.time(), stored.received, late_max);
         let readings = meters.readings(&event).into_iter();
-        found.extend(readings.map(|reading| FoundReading {
+        read.found.extend(readings.map(|reading| FoundReading {
             event: stored.id.clone(),
             tenant: stored.tenant.clone(),
             received: stored.received,
@@ -162,5 +223,5 @@ fn read_all(
             reading,
         }));
     }
-    Ok(found)
+    read
 }

@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::model::erasure::{self, Erasure, ErasureProgress, ErasureState, ErasureStep, NextStep};
 use crate::model::id::ErasureId;
-use crate::store::config_projection::view_age_max;
+use crate::store::config_projection::current::view_age_max;
 use crate::store::erasures::{self, counted};
 
 /// Erasures that one look takes up.

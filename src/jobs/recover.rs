@@ -27,7 +27,7 @@ use crate::model::endpoint::EndpointState;
 use crate::model::id::{EndpointId, RecoveryId};
 use crate::model::job::Job;
 use crate::model::recovery::{self, Recovery, RecoveryKind, RecoveryPass, RecoveryState};
-use crate::store::config_projection::view_age_max;
+use crate::store::config_projection::current::view_age_max;
 use crate::store::recoveries::{self, PageResult};
 use crate::store::timeline::INDEX_LAG;
 

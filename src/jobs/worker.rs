@@ -11,7 +11,7 @@ use super::dispatch::dispatch;
 use super::idle_watch::{IdleWatch, PruneWatch};
 use super::outcome::{Done, report};
 use super::periodic::PeriodicTask;
-use super::recover::archive;
+use super::recover::archive::{self, LateArchives};
 use super::{erase, ingest, meter, run, sqs_consumer, sweep};
 use crate::app::{self, App};
 use crate::config::Handler;
@@ -32,6 +32,8 @@ const ERASE_INTERVAL: Duration = Duration::from_secs(2);
 const ERASE_BUSY_INTERVAL: Duration = Duration::from_millis(200);
 /// Between two looks whether there is a day to archive.
 const ARCHIVE_INTERVAL: Duration = Duration::from_mins(10);
+/// Between two looks at archives that are late: as often as metrics are evaluated.
+const ARCHIVE_LATE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How long a connection to the database is kept that nobody uses, and between two
 /// looks for such.
@@ -203,7 +205,13 @@ async fn archive_loop(app: Arc<App>, stop: CancellationToken) {
             0 => {}
             days => tracing::info!(days, "archive planned"),
         }
-        Ok(ARCHIVE_INTERVAL)
+        // What expires does not wait for the next look.
+        let late = archive::watch(&app, app::now()).await?;
+        Ok(match late {
+            LateArchives { has_more: true, .. } => BUSY_PAUSE,
+            LateArchives { late: 1.., .. } => ARCHIVE_LATE_INTERVAL,
+            _ => ARCHIVE_INTERVAL,
+        })
     };
     PeriodicTask::new("sweep", "archive", ARCHIVE_INTERVAL)
         .repeat(&stop, step)

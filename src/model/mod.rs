@@ -6,6 +6,7 @@
 pub mod absence;
 pub mod access;
 pub mod api_key;
+pub mod archive;
 pub mod audit;
 pub mod breaker;
 pub mod credentials;

@@ -116,10 +116,14 @@ pub struct Recovery {
     pub pass: RecoveryPass,
     /// The version of the endpoint that its first page went by.
     pub endpoint_version: Option<i64>,
+    /// Of an archive that is late: what came before this is kept for longer.
+    pub held_until: Option<Timestamp>,
     /// Rows read so far.
     pub examined: u64,
     /// Deliveries begun, or events archived.
     pub resent: u64,
+    /// What could not be read, and was passed over.
+    pub skipped: u64,
     /// Why it failed, if it did.
     pub error: Option<String>,
     /// When it was asked for: also the name of its replay of a delivery.
@@ -154,8 +158,10 @@ impl Recovery {
             cursor: None,
             pass: RecoveryPass::First,
             endpoint_version: None,
+            held_until: None,
             examined: 0,
             resent: 0,
+            skipped: 0,
             error: None,
             created: now,
             updated: now,
@@ -204,6 +210,12 @@ pub fn pause(begun: usize, per_second_max: u32) -> Duration {
     Duration::from_millis((begun as u64 * 1000).div_ceil(u64::from(per_second_max.max(1))))
 }
 
+/// Days that events are kept beyond their retention whose archive is late.
+pub const HELD_DAYS: u32 = 7;
+
+/// How long before the first event of a day expires its archive is late.
+const LATE_MARGIN: SignedDuration = SignedDuration::from_hours(12);
+
 /// A day in UTC, as days since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Day(i64);
@@ -229,6 +241,15 @@ impl Day {
         end.unwrap_or(Timestamp::MAX)
     }
 
+    /// The days at `now` whose events expire within half a day or do so already, the
+    /// oldest first, as long as what was not written of them may be kept.
+    pub fn late(now: Timestamp, retention_days: u32) -> Vec<Self> {
+        let (kept, held) = (i64::from(retention_days), i64::from(HELD_DAYS));
+        let soon = now.saturating_add(LATE_MARGIN).unwrap_or(Timestamp::MAX);
+        let last = Self::of(soon).0 - kept;
+        (last - held..=last).map(Self).collect()
+    }
+
     /// The days to archive at `now`, the oldest first: all that is about to expire
     /// and still there as a whole, and was over a day ago, so that nothing of it is
     /// still on its way. None while `retention_days` is below 3.
@@ -247,10 +268,17 @@ impl std::fmt::Display for Day {
     }
 }
 
-/// Where part `part`, from 1, of a project's day lies in the archive.
-pub fn archive_key(prefix: &str, project: &ProjectId, day: Day, part: u32) -> String {
+impl RecoveryId {
+    /// The archive of a project's day: there is one.
+    pub fn of_archive(project: &ProjectId, day: Day) -> Self {
+        Self::derive(project, &format!("archive {day}"))
+    }
+}
+
+/// Where the object `name` of a project's day lies in the archive.
+pub fn archive_key(prefix: &str, project: &ProjectId, day: Day, name: &str) -> String {
     let day = archive_day(prefix, project, day);
-    format!("{day}part-{part:05}.jsonl.gz")
+    format!("{day}{name}.jsonl.gz")
 }
 
 /// What the names of all parts of a project's day begin with.
@@ -323,13 +351,26 @@ mod tests {
     }
 
     #[test]
+    fn a_day_is_late_half_a_day_before_it_begins_to_expire() {
+        let late = |now: &str| {
+            let days = Day::late(now.parse().unwrap(), 30);
+            assert_eq!(days.len(), 8);
+            days.last().unwrap().to_string()
+        };
+        // The 9th of February begins to expire as the 11th of March does.
+        assert_eq!(late("2026-03-10T11:59:59Z"), "2026-02-08");
+        assert_eq!(late("2026-03-10T12:00:00Z"), "2026-02-09");
+        assert_eq!(late("2026-03-11T11:00:00Z"), "2026-02-09");
+    }
+
+    #[test]
     fn a_part_is_named_by_project_day_and_number() {
         let project = ProjectId::new(0, [0; 10]);
         let day = Day::of("2026-03-10T12:00:00Z".parse().unwrap());
         insta::assert_snapshot!(
-            archive_key("/events/", &project, day, 1),
+            archive_key("/events/", &project, day, "part-00001"),
             @"events/project=prj_00000000000000000000000000/day=2026-03-10/part-00001.jsonl.gz"
         );
-        assert!(archive_key("", &project, day, 1).starts_with("project="));
+        assert!(archive_key("", &project, day, "part-00001").starts_with("project="));
     }
 }

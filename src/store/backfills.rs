@@ -33,6 +33,8 @@ pub struct Backfill {
     pub read: i64,
     /// Readings that were not counted before.
     pub counted: i64,
+    /// Events that could not be read or counted.
+    pub skipped: i64,
     /// When it was asked for.
     pub started: Timestamp,
     /// None while it runs.
@@ -57,6 +59,7 @@ impl Backfill {
             position: None,
             read: 0,
             counted: 0,
+            skipped: 0,
             started: now,
             finished: None,
             lease_token: None,
@@ -82,6 +85,7 @@ impl Backfill {
             position: item.str_opt("position").map(str::to_owned),
             read: item.num("read")?,
             counted: item.num("counted")?,
+            skipped: item.num_opt("skipped").unwrap_or(0),
             started: item.time("started")?,
             finished: finished.transpose().map_err(Error::internal)?,
             lease_token: item.str_opt("due_sk").map(str::to_owned),
@@ -154,13 +158,14 @@ pub async fn advance(dynamo: &Dynamo, backfill: &mut Backfill, due: Timestamp) -
         .expression_attribute_names("#ttl", "ttl")
         .expression_attribute_values(":held", s(lease_token))
         .expression_attribute_values(":read", n(backfill.read))
-        .expression_attribute_values(":counted", n(backfill.counted));
+        .expression_attribute_values(":counted", n(backfill.counted))
+        .expression_attribute_values(":skipped", n(backfill.skipped));
     let update = match (backfill.finished, &backfill.position) {
         (Some(finished), _) => {
             let expires = finished.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
             update
                 .update_expression(
-                    "set #read = :read, counted = :counted, finished = :finished, #ttl = :ttl \
+                    "set #read = :read, counted = :counted, skipped = :skipped, finished = :finished, #ttl = :ttl \
                      remove #position, due_pk, due_sk",
                 )
                 .expression_attribute_values(":finished", ms(finished))
@@ -171,7 +176,7 @@ pub async fn advance(dynamo: &Dynamo, backfill: &mut Backfill, due: Timestamp) -
             backfill.lease_token = Some(next.clone());
             update
                 .update_expression(
-                    "set #read = :read, counted = :counted, #position = :position, \
+                    "set #read = :read, counted = :counted, skipped = :skipped, #position = :position, \
                      due_sk = :next remove #ttl",
                 )
                 .expression_attribute_values(":position", s(position.clone().unwrap_or_default()))

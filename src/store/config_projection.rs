@@ -12,14 +12,13 @@
 
 mod cache;
 pub mod check;
-mod current;
+pub mod current;
 mod endpoint_item;
 mod event_type_item;
 pub mod health;
 mod key_item;
 mod meter_item;
 
-pub use self::current::view_age_max;
 pub use self::key_item::Grant;
 
 use std::collections::HashMap;

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 pub(super) use self::item::new_item;
 use self::item::write_attempt;
 pub use self::item::{NewDelivery, StoredDelivery};
+use self::list::report_unreadable;
 pub use self::list::{
     DeliveryFilter, DeliveryIdScan, DeliveryPage, Receivers, list, missing, scan_ids,
 };
@@ -143,7 +144,14 @@ pub async fn of_event(
             if item.str("sk")? == after || has_expired(item, now) {
                 continue;
             }
-            let row = StoredDelivery::read(item)?;
+            let row = match StoredDelivery::read(item) {
+                Ok(row) => row,
+                Err(error) => {
+                    report_unreadable(item, &error);
+                    looked_at += 1;
+                    continue;
+                }
+            };
             let is_wanted = state.is_none_or(|state| row.state == state);
             if is_wanted && rows.len() == limit {
                 return Ok((rows, last));
@@ -188,7 +196,10 @@ pub async fn of_event_to(
     let keys: Vec<_> = looked_at.iter().map(of).collect();
     let mut rows = Vec::new();
     for item in dynamo.batch_get(&keys, None).await? {
-        let row = StoredDelivery::read(&item)?;
+        let row = StoredDelivery::read(&item).inspect_err(|error| report_unreadable(&item, error));
+        let Ok(row) = row else {
+            continue;
+        };
         if state.is_none_or(|state| row.state == state) {
             rows.push(row);
         }

@@ -227,6 +227,58 @@ pub async fn get_of(dynamo: &Dynamo, access: &Access, id: &EventId) -> Result<St
     own.ok_or_else(|| Error::not_found("event", id))
 }
 
+/// Where an event lies in time: what is known of one of which the rest cannot be read.
+#[derive(Debug)]
+pub struct EventPlace {
+    /// Which it is.
+    pub id: EventId,
+    /// When it came.
+    pub received: Timestamp,
+}
+
+impl EventPlace {
+    /// Of an index row.
+    fn read(item: &Item) -> Result<Self> {
+        let sort = item.str("tl_sk")?;
+        Ok(Self {
+            id: item.parse("pk")?,
+            received: keys::time_of_sort(sort)
+                .ok_or_else(|| Error::internal(anyhow::anyhow!("unreadable tl_sk {sort:?}")))?,
+        })
+    }
+}
+
+/// The place of the event `id`, or none, whatever else its item says. One consistent
+/// read.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn place(dynamo: &Dynamo, id: &EventId) -> Result<Option<EventPlace>> {
+    let item = dynamo.get(id.as_str(), keys::EVENT).await?;
+    let received = item.map(|item| item.time("received")).transpose()?;
+    Ok(received.map(|received| EventPlace {
+        id: id.clone(),
+        received,
+    }))
+}
+
+/// As [`place`], if `access` reaches the event.
+///
+/// # Errors
+/// As [`get_of`].
+pub async fn place_of(dynamo: &Dynamo, access: &Access, id: &EventId) -> Result<EventPlace> {
+    let item = dynamo.get(id.as_str(), keys::EVENT).await?;
+    let missing = || Error::not_found("event", id);
+    let item = item.ok_or_else(missing)?;
+    if !access.covers_in(&item.parse("project")?, item.str_opt("tenant")) {
+        return Err(missing());
+    }
+    Ok(EventPlace {
+        id: id.clone(),
+        received: item.time("received")?,
+    })
+}
+
 /// Whether `event` is kept already, as `id`. One consistent read.
 ///
 /// # Errors
@@ -299,11 +351,10 @@ pub struct EventRow {
 
 impl EventRow {
     fn read(item: &Item) -> Result<Self> {
-        let sort = item.str("tl_sk")?;
+        let EventPlace { id, received } = EventPlace::read(item)?;
         Ok(Self {
-            id: item.parse("pk")?,
-            received: keys::time_of_sort(sort)
-                .ok_or_else(|| Error::internal(anyhow::anyhow!("unreadable tl_sk {sort:?}")))?,
+            id,
+            received,
             ce_id: item.str("ce_id")?.to_owned(),
             event_type: item.str("type")?.to_owned(),
             source: item.str("source")?.to_owned(),
@@ -397,36 +448,32 @@ pub async fn list(
     range: &TimelineRange,
 ) -> Result<(Vec<EventRow>, Option<String>)> {
     access.narrow(filter.tenant.as_deref())?;
+    let sources = filter.sources(access);
     let now = Timestamp::now();
     let keep = |item: &Item| filter.matches(item) && !dynamo::has_expired(item, now);
-    rows(dynamo, &filter.sources(access), range, keep).await
-}
-
-/// As [`list`], of whoever may see them, those included that have expired and are still
-/// there.
-pub(super) async fn list_with_expired(
-    dynamo: &Dynamo,
-    access: &Access,
-    filter: &EventFilter,
-    range: &TimelineRange,
-) -> Result<(Vec<EventRow>, Option<String>)> {
-    let keep = |item: &Item| filter.matches(item);
-    rows(dynamo, &filter.sources(access), range, keep).await
-}
-
-async fn rows(
-    dynamo: &Dynamo,
-    sources: &[IndexPartition],
-    range: &TimelineRange,
-    keep: impl Fn(&Item) -> bool,
-) -> Result<(Vec<EventRow>, Option<String>)> {
-    let page = timeline::page(dynamo, sources, range, keep).await?;
-    let rows = page
-        .items
-        .iter()
-        .map(EventRow::read)
-        .collect::<Result<_>>()?;
+    let page = timeline::page(dynamo, &sources, range, keep).await?;
+    let (rows, _) = readable(&page.items, EventRow::read);
     Ok((rows, page.next))
+}
+
+/// What `read` reads of `items`, and how many it cannot read. Another version may have
+/// written those, or something has damaged them: they must not hold up the others, and
+/// the log says which they are.
+fn readable<T>(items: &[Item], read: impl Fn(&Item) -> Result<T>) -> (Vec<T>, usize) {
+    let read = items.iter().filter_map(|item| {
+        read(item)
+            .inspect_err(|error| report_unreadable(item.str_opt("pk").unwrap_or_default(), error))
+            .ok()
+    });
+    let read: Vec<_> = read.collect();
+    let unreadable = items.len() - read.len();
+    (read, unreadable)
+}
+
+/// Logs that an event is left out of what is done with many.
+pub fn report_unreadable(id: &str, error: &Error) {
+    let cause = error.causes();
+    tracing::error!(event.id = id, %error, cause, "event unreadable: skipped");
 }
 
 /// Part of a timeline that was scanned.
@@ -438,6 +485,8 @@ pub struct EventScan {
     pub next: Option<String>,
     /// Events looked at, those that were not wanted included.
     pub examined: usize,
+    /// Those of them that cannot be read, and are left out.
+    pub unreadable: usize,
 }
 
 /// The next events that `access` reaches and `wanted` wants by their type and tenant,
@@ -453,40 +502,83 @@ pub async fn scan(
     wanted: impl Fn(&str, Option<&str>) -> bool,
 ) -> Result<EventScan> {
     let keep = |item: &Item| {
+        // One without a type is counted as unreadable.
         let event_type = item.str_opt("type");
-        event_type.is_some_and(|event_type| wanted(event_type, item.str_opt("tenant")))
+        event_type.is_none_or(|event_type| wanted(event_type, item.str_opt("tenant")))
     };
     let sources = EventFilter::default().sources(access);
     let page = timeline::page(dynamo, &sources, range, keep).await?;
+    let (rows, unreadable) = readable(&page.items, EventRow::read);
     Ok(EventScan {
-        rows: page
-            .items
-            .iter()
-            .map(EventRow::read)
-            .collect::<Result<_>>()?,
+        rows,
         next: page.next,
         examined: page.examined,
+        unreadable,
     })
+}
+
+/// As [`list`], of where they lie alone, those included of which the rest cannot be read;
+/// and of those that the index of the filter has, those that `wanted` wants by their
+/// tenant.
+///
+/// # Errors
+/// As [`list`].
+pub async fn list_places(
+    dynamo: &Dynamo,
+    access: &Access,
+    filter: &EventFilter,
+    range: &TimelineRange,
+    wanted: impl Fn(Option<&str>) -> bool,
+) -> Result<(Vec<EventPlace>, Option<String>)> {
+    let sources = filter.sources(access);
+    let keep = |item: &Item| wanted(item.str_opt("tenant"));
+    let page = timeline::page(dynamo, &sources, range, keep).await?;
+    let (places, _) = readable(&page.items, EventPlace::read);
+    Ok((places, page.next))
+}
+
+/// Events in full.
+#[derive(Debug)]
+pub struct LoadedEvents {
+    /// Those that can be read.
+    pub events: Vec<StoredEvent>,
+    /// How many cannot.
+    pub unreadable: usize,
 }
 
 /// The events of `rows` in full and in their order; those deleted since are left out.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn load_full(dynamo: &Dynamo, rows: &[EventRow]) -> Result<Vec<StoredEvent>> {
+pub async fn load_full(dynamo: &Dynamo, rows: &[EventRow]) -> Result<LoadedEvents> {
     let keys: Vec<_> = rows
         .iter()
         .map(|row| (row.id.to_string(), keys::EVENT.to_owned()))
         .collect();
-    let mut found = HashMap::with_capacity(rows.len());
-    for item in dynamo.batch_get(&keys, None).await? {
-        let event = StoredEvent::read(&item)?;
-        found.insert(event.id.clone(), event);
-    }
-    Ok(rows
-        .iter()
-        .filter_map(|row| found.remove(&row.id))
-        .collect())
+    let items = dynamo.batch_get(&keys, None).await?;
+    let (found, unreadable) = readable(&items, StoredEvent::read);
+    let found = found.into_iter().map(|event| (event.id.clone(), event));
+    let mut found: HashMap<_, _> = found.collect();
+    let events = rows.iter().filter_map(|row| found.remove(&row.id));
+    Ok(LoadedEvents {
+        events: events.collect(),
+        unreadable,
+    })
+}
+
+/// Keeps an event until `expires`; false if it is kept for as long anyway, or is gone. A
+/// write unit and one for each index.
+///
+/// # Errors
+/// [`Error::Unavailable`](Error::Unavailable) when DynamoDB does not answer.
+pub async fn keep_until(dynamo: &Dynamo, id: &EventId, expires: Timestamp) -> Result<bool> {
+    let update = dynamo
+        .update(id.as_str(), keys::EVENT)
+        .update_expression("set #ttl = :expires")
+        .condition_expression("attribute_exists(pk) and #ttl < :expires")
+        .expression_attribute_names("#ttl", "ttl")
+        .expression_attribute_values(":expires", n(expires.as_second()));
+    update_if(update).await
 }
 
 /// Those of `ids` that are not kept, or not any more. One consistent read of each.

@@ -106,8 +106,15 @@ fn read(item: &Item) -> Result<Recovery> {
             _ => RecoveryPass::First,
         },
         endpoint_version: item.num_opt("endpoint_version"),
+        held_until: item
+            .num_opt("held_until")
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok()),
         examined: count("examined")?,
         resent: count("resent")?,
+        skipped: item
+            .num_opt("skipped")
+            .and_then(|skipped| u64::try_from(skipped).ok())
+            .unwrap_or(0),
         error: opt("why"),
         created: item.time("created")?,
         updated: item.time("updated")?,
@@ -130,6 +137,8 @@ pub struct PageResult {
     pub examined: usize,
     /// Deliveries begun, or events archived.
     pub resent: usize,
+    /// Those that could not be read, and were passed over.
+    pub skipped: usize,
     /// Writes that this took, by which it is paced.
     pub written: usize,
     /// Where the next page begins; none after the last.
@@ -163,6 +172,12 @@ pub async fn advance(
         .expression_attribute_values(":examined", number(step.examined as u64))
         .expression_attribute_values(":resent", number(step.resent as u64))
         .expression_attribute_values(":now", ms(now));
+    if step.skipped > 0 {
+        set += ", skipped = if_not_exists(skipped, :zero) + :skipped";
+        update = update
+            .expression_attribute_values(":zero", n(0))
+            .expression_attribute_values(":skipped", number(step.skipped as u64));
+    }
     if let Some(version) = step.endpoint_version {
         set += ", endpoint_version = if_not_exists(endpoint_version, :version)";
         update = update.expression_attribute_values(":version", n(version));
@@ -271,7 +286,7 @@ pub async fn list(
     range: &TimelineRange,
 ) -> Result<(Vec<Recovery>, Option<String>)> {
     let (items, next) = list_with_expired(dynamo, access, range).await?;
-    Ok((in_order(&dynamo::kept(items))?, next))
+    Ok((in_order(&dynamo::kept(items)), next))
 }
 
 /// As [`list`], those included that have expired and are still there, in no order.
@@ -297,10 +312,86 @@ pub(super) async fn list_with_expired(
     Ok((items, next))
 }
 
-fn in_order(items: &[Item]) -> Result<Vec<Recovery>> {
-    let mut rows: Vec<Recovery> = items.iter().map(read).collect::<Result<_>>()?;
+/// The recoveries in `items`, the newest first. One of a kind that only a newer version
+/// knows keeps no other out of the list.
+fn in_order(items: &[Item]) -> Vec<Recovery> {
+    let rows = items.iter().filter_map(|item| {
+        let row = read(item).inspect_err(|error| {
+            let (id, cause) = (item.str_opt("pk").unwrap_or_default(), error.causes());
+            tracing::error!(recovery.id = id, %error, cause, "recovery unreadable: skipped");
+        });
+        row.ok()
+    });
+    let mut rows: Vec<_> = rows.collect();
     rows.sort_by_key(|row| std::cmp::Reverse(keys::recovery_sort(row.created, &row.id)));
-    Ok(rows)
+    rows
+}
+
+/// Those of `ids` that are there and that this version can read. Eventually consistent.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn get_all(dynamo: &Dynamo, ids: &[RecoveryId]) -> Result<Vec<Recovery>> {
+    let keys = ids.iter();
+    let keys: Vec<_> = keys
+        .map(|id| (id.to_string(), keys::RECOVERY.to_owned()))
+        .collect();
+    let items = dynamo.batch_get(&keys, None).await?;
+    Ok(items.iter().filter_map(|item| read(item).ok()).collect())
+}
+
+/// Notes that what came before `at` of a late archive is kept for longer.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn set_held_until(dynamo: &Dynamo, id: &RecoveryId, at: Timestamp) -> Result<bool> {
+    update_if(
+        dynamo
+            .update(id.as_str(), keys::RECOVERY)
+            .update_expression("set held_until = :at")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":at", ms(at)),
+    )
+    .await
+}
+
+/// How far the archiving of a day is, over all projects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchiveDay {
+    /// It is not planned for every project.
+    Unplanned,
+    /// It is, and may be under way.
+    Planned,
+    /// It was done for every project when that was looked at.
+    Done,
+}
+
+/// How far the archiving of `day` is. One consistent read.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn archive_day(dynamo: &Dynamo, day: Day) -> Result<ArchiveDay> {
+    let item = dynamo.get(keys::ARCHIVE, keys::archived_day(day)).await?;
+    Ok(match item {
+        None => ArchiveDay::Unplanned,
+        Some(item) if item.contains_key("done") => ArchiveDay::Done,
+        Some(_) => ArchiveDay::Planned,
+    })
+}
+
+/// Notes that `day` is archived for every project.
+///
+/// # Errors
+/// [`Error::Unavailable`] when DynamoDB does not answer.
+pub async fn set_archive_done(dynamo: &Dynamo, day: Day) -> Result<bool> {
+    update_if(
+        dynamo
+            .update(keys::ARCHIVE, keys::archived_day(day))
+            .update_expression("set done = :done")
+            .condition_expression("attribute_exists(pk)")
+            .expression_attribute_values(":done", AttributeValue::Bool(true)),
+    )
+    .await
 }
 
 /// Whether the archiving of `day` is planned for every project.
@@ -308,8 +399,7 @@ fn in_order(items: &[Item]) -> Result<Vec<Recovery>> {
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn is_archive_planned(dynamo: &Dynamo, day: Day) -> Result<bool> {
-    let item = dynamo.get(keys::ARCHIVE, keys::archived_day(day)).await?;
-    Ok(item.is_some())
+    Ok(archive_day(dynamo, day).await? != ArchiveDay::Unplanned)
 }
 
 /// Notes that the archiving of `day` is planned for every project, until

@@ -58,6 +58,9 @@ pub struct Metrics {
     pub records_refused: Counter,
     /// When what is due was last counted beyond what a sweep takes.
     pub backlog_counts: Pace,
+    /// The most days of projects that were not archived when their events were about to
+    /// expire; none where there is no archive.
+    pub archive_late: Peak,
     /// Readings of meters newly counted, each once.
     pub metered: Counter,
     /// Events a meter matched and could not read a value of.
@@ -87,6 +90,7 @@ impl Metrics {
             unreadable: Counter::default(),
             records_refused: Counter::default(),
             backlog_counts: Pace::default(),
+            archive_late: Peak::default(),
             metered: Counter::default(),
             meter_skipped: Counter::default(),
             kpis: Kpis::new(config.telemetry.kpi_series_max),
@@ -130,6 +134,7 @@ impl Metrics {
         document.peak("breakers_open", self.breakers_open.take());
         document.count("unreadable", self.unreadable.take());
         document.count("records_refused", self.records_refused.take());
+        document.peak("archive_late", self.archive_late.take());
         document.count("metered", self.metered.take());
         document.count("meter_skipped", self.meter_skipped.take());
         let mut lines = document.into_line().unwrap_or_default();

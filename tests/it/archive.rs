@@ -247,6 +247,178 @@ fn a_refused_object_is_written_later_and_again_it_is_the_same() {
     });
 }
 
+/// The objects of a page are written side by side: none of them waits for another. Each
+/// costs one request, and a day as many as it has thousands of events, and eight a page.
+#[test]
+fn what_a_first_page_leaves_of_a_day_is_written_side_by_side() {
+    run(async {
+        let store = Receiver::start([]).await;
+        let config = archiving(&base(&store), "bucket");
+        let signer = objects(&config);
+        let harness = Harness::builder()
+            .config(config)
+            .archive(signer)
+            .build()
+            .await;
+        let (now, project) = (app::now(), harness.project.clone());
+        let start = day(now).start();
+        let hour = Duration::from_secs(3600);
+        let mut kept = vec![];
+        for n in 0..8 {
+            kept.extend(keep(&harness.app, &project, start + hour * 2 * n + hour, 3).await);
+        }
+        kept.extend(keep(&harness.app, &project, start + hour * 17, 1_000).await);
+        archive::plan(&harness.app, now).await.unwrap();
+        forget_queue(&harness);
+        let rows = archives(&harness).await;
+        let row = rows
+            .iter()
+            .find(|row| row["since"] == format!("{start:.3}"))
+            .unwrap();
+        let id = row["id"].as_str().unwrap().parse().unwrap();
+        let recover = |page| millrace::jobs::recover::recover(&harness.app, &id, page, now);
+        Box::pin(recover(0)).await.unwrap();
+        assert_eq!(puts(&store, &project).len(), 1);
+
+        let held: Vec<_> = (0..8)
+            .map(|_| std::sync::Arc::new(tokio::sync::Notify::new()))
+            .collect();
+        store.script(held.iter().map(|held| Reply::When(held.clone(), 200)));
+        let release = async {
+            store.reached(1 + 8).await;
+            held.iter().for_each(|held| held.notify_one());
+        };
+        let (page, ()) = tokio::join!(Box::pin(recover(1)), release);
+        page.unwrap();
+        let done = finish_recovery(&harness, row).await;
+        assert_eq!(
+            (&done["state"], &done["resent"], &done["skipped"]),
+            (&json!("done"), &json!(1_024), &json!(0))
+        );
+        let puts = puts(&store, &project);
+        let mut names: Vec<_> = puts.iter().map(|(path, _)| path.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), 9, "one request an object");
+        assert!(names[8].ends_with("part-00002-8.jsonl.gz"), "{names:?}");
+        let written = puts.iter().flat_map(|(_, put)| lines(&put.body));
+        let mut written: Vec<_> = written
+            .map(|line| line["id"].as_str().unwrap().to_owned())
+            .collect();
+        written.sort_unstable();
+        kept.sort_unstable();
+        assert_eq!(written, kept, "each once");
+    });
+}
+
+#[test]
+fn an_unreadable_event_keeps_no_other_out_of_the_archive() {
+    run(async {
+        let store = Receiver::start([]).await;
+        let config = archiving(&base(&store), "bucket");
+        let signer = objects(&config);
+        let harness = Harness::builder()
+            .config(config)
+            .archive(signer)
+            .build()
+            .await;
+        let now = app::now();
+        let kept = keep(&harness.app, &harness.project, day(now).start(), 5).await;
+        let (dynamo, s) = (&harness.app.dynamo, |text: &str| {
+            aws_sdk_dynamodb::types::AttributeValue::S(text.into())
+        });
+        for (event, change) in [
+            (&kept[0], "set body = :x"),
+            (&kept[2], "set received = :x"),
+            (&kept[3], "set ce_id = :x remove fp"),
+        ] {
+            let update = dynamo.client.update_item().table_name(&dynamo.table);
+            let update = update.key("pk", s(event)).key("sk", s("event"));
+            update
+                .update_expression(change)
+                .expression_attribute_values(":x", s("no JSON"))
+                .send()
+                .await
+                .unwrap();
+        }
+        archive::plan(&harness.app, now).await.unwrap();
+        harness.drain().await;
+        let rows = archives(&harness).await;
+        let row = rows.iter().find(|row| row["skipped"] == 3).unwrap();
+        assert_eq!(
+            (&row["state"], &row["resent"], &row["examined"]),
+            (&json!("done"), &json!(2), &json!(5))
+        );
+        let puts = puts(&store, &harness.project);
+        let ids: Vec<_> = lines(&puts[0].1.body)
+            .iter()
+            .map(|line| line["id"].clone())
+            .collect();
+        assert_eq!(ids, [&*kept[4], &kept[1]]);
+    });
+}
+
+#[test]
+fn what_is_not_archived_in_time_is_told_and_kept_for_longer() {
+    run(async {
+        let store = Receiver::start([]).await;
+        let config = archiving(&base(&store), "bucket");
+        let signer = objects(&config);
+        let harness = Harness::builder()
+            .config(config)
+            .archive(signer)
+            .build()
+            .await;
+        let hour = Duration::from_secs(3600);
+        let start = day(app::now()).start();
+        let early = keep(&harness.app, &harness.project, start, 2).await;
+        let later = keep(&harness.app, &harness.project, start + 20 * hour, 2).await;
+        let gone = keep(&harness.app, &harness.project, start + hour, 1).await;
+        archive::plan(&harness.app, start + 29 * 24 * hour + hour)
+            .await
+            .unwrap();
+        forget_queue(&harness);
+        let expires = async |event: &str| {
+            let (dynamo, s) = (&harness.app.dynamo, |text: &str| {
+                aws_sdk_dynamodb::types::AttributeValue::S(text.into())
+            });
+            let get = dynamo.client.get_item().table_name(&dynamo.table);
+            let get = get.key("pk", s(event)).key("sk", s("event"));
+            let item = get.send().await.unwrap().item;
+            let second: Option<i64> = item.map(|item| item["ttl"].as_n().unwrap().parse().unwrap());
+            second
+        };
+        let second = |at: Timestamp| Some(at.as_second());
+        let (month, week) = (30 * 24 * hour, 7 * 24 * hour);
+        let watch = async |at| {
+            let found = archive::watch(&harness.app, at).await.unwrap();
+            (found.late >= 1, found.held)
+        };
+        assert_eq!(watch(start + month - 13 * hour).await, (false, 0));
+        // Late, but nothing expires for hours.
+        assert_eq!(watch(start + month - 11 * hour).await, (true, 0));
+        assert_eq!(expires(&early[0]).await, second(start + month));
+        let events = millrace::store::events::keep_until;
+        let erased = gone[0].parse().unwrap();
+        assert!(!events(&harness.app.dynamo, &erased, start).await.unwrap());
+        assert_eq!(watch(start + month - hour).await, (true, 3));
+        assert_eq!(watch(start + month - hour).await, (true, 0), "once");
+        assert_eq!(expires(&early[0]).await, second(start + month + week));
+        let received = start + 20 * hour;
+        assert_eq!(expires(&later[0]).await, second(received + month));
+        assert_eq!(watch(start + month + 18 * hour).await, (true, 2));
+        assert_eq!(expires(&later[1]).await, second(received + month + week));
+
+        // Written at last, it is late no more.
+        let rows = archives(&harness).await;
+        for row in &rows {
+            finish_recovery(&harness, row).await;
+        }
+        assert_eq!(lines(&puts(&store, &harness.project)[0].1.body).len(), 5);
+        assert_eq!(watch(start + month + 18 * hour).await, (false, 0));
+    });
+}
+
 #[test]
 fn what_cannot_be_planned_now_is_planned_later() {
     run(async {

@@ -33,13 +33,15 @@ const PUBLISHED: &str = include_str!("kept/published.jsonl");
 const AUTHORITY: &str = include_str!("kept/authority.pem");
 
 /// Fields that answers have since.
-const ADDED: [&str; 9] = [
+const ADDED: [&str; 11] = [
     "content_type",
+    "events_skipped",
     "expires_at",
     "include_pending",
     "matched",
     "metadata",
     "rejected",
+    "skipped",
     "state",
     "tenant",
     "uid",

@@ -85,5 +85,6 @@ mod tenant_keys;
 mod throttling;
 mod tls;
 mod transitions;
+mod unreadable_items;
 mod usage;
 mod webhooks;

@@ -115,6 +115,7 @@ fn what_failed_is_resent_and_nothing_else() {
           "kind": "recover",
           "resent": 0,
           "since": "…",
+          "skipped": 0,
           "state": "running",
           "tenant": null,
           "type": null,

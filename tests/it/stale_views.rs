@@ -7,7 +7,7 @@ use http::StatusCode;
 use millrace::app;
 use millrace::config::Config;
 use millrace::jobs::sweep;
-use millrace::store::config_projection::view_age_max;
+use millrace::store::config_projection::current::view_age_max;
 use serde_json::{Value, json};
 
 use crate::support::fixtures::{

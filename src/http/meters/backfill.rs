@@ -16,7 +16,7 @@ use crate::http::problem::Problems;
 use crate::model::id::MeterId;
 use crate::model::time::Time;
 use crate::store::backfills::{self, Backfill as Row};
-use crate::store::config_projection::view_age_max;
+use crate::store::config_projection::current::view_age_max;
 use crate::store::meters;
 use crate::store::timeline::INDEX_LAG;
 
@@ -63,6 +63,9 @@ pub struct Backfill {
     /// Events counted that were not before.
     #[schema(minimum = 0)]
     pub events_counted: i64,
+    /// Events that could not be read or counted and were passed over. The log says which.
+    #[schema(minimum = 0)]
+    pub events_skipped: i64,
     /// When it was asked for.
     pub started_at: Time,
     /// When it was done.
@@ -82,6 +85,7 @@ impl From<Row> for Backfill {
             until: row.until.into(),
             events_read: row.read,
             events_counted: row.counted,
+            events_skipped: row.skipped,
             started_at: row.started.into(),
             finished_at: row.finished.map(Time::from),
         }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::page::StepPage;
 use crate::app::App;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, causes};
 use crate::model::erasure::{Erasure, ErasureKind};
 use crate::model::recovery::{Day, archive_day, archive_project};
 use crate::model::time::Time;
@@ -124,9 +124,16 @@ fn without_erased(claimed: &Erasure, gzip: &[u8]) -> Result<Remainder> {
     let (mut lines, mut kept_lines) = (0, 0);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         lines += 1;
-        // One that cannot be read may be what is to be erased: it must be seen to.
-        let read: Line<'_> = serde_json::from_slice(line).map_err(Error::internal)?;
-        if !read.is_erased(claimed) {
+        let is_erased = match serde_json::from_slice::<Line<'_>>(line) {
+            Ok(read) => read.is_erased(claimed),
+            // It holds up no other. What names the event or the tenant goes with it.
+            Err(error) => {
+                let cause = causes(&error);
+                tracing::error!(erasure.id = %claimed.id, %error, cause, "archived event unreadable");
+                names_subject(claimed, line)
+            }
+        };
+        if !is_erased {
             kept_lines += 1;
             kept.write_all(line).map_err(Error::internal)?;
         }
@@ -138,10 +145,51 @@ fn without_erased(claimed: &Erasure, gzip: &[u8]) -> Result<Remainder> {
     })
 }
 
+/// Whether a line that cannot be read holds, as it is or as JSON writes it, what names
+/// the event or the tenant to erase.
+fn names_subject(claimed: &Erasure, line: &[u8]) -> bool {
+    let Some(subject) = claimed.subject.as_deref() else {
+        return true;
+    };
+    let holds = |text: &str| {
+        !text.is_empty() && line.windows(text.len()).any(|part| part == text.as_bytes())
+    };
+    let quoted = serde_json::Value::from(subject).to_string();
+    holds(subject) || holds(quoted.trim_matches('"'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::id::{ErasureId, ProjectId};
+
+    #[test]
+    fn a_line_that_cannot_be_read_holds_up_no_other() {
+        let whole = |id: &str| {
+            format!("{{\"id\":\"{id}\",\"received_at\":\"2026-01-01T00:00:01Z\",\"event\":{{}}}}\n")
+        };
+        let lines = [
+            whole("evt_a"),
+            "{\"id\":\"evt_x\",\"rec\n".into(),
+            "{\"id\":\"evt_b\",\"rec\n".into(),
+            "\u{0}\n".into(),
+            whole("evt_x"),
+        ];
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(lines.concat().as_bytes()).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let (id, project) = (ErasureId::new(0, [0; 10]), ProjectId::new(0, [0; 10]));
+        let now = "2026-01-02T00:00:00Z".parse().unwrap();
+        let event = Some("evt_x".to_owned());
+        let erasure = Erasure::new(id, project, ErasureKind::Event, event, now);
+        let Remainder::Some(left) = without_erased(&erasure, &gzip).unwrap() else {
+            panic!("three lines are to be left");
+        };
+        let mut text = String::new();
+        let mut decoder = MultiGzDecoder::new(&*left);
+        decoder.read_to_string(&mut text).unwrap();
+        assert_eq!(text, [&*lines[0], &lines[2], &lines[3]].concat());
+    }
 
     #[test]
     fn an_event_that_is_published_again_stays() {

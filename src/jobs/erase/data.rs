@@ -59,7 +59,7 @@ pub(super) async fn delete_events(app: &App, claimed: &Erasure) -> Result<StepPa
 /// Whether there is a new event of that id, which its publisher was told is kept: the
 /// same source and id give the same one.
 async fn is_published_again(app: &App, claimed: &Erasure, id: &EventId) -> Result<bool> {
-    let kept = events::get(&app.dynamo, id).await?;
+    let kept = events::place(&app.dynamo, id).await?;
     Ok(kept.is_some_and(|kept| claimed.until().is_some_and(|until| kept.received > until)))
 }
 

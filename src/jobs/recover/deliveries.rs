@@ -72,6 +72,7 @@ pub(super) async fn resend(
     };
     let begun = begin_all(app, page.ids.into_iter().map(begin)).await?;
     Ok(PageResult {
+        skipped: begun.skipped + page.unreadable,
         examined: page.examined,
         next: page.next,
         ..begun
@@ -111,12 +112,15 @@ pub(super) async fn replay_missing(
     let wanted: Vec<_> = page.rows.iter().filter(wanted).collect();
     let begun = begin_all(app, wanted.iter().copied().map(begin)).await?;
     take_back_erased(app, &wanted, endpoint).await?;
+    let skipped = begun.skipped + page.unreadable;
+    // The first pass has counted the others.
+    let (examined, skipped) = match recovery.pass {
+        RecoveryPass::First => (page.examined, skipped),
+        RecoveryPass::Second => (begun.resent, 0),
+    };
     Ok(PageResult {
-        examined: match recovery.pass {
-            RecoveryPass::First => page.examined,
-            // The first has counted the others.
-            RecoveryPass::Second => begun.resent,
-        },
+        examined,
+        skipped,
         next: page.next,
         ..begun
     })
@@ -146,6 +150,8 @@ enum BeginOutcome {
     /// In an earlier run of the same page.
     AlreadyBegun,
     Skipped,
+    /// It cannot be read: the page goes on without it.
+    Unreadable,
 }
 
 /// Begins a page's deliveries and enqueues their attempts. What is begun when one
@@ -159,13 +165,27 @@ async fn begin_all(
         written: begins.len(),
         ..PageResult::default()
     };
-    let begun = stream::iter(begins).buffer_unordered(WRITES_MAX);
+    let begun = stream::iter(begins)
+        .buffer_unordered(WRITES_MAX)
+        .map(|outcome| match outcome {
+            Err(error) if !error.is_outage() => {
+                let cause = error.causes();
+                tracing::error!(%error, cause, "delivery unreadable: skipped");
+                Ok(BeginOutcome::Unreadable)
+            }
+            outcome => outcome,
+        });
     let begun: Vec<BeginOutcome> = begun.try_collect().await?;
     let mut jobs = Vec::with_capacity(begun.len());
     for one in begun {
-        step.resent += usize::from(!matches!(one, BeginOutcome::Skipped));
-        if let BeginOutcome::Begun(job) = one {
-            jobs.push(job);
+        match one {
+            BeginOutcome::Begun(job) => {
+                step.resent += 1;
+                jobs.push(job);
+            }
+            BeginOutcome::AlreadyBegun => step.resent += 1,
+            BeginOutcome::Skipped => {}
+            BeginOutcome::Unreadable => step.skipped += 1,
         }
     }
     app.queue.send(jobs, Duration::ZERO).await;

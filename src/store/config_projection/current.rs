@@ -14,7 +14,7 @@ use crate::store::keys;
 
 /// How long a view may be in use after it is of no use any more: by the request that has
 /// it.
-const VIEW_MARGIN: Duration = Duration::from_secs(2);
+const VIEW_MARGIN: Duration = Duration::from_secs(1);
 
 /// How long a process may act on a view of the configuration after that has changed: the
 /// one place that says so. Whatever waits until every process knows waits for this.

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use jiff::Timestamp;
 
 use super::item::{StoredDelivery, id_of};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::delivery::DeliveryState;
 use crate::model::filter::TypePattern;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
@@ -192,14 +192,20 @@ pub async fn list(
 async fn load_full(dynamo: &Dynamo, rows: &[Item]) -> Result<Vec<StoredDelivery>> {
     let mut found = HashMap::with_capacity(rows.len());
     for item in dynamo.batch_get(&keys_of(rows)?, None).await? {
-        let row = StoredDelivery::read(&item)?;
-        found.insert(row.id.clone(), row);
+        // One that cannot be read keeps no other out of the list.
+        let row = StoredDelivery::read(&item).inspect_err(|error| report_unreadable(&item, error));
+        if let Ok(row) = row {
+            found.insert(row.id.clone(), row);
+        }
     }
-    let mut in_order = Vec::with_capacity(rows.len());
-    for row in rows {
-        in_order.extend(found.remove(&id_of(row)?));
-    }
-    Ok(in_order)
+    let ids = rows.iter().filter_map(|row| id_of(row).ok());
+    Ok(ids.filter_map(|id| found.remove(&id)).collect())
+}
+
+/// Logs that a delivery is left out of what is done with many.
+pub(super) fn report_unreadable(item: &Item, error: &Error) {
+    let (event, cause) = (item.str_opt("pk").unwrap_or_default(), error.causes());
+    tracing::error!(event.id = event, %error, cause, "delivery unreadable: skipped");
 }
 
 /// Part of the index of a state that was scanned.
@@ -211,6 +217,8 @@ pub struct DeliveryIdScan {
     pub next: Option<String>,
     /// Deliveries looked at, those that were not wanted included.
     pub examined: usize,
+    /// Those of them that cannot be read, and are left out.
+    pub unreadable: usize,
 }
 
 /// The next deliveries to `endpoint` that are in one of `states`, which are not
@@ -237,8 +245,14 @@ pub async fn scan_ids(
     let sources = states.iter().flat_map(|state| in_state(endpoint, *state));
     let sources: Vec<_> = sources.collect();
     let page = timeline::page(dynamo, &sources, range, keep).await?;
+    let ids = page.items.iter().filter_map(|item| {
+        let id = id_of(item);
+        id.inspect_err(|error| report_unreadable(item, error)).ok()
+    });
+    let ids: Vec<_> = ids.collect();
     Ok(DeliveryIdScan {
-        ids: page.items.iter().map(id_of).collect::<Result<_>>()?,
+        unreadable: page.items.len() - ids.len(),
+        ids,
         next: page.next,
         examined: page.examined,
     })

@@ -10,7 +10,7 @@ use crate::model::access::Access;
 use crate::model::erasure::{Erasure, ErasureProgress, ErasureState};
 use crate::model::id::{DeliveryId, EndpointId, EventId, MeterId, ProjectId};
 use crate::store::dynamo::{Dynamo, Item, ItemExt, s, unavailable};
-use crate::store::events::{self, EventFilter, EventRow};
+use crate::store::events::{self, EventFilter, EventPlace};
 use crate::store::keys::{self, Listing};
 use crate::store::timeline::{self, IndexPartition, TimelineRange};
 use crate::store::{backfills, batch, deliveries, recoveries};
@@ -113,24 +113,21 @@ pub async fn list_events(
     dynamo: &Dynamo,
     erasure: &Erasure,
     after: Option<&str>,
-) -> Result<(Vec<EventRow>, Option<String>)> {
+) -> Result<(Vec<EventPlace>, Option<String>)> {
     let access = Access::to_project(&erasure.project);
     let range = range(erasure, after);
     let tenant = erasure.tenant();
-    if erasure.state == ErasureState::Settling {
-        let is_wanted = |_: &str, of: Option<&str>| tenant.is_none() || of == tenant;
-        let scan = events::scan(dynamo, &access, &range, is_wanted).await?;
-        return Ok((scan.rows, scan.next));
-    }
+    let is_last_look = erasure.state == ErasureState::Settling;
     let filter = EventFilter {
-        tenant: tenant.map(str::to_owned),
+        tenant: tenant.filter(|_| !is_last_look).map(str::to_owned),
         ..EventFilter::default()
     };
-    events::list_with_expired(dynamo, &access, &filter, &range).await
+    let is_wanted = |of: Option<&str>| tenant.is_none() || of == tenant;
+    events::list_places(dynamo, &access, &filter, &range, is_wanted).await
 }
 
 /// Where a list goes on after `row`.
-pub fn position_after(row: &EventRow) -> String {
+pub fn position_after(row: &EventPlace) -> String {
     keys::timeline_sort(row.received, &row.id)
 }
 
@@ -234,8 +231,8 @@ pub async fn delete_strays(
     };
     let is_wanted = |row: &Item| tenant.is_none() || row.str_opt("tenant") == tenant;
     let page = timeline::page(dynamo, &sources, &range, is_wanted).await?;
-    let events = page.items.iter().map(|row| row.parse("pk"));
-    let mut gone: Vec<EventId> = events.collect::<Result<_>>()?;
+    let events = page.items.iter().filter_map(|row| row.parse("pk").ok());
+    let mut gone: Vec<EventId> = events.collect();
     if tenant.is_some() {
         gone = events::missing(dynamo, &gone).await?;
     }
