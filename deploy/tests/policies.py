@@ -303,9 +303,12 @@ def check_evaluator():
     assert allows(policy({"StringEqualsIfExists": {"aws:SourceAccount": "1"}}), *asked, {})
 
 
-def checked(name, values):
+CHECKS = [rules, subscriptions, ingest, log_groups, access_logs, log_streams]
+
+
+def checked(name, values, checks):
     stack = Stack(values)
-    for check in (alarms, rules, subscriptions, ingest, log_groups, access_logs, log_streams, ringing.check):
+    for check in checks:
         check(stack)
     print("\n".join(f"{name}: {one}" for one in stack.wrong) or f"policies: {name}: {stack.checked} questions answered as they must be")
     return not stack.wrong
@@ -328,10 +331,11 @@ def runs(log):
 def main():
     check_evaluator()
     if sys.argv[1] == "--runs":
-        results = [checked(name, values) for name, values in runs(sys.stdin)]
+        results = [checked(name, values, [*CHECKS, alarms, ringing.check]) for name, values in runs(sys.stdin)]
         # A log without a stack is that of a test that could not begin.
         return bool(results) and all(results)
-    return checked(sys.argv[1].rsplit("/", 2)[-2], json.load(open(sys.argv[1]))["values"])
+    # Of an alarm the emulator gives back the half: those are asked of the mocked stacks.
+    return checked(sys.argv[1].rsplit("/", 2)[-2], json.load(open(sys.argv[1]))["values"], CHECKS)
 
 
 sys.exit(not main())
