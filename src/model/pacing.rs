@@ -173,6 +173,31 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_slot_asks_again_at_a_time_of_its_own() {
+        let (pace, now) = (Pace::new(10), at(0));
+        let mut places = SlotBlock::of_places(pace, now + AHEAD_MAX);
+        let mut asks = vec![];
+        // An hour's and more.
+        for _ in 0..11_000 * 10 {
+            let place = places.peek().unwrap_or(places.next);
+            asks.push(ask_at(place, now).duration_since(now).as_micros());
+            places.spend();
+        }
+        let soonest = (AHEAD_MAX / 2).as_micros() as i128;
+        assert_eq!(asks[0], soonest);
+        assert!(
+            asks.iter()
+                .all(|ask| (soonest..=ASK_MAX.as_micros()).contains(ask))
+        );
+        // As far apart as attempts may be, while the place is within the hour.
+        let near = &asks[..10_000];
+        assert!(near.windows(2).all(|two| two[1] - two[0] == 100_000));
+        // And beyond it never more at a time than so many half hours lie ahead.
+        asks.sort_unstable();
+        assert!(asks.windows(10).all(|ten| ten[9] > ten[0]));
+    }
+
+    #[test]
     fn slots_are_spaced_within_a_block() {
         let mut block = SlotBlock::new(Pace::new(30), at(0));
         assert_eq!(block.take(at(0)), Slot::Now);
