@@ -55,7 +55,7 @@ impl Fleet {
         }
     }
 
-    fn postgres(&self) -> &Postgres {
+    fn owner(&self) -> &Postgres {
         &self.own.owner
     }
 
@@ -74,16 +74,14 @@ impl Fleet {
             at: event.received,
             reading: &reading,
         };
-        let counted = usage::count(self.postgres(), &[entry], 1_000)
-            .await
-            .unwrap();
+        let counted = usage::count(self.owner(), &[entry], 1_000).await.unwrap();
         (counted.newly_counted, counted.forgotten)
     }
 
     /// Prunes in so many days, as a process of that `retention_days` does.
     async fn prune_in(&self, days: i64, retention_days: u32) {
         let now = app::now() + SignedDuration::from_hours(24 * days);
-        prune::prune(self.postgres(), now, retention_days)
+        prune::prune(self.owner(), now, retention_days)
             .await
             .unwrap();
     }
@@ -150,7 +148,7 @@ fn what_an_older_version_drops_and_makes_keeps_to_the_floor() {
         );
         assert_eq!(fleet.count(0, &gone).await, NEW);
         assert_eq!(fleet.count(0, &kept).await, NEW);
-        let client = fleet.postgres().get().await.unwrap();
+        let client = fleet.owner().get().await.unwrap();
         for call in ["drop", "make"] {
             for days in [50, 40] {
                 let sql = format!("select usage_seen_{call}_day(current_date - {days})");
