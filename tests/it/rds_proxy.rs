@@ -9,6 +9,7 @@ use std::time::Duration;
 use millrace::app;
 use millrace::host::embedded::start_postgres;
 use millrace::jobs::{erase, meter, sweep};
+use millrace::store::postgres::{Options, Postgres};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
@@ -209,7 +210,18 @@ fn nothing_that_a_session_sends_pins_it_to_a_connection() {
         let url = format!("postgresql://postgres@{address}/postgres?sslmode=disable");
         assert_noticed(&url, &sent).await;
 
-        let postgres = stores::postgres(&url, 1);
+        // The role's default, as a migration leaves it: the embedded PostgreSQL, which runs
+        // without a postmaster, gives its sessions none but the server's.
+        let statement_timeout = Duration::ZERO;
+        let postgres = Postgres::new(&Options {
+            url: url.into(),
+            login: None,
+            ca_file: None,
+            pool_size: 1,
+            connect_timeout: Duration::from_secs(10),
+            statement_timeout,
+        });
+        let postgres = postgres.unwrap();
         let builder = Harness::builder().config(config()).postgres(postgres);
         let mut harness = builder.build().await;
         harness.leaves_jobs = true;
