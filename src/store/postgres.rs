@@ -172,8 +172,13 @@ impl Postgres {
         self.contact.uses()
     }
 
-    /// What became of the last use of the database; none before the first.
+    /// What became of the last use of the database; none before the first, and when a
+    /// connection has broken since.
     pub fn last_contact(&self) -> Option<Contact> {
+        let pooled = self.pool.retain(|client, _| !client.is_closed());
+        if !pooled.removed.is_empty() {
+            self.contact.forget();
+        }
         self.contact.last()
     }
 

@@ -180,7 +180,7 @@ fn a_day_is_kept_for_as_long_as_events_that_nothing_has_counted() {
         let (now, hour) = (app::now(), SignedDuration::from_hours(1));
         let query = format!("from={}&to={}&window=hour", now - hour, now + hour);
         let listed: Value = fleet.harness.usage(&fleet.meters[0], &query).await;
-        let value = |row: &Value| row["value"].as_str().unwrap().parse::<u64>().unwrap();
+        let value = |row: &Value| row["value"].as_u64().unwrap();
         assert_eq!(listed.as_array().unwrap().iter().map(value).sum::<u64>(), 2);
     });
 }

@@ -28,6 +28,11 @@ impl ContactLog {
         *self.last.lock().expect("nothing panics with it")
     }
 
+    /// Makes nothing known of it.
+    pub(super) fn forget(&self) {
+        *self.last.lock().expect("nothing panics with it") = None;
+    }
+
     /// Uses so far, but for those in the background.
     pub(super) fn uses(&self) -> u64 {
         self.uses.load(Ordering::Relaxed)
