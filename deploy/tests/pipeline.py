@@ -86,9 +86,11 @@ class Stack:
     """A stack of its own for each test, as Terraform leaves it: on the image `v1`."""
 
     numbers = itertools.count(1)
+    # Several scripts ask one emulator, and each counts from the start.
+    script = pathlib.Path(sys.argv[0]).stem.replace("_", "-")
 
     def __init__(self, services=("api", "worker"), function=True, desired=1):
-        name = self.name = f"test{next(Stack.numbers)}-dev"
+        name = self.name = f"{Stack.script}{next(Stack.numbers)}-dev"
         self.site = Site()
         self.role = iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
         self.repository = ecr.create_repository(repositoryName=name, imageTagMutability="IMMUTABLE")["repository"]["repositoryUri"]

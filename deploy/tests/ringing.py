@@ -14,6 +14,7 @@ import re
 # that mean something, and how far it goes, if not as far as one likes.
 BY_BALANCER, BY_DATABASE = [{"LoadBalancer"}], [{"DBInstanceIdentifier"}, {"DBClusterIdentifier"}]
 BY_SERVICE, BY_TABLE = [{"ClusterName", "ServiceName"}], [{"TableName"}, {"TableName", "GlobalSecondaryIndexName"}]
+BY_API = [{"ApiId"}, {"ApiId", "Stage"}]
 PERCENT = 100
 METRICS = {
     ("AWS/ApplicationELB", "TargetResponseTime"): (BY_BALANCER, {"p99", "Average", "Maximum"}, 4000),
@@ -22,6 +23,10 @@ METRICS = {
     ("AWS/ApplicationELB", "RequestCount"): (BY_BALANCER, {"Sum"}, None),
     ("AWS/ApplicationELB", "HTTPCode_Target_5XX_Count"): (BY_BALANCER, {"Sum"}, None),
     ("AWS/ApplicationELB", "HTTPCode_ELB_5XX_Count"): (BY_BALANCER, {"Sum"}, None),
+    # Of an HTTP API, which gives its integration 30 s. 5xx is a sample each request: 0 or 1.
+    ("AWS/ApiGateway", "Count"): (BY_API, {"Sum", "SampleCount"}, None),
+    ("AWS/ApiGateway", "5xx"): (BY_API, {"Sum"}, None),
+    ("AWS/ApiGateway", "Latency"): (BY_API, {"p99", "Average", "Maximum"}, 30_000),
     ("AWS/Lambda", "Errors"): ([{"FunctionName"}], {"Sum"}, None),
     ("AWS/Lambda", "Throttles"): ([{"FunctionName"}], {"Sum"}, None),
     ("AWS/Lambda", "Duration"): ([{"FunctionName"}], {"p99", "Average", "Maximum"}, 900_000),
@@ -48,9 +53,12 @@ QUERY = re.compile(r'SELECT (AVG|MAX|MIN|SUM)\(\w+\) FROM SCHEMA\("Millrace", se
 # What an expression is there for: data of which its alarm must go off, by the end of
 # the alarm's name, and data of which it must not. What is not named is missing.
 SCENES = {
+    # Of the load balancer, and of the HTTP API in its place.
     "5xx-ratio": (
-        [{"requests": 100, "by_target": 100}, {"requests": 100, "by_balancer": 100}, {"by_balancer": 50}, {"requests": 400, "by_target": 5}],
-        [{"requests": 100}, {"requests": 2, "by_target": 2}, {"requests": 1000, "by_target": 10}, {}],
+        [{"requests": 100, "by_target": 100}, {"requests": 100, "by_balancer": 100}, {"by_balancer": 50}, {"requests": 400, "by_target": 5}]
+        + [{"requests": 100, "failed": 100}, {"requests": 400, "failed": 5}],
+        [{"requests": 100}, {"requests": 2, "by_target": 2}, {"requests": 1000, "by_target": 10}, {}]
+        + [{"requests": 2, "failed": 2}, {"requests": 1000, "failed": 10}],
     ),
     "delivery-stalled": ([{"waiting": 1, "attempts": 0}, {"waiting": 7}], [{"waiting": 9, "attempts": 1}, {"attempts": 0}, {}]),
     "table-read-throttles": ([{"table": 11}, {"table": 6, "timeline": 6}], [{"table": 10}, {}]),
@@ -108,6 +116,7 @@ def metric(stack, address, namespace, name, dimensions, statistic, period_s):
         "DBInstanceIdentifier": ("aws_db_instance", "identifier"),
         "DBClusterIdentifier": ("aws_rds_cluster", "cluster_identifier"),
         "FunctionName": ("aws_lambda_function", "function_name"),
+        "ApiId": ("aws_apigatewayv2_api", "id"),
         "ServiceName": ("aws_ecs_service", "name"),
         "ClusterName": ("aws_ecs_cluster", "name"),
     }
@@ -143,7 +152,7 @@ def alarm(stack, one):
     for wanted, scenes in zip((True, False), scene):
         for data in scenes:
             # An index or a node that this stack lacks is not looked at.
-            if set(data) <= set(queries):
+            if set(data) <= {name for name, query in queries.items() if query["metric"]}:
                 found = value_of(queries, returned[0], data)
                 stack.expect(f"{address} at {data}", wanted, found is not None and found > values["threshold"])
 
