@@ -65,9 +65,11 @@ fn start() -> Result<Containers, String> {
     command.args(["--exact", KEEPER, "--ignored", "--nocapture"]);
     // In a group of its own: Ctrl-C is for the tests, whose end it then sees.
     command.process_group(0).stdin(Stdio::piped());
-    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    // The test runner says on its output what takes long, this too, and would end with
+    // the containers there once nobody reads that.
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut keeper = command.spawn().map_err(text)?;
-    let output = keeper.stdout.take().expect("it is piped");
+    let output = keeper.stderr.take().expect("it is piped");
     let said = BufReader::new(output)
         .lines()
         .map_while(Result::ok)
@@ -111,7 +113,7 @@ fn keeps_the_containers_of_the_process_that_started_it() {
 
 /// To the process that waits for it.
 fn tell(text: &str) {
-    let _ = writeln!(std::io::stdout(), "\n{SAYS}{text}");
+    let _ = writeln!(std::io::stderr(), "\n{SAYS}{text}");
 }
 
 type Running = ContainerAsync<GenericImage>;
