@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use self::record_gate::RecordGate;
+pub use self::record_gate::{GatePass, RecordGate};
 use crate::error::Result;
 use crate::model::breaker::{
     AttemptMode, Breaker, BreakerDecision, BreakerState, BreakerTransition, Observation, Policy,
@@ -38,7 +38,7 @@ const PERSIST_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 pub struct Admission {
     policy: Policy,
     endpoints: Mutex<HashMap<EndpointId, EndpointAdmission>>,
-    /// Of which projects no attempts are begun, since they could not be recorded.
+    /// Of which endpoints no attempts are begun, since they could not be recorded.
     pub records: RecordGate,
 }
 

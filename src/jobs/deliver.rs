@@ -15,7 +15,7 @@ use self::attempt::attempt;
 use self::loaded::LoadedDelivery;
 use self::missing::Lacking;
 use super::outcome::{Done, Later};
-use crate::admission::SlotClaim;
+use crate::admission::{GatePass, SlotClaim};
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::breaker::{AttemptMode, BreakerDecision};
@@ -71,7 +71,7 @@ pub async fn deliver(
             missing::without_endpoint(app, &loaded.project, lacking, now).await?;
         }
         Some((target, EndpointState::Enabled)) => {
-            return admit_and_attempt(app, id, loaded, target, now).await;
+            return pass_gate_and_attempt(app, id, loaded, target, now).await;
         }
         Some((_, EndpointState::Disabled | EndpointState::Gone | EndpointState::Failed)) => {
             let until = now + DISABLED_RECHECK_DELAY;
@@ -81,38 +81,62 @@ pub async fn deliver(
     Ok(Done::Finished)
 }
 
-/// Makes the attempt if the endpoint takes one now.
-async fn admit_and_attempt(
+/// Makes the attempt if it can be recorded and the endpoint takes one now.
+async fn pass_gate_and_attempt(
     app: &App,
     id: &DeliveryId,
     loaded: LoadedDelivery,
     target: &Target,
     now: Timestamp,
 ) -> Result<Done> {
-    let later = |loaded: LoadedDelivery, wait, slot| {
-        let due = loaded.due;
-        let job = loaded.into_job(id);
-        Ok(Done::Later(Box::new(Later {
-            job,
-            wait,
-            due,
-            slot,
-        })))
-    };
     // A record that the store refuses is kept in its place; no more are made of them.
-    if let Some(at) = app
-        .admission
-        .records
-        .paused_until(&loaded.project, now, app.queue.lease())
-    {
-        let slot = loaded.slot;
-        return later(loaded, WaitReason::Records(at), slot);
+    let gate = &app.admission.records;
+    let mut pass = match gate.pass(&target.id, now, app.queue.lease()) {
+        Ok(pass) => pass,
+        Err(at) => {
+            let slot = loaded.slot;
+            return Ok(later(id, loaded, WaitReason::Records(at), slot));
+        }
+    };
+    let done = admit_and_attempt(app, id, loaded, target, &mut pass, now).await;
+    if done.is_err() {
+        // The next would fare no better.
+        pass.use_up();
     }
+    done
+}
+
+/// What is to be run later, as it was loaded.
+fn later(
+    id: &DeliveryId,
+    loaded: LoadedDelivery,
+    wait: WaitReason,
+    slot: Option<Timestamp>,
+) -> Done {
+    let due = loaded.due;
+    let job = loaded.into_job(id);
+    Done::Later(Box::new(Later {
+        job,
+        wait,
+        due,
+        slot,
+    }))
+}
+
+/// Makes the attempt if the endpoint takes one now, which then uses up `pass`.
+async fn admit_and_attempt(
+    app: &App,
+    id: &DeliveryId,
+    loaded: LoadedDelivery,
+    target: &Target,
+    pass: &mut GatePass<'_>,
+    now: Timestamp,
+) -> Result<Done> {
     let _permit = match app.admission.acquire_permit(target, now) {
         Ok(permit) => permit,
         Err(limit) => {
             let slot = loaded.slot;
-            return later(loaded, WaitReason::Limit(limit), slot);
+            return Ok(later(id, loaded, WaitReason::Limit(limit), slot));
         }
     };
     let open_until = app.admission.deferred_until(target, now);
@@ -125,8 +149,8 @@ async fn admit_and_attempt(
     if !loaded.has_slot(now) {
         match app.admission.acquire_slot(&app.dynamo, target, now).await? {
             SlotClaim::Now => {}
-            SlotClaim::At(at) => return later(loaded, WaitReason::Until(at), Some(at)),
-            SlotClaim::AskAt(at) => return later(loaded, WaitReason::Until(at), None),
+            SlotClaim::At(at) => return Ok(later(id, loaded, WaitReason::Until(at), Some(at))),
+            SlotClaim::AskAt(at) => return Ok(later(id, loaded, WaitReason::Until(at), None)),
         }
     }
     let mode = if may_defer {
@@ -140,6 +164,7 @@ async fn admit_and_attempt(
             return defer_for_breaker(app, id, &loaded, until, now).await;
         }
     };
+    pass.use_up();
     attempt(app, id, &loaded, target, ticket, now).await?;
     Ok(Done::Finished)
 }

@@ -19,6 +19,8 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 const WAITS_MAX: u32 = 3;
 /// The delay of a job whose endpoint has all its attempts under way.
 const LIMIT_WAIT: Duration = Duration::from_secs(2);
+/// Over how long jobs are spread that wait for the store to take their records.
+const RECORDS_SPREAD: Duration = Duration::from_secs(10);
 
 /// Runs a job. If its endpoint has no place for it, waits for up to `WAIT_MAX` and
 /// tries again, or sends it to be run when there is one.
@@ -76,11 +78,7 @@ pub async fn reschedule(app: &App, later: Later, now: Timestamp) -> Result<()> {
     else {
         return Ok(());
     };
-    let delay = match later.wait {
-        // Rather early than late: the rest is waited for.
-        WaitReason::Until(at) => whole_seconds(at, now),
-        WaitReason::Records(_) | WaitReason::Limit(_) => LIMIT_WAIT,
-    };
+    let delay = delay(later.wait, now, app.jitter());
     if matches!(later.wait, WaitReason::Until(_)) && later.slot.is_some() {
         app.admission.spend_slot(&delivery.endpoint());
     }
@@ -100,7 +98,38 @@ pub async fn reschedule(app: &App, later: Later, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
+/// In how many seconds a job is run again that waits for `wait`.
+fn delay(wait: WaitReason, now: Timestamp, jitter: f64) -> Duration {
+    match wait {
+        // Rather early than late: the rest is waited for.
+        WaitReason::Until(at) => whole_seconds(at, now),
+        // Rather late: each that comes early costs the table a write that it may refuse.
+        WaitReason::Records(at) => {
+            let spread = RECORDS_SPREAD.mul_f64(jitter).as_secs();
+            whole_seconds(at, now) + Duration::from_secs(1 + spread)
+        }
+        WaitReason::Limit(_) => LIMIT_WAIT,
+    }
+}
+
 fn whole_seconds(at: Timestamp, now: Timestamp) -> Duration {
     let delay: Duration = at.duration_since(now).try_into().unwrap_or_default();
     Duration::from_secs(delay.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_its_record_comes_once_that_may_be_taken() {
+        let at = |ms: i64| Timestamp::from_millisecond(ms).unwrap();
+        let delay = |wait, jitter| delay(wait, at(500), jitter).as_secs();
+        let records = WaitReason::Records(at(30_000));
+        assert_eq!(delay(records, 0.0), 30);
+        assert_eq!(delay(records, 0.99), 39);
+        assert_eq!(delay(WaitReason::Records(at(0)), 0.0), 1);
+        assert_eq!(delay(WaitReason::Until(at(30_000)), 0.99), 29);
+        assert_eq!(delay(WaitReason::Limit(2), 0.99), 2);
+    }
 }

@@ -4,7 +4,9 @@
 //! crashed worker, a full or purged queue, a projection that failed, is due and
 //! found here. Any number of sweepers may run.
 
+use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, future, stream};
@@ -17,7 +19,7 @@ use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::job::Job;
 use crate::store::due::{self, DueItem};
-use crate::store::{keys, projector};
+use crate::store::{keys, projector, retry_quota};
 
 /// How what is due is claimed.
 #[derive(Clone, Copy)]
@@ -68,6 +70,12 @@ pub const REPAIR_AGE: Duration = Duration::from_secs(2);
 /// Pages of a partition that a sweep looks at, as long as there are things in each
 /// that it cannot claim: they are in the way of no others.
 const PAGES_MAX: usize = 8;
+/// Claims for one payer that the store may refuse in a sweep of a partition, before the
+/// others of that payer are left for the next sweep: its index is what is hot.
+const REFUSED_OF_PAYER_MAX: usize = 4;
+/// As many of all payers, before the sweep of the partition ends: the store itself is
+/// what refuses.
+const REFUSED_MAX: usize = 64;
 /// Jobs sent at a time, at most.
 const SENDS_MAX: usize = 100;
 
@@ -183,6 +191,8 @@ struct Claims {
     refused: Option<(Error, usize)>,
     /// What could not be read: the first thing, why, and how many there were.
     unreadable: Option<(String, Error, usize)>,
+    /// Claims not tried, since the store refused their like.
+    left: usize,
 }
 
 impl Claims {
@@ -197,6 +207,7 @@ impl Claims {
 
     fn add(&mut self, other: Self) {
         self.enqueued += other.enqueued;
+        self.left += other.left;
         if let Some((error, more)) = other.refused {
             self.refused.get_or_insert((error, 0)).1 += more;
         }
@@ -214,7 +225,7 @@ impl Claims {
     }
 
     fn failed(&self) -> usize {
-        self.refused() + self.unreadable()
+        self.refused() + self.unreadable() + self.left
     }
 
     /// Logs what failed, once for all of it; the error if nothing else came of the sweep.
@@ -232,6 +243,33 @@ impl Claims {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// The claims that the store refused in a sweep of a partition, by payer: each is a write
+/// to a table that throttles already.
+#[derive(Default)]
+struct Refusals(Mutex<HashMap<String, usize>>);
+
+impl Refusals {
+    fn add(&self, payer: String) {
+        *self.lock().entry(payer).or_default() += 1;
+    }
+
+    /// Whether no more is to be claimed for `payer`.
+    fn are_enough_of(&self, payer: &str) -> bool {
+        let of_payer = self.lock().get(payer).copied();
+        of_payer.is_some_and(|refused| refused >= REFUSED_OF_PAYER_MAX) || self.are_enough()
+    }
+
+    /// Whether no more is to be claimed for anybody.
+    fn are_enough(&self) -> bool {
+        self.lock().values().sum::<usize>() >= REFUSED_MAX
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        // Nothing in between can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -264,6 +302,7 @@ async fn all_shards(app: &App, look: &Look<'_>) -> Result<SweepSummary> {
 async fn sweep_shard(app: &App, shard: u8, look: &Look<'_>) -> (SweepSummary, Claims) {
     let (mut summary, mut all) = (SweepSummary::default(), Claims::default());
     let (mut left, mut after) = (look.batch, None);
+    let refusals = Refusals::default();
     for _ in 0..PAGES_MAX {
         let page = match due::page(&app.dynamo, shard, look.until, left, after).await {
             Ok(page) => page,
@@ -274,14 +313,15 @@ async fn sweep_shard(app: &App, shard: u8, look: &Look<'_>) -> (SweepSummary, Cl
         };
         let looked_at = page.items.len() + page.unreadable;
         let taken = page.items.iter().filter(|due| (look.take)(due, look.now));
-        let claims = enqueue(app, taken.collect(), look).await;
+        let claims = enqueue(app, taken.collect(), look, &refusals).await;
         let stuck = page.unreadable + claims.failed();
         summary.found += looked_at;
         summary.unreadable += page.unreadable;
         summary.has_more = looked_at == left;
         all.add(claims);
         (left, after) = (stuck, page.next);
-        if stuck == 0 || after.is_none() || look.stop.is_cancelled() {
+        let is_over = refusals.are_enough() || look.stop.is_cancelled();
+        if stuck == 0 || after.is_none() || is_over {
             break;
         }
     }
@@ -290,11 +330,11 @@ async fn sweep_shard(app: &App, shard: u8, look: &Look<'_>) -> (SweepSummary, Cl
 
 /// Claims each of `due` and enqueues what was claimed; last what waits behind a
 /// backlog of its own endpoint's.
-async fn enqueue(app: &App, due: Vec<&DueItem>, look: &Look<'_>) -> Claims {
+async fn enqueue(app: &App, due: Vec<&DueItem>, look: &Look<'_>, refusals: &Refusals) -> Claims {
     let has_backlog = |due: &&DueItem| due.endpoint().is_some_and(|id| app.queue.has_backlog(&id));
     let (backlogged, others): (Vec<_>, Vec<_>) = due.into_iter().partition(has_backlog);
-    let mut claims = claim_and_send(app, others, look, PROMPT).await;
-    claims.add(claim_and_send(app, backlogged, look, BACKLOGGED).await);
+    let mut claims = claim_and_send(app, others, look, refusals, PROMPT).await;
+    claims.add(claim_and_send(app, backlogged, look, refusals, BACKLOGGED).await);
     claims
 }
 
@@ -305,16 +345,28 @@ async fn claim_and_send(
     app: &App,
     due: Vec<&DueItem>,
     look: &Look<'_>,
+    refusals: &Refusals,
     policy: ClaimPolicy,
 ) -> Claims {
     let lease = app.queue.lease();
     let each: Vec<_> = due
         .into_iter()
         .map(async |due| {
+            let payer = payer(due);
+            if refusals.are_enough_of(&payer) {
+                return None;
+            }
             let leased_until = look.now + due.lease(lease, policy.lease_doublings);
-            let claimed = due::claim(&app.dynamo, due, leased_until).await;
+            let claim = retry_quota::with_payer(Box::pin(async {
+                retry_quota::charge_to(&payer);
+                due::claim(&app.dynamo, due, leased_until).await
+            }));
+            let claimed = claim.await;
+            if claimed.as_ref().is_err_and(Error::is_outage) {
+                refusals.add(payer);
+            }
             let claimed = claimed.map(|job| job.map(|job| (job, leased_until)));
-            claimed.map_err(|error| (due.subject(), error))
+            Some(claimed.map_err(|error| (due.subject(), error)))
         })
         .collect();
     let claimed = stream::iter(each)
@@ -327,14 +379,23 @@ async fn claim_and_send(
         let mut won = Vec::with_capacity(chunk.len());
         for claim in chunk {
             match claim {
-                Ok(job) => won.extend(job),
-                Err((subject, error)) => claims.fail(subject, error),
+                Some(Ok(job)) => won.extend(job),
+                Some(Err((subject, error))) => claims.fail(subject, error),
+                None => claims.left += 1,
             }
         }
         claims.enqueued += won.len();
         policy.send(app, won).await;
     }
     claims
+}
+
+/// What the store's retries of a claim are charged to, as those of its job are.
+fn payer(due: &DueItem) -> String {
+    match due.endpoint() {
+        Some(endpoint) => endpoint.to_string(),
+        None => due.subject().to_owned(),
+    }
 }
 
 /// Projects the control-plane changes of `age` or older, whose writers did not

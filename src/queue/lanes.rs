@@ -44,7 +44,7 @@ const LIMIT_KEPT: Duration = Duration::from_secs(10);
 pub enum WaitReason {
     /// Nothing of its lane may run before this.
     Until(Timestamp),
-    /// The store refuses records of its project's attempts; look again at this time.
+    /// The store refuses records of its endpoint's attempts; look again at this time.
     Records(Timestamp),
     /// As many of its lane run as may.
     Limit(usize),

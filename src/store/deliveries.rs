@@ -218,7 +218,7 @@ pub async fn of_event_to(
 }
 
 /// What an attempt changed.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "attributes of the item")]
 pub struct AttemptRecord<'a> {
     pub id: &'a DeliveryId,

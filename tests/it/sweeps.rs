@@ -219,6 +219,54 @@ fn what_cannot_be_claimed_is_in_the_way_of_nothing() {
 }
 
 #[test]
+fn what_the_store_refuses_costs_a_few_writes_for_each_endpoint() {
+    run(async {
+        let scene = Scene::new(1_000).await;
+        scene.publish(400, 40).await;
+        scene.fail_claims(Fault::Throttle);
+        let swept = scene.sweep().await;
+        assert_eq!(swept.enqueued, 40);
+        // In each of 8 partitions 4, and 16 that were under way: not all of 400.
+        assert!(scene.store.faults() <= 8 * (4 + 16), "{swept:?}");
+        scene.store.heal();
+        assert_eq!(scene.sweep().await.enqueued, 400);
+    });
+}
+
+#[test]
+fn claims_spend_no_retries_but_their_own() {
+    run(async {
+        let store = FaultyStore::new();
+        let builder = Harness::builder().dynamo(store.retrying_dynamo());
+        let harness = builder.build().await;
+        let receiver = Receiver::start([]).await;
+        let bad = endpoint(&harness, &receiver, "bad").await;
+        for _ in 0..100 {
+            harness.publish("bad").await;
+        }
+        forget_queue(&harness);
+        store.fail(move |operation, body| {
+            (operation == "UpdateItem" && body.contains(&bad)).then_some(Fault::Throttle)
+        });
+        for _ in 0..3 {
+            let swept = sweep::sweep(&harness.app, later()).await;
+            assert!(swept.is_err_and(|error| error.is_outage()));
+        }
+        // What nobody is charged for still has its three retries.
+        let mut left = 3;
+        store.fail(move |operation, _| {
+            let is_meant = operation == "GetItem" && left > 0;
+            left -= i32::from(is_meant);
+            is_meant.then_some(Fault::Throttle)
+        });
+        let dynamo = &harness.app.dynamo;
+        let get = dynamo.client.get_item().table_name(&dynamo.table);
+        let get = get.key("pk", s("a")).key("sk", s("b"));
+        get.send().await.unwrap();
+    });
+}
+
+#[test]
 fn a_partition_that_cannot_be_looked_at_keeps_no_other_waiting() {
     run(async {
         let scene = Scene::new(100).await;

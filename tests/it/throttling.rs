@@ -1,16 +1,21 @@
 //! A store that throttles: the outcome of an attempt is kept until it is recorded, no
 //! other is made for it, and nobody else pays for it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
 use millrace::app;
 use millrace::config::Config;
-use millrace::jobs::{sweep, worker};
+use millrace::jobs::{self, Done, sweep, worker};
+use millrace::model::id::{DeliveryId, EndpointId, ProjectId};
+use millrace::model::job::Job;
+use millrace::queue::lanes::WaitReason;
 use serde_json::{Value, json};
 
 use crate::support::faults::{Fault, FaultyStore};
-use crate::support::fixtures::only_delivery;
+use crate::support::fixtures::{create_endpoint, only_delivery};
 use crate::support::harness::{self, ALL_SCOPES, Harness, run};
 use crate::support::receiver::{Receiver, Reply};
 
@@ -115,6 +120,101 @@ fn refused_for_its_whole_lease_an_attempt_is_made_once_more() {
         assert_eq!(delivery["attempts_made"], 1);
         let left = sweep::sweep(&harness.app, app::now() + Duration::from_secs(600)).await;
         assert_eq!(left.unwrap().found, 0);
+    });
+}
+
+#[test]
+fn an_endpoint_whose_records_are_refused_holds_up_no_other_of_its_project() {
+    run(async {
+        let store = FaultyStore::new();
+        let harness = harness(&store).await;
+        let (hot, cold) = (Receiver::start([]).await, Receiver::start([]).await);
+        let endpoint = harness.endpoint(&hot.url, &["hot"]).await;
+        harness.endpoint(&cold.url, &["cold"]).await;
+        let id = endpoint["id"].as_str().unwrap().to_owned();
+        let victim = id.clone();
+        store.fail(move |operation, body| {
+            (operation == "UpdateItem" && body.contains(&victim)).then_some(Fault::Throttle)
+        });
+        harness.publish("hot").await;
+        // All at one time: what is paused stays so.
+        let now = app::now();
+        assert_eq!(worker::drain(&harness.app, now).await.len(), 1);
+        for n in 1..=3 {
+            harness.publish("hot").await;
+            harness.publish("cold").await;
+            harness.drain_at(now).await;
+            assert_eq!(cold.received().len(), n);
+            assert_eq!(
+                hot.received().len(),
+                1,
+                "what the other records says nothing"
+            );
+        }
+    });
+}
+
+#[test]
+fn who_makes_no_attempt_leaves_the_one_there_may_be_to_the_next() {
+    run(async {
+        let store = FaultyStore::new();
+        let mut harness = harness(&store).await;
+        harness.leaves_jobs = true;
+        let receiver = Receiver::start([]).await;
+        let limited = json!({ "url": receiver.url, "max_concurrency": 1 });
+        let endpoint = create_endpoint(&harness, limited).await;
+        let endpoint: EndpointId = endpoint["id"].as_str().unwrap().parse().unwrap();
+        let job = |event: String| Job::Deliver {
+            delivery: DeliveryId::new(&event.parse().unwrap(), &endpoint),
+            attempts_made: 0,
+            payload: None,
+        };
+        let now = app::now();
+        let admission = &harness.app.admission;
+        let project: ProjectId = harness.project.parse().unwrap();
+        let config = harness
+            .app
+            .projection
+            .project_config_with(&project, &endpoint);
+        let config = config.await.unwrap();
+        let target = config.targets.get(&endpoint).unwrap();
+        let under_way = admission.acquire_permit(target, now).unwrap();
+        admission.records.refused(&endpoint, now);
+        let job = job(harness.publish("a").await);
+        let done = jobs::run(&harness.app, job, None, now).await.unwrap();
+        let Done::Later(later) = done else {
+            panic!("{done:?}");
+        };
+        assert_eq!(later.wait, WaitReason::Limit(1));
+        drop(under_way);
+        let done = jobs::run(&harness.app, later.job, None, now).await.unwrap();
+        assert!(matches!(done, Done::Finished), "{done:?}");
+        assert_eq!(receiver.received().len(), 1);
+    });
+}
+
+#[test]
+fn a_lease_that_has_begun_long_before_the_attempt_is_renewed_in_time() {
+    run(async {
+        let store = FaultyStore::new();
+        let harness = harness(&store).await;
+        let receiver = Receiver::start([]).await;
+        harness.endpoint(&receiver.url, &["*"]).await;
+        harness.publish("a").await;
+        let renewals = Arc::new(AtomicUsize::new(0));
+        let (seen, mut records) = (renewals.clone(), 0);
+        store.fail(move |operation, body| {
+            let is_renewal = operation == "UpdateItem" && body.contains(":held");
+            seen.fetch_add(usize::from(is_renewal), Ordering::SeqCst);
+            records += usize::from(is_record(operation, body));
+            (is_record(operation, body) && records <= 2).then_some(Fault::Throttle)
+        });
+        // Of two seconds it has waited most.
+        harness
+            .drain_at(app::now() + Duration::from_millis(1_900))
+            .await;
+        assert_eq!(renewals.load(Ordering::SeqCst), 1);
+        assert_eq!(receiver.received().len(), 1);
     });
 }
 

@@ -152,7 +152,7 @@ async fn record(
         record: &record,
         ended: sent.ended,
         due: sent.due,
-        lease_left: lease_left(app.queue.lease(), sent.result.latency),
+        lease_left: lease_left(app.queue.lease(), sent),
     };
     let is_recorded = Box::pin(record::record(app, &made)).await?;
     let decided = Decision {
@@ -262,14 +262,12 @@ async fn with_lease_renewal(
     (attempted, due)
 }
 
-/// What is left of a delivery's lease after an attempt that took `latency`, at least: one
-/// that took half of it has renewed it.
-fn lease_left(lease: Duration, latency: Duration) -> Duration {
-    if latency < lease / 2 {
-        lease - latency
-    } else {
-        lease
-    }
+/// What is left of a delivery's lease after an attempt: it began when the job was sent or
+/// claimed, and the job may have waited. A quarter of it is there for a second and a third
+/// try in any case, of which one renews it.
+fn lease_left(lease: Duration, sent: &SentAttempt) -> Duration {
+    let left = sent.due.duration_since(sent.ended);
+    Duration::try_from(left).unwrap_or_default().max(lease / 4)
 }
 
 /// Lets the endpoint go on with the trace.

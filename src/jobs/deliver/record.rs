@@ -39,7 +39,7 @@ pub(super) struct MadeAttempt<'a> {
 /// recorded, or until the delivery's lease is over, which is renewed if the store takes
 /// that. False if another worker's record stands in its place.
 ///
-/// While it is refused, no other attempt of the project is begun here: it could not be
+/// While it is refused, no other attempt at the endpoint is begun here: it could not be
 /// recorded either, and would be made again.
 ///
 /// # Errors
@@ -52,10 +52,12 @@ pub(super) async fn record(app: &App, made: &MadeAttempt<'_>) -> Result<bool> {
         attempts_made: made.record.before.attempts_made,
         due: made.due,
     };
+    let endpoint = made.record.id.endpoint();
+    let mut record = *made.record;
     for tries in 1.. {
-        let error = match deliveries::record(&app.dynamo, made.record).await {
+        let error = match deliveries::record(&app.dynamo, &record).await {
             Ok(outcome) => {
-                app.admission.records.accepted(made.project);
+                app.admission.records.accepted(&endpoint);
                 return Ok(outcome != RecordOutcome::Superseded);
             }
             Err(error) if error.is_outage() => error,
@@ -63,9 +65,9 @@ pub(super) async fn record(app: &App, made: &MadeAttempt<'_>) -> Result<bool> {
         };
         app.telemetry.metrics.records_refused.add_one();
         let now = made.ended + begun.elapsed();
-        if app.admission.records.refused(made.project, now + lease / 2) {
+        if app.admission.records.refused(&endpoint, now + lease / 2) {
             let cause = error.causes();
-            tracing::warn!(project.id = %made.project, %error, cause, "attempt record refused: attempts paused");
+            tracing::warn!(project.id = %made.project, endpoint.id = %endpoint, %error, cause, "attempt record refused: attempts paused");
         }
         if tries > 1 && lease_ends < Instant::now() + lease / 2 {
             lease_ends = renew(app, &mut held).await.unwrap_or(lease_ends);
@@ -75,6 +77,8 @@ pub(super) async fn record(app: &App, made: &MadeAttempt<'_>) -> Result<bool> {
             return Err(error);
         }
         tokio::time::sleep_until(next).await;
+        // What follows is sent when this is recorded, and not before.
+        record.due = made.record.due.map(|due| due + begun.elapsed());
     }
     unreachable!("it is tried until it is answered or given up")
 }
