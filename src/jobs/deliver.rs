@@ -91,7 +91,7 @@ async fn admit_and_attempt(
 ) -> Result<Done> {
     let later = |loaded: LoadedDelivery, wait, slot| {
         let due = loaded.due;
-        let job = loaded.into_job(id);
+        let job = loaded.into_job(id, wait);
         Ok(Done::Later(Box::new(Later {
             job,
             wait,
