@@ -114,7 +114,7 @@ fn later(
     slot: Option<Timestamp>,
 ) -> Done {
     let due = loaded.due;
-    let job = loaded.into_job(id);
+    let job = loaded.into_job(id, wait);
     Done::Later(Box::new(Later {
         job,
         wait,

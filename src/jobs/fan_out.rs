@@ -28,12 +28,18 @@ const SENDS_MAX: usize = 100;
 /// # Errors
 /// When a store is out of reach; the event stays due.
 pub async fn fan_out(app: &App, id: &EventId, now: Timestamp) -> Result<()> {
-    let Some(event) = events::get(&app.dynamo, id).await? else {
+    let Some(event) = events::get_with_expired(&app.dynamo, id).await? else {
         return Ok(());
     };
     let Some(pending_fan_out) = event.pending_fan_out.clone() else {
         return Ok(());
     };
+    if event.expires <= now {
+        // Else it would be due until DynamoDB deletes it, days later.
+        tracing::warn!(event.id = %id, "fan-out ended: event expired");
+        events::clear_fan_out(&app.dynamo, id, &pending_fan_out).await?;
+        return Ok(());
+    }
     let project_config = match &pending_fan_out {
         PendingFanOut::New => app.projection.project_config(&event.project).await?,
         // A person asked for it, who may have changed an endpoint a moment ago, elsewhere.

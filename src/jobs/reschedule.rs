@@ -88,9 +88,10 @@ pub async fn reschedule(app: &App, later: Later, now: Timestamp) -> Result<()> {
         due: later.due,
     };
     let due = app.queue.due(now, delay);
-    let is_deferred = match later.slot {
-        Some(slot) => deliveries::defer_for_slot(&app.dynamo, held, due, slot).await?,
-        None => deliveries::defer(&app.dynamo, held, due).await?,
+    let is_deferred = match (later.slot, later.wait) {
+        (Some(slot), _) => deliveries::defer_for_slot(&app.dynamo, held, due, slot).await?,
+        (None, WaitReason::Records(_)) => deliveries::defer_timed(&app.dynamo, held, due).await?,
+        (None, _) => deliveries::defer(&app.dynamo, held, due).await?,
     };
     if is_deferred {
         app.queue.send(vec![later.job], delay).await;

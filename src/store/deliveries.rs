@@ -14,7 +14,9 @@ use jiff::Timestamp;
 pub(super) use self::item::new_item;
 use self::item::write_attempt;
 pub use self::item::{NewDelivery, StoredDelivery};
-pub use self::lease::{HeldLease, defer, defer_for_slot, defer_missing, hold_back, renew_lease};
+pub use self::lease::{
+    HeldLease, defer, defer_for_slot, defer_missing, defer_timed, hold_back, renew_lease,
+};
 use self::list::report_unreadable;
 pub use self::list::{
     DeliveryFilter, DeliveryIdScan, DeliveryPage, Receivers, list, missing, scan_ids,
@@ -89,8 +91,8 @@ pub async fn get_of(dynamo: &Dynamo, access: &Access, id: &DeliveryId) -> Result
     own.ok_or_else(|| Error::not_found("delivery", id))
 }
 
-/// The delivery `id`, or none, and its event, or none. One call, two consistent
-/// reads.
+/// The delivery `id`, or none, and its event, or none, though they have expired: what is
+/// left to do for them ends. One call, two consistent reads.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.

@@ -89,10 +89,19 @@ impl Dynamo {
         pk: impl Into<String>,
         sk: impl Into<String>,
     ) -> Result<Option<Item>> {
+        let item = self.get_with_expired(pk, sk).await?;
+        Ok(item.filter(|item| !has_expired(item, Timestamp::now())))
+    }
+
+    /// As [`Self::get`], one included that has expired and is still there.
+    pub(super) async fn get_with_expired(
+        &self,
+        pk: impl Into<String>,
+        sk: impl Into<String>,
+    ) -> Result<Option<Item>> {
         let get = self.client.get_item().table_name(&self.table);
         let get = get.key("pk", s(pk)).key("sk", s(sk)).consistent_read(true);
-        let item = get.send().await.map_err(unavailable)?.item;
-        Ok(item.filter(|item| !has_expired(item, Timestamp::now())))
+        Ok(get.send().await.map_err(unavailable)?.item)
     }
 
     /// The item at a key as it was a moment ago, or none. Half of a consistent read.
@@ -106,10 +115,13 @@ impl Dynamo {
         Ok(get.send().await.map_err(unavailable)?.item)
     }
 
-    /// Two items of one partition, each or none. One call, two consistent reads.
+    /// Two items of one partition, each or none, those included that have expired and are
+    /// still there. One call, two consistent reads.
     pub(super) async fn get_both(&self, pk: &str, sks: [&str; 2]) -> Result<[Option<Item>; 2]> {
         let keys = sks.map(|sk| (pk.to_owned(), sk.to_owned()));
-        let mut found = self.batch_get_consistent(&keys, None).await?;
+        let mut found = self
+            .batch_read(&keys, None, ReadConsistency::Strong)
+            .await?;
         Ok(sks.map(|sk| {
             let at = found
                 .iter()

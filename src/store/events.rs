@@ -216,6 +216,15 @@ pub async fn get(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
     item.as_ref().map(StoredEvent::read).transpose()
 }
 
+/// As [`get`], though it has expired.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_with_expired(dynamo: &Dynamo, id: &EventId) -> Result<Option<StoredEvent>> {
+    let item = dynamo.get_with_expired(id.as_str(), keys::EVENT).await?;
+    item.as_ref().map(StoredEvent::read).transpose()
+}
+
 /// The event `id`, if `access` reaches it. One consistent read.
 ///
 /// # Errors
@@ -546,7 +555,8 @@ pub struct LoadedEvents {
     pub unreadable: usize,
 }
 
-/// The events of `rows` in full and in their order; those deleted since are left out.
+/// The events of `rows` in full and in their order, as [`scan`] those included that have
+/// expired; those deleted since are left out.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
@@ -555,7 +565,7 @@ pub async fn load_full(dynamo: &Dynamo, rows: &[EventRow]) -> Result<LoadedEvent
         .iter()
         .map(|row| (row.id.to_string(), keys::EVENT.to_owned()))
         .collect();
-    let items = dynamo.batch_get(&keys, None).await?;
+    let items = dynamo.batch_get_with_expired(&keys, None).await?;
     let (found, unreadable) = readable(&items, StoredEvent::read);
     let found = found.into_iter().map(|event| (event.id.clone(), event));
     let mut found: HashMap<_, _> = found.collect();

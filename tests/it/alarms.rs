@@ -8,11 +8,13 @@ use std::time::Duration;
 use http::StatusCode;
 use millrace::app;
 use millrace::config::{Config, MetricsChoice};
+use millrace::jobs::recover::archive;
 use millrace::jobs::{self, backlog, sweep};
 use millrace::model::job::Job;
 use millrace::store::{due, keys};
 use serde_json::{Value, json};
 
+use crate::archive::{archiving, base, objects};
 use crate::support::fixtures::{failures, forget_queue, uncached_config};
 use crate::support::harness::{Harness, config, run};
 use crate::support::receiver::{Receiver, Reply};
@@ -54,11 +56,17 @@ fn line(harness: &Harness) -> Value {
 #[test]
 fn every_alarm_reads_a_metric_that_is_written() {
     run(async {
-        let harness = Harness::builder().config(emitting(config())).build().await;
         let receiver = Receiver::start([]).await;
+        let config = emitting(archiving(&base(&receiver), "bucket"));
+        let archive = objects(&config);
+        let harness = Harness::builder().config(config).archive(archive);
+        let harness = harness.build().await;
         harness.endpoint(&receiver.url, &["*"]).await;
         harness.publish("a").await;
         harness.drain().await;
+        // Of days before there was an archive: none of them is late.
+        let long_ago = app::now() - Duration::from_hours(24 * 400);
+        archive::watch(&harness.app, long_ago).await.unwrap();
         sweep::sweep(&harness.app, app::now()).await.unwrap();
         let line = line(&harness);
         let directive = &line["_aws"]["CloudWatchMetrics"][0];
@@ -67,6 +75,7 @@ fn every_alarm_reads_a_metric_that_is_written() {
         assert_eq!(
             read,
             [
+                (&"archive_late", &["MAX", "Millrace", "service"]),
                 (&"backlog", &["MAX", "Millrace", "service"]),
                 (&"delivery_lag_ms", &["AVG", "Millrace", "service"]),
             ]

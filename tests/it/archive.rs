@@ -20,24 +20,24 @@ use millrace::store::events::{self, NewEvent};
 use millrace::store::objects::Objects;
 use serde_json::{Value, json};
 
-use crate::support::fixtures::{finish_recovery, forget_queue};
+use crate::support::fixtures::{expire, finish_recovery, forget_queue};
 use crate::support::harness::{Harness, config, run};
 use crate::support::receiver::{Received, Receiver, Reply};
 use crate::support::stores;
 
-fn archiving(url: &str, bucket: &str) -> Config {
+pub fn archiving(url: &str, bucket: &str) -> Config {
     let mut config = config();
     config.archive.bucket = bucket.into();
     config.archive.endpoint_url = url.into();
     config
 }
 
-fn objects(config: &Config) -> Option<Objects> {
+pub fn objects(config: &Config) -> Option<Objects> {
     let credentials = Credentials::from_keys("AKID", "secret", Some("session".into()));
     Objects::with_credentials(config, SharedCredentialsProvider::new(credentials)).unwrap()
 }
 
-fn base(receiver: &Receiver) -> String {
+pub fn base(receiver: &Receiver) -> String {
     receiver.url.trim_end_matches("/hook").to_owned()
 }
 
@@ -117,6 +117,8 @@ fn a_day_is_written_once_before_it_expires() {
         let now = app::now();
         let day = day(now);
         let kept = keep(&harness.app, &harness.project, day.start(), 3).await;
+        // One whose time is over, and which is still there, is not lost.
+        expire(&harness.app.dynamo, &kept[0]).await;
         keep(
             &harness.app,
             &harness.project,

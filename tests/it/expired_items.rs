@@ -1,46 +1,21 @@
 //! What has expired and is still there, as DynamoDB deletes it within days: it is as if
 //! it were not there.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use axum::body::Body;
 use http::{Request, StatusCode};
 use millrace::app;
-use millrace::store::dynamo::Dynamo;
+use millrace::jobs::sweep;
 use serde_json::{Value, json};
 
-use crate::support::fixtures::{only_delivery, project_endpoints, sum_meter};
+use crate::support::faults::{Fault, FaultyStore};
+use crate::support::fixtures::{
+    config_without_retries, expire, forget_queue, items_of, only_delivery, project_endpoints,
+    sum_meter,
+};
 use crate::support::harness::{Harness, run};
-use crate::support::receiver::Receiver;
-
-/// Lets the time of all items in a partition be over.
-async fn expire(dynamo: &Dynamo, pk: &str) {
-    let items = dynamo
-        .client
-        .query()
-        .table_name(&dynamo.table)
-        .key_condition_expression("pk = :pk")
-        .expression_attribute_values(":pk", AttributeValue::S(pk.to_owned()))
-        .send()
-        .await
-        .unwrap();
-    let now = AttributeValue::N(app::now().as_second().to_string());
-    for item in items.items() {
-        let key = ["pk", "sk"].map(|name| (name.to_owned(), item[name].clone()));
-        dynamo
-            .client
-            .update_item()
-            .table_name(&dynamo.table)
-            .set_key(Some(HashMap::from(key)))
-            .update_expression("set #ttl = :now")
-            .expression_attribute_names("#ttl", "ttl")
-            .expression_attribute_values(":now", now.clone())
-            .send()
-            .await
-            .unwrap();
-    }
-}
+use crate::support::receiver::{Receiver, Reply};
 
 /// Publishes an event of a fixed id with `n` in its data.
 async fn publish(harness: &Harness, n: u32) -> Value {
@@ -134,5 +109,68 @@ fn a_fan_out_writes_deliveries_in_place_of_expired_ones() {
         assert_eq!(publish(&harness, 2).await["duplicate"], false);
         harness.drain().await;
         assert_eq!(receiver.received().len(), 24);
+    });
+}
+
+/// Sweeps, and then sees that nothing is due any more, however long one waits.
+async fn sweep_until_nothing_is_due(harness: &Harness) {
+    harness.sweep_after(Duration::from_secs(6)).await;
+    let later = app::now() + Duration::from_hours(24);
+    let summary = sweep::sweep(&harness.app, later).await.unwrap();
+    assert_eq!(summary.found, 0);
+}
+
+#[test]
+fn what_is_left_to_do_for_an_expired_event_ends() {
+    run(async {
+        let harness = Harness::new().await;
+        let receiver = Receiver::start([]).await;
+        harness.endpoint(&receiver.url, &["order.*"]).await;
+        let delivered = publish(&harness, 1).await["id"].clone();
+        forget_queue(&harness);
+        let delivered = delivered.as_str().unwrap();
+        expire(&harness.app.dynamo, delivered).await;
+        sweep_until_nothing_is_due(&harness).await;
+        let items = items_of(&harness.app.dynamo, delivered).await;
+        let states = items.iter().filter_map(|item| item.get("state"));
+        let states: Vec<_> = states.map(|state| state.as_s().unwrap()).collect();
+        assert_eq!(states, ["canceled"]);
+
+        // A fan-out that is left to a job.
+        project_endpoints(&harness, &receiver.url, 12).await;
+        let event = harness.publish("a").await;
+        forget_queue(&harness);
+        expire(&harness.app.dynamo, &event).await;
+        sweep_until_nothing_is_due(&harness).await;
+        let items = items_of(&harness.app.dynamo, &event).await;
+        assert_eq!(items.len(), 1, "no delivery is written");
+        assert!(!items[0].contains_key("fan"));
+        assert!(receiver.received().is_empty());
+    });
+}
+
+#[test]
+fn that_a_delivery_failed_is_told_though_it_has_expired_since() {
+    run(async {
+        let store = FaultyStore::new();
+        let harness = Harness::builder().config(config_without_retries(1000));
+        let harness = harness.dynamo(store.dynamo()).build().await;
+        let receiver = Receiver::start([Reply::Status(500)]).await;
+        harness.endpoint(&receiver.url, &["order.*"]).await;
+        let event = publish(&harness, 1).await["id"].clone();
+        store.fail(|_, body| {
+            body.contains("millrace.delivery.exhausted")
+                .then_some(Fault::Throttle)
+        });
+        harness.drain().await;
+        assert!(store.faults() > 0);
+        store.heal();
+        let told = "/v1/events?type=millrace.delivery.exhausted";
+        let before = harness.get(told).await.expect(StatusCode::OK);
+        assert_eq!(before["data"], json!([]));
+        expire(&harness.app.dynamo, event.as_str().unwrap()).await;
+        sweep_until_nothing_is_due(&harness).await;
+        let after = harness.get(told).await.expect(StatusCode::OK);
+        assert_eq!(after["data"].as_array().unwrap().len(), 1, "{after}");
     });
 }

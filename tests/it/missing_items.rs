@@ -7,13 +7,15 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use http::StatusCode;
 use millrace::app;
+use millrace::config::MetricsChoice;
 use millrace::jobs::erase;
 use serde_json::{Value, json};
 
 use crate::support::fixtures::{
     config_without_retries, endpoint_path, forget_queue, only_delivery, seconds_ago, show_recovery,
+    uncached_config,
 };
-use crate::support::harness::{Harness, run};
+use crate::support::harness::{self, Harness, run};
 use crate::support::receiver::Receiver;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -73,7 +75,9 @@ async fn state(harness: &Harness, endpoint: &Value) -> Value {
 #[test]
 fn a_delivery_waits_for_its_event() {
     run(async {
-        let harness = Harness::new().await;
+        let mut config = harness::config();
+        config.telemetry.metrics = MetricsChoice::Emf;
+        let harness = Harness::builder().config(config).build().await;
         let receiver = Receiver::start([]).await;
         let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
         let event = harness.publish("a").await;
@@ -88,6 +92,38 @@ fn a_delivery_waits_for_its_event() {
         harness.sweep_after(6 * HOUR).await;
         assert_eq!(receiver.received().len(), 1);
         assert_eq!(only_delivery(&harness, &event).await["state"], "delivered");
+        // Nobody but Millrace made it wait.
+        let line = harness.app.telemetry.metrics.take(app::now()).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["delivery_lag_ms"]["Count"], 1, "{line}");
+    });
+}
+
+#[test]
+fn a_delivery_waits_anew_for_what_has_been_here_since() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let receiver = Receiver::start([]).await;
+        let endpoint = harness.endpoint(&receiver.url, &["*"]).await;
+        let event = harness.publish("a").await;
+        forget_queue(&harness);
+        let late = Late::take(&harness, &event, "event").await;
+        harness.sweep_after(Duration::from_secs(6)).await;
+        // It comes, and waits for its endpoint for longer than anything is missed.
+        late.arrive(&harness).await;
+        let disable = json!({ "state": "disabled" });
+        let path = endpoint_path(&endpoint);
+        let patched = harness.patch(&path, disable).await;
+        patched.expect(StatusCode::OK);
+        until(&harness, 30 * HOUR).await;
+        let late = Late::take(&harness, &event, "event").await;
+        harness.sweep_after(31 * HOUR).await;
+        assert_eq!(state(&harness, &endpoint).await, "pending");
+        late.arrive(&harness).await;
+        let patched = harness.patch(&path, json!({ "state": "enabled" })).await;
+        patched.expect(StatusCode::OK);
+        until(&harness, 33 * HOUR).await;
+        assert_eq!(receiver.received().len(), 1);
     });
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use millrace::app;
-use millrace::config::Config;
+use millrace::config::{Config, MetricsChoice};
 use millrace::jobs::{self, Done, sweep, worker};
 use millrace::model::id::{DeliveryId, EndpointId, ProjectId};
 use millrace::model::job::Job;
@@ -23,6 +23,7 @@ fn config() -> Config {
     let mut config = harness::config();
     config.delivery.retry_schedule = vec![Duration::ZERO, Duration::ZERO];
     config.sweep.lease = Duration::from_secs(2);
+    config.telemetry.metrics = MetricsChoice::Emf;
     config
 }
 
@@ -120,6 +121,10 @@ fn refused_for_its_whole_lease_an_attempt_is_made_once_more() {
         assert_eq!(delivery["attempts_made"], 1);
         let left = sweep::sweep(&harness.app, app::now() + Duration::from_secs(600)).await;
         assert_eq!(left.unwrap().found, 0);
+        // One that waited for the store was late by Millrace's own doing.
+        let line = harness.app.telemetry.metrics.take(app::now()).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["delivery_lag_ms"]["Count"], 3, "{line}");
     });
 }
 

@@ -15,6 +15,7 @@ use crate::model::delivery::{Attempt, DeliveryState, Progress};
 use crate::model::filter::TEST_TYPE;
 use crate::model::id::{DeliveryId, ProjectId};
 use crate::model::job::{InlinePayload, Job};
+use crate::queue::lanes::WaitReason;
 use crate::store::deliveries::{self, HeldLease};
 
 /// How early or late a slot that was given before may be used: what came later has no
@@ -95,7 +96,7 @@ impl LoadedDelivery {
         let Some(delivery) = delivery.filter(is_next) else {
             return Ok(None);
         };
-        let Some(event) = event else {
+        let Some(event) = event.filter(|_| !missing::has_expired(&delivery, now)) else {
             missing::without_event(app, &delivery, now).await?;
             return Ok(None);
         };
@@ -115,8 +116,10 @@ impl LoadedDelivery {
         }))
     }
 
-    /// The job again, to be run later, when its endpoint has a place for it.
-    pub fn into_job(self, id: &DeliveryId) -> Job {
+    /// The job again, to be run later, when `wait` is over.
+    pub fn into_job(self, id: &DeliveryId, wait: WaitReason) -> Job {
+        // What waits for the store is late by this service's own doing.
+        let is_held_back = !matches!(wait, WaitReason::Records(_));
         Job::Deliver {
             delivery: id.clone(),
             attempts_made: self.progress.attempts_made,
@@ -128,7 +131,7 @@ impl LoadedDelivery {
                 received: self.received,
                 progress: self.progress,
                 due: self.due,
-                is_untimed: true,
+                is_untimed: self.is_untimed || is_held_back,
             }),
         }
     }

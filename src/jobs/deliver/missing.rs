@@ -37,11 +37,16 @@ pub(super) async fn without_event(
         held: delivery.lease(),
         since: delivery.missing_since,
     };
-    if delivery.expires.is_some_and(|expires| expires <= now) {
+    if has_expired(delivery, now) {
         tracing::warn!(delivery.id = %delivery.id, "delivery canceled: event expired");
         return cancel(app, &lacking).await;
     }
     wait(app, &lacking, "event", now).await
+}
+
+/// Whether the delivery's time is over, and with it that of its event.
+pub(super) fn has_expired(delivery: &StoredDelivery, now: Timestamp) -> bool {
+    delivery.expires.is_some_and(|expires| expires <= now)
 }
 
 /// Ends a delivery whose endpoint is deleted, as the event store has it now; one whose
@@ -60,7 +65,8 @@ pub(super) async fn without_endpoint(
         Some(current) if current.state == EndpointState::Deleted => cancel(app, &lacking).await,
         Some(_) => {
             app.projection.forget(project);
-            deliveries::defer(&app.dynamo, lacking.held, now + CACHE_RECHECK_DELAY).await?;
+            let until = now + CACHE_RECHECK_DELAY;
+            deliveries::defer_timed(&app.dynamo, lacking.held, until).await?;
             Ok(())
         }
         None => wait(app, &lacking, "endpoint", now).await,

@@ -24,15 +24,33 @@ pub struct HeldLease<'a> {
 
 /// Moves a pending delivery's due time without an attempt: its endpoint is
 /// disabled, its circuit breaker is open, or its rate limit has no slot. One that it was
-/// given before is not its own any more. False if the lease is not the worker's any more.
+/// given before is not its own any more, and how late its first attempt is then says
+/// nothing of this service. Nothing that it needs is missing. False if the lease is not
+/// the worker's any more.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not answer.
 pub async fn defer(dynamo: &Dynamo, held: HeldLease<'_>, until: Timestamp) -> Result<bool> {
     let update = held
         .update(dynamo, until)
-        .update_expression("set due_sk = :due, detail_pk = :in, untimed = :yes remove swept, slot")
+        .update_expression(
+            "set due_sk = :due, detail_pk = :in, untimed = :yes \
+             remove swept, slot, absent_since",
+        )
         .expression_attribute_values(":yes", n(1))
+        .expression_attribute_values(":in", s(held.within()));
+    update_once(update, |seen| held.is_moved(seen, until)).await
+}
+
+/// As [`defer`], where it is not the endpoint that is waited for: how late the first
+/// attempt is then tells of it.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not answer.
+pub async fn defer_timed(dynamo: &Dynamo, held: HeldLease<'_>, until: Timestamp) -> Result<bool> {
+    let update = held
+        .update(dynamo, until)
+        .update_expression("set due_sk = :due, detail_pk = :in remove swept, slot, absent_since")
         .expression_attribute_values(":in", s(held.within()));
     update_once(update, |seen| held.is_moved(seen, until)).await
 }
@@ -51,7 +69,8 @@ pub async fn defer_for_slot(
     let update = held
         .update(dynamo, until)
         .update_expression(
-            "set due_sk = :due, slot = :slot, detail_pk = :in, untimed = :yes remove swept",
+            "set due_sk = :due, slot = :slot, detail_pk = :in, untimed = :yes \
+             remove swept, absent_since",
         )
         .expression_attribute_values(":yes", n(1))
         .expression_attribute_values(":in", s(held.within()))
@@ -59,7 +78,7 @@ pub async fn defer_for_slot(
     update_once(update, |seen| held.is_moved(seen, until)).await
 }
 
-/// As [`defer`], for a delivery whose event or endpoint is not here at `now`, nor was
+/// As [`defer_timed`], for a delivery whose event or endpoint is not here at `now`, nor was
 /// since whatever is noted already.
 ///
 /// # Errors
@@ -74,9 +93,8 @@ pub async fn defer_missing(
         .update(dynamo, until)
         .update_expression(
             "set due_sk = :due, detail_pk = :in, \
-             absent_since = if_not_exists(absent_since, :now), untimed = :yes remove swept",
+             absent_since = if_not_exists(absent_since, :now) remove swept",
         )
-        .expression_attribute_values(":yes", n(1))
         .expression_attribute_values(":in", s(held.within()))
         .expression_attribute_values(":now", ms(now));
     update_once(update, |seen| held.is_moved(seen, until)).await

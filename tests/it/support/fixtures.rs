@@ -1,8 +1,10 @@
 //! Fixtures of several test modules: configurations, endpoints, deliveries,
 //! recoveries and meters to begin with.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use http::StatusCode;
 use millrace::app;
 use millrace::config::Config;
@@ -11,6 +13,7 @@ use millrace::model::id::EndpointId;
 use millrace::model::operational_event::CATALOG;
 use millrace::model::signature::{Scheme, Secret};
 use millrace::queue::Queue;
+use millrace::store::dynamo::Dynamo;
 use millrace::store::endpoints::{Endpoint, SealedEndpoint, SealedSecret, seal_secret};
 use serde_json::{Value, json};
 
@@ -203,4 +206,38 @@ pub async fn sum_meter(harness: &Harness) -> String {
 pub async fn publish_order(harness: &Harness, id: &str, n: i64) -> String {
     let body = json!({ "type": "order.paid", "id": id, "source": "/s", "data": { "n": n } });
     harness.publish_body(body).await
+}
+
+/// All items of a partition.
+pub async fn items_of(dynamo: &Dynamo, pk: &str) -> Vec<HashMap<String, AttributeValue>> {
+    let found = dynamo
+        .client
+        .query()
+        .table_name(&dynamo.table)
+        .key_condition_expression("pk = :pk")
+        .expression_attribute_values(":pk", AttributeValue::S(pk.to_owned()))
+        .send()
+        .await
+        .unwrap();
+    found.items.unwrap()
+}
+
+/// Lets the time of all items in a partition be over.
+pub async fn expire(dynamo: &Dynamo, pk: &str) {
+    let items = items_of(dynamo, pk).await;
+    let now = AttributeValue::N(app::now().as_second().to_string());
+    for item in items {
+        let key = ["pk", "sk"].map(|name| (name.to_owned(), item[name].clone()));
+        dynamo
+            .client
+            .update_item()
+            .table_name(&dynamo.table)
+            .set_key(Some(HashMap::from(key)))
+            .update_expression("set #ttl = :now")
+            .expression_attribute_names("#ttl", "ttl")
+            .expression_attribute_values(":now", now.clone())
+            .send()
+            .await
+            .unwrap();
+    }
 }
