@@ -4,7 +4,8 @@
 //! The store says the same in DynamoDB's expressions; a test runs both side by
 //! side on random sequences. The tests here explore every interleaving of a small
 //! model: two workers, sweeps, lost and doubled messages, crashes, and an endpoint
-//! that changes meanwhile.
+//! that changes meanwhile. A notice is the operational event which says that a
+//! delivery failed for good.
 
 use super::delivery::{DeliveryState, Progress};
 
@@ -15,8 +16,8 @@ pub struct DeliverySnapshot {
     pub state: DeliveryState,
     /// Attempts made, and where its round began.
     pub progress: Progress,
-    /// When a sweeper claims it, in milliseconds since 1970; only while
-    /// pending.
+    /// When a sweeper claims it, in milliseconds since 1970: while pending, and
+    /// while failed until its notice is published, if one is to be.
     pub due: Option<i64>,
     /// The latest replay that began a round, by its time.
     pub replayed: Option<i64>,
@@ -27,13 +28,14 @@ pub struct DeliverySnapshot {
 #[expect(missing_docs, reason = "`due` is the new due time, `at` the replay's")]
 pub enum DeliveryTransition {
     /// A worker records attempt number `before.made + 1`, after which the delivery
-    /// is in `state`, due again at `due` if that is pending.
+    /// is in `state`, and due at `due` if something is left to do.
     Record {
         /// The progress that the worker saw.
         before: Progress,
         /// The state that the attempt leads to.
         state: DeliveryState,
-        /// Given if and only if `state` is pending.
+        /// Given if `state` is pending, or failed and its notice is to be published;
+        /// else none.
         due: Option<i64>,
     },
     /// The due time moves without an attempt: the endpoint is disabled or takes none now,
@@ -51,6 +53,11 @@ pub enum DeliveryTransition {
         attempts_made: u32,
         /// Final.
         state: DeliveryState,
+    },
+    /// A worker has published the notice: nothing is left to do.
+    ClearNotice {
+        /// Attempts made, as its worker saw them: which round failed.
+        attempts_made: u32,
     },
     /// A sweeper claims it, and leaves it to a worker until `due`.
     Claim {
@@ -73,6 +80,11 @@ impl DeliverySnapshot {
             due: Some(due),
             replayed: None,
         }
+    }
+
+    /// Whether it failed for good, and its notice is yet to be published.
+    pub fn owes_notice(self) -> bool {
+        self.state == DeliveryState::Failed && self.due.is_some()
     }
 
     /// The delivery after `change`; none if its guard refuses it, and nothing
@@ -111,6 +123,9 @@ impl DeliverySnapshot {
                 due: None,
                 ..self
             }),
+            DeliveryTransition::ClearNotice { attempts_made } => (self.owes_notice()
+                && self.progress.attempts_made == attempts_made)
+                .then_some(Self { due: None, ..self }),
             DeliveryTransition::Claim { seen, due } => (self.due == Some(seen)).then_some(Self {
                 due: Some(due),
                 ..self
@@ -156,13 +171,41 @@ mod tests {
     /// Messages in flight at a time; a further one is lost, as any may be.
     const MESSAGES_MAX: usize = 2;
 
-    /// Everything that moves. Times are all 0: a sweep may come at any moment,
-    /// which allows more than can happen.
+    // Of a due time it matters only whether it is still the one that was seen: a sweep
+    // may come at any moment, which allows more than can happen.
+    /// A due time that somebody saw, and that was moved since.
+    const MOVED: i64 = 0;
+    /// The due time as it is.
+    const CURRENT: i64 = 1;
+    /// What it is moved to; as soon as it is, that is the current one.
+    const NEXT: i64 = 2;
+
+    /// What a worker is at.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    enum Work {
+        /// The attempt after `before`, of a delivery that it saw due at `held`.
+        Attempt { before: Progress, held: i64 },
+        /// Publishing that the round failed which came to this.
+        Notice(Progress),
+    }
+
+    impl Work {
+        /// By which workers are sorted: they are alike.
+        fn rank(self) -> (u32, u32, i64) {
+            let (progress, held) = match self {
+                Self::Attempt { before, held } => (before, held),
+                Self::Notice(failed) => (failed, NEXT),
+            };
+            (progress.attempts_made, progress.round_start, held)
+        }
+    }
+
+    /// Everything that moves.
     #[derive(Debug, Clone, PartialEq, Eq, Hash)]
     struct World {
         delivery: DeliverySnapshot,
-        /// The attempt each worker is making, once it has loaded the delivery.
-        workers: [Option<Progress>; WORKERS],
+        /// What each worker does, once it has loaded the delivery; sorted.
+        workers: [Option<Work>; WORKERS],
         /// Messages by the attempt they are about, sorted.
         messages: Vec<u32>,
         endpoint: Endpoint,
@@ -173,6 +216,8 @@ mod tests {
         switches: u8,
         /// Successful records since the round began: attempts are counted once.
         recorded: u32,
+        /// Whether the notice of this round is published.
+        told: bool,
     }
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +231,7 @@ mod tests {
 
     fn start() -> World {
         World {
-            delivery: DeliverySnapshot::new(0),
+            delivery: DeliverySnapshot::new(CURRENT),
             workers: [None; WORKERS],
             messages: vec![0],
             endpoint: Endpoint::Enabled,
@@ -195,6 +240,7 @@ mod tests {
             replays: 1,
             switches: 2,
             recorded: 0,
+            told: false,
         }
     }
 
@@ -203,6 +249,8 @@ mod tests {
             let mut next = self.clone();
             change(&mut next);
             next.messages.sort_unstable();
+            next.workers
+                .sort_unstable_by_key(|work| work.map(Work::rank));
             next
         }
 
@@ -214,9 +262,45 @@ mod tests {
 
         /// Applies `change` if its guard holds; whether it did.
         fn apply(&mut self, change: DeliveryTransition) -> bool {
-            let after = self.delivery.apply(change);
-            self.delivery = after.unwrap_or(self.delivery);
-            after.is_some()
+            let before = self.delivery;
+            let Some(after) = before.apply(change) else {
+                return false;
+            };
+            assert_ne!(after, before, "a write for nothing: {change:?}");
+            if after.due != before.due {
+                for work in self.workers.iter_mut().flatten() {
+                    if let Work::Attempt { held, .. } = work {
+                        *held = MOVED;
+                    }
+                }
+            }
+            self.delivery = DeliverySnapshot {
+                due: after.due.map(|_| CURRENT),
+                ..after
+            };
+            true
+        }
+
+        /// Moves the due time, as whoever saw it at `held`; whether it did.
+        fn postpone(&mut self, attempts_made: u32, held: i64) -> bool {
+            let is_moved = self.apply(DeliveryTransition::Postpone {
+                attempts_made,
+                held,
+                due: NEXT,
+            });
+            assert!(
+                !is_moved || held == CURRENT,
+                "a late worker moved what others have taken up: {self:?}"
+            );
+            is_moved
+        }
+
+        /// As a person asks for it.
+        fn begin_round(&mut self, change: DeliveryTransition) {
+            self.recorded = 0;
+            self.told = false;
+            assert!(self.apply(change));
+            self.send(self.delivery.progress.attempts_made);
         }
     }
 
@@ -229,55 +313,93 @@ mod tests {
                     let _ = w.messages.remove(at);
                 }),
             ));
-            for worker in 0..WORKERS {
-                // Taken for good, or still to come again.
-                for again in [false, true] {
-                    let taken = world.with(|w| {
-                        if !again {
-                            w.messages.remove(at);
-                        }
-                        load(w, worker, *made);
-                    });
-                    if world.workers[worker].is_none() {
-                        next.push((By::System, taken));
+            let Some(idle) = world.workers.iter().position(Option::is_none) else {
+                continue;
+            };
+            // Taken for good, or still to come again.
+            for again in [false, true] {
+                let taken = world.with(|w| {
+                    if !again {
+                        w.messages.remove(at);
                     }
-                }
+                    load(w, idle, *made);
+                });
+                next.push((By::System, taken));
             }
         }
         for worker in 0..WORKERS {
-            let Some(before) = world.workers[worker] else {
-                continue;
-            };
-            for (by, outcome) in [
-                (By::GoodAnswer, answered(200)),
-                (By::System, answered(500)),
-                (By::System, AttemptOutcome::NoResponse),
-                (By::GoodAnswer, answered(410)),
-            ] {
-                let done = world.with(|w| attempt(w, worker, before, outcome));
-                next.push((by, done));
-            }
-            if world.crashes > 0 {
-                next.push((
-                    By::Fault,
-                    world.with(|w| {
-                        w.crashes -= 1;
-                        w.workers[worker] = None;
-                    }),
-                ));
+            if let Some(work) = world.workers[worker] {
+                next.extend(work_on(world, worker, work));
             }
         }
-        if world.delivery.due.is_some() {
-            next.push((
-                By::System,
-                world.with(|w| {
-                    assert!(w.apply(DeliveryTransition::Claim { seen: 0, due: 0 }));
+        // What a sweep saw may have been moved since, or be done.
+        for seen in [CURRENT, MOVED] {
+            let swept = world.with(|w| {
+                if w.apply(DeliveryTransition::Claim { seen, due: NEXT }) {
                     w.send(w.delivery.progress.attempts_made);
-                }),
-            ));
+                }
+            });
+            next.push((By::System, swept));
         }
         next.extend(people(world));
         next
+    }
+
+    fn work_on(world: &World, worker: usize, work: Work) -> Vec<(By, World)> {
+        let mut next = Vec::new();
+        match work {
+            Work::Attempt { before, held } => {
+                for (by, outcome) in [
+                    (By::GoodAnswer, answered(200)),
+                    (By::System, answered(500)),
+                    (By::System, AttemptOutcome::NoResponse),
+                    (By::GoodAnswer, answered(410)),
+                ] {
+                    let done = world.with(|w| attempt(w, worker, before, outcome));
+                    next.push((by, done));
+                }
+                // It is slow, or the endpoint takes none now.
+                for goes_on in [true, false] {
+                    let postponed = world.with(|w| {
+                        let is_moved = w.postpone(before.attempts_made, held);
+                        let held = if is_moved { CURRENT } else { held };
+                        w.workers[worker] = goes_on.then_some(Work::Attempt { before, held });
+                    });
+                    next.push((By::System, postponed));
+                }
+            }
+            Work::Notice(failed) => next.push((
+                By::System,
+                world.with(|w| {
+                    publish_notice(w, worker, failed);
+                    w.apply(DeliveryTransition::ClearNotice {
+                        attempts_made: failed.attempts_made,
+                    });
+                }),
+            )),
+        }
+        if world.crashes > 0 {
+            let crashed = world.with(|w| {
+                w.crashes -= 1;
+                w.workers[worker] = None;
+            });
+            next.push((By::Fault, crashed));
+            if let Work::Notice(failed) = work {
+                let crashed_late = world.with(|w| {
+                    w.crashes -= 1;
+                    publish_notice(w, worker, failed);
+                });
+                next.push((By::Fault, crashed_late));
+            }
+        }
+        next
+    }
+
+    /// Publishes that the round failed which came to `failed`: be it that another has
+    /// begun since.
+    fn publish_notice(w: &mut World, worker: usize, failed: Progress) {
+        w.workers[worker] = None;
+        w.told |= w.delivery.progress == failed;
     }
 
     fn answered(status: u16) -> AttemptOutcome {
@@ -292,11 +414,20 @@ mod tests {
         let DeliverySnapshot {
             state, progress, ..
         } = w.delivery;
+        if w.delivery.owes_notice() {
+            w.workers[worker] = Some(Work::Notice(progress));
+            return;
+        }
         if state != DeliveryState::Pending || progress.attempts_made != made {
             return;
         }
         match w.endpoint {
-            Endpoint::Enabled => w.workers[worker] = Some(progress),
+            Endpoint::Enabled => {
+                w.workers[worker] = Some(Work::Attempt {
+                    before: progress,
+                    held: CURRENT,
+                });
+            }
             Endpoint::Deleted => {
                 let state = DeliveryState::Canceled;
                 w.apply(DeliveryTransition::End {
@@ -305,11 +436,7 @@ mod tests {
                 });
             }
             _ => {
-                w.apply(DeliveryTransition::Postpone {
-                    attempts_made: made,
-                    held: 0,
-                    due: 0,
-                });
+                assert!(w.postpone(made, CURRENT));
             }
         }
     }
@@ -320,11 +447,16 @@ mod tests {
         let schedule = Schedule::new(vec![Duration::ZERO; ATTEMPTS as usize], 0.0).unwrap();
         let verdict = judge(before, outcome, &schedule, 0.5);
         let state = verdict.state();
-        let due = (state == DeliveryState::Pending).then_some(0);
+        let is_open = matches!(state, DeliveryState::Pending | DeliveryState::Failed);
+        let due = is_open.then_some(NEXT);
         if w.apply(DeliveryTransition::Record { before, state, due }) {
             w.recorded += 1;
-            if state == DeliveryState::Pending {
-                w.send(before.attempts_made + 1);
+            match state {
+                DeliveryState::Pending => w.send(before.attempts_made + 1),
+                DeliveryState::Failed => {
+                    w.workers[worker] = Some(Work::Notice(w.delivery.progress));
+                }
+                _ => {}
             }
         }
         if verdict == Verdict::Gone && w.endpoint == Endpoint::Enabled {
@@ -339,9 +471,7 @@ mod tests {
                 By::Person,
                 world.with(|w| {
                     w.retries -= 1;
-                    w.recorded = 0;
-                    assert!(w.apply(DeliveryTransition::Retry { due: 0 }));
-                    w.send(w.delivery.progress.attempts_made);
+                    w.begin_round(DeliveryTransition::Retry { due: NEXT });
                 }),
             ));
         }
@@ -350,13 +480,9 @@ mod tests {
                 By::Person,
                 world.with(|w| {
                     w.replays -= 1;
-                    w.recorded = 0;
-                    assert!(w.apply(DeliveryTransition::Replay { at: 1, due: 0 }));
-                    assert!(
-                        !w.apply(DeliveryTransition::Replay { at: 1, due: 0 }),
-                        "once"
-                    );
-                    w.send(w.delivery.progress.attempts_made);
+                    let replay = DeliveryTransition::Replay { at: 1, due: NEXT };
+                    w.begin_round(replay);
+                    assert!(!w.apply(replay), "once");
                 }),
             ));
         }
@@ -385,9 +511,15 @@ mod tests {
             due,
             ..
         } = world.delivery;
+        let is_left = match state {
+            DeliveryState::Pending => true,
+            // Published, but not yet noted to be.
+            DeliveryState::Failed => !world.told || due.is_some(),
+            DeliveryState::Delivered | DeliveryState::Canceled => false,
+        };
         assert_eq!(
             due.is_some(),
-            state == DeliveryState::Pending,
+            is_left,
             "work is left if and only if it is due: {world:?}"
         );
         let in_round = progress.attempts_made - progress.round_start;
@@ -405,9 +537,17 @@ mod tests {
         let (old, new) = (from.delivery, to.delivery);
         if is_final(old.state) {
             let begins_again = new.state == DeliveryState::Pending;
+            let is_same = DeliverySnapshot {
+                due: old.due,
+                ..new
+            } == old;
             assert!(
-                new == old || (begins_again && by == By::Person),
+                is_same || (begins_again && by == By::Person),
                 "only a person begins it again: {from:?} -> {to:?}"
+            );
+            assert!(
+                begins_again || old.due.is_some() || new.due.is_none(),
+                "what is done is not due again: {from:?} -> {to:?}"
             );
         }
         assert!(new.progress.attempts_made >= old.progress.attempts_made);
@@ -483,13 +623,14 @@ mod tests {
         .unwrap();
 
         // Whatever went wrong, the system by itself goes on to an end: and be it
-        // by failing, if the endpoint never answers well.
+        // by failing, if the endpoint never answers well, which is then told.
         let ended = |w: &World| is_final(w.delivery.state);
-        let by_itself = reaching(&explored, ended, |by| by == By::System);
+        let done = |w: &World| ended(w) && w.delivery.due.is_none();
+        let by_itself = reaching(&explored, done, |by| by == By::System);
         for (at, world) in explored.worlds.iter().enumerate() {
             let waits = matches!(world.endpoint, Endpoint::Disabled | Endpoint::Gone);
             assert!(
-                waits || by_itself.contains(&at),
+                (waits && !ended(world)) || by_itself.contains(&at),
                 "stuck without a good answer: {world:?}"
             );
         }

@@ -9,6 +9,7 @@ use millrace::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
 use millrace::model::transition::{DeliverySnapshot, DeliveryTransition};
 use millrace::store::deliveries::{
     self, AttemptRecord, HeldLease, NewDelivery, RecordOutcome, ReplayFrom, ReplayOutcome,
+    StoredDelivery,
 };
 use millrace::store::due;
 use proptest::prelude::*;
@@ -18,6 +19,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use crate::support::harness::Harness;
 
 const SEQUENCES: u32 = 60;
+/// Kinds of changes.
+const KINDS: u8 = 7;
 
 static NEXT_ATTEMPT: AtomicI64 = AtomicI64::new(1);
 
@@ -33,14 +36,15 @@ struct Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let state = prop_oneof![
-        Just(DeliveryState::Pending),
-        Just(DeliveryState::Delivered),
-        Just(DeliveryState::Failed),
-        Just(DeliveryState::Canceled)
+        1 => Just(DeliveryState::Pending),
+        1 => Just(DeliveryState::Delivered),
+        2 => Just(DeliveryState::Failed),
+        1 => Just(DeliveryState::Canceled)
     ];
-    let step = (0..6_u8, -1..2_i8, state, 1_000_000..2_000_000_i64);
+    let step = (0..KINDS + 2, -1..2_i8, state, 1_000_000..2_000_000_i64);
     let step = step.prop_map(|(kind, off, final_state, due)| Step {
-        kind,
+        // The last is refused most of the time.
+        kind: kind.min(KINDS - 1),
         off,
         final_state,
         due,
@@ -61,7 +65,12 @@ fn change(step: &Step, snapshot: &DeliverySnapshot) -> DeliveryTransition {
                 },
             },
             state: step.final_state,
-            due: (step.final_state == DeliveryState::Pending).then_some(step.due),
+            due: match step.final_state {
+                DeliveryState::Pending => Some(step.due),
+                // But for what no notice is published of.
+                DeliveryState::Failed => Some(step.due).filter(|due| due % 4 != 0),
+                _ => None,
+            },
         },
         1 => DeliveryTransition::Postpone {
             attempts_made: made,
@@ -81,9 +90,12 @@ fn change(step: &Step, snapshot: &DeliverySnapshot) -> DeliveryTransition {
             due: step.due,
         },
         4 => DeliveryTransition::Retry { due: step.due },
-        _ => DeliveryTransition::Replay {
+        5 => DeliveryTransition::Replay {
             at: snapshot.replayed.unwrap_or(5) + i64::from(step.off),
             due: step.due,
+        },
+        _ => DeliveryTransition::ClearNotice {
+            attempts_made: made,
         },
     }
 }
@@ -134,6 +146,11 @@ async fn write(harness: &Harness, id: &DeliveryId, change: DeliveryTransition) -
         } => deliveries::end(dynamo, id, attempts_made, state)
             .await
             .unwrap(),
+        DeliveryTransition::ClearNotice { attempts_made } => {
+            deliveries::clear_notice(dynamo, id, attempts_made)
+                .await
+                .unwrap()
+        }
         DeliveryTransition::Claim { seen, due } => claim(harness, id, seen, due).await,
         DeliveryTransition::Retry { due } => deliveries::retry(dynamo, id, at(due))
             .await
@@ -155,11 +172,39 @@ async fn claim(harness: &Harness, id: &DeliveryId, seen: i64, until: i64) -> boo
     let found = due::query(dynamo, shard, at(3_000_000), 1000)
         .await
         .unwrap();
-    let Some(found) = found.iter().find(|found| found.at() == Some(at(seen))) else {
+    let is_seen = |found: &&due::DueItem| {
+        found.at() == Some(at(seen)) && found.subject() == id.event().as_str()
+    };
+    let Some(found) = found.iter().find(is_seen) else {
         return false;
     };
     let job = due::claim(dynamo, found, at(until)).await;
     job.unwrap().is_some()
+}
+
+type Seen = (DeliveryState, Progress, Option<Timestamp>, bool);
+
+fn of_stored(stored: &StoredDelivery) -> Seen {
+    let StoredDelivery {
+        state,
+        progress,
+        due,
+        owes_notice,
+        ..
+    } = *stored;
+    (state, progress, due, owes_notice)
+}
+
+/// Of what is due when a notice is, a claim tells.
+fn of_snapshot(snapshot: &DeliverySnapshot) -> Seen {
+    let due = snapshot.due.map(at);
+    let due = due.filter(|_| snapshot.state == DeliveryState::Pending);
+    (
+        snapshot.state,
+        snapshot.progress,
+        due,
+        snapshot.owes_notice(),
+    )
 }
 
 #[tokio::test]
@@ -199,15 +244,18 @@ async fn the_store_writes_what_the_state_machine_says() {
             snapshot = after.unwrap_or(snapshot);
             let stored = deliveries::get(&harness.app.dynamo, &id).await.unwrap();
             let stored = stored.unwrap();
-            let seen = (stored.state, stored.progress, stored.due);
-            let expected = (snapshot.state, snapshot.progress, snapshot.due.map(at));
-            assert_eq!(seen, expected, "after {change:?}");
+            assert_eq!(
+                of_stored(&stored),
+                of_snapshot(&snapshot),
+                "after {change:?}"
+            );
         }
         // Nothing of it is left for the next sequence's sweeps.
-        let made = snapshot.progress.attempts_made;
-        deliveries::end(&harness.app.dynamo, &id, made, DeliveryState::Canceled)
+        let (dynamo, made) = (&harness.app.dynamo, snapshot.progress.attempts_made);
+        deliveries::end(dynamo, &id, made, DeliveryState::Canceled)
             .await
             .unwrap();
+        deliveries::clear_notice(dynamo, &id, made).await.unwrap();
     }
     for (kind, [refused, written]) in taken {
         assert!(written > 0, "change {kind} never took place");
