@@ -17,6 +17,10 @@ locals {
     "s3:ListBucket"   = "ArchiveBucket"
     "sqs:SendMessage" = "JobQueues"
   }
+  # Where a role may do it on less than others.
+  scope_of_role_action = {
+    "migrate/dynamodb:PutItem" = "ChangeMarker"
+  }
   scope_of_service = {
     dynamodb       = "Table"
     s3             = "Archive"
@@ -48,7 +52,7 @@ locals {
       api     = local.scopes
       worker  = merge(local.scopes, { JobQueues = local.parking_queues, Secrets = [local.app_login_secret_arn, local.key_ring_secret_arn] })
       lambda  = merge(local.scopes, local.works ? { JobQueues = local.parking_queues } : {})
-      migrate = { Secrets = [local.database_secret_arn, local.app_login_secret_arn], Table = [local.table_arn] }
+      migrate = { Secrets = [local.database_secret_arn, local.app_login_secret_arn], Table = [local.table_arn], ChangeMarker = [local.table_arn] }
     } : role => scopes if contains(keys(local.task_groups), role)
   }
 
@@ -95,12 +99,15 @@ resource "aws_iam_role_policy" "task" {
     Version = "2012-10-17"
     Statement = concat(
       [
-        for scope, arns in local.scopes_of_role[each.key] : {
-          Sid      = scope
-          Effect   = "Allow"
-          Action   = local.actions_of_scope["${each.key}/${scope}"]
-          Resource = arns
-        } if length(arns) > 0 && contains(keys(local.actions_of_scope), "${each.key}/${scope}")
+        for scope, arns in local.scopes_of_role[each.key] : merge(
+          {
+            Sid      = scope
+            Effect   = "Allow"
+            Action   = local.actions_of_scope["${each.key}/${scope}"]
+            Resource = arns
+          },
+          scope == "ChangeMarker" ? local.change_marker_only : {},
+        ) if length(arns) > 0 && contains(keys(local.actions_of_scope), "${each.key}/${scope}")
       ],
       [{
         Sid       = "KeysThroughServices"
@@ -114,11 +121,16 @@ resource "aws_iam_role_policy" "task" {
 }
 
 locals {
+  # The one item by which a migration tells the sweepers to look.
+  change_marker_only = {
+    Condition = { "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = ["control_plane"] } }
+  }
+
   # role/scope → actions.
   actions_of_scope = merge([
     for role in keys(local.task_groups) : {
       for action in local.actions[role] :
-      "${role}/${lookup(local.scope_of_action, action, local.scope_of_service[split(":", action)[0]])}" => action...
+      "${role}/${lookup(local.scope_of_role_action, "${role}/${action}", lookup(local.scope_of_action, action, local.scope_of_service[split(":", action)[0]]))}" => action...
     }
   ]...)
 

@@ -58,7 +58,8 @@ pub const DYNAMODB: &[AwsCall] = &[
     call("batch_get_item", &["dynamodb:BatchGetItem"], &[Api, Worker]),
     call("batch_write_item", &["dynamodb:BatchWriteItem"], &[Worker]),
     call("query", &["dynamodb:Query"], &[Api, Worker]),
-    call("put_item", &["dynamodb:PutItem"], &[Api, Worker]),
+    // Migrating wakes the sweepers, and writes that item alone: `deploy/iam.tf`.
+    call("put_item", &["dynamodb:PutItem"], &[Api, Worker, Migrate]),
     call("update_item", &["dynamodb:UpdateItem"], &[Api, Worker]),
     call("delete_item", &["dynamodb:DeleteItem"], &[Worker]),
     // A transaction is allowed by what it is made of.

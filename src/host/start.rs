@@ -19,6 +19,7 @@ use crate::aws::clients;
 use crate::config::{Config, DatabaseConfig};
 use crate::model::seal::KeyRing;
 use crate::queue::{LocalQueue, Queue, sqs};
+use crate::store::change_marker;
 use crate::store::config_projection::ConfigProjection;
 use crate::store::dynamo::{self, Dynamo};
 use crate::store::objects::Objects;
@@ -385,6 +386,21 @@ async fn reproject(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Leaves it to the sweepers to project all keys and endpoints again, and wakes them.
+///
+/// # Errors
+/// The database is out of reach. If the event store does not let them be woken, the log
+/// says that they have to be restarted.
+pub async fn defer_reprojection(postgres: &Postgres, dynamo: &Dynamo) -> anyhow::Result<()> {
+    if let Err(error) = change_marker::announce(dynamo).await {
+        let cause = error.causes();
+        tracing::warn!(%error, cause, "sweepers not woken: restart those that run, or they begin within 6 hours");
+    }
+    let left = outbox::add_all(postgres).await?;
+    tracing::info!(left, "reprojection deferred to sweepers");
+    Ok(())
+}
+
 /// The role that serving processes log in as, if one is configured.
 ///
 /// # Errors
@@ -423,7 +439,7 @@ fn app_role_key(config: &Config) -> &'static str {
 /// it needs who logs in to them and no secret of Millrace's own, and prepares the
 /// role that serving processes log in as, if one is configured. Projects all keys
 /// and endpoints again if that is asked for; on AWS, where migrating may not write
-/// items, it leaves that to the sweepers.
+/// items but the one that wakes them, it leaves that to the sweepers.
 ///
 /// # Errors
 /// As [`assemble`] and [`migrate`].
@@ -454,8 +470,7 @@ pub async fn migrate_alone(config: Config, force_reproject: bool) -> anyhow::Res
         tracing::info!(role = app_role.name, "role of serving processes prepared");
     }
     if force_reproject && config.runtime_env.is_aws() {
-        let left = outbox::add_all(&postgres).await?;
-        tracing::info!(left, "reprojection deferred to sweepers");
+        defer_reprojection(&postgres, &dynamo).await?;
     } else if force_reproject {
         reproject(&postgres, &dynamo).await?;
     }

@@ -65,6 +65,8 @@ pub async fn run_due_if_any(app: &App, watch: &IdleWatch, now: Timestamp) -> Res
     if !watch.is_look_due(app).await? {
         return Ok(None);
     }
+    // Cut off, it is not done.
+    watch.looked(true);
     let taken = run_due(app, now).await;
     let is_any_left = match &taken {
         Ok(0) => erasures::is_any_unfinished(&app.postgres.in_background()).await,

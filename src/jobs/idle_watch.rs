@@ -5,6 +5,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::app::App;
 use crate::error::Result;
 use crate::store::change_marker;
@@ -23,7 +25,17 @@ const PRUNE_IDLE_INTERVAL: Duration = Duration::from_hours(24);
 pub struct IdleWatch {
     /// How long it looks after a change was announced.
     active: Duration,
+    at_start: AtStart,
     state: Mutex<State>,
+}
+
+/// What it does when its process begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtStart {
+    /// It looks as after a change.
+    LooksOn,
+    /// It looks once, unless a change was announced a short while before.
+    LooksOnce,
 }
 
 impl Default for IdleWatch {
@@ -34,6 +46,7 @@ impl Default for IdleWatch {
 
 #[derive(Debug, Default)]
 struct State {
+    has_begun: bool,
     marker: Option<i64>,
     active_since: Option<Instant>,
     looked: Option<Instant>,
@@ -46,7 +59,17 @@ impl IdleWatch {
     pub fn new(active: Duration) -> Self {
         Self {
             active,
+            at_start: AtStart::LooksOn,
             state: Mutex::default(),
+        }
+    }
+
+    /// One of a process of which another takes the place every few hours, so that each
+    /// must not wake the database for long.
+    pub fn of_short_lived() -> Self {
+        Self {
+            at_start: AtStart::LooksOnce,
+            ..Self::default()
         }
     }
 
@@ -56,8 +79,16 @@ impl IdleWatch {
     /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not
     /// answer.
     pub async fn is_look_due(&self, app: &App) -> Result<bool> {
-        let marker = change_marker::last(&app.dynamo).await?;
-        Ok(self.is_due(marker, app.postgres.uses(), Instant::now()))
+        let marker = change_marker::last(&app.dynamo).await;
+        let marker = marker.inspect_err(|_| self.missed(Instant::now()))?;
+        let clock = Timestamp::now().as_millisecond();
+        Ok(self.is_due(marker, clock, app.postgres.uses(), Instant::now()))
+    }
+
+    /// Looks as after a change, once it can: one may be made that cannot be announced.
+    fn missed(&self, now: Instant) {
+        let mut state = self.state.lock().expect("nothing panics with it");
+        state.active_since = Some(now);
     }
 
     /// Records a look, and whether it has left something.
@@ -65,11 +96,17 @@ impl IdleWatch {
         self.looked_at(has_more, Instant::now());
     }
 
-    fn is_due(&self, marker: Option<i64>, uses: u64, now: Instant) -> bool {
+    fn is_due(&self, marker: Option<i64>, clock: i64, uses: u64, now: Instant) -> bool {
         let mut state = self.state.lock().expect("nothing panics with it");
-        let is_changed = state.active_since.is_none() || state.marker != marker;
-        if is_changed {
-            state.marker = marker;
+        let is_first = !std::mem::replace(&mut state.has_begun, true);
+        let is_changed = std::mem::replace(&mut state.marker, marker) != marker;
+        let is_active = if is_first && self.at_start == AtStart::LooksOnce {
+            let active = i64::try_from(self.active.as_millis()).unwrap_or(i64::MAX);
+            marker.is_some_and(|at| clock.saturating_sub(at) < active)
+        } else {
+            is_first || is_changed
+        };
+        if is_active {
             state.active_since = Some(now);
         }
         // Then it is awake, and a look costs nothing.
@@ -77,7 +114,8 @@ impl IdleWatch {
         let within = |since: Option<Instant>, time| {
             since.is_some_and(|since| now.duration_since(since) < time)
         };
-        is_changed
+        is_first
+            || is_changed
             || state.has_more
             || is_in_use
             || within(state.active_since, self.active)
@@ -114,8 +152,8 @@ impl PruneWatch {
     }
 }
 
-/// The watches of a process.
-#[derive(Debug, Default)]
+/// The watches of a function's instance.
+#[derive(Debug)]
 pub struct IdleWatches {
     /// Of the outbox.
     pub outbox: IdleWatch,
@@ -123,6 +161,16 @@ pub struct IdleWatches {
     pub erasures: IdleWatch,
     /// Of usage that is no longer needed.
     pub prune: PruneWatch,
+}
+
+impl Default for IdleWatches {
+    fn default() -> Self {
+        Self {
+            outbox: IdleWatch::of_short_lived(),
+            erasures: IdleWatch::of_short_lived(),
+            prune: PruneWatch::default(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -134,7 +182,7 @@ mod tests {
         let (watch, begun) = (IdleWatch::default(), Instant::now());
         let after = |minutes: u64| begun + Duration::from_secs(60 * minutes);
         let looks = |marker, uses, now| {
-            let is_due = watch.is_due(marker, uses, now);
+            let is_due = watch.is_due(marker, 0, uses, now);
             if is_due {
                 watch.looked_at(false, now);
             }
@@ -150,6 +198,40 @@ mod tests {
         assert!(looks(Some(1), 7, after(43)), "there is more");
         let idle = (44..24 * 60).filter(|minute| looks(Some(1), 7, after(*minute)));
         assert_eq!(idle.count(), 3, "looks in a day of no use");
+    }
+
+    #[test]
+    fn one_that_is_replaced_often_looks_once_unless_something_has_changed() {
+        const MINUTE_MS: i64 = 60_000;
+        let begun = Instant::now();
+        let minute = begun + Duration::from_secs(60);
+        let looks = |marker, clock| {
+            let watch = IdleWatch::of_short_lived();
+            [begun, minute].map(|now| {
+                let is_due = watch.is_due(marker, clock, 0, now);
+                watch.looked_at(false, now);
+                is_due
+            })
+        };
+        assert_eq!(looks(None, 0), [true, false]);
+        assert_eq!(looks(Some(0), 15 * MINUTE_MS), [true, false]);
+        assert_eq!(looks(Some(0), 14 * MINUTE_MS), [true, true], "a change");
+        let watch = IdleWatch::of_short_lived();
+        assert!(watch.is_due(None, 0, 0, begun));
+        watch.looked_at(false, begun);
+        assert!(watch.is_due(Some(1), 0, 0, minute), "a change");
+    }
+
+    #[test]
+    fn it_looks_after_an_outage_of_what_changes_are_announced_in() {
+        let (watch, begun) = (IdleWatch::default(), Instant::now());
+        let after = |minutes: u64| begun + Duration::from_secs(60 * minutes);
+        assert!(watch.is_due(None, 0, 0, begun));
+        watch.looked_at(false, begun);
+        assert!(!watch.is_due(None, 0, 0, after(20)));
+        watch.missed(after(21));
+        assert!(watch.is_due(None, 0, 0, after(22)));
+        assert!(!watch.is_due(None, 0, 0, after(36)));
     }
 
     #[test]

@@ -416,6 +416,8 @@ pub async fn repair_outbox_if_due(app: &App, watch: &IdleWatch) -> Result<usize>
     if !watch.is_look_due(app).await? {
         return Ok(0);
     }
+    // Cut off, it is not done.
+    watch.looked(true);
     let postgres = app.postgres.in_background();
     let pending = projector::drain_outbox(&postgres, &app.projection, REPAIR_AGE).await;
     let is_done = pending.as_ref().is_ok_and(|pending| pending.failed == 0);

@@ -142,8 +142,8 @@ pub async fn create(
     by: &AuditContext,
     key: ApiKey,
 ) -> Result<Committed<ApiKey>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     check_count(&tx, &key.project, key.created_at).await?;
     let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.as_str()).collect();
     let (scopes, restricted_scopes) = if key.is_restricted() {
@@ -217,8 +217,8 @@ pub async fn revoke(
     id: &KeyId,
     endpoints: EndpointsChoice,
 ) -> Result<Committed<LeftBehind>> {
-    let mut client = postgres.get().await?;
-    let mut tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let mut tx = Change::begin(&mut client).await?;
     let row = tx
         .query_opt(LOCK, &[&id.as_str(), &by.project.as_str()])
         .await?;

@@ -20,6 +20,9 @@ pub(super) struct Change<'a> {
     others: Vec<ConfigChange>,
 }
 
+/// A connection for changes, which are announced.
+pub(super) struct ChangeSession(Session);
+
 /// What the audit log says of a change.
 pub(super) enum Audit<'a> {
     /// That this was done.
@@ -29,11 +32,17 @@ pub(super) enum Audit<'a> {
 }
 
 impl<'a> Change<'a> {
-    /// Begins one on a connection of its own, and says so to whoever looks for what its
-    /// process may leave behind: it is looked for only then.
-    pub(super) async fn begin(postgres: &Postgres, client: &'a mut Session) -> Result<Self> {
-        postgres.announce_change().await?;
-        let tx = client.transaction().await.map_err(classify)?;
+    /// Connects for one, and says before to whoever looks for what its process may leave
+    /// behind that there may be something: it is looked for only then. No connection is
+    /// held meanwhile.
+    pub(super) async fn connect(postgres: &Postgres) -> Result<ChangeSession> {
+        postgres.announce_change().await;
+        postgres.get().await.map(ChangeSession)
+    }
+
+    /// Begins one on a connection of its own.
+    pub(super) async fn begin(client: &'a mut ChangeSession) -> Result<Self> {
+        let tx = client.0.transaction().await.map_err(classify)?;
         Ok(Self { tx, others: vec![] })
     }
 

@@ -4,7 +4,8 @@
 //!
 //! Written before the transaction of a change, read by the sweeper.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -17,11 +18,21 @@ use crate::error::Result;
 /// looks for several times as long.
 const STANDS: Duration = Duration::from_secs(60);
 
+/// How long a change waits for its marker: the event store may be out of reach, and a key
+/// must be revoked all the same.
+const MARK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two tries to write a marker that a change did not wait for.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Tries, for about an hour. Later ones begin with the next change.
+const RETRIES_MAX: usize = 720;
+
 /// Marks the changes of a process.
 #[derive(Debug)]
 pub(super) struct ChangeMarker {
     dynamo: Dynamo,
     written: Mutex<Option<Instant>>,
+    /// Whether a marker that is missing is being written aside.
+    is_late: AtomicBool,
 }
 
 impl ChangeMarker {
@@ -29,22 +40,44 @@ impl ChangeMarker {
         Self {
             dynamo,
             written: Mutex::default(),
+            is_late: AtomicBool::default(),
         }
     }
 
     /// Marks that a change is about to be made. One write a minute, whatever changes.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not
-    /// answer: the change could not be projected either.
-    pub(super) async fn mark(&self) -> Result<()> {
-        let begun = Instant::now();
-        if self.stands(begun) {
-            return Ok(());
+    /// One that DynamoDB does not take in a second is written aside as soon as it does,
+    /// and the change goes on: whoever looks for it meanwhile meets the same outage, and
+    /// looks on after it.
+    pub(super) async fn mark(self: &Arc<Self>) {
+        if self.stands(Instant::now()) || self.is_late.load(Ordering::SeqCst) {
+            return;
         }
-        let put = self.dynamo.client.put_item().table_name(&self.dynamo.table);
-        let put = put.set_item(Some(item(Timestamp::now())));
-        put.send().await.map_err(unavailable)?;
+        match tokio::time::timeout(MARK_TIMEOUT, self.put()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                let cause = error.causes();
+                tracing::warn!(%error, cause, "change not announced: tried again");
+            }
+            Err(_) => tracing::warn!("change not announced in time: tried again"),
+        }
+        if !self.is_late.swap(true, Ordering::SeqCst) {
+            tokio::spawn(self.clone().put_late());
+        }
+    }
+
+    async fn put_late(self: Arc<Self>) {
+        for _ in 0..RETRIES_MAX {
+            tokio::time::sleep(RETRY_INTERVAL).await;
+            if self.put().await.is_ok() {
+                break;
+            }
+        }
+        self.is_late.store(false, Ordering::SeqCst);
+    }
+
+    async fn put(&self) -> Result<()> {
+        let begun = Instant::now();
+        announce(&self.dynamo).await?;
         *self.written.lock().expect("nothing panics with it") = Some(begun);
         Ok(())
     }
@@ -53,6 +86,17 @@ impl ChangeMarker {
         let written = *self.written.lock().expect("nothing panics with it");
         written.is_some_and(|written| now.duration_since(written) < STANDS)
     }
+}
+
+/// Marks a change at once, for a process that makes one and ends.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not take
+/// it.
+pub async fn announce(dynamo: &Dynamo) -> Result<()> {
+    let put = dynamo.client.put_item().table_name(&dynamo.table);
+    let put = put.set_item(Some(item(Timestamp::now())));
+    put.send().await.map(drop).map_err(unavailable)
 }
 
 fn item(at: Timestamp) -> Item {

@@ -164,7 +164,7 @@ impl ConfigProjection {
     /// have changed, or some seconds more while it takes long to read.
     ///
     /// Cost: one read unit each time it is looked at, which is about when that time is
-    /// over; all of it is read when it has changed, and once a minute.
+    /// over; all of it is read when it has changed, once more then, and once a minute.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it is not cached and DynamoDB does not answer.
@@ -175,15 +175,6 @@ impl ConfigProjection {
         };
         let config = self.project_configs.get(project, refresh).await;
         config.map_err(unwrap_shared_error)
-    }
-
-    /// The configuration of `project` as it is now, past the cache: for what must not
-    /// miss what another process changed a moment ago. Reads all of it.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when DynamoDB does not answer.
-    pub async fn fresh(&self, project: &ProjectId) -> Result<Arc<ProjectConfig>> {
-        Ok(self.read_project_config(project).await?.config)
     }
 
     /// Looks whether the configuration has changed, and reads it if so.
@@ -212,6 +203,7 @@ impl ConfigProjection {
         generation: u64,
         begun: Instant,
     ) -> Result<View> {
+        let before = known.as_ref().map(|known| known.revision);
         if let Some(known) = known.filter(|known| known.generation == generation) {
             let state = self.read_state(project).await?;
             if known.is_current(state.revision, generation, begun) {
@@ -229,6 +221,7 @@ impl ConfigProjection {
             read: begun,
             checked: begun,
             generation,
+            is_settled: before.is_none_or(|before| before == read.revision),
         })
     }
 

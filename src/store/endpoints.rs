@@ -172,8 +172,8 @@ pub async fn create(
     sealed: &[u8],
     per_project_max: u32,
 ) -> Result<Committed<Endpoint>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     quota::lock_project(&tx, &by.project).await?;
     insert(tx, by, endpoint, sealed, per_project_max).await
 }
@@ -295,8 +295,8 @@ pub async fn update(
     id: &EndpointId,
     apply: impl FnOnce(&mut Endpoint) -> Result<()>,
 ) -> Result<Committed<Endpoint>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let before = lock(&tx, by, id).await?;
     let mut endpoint = before.clone();
     apply(&mut endpoint)?;
@@ -399,8 +399,8 @@ pub async fn delete(
     by: &AuditContext,
     id: &EndpointId,
 ) -> Result<Committed<Endpoint>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let mut endpoint = lock(&tx, by, id).await?;
     let before = endpoint.audit_value();
     // The row stays as a tombstone, so that a late projection cannot bring it back.
@@ -441,8 +441,8 @@ pub async fn rotate_secret(
     sealed: &[u8],
     overlap_ends: Timestamp,
 ) -> Result<Committed<Endpoint>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let mut endpoint = lock(&tx, by, id).await?;
     add_rotated(&tx, by, id, sealed, overlap_ends).await?;
     tx.execute(RAISE_VERSION, &[&id.as_str(), &by.at]).await?;
@@ -498,8 +498,8 @@ pub async fn mark_disabled(
     id: &EndpointId,
     pending: &PendingDisable,
 ) -> Result<Option<Committed<()>>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let values: &[&(dyn ToSql + Sync)] = &[
         &id.as_str(),
         &pending.version,

@@ -144,12 +144,12 @@ async fn refuse_too_many(tx: &Change<'_>, project: &ProjectId) -> Result<()> {
 /// [`Error::Conflict`] when too many of the project are under way;
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn start(postgres: &Postgres, by: &AuditContext, new: &Erasure) -> Result<Erasure> {
-    let mut client = postgres.get().await?;
+    let mut client = Change::connect(postgres).await?;
     let (kind, subject) = (new.kind.as_str(), &new.subject);
     let values: &[&(dyn ToSql + Sync)] = &[&new.project.as_str(), &kind, subject];
     // The one that is in the way may be done before it is begun again.
     for _ in 0..TRIES_MAX {
-        let tx = Change::begin(postgres, &mut client).await?;
+        let tx = Change::begin(&mut client).await?;
         let begun = match tx.query_opt(RUNNING, values).await? {
             Some(row) => {
                 let running = read(&row)?;
@@ -190,8 +190,8 @@ pub async fn start_project(
     by: &AuditContext,
     new: &Erasure,
 ) -> Result<Committed<Erasure>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let project = by.project.as_str();
     let closed = tx.query_opt(CLOSE_PROJECT, &[&project, &by.at]).await?;
     closed.ok_or_else(|| Error::not_found("project", project))?;
@@ -220,8 +220,8 @@ pub async fn revoke_keys(
     by: &AuditContext,
     erasure: &Erasure,
 ) -> Result<Committed<usize>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let project = by.project.as_str();
     let keys = match erasure.tenant() {
         Some(tenant) => {
@@ -396,8 +396,8 @@ pub async fn advance(
     let mut values: Vec<&(dyn ToSql + Sync)> =
         vec![&id, &claimed.due, &state, &step, &next.position, &now, &due];
     values.extend(counts.iter().map(|count| count as &(dyn ToSql + Sync)));
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let Some(row) = tx.query_opt(ADVANCE, &values).await? else {
         return Ok(false);
     };

@@ -202,8 +202,8 @@ pub async fn create(
     created_at: Timestamp,
     quota: Quota,
 ) -> Result<Committed<EventType>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     lock_project(&tx, &by.project).await?;
     let mut event_type = EventType {
         project: by.project.clone(),
@@ -313,8 +313,8 @@ pub async fn update(
     quota: Quota,
     apply: impl FnOnce(&mut Spec) -> Result<()>,
 ) -> Result<Committed<EventType>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     lock_project(&tx, &by.project).await?;
     let before = lock(&tx, by, name).await?;
     let mut event_type = before.clone();
@@ -370,8 +370,8 @@ async fn write(tx: &Change<'_>, event_type: &EventType) -> Result<()> {
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
 pub async fn delete(postgres: &Postgres, by: &AuditContext, name: &str) -> Result<Committed<()>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     lock_project(&tx, &by.project).await?;
     let mut event_type = lock(&tx, by, name).await?;
     let before = event_type.audit_value();

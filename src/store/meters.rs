@@ -114,8 +114,8 @@ pub async fn create(
     by: &AuditContext,
     meter: StoredMeter,
 ) -> Result<Committed<StoredMeter>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let project = &by.project.as_str();
     // One at a time, or two would both be the last that is allowed.
     tx.query_opt(LOCK_PROJECT, &[project])
@@ -216,8 +216,8 @@ pub async fn update(
     id: &MeterId,
     apply: impl FnOnce(&mut StoredMeter) -> Result<()>,
 ) -> Result<Committed<StoredMeter>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let mut meter = lock(&tx, by, id).await?;
     let before = meter.audit_value();
     apply(&mut meter)?;
@@ -259,8 +259,8 @@ const DELETE: &str = "\
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Unavailable`] when the database does not answer.
 pub async fn delete(postgres: &Postgres, by: &AuditContext, id: &MeterId) -> Result<Committed<()>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let before = lock(&tx, by, id).await?.audit_value();
     // The row stays as a tombstone, so that a late projection cannot bring it back.
     tx.execute(DELETE, &[&id.as_str(), &by.at]).await?;

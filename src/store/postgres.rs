@@ -189,10 +189,9 @@ impl Postgres {
     }
 
     /// Announces that a change is about to be made, where that is done.
-    pub(super) async fn announce_change(&self) -> Result<()> {
-        match &self.marker {
-            Some(marker) => marker.mark().await,
-            None => Ok(()),
+    pub(super) async fn announce_change(&self) {
+        if let Some(marker) = &self.marker {
+            marker.mark().await;
         }
     }
 

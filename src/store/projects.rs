@@ -42,8 +42,8 @@ const CREATE: &str = "insert into projects (id, name, created_at) values ($1, $2
 /// [`Error::Conflict`] when the name is taken; [`Error::Unavailable`] when the
 /// database does not answer.
 pub async fn create(postgres: &Postgres, actor: Actor, project: &Project) -> Result<()> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let values: &[&(dyn ToSql + Sync)] =
         &[&project.id.as_str(), &project.name, &project.created_at];
     tx.execute(CREATE, values).await?;

@@ -187,7 +187,7 @@ fn what_is_read_past_the_cache_is_what_is_there() {
         other.endpoint("http://127.0.0.1:9/", &["a"]).await;
         let known = projection.project_config(&project).await.unwrap();
         assert!(known.targets.ids().is_empty());
-        let fresh = projection.fresh(&project).await.unwrap();
+        let fresh = projection.current_project_config(&project).await.unwrap();
         assert_eq!(fresh.targets.ids().len(), 1);
     });
 }

@@ -22,8 +22,6 @@ pub(super) const WAIT_MAX: Duration = Duration::from_millis(500);
 /// How long a view is used whose revision stays the same: a version that knows of no
 /// revisions may change what is there.
 const REREAD: Duration = Duration::from_secs(60);
-/// How long a project is remembered that nobody asks for.
-const IDLE_MAX: Duration = Duration::from_mins(10);
 
 /// Views of projects.
 #[derive(Clone)]
@@ -63,6 +61,9 @@ pub(super) struct View {
     pub(super) checked: Instant,
     /// The last of this process's changes that it shows.
     pub(super) generation: u64,
+    /// Whether it was read at a revision that was known before. At a new one, what that
+    /// counts may not be there yet: a replica of the table takes items in any order.
+    pub(super) is_settled: bool,
 }
 
 /// What a refresh comes to; shared by those who wait for it.
@@ -100,7 +101,8 @@ impl ConfigCache {
         let entries = Cache::builder()
             .max_capacity(projects_max)
             .eviction_policy(EvictionPolicy::lru())
-            .time_to_idle(ages.stale_max.max(IDLE_MAX))
+            // What is older is read as a whole anyway.
+            .time_to_idle(ages.stale_max.max(REREAD))
             .build();
         Self { entries, ages }
     }
@@ -115,7 +117,7 @@ impl ConfigCache {
     pub(super) async fn get<F>(
         &self,
         project: &ProjectId,
-        refresh: impl FnOnce(Arc<Entry>) -> F,
+        refresh: impl Fn(Arc<Entry>) -> F,
     ) -> Outcome
     where
         F: Future<Output = Outcome> + Send + 'static,
@@ -127,7 +129,7 @@ impl ConfigCache {
             view.freshness(self.ages, entry.generation(), now)
         });
         let Some(view) = view.filter(|_| freshness != Freshness::Useless) else {
-            return entry.refreshed(refresh, now).outcome.await;
+            return entry.outcome(refresh, now).await;
         };
         if freshness == Freshness::Fresh {
             return Ok(view.config);
@@ -162,7 +164,7 @@ impl View {
     /// Whether it is what is there while that has `revision`.
     pub(super) fn is_current(&self, revision: i64, generation: u64, now: Instant) -> bool {
         let is_same = self.revision == revision && self.generation == generation;
-        is_same && now.duration_since(self.read) < REREAD
+        is_same && self.is_settled && now.duration_since(self.read) < REREAD
     }
 }
 
@@ -216,6 +218,21 @@ impl Entry {
         self.view.lock().expect("nothing panics with it")
     }
 
+    /// What a refresh comes to that shows all of this process's changes so far.
+    async fn outcome<F>(self: &Arc<Self>, refresh: impl Fn(Arc<Self>) -> F, now: Instant) -> Outcome
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let asked = self.generation();
+        let outcome = self.refreshed(&refresh, now).outcome.await;
+        let shows_all = || self.view().is_some_and(|view| view.generation >= asked);
+        if outcome.is_err() || shows_all() {
+            return outcome;
+        }
+        // It had been read before the last change, and was at its end when it was joined.
+        self.refreshed(&refresh, Instant::now()).outcome.await
+    }
+
     /// The refresh that is under way, or one that begins now. It goes on though nobody
     /// waits.
     fn refreshed<F>(self: &Arc<Self>, refresh: impl FnOnce(Arc<Self>) -> F, now: Instant) -> Refresh
@@ -255,6 +272,8 @@ impl Drop for EndOfRefresh {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Notify;
+
     use super::*;
 
     const AGES: Ages = Ages {
@@ -269,6 +288,7 @@ mod tests {
             read,
             checked: read,
             generation,
+            is_settled: true,
         }
     }
 
@@ -298,6 +318,49 @@ mod tests {
         assert!(!view.is_current(8, 0, read));
         assert!(!view.is_current(7, 1, read));
         assert!(!view.is_current(7, 0, minute));
+        let unsettled = View {
+            is_settled: false,
+            ..view
+        };
+        assert!(!unsettled.is_current(7, 0, read), "it is read once more");
+    }
+
+    #[tokio::test]
+    async fn who_asks_after_a_change_is_not_answered_from_before_it() {
+        let cache = ConfigCache::new(10, AGES);
+        let project: ProjectId = "prj_00000000000000000000000001".parse().unwrap();
+        let signals: Arc<[Notify; 2]> = Arc::default();
+        let refreshes = AtomicU64::new(0);
+        let refresh = |entry: Arc<Entry>| {
+            let is_first = refreshes.fetch_add(1, Ordering::SeqCst) == 0;
+            let signals = signals.clone();
+            async move {
+                let config = Arc::new(ProjectConfig {
+                    is_erased: !is_first,
+                    ..ProjectConfig::default()
+                });
+                let read = view(1, entry.generation(), Instant::now());
+                let config_kept = config.clone();
+                assert!(entry.keep(View {
+                    config: config_kept,
+                    ..read
+                }));
+                if is_first {
+                    signals[0].notify_one();
+                    signals[1].notified().await;
+                }
+                Ok(config)
+            }
+        };
+        let changer = async {
+            signals[0].notified().await;
+            cache.known(&project).unwrap().invalidate();
+            let end = async { signals[1].notify_one() };
+            tokio::join!(cache.get(&project, refresh), end).0
+        };
+        let (before, after) = tokio::join!(cache.get(&project, refresh), changer);
+        assert!(!before.unwrap().is_erased);
+        assert!(after.unwrap().is_erased);
     }
 
     #[test]

@@ -87,8 +87,8 @@ pub async fn put(
     per_project_max: u32,
     replace: impl FnOnce(Option<Current>) -> Result<Replacement>,
 ) -> Result<(Replaced, Committed<Endpoint>)> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     // Two at once would both find that there is none.
     lock_project(&tx, &by.project).await?;
     let id = match named {

@@ -51,8 +51,8 @@ pub async fn stop_endpoints(
     erasure: &Erasure,
     after: &str,
 ) -> Result<Committed<StoppedEndpoints>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let (project, tenant) = (erasure.project.as_str(), erasure.tenant());
     let values: &[&(dyn ToSql + Sync)] =
         &[&project, &after, &tenant, &erasure.until(), &ENDPOINTS_MAX];
@@ -108,8 +108,8 @@ async fn stop_all(
     statement: &str,
     kind: ChangeKind,
 ) -> Result<Committed<()>> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let values: &[&(dyn ToSql + Sync)] = &[&by.project.as_str(), &by.at];
     let rows = tx.query(statement, values).await?;
     let subjects: Vec<String> = rows.iter().map(|row| row.get("id")).collect();
@@ -189,8 +189,8 @@ const TENANT_ENDPOINTS: &str = "\
 /// [`Error::Unavailable`] when the database does not answer, and when one is left
 /// because it is not projected yet.
 pub async fn delete_endpoint_rows(postgres: &Postgres, erasure: &Erasure) -> Result<()> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let values: &[&(dyn ToSql + Sync)] = &[
         &erasure.project.as_str(),
         &erasure.tenant(),
@@ -238,8 +238,8 @@ fn tenant_keys(erasure: &Erasure) -> (&str, Option<&str>, Timestamp) {
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn delete_tenant_keys(postgres: &Postgres, erasure: &Erasure) -> Result<()> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let values = tenant_keys(erasure);
     tx.execute(DELETE_TENANT_KEYS, &[&values.0, &values.1, &values.2])
         .await?;
@@ -293,8 +293,8 @@ fn not_projected(what: String) -> Error {
 /// # Errors
 /// [`Error::Unavailable`] when the database does not answer.
 pub async fn delete_project_rows(postgres: &Postgres, erasure: &Erasure) -> Result<()> {
-    let mut client = postgres.get().await?;
-    let tx = Change::begin(postgres, &mut client).await?;
+    let mut client = Change::connect(postgres).await?;
+    let tx = Change::begin(&mut client).await?;
     let project = erasure.project.as_str();
     for statement in DELETE_ROWS {
         tx.execute(statement, &[&project]).await?;
