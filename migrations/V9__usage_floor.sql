@@ -26,6 +26,15 @@ create table usage_seen_days (
     day date primary key,
     kept_until date not null
 );
+-- What older versions counted lives for as long as the oldest day that they keep says,
+-- and as the default at least: retention_days may be made shorter with this version.
+insert into usage_seen_days (day, kept_until)
+select p.day, p.day + greatest(current_date - min(p.day) over (), 32)
+from (
+    select to_date(right(c.relname, 8), 'YYYYMMDD') as day
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'usage_seen'::regclass and c.relname ~ '^usage_seen_[0-9]{8}$'
+) as p;
 
 -- With the search path of its maker fixed, as those that they replace.
 do $do$

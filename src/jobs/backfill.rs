@@ -22,7 +22,7 @@ use crate::store::events::{self, StoredEvent};
 use crate::store::meters;
 use crate::store::readings::DueItem;
 use crate::store::timeline::TimelineRange;
-use crate::store::usage::{self, UsageEntry};
+use crate::store::usage::{self, CountSummary, UsageEntry};
 
 /// Events of a page whose type is right.
 pub const PAGE_EVENTS: usize = 500;
@@ -150,7 +150,7 @@ pub async fn backfill_page(
 #[derive(Default)]
 struct Counted {
     newly: u64,
-    /// Those that PostgreSQL would not take.
+    /// Those that PostgreSQL would not take, or of a day that is forgotten.
     refused: usize,
 }
 
@@ -160,7 +160,10 @@ async fn count(app: &App, found: &[FoundReading]) -> Result<Counted> {
     let mut left = vec![found];
     while let Some(part) = left.pop() {
         match count_part(app, part).await {
-            Ok(newly) => counted.newly += newly,
+            Ok(part) => {
+                counted.newly += part.newly_counted;
+                counted.refused += usize::try_from(part.forgotten).unwrap_or(usize::MAX);
+            }
             Err(error) if error.is_outage() => return Err(error),
             Err(error) => match part {
                 [one] => {
@@ -174,7 +177,7 @@ async fn count(app: &App, found: &[FoundReading]) -> Result<Counted> {
     Ok(counted)
 }
 
-async fn count_part(app: &App, found: &[FoundReading]) -> Result<u64> {
+async fn count_part(app: &App, found: &[FoundReading]) -> Result<CountSummary> {
     let entries = found.iter().map(|found| UsageEntry {
         event: &found.event,
         tenant: found.tenant.as_deref(),
@@ -185,8 +188,7 @@ async fn count_part(app: &App, found: &[FoundReading]) -> Result<u64> {
     });
     let entries: Vec<UsageEntry<'_>> = entries.collect();
     // No metric is published of them: CloudWatch would take them for new.
-    let counted = usage::count(&app.postgres, &entries, app.config.meters.groups_max).await?;
-    Ok(counted.newly_counted)
+    usage::count(&app.postgres, &entries, app.config.meters.groups_max).await
 }
 
 /// What was read of a page.

@@ -201,12 +201,13 @@ async fn close_idle_loop(app: Arc<App>, stop: CancellationToken) {
 
 async fn archive_loop(app: Arc<App>, stop: CancellationToken) {
     let step = || async {
-        match archive::plan(&app, app::now()).await? {
+        let planned = archive::plan(&app, app::now()).await;
+        // What expires does not wait for the next look, nor for what cannot be planned.
+        let late = archive::watch(&app, app::now()).await?;
+        match planned? {
             0 => {}
             days => tracing::info!(days, "archive planned"),
         }
-        // What expires does not wait for the next look.
-        let late = archive::watch(&app, app::now()).await?;
         Ok(match late {
             LateArchives { has_more: true, .. } => BUSY_PAUSE,
             LateArchives { late: 1.., .. } => ARCHIVE_LATE_INTERVAL,

@@ -327,17 +327,30 @@ fn in_order(items: &[Item]) -> Vec<Recovery> {
     rows
 }
 
-/// Those of `ids` that are there and that this version can read. Eventually consistent.
+/// Recoveries that were asked for by their ids.
+#[derive(Debug, Default)]
+pub struct FoundRecoveries {
+    /// Those that are there, in no order.
+    pub recoveries: Vec<Recovery>,
+    /// Those that are there and that this version cannot read.
+    pub unreadable: usize,
+}
+
+/// Those of `ids` that are there. One consistent read of each.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when DynamoDB does not answer.
-pub async fn get_all(dynamo: &Dynamo, ids: &[RecoveryId]) -> Result<Vec<Recovery>> {
+pub async fn get_all(dynamo: &Dynamo, ids: &[RecoveryId]) -> Result<FoundRecoveries> {
     let keys = ids.iter();
     let keys: Vec<_> = keys
         .map(|id| (id.to_string(), keys::RECOVERY.to_owned()))
         .collect();
-    let items = dynamo.batch_get(&keys, None).await?;
-    Ok(items.iter().filter_map(|item| read(item).ok()).collect())
+    let items = dynamo.batch_get_consistent(&keys, None).await?;
+    let recoveries = in_order(&items);
+    Ok(FoundRecoveries {
+        unreadable: items.len() - recoveries.len(),
+        recoveries,
+    })
 }
 
 /// Notes that what came before `at` of a late archive is kept for longer.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::page::range;
 use crate::app::App;
@@ -14,7 +14,7 @@ use crate::model::endpoint::Target;
 use crate::model::filter::TypePattern;
 use crate::model::id::{DeliveryId, EndpointId};
 use crate::model::job::Job;
-use crate::model::recovery::{self, Recovery, RecoveryPass};
+use crate::model::recovery::{self, HELD_DAYS, Recovery, RecoveryPass};
 use crate::store::deliveries::{self, InHandUntil, NewDelivery, ReplayFrom, ReplayOutcome};
 use crate::store::events::{self, EventRow};
 use crate::store::recoveries::PageResult;
@@ -108,7 +108,7 @@ pub(super) async fn replay_missing(
             BeginOutcome::Skipped
         })
     };
-    let wanted = |row: &&EventRow| missing.contains(&row.id) && row.expires > now;
+    let wanted = |row: &&EventRow| missing.contains(&row.id) && is_deliverable(app, row, now);
     let wanted: Vec<_> = page.rows.iter().filter(wanted).collect();
     let begun = begin_all(app, wanted.iter().copied().map(begin)).await?;
     take_back_erased(app, &wanted, endpoint).await?;
@@ -124,6 +124,15 @@ pub(super) async fn replay_missing(
         next: page.next,
         ..begun
     })
+}
+
+/// Whether an event has not outlived its deliveries: one that is kept for a late archive
+/// alone does, and would be delivered a second time.
+fn is_deliverable(app: &App, event: &EventRow, now: Timestamp) -> bool {
+    let held = SignedDuration::from_hours(24 * i64::from(HELD_DAYS));
+    event.expires > now
+        && (event.expires - held > now
+            || events::expiry(event.received, app.config.retention_days) > now)
 }
 
 /// Deletes the deliveries of events that were erased since they were listed: the list

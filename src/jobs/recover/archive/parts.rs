@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::error::{Error, Result};
@@ -22,8 +23,12 @@ use crate::store::objects::Objects;
 use crate::store::recoveries::PageResult;
 use crate::store::timeline::TimelineRange;
 
-/// Events read at a time.
-const READ_EVENTS: usize = 100;
+/// Events read at a time, at first.
+const READ_EVENTS: usize = 16;
+/// And at most.
+const READ_EVENTS_MAX: usize = 100;
+/// Bytes that are read at a time, if no event is larger than those before it.
+const READ_BYTES: usize = 2 * 1024 * 1024;
 /// Events of an object, at most.
 const PART_EVENTS_MAX: usize = 1_000;
 /// Bytes of events after which an object takes no more; the last read may go
@@ -31,6 +36,9 @@ const PART_EVENTS_MAX: usize = 1_000;
 const PART_BYTES: usize = 4 * 1024 * 1024;
 /// Objects written at a time: as many are in memory.
 const PARTS_AT_ONCE: usize = 8;
+
+/// In this process, whatever number of archives are due in it.
+static PARTS: Semaphore = Semaphore::const_new(PARTS_AT_ONCE);
 
 /// Writes the next objects of a day.
 pub async fn run_page(app: &App, recovery: &Recovery) -> Result<PageOutcome> {
@@ -70,24 +78,24 @@ async fn write_part(
         next: span.after.clone(),
         ..PageResult::default()
     };
-    let (mut events, mut bytes) = (Vec::new(), 0);
+    let _permit = PARTS.acquire().await.map_err(Error::internal)?;
+    let (mut events, mut bytes, mut largest) = (Vec::new(), 0, 0);
     let access = Access::to_project(&recovery.project);
     loop {
         let range = TimelineRange {
             since: Some(span.since),
             until: Some(span.until),
             after: step.next.take(),
-            limit: READ_EVENTS,
+            limit: read_max(largest, PART_EVENTS_MAX - step.examined),
         };
         let page = events::scan(&app.dynamo, &access, &range, |_, _| true).await?;
         let loaded = events::load_full(&app.dynamo, &page.rows).await?;
         step.examined += page.examined;
         step.skipped += page.unreadable + loaded.unreadable;
-        bytes += loaded
-            .events
-            .iter()
-            .map(|one| one.body.len())
-            .sum::<usize>();
+        for size in loaded.events.iter().map(|one| one.body.len()) {
+            bytes += size;
+            largest = largest.max(size);
+        }
         events.extend(loaded.events);
         step.next = page.next;
         if step.next.is_none() || step.examined >= PART_EVENTS_MAX || bytes >= PART_BYTES {
@@ -106,6 +114,13 @@ async fn write_part(
         archive.put(&key, object.gzip).await?;
     }
     Ok(step)
+}
+
+/// How many events to read next, where the largest so far has so many bytes and `left`
+/// are yet to come.
+fn read_max(largest: usize, left: usize) -> usize {
+    let fit = READ_BYTES.checked_div(largest).unwrap_or(READ_EVENTS);
+    fit.clamp(1, READ_EVENTS_MAX).min(left)
 }
 
 /// A line of the archive: the event with what Millrace knows of it.
@@ -150,4 +165,20 @@ fn compress(events: &[StoredEvent]) -> Result<Compressed> {
         lines,
         unreadable,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::EVENT_BYTES_MAX;
+
+    #[test]
+    fn fewer_are_read_at_a_time_the_larger_they_are() {
+        assert_eq!(read_max(0, PART_EVENTS_MAX), READ_EVENTS);
+        assert_eq!(read_max(300, PART_EVENTS_MAX), READ_EVENTS_MAX);
+        assert_eq!(read_max(300, 84), 84);
+        let of_large = read_max(EVENT_BYTES_MAX, PART_EVENTS_MAX);
+        assert!((1..=8).contains(&of_large), "{of_large}");
+        assert_eq!(read_max(READ_BYTES * 2, PART_EVENTS_MAX), 1);
+    }
 }
