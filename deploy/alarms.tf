@@ -463,6 +463,10 @@ locals {
       text    = "A backup did not complete"
       pattern = { source = ["aws.backup"], "detail-type" = ["Backup Job State Change"], detail = { state = ["ABORTED", "EXPIRED", "FAILED"], backupVaultName = [local.prefix] } }
     }
+    backup-copy-failed = {
+      text    = "A backup was not copied to another vault"
+      pattern = { source = ["aws.backup"], "detail-type" = ["Copy Job State Change"], detail = { state = ["FAILED", "PARTIAL"], sourceBackupVaultArn = ["arn:${local.partition}:backup:${var.region}:${local.account_id}:backup-vault:${local.prefix}"] } }
+    }
     database-event = {
       text    = "The database failed over, failed or is short of storage"
       pattern = { source = ["aws.rds"], detail = { EventCategories = ["failover", "failure", "low storage"], SourceIdentifier = [{ prefix = local.prefix }] } }

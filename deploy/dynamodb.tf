@@ -70,7 +70,8 @@ resource "aws_dynamodb_table" "main" {
 # In the other region. A block of the table could not protect it from deletion, which
 # holds for each replica by itself.
 resource "aws_dynamodb_table_replica" "main" {
-  count            = var.replica_region == null ? 0 : 1
+  # A secondary has no table to replicate; inputs.tf says so by its own words.
+  count            = var.replica_region == null || local.secondary ? 0 : 1
   provider         = aws.replica
   global_table_arn = aws_dynamodb_table.main[0].arn
 

@@ -184,6 +184,12 @@ def events(prefix, region, account):
             "resources": [],
             "detail": {"backupJobId": "1", "backupVaultName": prefix, "state": "FAILED", "resourceType": "DynamoDB"},
         },
+        "backup-copy-failed": {
+            "source": "aws.backup",
+            "detail-type": "Copy Job State Change",
+            "resources": [],
+            "detail": {"copyJobId": "1", "sourceBackupVaultArn": f"arn:aws:backup:{region}:{account}:backup-vault:{prefix}", "state": "FAILED"},
+        },
         "database-event": {
             "source": "aws.rds",
             "detail-type": "RDS DB Instance Event",

@@ -331,7 +331,13 @@ def by_worker(receiver, key, secret):
 
 def by_function(receiver, key, secret):
     jobs_of("function", receiver, key, secret)
-    result = mappings()["deliver"]["LastProcessingResult"]
+
+    def found():
+        # Set when the function has answered, which is after the webhook has arrived.
+        said = mappings()["deliver"]["LastProcessingResult"]
+        return None if said == "No records processed" else said
+
+    result = until("function: the queue was answered", found)
     check("function: the queue called it", result.startswith("OK") and "partial" not in result, result)
 
 
