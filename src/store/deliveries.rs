@@ -14,6 +14,7 @@ use jiff::Timestamp;
 pub(super) use self::item::new_item;
 use self::item::write_attempt;
 pub use self::item::{NewDelivery, StoredDelivery};
+use self::lease::{GUARD, guarded};
 pub use self::lease::{
     HeldLease, defer, defer_for_slot, defer_missing, defer_timed, hold_back, renew_lease,
 };
@@ -349,19 +350,6 @@ pub async fn end(
             .expression_attribute_values(":state", s(state.as_str())),
     )
     .await
-}
-
-const GUARD: &str = "#state = :pending and made = :made";
-
-/// An update that takes place only while the delivery is pending and attempt
-/// `attempts_made` is its next.
-fn guarded(dynamo: &Dynamo, id: &DeliveryId, attempts_made: u32) -> UpdateItemFluentBuilder {
-    dynamo
-        .update(id.event().as_str(), keys::delivery(&id.endpoint()))
-        .condition_expression(GUARD)
-        .expression_attribute_names("#state", "state")
-        .expression_attribute_values(":pending", s(DeliveryState::Pending.as_str()))
-        .expression_attribute_values(":made", n(attempts_made))
 }
 
 /// Begins a new round for a delivery in any state, due at `due`; none if there

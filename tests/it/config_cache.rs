@@ -109,6 +109,9 @@ fn what_has_not_changed_is_looked_at_with_one_query_and_not_read_again() {
         }
         let project = cached.project.parse().unwrap();
         let projection = &cached.app.projection;
+        projection.project_config(&project).await.unwrap();
+        // At a revision that is new to it, it is read once more.
+        tokio::time::sleep(AT_ONCE * 2).await;
         let first = projection.project_config(&project).await.unwrap();
         let before = queries.count();
         for _ in 0..10 {

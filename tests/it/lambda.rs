@@ -485,6 +485,8 @@ fn a_batch_runs_a_page_of_a_recovery() {
         assert_eq!(answer, json!({"batchItemFailures": []}));
         harness.drain().await;
         assert_eq!(receiver.received().len(), 1);
+        // Its second look comes once every instance knows the endpoint.
+        harness.sweep_after(Duration::from_mins(1)).await;
         let path = format!("/v1/recoveries/{}", recovery["id"].as_str().unwrap());
         let fetched = harness.get(&path).await.expect(StatusCode::OK);
         assert_eq!(

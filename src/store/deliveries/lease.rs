@@ -4,7 +4,7 @@
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use jiff::Timestamp;
 
-use super::{GUARD, StoredDelivery, guarded};
+use super::item::StoredDelivery;
 use crate::error::Result;
 use crate::model::delivery::DeliveryState;
 use crate::model::id::DeliveryId;
@@ -162,4 +162,22 @@ impl HeldLease<'_> {
         seen.str_opt("due_sk") == Some(&*self.sort(until))
             && seen.num_opt("made") == Some(self.attempts_made.into())
     }
+}
+
+/// While what it is of is the delivery's next attempt.
+pub(super) const GUARD: &str = "#state = :pending and made = :made";
+
+/// An update that takes place only while the delivery is pending and attempt
+/// `attempts_made` is its next.
+pub(super) fn guarded(
+    dynamo: &Dynamo,
+    id: &DeliveryId,
+    attempts_made: u32,
+) -> UpdateItemFluentBuilder {
+    dynamo
+        .update(id.event().as_str(), keys::delivery(&id.endpoint()))
+        .condition_expression(GUARD)
+        .expression_attribute_names("#state", "state")
+        .expression_attribute_values(":pending", s(DeliveryState::Pending.as_str()))
+        .expression_attribute_values(":made", n(attempts_made))
 }
