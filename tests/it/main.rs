@@ -46,6 +46,7 @@ mod layers;
 mod lists;
 #[cfg(feature = "embedded")]
 mod long_polls;
+#[cfg(feature = "embedded")]
 mod lost_answers;
 mod metadata;
 mod meters;

@@ -25,7 +25,6 @@ use crate::support::harness::{Harness, run};
 use crate::support::receiver::{Receiver, Reply};
 #[cfg(feature = "embedded")]
 use crate::support::relay::{Fate, Relay};
-#[cfg(feature = "embedded")]
 use crate::support::stores::{self, counting};
 
 #[test]

@@ -221,7 +221,8 @@ fn what_cannot_be_claimed_is_in_the_way_of_nothing() {
 #[test]
 fn what_the_store_refuses_costs_a_few_writes_for_each_endpoint() {
     run(async {
-        let scene = Scene::new(1_000).await;
+        let mut scene = Scene::new(1_000).await;
+        scene.harness.leaves_jobs = true;
         scene.publish(400, 40).await;
         scene.fail_claims(Fault::Throttle);
         let swept = scene.sweep().await;

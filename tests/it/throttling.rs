@@ -132,7 +132,8 @@ fn refused_for_its_whole_lease_an_attempt_is_made_once_more() {
 fn an_endpoint_whose_records_are_refused_holds_up_no_other_of_its_project() {
     run(async {
         let store = FaultyStore::new();
-        let harness = harness(&store).await;
+        let mut harness = harness(&store).await;
+        harness.leaves_jobs = true;
         let (hot, cold) = (Receiver::start([]).await, Receiver::start([]).await);
         let endpoint = harness.endpoint(&hot.url, &["hot"]).await;
         harness.endpoint(&cold.url, &["cold"]).await;
