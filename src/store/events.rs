@@ -580,7 +580,7 @@ pub async fn load_full(dynamo: &Dynamo, rows: &[EventRow]) -> Result<LoadedEvent
 /// write unit and one for each index.
 ///
 /// # Errors
-/// [`Error::Unavailable`](Error::Unavailable) when DynamoDB does not answer.
+/// [`Error::Unavailable`] when DynamoDB does not answer.
 pub async fn keep_until(dynamo: &Dynamo, id: &EventId, expires: Timestamp) -> Result<bool> {
     let update = dynamo
         .update(id.as_str(), keys::EVENT)

@@ -3,7 +3,7 @@
 //! A day of a project is a recovery of kind `archive`, whose id follows from the
 //! two, so that it is planned once; each of its pages is one object or some, whose names
 //! follow from the page, so that a page done again replaces them. What a first page
-//! leaves of a day is written in spans of it, side by side: [`parts`].
+//! leaves of a day is written in spans of it, side by side: `parts`.
 
 mod late;
 mod parts;
