@@ -158,6 +158,15 @@ impl Session {
         }
     }
 
+    /// The same, of who signs in at `now`.
+    pub fn begun_at(self, now: Timestamp) -> Self {
+        let begun = Self::new(self.person, self.reach, self.scopes, now);
+        Self {
+            is_admin: self.is_admin,
+            ..begun
+        }
+    }
+
     /// Whether it is over at `now`.
     pub fn is_over(&self, now: Timestamp) -> bool {
         now >= self.ends || now.duration_since(self.last_seen) >= IDLE_MAX
@@ -190,6 +199,22 @@ impl Session {
             (Person::Key { id, .. }, Some(tenant)) => Actor::TenantKey(id.clone(), tenant.clone()),
             (Person::User { name }, _) => Actor::User(name.clone()),
             (Person::Customer, tenant) => Actor::Customer(tenant.cloned().unwrap_or_default()),
+        }
+    }
+
+    /// The only project it reaches, if it is only one.
+    pub fn project(&self) -> Option<&ProjectId> {
+        self.reach.project()
+    }
+
+    /// Who it is, in a word.
+    pub fn name(&self) -> Arc<str> {
+        match (&self.person, self.reach.tenant()) {
+            (Person::Admin, _) => "Admin".into(),
+            (Person::Link, _) => "This machine".into(),
+            (Person::Key { id, .. }, _) => id.as_str().into(),
+            (Person::User { name }, _) => name.clone(),
+            (Person::Customer, tenant) => tenant.cloned().unwrap_or_default(),
         }
     }
 
@@ -246,9 +271,10 @@ const PERSON_DIGITS: usize = 16;
 pub struct SessionToken(Box<str>);
 
 impl SessionToken {
-    /// A new token for a session of `subject` ([`Session::subject`]).
-    pub fn new(subject: &str, random: [u8; 32]) -> Self {
-        let (secret, person) = (base32(&random), person_digits(subject));
+    /// A new token for `session`.
+    pub fn new(session: &Session, random: [u8; 32]) -> Self {
+        let secret = base32(&random);
+        let person = Self::person_of(&session.subject());
         Self(format!("{SESSION_PREFIX}{secret}{person}").into())
     }
 
@@ -275,21 +301,21 @@ impl SessionToken {
         &self.0[self.0.len() - PERSON_DIGITS..]
     }
 
-    /// Whether it says that it is of a session of `subject`.
-    pub fn is_of(&self, subject: &str) -> bool {
-        self.person() == person_digits(subject)
+    /// The same of whoever is meant by `subject` ([`Session::subject`]).
+    pub fn person_of(subject: &str) -> String {
+        base32(&sha256(subject)[..10])
     }
 
     /// What the session's forms carry: known to whoever holds the token alone, and of no
     /// use for finding it out.
-    pub fn csrf(&self) -> String {
+    pub fn csrf_token(&self) -> String {
         base32(self.csrf_tag().as_ref())
     }
 
     /// Whether `text` is what the session's forms carry. Takes as long for any text of
     /// that length.
-    pub fn is_csrf(&self, text: &str) -> bool {
-        self.csrf().as_bytes().ct_eq(text.as_bytes()).into()
+    pub fn is_csrf_token(&self, text: &str) -> bool {
+        self.csrf_token().as_bytes().ct_eq(text.as_bytes()).into()
     }
 
     fn csrf_tag(&self) -> hmac::Tag {
@@ -302,11 +328,6 @@ impl std::fmt::Debug for SessionToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SessionToken(***)")
     }
-}
-
-/// The hash of whose session it is, as a token spells it.
-pub fn person_digits(subject: &str) -> String {
-    base32(&sha256(subject)[..10])
 }
 
 /// The token of a link that signs in once, from 32 random bytes.
@@ -438,11 +459,12 @@ mod tests {
 
     #[test]
     fn a_token_has_its_form_and_nothing_else_has() {
-        let token = SessionToken::new("admin", [7; 32]);
+        let token = SessionToken::new(&session(), [7; 32]);
         let text = token.expose();
         assert!(SessionToken::parse(text).is_some_and(|read| read.hash() == token.hash()));
-        assert!(token.is_of("admin") && !token.is_of("user:admin"));
-        assert_ne!(token.hash(), SessionToken::new("admin", [8; 32]).hash());
+        assert_eq!(token.person(), SessionToken::person_of("admin"));
+        assert_ne!(token.person(), SessionToken::person_of("user:admin"));
+        assert_ne!(token.hash(), SessionToken::new(&session(), [8; 32]).hash());
         for text in [
             "",
             SESSION_PREFIX,
@@ -461,18 +483,18 @@ mod tests {
 
     #[test]
     fn a_form_token_is_of_one_session() {
-        let token = SessionToken::new("admin", [7; 32]);
-        let csrf = token.csrf();
-        assert!(token.is_csrf(&csrf));
-        let other = SessionToken::new("admin", [8; 32]);
+        let token = SessionToken::new(&session(), [7; 32]);
+        let csrf = token.csrf_token();
+        assert!(token.is_csrf_token(&csrf));
+        let other = SessionToken::new(&session(), [8; 32]);
         for text in [
             "",
             &csrf[1..],
-            &other.csrf(),
+            &other.csrf_token(),
             token.expose(),
             &format!("{csrf}0"),
         ] {
-            assert!(!token.is_csrf(text), "{text}");
+            assert!(!token.is_csrf_token(text), "{text}");
         }
         assert!(!format!("{token:?}").contains(&token.expose()[4..]));
     }
