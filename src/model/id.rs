@@ -187,7 +187,8 @@ impl DeliveryId {
     }
 }
 
-pub(super) fn is_base32(text: &str) -> bool {
+/// Whether `text` is made of the digits of [`base32`] alone.
+pub fn is_base32(text: &str) -> bool {
     text.bytes().all(|b| ALPHABET.contains(&b))
 }
 

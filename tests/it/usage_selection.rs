@@ -127,7 +127,50 @@ fn a_total_is_no_sum_of_days() {
                 text.push_str(&format!("{name}{more}\n{rows}"));
             }
         }
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"
+        count
+        2024-01-31T12:00 2024-03-01T00:00 null null 5
+        count&group_by=tenant
+        2024-01-31T12:00 2024-03-01T00:00 null null 1
+        2024-01-31T12:00 2024-03-01T00:00 "acme" null 2
+        2024-01-31T12:00 2024-03-01T00:00 "zeta" null 2
+        sum
+        2024-01-31T12:00 2024-03-01T00:00 null null 10
+        sum&group_by=tenant
+        2024-01-31T12:00 2024-03-01T00:00 null null 3
+        2024-01-31T12:00 2024-03-01T00:00 "acme" null 2
+        2024-01-31T12:00 2024-03-01T00:00 "zeta" null 5
+        average
+        2024-01-31T12:00 2024-03-01T00:00 null null 2
+        average&group_by=tenant
+        2024-01-31T12:00 2024-03-01T00:00 null null 3
+        2024-01-31T12:00 2024-03-01T00:00 "acme" null 1
+        2024-01-31T12:00 2024-03-01T00:00 "zeta" null 2.5
+        min
+        2024-01-31T12:00 2024-03-01T00:00 null null 1
+        min&group_by=tenant
+        2024-01-31T12:00 2024-03-01T00:00 null null 3
+        2024-01-31T12:00 2024-03-01T00:00 "acme" null 1
+        2024-01-31T12:00 2024-03-01T00:00 "zeta" null 1
+        max
+        2024-01-31T12:00 2024-03-01T00:00 null null 4
+        max&group_by=tenant
+        2024-01-31T12:00 2024-03-01T00:00 null null 3
+        2024-01-31T12:00 2024-03-01T00:00 "acme" null 1
+        2024-01-31T12:00 2024-03-01T00:00 "zeta" null 4
+        unique_count
+        2024-01-31T12:00 2024-03-01T00:00 null null 3
+        unique_count&group_by=tenant
+        2024-01-31T12:00 2024-03-01T00:00 null null 1
+        2024-01-31T12:00 2024-03-01T00:00 "acme" null 1
+        2024-01-31T12:00 2024-03-01T00:00 "zeta" null 2
+        latest
+        2024-01-31T12:00 2024-03-01T00:00 null null 3
+        latest&group_by=tenant
+        2024-01-31T12:00 2024-03-01T00:00 null null 3
+        2024-01-31T12:00 2024-03-01T00:00 "acme" null 1
+        2024-01-31T12:00 2024-03-01T00:00 "zeta" null 1
+        "#);
         let (_, meter) = &meters[0];
         let whole = harness
             .usage(meter, "from=0001-01-02T00:00:00Z&window=total")
@@ -137,7 +180,7 @@ fn a_total_is_no_sum_of_days() {
         assert_eq!(harness.usage(meter, none).await, json!([]));
         // Whole quarters of an hour, which the row tells.
         let part = "from=2024-01-31T11:59:00Z&to=2024-01-31T12:00:01Z&window=total";
-        insta::assert_snapshot!(describe(&harness.usage(meter, part).await), @"");
+        insta::assert_snapshot!(describe(&harness.usage(meter, part).await), @"2024-01-31T11:45 2024-01-31T12:15 null null 2");
     });
 }
 
@@ -172,7 +215,34 @@ fn usage_is_of_the_tenants_and_groups_asked_for() {
             let unique: Vec<_> = unique.collect();
             text.push_str(&format!("{query} {unique:?}\n{rows}"));
         }
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"
+        tenant=acme&tenant=zeta ["2"]
+        2024-01-31T12:00 2024-03-01T00:00 null null 7
+        tenant=zeta&tenant=zeta ["2"]
+        2024-01-31T12:00 2024-03-01T00:00 "zeta" null 5
+        tenant=acme&tenant= ["2"]
+        2024-01-31T12:00 2024-03-01T00:00 null null 5
+        tenant=acme&tenant=zeta&group_by=tenant ["1", "2"]
+        2024-01-31T12:00 2024-03-01T00:00 "acme" null 2
+        2024-01-31T12:00 2024-03-01T00:00 "zeta" null 5
+        group[/plan]=pro ["2"]
+        2024-01-31T12:00 2024-03-01T00:00 null null 6
+        group[/plan]=%22pro%22&group[/seats]=1 ["2"]
+        2024-01-31T12:00 2024-03-01T00:00 null null 5
+        group[/seats]=%221%22&group_by=/seats ["1"]
+        2024-01-31T12:00 2024-03-01T00:00 null {"/seats":"1"} 1
+        group[/seats]=1.0&group_by=/seats ["2"]
+        2024-01-31T12:00 2024-03-01T00:00 null {"/seats":1} 5
+        group[/seats]=true ["1"]
+        2024-01-31T12:00 2024-03-01T00:00 null null 3
+        group[/plan]=null ["1"]
+        2024-01-31T12:00 2024-03-01T00:00 null null 3
+        group[/plan]=%22null%22 []
+        group[/plan]=free&tenant=zeta []
+        group%5B/plan%5D=pro&tenant=zeta&group_by=tenant,/plan ["2"]
+        2024-01-31T12:00 2024-03-01T00:00 "zeta" {"/plan":"pro"} 5
+        group[%E2%80%A6]=other []
+        "#);
     });
 }
 
@@ -239,7 +309,23 @@ fn a_selection_that_cannot_be_made_says_why() {
         }
         let path = format!("/v1/meters/{plain}/usage?{SPAN}&group[/plan]=pro");
         refusals.push_str(&harness.get(&path).await.problem(400));
-        insta::assert_snapshot!(refusals, @"");
+        insta::assert_snapshot!(refusals, @"
+        invalid: group: expected one of /plan, /seats in the brackets
+        invalid: group: expected one of /plan, /seats in the brackets
+        invalid: group: expected a pointer in brackets, as group[/plan]=pro
+        invalid: …: a name that is not known here, expected one of from, to, window, tenant, group, group_by, time_zone, limit, cursor
+        invalid: group: expected each pointer once
+        invalid: tenant: expected no NUL
+        invalid: tenant: expected it up to 100 times
+        invalid: dimension: expected one of tenant, /plan, /seats
+        invalid: dimension: expected one of tenant, /plan, /seats
+        invalid: dimension: expected a value, got nothing: it is required
+        invalid: prefix: expected no NUL
+        invalid: limit: expected 1 to 100
+        invalid: cursor: expected the next_cursor of a former page of this list, asked for alike
+        invalid: from: expected a time before to
+        invalid: group: expected none: the meter has no group_by
+        ");
         // A refusal is no table.
         let request = Request::get(format!("/v1/meters/{meter}/usage"))
             .header("authorization", format!("Bearer {}", harness.key))
@@ -257,7 +343,7 @@ fn the_values_of_a_dimension_are_listed_by_what_they_begin_with() {
         let harness = harness().await;
         let meter = new_meter(&harness, "unique_count").await;
         publish_all(&harness).await;
-        for (tenant, plan) in [("a,\"b", "p%"), ("Ä", "p_"), ("acme", "\u{1}\u{202e}")] {
+        for (tenant, plan) in [("a,\"b", "p%"), ("Ä", "p_"), ("acme", "\u{1}x")] {
             let data = json!({ "n": 1, "plan": plan, "seats": -1.5 });
             publish(&harness, "2024-02-02T00:00:00Z", Some(tenant), data).await;
         }
@@ -291,9 +377,19 @@ fn the_values_of_a_dimension_are_listed_by_what_they_begin_with() {
             "dimension=/seats",
             "dimension=/seats&prefix=-1",
         ] {
-            text.push_str(&format!("{query}: {}\n", all(query).await));
+            text.push_str(&format!("{query}: [{}]\n", all(query).await));
         }
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"
+        dimension=tenant: ["a,\"b" "acme" "zeta" "Ä" null]
+        dimension=tenant&limit=1: ["a,\"b" "acme" "zeta" "Ä" null]
+        dimension=tenant&prefix=a: ["a,\"b" "acme"]
+        dimension=/plan&limit=2: ["\u0001x" "free" "p%" "p_" "pro" null]
+        dimension=/plan&prefix=p: ["p%" "p_" "pro"]
+        dimension=/plan&prefix=p%25: ["p%"]
+        dimension=/plan&prefix=null: []
+        dimension=/seats: ["1" -1.5 1 2 true]
+        dimension=/seats&prefix=-1: [-1.5]
+        "#);
         let later = "from=2024-03-01T00:00:00Z&to=2024-03-02T00:00:00Z&dimension=tenant";
         let path = format!("/v1/meters/{meter}/values?{later}");
         let found = harness.get(&path).await.expect(StatusCode::OK);
@@ -308,8 +404,9 @@ fn a_table_is_what_the_rows_say_and_computes_nothing() {
         let meter = new_meter(&harness, "sum").await;
         for (tenant, plan, n) in [
             (Some("=1+1"), json!("+pro"), json!(-5)),
-            (Some("a,\"b\"\nc"), json!(-1), json!("0.10")),
-            (Some("-x"), json!(""), json!(1)),
+            (Some("a,\"b\"c"), json!(-1), json!("0.10")),
+            (Some("-x"), json!("line\r\nbreak"), json!(1)),
+            (Some("-y"), json!(""), json!(1)),
             (None, Value::Null, json!(2)),
             (Some("@é"), json!(false), json!(3)),
         ] {
