@@ -50,6 +50,24 @@ struct Page {
     next_cursor: Option<String>,
 }
 
+/// The one value of a report that is neither split nor cut.
+#[derive(Deserialize)]
+pub struct Total {
+    data: Vec<OneValue>,
+}
+
+#[derive(Deserialize)]
+struct OneValue {
+    value: Box<RawValue>,
+}
+
+impl Total {
+    /// It, if anything was counted.
+    pub fn value(&self) -> Option<&str> {
+        self.data.first().map(|row| row.value.get())
+    }
+}
+
 #[derive(Deserialize)]
 struct Row {
     start: Time,
