@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod assets;
+pub mod chart;
 pub mod form;
 pub mod json;
 pub mod layout;
