@@ -42,6 +42,7 @@ pub mod rfc3339;
 pub mod scalar;
 pub mod schema;
 pub mod seal;
+pub mod sent_headers;
 pub mod signature;
 pub mod time;
 pub mod transition;
