@@ -2,7 +2,7 @@
 //! and on AWS Lambda from one binary.
 //!
 //! The code map and the invariants are in `ARCHITECTURE.md`. Imports point one
-//! way: `host → http, jobs → store, queue, sender → model`.
+//! way: `host → http, console, jobs → store, queue, sender → model`.
 
 pub mod accept;
 pub mod admission;
@@ -10,6 +10,7 @@ pub mod app;
 pub mod auth_failures;
 pub mod aws;
 pub mod config;
+pub mod console;
 pub mod error;
 pub mod host;
 pub mod http;

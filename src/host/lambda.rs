@@ -230,7 +230,7 @@ impl Function {
     async fn request(&self, request: LambdaRequest, context: Context) -> request::HttpResponse {
         let router = self.router.get_or_init(|| {
             if self.app.config.handles(Handler::Http) {
-                http::router(self.app.clone())
+                super::router(self.app.clone())
             } else {
                 http::health_router(self.app.clone())
             }

@@ -19,7 +19,19 @@ pub mod shutdown;
 pub mod start;
 pub mod tcp;
 
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::app::App;
 use crate::config::Config;
+use crate::{console, http};
+
+/// All that is answered over HTTP: the API, and the console, which asks it.
+pub fn router(app: Arc<App>) -> Router {
+    let pages = console::routes(&app, http::router(app.clone()));
+    http::router_with(pages, app)
+}
 
 /// Where requests and jobs come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

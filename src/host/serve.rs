@@ -69,7 +69,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let served = tokio::spawn(tcp::serve(
         listener,
         if app.config.handles(Handler::Http) {
-            http::router(app.clone())
+            super::router(app.clone())
         } else {
             http::health_router(app.clone())
         },

@@ -56,6 +56,11 @@ pub fn router(app: Arc<App>) -> Router {
     with_middleware(routes::table(), app)
 }
 
+/// All routes, and `others` beside them, with the middleware around all.
+pub fn router_with(others: Router<Arc<App>>, app: Arc<App>) -> Router {
+    with_middleware(routes::table().merge(others), app)
+}
+
 /// `routes` with the middleware around them: ids, problems, a bound on the time, and
 /// an answer to whatever else is asked.
 pub fn with_middleware(routes: Router<Arc<App>>, app: Arc<App>) -> Router {

@@ -1,8 +1,8 @@
-//! The root of the service: what this is and where to go on, for people and for
-//! programs.
+//! The root of the service: what this is and where to go on, for programs; people are
+//! sent to the console.
 
-use axum::response::{Html, IntoResponse, Response};
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, VARY};
+use axum::response::{IntoResponse, Redirect, Response};
+use http::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderValue, VARY};
 use http::{HeaderName, StatusCode};
 use serde::Serialize;
 
@@ -18,6 +18,8 @@ pub struct Service {
     name: &'static str,
     /// The version that answers.
     version: &'static str,
+    /// The path of the console, for people.
+    console: &'static str,
     /// The path of the API documentation, for people.
     docs: &'static str,
     /// The path of the OpenAPI document.
@@ -29,37 +31,23 @@ pub struct Service {
 const SERVICE: Service = Service {
     name: "Millrace",
     version: VERSION,
+    console: "/console",
     docs: "/docs",
     openapi: "/openapi.json",
     health: "/health/ready",
 };
 
-const PAGE: &str = concat!(
-    "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">",
-    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">",
-    "<meta name=\"color-scheme\" content=\"light dark\"><title>Millrace</title></head>",
-    "<body><h1>Millrace ",
-    env!("CARGO_PKG_VERSION"),
-    "</h1><p>Events in, signed webhooks out.</p><ul>",
-    "<li><a href=\"/docs\">API documentation</a></li>",
-    "<li><a href=\"/openapi.json\">OpenAPI document</a></li>",
-    "<li><a href=\"/health/ready\">Health</a></li></ul></body></html>",
-);
-
 /// What this is and where to go on.
 ///
-/// A page for people where `Accept` asks for HTML.
+/// People are sent to the console, where `Accept` asks for HTML.
 #[utoipa::path(get, path = "/", tag = "docs", security(()),
     operation_id = "getService",
-    responses((status = 200, description = "By `Accept`", content(
-        (Service = "application/json"), (String = "text/html"),
-    ))))]
+    responses((status = 200, description = "Without HTML in `Accept`", body = Service),
+        (status = 303, description = "To the console, with it")))]
 pub async fn root(headers: HeaderMap) -> Response {
-    let policy =
-        HeaderValue::from_static("default-src 'none'; base-uri 'none'; frame-ancestors 'none'");
     let vary: [(HeaderName, HeaderValue); 1] = [(VARY, HeaderValue::from_static("accept"))];
     if asks_for_html(&headers) {
-        (vary, [(CONTENT_SECURITY_POLICY, policy)], Html(PAGE)).into_response()
+        (vary, Redirect::to("/console")).into_response()
     } else {
         (vary, Json(SERVICE)).into_response()
     }

@@ -187,7 +187,7 @@ impl DeliveryId {
     }
 }
 
-pub(super) fn is_base32(text: &str) -> bool {
+pub fn is_base32(text: &str) -> bool {
     text.bytes().all(|b| ALPHABET.contains(&b))
 }
 

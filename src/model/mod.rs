@@ -43,6 +43,7 @@ pub mod scalar;
 pub mod schema;
 pub mod seal;
 pub mod sent_headers;
+pub mod session;
 pub mod signature;
 pub mod time;
 pub mod transition;

@@ -34,6 +34,7 @@ pub mod readings;
 pub mod recoveries;
 pub mod retry_quota;
 pub mod secrets;
+pub mod sessions;
 pub mod table;
 pub mod timeline;
 mod transact;

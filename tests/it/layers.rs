@@ -69,18 +69,24 @@ const LAYERS: [&str; 18] = [
 fn may_import(file: &str) -> Vec<&'static str> {
     let own = match file.split(['/', '.']).next().unwrap() {
         "lib" | "main" => "host",
-        // Beside http: neither imports the other.
-        "jobs" => "http",
+        // Beside http: none imports another.
+        "jobs" | "console" => "http",
         own => own,
     };
     let place = LAYERS.iter().position(|layer| *layer == own);
     let place = place.unwrap_or_else(|| panic!("src/{file} has no layer: give {own} one here"));
+    let beside = if file.starts_with("console") {
+        "console"
+    } else {
+        "jobs"
+    };
     let mut layers = LAYERS[..=place].to_vec();
-    if file.starts_with("jobs") {
+    if file.starts_with("jobs") || file.starts_with("console") {
         layers.pop();
+        layers.push(beside);
     }
-    if file.starts_with("jobs") || own == "host" {
-        layers.push("jobs");
+    if own == "host" {
+        layers.extend(["jobs", "console"]);
     }
     if file.starts_with("model") {
         layers.retain(|layer| ["error", "model"].contains(layer));

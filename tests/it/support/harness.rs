@@ -398,7 +398,7 @@ impl Builder {
         let project = self.project.take();
         let app = self.app().unwrap();
         let mut harness = Harness {
-            router: millrace::http::router(app.clone()),
+            router: millrace::host::router(app.clone()),
             app,
             project: String::new(),
             key: String::new(),

@@ -1,0 +1,203 @@
+//! The API as pages use it: requests in this process, in the name of a session.
+//!
+//! They go through all that a request from outside goes through but for the key: the
+//! session stands for that, in an extension that nobody can send. What comes back is
+//! the API's JSON, which each page reads into what it shows.
+
+use axum::body::{Body, Bytes};
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tower::ServiceExt;
+
+use super::form::Once;
+use super::layout;
+use super::visit::View;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What the API refused, or could not do: its problem document (RFC 9457).
+#[derive(Debug, Clone, Deserialize)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// What the code means.
+    pub title: String,
+    /// What is wrong, and what was expected.
+    pub detail: String,
+    /// Stable and machine-readable: `invalid`, `not_found`, ….
+    pub code: String,
+    /// The attribute, JSON field, header or parameter that is wrong.
+    #[serde(default)]
+    pub field: Option<String>,
+    /// The id to quote when asking about it.
+    #[serde(default)]
+    pub request_id: Option<String>,
+}
+
+impl Refusal {
+    /// One that the console finds itself.
+    pub fn new(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Self {
+        Self {
+            status: status.as_u16(),
+            title: title.to_owned(),
+            detail: detail.into(),
+            code: code.to_owned(),
+            field: None,
+            request_id: None,
+        }
+    }
+
+    /// That there is no such page.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
+    }
+
+    /// Its status.
+    pub fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// Whether it is about what was asked, so that the form is shown again: nothing that
+    /// passes by itself or that another form would do.
+    pub fn is_about_input(&self) -> bool {
+        matches!(self.status, 400 | 409 | 413 | 422 | 429)
+    }
+
+    fn read(status: StatusCode, body: &[u8]) -> Self {
+        serde_json::from_slice(body).unwrap_or_else(|_| {
+            Self::new(
+                status,
+                "internal",
+                "Internal error",
+                "the answer cannot be read",
+            )
+        })
+    }
+}
+
+impl IntoResponse for Refusal {
+    /// The page of a problem.
+    fn into_response(self) -> Response {
+        layout::problem(&self)
+    }
+}
+
+/// What the API answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body, if it is an answer and no refusal.
+    ///
+    /// # Errors
+    /// The [`Refusal`].
+    pub fn succeeded(self) -> Result<Bytes, Refusal> {
+        if self.status.is_success() {
+            Ok(self.body)
+        } else {
+            Err(Refusal::read(self.status, &self.body))
+        }
+    }
+}
+
+impl View {
+    /// What the API answers to a GET of `path`, with its query.
+    ///
+    /// # Errors
+    /// The API's [`Refusal`], or one of an answer that is not a `T`.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
+        let answer = self.ask(Method::GET, path, None, None).await.succeeded()?;
+        read(&answer)
+    }
+
+    /// What the API answers to a change, with `body` as JSON if there is one; null if it
+    /// says nothing. With `once`, one that was done before is not done again.
+    ///
+    /// # Errors
+    /// The API's [`Refusal`].
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        once: Option<&Once>,
+    ) -> Result<Value, Refusal> {
+        let body = body.map(|body| Bytes::from(body.to_string()));
+        let answer = self.ask(method, path, body, once).await.succeeded()?;
+        if answer.is_empty() {
+            return Ok(Value::Null);
+        }
+        read(&answer)
+    }
+
+    /// The API's answer, whatever it is. A body is JSON.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        once: Option<&Once>,
+    ) -> Answer {
+        let mut request = Request::new(body.clone().map_or_else(Body::empty, Body::from));
+        *request.method_mut() = method;
+        *request.uri_mut() = match path.parse() {
+            Ok(uri) => uri,
+            Err(_) => return unanswered(StatusCode::NOT_FOUND),
+        };
+        request.extensions_mut().insert(self.caller());
+        let headers = request.headers_mut();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(ACCEPT, json.clone());
+        if body.is_some() {
+            headers.insert(CONTENT_TYPE, json);
+        }
+        if let Some(once) = once {
+            headers.insert(IDEMPOTENCY_KEY, once.key());
+        }
+        let answered = Box::pin(self.console.api.clone().oneshot(request)).await;
+        let (parts, body) = match answered {
+            Ok(response) => response.into_parts(),
+            Err(never) => match never {},
+        };
+        match body.collect().await {
+            Ok(body) => Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body: body.to_bytes(),
+            },
+            Err(_) => unanswered(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        tracing::error!(%error, "answer of the API not as a page expects it");
+        Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Internal error",
+            "the page could not be made of what the API answered",
+        )
+    })
+}
+
+fn unanswered(status: StatusCode) -> Answer {
+    Answer {
+        status,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+    }
+}

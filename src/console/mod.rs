@@ -1,0 +1,89 @@
+//! The console: web pages, made on the server, in which a person sees and does what the
+//! API can.
+//!
+//! A page reads and changes nothing by itself: it asks the API, in this process, in the
+//! name of the session ([`api`]). So no rule is here that is not there, and who may not
+//! is refused there. Pages work without script; [`assets`] has the one that makes them
+//! live.
+
+pub mod api;
+pub mod assets;
+pub mod form;
+pub mod json;
+pub mod layout;
+pub mod pairs;
+pub mod parts;
+pub mod visit;
+
+mod pages {
+    pub mod home;
+}
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY};
+use axum::middleware::map_response;
+use axum::response::Response;
+use axum::routing::get;
+use moka::future::Cache;
+
+use crate::app::App;
+use crate::model::id::ProjectId;
+
+use pages::home;
+
+/// What pages may load and where their forms may go.
+pub const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; \
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+);
+
+/// What every page is given.
+pub struct Console {
+    /// The application, for sessions and the configuration.
+    pub app: Arc<App>,
+    /// The API with the frame around its routes.
+    api: Router,
+    /// Projects' names, which are on every page.
+    names: Cache<ProjectId, Arc<str>>,
+}
+
+/// The routes of the console, and of its assets.
+///
+/// `api` is the API of the same `app`.
+pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
+    let console = Arc::new(Console {
+        app: app.clone(),
+        api,
+        names: layout::names(),
+    });
+    let pages = Router::new()
+        .route("/", get(home::home))
+        .route("/{project}", get(home::overview))
+        .fallback(home::unknown)
+        .layer(map_response(with_headers));
+    Router::new()
+        .nest("/console", pages)
+        .route("/console/", get(home::home))
+        .route("/assets/{file}", get(assets::asset))
+        .with_state(console)
+}
+
+/// `page`, as browsers are to take it.
+async fn with_headers(mut page: Response) -> Response {
+    let headers = page.headers_mut();
+    let set: [(HeaderName, HeaderValue); 3] = [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            HeaderValue::from_static("same-origin"),
+        ),
+    ];
+    for (name, value) in set {
+        headers.entry(name).or_insert(value);
+    }
+    page
+}

@@ -1,0 +1,268 @@
+//! A visit: which session a request comes with, and what page of which project it asks
+//! for.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, OriginalUri, RawPathParams};
+use axum::response::{IntoResponse, Redirect, Response};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+
+use super::Console;
+use super::api::Refusal;
+use super::layout;
+use super::pairs::{Pairs, href, segment};
+use crate::app;
+use crate::model::api_key::Scope;
+use crate::model::id::ProjectId;
+use crate::model::session::{Session, SessionCaller, SessionToken};
+use crate::store::sessions;
+
+/// Where one signs in.
+pub const SIGN_IN: &str = "/console/sign-in";
+
+/// Who asks, and with which session.
+#[derive(Clone)]
+pub struct Visitor {
+    /// What every page is given.
+    pub console: Arc<Console>,
+    /// The session, which is not over.
+    pub session: Arc<Session>,
+    token: SessionToken,
+    /// The address that was asked for, with its query.
+    pub address: String,
+    /// What the query says.
+    pub query: Pairs,
+    /// `light` or `dark`, if that was chosen and not the system's.
+    pub theme: Option<&'static str>,
+    /// Whether the keys of the keyboard do anything here.
+    pub keys: bool,
+}
+
+/// A page's request: a visitor, and the project in the path.
+#[derive(Clone)]
+pub struct View {
+    visitor: Visitor,
+    /// The project that the page shows.
+    pub project: ProjectId,
+    /// Its name; its id where that is not known now.
+    pub project_name: Arc<str>,
+}
+
+impl std::ops::Deref for View {
+    type Target = Visitor;
+
+    fn deref(&self) -> &Visitor {
+        &self.visitor
+    }
+}
+
+impl Visitor {
+    /// What goes into every form of this session.
+    pub fn csrf_token(&self) -> String {
+        self.token.csrf_token()
+    }
+
+    /// Whether the session may do what `scope` names. To hide what would be refused: it
+    /// is the API that refuses.
+    pub fn may(&self, scope: Scope) -> bool {
+        self.session.scopes.contains(&scope)
+    }
+
+    /// Whether the session may do what the admin key may.
+    pub fn is_admin(&self) -> bool {
+        self.session.is_admin
+    }
+
+    /// The element that is asked for instead of the whole page, if one is.
+    pub fn part(&self) -> Option<&str> {
+        self.query.get("part")
+    }
+
+    /// This visitor at a page of `project`, if the session reaches it.
+    pub async fn at(self, project: ProjectId) -> Option<View> {
+        if !self.session.reaches(&project) {
+            return None;
+        }
+        let project_name = layout::project_name(&self.console, &project).await;
+        Some(View {
+            visitor: self,
+            project,
+            project_name,
+        })
+    }
+}
+
+impl View {
+    /// The address of a page of this project: `""` is its overview, `"events"`, ….
+    pub fn path(&self, rest: &str) -> String {
+        match rest {
+            "" => format!("/console/{}", self.project),
+            rest => format!("/console/{}/{rest}", self.project),
+        }
+    }
+
+    /// The address of a page of this project about `subject`: `"event-types"`, a name.
+    pub fn path_of(&self, rest: &str, subject: &str) -> String {
+        self.path(&format!("{rest}/{}", segment(subject)))
+    }
+
+    /// The name of the session as the API is asked with it.
+    pub(super) fn caller(&self) -> SessionCaller {
+        self.session.caller(&self.project)
+    }
+}
+
+/// Why there is no visit: nobody has signed in, or the store of the sessions is out of
+/// reach.
+#[derive(Debug)]
+pub enum NoVisit {
+    /// To the door, and back from there to where one wanted to go.
+    SignIn(String),
+    /// The page of a problem.
+    Refused(Refusal),
+}
+
+impl IntoResponse for NoVisit {
+    fn into_response(self) -> Response {
+        match self {
+            Self::SignIn(address) => Redirect::to(&address).into_response(),
+            Self::Refused(refusal) => refusal.into_response(),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Console>> for Visitor {
+    type Rejection = NoVisit;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        console: &Arc<Console>,
+    ) -> Result<Self, NoVisit> {
+        let uri = parts.extensions.get::<OriginalUri>();
+        let uri = uri.map_or(&parts.uri, |OriginalUri(uri)| uri);
+        let address = uri.path_and_query().map_or("/console", |at| at.as_str());
+        let address = address.to_owned();
+        let found = match token(&parts.headers) {
+            None => None,
+            Some(token) => {
+                let found = sessions::find(&console.app.dynamo, &token, app::now()).await;
+                let found = found.map_err(|_| NoVisit::Refused(out_of_reach()))?;
+                found.map(|session| (token, session))
+            }
+        };
+        let Some((token, session)) = found else {
+            // What a form asked for is done from its page, and not on the way back.
+            let next = (parts.method == http::Method::GET).then_some(&*address);
+            return Err(NoVisit::SignIn(href(SIGN_IN, &[("next", next)])));
+        };
+        let query = Pairs::parse(uri.query().unwrap_or_default().as_bytes());
+        Ok(Self {
+            console: console.clone(),
+            session: Arc::new(session),
+            token,
+            address,
+            query,
+            theme: theme(&parts.headers),
+            keys: cookie(&parts.headers, "keys") != Some("off"),
+        })
+    }
+}
+
+impl FromRequestParts<Arc<Console>> for View {
+    type Rejection = NoVisit;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        console: &Arc<Console>,
+    ) -> Result<Self, NoVisit> {
+        let visitor = Visitor::from_request_parts(parts, console).await?;
+        let nowhere = || NoVisit::Refused(Refusal::not_found("there is no such project"));
+        let params = RawPathParams::from_request_parts(parts, console).await;
+        let params = params.map_err(|_| nowhere())?;
+        let project = params.iter().find(|(name, _)| *name == "project");
+        let project = project.and_then(|(_, text)| text.parse().ok());
+        visitor
+            .at(project.ok_or_else(nowhere)?)
+            .await
+            .ok_or_else(nowhere)
+    }
+}
+
+fn out_of_reach() -> Refusal {
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "unavailable",
+        "Sessions are out of reach",
+        "the store of the sessions does not answer, so nobody can be let in now. Events are \
+         accepted and delivered all the same",
+    )
+}
+
+/// The name of the session's cookie where the browser takes secure ones.
+pub const SECURE_COOKIE: &str = "__Host-millrace";
+/// Its name on a laptop, where there is no TLS.
+pub const LOOPBACK_COOKIE: &str = "millrace";
+
+/// Whether the request was sent to this machine itself, where there is no TLS.
+pub fn is_loopback(headers: &HeaderMap) -> bool {
+    let host = headers.get(http::header::HOST);
+    let host = host.and_then(|value| value.to_str().ok());
+    let authority = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
+    authority
+        .is_some_and(|authority| matches!(authority.host(), "localhost" | "127.0.0.1" | "[::1]"))
+}
+
+fn token(headers: &HeaderMap) -> Option<SessionToken> {
+    let name = if is_loopback(headers) {
+        LOOPBACK_COOKIE
+    } else {
+        SECURE_COOKIE
+    };
+    SessionToken::parse(cookie(headers, name)?)
+}
+
+/// The value of the cookie `name`.
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let values = headers.get_all(http::header::COOKIE).iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    let pairs = texts.flat_map(|text| text.split(';'));
+    let mut pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
+    pairs
+        .find(|(given, _)| *given == name)
+        .map(|(_, value)| value)
+}
+
+/// The theme that was chosen, by its cookie.
+pub fn theme(headers: &HeaderMap) -> Option<&'static str> {
+    match cookie(headers, "theme") {
+        Some("light") => Some("light"),
+        Some("dark") => Some("dark"),
+        _ => None,
+    }
+}
+
+/// Whether `given` is the token of forms of the session that the request comes with.
+pub(super) fn is_csrf_token(parts: &Parts, given: &str) -> bool {
+    token(&parts.headers).is_some_and(|token| token.is_csrf_token(given))
+}
+
+/// Refuses what a browser says is of another origin.
+pub(super) fn check_origin(parts: &Parts) -> Result<(), Refusal> {
+    let text = |name: &str| parts.headers.get(name).map(|value| value.to_str().ok());
+    let of_site = text("sec-fetch-site").is_none_or(|site| site == Some("same-origin"));
+    let host = text("host").flatten();
+    let of_host = text("origin").is_none_or(|origin| {
+        let host_of = |origin: &str| origin.split_once("://").map(|(_, host)| host.to_owned());
+        origin.and_then(host_of).as_deref() == host
+    });
+    if of_site && of_host {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::FORBIDDEN,
+        "forbidden",
+        "Not sent from this site",
+        "nothing was changed: the form was sent from a page of another site",
+    ))
+}
