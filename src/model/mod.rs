@@ -36,6 +36,7 @@ pub mod pointer_set;
 pub mod project_config;
 pub mod rate_limit;
 pub mod recovery;
+pub mod recovery_progress;
 pub mod refusal;
 pub mod retry;
 pub mod rfc3339;
