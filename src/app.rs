@@ -215,7 +215,7 @@ impl std::fmt::Debug for App {
 }
 
 /// What webhooks say they are from.
-const USER_AGENT: HeaderValue =
+pub const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("Millrace/", env!("CARGO_PKG_VERSION")));
 
 /// The certificate authorities of `delivery.ca_file`.
