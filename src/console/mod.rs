@@ -37,10 +37,12 @@ use crate::model::id::ProjectId;
 
 use pages::home;
 
-/// What pages may load and where their forms may go.
+/// What pages may load and where their forms may go. Text becomes elements by the script's
+/// one policy alone.
 pub const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; \
-     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
+     require-trusted-types-for 'script'; trusted-types millrace",
 );
 
 /// What every page is given.
