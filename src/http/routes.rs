@@ -13,6 +13,7 @@ use utoipa::openapi::HttpMethod;
 
 use super::endpoints::{replace, stats};
 use super::meters::{backfill, usage, values};
+use super::recoveries::preview;
 use super::{
     audit_log, deliveries, docs, endpoints, erasures, event_types, events, health, meters,
 };
@@ -54,6 +55,7 @@ routes! {
     event_types: create, list, get, update, delete, versions;
     deliveries: list, get, retry;
     recoveries: recover, replay_missing, retry, list, get, cancel;
+    preview: preview;
     meters: create, list, get, update, delete;
     usage: usage;
     values: list;
