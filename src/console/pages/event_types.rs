@@ -85,7 +85,10 @@ struct Meters {
 /// Shows a page of event types by name: one request.
 pub async fn list(view: View) -> Result<Response, Refusal> {
     let cursor = view.query.get("cursor");
-    let asked = href("/v1/event-types", &[("limit", Some("50")), ("cursor", cursor)]);
+    let asked = href(
+        "/v1/event-types",
+        &[("limit", Some("50")), ("cursor", cursor)],
+    );
     let page: Types = view.get(&asked).await?;
     let acts = html! {
         @if view.may(Scope::EndpointsWrite) {
@@ -163,10 +166,13 @@ fn schema_word(of: &EventType) -> Markup {
 }
 
 /// Shows one event type: the type, its versions, the endpoints and the meters at once.
-pub async fn show(view: View, Path((_, name)): Path<(String, String)>) -> Result<Response, Refusal> {
+pub async fn show(
+    view: View,
+    Path((_, name)): Path<(String, String)>,
+) -> Result<Response, Refusal> {
     let path = format!("/v1/event-types/{}", segment(&name));
     let versions = format!("{path}/versions?limit=50");
-    let (of, versions, endpoints, meters) = futures_util::join!(
+    let (of, versions, endpoints, meters) = tokio::join!(
         view.get::<EventType>(&path),
         view.get::<Versions>(&versions),
         view.get::<Endpoints>("/v1/endpoints?limit=100"),
@@ -222,7 +228,10 @@ fn validation(of: &EventType) -> &'static str {
 
 /// The schema that is asked for, by its number, or else the one in force; and an example.
 fn schema(view: &View, of: &EventType, versions: &[Version]) -> Markup {
-    let asked = view.query.get("version").and_then(|text| text.parse::<u64>().ok());
+    let asked = view
+        .query
+        .get("version")
+        .and_then(|text| text.parse::<u64>().ok());
     let asked = asked.and_then(|number| versions.iter().find(|one| one.version == number));
     let (number, text) = match (asked, &of.schema) {
         (Some(one), _) => (Some(one.version), Some(one.schema.get())),
@@ -243,7 +252,8 @@ fn schema(view: &View, of: &EventType, versions: &[Version]) -> Markup {
         Some(number) => format!("Schema, version {number}, not in force"),
         None => "Schema".to_owned(),
     };
-    let example = serde_json::from_str::<Value>(text).map(|schema| example::of(&schema).to_string());
+    let example =
+        serde_json::from_str::<Value>(text).map(|schema| example::of(&schema).to_string());
     html! {
         (parts::code(&title, text, parts::json(text, SCHEMA_CHARS_MAX)))
         @if let Ok(example) = &example {
@@ -277,7 +287,9 @@ fn rows_of_versions(view: &View, of: &EventType, versions: &[Version]) -> Markup
 }
 
 fn is_taken(patterns: &[String], name: &str) -> bool {
-    let patterns = patterns.iter().filter_map(|text| TypePattern::parse(text).ok());
+    let patterns = patterns
+        .iter()
+        .filter_map(|text| TypePattern::parse(text).ok());
     patterns.into_iter().any(|pattern| pattern.matches(name))
 }
 
@@ -288,7 +300,9 @@ fn takers(
     endpoints: Option<Endpoints>,
     meters: Option<Meters>,
 ) -> Markup {
-    let has_more = endpoints.as_ref().is_some_and(|page| page.next_cursor.is_some());
+    let has_more = endpoints
+        .as_ref()
+        .is_some_and(|page| page.next_cursor.is_some());
     let endpoints = endpoints.into_iter().flat_map(|page| page.data);
     let endpoints = endpoints.filter(|endpoint| is_taken(&endpoint.event_types, &of.name));
     let endpoints: Vec<Endpoint> = endpoints.collect();
@@ -323,6 +337,7 @@ fn endpoint_row(view: &View, endpoint: &Endpoint) -> Markup {
         "" => &endpoint.url,
         description => description,
     };
+    let is_off = endpoint.state != "enabled";
     html! {
         li {
             (icon("endpoints"))
@@ -331,10 +346,10 @@ fn endpoint_row(view: &View, endpoint: &Endpoint) -> Markup {
                 br;
                 span.soft {
                     @match &endpoint.tenant {
-                        Some(tenant) => "of tenant " bdi { (tenant) },
-                        None => "of every tenant",
+                        Some(tenant) => { "of tenant " bdi { (tenant) } }
+                        None => { "of every tenant" }
                     }
-                    @if endpoint.state != "enabled" { " · " (parts::state(Tone::Off, "minus", "Disabled")) }
+                    @if is_off { " · " (parts::state(Tone::Off, "minus", "Disabled")) }
                 }
             }
         }

@@ -12,22 +12,22 @@ use axum::body::{Body, Bytes};
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, LINK};
 use http::HeaderMap;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, LINK};
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
 use self::period::{CHOICES, Period};
-use self::report::{Question, Report};
+use self::report::Question;
 use super::meters::Meter;
 use crate::app;
 use crate::console::api::{Answer, Refusal};
 use crate::console::inputs::{filter, filter_choice};
 use crate::console::layout::{self, Section};
 use crate::console::pairs::{href, segment};
-use crate::console::parts::{self, Tone, TimeFormat, icon, number};
+use crate::console::parts::{self, TimeFormat, Tone, icon, number};
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 use crate::model::window;
@@ -48,7 +48,9 @@ struct Asked {
 impl Asked {
     fn read(view: &View) -> Self {
         let query = &view.query;
-        let named = query.get("tz").and_then(|name| Some((name, window::zone(name).ok()?)));
+        let named = query
+            .get("tz")
+            .and_then(|name| Some((name, window::zone(name).ok()?)));
         let (name, zone) = named.unwrap_or(("UTC", TimeZone::UTC));
         let split = match query.get("by") {
             Some("none") => None,
@@ -83,7 +85,7 @@ pub async fn show(view: View, Path((_, id)): Path<(String, String)>) -> Result<R
     let asked = Asked::read(&view);
     let question = asked.question(&view, &id);
     let path = format!("/v1/meters/{}", segment(&id));
-    let (meter, report, progress, tenants) = futures_util::join!(
+    let (meter, report, progress, tenants) = tokio::join!(
         view.get::<Meter>(&path),
         report::load(&view, &question),
         backfill::get(&view, &id),
@@ -129,7 +131,11 @@ fn meta(meter: &Meter) -> Markup {
 
 fn acts(view: &View, meter: &Meter) -> Markup {
     let at = |rest: &str| format!("{}{rest}", view.path_of("meters", &meter.id));
-    let kept: Vec<_> = view.query.iter().map(|(name, value)| (name, Some(value))).collect();
+    let kept: Vec<_> = view
+        .query
+        .iter()
+        .map(|(name, value)| (name, Some(value)))
+        .collect();
     html! {
         a.btn href=(href(&at("/usage.csv"), &kept)) { (icon("download")) "CSV" }
         @if view.may(Scope::MetersWrite) {
@@ -163,20 +169,31 @@ async fn tenants(view: &View, question: &Question<'_>) -> Vec<String> {
     ];
     let values: Option<Values> = view.get(&href(&path, &query)).await.ok();
     let values = values.into_iter().flat_map(|values| values.data);
-    values.filter_map(|one| one.value.as_str().map(str::to_owned)).collect()
+    values
+        .filter_map(|one| one.value.as_str().map(str::to_owned))
+        .collect()
 }
 
 fn filters(view: &View, meter: &Meter, asked: &Asked, tenants: &[String]) -> Markup {
     let query = &view.query;
     let period = &asked.period;
-    let words: Vec<String> = meter.group_by.iter().map(|pointer| format!("by {pointer}")).collect();
+    let words: Vec<String> = meter
+        .group_by
+        .iter()
+        .map(|pointer| format!("by {pointer}"))
+        .collect();
     let pointers = meter.group_by.iter().zip(&words);
     let pointers = pointers.map(|(pointer, word)| (pointer.as_str(), word.as_str()));
     let splits = [("tenant", "by tenant")].into_iter().chain(pointers);
     let splits = splits.chain([("none", "not split")]);
     let day = |date: jiff::civil::Date| date.to_string();
-    let (first, last) = period.days.map_or_else(Default::default, |(a, b)| (day(a), day(b)));
-    let chosen: Vec<&str> = query.all("tenant").filter(|tenant| !tenant.is_empty()).collect();
+    let (first, last) = period
+        .days
+        .map_or_else(Default::default, |(a, b)| (day(a), day(b)));
+    let chosen: Vec<&str> = query
+        .all("tenant")
+        .filter(|tenant| !tenant.is_empty())
+        .collect();
     html! {
         form.filters aria-label="What to show" action=(view.path_of("meters", &meter.id)) {
             (filter_choice("period", "Period", CHOICES, period.name))
@@ -212,7 +229,12 @@ fn skipped(view: &View, meter: &Meter) -> Markup {
         ", or no value that counts. They were delivered all the same."
     };
     let events = href(&view.path("events"), &[("type", Some(&meter.event_type))]);
-    parts::note(Tone::Warn, &title, text, html! { a.btn.slim href=(events) { "Its events" } })
+    parts::note(
+        Tone::Warn,
+        &title,
+        text,
+        html! { a.btn.slim href=(events) { "Its events" } },
+    )
 }
 
 fn facts(meter: &Meter) -> Markup {
@@ -310,7 +332,9 @@ fn pages(
         let answer = view.csv(&address).await;
         let next = next_page(&answer);
         // What breaks off is seen to: the browser says that the file is not whole.
-        let page = answer.succeeded().map_err(|refusal| std::io::Error::other(refusal.detail))?;
+        let page = answer
+            .succeeded()
+            .map_err(|refusal| std::io::Error::other(refusal.detail))?;
         let end = page.windows(2).position(|pair| pair == b"\r\n");
         let rows = page.slice(end.map_or(0, |end| end + 2)..);
         Ok(Some((rows, (view, None, next, count + 1))))

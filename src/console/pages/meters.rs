@@ -76,7 +76,10 @@ struct Page {
 pub async fn list(view: View) -> Result<Response, Refusal> {
     let cursor = view.query.get("cursor");
     let limit = ROWS_MAX.to_string();
-    let asked = href("/v1/meters", &[("limit", Some(&*limit)), ("cursor", cursor)]);
+    let asked = href(
+        "/v1/meters",
+        &[("limit", Some(&*limit)), ("cursor", cursor)],
+    );
     let page: Page = view.get(&asked).await?;
     let month = Period::read(&Pairs::default(), &TimeZone::UTC, app::now());
     let totals = join_all(page.data.iter().map(|meter| total(&view, meter, &month))).await;

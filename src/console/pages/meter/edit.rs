@@ -1,15 +1,12 @@
 //! The forms of a meter: new, edit, delete, and counting older events.
 
-use std::sync::Arc;
-
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use http::{Method, StatusCode};
 use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::console::Console;
 use crate::console::api::Refusal;
 use crate::console::form::Form;
 use crate::console::inputs::{Errors, editor, select, tick};
@@ -28,14 +25,12 @@ const AGGREGATIONS: [(&str, &str); 7] = [
     ("average", "Average: the sum divided by the count"),
     ("min", "Min: the smallest value"),
     ("max", "Max: the largest value"),
-    ("unique_count", "Unique count: how many different values there were"),
+    (
+        "unique_count",
+        "Unique count: how many different values there were",
+    ),
     ("latest", "Latest: the value of the latest event"),
 ];
-
-#[derive(Deserialize)]
-struct Created {
-    id: String,
-}
 
 /// The form of a new meter.
 pub async fn new(view: View) -> Response {
@@ -43,13 +38,12 @@ pub async fn new(view: View) -> Response {
 }
 
 /// Creates a meter: one request.
-pub async fn create(
-    view: View,
-    State(_): State<Arc<Console>>,
-    form: Form,
-) -> Result<Response, Refusal> {
+pub async fn create(view: View, form: Form) -> Result<Response, Refusal> {
     let made = match new_meter(&form.pairs) {
-        Ok(body) => view.send(Method::POST, "/v1/meters", Some(&body), Some(form.once())).await,
+        Ok(body) => {
+            view.send(Method::POST, "/v1/meters", Some(&body), Some(form.once()))
+                .await
+        }
         Err(refusal) => Err(refusal),
     };
     match made {
@@ -80,8 +74,12 @@ fn new_meter(form: &Pairs) -> Result<Value, Refusal> {
         body.insert("group_by".into(), json!(pointers));
     }
     if let Some(filters) = form.get("filters").filter(|text| !text.trim().is_empty()) {
-        let filters: Value = serde_json::from_str(filters)
-            .map_err(|error| of_field("filters", format!("expected JSON: {}", parse_error::syntax(&error))))?;
+        let filters: Value = serde_json::from_str(filters).map_err(|error| {
+            of_field(
+                "filters",
+                format!("expected JSON: {}", parse_error::syntax(&error)),
+            )
+        })?;
         body.insert("filters".into(), filters);
     }
     if form.get("metric").is_some() {
@@ -96,7 +94,12 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 
 /// That a field of a form is not as it must be.
 fn of_field(name: &str, detail: impl Into<String>) -> Refusal {
-    let mut refusal = Refusal::new(StatusCode::BAD_REQUEST, "invalid", "Invalid request", detail);
+    let mut refusal = Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "invalid",
+        "Invalid request",
+        detail,
+    );
     refusal.field = Some(name.to_owned());
     refusal
 }
@@ -158,7 +161,14 @@ fn types_field(given: &Pairs, errors: Errors<'_>, known: &[String]) -> Markup {
     }
 }
 
-fn text(given: &Pairs, errors: Errors<'_>, name: &str, label: &str, hint: &str, placeholder: &str) -> Markup {
+fn text(
+    given: &Pairs,
+    errors: Errors<'_>,
+    name: &str,
+    label: &str,
+    hint: &str,
+    placeholder: &str,
+) -> Markup {
     field(&Field {
         name,
         label,
@@ -172,7 +182,14 @@ fn text(given: &Pairs, errors: Errors<'_>, name: &str, label: &str, hint: &str, 
     })
 }
 
-fn many(given: &Pairs, errors: Errors<'_>, name: &str, label: &str, hint: &str, placeholder: &str) -> Markup {
+fn many(
+    given: &Pairs,
+    errors: Errors<'_>,
+    name: &str,
+    label: &str,
+    hint: &str,
+    placeholder: &str,
+) -> Markup {
     field(&Field {
         name,
         label,
@@ -234,7 +251,11 @@ fn below(
 pub async fn edit(view: View, Path((_, id)): Path<(String, String)>) -> Result<Response, Refusal> {
     let meter = meter(&view, &id).await?;
     let metric = meter.metric.then_some("yes").unwrap_or_default();
-    let given = [("name", &*meter.name), ("description", &*meter.description), ("metric", metric)];
+    let given = [
+        ("name", &*meter.name),
+        ("description", &*meter.description),
+        ("metric", metric),
+    ];
     let given = Pairs::from(given);
     Ok(edit_page(&view, &meter, &given, None))
 }
@@ -263,7 +284,10 @@ pub async fn save(
         "description": form.text("description"),
         "metric": form.is_ticked("metric"),
     });
-    match view.send(Method::PATCH, &path(&id), Some(&body), None).await {
+    match view
+        .send(Method::PATCH, &path(&id), Some(&body), None)
+        .await
+    {
         Ok(_) => Ok(see_other(&view.path_of("meters", &id), "meter")),
         Err(refusal) if refusal.is_about_input() => {
             let meter = meter(&view, &id).await?;
@@ -296,7 +320,13 @@ fn delete_page(view: &View, meter: &Meter, typed: &str, refusal: Option<&Refusal
             a.btn href=(view.path_of("meters", &meter.id)) { "Keep it" }
         }
     };
-    below(view, meter, ("delete", "Delete this meter?"), fields, refusal)
+    below(
+        view,
+        meter,
+        ("delete", "Delete this meter?"),
+        fields,
+        refusal,
+    )
 }
 
 /// Deletes a meter whose name was typed: two requests.
@@ -308,7 +338,10 @@ pub async fn delete(
     let meter = meter(&view, &id).await?;
     let typed = form.text("confirm");
     if typed != meter.name {
-        let refusal = of_field("confirm", "expected the name of the meter, as it is written above");
+        let refusal = of_field(
+            "confirm",
+            "expected the name of the meter, as it is written above",
+        );
         return Ok(delete_page(&view, &meter, typed, Some(&refusal)));
     }
     view.send(Method::DELETE, &path(&id), None, None).await?;
@@ -333,7 +366,13 @@ fn backfill_page(view: &View, meter: &Meter, given: &Pairs, refusal: Option<&Ref
         (text(given, errors, "until", "Received before", "In UTC; empty for now", ""))
         (buttons("Count older events", &view.path_of("meters", &meter.id)))
     };
-    below(view, meter, ("backfill", "Count older events?"), fields, refusal)
+    below(
+        view,
+        meter,
+        ("backfill", "Count older events?"),
+        fields,
+        refusal,
+    )
 }
 
 /// Begins a back-fill: one request, and one more if it is refused.
@@ -349,7 +388,10 @@ pub async fn begin_backfill(
         }
     }
     let asked = format!("{}/backfill", path(&id));
-    match view.send(Method::POST, &asked, Some(&body.into()), Some(form.once())).await {
+    match view
+        .send(Method::POST, &asked, Some(&body.into()), Some(form.once()))
+        .await
+    {
         Ok(_) => {
             let to = format!("{}#backfill", view.path_of("meters", &id));
             Ok(see_other(&to, "backfilling"))
@@ -369,7 +411,9 @@ mod tests {
     #[test]
     fn what_is_left_empty_is_left_out_and_json_is_checked() {
         let form = |text: &str| new_meter(&Pairs::parse(text.as_bytes()));
-        let made = form("name=a&event_type=x.*&aggregation=sum&value=/n&description=&group_by=%20/a%0D%0A%0D%0A/b&filters=[]&metric=yes");
+        let made = form(
+            "name=a&event_type=x.*&aggregation=sum&value=/n&description=&group_by=%20/a%0D%0A%0D%0A/b&filters=[]&metric=yes",
+        );
         assert_eq!(
             made.unwrap(),
             json!({
@@ -378,10 +422,17 @@ mod tests {
             })
         );
         let made = form("name=a&event_type=x&aggregation=count&value=&group_by=&filters=%20");
-        assert_eq!(made.unwrap(), json!({ "name": "a", "event_type": "x", "aggregation": "count" }));
+        assert_eq!(
+            made.unwrap(),
+            json!({ "name": "a", "event_type": "x", "aggregation": "count" })
+        );
         let refused = form("filters=[{]").unwrap_err();
         assert_eq!(refused.field.as_deref(), Some("filters"));
-        assert!(refused.detail.starts_with("expected JSON: "), "{}", refused.detail);
+        assert!(
+            refused.detail.starts_with("expected JSON: "),
+            "{}",
+            refused.detail
+        );
     }
 
     #[test]

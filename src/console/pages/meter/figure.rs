@@ -93,13 +93,23 @@ fn series<'a>(
         .map(|window| report.columns.get(&window.start).copied())
         .collect();
     if report.shares.is_empty() {
-        return vec![Series { name: "in all", mark: MARKS[0], values: whole }];
+        return vec![Series {
+            name: "in all",
+            mark: MARKS[0],
+            values: whole,
+        }];
     }
     let top = report.shares.iter().zip(names).zip(MARKS);
     let mut series: Vec<Series<'a>> = top
         .map(|((share, name), mark)| {
-            let values = windows.iter().map(|window| share.columns.get(&window.start).copied());
-            Series { name, mark, values: values.collect() }
+            let values = windows
+                .iter()
+                .map(|window| share.columns.get(&window.start).copied());
+            Series {
+                name,
+                mark,
+                values: values.collect(),
+            }
         })
         .collect();
     if meter.is_additive() && (report.shares.len() > TOP || report.has_more) {
@@ -110,7 +120,11 @@ fn series<'a>(
             (rest.abs() > whole.unwrap_or(0.0).abs() * 1e-9).then_some(rest)
         });
         let values = values.collect();
-        series.push(Series { name: others, mark: OTHERS, values });
+        series.push(Series {
+            name: others,
+            mark: OTHERS,
+            values,
+        });
     }
     series
 }
@@ -141,7 +155,10 @@ fn summary(title: &str, report: &Report, names: &[String]) -> String {
     let total = amount(total);
     match (names.first(), report.shares.first()) {
         (Some(name), Some(share)) => {
-            format!("{title}: {total}. Most by {name}: {}.", amount(&share.value))
+            format!(
+                "{title}: {total}. Most by {name}: {}.",
+                amount(&share.value)
+            )
         }
         _ => format!("{title}: {total}."),
     }

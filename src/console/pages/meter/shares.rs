@@ -22,7 +22,11 @@ pub fn table(view: &View, meter: &Meter, question: &Question<'_>, report: &Repor
         return html! { div.card { (parts::empty("Nothing was counted", text, html! {})) } };
     }
     let shown = report.shares.len().min(ROWS_MAX);
-    let most = report.shares.iter().map(|share| float(&share.value)).fold(0.0, f64::max);
+    let most = report
+        .shares
+        .iter()
+        .map(|share| float(&share.value))
+        .fold(0.0, f64::max);
     let total = report.total.as_deref().map_or(0.0, float);
     let is_additive = meter.is_additive();
     let heading = match by {
@@ -82,7 +86,11 @@ fn how_many(report: &Report) -> String {
 }
 
 fn bar(share: &Share, most: f64) -> Markup {
-    let width = if most > 0.0 { (float(&share.value) / most).clamp(0.0, 1.0) * 100.0 } else { 0.0 };
+    let width = if most > 0.0 {
+        (float(&share.value) / most).clamp(0.0, 1.0) * 100.0
+    } else {
+        0.0
+    };
     html! {
         svg.bar viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true" {
             rect width=(format!("{width:.1}")) height="6" {}
@@ -109,9 +117,15 @@ fn name(view: &View, meter: &Meter, by: &str, group: &Group) -> Markup {
         _ => "tenant",
     };
     let replaced = [parameter.as_str(), "by", "done", "part"];
-    let kept = view.query.iter().filter(|(name, _)| !replaced.contains(name));
+    let kept = view
+        .query
+        .iter()
+        .filter(|(name, _)| !replaced.contains(name));
     let mut query = form_urlencoded::Serializer::new(String::new());
-    query.extend_pairs(kept).append_pair(&parameter, &value).append_pair("by", next);
+    query
+        .extend_pairs(kept)
+        .append_pair(&parameter, &value)
+        .append_pair("by", next);
     let address = format!("{}?{}", view.path_of("meters", &meter.id), query.finish());
     let text = name.as_deref().unwrap_or("none");
     html! { a.row.cut href=(address) title=(text) { bdi { (text) } } }
