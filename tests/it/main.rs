@@ -89,4 +89,5 @@ mod tls;
 mod transitions;
 mod unreadable_items;
 mod usage;
+mod usage_selection;
 mod webhooks;
