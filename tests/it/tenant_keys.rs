@@ -355,6 +355,32 @@ impl Worlds {
                 }
                 Decision::Answers(probes)
             }
+            "GET /v1/recoveries/preview" => {
+                let at = |named: &str, more: &str| {
+                    let since = seconds_ago(3600);
+                    let query = format!("endpoint_id={named}&since={since}&{more}");
+                    format!("/v1/recoveries/preview?{query}")
+                };
+                let mut probes = vec![];
+                for kind in [
+                    "kind=recover",
+                    "kind=replay_missing",
+                    "kind=retry&state=failed",
+                ] {
+                    for named in [&self.own.endpoint, &self.own.uid] {
+                        probes.push(probe(at(named, kind), Value::Null, 200));
+                    }
+                    for world in &self.others {
+                        probes.push(probe(at(&world.endpoint, kind), Value::Null, 404));
+                        probes.push(probe(at(&world.uid, kind), Value::Null, 404));
+                    }
+                }
+                let of = |tenant: &str| format!("kind=retry&state=failed&tenant={tenant}");
+                let own = &self.own.endpoint;
+                probes.push(probe(at(own, &of("acme")), Value::Null, 200));
+                probes.push(probe(at(own, &of("brilltenant")), Value::Null, 403));
+                Decision::Answers(probes)
+            }
             "GET /v1/recoveries/{id}" => {
                 self.by_id("/v1/recoveries/{id}", |world| &world.recovery, 200)
             }
