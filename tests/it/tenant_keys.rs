@@ -291,7 +291,10 @@ impl Worlds {
                     format!("until={}", seconds_ago(-60)),
                 ],
             ),
-            "GET /v1/endpoints" => self.list_by_tenant("/v1/endpoints", &[]),
+            "GET /v1/endpoints" => {
+                let ways = ["state=enabled", "failing=true", "failing=false&limit=1"];
+                self.list_by_tenant("/v1/endpoints", &ways.map(str::to_owned))
+            }
             "GET /v1/recoveries" => self.list("/v1/recoveries", &[]),
             "GET /v1/deliveries" => {
                 let own = &self.own;
