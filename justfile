@@ -43,6 +43,10 @@ chaos *arguments:
 test-clients:
     tests/clients/run
 
+# The console in Chromium, or the cases named; --scale with a hundred thousand events
+test-browser *arguments:
+    tests/browser/run {{ arguments }}
+
 # schemathesis on the served OpenAPI document
 explore *arguments:
     tests/python/explore {{ arguments }}
@@ -80,6 +84,12 @@ docs-lock:
 clients-lock:
     cd tests/clients && npm update --package-lock-only --ignore-scripts --no-audit --no-fund
     cd tests/clients && CUSTOM_COMPILE_COMMAND="just clients-lock" pip-compile --quiet --upgrade \
+        --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host \
+        --no-emit-find-links --output-file requirements.txt requirements.in
+
+# Pin what tests/browser/requirements.in names (needs pip-tools)
+browser-lock:
+    cd tests/browser && CUSTOM_COMPILE_COMMAND="just browser-lock" pip-compile --quiet --upgrade \
         --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host \
         --no-emit-find-links --output-file requirements.txt requirements.in
 

@@ -1,6 +1,7 @@
 //! The application: the stores, the queue, the sender and the configuration, made
 //! once at start-up and given to every request and job. Making it connects to nothing.
 
+pub mod authentication;
 pub mod data_files;
 pub mod readiness;
 pub mod refused_logins;

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
-use crate::model::id::KeyId;
+use crate::model::audit::Actor;
 use crate::model::rate_limit::Rate;
 
 /// How long a key that publishes nothing is remembered: longer than any debt lasts,
@@ -22,7 +22,7 @@ const IDLE_KEPT: Duration = Duration::from_secs(600);
 /// What each key that is limited has used; bounded, the least recently used are
 /// forgotten first.
 #[derive(Clone)]
-pub struct RateLimits<K = KeyId> {
+pub struct RateLimits<K = Actor> {
     keys: Cache<K, Arc<Mutex<Option<Timestamp>>>>,
 }
 
@@ -97,6 +97,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::*;
+    use crate::model::id::KeyId;
 
     fn key(n: u8) -> KeyId {
         KeyId::new(i64::from(n), [n; 10])

@@ -15,6 +15,7 @@ use super::assets;
 use super::form::form_tokens;
 use super::parts::{cut, icon};
 use super::visit::{View, Visitor};
+use crate::error::Error;
 use crate::model::id::ProjectId;
 use crate::store::projects;
 
@@ -440,18 +441,20 @@ pub(super) fn names() -> Cache<ProjectId, Arc<str>> {
         .build()
 }
 
-/// What `project` is called; its id while the control plane's database does not answer.
-pub(super) async fn project_name(console: &Console, project: &ProjectId) -> Arc<str> {
+/// What `project` is called, if there is one; its id while the control plane's database
+/// does not answer.
+pub(super) async fn project_name(console: &Console, project: &ProjectId) -> Option<Arc<str>> {
     if let Some(name) = console.names.get(project).await {
-        return name;
+        return Some(name);
     }
     let found = projects::get(&console.app.postgres, project);
-    let Ok(Ok(row)) = tokio::time::timeout(NAME_TIMEOUT, found).await else {
-        return project.to_string().into();
+    let name: Arc<str> = match tokio::time::timeout(NAME_TIMEOUT, found).await {
+        Ok(Ok(row)) => row.name.into(),
+        Ok(Err(Error::NotFound(_))) => return None,
+        _ => return Some(project.to_string().into()),
     };
-    let name: Arc<str> = row.name.into();
     console.names.insert(project.clone(), name.clone()).await;
-    name
+    Some(name)
 }
 
 /// The answer that sends a browser to `to`, where the toast says what was `done`.

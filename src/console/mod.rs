@@ -8,11 +8,14 @@
 
 pub mod api;
 pub mod assets;
+pub mod chart;
 pub mod form;
 pub mod json;
 pub mod layout;
+pub mod link;
 pub mod pairs;
 pub mod parts;
+pub mod sign_in;
 pub mod visit;
 
 mod pages {
@@ -26,7 +29,7 @@ use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY};
 use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use moka::future::Cache;
 
 use crate::app::App;
@@ -34,10 +37,12 @@ use crate::model::id::ProjectId;
 
 use pages::home;
 
-/// What pages may load and where their forms may go.
+/// What pages may load and where their forms may go. Text becomes elements by the script's
+/// one policy alone.
 pub const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; \
-     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
+     require-trusted-types-for 'script'; trusted-types millrace",
 );
 
 /// What every page is given.
@@ -61,6 +66,10 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
     });
     let pages = Router::new()
         .route("/", get(home::home))
+        .route("/sign-in", get(sign_in::show).post(sign_in::submit))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
+        .route("/links", post(link::create))
         .route("/{project}", get(home::overview))
         .fallback(home::unknown)
         .layer(map_response(with_headers));

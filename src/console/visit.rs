@@ -1,6 +1,7 @@
 //! A visit: which session a request comes with, and what page of which project it asks
 //! for.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, OriginalUri, RawPathParams};
@@ -12,10 +13,11 @@ use super::Console;
 use super::api::Refusal;
 use super::layout;
 use super::pairs::{Pairs, href, segment};
-use crate::app;
+use crate::app::{self, App};
+use crate::error::Error;
 use crate::model::api_key::Scope;
 use crate::model::id::ProjectId;
-use crate::model::session::{Session, SessionCaller, SessionToken};
+use crate::model::session::{Person, Session, SessionCaller, SessionToken};
 use crate::store::sessions;
 
 /// Where one signs in.
@@ -28,7 +30,11 @@ pub struct Visitor {
     pub console: Arc<Console>,
     /// The session, which is not over.
     pub session: Arc<Session>,
+    /// Events a second that the session's key may publish, if it is a key's.
+    rate_limit: Option<NonZeroU32>,
     token: SessionToken,
+    /// The headers it came with.
+    pub(super) headers: HeaderMap,
     /// The address that was asked for, with its query.
     pub address: String,
     /// What the query says.
@@ -47,6 +53,8 @@ pub struct View {
     pub project: ProjectId,
     /// Its name; its id where that is not known now.
     pub project_name: Arc<str>,
+    /// The session as the API is asked with it.
+    caller: SessionCaller,
 }
 
 impl std::ops::Deref for View {
@@ -58,6 +66,11 @@ impl std::ops::Deref for View {
 }
 
 impl Visitor {
+    /// The secret of the session.
+    pub(super) fn token(&self) -> &SessionToken {
+        &self.token
+    }
+
     /// What goes into every form of this session.
     pub fn csrf_token(&self) -> String {
         self.token.csrf_token()
@@ -81,14 +94,16 @@ impl Visitor {
 
     /// This visitor at a page of `project`, if the session reaches it.
     pub async fn at(self, project: ProjectId) -> Option<View> {
-        if !self.session.reaches(&project) {
-            return None;
-        }
-        let project_name = layout::project_name(&self.console, &project).await;
+        let caller = SessionCaller {
+            rate_limit: self.rate_limit,
+            ..self.session.caller(&project)?
+        };
+        let project_name = layout::project_name(&self.console, &project).await?;
         Some(View {
             visitor: self,
             project,
             project_name,
+            caller,
         })
     }
 }
@@ -107,9 +122,9 @@ impl View {
         self.path(&format!("{rest}/{}", segment(subject)))
     }
 
-    /// The name of the session as the API is asked with it.
+    /// The session as the API is asked with it.
     pub(super) fn caller(&self) -> SessionCaller {
-        self.session.caller(&self.project)
+        self.caller.clone()
     }
 }
 
@@ -143,15 +158,14 @@ impl FromRequestParts<Arc<Console>> for Visitor {
         let uri = uri.map_or(&parts.uri, |OriginalUri(uri)| uri);
         let address = uri.path_and_query().map_or("/console", |at| at.as_str());
         let address = address.to_owned();
-        let found = match token(&parts.headers) {
-            None => None,
-            Some(token) => {
-                let found = sessions::find(&console.app.dynamo, &token, app::now()).await;
-                let found = found.map_err(|_| NoVisit::Refused(out_of_reach()))?;
-                found.map(|session| (token, session))
-            }
-        };
-        let Some((token, session)) = found else {
+        let found = signed_in(&console.app, &parts.headers).await;
+        let found = found.map_err(|_| NoVisit::Refused(out_of_reach()))?;
+        let Some(SignedIn {
+            token,
+            session,
+            rate_limit,
+        }) = found
+        else {
             // What a form asked for is done from its page, and not on the way back.
             let next = (parts.method == http::Method::GET).then_some(&*address);
             return Err(NoVisit::SignIn(href(SIGN_IN, &[("next", next)])));
@@ -160,7 +174,9 @@ impl FromRequestParts<Arc<Console>> for Visitor {
         Ok(Self {
             console: console.clone(),
             session: Arc::new(session),
+            rate_limit,
             token,
+            headers: parts.headers.clone(),
             address,
             query,
             theme: theme(&parts.headers),
@@ -189,7 +205,46 @@ impl FromRequestParts<Arc<Console>> for View {
     }
 }
 
-fn out_of_reach() -> Refusal {
+/// A session that is not over, and whose key, if it is a key's, is in force.
+pub(super) struct SignedIn {
+    pub token: SessionToken,
+    pub session: Session,
+    rate_limit: Option<NonZeroU32>,
+}
+
+/// Who is signed in, by the cookie; nobody if none is. One read, and at most one write a
+/// minute.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when the store of the
+/// sessions does not answer.
+pub(super) async fn signed_in(app: &App, headers: &HeaderMap) -> Result<Option<SignedIn>, Error> {
+    let Some(token) = token(headers) else {
+        return Ok(None);
+    };
+    let now = app::now();
+    let Some(session) = sessions::find(&app.dynamo, &token, now).await? else {
+        return Ok(None);
+    };
+    let mut rate_limit = None;
+    if let Person::Key { hash, .. } = &session.person {
+        let Some(grant) = app.projection.grant(*hash, now).await? else {
+            return Ok(None);
+        };
+        rate_limit = grant.rate_limit;
+    }
+    if session.is_to_be_touched(now) {
+        sessions::touch(&app.dynamo, &token, &session, now).await?;
+    }
+    Ok(Some(SignedIn {
+        token,
+        session,
+        rate_limit,
+    }))
+}
+
+/// That nobody can be let in for now.
+pub(super) fn out_of_reach() -> Refusal {
     Refusal::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "unavailable",
@@ -213,13 +268,23 @@ pub fn is_loopback(headers: &HeaderMap) -> bool {
         .is_some_and(|authority| matches!(authority.host(), "localhost" | "127.0.0.1" | "[::1]"))
 }
 
-fn token(headers: &HeaderMap) -> Option<SessionToken> {
-    let name = if is_loopback(headers) {
+/// What the session's cookie is called where the request was sent to.
+pub(super) fn session_cookie_name(headers: &HeaderMap) -> &'static str {
+    if is_loopback(headers) {
         LOOPBACK_COOKIE
     } else {
         SECURE_COOKIE
-    };
-    SessionToken::parse(cookie(headers, name)?)
+    }
+}
+
+/// Whether there is a cookie of a session, in force or not.
+pub(super) fn has_session_cookie(headers: &HeaderMap) -> bool {
+    token(headers).is_some()
+}
+
+/// The token in the session's cookie.
+pub(super) fn token(headers: &HeaderMap) -> Option<SessionToken> {
+    SessionToken::parse(cookie(headers, session_cookie_name(headers))?)
 }
 
 /// The value of the cookie `name`.

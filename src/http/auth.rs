@@ -4,34 +4,38 @@
 //! check: `caller: Allowed<EventsWrite>`. Checked before the body is read. Lookups take
 //! the [`Access`] it gives, which may be one tenant's; what is the whole project's alone
 //! takes a [`WholeProject`] instead, which such a key does not get.
+//!
+//! A request that this process makes itself, for somebody who is signed in to the
+//! console, has a [`SessionCaller`] in its extensions in place of the header. The same
+//! rules hold for both.
 
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use jiff::Timestamp;
 
-use super::record::record_refused_login;
-use crate::app::{self, App};
+use crate::app::App;
+use crate::app::authentication::{grant, record_refused_login, unauthenticated};
 use crate::auth_failures::Source;
 use crate::error::{Error, Result};
 use crate::model::access::Access;
 use crate::model::api_key::{self, Scope};
 use crate::model::audit::{Actor, AuditContext};
-use crate::model::id::{KeyId, ProjectId};
-use crate::store::config_projection::Grant;
+use crate::model::id::ProjectId;
+use crate::model::session::SessionCaller;
 use crate::store::retry_quota;
 
-/// The caller's key, known and allowed to do what `S` names.
+/// The caller, known and allowed to do what `S` names.
 #[derive(Debug)]
 pub struct Allowed<S> {
     /// All that the caller can see.
     pub access: Access,
-    /// The public id of its key, for the audit log and the rate limit.
-    pub key: KeyId,
+    /// Who it is, for the audit log and the rate limit.
+    pub actor: Actor,
     /// Events a second it may publish; the configured default if none.
     pub rate_limit: Option<NonZeroU32>,
     scope: PhantomData<S>,
@@ -40,13 +44,9 @@ pub struct Allowed<S> {
 impl<S> Allowed<S> {
     /// The caller, as who changes something of the project at `now`.
     pub fn by(&self, now: Timestamp) -> AuditContext {
-        let key = self.key.clone();
         AuditContext {
             project: self.access.project().clone(),
-            actor: match self.access.tenant() {
-                Some(tenant) => Actor::TenantKey(key, tenant.into()),
-                None => Actor::Key(key),
-            },
+            actor: self.actor.clone(),
             at: now,
         }
     }
@@ -55,7 +55,7 @@ impl<S> Allowed<S> {
 /// As [`Allowed`], for what is the whole project's: no key that is for one tenant alone.
 #[derive(Debug)]
 pub struct WholeProject<S> {
-    /// The key's project.
+    /// The caller's project.
     pub project: ProjectId,
     caller: Allowed<S>,
 }
@@ -74,7 +74,7 @@ impl<S> WholeProject<S> {
 
 /// A scope, as a type.
 pub trait Needs {
-    /// What the caller's key must be allowed to do.
+    /// What the caller must be allowed to do.
     const SCOPE: Scope;
 }
 
@@ -101,27 +101,59 @@ impl<S: Needs> FromRequestParts<Arc<App>> for Allowed<S> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        let caller = match parts.extensions.get::<SessionCaller>() {
+            Some(session) => Self::of_session(session)?,
+            None => Self::of_key(app, parts).await?,
+        };
+        let project = caller.access.project();
+        retry_quota::charge_to(&match caller.access.tenant() {
+            Some(tenant) => format!("{project}/{tenant}"),
+            None => project.to_string(),
+        });
+        Ok(caller)
+    }
+}
+
+impl<S: Needs> Allowed<S> {
+    fn of_session(session: &SessionCaller) -> Result<Self> {
+        let Some(access) = session.access.clone() else {
+            let detail = "this is of a project, and the session is in none";
+            return Err(Error::Forbidden(detail.into()));
+        };
+        check_scope::<S>("session", &session.scopes)?;
+        Ok(Self {
+            access,
+            actor: session.actor.clone(),
+            rate_limit: session.rate_limit,
+            scope: PhantomData,
+        })
+    }
+
+    async fn of_key(app: &App, parts: &Parts) -> Result<Self> {
         let text = bearer(parts)?;
-        let Some(grant) = grant(app, parts, text).await? else {
+        let Some(grant) = grant(app, source(parts), text).await? else {
             return Err(unknown_api_key(app, parts, text).await);
         };
-        if !grant.scopes.contains(&S::SCOPE) {
-            let needed = S::SCOPE.as_str();
-            return Err(Error::Forbidden(
-                format!("the API key lacks the scope {needed}").into(),
-            ));
-        }
-        retry_quota::charge_to(&match &grant.tenant {
-            Some(tenant) => format!("{}/{tenant}", grant.project),
-            None => grant.project.to_string(),
-        });
+        check_scope::<S>("API key", &grant.scopes)?;
         Ok(Self {
+            actor: match grant.tenant.clone() {
+                Some(tenant) => Actor::TenantKey(grant.key, tenant),
+                None => Actor::Key(grant.key),
+            },
             access: Access::new(grant.project, grant.tenant),
-            key: grant.key,
             rate_limit: grant.rate_limit,
             scope: PhantomData,
         })
     }
+}
+
+fn check_scope<S: Needs>(whose: &str, scopes: &[Scope]) -> Result<()> {
+    if scopes.contains(&S::SCOPE) {
+        return Ok(());
+    }
+    let needed = S::SCOPE.as_str();
+    let detail = format!("the {whose} lacks the scope {needed}");
+    Err(Error::Forbidden(detail.into()))
 }
 
 impl<S: Needs> FromRequestParts<Arc<App>> for WholeProject<S> {
@@ -130,7 +162,12 @@ impl<S: Needs> FromRequestParts<Arc<App>> for WholeProject<S> {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
         let caller = Allowed::<S>::from_request_parts(parts, app).await?;
         if caller.access.tenant().is_some() {
-            let detail = "the API key is for one tenant alone; this is the whole project's";
+            let detail = match &caller.actor {
+                Actor::TenantKey(..) => {
+                    "the API key is for one tenant alone; this is the whole project's"
+                }
+                _ => "the session is for one tenant alone; this is the whole project's",
+            };
             return Err(Error::Forbidden(detail.into()));
         }
         Ok(Self {
@@ -142,18 +179,30 @@ impl<S: Needs> FromRequestParts<Arc<App>> for WholeProject<S> {
 
 const UNKNOWN_ADMIN: &str = "the admin key is needed here; this key is not known";
 
-/// The caller has the admin key.
+/// The caller has the admin key, or is signed in as somebody who may do as much.
 #[derive(Debug)]
-pub struct Admin;
+pub struct Admin {
+    /// Who it is, for the audit log.
+    pub actor: Actor,
+}
 
 impl Admin {
     /// The caller, as who changes something of `project` at `now`.
     pub fn by(&self, project: ProjectId, now: Timestamp) -> AuditContext {
         AuditContext {
             project,
-            actor: Actor::Admin,
+            actor: self.actor.clone(),
             at: now,
         }
+    }
+
+    fn of_session(session: &SessionCaller) -> Result<Self> {
+        let actor = session.actor.clone();
+        if session.is_admin {
+            return Ok(Self { actor });
+        }
+        let detail = "only an admin may do this; the session is not one's";
+        Err(Error::Forbidden(detail.into()))
     }
 }
 
@@ -161,37 +210,26 @@ impl FromRequestParts<Arc<App>> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        if let Some(session) = parts.extensions.get::<SessionCaller>() {
+            return Self::of_session(session);
+        }
         let text = bearer(parts)?;
         if app.is_admin_key(text).await? {
-            return Ok(Self);
+            let actor = Actor::Admin;
+            return Ok(Self { actor });
         }
-        record_refused_login(app, parts).await;
-        match grant(app, parts, text).await {
+        record_refused_login(app, parts.method.as_str(), route(parts)).await;
+        match grant(app, source(parts), text).await {
             Ok(Some(_)) => {
                 let detail = "the admin key is needed here; this is the API key of a project";
                 Err(Error::Forbidden(detail.into()))
             }
             Err(limited @ Error::TooManyUnauthenticated { .. }) => Err(limited),
-            Ok(None) => Err(unauthenticated(app, parts, text, UNKNOWN_ADMIN).await),
+            Ok(None) => Err(unauthenticated(app, source(parts), text, UNKNOWN_ADMIN).await),
             // It may be a project's: nothing is held against an address for an outage.
             Err(_) => Err(Error::Unauthenticated(UNKNOWN_ADMIN.into())),
         }
     }
-}
-
-/// What the key of that `text` may do; none if there is none. A text that no key has
-/// costs no look at a store, nor does one that nobody has come with yet from where too
-/// many were not known.
-async fn grant(app: &App, parts: &Parts, text: &str) -> Result<Option<Grant>> {
-    if !api_key::is_key(text) {
-        return Ok(None);
-    }
-    let hash = api_key::hash(text);
-    // Whoever shares an address with someone who guesses is not locked out with him.
-    if !app.projection.knows_key(&hash).await {
-        check_failures(app, parts).await?;
-    }
-    app.projection.grant(hash, app::now()).await
 }
 
 /// Why a key that is no project's is refused: it may be the admin key, which has no
@@ -203,34 +241,21 @@ async fn unknown_api_key(app: &App, parts: &Parts, text: &str) -> Error {
     }
     let detail = "the API key is not known";
     if api_key::is_key(text) {
-        unauthenticated(app, parts, text, detail).await
+        unauthenticated(app, source(parts), text, detail).await
     } else {
         // It cost nothing, and no guess of this kind is ever right.
         Error::Unauthenticated(detail.into())
     }
 }
 
-/// The refusal of a key that is not known, which counts. One that was good and has
-/// expired is no guess: whoever goes on sending it would lock the next key out.
-async fn unauthenticated(app: &App, parts: &Parts, text: &str, detail: &'static str) -> Error {
-    if app.projection.knows_key(&api_key::hash(text)).await {
-        return Error::Unauthenticated(detail.into());
-    }
-    if let Err(limited) = check_failures(app, parts).await {
-        return limited;
-    }
-    if let Some(source) = parts.extensions.get::<Source>() {
-        app.auth_failures.count(*source, app::now()).await;
-    }
-    Error::Unauthenticated(detail.into())
+fn source(parts: &Parts) -> Option<Source> {
+    parts.extensions.get().copied()
 }
 
-async fn check_failures(app: &App, parts: &Parts) -> Result<()> {
-    let Some(source) = parts.extensions.get::<Source>() else {
-        return Ok(());
-    };
-    let checked = app.auth_failures.check(*source, app::now()).await;
-    checked.map_err(|retry_after| Error::TooManyUnauthenticated { retry_after })
+/// The route of the request as it is documented.
+fn route(parts: &Parts) -> &str {
+    let route = parts.extensions.get::<MatchedPath>();
+    route.map_or("-", MatchedPath::as_str)
 }
 
 fn bearer(parts: &Parts) -> Result<&str> {

@@ -18,7 +18,7 @@ use super::problem::Problems;
 use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::model::api_key::{self, Scope};
-use crate::model::audit::{Actor, AuditContext};
+use crate::model::audit::AuditContext;
 use crate::model::endpoint::EndpointState;
 use crate::model::event;
 use crate::model::id::{EndpointId, KeyId, ProjectId};
@@ -77,7 +77,7 @@ pub struct NewProject {
     security(("admin_key" = [])))]
 pub async fn create(
     State(app): State<Arc<App>>,
-    _: Admin,
+    admin: Admin,
     occasion: Occasion,
     Json(new): Json<NewProject>,
 ) -> Result<(StatusCode, Json<Project>)> {
@@ -93,7 +93,7 @@ pub async fn create(
         name: check_name(new.name)?,
         created_at: app::now(),
     };
-    projects::create(&app.postgres, Actor::Admin, &row).await?;
+    projects::create(&app.postgres, admin.actor, &row).await?;
     Ok((StatusCode::CREATED, Json(row.into())))
 }
 

@@ -35,7 +35,7 @@ pub async fn admit<S>(
     let at_once = u32::try_from(BATCH_EVENTS_MAX).unwrap_or(u32::MAX);
     let rate = Rate::with_burst_for(per_second, at_once);
     let cost = u32::try_from(events).unwrap_or(u32::MAX);
-    Some(app.rate_limits.admit(&caller.key, rate, now, cost).await)
+    Some(app.rate_limits.admit(&caller.actor, rate, now, cost).await)
 }
 
 /// That the request comes too soon, if it does.

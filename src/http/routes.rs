@@ -12,7 +12,7 @@ use utoipa::Path;
 use utoipa::openapi::HttpMethod;
 
 use super::endpoints::{list as endpoint_list, replace, stats};
-use super::meters::{backfill, usage};
+use super::meters::{backfill, usage, values};
 use super::recoveries::preview;
 use super::{
     audit_log, deliveries, docs, endpoints, erasures, event_types, events, health, meters,
@@ -59,6 +59,7 @@ routes! {
     preview: preview;
     meters: create, list, get, update, delete;
     usage: usage;
+    values: list;
     backfill: start, progress;
     projects: create, list, get, create_key, list_keys, revoke_key;
     audit_log: list, list_of_project, list_of_no_project;

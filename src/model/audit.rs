@@ -14,7 +14,7 @@ use super::id::{KeyId, ProjectId};
 const MASK: &str = "***";
 
 /// Who makes a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// Whoever holds the admin key.
     Admin,
@@ -22,16 +22,22 @@ pub enum Actor {
     Key(KeyId),
     /// Whoever holds an API key that is for one tenant alone.
     TenantKey(KeyId, Arc<str>),
+    /// A person that an identity provider vouches for, by what it calls them.
+    User(Arc<str>),
+    /// A customer of the startup: the tenant that they are.
+    Customer(Arc<str>),
     /// Millrace by itself: an endpoint that answered 410 is disabled.
     Millrace,
 }
 
 impl std::fmt::Display for Actor {
-    /// `admin`, `key_…` or `millrace`.
+    /// `admin`, `key_…`, `user:<name>`, `customer:<tenant>` or `millrace`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Admin => f.write_str("admin"),
             Self::Key(id) | Self::TenantKey(id, _) => id.fmt(f),
+            Self::User(name) => write!(f, "user:{name}"),
+            Self::Customer(tenant) => write!(f, "customer:{tenant}"),
             Self::Millrace => f.write_str("millrace"),
         }
     }
@@ -53,8 +59,8 @@ impl AuditContext {
     /// What of the project may be changed.
     pub fn access(&self) -> Access {
         let tenant = match &self.actor {
-            Actor::TenantKey(_, tenant) => Some(tenant.clone()),
-            Actor::Admin | Actor::Key(_) | Actor::Millrace => None,
+            Actor::TenantKey(_, tenant) | Actor::Customer(tenant) => Some(tenant.clone()),
+            Actor::Admin | Actor::Key(_) | Actor::User(_) | Actor::Millrace => None,
         };
         Access::new(self.project.clone(), tenant)
     }

@@ -187,6 +187,7 @@ impl DeliveryId {
     }
 }
 
+/// Whether `text` is made of the digits of [`base32`] alone.
 pub fn is_base32(text: &str) -> bool {
     text.bytes().all(|b| ALPHABET.contains(&b))
 }

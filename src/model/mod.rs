@@ -10,6 +10,7 @@ pub mod archive;
 pub mod audit;
 pub mod breaker;
 pub mod credentials;
+pub mod csv;
 pub mod decimal;
 pub mod delivery;
 pub mod endpoint;

@@ -19,6 +19,9 @@
 //! | erased project | `project#prj_…` | `erased` | – | – | – | – | erasure | accept, fan out |
 //! | change marker | `control_plane` | `changed` | – | – | – | – | control-plane changes, once a minute | sweep |
 //! | sentinel | `sentinel` | `sentinel` | – | – | – | – | nobody | readiness |
+//! | session | `session#<sha-256>` | `session` | – | – | – | a while after it is over | signing in and out, pages | pages of the console |
+//! | void sessions | `sessions#<hash of who>` | `void` | – | – | – | when the last of them is over | signing out everywhere | pages of the console |
+//! | link that signs in once | `link#<sha-256>` | `link` | – | – | – | a while after its time | start, `millrace console` | signing in |
 //! | idempotency key | `idempotency#<project or admin>#<hash>` | `idempotency` | – | – | – | a day | requests with the header | the same requests again |
 //!
 //! Times in sort keys are milliseconds since 1970 in 13 digits, so that text
@@ -89,6 +92,12 @@ pub const READINGS: &str = "meter";
 pub const BACKFILL: &str = "backfill";
 /// Sort key of an idempotency key.
 pub const IDEMPOTENCY: &str = "idempotency";
+/// Sort key of a session.
+pub const SESSION: &str = "session";
+/// Sort key of from when on all sessions of a person are void.
+pub const VOID: &str = "void";
+/// Sort key of a link that signs in once.
+pub const LINK: &str = "link";
 /// Sort key of what is left in the partition of a project that is erased.
 pub const ERASED: &str = "erased";
 /// Sort key of a recovery.
@@ -204,13 +213,34 @@ pub fn event_type_of_sort(sort: &str) -> Option<&str> {
 
 /// Partition of an API key by the SHA-256 of its text.
 pub fn key(hash: &[u8; 32]) -> String {
-    let mut out = String::with_capacity(4 + 64);
-    out.push_str("key#");
+    by_hash("key", hash)
+}
+
+/// Partition of a session by the SHA-256 of its token.
+pub fn session(hash: &[u8; 32]) -> String {
+    by_hash("session", hash)
+}
+
+/// Partition of a link that signs in once, by the SHA-256 of its token.
+pub fn link(hash: &[u8; 32]) -> String {
+    by_hash("link", hash)
+}
+
+fn by_hash(noun: &str, hash: &[u8; 32]) -> String {
+    let mut out = String::with_capacity(noun.len() + 1 + 64);
+    out.push_str(noun);
+    out.push('#');
     for byte in hash {
         use std::fmt::Write;
         write!(out, "{byte:02x}").expect("writing to a string does not fail");
     }
     out
+}
+
+/// Partition of what is true of all sessions of a person, by the hash that their tokens
+/// end with.
+pub fn sessions_of(person: &str) -> String {
+    format!("sessions#{person}")
 }
 
 /// Partition of an idempotency key of `scope`: a project's id, that with a tenant's hash,

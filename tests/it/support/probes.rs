@@ -300,7 +300,8 @@ impl Fixtures {
         let mut path = self.path(harness, operation.form, in_path);
         if let Place::Query(name) = place {
             let mut required = match operation.id {
-                "getMeterUsage" if *name != "from" => "from=2026-01-01T00:00:00Z&".to_owned(),
+                "getMeterUsage" => "from=2026-01-01T00:00:00Z&".to_owned(),
+                "listMeterValues" => "from=2026-01-01T00:00:00Z&dimension=tenant&".to_owned(),
                 "previewRecovery" => format!(
                     "kind=retry&state=failed&since=2026-01-01T00:00:00Z&endpoint_id={}&",
                     self.endpoint
