@@ -256,6 +256,7 @@ impl Store {
                 status: Some(200),
                 error: None,
                 response: None,
+                sent: None,
             },
             state,
             due: None,

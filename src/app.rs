@@ -1,6 +1,7 @@
 //! The application: the stores, the queue, the sender and the configuration, made
 //! once at start-up and given to every request and job. Making it connects to nothing.
 
+pub mod authentication;
 pub mod data_files;
 pub mod readiness;
 pub mod refused_logins;
@@ -214,7 +215,7 @@ impl std::fmt::Debug for App {
 }
 
 /// What webhooks say they are from.
-const USER_AGENT: HeaderValue =
+pub const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("Millrace/", env!("CARGO_PKG_VERSION")));
 
 /// The certificate authorities of `delivery.ca_file`.

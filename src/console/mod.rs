@@ -8,11 +8,14 @@
 
 pub mod api;
 pub mod assets;
+pub mod chart;
 pub mod form;
 pub mod json;
 pub mod layout;
+pub mod link;
 pub mod pairs;
 pub mod parts;
+pub mod sign_in;
 pub mod visit;
 
 mod pages {
@@ -26,7 +29,7 @@ use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY};
 use axum::middleware::map_response;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use moka::future::Cache;
 
 use crate::app::App;
@@ -63,6 +66,10 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
     });
     let pages = Router::new()
         .route("/", get(home::home))
+        .route("/sign-in", get(sign_in::show).post(sign_in::submit))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
+        .route("/links", post(link::create))
         .route("/{project}", get(home::overview))
         .fallback(home::unknown)
         .layer(map_response(with_headers));

@@ -33,6 +33,8 @@ pub struct Visitor {
     /// Events a second that the session's key may publish, if it is a key's.
     rate_limit: Option<NonZeroU32>,
     token: SessionToken,
+    /// The headers it came with.
+    pub(super) headers: HeaderMap,
     /// The address that was asked for, with its query.
     pub address: String,
     /// What the query says.
@@ -64,6 +66,11 @@ impl std::ops::Deref for View {
 }
 
 impl Visitor {
+    /// The secret of the session.
+    pub(super) fn token(&self) -> &SessionToken {
+        &self.token
+    }
+
     /// What goes into every form of this session.
     pub fn csrf_token(&self) -> String {
         self.token.csrf_token()
@@ -169,6 +176,7 @@ impl FromRequestParts<Arc<Console>> for Visitor {
             session: Arc::new(session),
             rate_limit,
             token,
+            headers: parts.headers.clone(),
             address,
             query,
             theme: theme(&parts.headers),
@@ -260,13 +268,23 @@ pub fn is_loopback(headers: &HeaderMap) -> bool {
         .is_some_and(|authority| matches!(authority.host(), "localhost" | "127.0.0.1" | "[::1]"))
 }
 
-fn token(headers: &HeaderMap) -> Option<SessionToken> {
-    let name = if is_loopback(headers) {
+/// What the session's cookie is called where the request was sent to.
+pub(super) fn session_cookie_name(headers: &HeaderMap) -> &'static str {
+    if is_loopback(headers) {
         LOOPBACK_COOKIE
     } else {
         SECURE_COOKIE
-    };
-    SessionToken::parse(cookie(headers, name)?)
+    }
+}
+
+/// Whether there is a cookie of a session, in force or not.
+pub(super) fn has_session_cookie(headers: &HeaderMap) -> bool {
+    token(headers).is_some()
+}
+
+/// The token in the session's cookie.
+pub(super) fn token(headers: &HeaderMap) -> Option<SessionToken> {
+    SessionToken::parse(cookie(headers, session_cookie_name(headers))?)
 }
 
 /// The value of the cookie `name`.

@@ -1,5 +1,5 @@
 //! The audit log API: who changed what of the configuration, read a secret, had
-//! something sent again, or was refused as the admin.
+//! something sent again, signed in, or was refused as the admin.
 
 use std::sync::Arc;
 
@@ -27,13 +27,15 @@ pub struct AuditLogEntry {
     pub id: i64,
     /// When it was made.
     pub at: Time,
-    /// Who made it: `admin`, an API key's id (`key_…`), `millrace` for what it did by
-    /// itself, or `unknown` for who was refused.
+    /// Who made it: `admin`, an API key's id (`key_…`), `user:<name>` for who is signed in
+    /// by name, `customer:<tenant>`, `millrace` for what it did by itself, or `unknown` for
+    /// who was refused.
     pub actor: String,
     /// What was done to what: `endpoint.update`, `key.revoke`. Beside changes:
     /// `endpoint.read_secret`, `endpoint.test`, `endpoint.recover`,
     /// `endpoint.replay_missing`, `endpoint.retry_deliveries`, `delivery.retry`,
-    /// `event.replay`, `recovery.cancel`, `admin.refuse`.
+    /// `event.replay`, `recovery.cancel`, `session.create` and `session.end` of the
+    /// console, `admin.refuse`.
     pub action: String,
     /// What it was done to: an id, or an event type's name.
     pub subject: String,

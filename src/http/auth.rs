@@ -13,13 +13,13 @@ use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, MatchedPath};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use jiff::Timestamp;
 
-use super::record::record_refused_login;
-use crate::app::{self, App};
+use crate::app::App;
+use crate::app::authentication::{grant, record_refused_login, unauthenticated};
 use crate::auth_failures::Source;
 use crate::error::{Error, Result};
 use crate::model::access::Access;
@@ -27,7 +27,6 @@ use crate::model::api_key::{self, Scope};
 use crate::model::audit::{Actor, AuditContext};
 use crate::model::id::ProjectId;
 use crate::model::session::SessionCaller;
-use crate::store::config_projection::Grant;
 use crate::store::retry_quota;
 
 /// The caller, known and allowed to do what `S` names.
@@ -132,7 +131,7 @@ impl<S: Needs> Allowed<S> {
 
     async fn of_key(app: &App, parts: &Parts) -> Result<Self> {
         let text = bearer(parts)?;
-        let Some(grant) = grant(app, parts, text).await? else {
+        let Some(grant) = grant(app, source(parts), text).await? else {
             return Err(unknown_api_key(app, parts, text).await);
         };
         check_scope::<S>("API key", &grant.scopes)?;
@@ -219,33 +218,18 @@ impl FromRequestParts<Arc<App>> for Admin {
             let actor = Actor::Admin;
             return Ok(Self { actor });
         }
-        record_refused_login(app, parts).await;
-        match grant(app, parts, text).await {
+        record_refused_login(app, parts.method.as_str(), route(parts)).await;
+        match grant(app, source(parts), text).await {
             Ok(Some(_)) => {
                 let detail = "the admin key is needed here; this is the API key of a project";
                 Err(Error::Forbidden(detail.into()))
             }
             Err(limited @ Error::TooManyUnauthenticated { .. }) => Err(limited),
-            Ok(None) => Err(unauthenticated(app, parts, text, UNKNOWN_ADMIN).await),
+            Ok(None) => Err(unauthenticated(app, source(parts), text, UNKNOWN_ADMIN).await),
             // It may be a project's: nothing is held against an address for an outage.
             Err(_) => Err(Error::Unauthenticated(UNKNOWN_ADMIN.into())),
         }
     }
-}
-
-/// What the key of that `text` may do; none if there is none. A text that no key has
-/// costs no look at a store, nor does one that nobody has come with yet from where too
-/// many were not known.
-async fn grant(app: &App, parts: &Parts, text: &str) -> Result<Option<Grant>> {
-    if !api_key::is_key(text) {
-        return Ok(None);
-    }
-    let hash = api_key::hash(text);
-    // Whoever shares an address with someone who guesses is not locked out with him.
-    if !app.projection.knows_key(&hash).await {
-        check_failures(app, parts).await?;
-    }
-    app.projection.grant(hash, app::now()).await
 }
 
 /// Why a key that is no project's is refused: it may be the admin key, which has no
@@ -257,34 +241,21 @@ async fn unknown_api_key(app: &App, parts: &Parts, text: &str) -> Error {
     }
     let detail = "the API key is not known";
     if api_key::is_key(text) {
-        unauthenticated(app, parts, text, detail).await
+        unauthenticated(app, source(parts), text, detail).await
     } else {
         // It cost nothing, and no guess of this kind is ever right.
         Error::Unauthenticated(detail.into())
     }
 }
 
-/// The refusal of a key that is not known, which counts. One that was good and has
-/// expired is no guess: whoever goes on sending it would lock the next key out.
-async fn unauthenticated(app: &App, parts: &Parts, text: &str, detail: &'static str) -> Error {
-    if app.projection.knows_key(&api_key::hash(text)).await {
-        return Error::Unauthenticated(detail.into());
-    }
-    if let Err(limited) = check_failures(app, parts).await {
-        return limited;
-    }
-    if let Some(source) = parts.extensions.get::<Source>() {
-        app.auth_failures.count(*source, app::now()).await;
-    }
-    Error::Unauthenticated(detail.into())
+fn source(parts: &Parts) -> Option<Source> {
+    parts.extensions.get().copied()
 }
 
-async fn check_failures(app: &App, parts: &Parts) -> Result<()> {
-    let Some(source) = parts.extensions.get::<Source>() else {
-        return Ok(());
-    };
-    let checked = app.auth_failures.check(*source, app::now()).await;
-    checked.map_err(|retry_after| Error::TooManyUnauthenticated { retry_after })
+/// The route of the request as it is documented.
+fn route(parts: &Parts) -> &str {
+    let route = parts.extensions.get::<MatchedPath>();
+    route.map_or("-", MatchedPath::as_str)
 }
 
 fn bearer(parts: &Parts) -> Result<&str> {

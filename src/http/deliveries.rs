@@ -1,5 +1,6 @@
 //! Deliveries: what became of each event at each endpoint.
 
+mod attempts;
 mod of_project;
 
 use std::sync::Arc;
@@ -18,14 +19,17 @@ use crate::app::{self, App};
 use crate::error::{Error, Result};
 use crate::http::problem::Problems;
 use crate::model::access::Access;
-use crate::model::delivery::{Attempt, DeliveryState};
+use crate::model::delivery::DeliveryState;
 use crate::model::endpoint_ref::EndpointRef;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
 use crate::model::job::Job;
 use crate::model::time::Time;
 use crate::store;
 use crate::store::deliveries::{self, DeliveryFilter, Receivers, StoredDelivery};
+use crate::store::events::StoredEvent;
 use crate::store::timeline::READ_MAX;
+
+use attempts::{Attempt, EventHeaders};
 
 /// How late a sweep may claim what is due: on Lambda it runs once a minute. What
 /// waits for longer is in the index of pending deliveries.
@@ -61,15 +65,34 @@ pub struct Delivery {
 
 impl From<StoredDelivery> for Delivery {
     fn from(row: StoredDelivery) -> Self {
+        Self::with(row, &EventHeaders::default())
+    }
+}
+
+impl Delivery {
+    /// The deliveries `rows` of `event`: of their requests, the headers that hold the event
+    /// too.
+    pub(super) fn all_of(rows: Vec<StoredDelivery>, event: &StoredEvent) -> Vec<Self> {
+        let is_needed = rows.iter().any(attempts::hold_event);
+        let event = is_needed.then_some(event);
+        let headers = event.map(EventHeaders::of).unwrap_or_default();
+        let rows = rows.into_iter();
+        rows.map(|row| Self::with(row, &headers)).collect()
+    }
+
+    fn with(row: StoredDelivery, headers: &EventHeaders) -> Self {
+        let event = row.id.event();
+        let attempts = row.attempts.into_iter();
+        let attempts = attempts.map(|attempt| Attempt::of(attempt, &event, headers));
         Self {
-            event_id: row.id.event(),
+            event_id: event.clone(),
             endpoint_id: row.id.endpoint(),
             id: row.id,
             event_type: row.event_type,
             tenant: row.tenant,
             state: row.state,
             attempts_made: row.progress.attempts_made,
-            attempts: row.attempts,
+            attempts: attempts.collect(),
             created_at: row.created.into(),
             next_attempt_at: row.due.map(Time),
         }
@@ -208,14 +231,14 @@ async fn list_of_event(
             "expected nothing beside event_id but state",
         ));
     }
-    store::events::get_of(&app.dynamo, access, event).await?;
+    let stored = store::events::get_of(&app.dynamo, access, event).await?;
     let limit = page::limit(query.limit)?;
     let list = list_of(access, "event", Some(event.as_str()), query);
     let read = |text: String| text.parse::<EndpointId>().ok();
     let after = page::position_by(list, query.cursor.as_deref(), read)?;
     let (rows, next) = of_event(app, access, event, query.state, after.as_ref(), limit).await?;
-    let rows = rows.into_iter().map(Delivery::from);
-    Ok(Page::new(list, rows.collect(), next.map(String::from)))
+    let rows = Delivery::all_of(rows, &stored);
+    Ok(Page::new(list, rows, next.map(String::from)))
 }
 
 /// Deliveries of an event that `access` reaches, to endpoints that it reaches: see
@@ -237,6 +260,9 @@ pub(super) async fn of_event(
 }
 
 /// Look at one delivery and its attempts.
+///
+/// With the headers of each request as it was sent; with `body_format` `data`, those that
+/// hold the event too.
 #[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries",
     operation_id = "getDelivery",
     params(("id" = String, Path, description = "dlv_…")),
@@ -248,7 +274,12 @@ pub async fn get(
     Path(id): Path<DeliveryId>,
 ) -> Result<Json<Delivery>> {
     let delivery = lookup::delivery(&app, &caller.access, &id).await?;
-    Ok(Json(delivery.into()))
+    let mut headers = EventHeaders::default();
+    if attempts::hold_event(&delivery) {
+        let event = store::events::get(&app.dynamo, &id.event()).await?;
+        headers = event.as_ref().map(EventHeaders::of).unwrap_or_default();
+    }
+    Ok(Json(Delivery::with(delivery, &headers)))
 }
 
 /// Attempt a delivery now, whatever its state.

@@ -519,13 +519,14 @@ pub async fn get(
             EMBEDDED_DELIVERIES_MAX
         ),
     )?;
+    let deliveries = Delivery::all_of(rows, &event);
     let body = String::from_utf8(event.body.into()).map_err(Error::internal)?;
     Ok(Json(EventDetail {
         id: event.id,
         received_at: event.received.into(),
         expires_at: event.expires.into(),
         event: RawValue::from_string(body).map_err(Error::internal)?,
-        deliveries: rows.into_iter().map(Delivery::from).collect(),
+        deliveries,
     }))
 }
 

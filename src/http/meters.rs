@@ -1,7 +1,10 @@
 //! The meters API: what is counted for billing and metrics.
 
 pub mod backfill;
+mod selection;
 pub mod usage;
+mod usage_csv;
+pub mod values;
 
 use std::sync::Arc;
 

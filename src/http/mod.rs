@@ -5,6 +5,7 @@
 //! and no store calls of their own making, and end in one of
 //! [`error::Error`](crate::error::Error)'s variants.
 
+mod accept;
 pub mod audit_log;
 pub mod auth;
 mod body;

@@ -1,19 +1,13 @@
 //! Audit entries of what changes no configuration: secrets that are read, attempts
-//! that people ask for, logins that are refused.
+//! that people ask for.
 
-use std::time::Duration;
+use serde_json::Value;
 
-use axum::extract::MatchedPath;
-use http::request::Parts;
-use serde_json::{Value, json};
-
-use crate::app::{self, App};
-use crate::error::{Error, Result};
+use crate::app::App;
+use crate::app::authentication::in_time;
+use crate::error::Result;
 use crate::model::audit::AuditContext;
 use crate::store::audit_log::{self, NewAuditEntry};
-
-/// What an entry may hold up what needs no PostgreSQL.
-const TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Writes that `by` read the secret of `subject`. Whoever asks is given it after that
 /// and not without.
@@ -43,27 +37,6 @@ pub(super) async fn record_best_effort(
     }
 }
 
-/// Takes note of a login as the admin that was refused: one entry a minute at most,
-/// with how many there were since the last. What was sent is in none.
-pub(super) async fn record_refused_login(app: &App, parts: &Parts) {
-    let at = app::now();
-    let Some(refused) = app.refused_logins.count(at) else {
-        return;
-    };
-    let route = parts.extensions.get::<MatchedPath>();
-    let route = route.map_or("-", MatchedPath::as_str);
-    let after = json!({
-        "refused": refused,
-        "latest_method": parts.method.as_str(),
-        "latest_route": route,
-    });
-    let written = audit_log::record_refused_login(&app.postgres, at, after);
-    if let Err(error) = in_time(written).await {
-        let cause = error.causes();
-        tracing::warn!(%error, cause, refused, "audit entry of refused logins not written");
-    }
-}
-
 fn entry<'a>(
     by: &'a AuditContext,
     action: &'static str,
@@ -77,14 +50,4 @@ fn entry<'a>(
         before: None,
         after,
     }
-}
-
-async fn in_time(written: impl Future<Output = Result<()>>) -> Result<()> {
-    let bounded = tokio::time::timeout(TIME_MAX, written).await;
-    bounded.unwrap_or_else(|_| {
-        Err(Error::Unavailable {
-            what: "the control-plane database",
-            source: anyhow::anyhow!("no answer within {TIME_MAX:?}"),
-        })
-    })
 }

@@ -1,5 +1,7 @@
 //! Recoveries: sending again, in bulk, what failed or never went.
 
+pub mod preview;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use crate::model::endpoint_ref::EndpointRef;
 use crate::model::id::{EndpointId, RecoveryId};
 use crate::model::job::Job;
 use crate::model::recovery::{self as model, RecoveryKind, RecoveryPass, RecoveryState};
+use crate::model::recovery_progress;
 use crate::model::time::Time;
 use crate::store::config_projection::current::view_age_max;
 use crate::store::timeline::{INDEX_LAG, TimelineRange};
@@ -63,6 +66,9 @@ pub struct Recovery {
     pub since: Time,
     /// and before this, the newest first.
     pub until: Time,
+    /// How much of that time it has gone through, 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
+    pub progress: f64,
     /// Rows gone through so far.
     pub examined: u64,
     /// Deliveries begun so far, those included that were pending, or events archived.
@@ -79,9 +85,10 @@ pub struct Recovery {
     pub updated_at: Time,
 }
 
-impl From<model::Recovery> for Recovery {
-    fn from(row: model::Recovery) -> Self {
+impl Recovery {
+    fn of(app: &App, row: model::Recovery) -> Self {
         Self {
+            progress: recovery_progress::progress(&row, app.config.retention_days),
             id: row.id,
             kind: row.kind,
             state: row.state,
@@ -214,6 +221,15 @@ pub enum RetryableState {
     Canceled,
 }
 
+impl From<RetryableState> for DeliveryState {
+    fn from(state: RetryableState) -> Self {
+        match state {
+            RetryableState::Failed => Self::Failed,
+            RetryableState::Canceled => Self::Canceled,
+        }
+    }
+}
+
 /// Which deliveries are attempted again.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[schema(as = DeliveriesRetry)]
@@ -267,10 +283,7 @@ pub async fn retry(
         RecoveryKind::Retry,
         &period,
     )?;
-    new.deliveries = Some(match retry.state {
-        RetryableState::Failed => DeliveryState::Failed,
-        RetryableState::Canceled => DeliveryState::Canceled,
-    });
+    new.deliveries = Some(retry.state.into());
     let tenant = caller.access.narrow(retry.tenant.as_deref())?;
     (new.event_type, new.tenant) = (retry.event_type, tenant.map(str::to_owned));
     start(&app, &by, &occasion, &retry.endpoint_id, new).await
@@ -279,6 +292,18 @@ pub async fn retry(
 fn new(
     app: &App,
     occasion: &Occasion,
+    access: &Access,
+    kind: RecoveryKind,
+    period: &Period,
+) -> Result<model::Recovery> {
+    let id = RecoveryId::new(occasion.at.as_millisecond(), occasion.derive("recovery"));
+    planned(app, id, access, kind, period)
+}
+
+/// The recovery `id` of what `access` reaches in `period`, which has done nothing yet.
+fn planned(
+    app: &App,
+    id: RecoveryId,
     access: &Access,
     kind: RecoveryKind,
     period: &Period,
@@ -301,7 +326,6 @@ fn new(
         }
         _ => asked_until,
     };
-    let id = RecoveryId::new(occasion.at.as_millisecond(), occasion.derive("recovery"));
     let project = access.project().clone();
     Ok(model::Recovery {
         tenant: access.tenant().map(str::to_owned),
@@ -320,7 +344,7 @@ async fn start(
     if occasion.is_repeated()
         && let Some(begun) = recoveries::get(&app.dynamo, &new.id).await?
     {
-        return Ok((StatusCode::ACCEPTED, Json(begun.into())));
+        return Ok((StatusCode::ACCEPTED, Json(Recovery::of(app, begun))));
     }
     let access = by.access();
     let endpoint = lookup::enabled_endpoint(app, &access, endpoint).await?;
@@ -343,7 +367,7 @@ async fn start(
         "include_pending": new.includes_pending,
     });
     record_best_effort(app, by, action(new.kind), endpoint.as_str(), Some(after)).await;
-    Ok((StatusCode::ACCEPTED, Json(new.into())))
+    Ok((StatusCode::ACCEPTED, Json(Recovery::of(app, new))))
 }
 
 /// What the audit log calls the beginning of a recovery.
@@ -412,7 +436,7 @@ pub async fn list(
     let mut own = Vec::with_capacity(rows.len());
     for row in rows {
         if is_own(&app, &caller.access, &row).await? {
-            own.push(row.into());
+            own.push(Recovery::of(&app, row));
         }
     }
     Ok(Json(Page::new(list, own, next)))
@@ -429,7 +453,8 @@ pub async fn get(
     caller: Allowed<EventsRead>,
     Path(id): Path<RecoveryId>,
 ) -> Result<Json<Recovery>> {
-    Ok(Json(find(&app, &caller.access, &id).await?.into()))
+    let found = find(&app, &caller.access, &id).await?;
+    Ok(Json(Recovery::of(&app, found)))
 }
 
 async fn find(app: &App, access: &Access, id: &RecoveryId) -> Result<model::Recovery> {
@@ -476,10 +501,10 @@ pub async fn cancel(
     match recoveries::cancel(&app.dynamo, &id, by.at).await? {
         Some(recovery) => {
             record_best_effort(&app, &by, "recovery.cancel", id.as_str(), None).await;
-            Ok(Json(recovery.into()))
+            Ok(Json(Recovery::of(&app, recovery)))
         }
         None if occasion.is_repeated() && found.state == RecoveryState::Canceled => {
-            Ok(Json(found.into()))
+            Ok(Json(Recovery::of(&app, found)))
         }
         None => Err(Error::Conflict("the recovery does not run any more".into())),
     }

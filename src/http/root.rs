@@ -2,10 +2,11 @@
 //! sent to the console.
 
 use axum::response::{IntoResponse, Redirect, Response};
-use http::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderValue, VARY};
+use http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, VARY};
 use http::{HeaderName, StatusCode};
 use serde::Serialize;
 
+use super::accept;
 use super::extract::Json;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -61,30 +62,14 @@ pub(super) async fn favicon() -> Response {
 
 /// Whether `Accept` names HTML and likes it no less than JSON (RFC 9110 §12.5.1).
 fn asks_for_html(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(ACCEPT).iter();
-    let text: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
-    let ranges = || text.iter().flat_map(|value| value.split(','));
-    let weight = |wanted: &[&str]| {
-        let found = ranges().find_map(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let name = parts.next().unwrap_or_default();
-            if !wanted
-                .iter()
-                .any(|wanted| name.eq_ignore_ascii_case(wanted))
-            {
-                return None;
-            }
-            let q = parts.find_map(|part| part.strip_prefix("q="));
-            Some(q.map_or(1.0, |q| q.trim().parse::<f32>().unwrap_or(0.0)))
-        });
-        found.unwrap_or(0.0)
-    };
-    let html = weight(&["text/html", "application/xhtml+xml"]);
-    html > 0.0 && html >= weight(&["application/json"])
+    let html = accept::weight(headers, &["text/html", "application/xhtml+xml"]);
+    html > 0.0 && html >= accept::weight(headers, &["application/json"])
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::ACCEPT;
+
     use super::*;
 
     #[test]

@@ -12,7 +12,8 @@ use utoipa::Path;
 use utoipa::openapi::HttpMethod;
 
 use super::endpoints::{replace, stats};
-use super::meters::{backfill, usage};
+use super::meters::{backfill, usage, values};
+use super::recoveries::preview;
 use super::{
     audit_log, deliveries, docs, endpoints, erasures, event_types, events, health, meters,
 };
@@ -54,8 +55,10 @@ routes! {
     event_types: create, list, get, update, delete, versions;
     deliveries: list, get, retry;
     recoveries: recover, replay_missing, retry, list, get, cancel;
+    preview: preview;
     meters: create, list, get, update, delete;
     usage: usage;
+    values: list;
     backfill: start, progress;
     projects: create, list, get, create_key, list_keys, revoke_key;
     audit_log: list, list_of_project, list_of_no_project;

@@ -58,6 +58,18 @@ impl Access {
         }
     }
 
+    /// The same of several; none stands for whatever it reaches.
+    ///
+    /// # Errors
+    /// As [`narrow`](Self::narrow), of any of them.
+    pub fn narrow_all<'a>(&'a self, asked: &'a [String]) -> Result<Option<Vec<&'a str>>> {
+        if asked.is_empty() {
+            return Ok(self.tenant().map(|own| vec![own]));
+        }
+        let narrowed = asked.iter().map(|one| self.narrow(Some(one)));
+        narrowed.collect()
+    }
+
     /// Refuses what is `tenant`'s, or nobody's, if it does not reach that.
     ///
     /// # Errors
@@ -108,6 +120,24 @@ mod tests {
             assert_eq!(own.narrow(Some(other)).unwrap_err().status(), 403);
             assert_eq!(own.check(Some(other)).unwrap_err().status(), 403);
         }
+        let names = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| name.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(own.narrow_all(&[]).unwrap(), Some(vec!["a"]));
+        assert_eq!(own.narrow_all(&names(&["a"])).unwrap(), Some(vec!["a"]));
+        assert_eq!(
+            own.narrow_all(&names(&["a", "b"])).unwrap_err().status(),
+            403
+        );
+        let whole = access(None);
+        assert_eq!(whole.narrow_all(&[]).unwrap(), None);
+        assert_eq!(
+            whole.narrow_all(&names(&["a", ""])).unwrap(),
+            Some(vec!["a", ""])
+        );
         assert!(!own.covers(None));
         assert_eq!(own.check(None).unwrap_err().status(), 400);
     }

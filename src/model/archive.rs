@@ -38,7 +38,7 @@ impl ArchiveSpan {
     }
 
     /// Above all that is left of it.
-    fn end(&self) -> Timestamp {
+    pub fn end(&self) -> Timestamp {
         let after = self.after.as_deref().and_then(time_of_position);
         after.map_or(self.until, |at| at.min(self.until))
     }

@@ -22,6 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::retry::Schedule;
+use super::sent_headers::SentHeaders;
 use super::time::Time;
 
 /// Where a delivery stands.
@@ -69,25 +70,21 @@ impl std::str::FromStr for DeliveryState {
 #[error("expected pending, delivered, failed or canceled")]
 pub struct UnknownDeliveryState;
 
-/// One HTTP try, as the deliveries API shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+/// One HTTP try, as its delivery keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// When the request was sent.
     pub at: Time,
     /// From the first byte sent, connecting included, to the last byte read.
     pub duration_ms: u64,
     /// The answer's status; absent when none came.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schema(nullable = false, minimum = 100, maximum = 999)]
     pub status: Option<u16>,
     /// Why none came.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schema(nullable = false)]
     pub error: Option<String>,
     /// The first bytes of the answer's body, as text.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    #[schema(nullable = false)]
     pub response: Option<String>,
+    /// The request's headers; none if a version that kept none made it.
+    pub sent: Option<SentHeaders>,
 }
 
 /// Attempts kept in a delivery; older ones are dropped, their count is kept.

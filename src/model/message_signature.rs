@@ -37,8 +37,7 @@ pub fn sign_headers<'a>(
     created_s: i64,
 ) -> SignatureFields {
     let covered = covered(headers);
-    let names: Vec<_> = covered.iter().map(|name| format!("\"{name}\"")).collect();
-    let names = names.join(" ");
+    let names = quoted(&covered);
     let lines = lines(headers, &covered);
     let (mut input, mut signature) = (String::new(), String::new());
     for (at, secret) in secrets.into_iter().enumerate() {
@@ -46,8 +45,7 @@ pub fn sign_headers<'a>(
             input.push_str(", ");
             signature.push_str(", ");
         }
-        let algorithm = algorithm(secret.scheme());
-        let parameters = format!("({names});created={created_s};alg=\"{algorithm}\"");
+        let parameters = parameters(&names, created_s, secret.scheme());
         // The signature base (§2.5).
         let base = format!("{lines}\"@signature-params\": {parameters}");
         let signed = BASE64.encode(secret.sign("", base.as_bytes()));
@@ -57,6 +55,33 @@ pub fn sign_headers<'a>(
         let _ = write!(signature, "sig{label}=:{signed}:");
     }
     SignatureFields { input, signature }
+}
+
+/// The field `Signature-Input` that [`sign_headers`] gives for secrets of `schemes`: what
+/// was signed can be told again without them.
+pub fn signature_input(
+    schemes: impl IntoIterator<Item = Scheme>,
+    headers: &HeaderMap,
+    created_s: i64,
+) -> String {
+    let names = quoted(&covered(headers));
+    let schemes = schemes.into_iter().enumerate();
+    let inputs = schemes.map(|(at, scheme)| {
+        let parameters = parameters(&names, created_s, scheme);
+        format!("sig{}={parameters}", at + 1)
+    });
+    inputs.collect::<Vec<_>>().join(", ")
+}
+
+/// The parameters of a signature (§2.3).
+fn parameters(names: &str, created_s: i64, scheme: Scheme) -> String {
+    let algorithm = algorithm(scheme);
+    format!("({names});created={created_s};alg=\"{algorithm}\"")
+}
+
+fn quoted(names: &[&str]) -> String {
+    let names = names.iter().map(|name| format!("\"{name}\""));
+    names.collect::<Vec<_>>().join(" ")
 }
 
 /// The names in the registry of HTTP signature algorithms (§6.2).

@@ -41,6 +41,9 @@ pub const UNIQUE_BYTES: usize = 16;
 /// The group of what came after a meter had as many groups as it may. No JSON
 /// array, so no group of values is called this.
 pub const OVERFLOW_GROUP: &str = "other";
+/// The name that a group of that kind has where those of others have a pointer. It is no
+/// JSON pointer, so no other group has it.
+pub const OVERFLOW_NAME: &str = "…";
 
 /// What a meter makes of the values it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

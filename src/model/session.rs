@@ -296,6 +296,11 @@ impl SessionToken {
         sha256(&self.0)
     }
 
+    /// What the session is called where nobody may be let in by it: `ses_…`.
+    pub fn session_id(&self) -> String {
+        format!("ses_{}", base32(&self.hash()[..10]))
+    }
+
     /// The hash of whose session it says it is.
     pub fn person(&self) -> &str {
         &self.0[self.0.len() - PERSON_DIGITS..]

@@ -237,6 +237,17 @@ pub fn signature_header<'a>(
     header
 }
 
+/// The schemes of the signatures in a `webhook-signature` header, in their order.
+pub fn schemes_of_header(header: &str) -> impl Iterator<Item = Scheme> {
+    header
+        .split(' ')
+        .filter_map(|one| match one.split_once(',')? {
+            ("v1", _) => Some(Scheme::V1),
+            ("v1a", _) => Some(Scheme::V1a),
+            _ => None,
+        })
+}
+
 fn decode(encoded: &str) -> Result<Zeroizing<Vec<u8>>, Invalid> {
     // The decoder's own error would quote a byte of the secret.
     LENIENT

@@ -1,5 +1,5 @@
 //! Windows of usage: a span of time cut into minutes, hours, days or months of a
-//! time zone.
+//! time zone, or left whole.
 //!
 //! Days and months are what the calendar there says: a day may have 23 or 25
 //! hours. Zones come from the IANA database that is compiled in.
@@ -15,6 +15,8 @@ use crate::error::Invalid;
 /// days.
 pub const WINDOWS_MAX: usize = 1_500;
 
+const QUARTER: SignedDuration = SignedDuration::from_mins(15);
+
 /// How wide a window is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = UsageWindow)]
@@ -28,6 +30,8 @@ pub enum Width {
     Day,
     /// From the first to the first.
     Month,
+    /// All that was asked for as one window, in whole quarters of an hour of UTC.
+    Total,
 }
 
 impl Width {
@@ -38,6 +42,7 @@ impl Width {
             Self::Hour => "hour",
             Self::Day => "day",
             Self::Month => "month",
+            Self::Total => "total",
         }
     }
 }
@@ -81,6 +86,9 @@ pub fn split_into_windows(
     if from >= to {
         return Err(Invalid::new("from", "expected a time before to"));
     }
+    if width == Width::Total {
+        return Ok(vec![whole(from, to).ok_or_else(out_of_range)?]);
+    }
     let mut windows = Vec::new();
     let mut start = floor(width, zone, from).ok_or_else(out_of_range)?;
     while start < to {
@@ -98,6 +106,21 @@ pub fn split_into_windows(
     Ok(windows)
 }
 
+/// The whole of `from` to `to` in quarters of an hour, by which usage is kept for good.
+fn whole(from: Timestamp, to: Timestamp) -> Option<Window> {
+    let floor = |at| floor_to_step(at, QUARTER.as_secs(), 0);
+    let last = floor(to)?;
+    let end = if last == to {
+        last
+    } else {
+        last.checked_add(QUARTER).unwrap_or(Timestamp::MAX)
+    };
+    Some(Window {
+        start: floor(from)?,
+        end,
+    })
+}
+
 fn out_of_range() -> Invalid {
     Invalid::new("to", "expected times within the years 1 to 9998")
 }
@@ -110,6 +133,7 @@ fn floor(width: Width, zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
         Width::Hour => floor_to_step(at, 3600, zone.to_offset(at).seconds()),
         Width::Day => midnight(zone, local.date()),
         Width::Month => midnight(zone, local.date().first_of_month()),
+        Width::Total => None,
     }
 }
 
@@ -132,6 +156,7 @@ fn next_by_clock(width: Width, zone: &TimeZone, start: Timestamp) -> Option<Time
         }
         Width::Day => midnight(zone, date.tomorrow().ok()?),
         Width::Month => midnight(zone, date.last_of_month().tomorrow().ok()?),
+        Width::Total => None,
     }
 }
 
@@ -249,9 +274,48 @@ mod tests {
     #[test]
     fn the_last_window_ends_with_time() {
         let end = "9999-12-30T22:00:00.999999999Z";
-        for width in [Width::Month, Width::Day, Width::Hour, Width::Minute] {
+        for width in [
+            Width::Total,
+            Width::Month,
+            Width::Day,
+            Width::Hour,
+            Width::Minute,
+        ] {
             let windows = cut_in(width, "UTC", "9999-12-30T21:59:00Z", end);
             assert_eq!(windows.last().unwrap().end, Timestamp::MAX, "{width:?}");
+        }
+    }
+
+    #[test]
+    fn a_total_is_one_window_of_whole_quarters() {
+        for (from, to, start, end) in [
+            (
+                "2026-01-01T00:00:00Z",
+                "2026-02-01T00:00:00Z",
+                "2026-01-01T00:00:00Z",
+                "2026-02-01T00:00:00Z",
+            ),
+            (
+                "2026-01-01T00:14:59.999Z",
+                "2026-01-01T00:15:00.001Z",
+                "2026-01-01T00:00:00Z",
+                "2026-01-01T00:30:00Z",
+            ),
+            // Longer than 1,500 of any other width, and before 1970.
+            (
+                "1600-02-29T23:59:59.5Z",
+                "2200-01-01T00:00:00Z",
+                "1600-02-29T23:45:00Z",
+                "2200-01-01T00:00:00Z",
+            ),
+        ] {
+            let expected = Window {
+                start: at(start),
+                end: at(end),
+            };
+            for zone in ["UTC", "Asia/Kathmandu"] {
+                assert_eq!(cut_in(Width::Total, zone, from, to), [expected]);
+            }
         }
     }
 
@@ -313,7 +377,7 @@ mod tests {
                     _ => datetime.date(),
                 };
                 match width {
-                    Width::Minute => {}
+                    Width::Minute | Width::Total => {}
                     Width::Hour => prop_assert!(end.duration_since(*start).as_secs() <= 3600),
                     // One label all through, and another before.
                     Width::Day | Width::Month => {

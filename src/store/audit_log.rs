@@ -1,5 +1,5 @@
 //! The audit log in PostgreSQL: who changed what of the configuration, read a secret,
-//! had something sent again, or was refused as the admin.
+//! had something sent again, signed in, or was refused as the admin.
 //!
 //! The entry of a change is written in its transaction, by [`change`](super::change),
 //! so that there is neither a change without one nor one without a change. It is never
@@ -12,7 +12,7 @@ use tokio_postgres::types::ToSql;
 
 use super::postgres::{Postgres, SessionTransaction, classify};
 use crate::error::Result;
-use crate::model::audit::{self, AuditContext};
+use crate::model::audit::{self, Actor, AuditContext};
 use crate::model::id::ProjectId;
 
 /// An entry: one change.
@@ -148,6 +148,45 @@ pub async fn record(postgres: &Postgres, entry: NewAuditEntry<'_>) -> Result<()>
     let row = NewRow::of(entry);
     client.execute(ADD, &row.values()).await.map_err(classify)?;
     Ok(())
+}
+
+/// Writes that somebody signed in to the console or out of it: `actor`, to see `project`
+/// or all of them. Cost: one insert.
+///
+/// # Errors
+/// [`Error::Unavailable`](crate::error::Error::Unavailable) when the database does
+/// not answer.
+pub async fn record_session(
+    postgres: &Postgres,
+    project: Option<&ProjectId>,
+    entry: SessionEntry<'_>,
+) -> Result<()> {
+    let client = postgres.get().await?;
+    let (project, before) = (project.map(ProjectId::as_str), None::<Value>);
+    let actor = entry.actor.to_string();
+    let values: &[&(dyn ToSql + Sync)] = &[
+        &project,
+        &entry.at,
+        &actor,
+        &entry.action,
+        &entry.session,
+        &before,
+        &entry.after,
+    ];
+    client.execute(ADD, values).await.map_err(classify)?;
+    Ok(())
+}
+
+/// What became of a session.
+#[expect(missing_docs, reason = "columns of the table")]
+pub struct SessionEntry<'a> {
+    pub actor: Actor,
+    pub at: Timestamp,
+    /// `session.create` or `session.end`.
+    pub action: &'static str,
+    /// What the session is called: nothing that lets anybody in.
+    pub session: &'a str,
+    pub after: Option<Value>,
 }
 
 /// Who was refused as the admin, and as what.

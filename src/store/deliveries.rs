@@ -4,6 +4,7 @@
 mod item;
 mod lease;
 mod list;
+mod sent;
 
 use std::borrow::Cow;
 
@@ -277,15 +278,22 @@ fn keeps(item: &Item, recorded: &AttemptRecord<'_>) -> bool {
 fn record_update(dynamo: &Dynamo, recorded: &AttemptRecord<'_>) -> UpdateItemFluentBuilder {
     let drop = (recorded.kept.len() + 1).saturating_sub(ATTEMPTS_KEPT_MAX);
     let attempts = recorded.kept.iter().skip(drop).chain([recorded.attempt]);
-    let attempts = attempts.map(write_attempt).collect();
+    let attempts: Vec<_> = attempts.collect();
+    let made = recorded.before.attempts_made + 1;
+    let headers = sent::write(&attempts, made);
+    let attempts = attempts.into_iter().map(write_attempt).collect();
     let mut set = vec!["#state = :state, made = :next, attempts = :attempts"];
     let mut remove = vec!["swept, slot, absent_since, untimed"];
     let mut update = guarded(dynamo, recorded.id, recorded.before.attempts_made)
         .condition_expression(format!("{GUARD} and round_start = :round_start"))
         .expression_attribute_values(":round_start", n(recorded.before.round_start))
         .expression_attribute_values(":state", s(recorded.state.as_str()))
-        .expression_attribute_values(":next", n(recorded.before.attempts_made + 1))
+        .expression_attribute_values(":next", n(made))
         .expression_attribute_values(":attempts", AttributeValue::L(attempts));
+    if let Some(headers) = headers {
+        set.push("sent = :sent");
+        update = update.expression_attribute_values(":sent", headers);
+    }
     match recorded.due {
         Some(due) => {
             set.push("due_sk = :due");

@@ -32,6 +32,7 @@ pub mod projector;
 pub mod projects;
 pub mod readings;
 pub mod recoveries;
+pub mod recovery_selection;
 pub mod retry_quota;
 pub mod secrets;
 pub mod sessions;

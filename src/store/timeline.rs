@@ -35,7 +35,7 @@ pub struct TimelineRange {
     pub until: Option<Timestamp>,
     /// Only what follows this position, as a former page gave it.
     pub after: Option<String>,
-    /// Rows in a page, 1 to 100.
+    /// Rows in a page: 1 to 100 of a list, more where they are counted.
     pub limit: usize,
 }
 

@@ -4,11 +4,13 @@
 //! and then, in one statement, the readings not seen before are recorded as
 //! seen, put into groups and added up. The lock makes the
 //! bound on groups hold however many count, and keeps writers from deadlocks.
-//! Called by the meter job and by back-fills; [`report`] reads what was counted.
+//! Called by the meter job and by back-fills; [`report`] and [`values`] read what was
+//! counted.
 
 mod partition;
 pub mod prune;
 pub mod report;
+pub mod values;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -417,5 +419,6 @@ fn is_there_already(error: &tokio_postgres::Error) -> bool {
 pub const STATEMENTS: &[&[&str]] = &[
     &[LOCK, FLOOR, partition::KEEP_DAYS, COUNT, MAKE_PARTITION],
     report::STATEMENTS,
+    values::STATEMENTS,
     prune::STATEMENTS,
 ];

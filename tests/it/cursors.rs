@@ -40,7 +40,7 @@ async fn lists(harness: &Harness, of: &Project) -> Vec<(&'static str, List)> {
     for n in 0..2 {
         let url = format!("http://127.0.0.1:9/{n}");
         endpoint = id(&post("/v1/endpoints", json!({ "url": url, "tenant": "t" })).await);
-        let counted = json!({ "name": format!("m{n}"), "event_type": "a", "aggregation": "count", "group_by": ["/n"] });
+        let counted = json!({ "name": format!("m{n}"), "event_type": "a", "aggregation": "count", "group_by": ["/n", "/g"] });
         meter = id(&post("/v1/meters", counted).await);
         post("/v1/event-types", json!({ "name": format!("t{n}") })).await;
         for version in 0..2 {
@@ -51,7 +51,7 @@ async fn lists(harness: &Harness, of: &Project) -> Vec<(&'static str, List)> {
     }
     let mut event = String::new();
     for n in 0..2 {
-        let body = json!({ "type": "a", "tenant": "t", "subject": "s", "data": { "n": n } });
+        let body = json!({ "type": "a", "tenant": "t", "subject": "s", "data": { "n": 10 + n } });
         event = id(&post("/v1/events", body).await);
         let path = format!("/v1/endpoints/{endpoint}/recover");
         post(&path, json!({ "since": "2026-01-01T00:00:00Z" })).await;
@@ -121,6 +121,30 @@ async fn lists(harness: &Harness, of: &Project) -> Vec<(&'static str, List)> {
             "getMeterUsage",
             path(format!(
                 "/v1/meters/{meter}/usage?from={since}&group_by=/n&tenant=t"
+            )),
+        ),
+        (
+            "getMeterUsage",
+            path(format!(
+                "/v1/meters/{meter}/usage?from={since}&group_by=/n&tenant=t&tenant=u"
+            )),
+        ),
+        (
+            "getMeterUsage",
+            path(format!(
+                "/v1/meters/{meter}/usage?from={since}&group_by=tenant,/n&group[/g]=null"
+            )),
+        ),
+        (
+            "listMeterValues",
+            path(format!(
+                "/v1/meters/{meter}/values?from={since}&dimension=/n"
+            )),
+        ),
+        (
+            "listMeterValues",
+            path(format!(
+                "/v1/meters/{meter}/values?from={since}&dimension=/n&prefix=1"
             )),
         ),
         ("listRecoveries", path("/v1/recoveries".into())),

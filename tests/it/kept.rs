@@ -33,13 +33,14 @@ const PUBLISHED: &str = include_str!("kept/published.jsonl");
 const AUTHORITY: &str = include_str!("kept/authority.pem");
 
 /// Fields that answers have since.
-const ADDED: [&str; 11] = [
+const ADDED: [&str; 12] = [
     "content_type",
     "events_skipped",
     "expires_at",
     "include_pending",
     "matched",
     "metadata",
+    "progress",
     "rejected",
     "skipped",
     "state",

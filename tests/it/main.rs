@@ -88,4 +88,5 @@ mod tls;
 mod transitions;
 mod unreadable_items;
 mod usage;
+mod usage_selection;
 mod webhooks;

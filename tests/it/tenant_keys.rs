@@ -279,7 +279,17 @@ impl Worlds {
                     asked("&tenant=acme", 200),
                     asked("&tenant=brilltenant", 403),
                     asked("&tenant=", 403),
+                    asked("&tenant=acme&tenant=brilltenant", 403),
+                    asked("&group_by=tenant&group[/who]=x", 200),
                 ])
+            }
+            "GET /v1/meters/{id}/values" => {
+                let path = format!("/v1/meters/{}/values", self.meter);
+                let asked = |dimension: &str| {
+                    let query = format!("from={}&dimension={dimension}", seconds_ago(7200));
+                    probe(format!("{path}?{query}"), Value::Null, 200)
+                };
+                Decision::Answers(vec![asked("tenant"), asked("/who")])
             }
             "GET /v1/events" => self.list_by_tenant(
                 "/v1/events",

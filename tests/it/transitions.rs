@@ -116,6 +116,7 @@ async fn write(harness: &Harness, id: &DeliveryId, change: DeliveryTransition) -
                 status: Some(200),
                 error: None,
                 response: None,
+                sent: None,
             };
             let recorded = AttemptRecord {
                 id,

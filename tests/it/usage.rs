@@ -10,7 +10,7 @@ use millrace::model::decimal::Decimal;
 use millrace::model::id::{EventId, MeterId};
 use millrace::model::meter::{Aggregation, Measure, Reading};
 use millrace::model::window::{self, Width, Window};
-use millrace::store::usage::report::{self, UsageQuery};
+use millrace::store::usage::report::{self, GroupFilter, UsageQuery};
 use millrace::store::usage::{self, UsageEntry, prune};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -298,7 +298,7 @@ fn a_question_that_cannot_be_answered_says_why() {
         invalid: from: expected a value, got nothing: it is required
         invalid: from: expected an RFC 3339 timestamp with a zone, as 2026-01-31T12:00:00Z, got a string of 9 characters
         invalid: from: expected a time before to
-        invalid: window: expected one of minute, hour, day, month, got a string of 4 characters
+        invalid: window: expected one of minute, hour, day, month, total, got a string of 4 characters
         invalid: window: expected at most 1500 windows between from and to: ask for a shorter time or wider windows
         invalid: time_zone: expected the name of an IANA time zone, such as "Europe/Berlin" or "UTC"
         invalid: time_zone: expected the name of an IANA time zone, such as "Europe/Berlin" or "UTC"
@@ -307,7 +307,7 @@ fn a_question_that_cannot_be_answered_says_why() {
         invalid: tenant: expected no NUL
         invalid: limit: expected 1 to 1000
         invalid: cursor: expected the next_cursor of a former page of this list, asked for alike
-        invalid: colour: not known here, expected one of from, to, window, tenant, group_by, time_zone, limit, cursor
+        invalid: colour: not known here, expected one of from, to, window, tenant, group, group_by, time_zone, limit, cursor
         "#);
     });
 }
@@ -414,7 +414,7 @@ fn model(
     events: &[(EventId, Counted)],
     windows: &[Window],
     aggregation: Aggregation,
-    tenant: Option<&str>,
+    (tenants, plan): (Option<&[String]>, Option<&str>),
     (by_tenant, by_plan): (bool, bool),
 ) -> BTreeMap<(Timestamp, String, String), String> {
     let mut groups: BTreeMap<_, Vec<&(EventId, Counted)>> = BTreeMap::new();
@@ -424,7 +424,10 @@ fn model(
         let window = windows
             .iter()
             .find(|w| w.start <= counted.at && counted.at < w.end);
-        let Some(window) = window.filter(|_| tenant.is_none_or(|tenant| tenant == of)) else {
+        let Some(window) = window.filter(|_| {
+            tenants.is_none_or(|tenants| tenants.iter().any(|tenant| tenant == of))
+                && plan.is_none_or(|plan| plan == counted.plan)
+        }) else {
             continue;
         };
         let key = (
@@ -555,19 +558,31 @@ fn usage_agrees_with_a_model_of_it() {
                 (Width::Day, "Europe/Berlin"),
                 (Width::Day, "Asia/Kathmandu"),
                 (Width::Month, "America/St_Johns"),
+                (Width::Total, "UTC"),
             ] {
                 let zone = window::zone(zone).unwrap();
                 let [from, to] = ["2024-03-30T13:00:00Z", "2024-04-01T12:00:00Z"];
                 let [from, to] = [from, to].map(|text| text.parse().unwrap());
                 let windows = window::split_into_windows(width, &zone, from, to).unwrap();
                 for aggregation in Aggregation::ALL {
-                    for (tenant, by) in [
-                        (None, (false, false)),
-                        (None, (true, true)),
-                        (None, (false, true)),
-                        (Some("acme"), (true, false)),
-                        (Some(""), (false, true)),
+                    for (tenants, plan, by) in [
+                        (None, None, (false, false)),
+                        (None, None, (true, true)),
+                        (None, None, (false, true)),
+                        (Some(&["acme"][..]), None, (true, false)),
+                        (Some(&[""]), None, (false, true)),
+                        (Some(&["acme", "zeta"]), None, (false, false)),
+                        (Some(&["acme", ""]), Some("null"), (true, false)),
+                        (None, Some("\"pro\""), (false, true)),
+                        (None, Some("\"none\""), (false, false)),
                     ] {
+                        let tenants = tenants.map(|names| {
+                            let names = names.iter().map(|name| name.to_string());
+                            names.collect::<Vec<_>>()
+                        });
+                        let groups = plan.map_or(GroupFilter::Any, |plan| {
+                            GroupFilter::Values(vec![(0, plan.into())])
+                        });
                         let question = UsageQuery {
                             meter: match aggregation {
                                 Aggregation::UniqueCount => &unique,
@@ -576,7 +591,8 @@ fn usage_agrees_with_a_model_of_it() {
                             aggregation,
                             width,
                             windows: &windows,
-                            tenant,
+                            tenants: tenants.as_deref(),
+                            groups: &groups,
                             by_tenant: by.0,
                             by_group: by.1.then_some(&[0]),
                             after: None,
@@ -592,7 +608,13 @@ fn usage_agrees_with_a_model_of_it() {
                                 ((at.start, at.tenant, at.group), row.value)
                             })
                             .collect();
-                        let expected = model(&events, &windows, aggregation, tenant, by);
+                        let expected = model(
+                            &events,
+                            &windows,
+                            aggregation,
+                            (tenants.as_deref(), plan),
+                            by,
+                        );
                         assert_eq!(rows, expected, "{question:?}");
                     }
                 }

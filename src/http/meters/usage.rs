@@ -3,32 +3,37 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{HeaderValue, VARY};
+use http::request::Parts;
+use http::{HeaderMap, Uri};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::selection::{self, Selection};
+use super::usage_csv;
 use crate::app::{self, App};
 use crate::error::{Error, Invalid, Result};
+use crate::http::accept;
 use crate::http::auth::{Allowed, MetersRead};
-use crate::http::extract::{Json, Path, Query};
+use crate::http::extract::{Json, Path};
 use crate::http::page::{self, List, Page};
 use crate::http::problem::Problems;
+use crate::model::access::Access;
 use crate::model::id::{MeterId, ProjectId};
-use crate::model::meter::{OVERFLOW_GROUP, usage_tenant};
+use crate::model::meter::{OVERFLOW_GROUP, OVERFLOW_NAME};
 use crate::model::time::Time;
-use crate::model::window::{self, Width};
-use crate::store::meters;
-use crate::store::usage::report::{self, UsageCursor, UsageQuery, UsageRow};
+use crate::model::window::{self, Width, Window};
+use crate::store::meters::{self, StoredMeter};
+use crate::store::usage::report::{self, GroupFilter, UsageCursor, UsageQuery, UsageRow};
 
 /// Rows in a page, unless fewer are asked for.
 const ROWS_MAX: usize = 1_000;
 /// Bytes of a position, which holds a tenant and five values.
 const POSITION_LEN_MAX: usize = 8_192;
-/// The name of the group of what came after a meter had as many groups as it may.
-/// It is no JSON pointer, so no other group has it.
-const OVERFLOW_NAME: &str = "…";
 
 /// What to ask of a meter.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -42,11 +47,23 @@ pub struct AskUsage {
     /// absent.
     #[param(value_type = Option<String>, format = DateTime)]
     to: Option<Time>,
-    /// How wide windows are: a day, if absent. At most 1,500 of them.
+    /// How wide windows are: a day, if absent. At most 1,500 of them. `total` is one
+    /// window from `from` to `to`, in whole quarters of an hour.
     #[param(value_type = Option<Width>)]
     window: Option<Width>,
-    /// Only usage of this tenant; empty for that of no tenant.
-    tenant: Option<String>,
+    /// Only usage of these tenants, added up unless `group_by` tells them apart: up to
+    /// 100, each a parameter of its own; empty for that of no tenant.
+    #[serde(default)]
+    #[expect(dead_code, reason = "a selection takes it out of the query")]
+    tenant: Vec<String>,
+    /// Only usage of groups that have these values, `group[/plan]=pro`: by pointers of
+    /// the meter's `group_by`. A value is a JSON number, Boolean, null or string in
+    /// quotes, or else a string as it is. `group[…]=other` is what came after the meter
+    /// had as many groups as it may.
+    #[serde(default)]
+    #[param(style = DeepObject, explode)]
+    #[expect(dead_code, reason = "a selection takes it out of the query")]
+    group: BTreeMap<String, String>,
     /// What to tell apart: `tenant` and pointers of the meter's `group_by`, with
     /// commas between. Nothing, if absent: each row is a total.
     group_by: Option<String>,
@@ -59,20 +76,69 @@ pub struct AskUsage {
     cursor: Option<String>,
 }
 
-impl AskUsage {
+/// What is asked of a meter, and which usage of it.
+#[derive(Debug)]
+pub struct Asked {
+    query: AskUsage,
+    selection: Selection,
+}
+
+impl<S: Sync> FromRequestParts<S> for Asked {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        let (query, selection) = selection::read(parts.uri.query().unwrap_or_default())?;
+        Ok(Self { query, selection })
+    }
+}
+
+impl Asked {
     /// The rows that it asks for, whatever the times between which they lie.
     fn list(&self, project: &ProjectId, meter: &MeterId) -> List {
-        let width = self.window.unwrap_or(Width::Day);
-        List::of("getMeterUsage", project)
+        let query = &self.query;
+        let width = query.window.unwrap_or(Width::Day);
+        let list = List::of("getMeterUsage", project)
             .with("meter", Some(meter.as_str()))
             .with("window", Some(width.as_str()))
             .with(
                 "time_zone",
-                Some(self.time_zone.as_deref().unwrap_or("UTC")),
-            )
-            .with("tenant", self.tenant.as_deref())
-            .with("group_by", self.group_by.as_deref())
+                Some(query.time_zone.as_deref().unwrap_or("UTC")),
+            );
+        let list = self.selection.of(list);
+        list.with("group_by", query.group_by.as_deref())
     }
+
+    fn frame<'a>(&'a self, access: &'a Access, meter: &MeterId) -> Result<Frame<'a>> {
+        let query = &self.query;
+        let limit = limit(query.limit)?;
+        let list = self.list(access.project(), meter);
+        let after = page::position_by(list, query.cursor.as_deref(), read_position)?;
+        let zone = match &query.time_zone {
+            Some(name) => window::zone(name)?,
+            None => TimeZone::UTC,
+        };
+        let width = query.window.unwrap_or(Width::Day);
+        let to = query.to.map_or_else(app::now, |to| to.0);
+        Ok(Frame {
+            list,
+            limit,
+            after,
+            width,
+            windows: window::split_into_windows(width, &zone, query.from.0, to)?,
+            tenants: access.narrow_all(&self.selection.tenants)?,
+        })
+    }
+}
+
+/// What is asked, as far as it is known without the meter.
+struct Frame<'a> {
+    list: List,
+    limit: usize,
+    after: Option<UsageCursor>,
+    width: Width,
+    windows: Vec<Window>,
+    /// Those asked for, or the caller's own; none for all.
+    tenants: Option<Vec<&'a str>>,
 }
 
 /// Usage of a window.
@@ -82,7 +148,7 @@ pub struct Usage {
     pub start: Time,
     /// When the next one begins.
     pub end: Time,
-    /// The tenant, if one was asked for or tenants are told apart; null for events
+    /// The tenant, if one alone was asked for or tenants are told apart; null for events
     /// of none. One of more than 128 characters is `sha256:` and its SHA-256 in
     /// hexadecimal, where it was not asked for by its own name.
     #[schema(required)]
@@ -106,59 +172,73 @@ pub struct Usage {
 /// for as long as the meter. A unique count is exact but for collisions of half a
 /// SHA-256: with n different values one is missed with a probability of about
 /// n²/2¹²⁹.
+///
+/// As CSV (RFC 4180) where `Accept` likes `text/csv` better: a header line, then `start`,
+/// `end`, `tenant`, a column for each pointer in `group_by`, and `value`. Nothing is an
+/// empty cell, an empty string `""`. Tenants and strings that begin with `=`, `+`, `-`,
+/// `@`, a tab or a line break are written behind an apostrophe, for a spreadsheet would
+/// compute them. The next page is in the header `Link`.
 #[utoipa::path(get, path = "/v1/meters/{id}/usage", tag = "meters",
     operation_id = "getMeterUsage",
     params(("id" = String, Path, description = "mtr_…"), AskUsage),
-    responses((status = 200, body = Page<Usage>), Problems),
+    responses((status = 200, description = "By `Accept`", content(
+        (Page<Usage> = "application/json"), (String = "text/csv"),
+    )), Problems),
     security(("api_key" = ["meters:read"])))]
 pub async fn usage(
     State(app): State<Arc<App>>,
     caller: Allowed<MetersRead>,
     Path(id): Path<MeterId>,
-    Query(query): Query<AskUsage>,
-) -> Result<Json<Page<Usage>>> {
-    let limit = limit(query.limit)?;
-    let list = query.list(caller.access.project(), &id);
-    let after = page::position_by(list, query.cursor.as_deref(), read_position)?;
-    let zone = match &query.time_zone {
-        Some(name) => window::zone(name)?,
-        None => TimeZone::UTC,
-    };
-    let width = query.window.unwrap_or(Width::Day);
-    let to = query.to.map_or_else(app::now, |to| to.0);
-    let windows = window::split_into_windows(width, &zone, query.from.0, to)?;
-    if query
-        .tenant
-        .as_ref()
-        .is_some_and(|tenant| tenant.contains('\0'))
-    {
-        return Err(Error::invalid("tenant", "expected no NUL"));
-    }
-    let asked = caller.access.narrow(query.tenant.as_deref())?;
-    let tenant = asked.map(usage_tenant);
+    uri: Uri,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Result<Response> {
+    let frame = asked.frame(&caller.access, &id)?;
     let meter = meters::get(&app.postgres, caller.access.project(), &id).await?;
-    let by = GroupBy::parse(query.group_by.as_deref(), &meter.spec.group_by)?;
+    let by = GroupBy::parse(asked.query.group_by.as_deref(), &meter.spec.group_by)?;
+    let groups = asked.selection.groups(&meter.spec.group_by)?;
+    let page = report(&app, &meter, &frame, &groups, &by).await?;
+    let answer = if accept::prefers_csv(&headers) {
+        usage_csv::response(&uri, &by.pointers, &page)?
+    } else {
+        Json(page).into_response()
+    };
+    Ok(([(VARY, HeaderValue::from_static("accept"))], answer).into_response())
+}
+
+async fn report(
+    app: &App,
+    meter: &StoredMeter,
+    frame: &Frame<'_>,
+    groups: &GroupFilter,
+    by: &GroupBy<'_>,
+) -> Result<Page<Usage>> {
+    let tenants = frame.tenants.as_deref().map(selection::counted_under);
     let usage_query = UsageQuery {
-        meter: &id,
+        meter: &meter.id,
         aggregation: meter.spec.aggregation,
-        width,
-        windows: &windows,
-        tenant: tenant.as_deref(),
+        width: frame.width,
+        windows: &frame.windows,
+        tenants: tenants.as_deref(),
+        groups,
         by_tenant: by.tenant,
         by_group: (!by.group_indexes.is_empty()).then_some(&*by.group_indexes),
-        after: after.as_ref(),
-        limit: limit + 1,
+        after: frame.after.as_ref(),
+        limit: frame.limit + 1,
     };
     let mut rows = report::usage(&app.postgres, &usage_query).await?;
-    let is_last = rows.len() <= limit;
-    rows.truncate(limit);
+    let is_last = rows.len() <= frame.limit;
+    rows.truncate(frame.limit);
     let next = rows
         .last()
         .filter(|_| !is_last)
         .map(|row| write_position(&row.position));
-    let rows = rows.into_iter();
-    let rows = rows.map(|row| by.to_usage(row, asked));
-    Ok(Json(Page::new(list, rows.collect::<Result<_>>()?, next)))
+    let only = match frame.tenants.as_deref() {
+        Some([one]) => Some(*one),
+        _ => None,
+    };
+    let rows = rows.into_iter().map(|row| by.to_usage(row, only));
+    Ok(Page::new(frame.list, rows.collect::<Result<_>>()?, next))
 }
 
 fn limit(limit: Option<usize>) -> Result<usize> {

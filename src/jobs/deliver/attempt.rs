@@ -22,6 +22,7 @@ use crate::model::endpoint::{EndpointState, Target};
 use crate::model::id::DeliveryId;
 use crate::model::job::Job;
 use crate::model::retry::parse_retry_after;
+use crate::model::sent_headers::SentHeaders;
 use crate::sender::{AttemptResult, RequestHeaders};
 use crate::store::deliveries::{self, AttemptRecord, HeldLease};
 use crate::telemetry::metrics::Metrics;
@@ -34,6 +35,8 @@ const HALF_SECOND: Duration = Duration::from_millis(500);
 /// An attempt that was sent.
 struct SentAttempt {
     result: AttemptResult,
+    /// What is kept of the request's headers.
+    headers: SentHeaders,
     outcome: AttemptOutcome,
     /// By the clock.
     sent: Timestamp,
@@ -103,6 +106,7 @@ async fn send(
     } = request(id, target, &loaded.body, sent)?;
     let span = app.telemetry.traces.attempt(&target.url);
     continue_trace(&span, &mut map);
+    let sent_headers = SentHeaders::of(&map, &spelled, &app::USER_AGENT);
     let headers = RequestHeaders { map, spelled };
     let credentials = target.credentials.as_ref();
     let certificate = credentials.and_then(|credentials| credentials.client_certificate());
@@ -116,6 +120,7 @@ async fn send(
         sent,
         lag: loaded.first_attempt_lag(app, now),
         ended: now + result.latency,
+        headers: sent_headers,
         result,
     })
 }
@@ -131,7 +136,7 @@ async fn record(
 ) -> Result<Decision> {
     let verdict = delivery::judge(loaded.progress, sent.outcome, &app.schedule, app.jitter());
     let verdict = reconsidered(app, loaded, target, verdict).await;
-    let attempt = entry(&sent.result, sent.sent);
+    let attempt = entry(sent);
     let record = AttemptRecord {
         id,
         before: loaded.progress,
@@ -333,16 +338,18 @@ fn outcome(attempted: &AttemptResult, sent: Timestamp) -> AttemptOutcome {
     }
 }
 
-fn entry(attempted: &AttemptResult, sent: Timestamp) -> Attempt {
+fn entry(sent: &SentAttempt) -> Attempt {
+    let attempted = &sent.result;
     let response = attempted.outcome.as_ref().ok();
     Attempt {
-        at: sent.into(),
+        at: sent.sent.into(),
         duration_ms: u64::try_from(attempted.latency.as_millis()).unwrap_or(u64::MAX),
         status: response.map(|response| response.status),
         error: attempted.outcome.as_ref().err().map(ToString::to_string),
         response: response
             .map(|r| r.body_head.clone())
             .filter(|head| !head.is_empty()),
+        sent: Some(sent.headers.clone()),
     }
 }
 

@@ -4,21 +4,18 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use super::page::range;
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::model::access::Access;
 use crate::model::endpoint::Target;
-use crate::model::filter::TypePattern;
 use crate::model::id::{DeliveryId, EndpointId};
 use crate::model::job::Job;
-use crate::model::recovery::{self, HELD_DAYS, Recovery, RecoveryPass};
+use crate::model::recovery::{self, Recovery, RecoveryPass};
 use crate::store::deliveries::{self, InHandUntil, NewDelivery, ReplayFrom, ReplayOutcome};
 use crate::store::events::{self, EventRow};
 use crate::store::recoveries::PageResult;
-use crate::store::timeline::TimelineRange;
+use crate::store::recovery_selection as selection;
 
 /// Deliveries begun at a time.
 const WRITES_MAX: usize = 16;
@@ -31,19 +28,8 @@ pub(super) async fn resend(
     now: Timestamp,
 ) -> Result<PageResult> {
     let states = recovery.resent_states();
-    // One that is none was not refused once, and no event is of it.
-    let pattern = recovery.event_type.as_deref().map(TypePattern::for_list);
-    let is_of_type = |event_type: &str| match &pattern {
-        Some(Ok(pattern)) => pattern.matches(event_type),
-        Some(Err(_)) => false,
-        None => true,
-    };
-    let wanted = |event_type: &str, tenant: Option<&str>| {
-        is_of_type(event_type)
-            && (recovery.tenant.is_none() || recovery.tenant.as_deref() == tenant)
-    };
-    let range = page_range(app, recovery);
-    let page = deliveries::scan_ids(&app.dynamo, endpoint, &states, &range, wanted).await?;
+    let limit = page_limit(app);
+    let page = selection::deliveries(&app.dynamo, recovery, endpoint, limit).await?;
     let due = app.queue.due(now, Duration::ZERO);
     let from = ReplayFrom::States {
         states: &states,
@@ -88,15 +74,9 @@ pub(super) async fn replay_missing(
     now: Timestamp,
 ) -> Result<PageResult> {
     let (project, endpoint) = (&recovery.project, &target.id);
-    let matches =
-        |event_type: &str, tenant: Option<&str>| target.filter.matches(event_type, tenant);
-    let mut range = page_range(app, recovery);
-    range.since = Some(recovery.pass_since(target.version));
-    // What it looked at is told to whoever asked for it, who may see one tenant alone.
-    let access = Access::new(project.clone(), recovery.tenant.as_deref().map(Into::into));
-    let page = events::scan(&app.dynamo, &access, &range, matches).await?;
-    let ids = page.rows.iter().map(|row| &row.id);
-    let missing = deliveries::missing(&app.dynamo, ids, endpoint).await?;
+    let (limit, retention_days) = (page_limit(app), app.config.retention_days);
+    let page = selection::missing_events(&app.dynamo, recovery, target, retention_days, limit, now);
+    let page = page.await?;
     let due = app.queue.due(now, Duration::ZERO);
     let begin = async |event: &EventRow| {
         let new = NewDelivery::of_listed(project, event, endpoint, now, due);
@@ -108,10 +88,8 @@ pub(super) async fn replay_missing(
             BeginOutcome::Skipped
         })
     };
-    let wanted = |row: &&EventRow| missing.contains(&row.id) && is_deliverable(app, row, now);
-    let wanted: Vec<_> = page.rows.iter().filter(wanted).collect();
-    let begun = begin_all(app, wanted.iter().copied().map(begin)).await?;
-    take_back_erased(app, &wanted, endpoint).await?;
+    let begun = begin_all(app, page.rows.iter().map(begin)).await?;
+    take_back_erased(app, &page.rows, endpoint).await?;
     let skipped = begun.skipped + page.unreadable;
     // The first pass has counted the others.
     let (examined, skipped) = match recovery.pass {
@@ -126,18 +104,9 @@ pub(super) async fn replay_missing(
     })
 }
 
-/// Whether an event has not outlived its deliveries: one that is kept for a late archive
-/// alone does, and would be delivered a second time.
-fn is_deliverable(app: &App, event: &EventRow, now: Timestamp) -> bool {
-    let held = SignedDuration::from_hours(24 * i64::from(HELD_DAYS));
-    event.expires > now
-        && (event.expires - held > now
-            || events::expiry(event.received, app.config.retention_days) > now)
-}
-
 /// Deletes the deliveries of events that were erased since they were listed: the list
 /// is a little late in any case.
-async fn take_back_erased(app: &App, events: &[&EventRow], endpoint: &EndpointId) -> Result<()> {
+async fn take_back_erased(app: &App, events: &[EventRow], endpoint: &EndpointId) -> Result<()> {
     let ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
     let gone = events::missing(&app.dynamo, &ids).await?.into_iter();
     let gone: Vec<_> = gone.map(|id| DeliveryId::new(&id, endpoint)).collect();
@@ -201,7 +170,6 @@ async fn begin_all(
     Ok(step)
 }
 
-fn page_range(app: &App, recovery: &Recovery) -> TimelineRange {
-    let per_second_max = app.config.recovery.per_second_max;
-    range(recovery, recovery::page_size(per_second_max))
+fn page_limit(app: &App) -> usize {
+    recovery::page_size(app.config.recovery.per_second_max)
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
 
+use super::sent;
 use crate::error::{Error, Result};
 use crate::model::delivery::{Attempt, DeliveryState, Progress};
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
@@ -139,6 +140,7 @@ impl StoredDelivery {
     pub(super) fn read(item: &Item) -> Result<Self> {
         let state = item.parse("state")?;
         let due = item.str_opt("due_sk").and_then(keys::time_of_sort);
+        let made = u32::try_from(item.num("made")?).map_err(Error::internal)?;
         Ok(Self {
             id: id_of(item)?,
             project: item.parse("project")?,
@@ -146,10 +148,10 @@ impl StoredDelivery {
             tenant: item.str_opt("tenant").map(str::to_owned),
             state,
             progress: Progress {
-                attempts_made: u32::try_from(item.num("made")?).map_err(Error::internal)?,
+                attempts_made: made,
                 round_start: u32::try_from(item.num("round_start")?).map_err(Error::internal)?,
             },
-            attempts: read_attempts(item)?,
+            attempts: read_attempts(item, made)?,
             created: item.time("created")?,
             due: due.filter(|_| state == DeliveryState::Pending),
             owes_notice: due.is_some() && state == DeliveryState::Failed,
@@ -174,14 +176,14 @@ pub(super) fn id_of(item: &Item) -> Result<DeliveryId> {
         .ok_or_else(|| Error::internal(anyhow::anyhow!("{pk} {sk} is the key of no delivery")))
 }
 
-fn read_attempts(item: &Item) -> Result<Vec<Attempt>> {
+fn read_attempts(item: &Item, made: u32) -> Result<Vec<Attempt>> {
     let Some(AttributeValue::L(list)) = item.get("attempts") else {
         return Ok(vec![]);
     };
-    list.iter()
-        .filter_map(|value| value.as_m().ok())
-        .map(read_attempt)
-        .collect()
+    let maps = list.iter().filter_map(|value| value.as_m().ok());
+    let mut attempts: Vec<_> = maps.map(read_attempt).collect::<Result<_>>()?;
+    sent::read(item, made, &mut attempts);
+    Ok(attempts)
 }
 
 fn read_attempt(map: &Item) -> Result<Attempt> {
@@ -193,6 +195,7 @@ fn read_attempt(map: &Item) -> Result<Attempt> {
             .and_then(|status| u16::try_from(status).ok()),
         error: map.str_opt("error").map(str::to_owned),
         response: map.str_opt("response").map(str::to_owned),
+        sent: None,
     })
 }
 

@@ -301,6 +301,9 @@ impl Fixtures {
         if let Place::Query(name) = place {
             let required = match operation.id {
                 "getMeterUsage" if *name != "from" => "from=2026-01-01T00:00:00Z&",
+                "listMeterValues" if *name == "from" => "dimension=tenant&",
+                "listMeterValues" if *name == "dimension" => "from=2026-01-01T00:00:00Z&",
+                "listMeterValues" => "from=2026-01-01T00:00:00Z&dimension=tenant&",
                 _ => "",
             };
             path = format!("{path}?{required}{name}={value}");
