@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod activity;
 mod admission;
 mod alarms;
 mod api_keys;
@@ -63,11 +64,13 @@ mod rate_limit;
 mod rds_proxy;
 mod receivers;
 mod recoveries;
+mod recovery_previews;
 mod refusals;
 #[cfg(feature = "embedded")]
 mod remote;
 mod repeats;
 #[cfg(feature = "embedded")]
+mod request_headers;
 mod restore;
 mod retention;
 mod schema;
