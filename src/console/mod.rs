@@ -20,6 +20,7 @@ pub mod visit;
 
 mod pages {
     pub mod home;
+    pub mod overview;
 }
 
 use std::sync::Arc;
@@ -35,7 +36,7 @@ use moka::future::Cache;
 use crate::app::App;
 use crate::model::id::ProjectId;
 
-use pages::home;
+use pages::{home, overview};
 
 /// What pages may load and where their forms may go. Text becomes elements by the script's
 /// one policy alone.
@@ -70,7 +71,7 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
         .route("/links", post(link::create))
-        .route("/{project}", get(home::overview))
+        .route("/{project}", get(overview::overview))
         .fallback(home::unknown)
         .layer(map_response(with_headers));
     Router::new()
