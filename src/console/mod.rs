@@ -9,7 +9,9 @@
 pub mod api;
 pub mod assets;
 pub mod chart;
+mod example;
 pub mod form;
+mod inputs;
 pub mod json;
 pub mod layout;
 pub mod link;
@@ -19,7 +21,10 @@ pub mod sign_in;
 pub mod visit;
 
 mod pages {
+    pub mod event_types;
     pub mod home;
+    pub mod meter;
+    pub mod meters;
     pub mod overview;
 }
 
@@ -36,7 +41,12 @@ use moka::future::Cache;
 use crate::app::App;
 use crate::model::id::ProjectId;
 
-use pages::{home, overview};
+use pages::event_types;
+use pages::event_types::edit as event_type_edit;
+use pages::home;
+use pages::meter::edit as meter_edit;
+use pages::overview;
+use pages::{meter, meters};
 
 /// What pages may load and where their forms may go. Text becomes elements by the script's
 /// one policy alone.
@@ -72,6 +82,7 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
         .route("/links", post(link::create))
         .route("/{project}", get(overview::overview))
+        .merge(meters_and_types())
         .fallback(home::unknown)
         .layer(map_response(with_headers));
     Router::new()
@@ -79,6 +90,30 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/console/", get(home::home))
         .route("/assets/{file}", get(assets::asset))
         .with_state(console)
+}
+
+/// The pages of meters and of the catalog of event types.
+fn meters_and_types() -> Router<Arc<Console>> {
+    let new_meter = get(meter_edit::new).post(meter_edit::create);
+    let edit_meter = get(meter_edit::edit).post(meter_edit::save);
+    let delete_meter = get(meter_edit::ask_to_delete).post(meter_edit::delete);
+    let backfill = get(meter_edit::ask_to_backfill).post(meter_edit::begin_backfill);
+    let new_type = get(event_type_edit::new).post(event_type_edit::create);
+    let edit_type = get(event_type_edit::edit).post(event_type_edit::save);
+    let delete_type = get(event_type_edit::ask_to_delete).post(event_type_edit::delete);
+    Router::new()
+        .route("/{project}/meters", get(meters::list))
+        .route("/{project}/meters/new", new_meter)
+        .route("/{project}/meters/{id}", get(meter::show))
+        .route("/{project}/meters/{id}/usage.csv", get(meter::csv))
+        .route("/{project}/meters/{id}/edit", edit_meter)
+        .route("/{project}/meters/{id}/delete", delete_meter)
+        .route("/{project}/meters/{id}/backfill", backfill)
+        .route("/{project}/event-types", get(event_types::list))
+        .route("/{project}/event-types/new", new_type)
+        .route("/{project}/event-types/{name}", get(event_types::show))
+        .route("/{project}/event-types/{name}/edit", edit_type)
+        .route("/{project}/event-types/{name}/delete", delete_type)
 }
 
 /// `page`, as browsers are to take it.

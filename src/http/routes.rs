@@ -11,7 +11,7 @@ use axum::routing::{MethodFilter, get, on};
 use utoipa::Path;
 use utoipa::openapi::HttpMethod;
 
-use super::endpoints::{replace, stats};
+use super::endpoints::{list as endpoint_list, replace, stats};
 use super::meters::{backfill, usage, values};
 use super::recoveries::preview;
 use super::{
@@ -49,7 +49,8 @@ macro_rules! routes {
 
 routes! {
     events: publish, publish_batch, list, get, replay;
-    endpoints: create, list, get, update, delete, test, secret, rotate_secret;
+    endpoint_list: list;
+    endpoints: create, get, update, delete, test, secret, rotate_secret;
     replace: replace;
     stats: stats;
     event_types: create, list, get, update, delete, versions;

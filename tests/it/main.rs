@@ -19,6 +19,7 @@ mod circuit_breaker;
 mod config_cache;
 mod conformance;
 mod connections;
+mod console_sessions;
 mod content_encoding;
 mod contract;
 mod credentials;
@@ -64,11 +65,13 @@ mod rate_limit;
 mod rds_proxy;
 mod receivers;
 mod recoveries;
+mod recovery_previews;
 mod refusals;
 #[cfg(feature = "embedded")]
 mod remote;
 mod repeats;
 #[cfg(feature = "embedded")]
+mod request_headers;
 mod restore;
 mod retention;
 mod schema;
