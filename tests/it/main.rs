@@ -19,6 +19,7 @@ mod circuit_breaker;
 mod config_cache;
 mod conformance;
 mod connections;
+mod console_overview;
 mod console_sessions;
 mod content_encoding;
 mod contract;

@@ -59,7 +59,6 @@ impl Activity {
 
 /// What the columns of all charts are.
 struct Columns {
-    period: Period,
     labels: Vec<String>,
     axis: Vec<Markup>,
 }
@@ -82,7 +81,6 @@ impl Columns {
             _ => time(*start, TimeFormat::Minute),
         });
         Self {
-            period,
             labels: starts.into_iter().map(written).collect(),
             axis,
         }
