@@ -25,6 +25,7 @@ mod pages {
     pub mod home;
     pub mod meter;
     pub mod meters;
+    pub mod overview;
 }
 
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use pages::event_types;
 use pages::event_types::edit as event_type_edit;
 use pages::home;
 use pages::meter::edit as meter_edit;
+use pages::overview;
 use pages::{meter, meters};
 
 /// What pages may load and where their forms may go. Text becomes elements by the script's
@@ -79,7 +81,7 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
         .route("/links", post(link::create))
-        .route("/{project}", get(home::overview))
+        .route("/{project}", get(overview::overview))
         .merge(meters_and_types())
         .fallback(home::unknown)
         .layer(map_response(with_headers));

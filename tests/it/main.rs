@@ -20,6 +20,7 @@ mod config_cache;
 mod conformance;
 mod connections;
 mod console_meters;
+mod console_overview;
 mod console_sessions;
 mod content_encoding;
 mod contract;
