@@ -10,6 +10,7 @@ pub mod api;
 pub mod assets;
 pub mod chart;
 pub mod form;
+pub mod inputs;
 pub mod json;
 pub mod layout;
 pub mod link;
@@ -19,7 +20,10 @@ pub mod sign_in;
 pub mod visit;
 
 mod pages {
+    pub mod endpoint;
+    pub mod endpoints;
     pub mod home;
+    pub mod recoveries;
 }
 
 use std::sync::Arc;
@@ -35,7 +39,7 @@ use moka::future::Cache;
 use crate::app::App;
 use crate::model::id::ProjectId;
 
-use pages::home;
+use pages::{endpoint, endpoints, home, recoveries};
 
 /// What pages may load and where their forms may go. Text becomes elements by the script's
 /// one policy alone.
@@ -71,6 +75,7 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
         .route("/links", post(link::create))
         .route("/{project}", get(home::overview))
+        .merge(endpoint_routes())
         .fallback(home::unknown)
         .layer(map_response(with_headers));
     Router::new()
@@ -78,6 +83,40 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/console/", get(home::home))
         .route("/assets/{file}", get(assets::asset))
         .with_state(console)
+}
+
+/// The pages of endpoints and of recoveries.
+fn endpoint_routes() -> Router<Arc<Console>> {
+    use endpoint::{acts, edit, resend, secret, show, test};
+    let of = |rest: &str| format!("/{{project}}/endpoints/{{id}}{rest}");
+    Router::new()
+        .route("/{project}/endpoints", get(endpoints::list))
+        .route(
+            "/{project}/endpoints/new",
+            get(edit::new).post(edit::create),
+        )
+        .route(&of(""), get(show))
+        .route(&of("/edit"), get(edit::edit).post(edit::update))
+        .route(&of("/secret"), get(secret::ask_secret).post(secret::show))
+        .route(&of("/rotate"), get(secret::ask_rotate).post(secret::rotate))
+        .route(&of("/test"), get(test::show).post(test::send))
+        .route(
+            &of("/recover"),
+            get(resend::ask_recover).post(resend::recover),
+        )
+        .route(
+            &of("/replay-missing"),
+            get(resend::ask_replay).post(resend::replay),
+        )
+        .route(&of("/enable"), get(acts::ask_enable).post(acts::enable))
+        .route(&of("/disable"), get(acts::ask_disable).post(acts::disable))
+        .route(&of("/delete"), get(acts::ask_delete).post(acts::delete))
+        .route("/{project}/recoveries", get(recoveries::list))
+        .route("/{project}/recoveries/{id}", get(recoveries::show))
+        .route(
+            "/{project}/recoveries/{id}/cancel",
+            post(recoveries::cancel),
+        )
 }
 
 /// `page`, as browsers are to take it.

@@ -18,6 +18,7 @@ mod circuit_breaker;
 mod config_cache;
 mod conformance;
 mod connections;
+mod console_endpoints;
 mod content_encoding;
 mod contract;
 mod credentials;
