@@ -9,8 +9,9 @@
 pub mod api;
 pub mod assets;
 pub mod chart;
+mod example;
 pub mod form;
-pub mod inputs;
+mod inputs;
 pub mod json;
 pub mod layout;
 pub mod link;
@@ -22,7 +23,10 @@ pub mod visit;
 mod pages {
     pub mod endpoint;
     pub mod endpoints;
+    pub mod event_types;
     pub mod home;
+    pub mod meter;
+    pub mod meters;
     pub mod recoveries;
 }
 
@@ -39,7 +43,12 @@ use moka::future::Cache;
 use crate::app::App;
 use crate::model::id::ProjectId;
 
-use pages::{endpoint, endpoints, home, recoveries};
+use pages::event_types;
+use pages::event_types::edit as event_type_edit;
+use pages::home;
+use pages::meter::edit as meter_edit;
+use pages::{endpoint, endpoints, recoveries};
+use pages::{meter, meters};
 
 /// What pages may load and where their forms may go. Text becomes elements by the script's
 /// one policy alone.
@@ -76,6 +85,7 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/links", post(link::create))
         .route("/{project}", get(home::overview))
         .merge(endpoint_routes())
+        .merge(meters_and_types())
         .fallback(home::unknown)
         .layer(map_response(with_headers));
     Router::new()
@@ -117,6 +127,30 @@ fn endpoint_routes() -> Router<Arc<Console>> {
             "/{project}/recoveries/{id}/cancel",
             post(recoveries::cancel),
         )
+}
+
+/// The pages of meters and of the catalog of event types.
+fn meters_and_types() -> Router<Arc<Console>> {
+    let new_meter = get(meter_edit::new).post(meter_edit::create);
+    let edit_meter = get(meter_edit::edit).post(meter_edit::save);
+    let delete_meter = get(meter_edit::ask_to_delete).post(meter_edit::delete);
+    let backfill = get(meter_edit::ask_to_backfill).post(meter_edit::begin_backfill);
+    let new_type = get(event_type_edit::new).post(event_type_edit::create);
+    let edit_type = get(event_type_edit::edit).post(event_type_edit::save);
+    let delete_type = get(event_type_edit::ask_to_delete).post(event_type_edit::delete);
+    Router::new()
+        .route("/{project}/meters", get(meters::list))
+        .route("/{project}/meters/new", new_meter)
+        .route("/{project}/meters/{id}", get(meter::show))
+        .route("/{project}/meters/{id}/usage.csv", get(meter::csv))
+        .route("/{project}/meters/{id}/edit", edit_meter)
+        .route("/{project}/meters/{id}/delete", delete_meter)
+        .route("/{project}/meters/{id}/backfill", backfill)
+        .route("/{project}/event-types", get(event_types::list))
+        .route("/{project}/event-types/new", new_type)
+        .route("/{project}/event-types/{name}", get(event_types::show))
+        .route("/{project}/event-types/{name}/edit", edit_type)
+        .route("/{project}/event-types/{name}/delete", delete_type)
 }
 
 /// `page`, as browsers are to take it.

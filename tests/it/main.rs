@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod activity;
 mod admission;
 mod alarms;
 mod api_keys;
@@ -19,6 +20,7 @@ mod config_cache;
 mod conformance;
 mod connections;
 mod console_endpoints;
+mod console_sessions;
 mod content_encoding;
 mod contract;
 mod credentials;

@@ -41,12 +41,8 @@ pub async fn enable(view: View, Path((_, id)): Named, form: Form) -> Result<Resp
 
 async fn switch(view: &View, id: &str, form: &Form, state: &str) -> Result<Response, Refusal> {
     let body = json!({ "state": state });
-    let changed = view.send(
-        Method::PATCH,
-        &api_path(id, ""),
-        Some(&body),
-        Some(form.once()),
-    );
+    let path = api_path(id, "");
+    let changed = view.send(Method::PATCH, &path, Some(&body), Some(form.once()));
     match changed.await {
         Ok(_) => Ok(see_other(&address(view, id, ""), state)),
         Err(refusal) if refusal.is_about_input() => {

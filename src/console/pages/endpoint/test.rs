@@ -38,12 +38,8 @@ pub async fn show(view: View, Path((_, id)): Named) -> Result<Response, Refusal>
 
 /// `POST …/endpoints/{id}/test`. One call of the API.
 pub async fn send(view: View, Path((_, id)): Named, form: Form) -> Result<Response, Refusal> {
-    let sent = view.send(
-        Method::POST,
-        &api_path(&id, "/test"),
-        None,
-        Some(form.once()),
-    );
+    let path = api_path(&id, "/test");
+    let sent = view.send(Method::POST, &path, None, Some(form.once()));
     match sent.await {
         Ok(sent) => {
             let delivery = sent["delivery_id"].as_str();
