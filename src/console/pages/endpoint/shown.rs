@@ -102,7 +102,6 @@ pub struct Delivery {
 /// An attempt.
 #[derive(Debug, Deserialize)]
 pub struct Attempt {
-    pub at: Timestamp,
     pub duration_ms: u64,
     pub status: Option<u16>,
     pub error: Option<String>,
