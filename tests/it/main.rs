@@ -21,6 +21,7 @@ mod conformance;
 mod connections;
 mod console_meters;
 mod console_overview;
+mod console_endpoints;
 mod console_sessions;
 mod content_encoding;
 mod contract;
