@@ -9,17 +9,31 @@
 pub mod api;
 pub mod assets;
 pub mod chart;
+mod delivery;
+mod example;
+mod export;
 pub mod form;
+mod inputs;
 pub mod json;
 pub mod layout;
+mod lines;
 pub mod link;
+mod listing;
 pub mod pairs;
 pub mod parts;
 pub mod sign_in;
 pub mod visit;
+mod why;
 
 mod pages {
+    pub mod deliveries;
+    pub mod event;
+    pub mod events;
+    pub mod find;
     pub mod home;
+    pub mod replay;
+    pub mod retry;
+    pub mod send;
 }
 
 use std::sync::Arc;
@@ -36,6 +50,7 @@ use crate::app::App;
 use crate::model::id::ProjectId;
 
 use pages::home;
+use pages::{deliveries, event, events, find, replay, retry, send};
 
 /// What pages may load and where their forms may go. Text becomes elements by the script's
 /// one policy alone.
@@ -71,6 +86,7 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
         .route("/links", post(link::create))
         .route("/{project}", get(home::overview))
+        .merge(events_and_deliveries())
         .fallback(home::unknown)
         .layer(map_response(with_headers));
     Router::new()
@@ -78,6 +94,26 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/console/", get(home::home))
         .route("/assets/{file}", get(assets::asset))
         .with_state(console)
+}
+
+/// The pages of what was published and of what became of it.
+fn events_and_deliveries() -> Router<Arc<Console>> {
+    let replay = get(replay::ask).post(replay::begin);
+    let retry_one = get(retry::ask_one).post(retry::one);
+    let retry_many = get(retry::ask_many).post(retry::many);
+    Router::new()
+        .route("/{project}/events", get(events::list))
+        .route("/{project}/events.csv", get(events::csv))
+        .route("/{project}/events/{id}", get(event::show))
+        .route("/{project}/events/{id}/event.json", get(event::json))
+        .route("/{project}/events/{id}/replay", replay)
+        .route("/{project}/deliveries", get(deliveries::list))
+        .route("/{project}/deliveries.csv", get(deliveries::csv))
+        .route("/{project}/deliveries/retry", retry_many)
+        .route("/{project}/deliveries/{id}", get(deliveries::show))
+        .route("/{project}/deliveries/{id}/retry", retry_one)
+        .route("/{project}/send", get(send::show).post(send::submit))
+        .route("/{project}/find", get(find::find))
 }
 
 /// `page`, as browsers are to take it.
