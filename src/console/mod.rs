@@ -21,10 +21,14 @@ pub mod sign_in;
 pub mod visit;
 
 mod pages {
+    pub mod endpoint;
+    pub mod endpoints;
     pub mod event_types;
     pub mod home;
     pub mod meter;
     pub mod meters;
+    pub mod overview;
+    pub mod recoveries;
 }
 
 use std::sync::Arc;
@@ -44,6 +48,8 @@ use pages::event_types;
 use pages::event_types::edit as event_type_edit;
 use pages::home;
 use pages::meter::edit as meter_edit;
+use pages::overview;
+use pages::{endpoint, endpoints, recoveries};
 use pages::{meter, meters};
 
 /// What pages may load and where their forms may go. Text becomes elements by the script's
@@ -79,7 +85,8 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/sign-out", post(sign_in::sign_out))
         .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
         .route("/links", post(link::create))
-        .route("/{project}", get(home::overview))
+        .route("/{project}", get(overview::overview))
+        .merge(endpoint_routes())
         .merge(meters_and_types())
         .fallback(home::unknown)
         .layer(map_response(with_headers));
@@ -88,6 +95,40 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/console/", get(home::home))
         .route("/assets/{file}", get(assets::asset))
         .with_state(console)
+}
+
+/// The pages of endpoints and of recoveries.
+fn endpoint_routes() -> Router<Arc<Console>> {
+    use endpoint::{acts, edit, resend, secret, show, test};
+    let of = |rest: &str| format!("/{{project}}/endpoints/{{id}}{rest}");
+    Router::new()
+        .route("/{project}/endpoints", get(endpoints::list))
+        .route(
+            "/{project}/endpoints/new",
+            get(edit::new).post(edit::create),
+        )
+        .route(&of(""), get(show))
+        .route(&of("/edit"), get(edit::edit).post(edit::update))
+        .route(&of("/secret"), get(secret::ask_secret).post(secret::show))
+        .route(&of("/rotate"), get(secret::ask_rotate).post(secret::rotate))
+        .route(&of("/test"), get(test::show).post(test::send))
+        .route(
+            &of("/recover"),
+            get(resend::ask_recover).post(resend::recover),
+        )
+        .route(
+            &of("/replay-missing"),
+            get(resend::ask_replay).post(resend::replay),
+        )
+        .route(&of("/enable"), get(acts::ask_enable).post(acts::enable))
+        .route(&of("/disable"), get(acts::ask_disable).post(acts::disable))
+        .route(&of("/delete"), get(acts::ask_delete).post(acts::delete))
+        .route("/{project}/recoveries", get(recoveries::list))
+        .route("/{project}/recoveries/{id}", get(recoveries::show))
+        .route(
+            "/{project}/recoveries/{id}/cancel",
+            post(recoveries::cancel),
+        )
 }
 
 /// The pages of meters and of the catalog of event types.

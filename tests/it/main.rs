@@ -20,6 +20,8 @@ mod config_cache;
 mod conformance;
 mod connections;
 mod console_meters;
+mod console_overview;
+mod console_endpoints;
 mod console_sessions;
 mod content_encoding;
 mod contract;
