@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use millrace::config::{Config, Purpose};
 use millrace::host::command_output::{self, CommandOutput};
+use millrace::host::console_link;
 use millrace::host::data_dir::DataDirLost;
 use millrace::host::keys::{self, KeyRequest, MadeKey};
 use millrace::host::{Host, doctor, lambda, serve, start};
@@ -49,6 +50,9 @@ enum Command {
     Openapi,
     /// Check stores, table, migrations, projection and clock, and say how to mend them.
     Doctor,
+    /// Print a link that signs in to the console of the server that runs, once and within
+    /// an hour.
+    Console,
     /// Make API keys.
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -131,7 +135,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return print(http::docs::OPENAPI.trim_end());
     }
     let purpose = match command {
-        Command::Migrate { .. } | Command::Keys(_) => Purpose::Migrate,
+        Command::Migrate { .. } | Command::Keys(_) | Command::Console => Purpose::Migrate,
         _ => Purpose::Serve,
     };
     let config = Config::load(arguments.config.as_deref(), purpose)?;
@@ -167,6 +171,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             } else {
                 ExitCode::FAILURE
             }),
+            Command::Console => print(&console_link::create(config).await?),
             Command::Keys(command) => print_key(&keys::create(config, command.request()).await?),
             Command::Config | Command::Openapi => unreachable!("handled before the runtime"),
         }

@@ -150,6 +150,24 @@ impl View {
         body: Option<Bytes>,
         once: Option<&Once>,
     ) -> Answer {
+        let json = HeaderValue::from_static("application/json");
+        self.ask_for(json, method, path, body, once).await
+    }
+
+    /// The API's answer to a GET of `path` as CSV, where it has one; a refusal as ever.
+    pub async fn csv(&self, path: &str) -> Answer {
+        let csv = HeaderValue::from_static("text/csv");
+        self.ask_for(csv, Method::GET, path, None, None).await
+    }
+
+    async fn ask_for(
+        &self,
+        media: HeaderValue,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+        once: Option<&Once>,
+    ) -> Answer {
         let mut request = Request::new(body.clone().map_or_else(Body::empty, Body::from));
         *request.method_mut() = method;
         *request.uri_mut() = match path.parse() {
@@ -158,9 +176,9 @@ impl View {
         };
         request.extensions_mut().insert(self.caller());
         let headers = request.headers_mut();
-        let json = HeaderValue::from_static("application/json");
-        headers.insert(ACCEPT, json.clone());
+        headers.insert(ACCEPT, media);
         if body.is_some() {
+            let json = HeaderValue::from_static("application/json");
             headers.insert(CONTENT_TYPE, json);
         }
         if let Some(once) = once {

@@ -28,9 +28,12 @@ mod why;
 mod pages {
     pub mod deliveries;
     pub mod event;
+    pub mod event_types;
     pub mod events;
     pub mod find;
     pub mod home;
+    pub mod meter;
+    pub mod meters;
     pub mod replay;
     pub mod retry;
     pub mod send;
@@ -49,8 +52,12 @@ use moka::future::Cache;
 use crate::app::App;
 use crate::model::id::ProjectId;
 
+use pages::event_types;
+use pages::event_types::edit as event_type_edit;
 use pages::home;
+use pages::meter::edit as meter_edit;
 use pages::{deliveries, event, events, find, replay, retry, send};
+use pages::{meter, meters};
 
 /// What pages may load and where their forms may go. Text becomes elements by the script's
 /// one policy alone.
@@ -87,6 +94,7 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/links", post(link::create))
         .route("/{project}", get(home::overview))
         .merge(events_and_deliveries())
+        .merge(meters_and_types())
         .fallback(home::unknown)
         .layer(map_response(with_headers));
     Router::new()
@@ -114,6 +122,30 @@ fn events_and_deliveries() -> Router<Arc<Console>> {
         .route("/{project}/deliveries/{id}/retry", retry_one)
         .route("/{project}/send", get(send::show).post(send::submit))
         .route("/{project}/find", get(find::find))
+}
+
+/// The pages of meters and of the catalog of event types.
+fn meters_and_types() -> Router<Arc<Console>> {
+    let new_meter = get(meter_edit::new).post(meter_edit::create);
+    let edit_meter = get(meter_edit::edit).post(meter_edit::save);
+    let delete_meter = get(meter_edit::ask_to_delete).post(meter_edit::delete);
+    let backfill = get(meter_edit::ask_to_backfill).post(meter_edit::begin_backfill);
+    let new_type = get(event_type_edit::new).post(event_type_edit::create);
+    let edit_type = get(event_type_edit::edit).post(event_type_edit::save);
+    let delete_type = get(event_type_edit::ask_to_delete).post(event_type_edit::delete);
+    Router::new()
+        .route("/{project}/meters", get(meters::list))
+        .route("/{project}/meters/new", new_meter)
+        .route("/{project}/meters/{id}", get(meter::show))
+        .route("/{project}/meters/{id}/usage.csv", get(meter::csv))
+        .route("/{project}/meters/{id}/edit", edit_meter)
+        .route("/{project}/meters/{id}/delete", delete_meter)
+        .route("/{project}/meters/{id}/backfill", backfill)
+        .route("/{project}/event-types", get(event_types::list))
+        .route("/{project}/event-types/new", new_type)
+        .route("/{project}/event-types/{name}", get(event_types::show))
+        .route("/{project}/event-types/{name}/edit", edit_type)
+        .route("/{project}/event-types/{name}/delete", delete_type)
 }
 
 /// `page`, as browsers are to take it.

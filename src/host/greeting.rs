@@ -21,15 +21,21 @@ use crate::telemetry;
 /// start, if a key is in it.
 const SHOWN_MAX: Duration = Duration::from_secs(1);
 
-/// Says where everything is, how to make an API key and, once, the first one.
+/// Says where everything is, how to get into the console by the address `console` and how
+/// to make an API key and, once, the first one.
 ///
 /// Whoever does not read it is not told, and the start goes on.
 ///
 /// # Errors
 /// The data directory cannot be read or written.
-pub(super) fn greet(config: &Config, url: &str, first: Option<&FirstKey>) -> anyhow::Result<()> {
+pub(super) fn greet(
+    config: &Config,
+    url: &str,
+    console: Option<&str>,
+    first: Option<&FirstKey>,
+) -> anyhow::Result<()> {
     let first = first.map(|first| shown(config, first)).transpose()?;
-    let text = text(config, url, first.as_ref())?;
+    let text = text(config, url, console, first.as_ref())?;
     // In order with the log, and waited for no longer than a reader needs who reads.
     if telemetry::print(&text, SHOWN_MAX) && first.is_some() {
         first_key::note_told(config);
@@ -75,9 +81,17 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-fn text(config: &Config, url: &str, first: Option<&Shown>) -> anyhow::Result<String> {
+fn text(
+    config: &Config,
+    url: &str,
+    console: Option<&str>,
+    first: Option<&Shown>,
+) -> anyhow::Result<String> {
     let data_dir = std::path::absolute(&config.data_dir).context("data_dir")?;
     let mut out = format!("\nMillrace is up at {url}  (API documentation: {url}/docs)\n");
+    if let Some(console) = console {
+        writeln!(out, "Console: {console}  (signs in once, within an hour)")?;
+    }
     if config.uses_embedded_postgres() || config.uses_embedded_dynamodb() {
         writeln!(out, "Data lies in {}", data_dir.display())?;
     } else if config.needs_data_dir() {

@@ -157,7 +157,7 @@ async fn try_create(config: &Config, request: &KeyRequest) -> anyhow::Result<Att
 }
 
 /// What may be the admin key of a process that has this configuration, or had another.
-fn admin_keys(config: &Config) -> anyhow::Result<Vec<SecretString>> {
+pub(super) fn admin_keys(config: &Config) -> anyhow::Result<Vec<SecretString>> {
     let stored = data_dir::read_secret(&config.data_dir.join(ADMIN_KEY_FILE));
     if config.admin_key.expose_secret().is_empty() {
         return Ok(stored?.into_iter().collect());

@@ -4,6 +4,7 @@
 //! embedded stores. `main` calls it with what it has built; nothing calls up.
 
 pub mod command_output;
+pub mod console_link;
 pub mod data_dir;
 pub mod doctor;
 #[cfg(feature = "embedded")]

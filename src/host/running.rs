@@ -61,6 +61,11 @@ pub(super) async fn ask(
     answered.context("no answer in time")?
 }
 
+/// The address of `path` of what listens at `address`, for a browser of this machine.
+pub(super) fn url(address: SocketAddr, path: &str) -> String {
+    format!("http://{}{path}", reachable(address))
+}
+
 /// Where this machine reaches what listens at `address`: every interface is its own.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {

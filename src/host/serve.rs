@@ -14,14 +14,16 @@ use super::data_dir::DataDirLost;
 use super::first_key;
 use super::greeting::greet;
 use super::open_files;
+use super::running;
 use super::shutdown::{self, Signals, StopSignal};
 use super::start::{self, RunningApp};
 use super::tcp::{self, DrainReport, ServeOptions};
 use crate::app::App;
 use crate::config::{Config, Handler};
+use crate::console::link;
 use crate::error::causes;
 use crate::http;
-use crate::jobs::worker;
+use crate::jobs::{activity, worker};
 use crate::telemetry;
 
 /// Between two looks for what has expired in the embedded store.
@@ -64,6 +66,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let workers = worker::start(&app, &stop);
     let measured = CancellationToken::new();
     let measuring = tokio::spawn(telemetry::run(app.telemetry.clone(), measured.clone()));
+    let counting = tokio::spawn(activity::run(app.clone(), measured.clone()));
     let expiring = tokio::spawn(expire_loop(started, stop.clone()));
     let (http_stop, requests) = (CancellationToken::new(), TaskTracker::new());
     let served = tokio::spawn(tcp::serve(
@@ -101,6 +104,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
         // Last, so that what was drained is measured too.
         measured.cancel();
         measuring.await?;
+        counting.await?;
         anyhow::Ok(report)
     };
     let report = tokio::select! {
@@ -146,9 +150,25 @@ async fn prepare(
             None => first_key::untold(app).await?,
             made => made,
         };
-        greet(&app.config, &format!("http://{address}"), first.as_ref())?;
+        let console = console_link(app, address).await;
+        let url = format!("http://{address}");
+        greet(&app.config, &url, console.as_deref(), first.as_ref())?;
     }
     Ok(Signals::listen()?)
+}
+
+/// A link into the console of a laptop, where whoever sees the start is its admin.
+async fn console_link(app: &App, address: SocketAddr) -> Option<String> {
+    let config = &app.config;
+    if !config.uses_embedded_dynamodb() || !config.handles(Handler::Http) {
+        return None;
+    }
+    let made = link::make(&app.dynamo, app.random()).await;
+    let made = made.inspect_err(|error| {
+        let cause = error.causes();
+        tracing::warn!(%error, cause, "no link into the console made");
+    });
+    Some(running::url(address, &made.ok()?.path))
 }
 
 /// Leaves the stores as they are, open until the process ends: what is in their place

@@ -1,7 +1,7 @@
 """Every page at both widths, light and dark."""
 import re
 
-from browsing import HTML_BYTES_MAX, RULES, Tab, shape
+from browsing import CONTRAST, HTML_BYTES_MAX, RULES, WIDTHS, Tab, shape
 from data import Furnished
 from world import Mistake, Project, Receiver
 
@@ -31,14 +31,14 @@ def run(program, browser):
         bare = Project(program, "pages, empty")
         addresses |= {"empty" + path.replace("/", "-"): bare.path + path for path in EMPTY}
         addresses |= {"projects": "/console/projects"}
-        found = []
-        for size in ("wide", "narrow"):
-            context = browser.signed_in(program.admin_key, size)
-            for name, address in addresses.items():
-                found += look(context, name, address, size)
-            found += gone(context, project, size)
-            context.close()
-        found += sign_in(browser)
+        context = browser.signed_in(program.admin_key)
+        found = [fault for name, address in addresses.items() for fault in look(context, name, address)]
+        # What is not there says so on a page of its own.
+        found += look(context, "not-found", f"{project.path}/events/evt_{'0' * 32}", status=404)
+        context.close()
+        context = browser.context()
+        found += look(context, "sign-in", "/console/sign-in")
+        context.close()
         found += linked(browser.signed_in(program.admin_key), addresses, project)
         found += assets(browser.signed_in(program.admin_key), project)
         if found:
@@ -48,49 +48,28 @@ def run(program, browser):
         failing.close()
 
 
-def look(context, name, address, size):
-    """One page at one width, in light and in dark."""
+def look(context, name, address, status=200):
+    """One page at each width, in light and in dark."""
     tab = Tab(context)
     try:
-        answer = tab.go(address)
-        found = []
-        if size == "wide" and len(answer.body()) > HTML_BYTES_MAX:
-            found.append(f"{name}: {len(answer.body())} bytes of HTML, over {HTML_BYTES_MAX}")
-        tab.page.emulate_media(color_scheme="light", reduced_motion="reduce")
-        found += noted(tab, name, size, "light", RULES)
-        tab.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
-        # Structure is as it was; colours are not.
-        return found + noted(tab, name, size, "dark", ["color-contrast"])
+        size = len(tab.go(address, status).body())
+        found = [f"{name}: {size} bytes of HTML, over {HTML_BYTES_MAX}"] if size > HTML_BYTES_MAX else []
+        for size, (width, height) in WIDTHS.items():
+            tab.page.set_viewport_size({"width": width, "height": height})
+            for colours in ("light", "dark"):
+                tab.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
+                # Structure is in the dark as it is in the light; colours are not.
+                found += noted(tab, f"{name}-{size}-{colours}", RULES if colours == "light" else CONTRAST)
+        return found
     except Mistake as mistake:
-        return [f"{name}, {size}: {mistake}"]
+        return [f"{name}: {mistake}"]
     finally:
         tab.close()
 
 
-def noted(tab, name, size, colours, rules):
-    picture = tab.picture(f"{name}-{size}-{colours}")
-    return [f"{each} ({picture})" for each in tab.check(f"{name}, {size}, {colours}", rules)]
-
-
-def gone(context, project, size):
-    """A page that is not there says so in the console's own frame."""
-    tab = Tab(context)
-    try:
-        tab.go(f"{project.path}/events/evt_{'0' * 32}", status=404)
-        return noted(tab, "not-found", size, "light", RULES)
-    except Mistake as mistake:
-        return [f"not-found: {mistake}"]
-    finally:
-        tab.close()
-
-
-def sign_in(browser):
-    found = []
-    for size in ("wide", "narrow"):
-        context = browser.context(size)
-        found += look(context, "sign-in", "/console/sign-in", size)
-        context.close()
-    return found
+def noted(tab, name, rules):
+    picture = tab.picture(name)
+    return [f"{each} ({picture})" for each in tab.check(name, rules)]
 
 
 def linked(context, addresses, project):

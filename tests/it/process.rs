@@ -1,5 +1,6 @@
 //! The program as a process: killed, stopped, and started for some of its work.
 
+mod console;
 mod data_dir;
 mod environment;
 mod first_key;

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::binary::{ANY_PORT, Served, first_key, run_to_end};
+use crate::support::binary::{ANY_PORT, Served, first_key, link_token, run_to_end};
 use crate::support::harness::run;
 use crate::support::receiver::{Receiver, Reply};
 
@@ -59,11 +59,13 @@ fn a_first_start_says_all_once_and_data_is_kept() {
             .replace(&served.url, "<url>")
             .replace(&key, "<key>")
             .replace(&project, "<project>")
+            .replace(&link_token(&served.greeting).unwrap(), "<token>")
             .replace(&dir.path().display().to_string(), "<dir>");
         let greeting: Vec<_> = greeting.lines().filter(|l| !l.starts_with('{')).collect();
         assert_snapshot!(greeting.join("\n"), @r#"
 
         Millrace is up at <url>  (API documentation: <url>/docs)
+        Console: <url>/console/sign-in?token=<token>  (signs in once, within an hour)
         Data lies in <dir>/data
         API keys: millrace keys create
 

@@ -262,6 +262,12 @@ pub fn first_key(greeting: &str) -> Option<String> {
     Some(std::fs::read_to_string(after.lines().next()?).unwrap())
 }
 
+/// The secret of the link into the console that a start or a command printed.
+pub fn link_token(printed: &str) -> Option<String> {
+    let (_, after) = printed.split_once("/console/sign-in?token=")?;
+    Some(after.split_whitespace().next()?.to_owned())
+}
+
 /// Creates an endpoint at `url` for all events; its id.
 pub async fn create_endpoint(served: &Served, key: &str, url: &str) -> String {
     let created = served.request(Method::POST, "/v1/endpoints", key, json!({ "url": url }));

@@ -5,6 +5,7 @@
 pub mod authority;
 #[cfg(feature = "embedded")]
 pub mod binary;
+pub mod browser;
 pub mod bucket;
 mod containers;
 pub mod documented;
