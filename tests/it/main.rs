@@ -22,6 +22,7 @@ mod connections;
 mod console_endpoints;
 mod console_meters;
 mod console_overview;
+mod console_events;
 mod console_sessions;
 mod content_encoding;
 mod contract;
