@@ -9,26 +9,38 @@
 pub mod api;
 pub mod assets;
 pub mod chart;
+mod delivery;
 mod example;
+mod export;
 pub mod form;
 mod inputs;
 pub mod json;
 pub mod layout;
+mod lines;
 pub mod link;
+mod listing;
 pub mod pairs;
 pub mod parts;
 pub mod sign_in;
 pub mod visit;
+mod why;
 
 mod pages {
+    pub mod deliveries;
     pub mod endpoint;
     pub mod endpoints;
+    pub mod event;
     pub mod event_types;
+    pub mod events;
+    pub mod find;
     pub mod home;
     pub mod meter;
     pub mod meters;
     pub mod overview;
     pub mod recoveries;
+    pub mod replay;
+    pub mod retry;
+    pub mod send;
 }
 
 use std::sync::Arc;
@@ -49,6 +61,7 @@ use pages::event_types::edit as event_type_edit;
 use pages::home;
 use pages::meter::edit as meter_edit;
 use pages::overview;
+use pages::{deliveries, event, events, find, replay, retry, send};
 use pages::{endpoint, endpoints, recoveries};
 use pages::{meter, meters};
 
@@ -88,6 +101,7 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/{project}", get(overview::overview))
         .merge(endpoint_routes())
         .merge(meters_and_types())
+        .merge(events_and_deliveries())
         .fallback(home::unknown)
         .layer(map_response(with_headers));
     Router::new()
@@ -153,6 +167,26 @@ fn meters_and_types() -> Router<Arc<Console>> {
         .route("/{project}/event-types/{name}", get(event_types::show))
         .route("/{project}/event-types/{name}/edit", edit_type)
         .route("/{project}/event-types/{name}/delete", delete_type)
+}
+
+/// The pages of what was published and of what became of it.
+fn events_and_deliveries() -> Router<Arc<Console>> {
+    let replay = get(replay::ask).post(replay::begin);
+    let retry_one = get(retry::ask_one).post(retry::one);
+    let retry_many = get(retry::ask_many).post(retry::many);
+    Router::new()
+        .route("/{project}/events", get(events::list))
+        .route("/{project}/events.csv", get(events::csv))
+        .route("/{project}/events/{id}", get(event::show))
+        .route("/{project}/events/{id}/event.json", get(event::json))
+        .route("/{project}/events/{id}/replay", replay)
+        .route("/{project}/deliveries", get(deliveries::list))
+        .route("/{project}/deliveries.csv", get(deliveries::csv))
+        .route("/{project}/deliveries/retry", retry_many)
+        .route("/{project}/deliveries/{id}", get(deliveries::show))
+        .route("/{project}/deliveries/{id}/retry", retry_one)
+        .route("/{project}/send", get(send::show).post(send::submit))
+        .route("/{project}/find", get(find::find))
 }
 
 /// `page`, as browsers are to take it.
