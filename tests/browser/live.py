@@ -140,19 +140,25 @@ def is_bounded(program, browser, project):
 
 def asks(tab, after_ms):
     """A question is asked and answered when that much time has gone by."""
-    with tab.page.expect_request_finished(lambda request: "part=" in request.url):
+    with tab.page.expect_response(lambda response: "part=" in response.url):
         tab.page.clock.run_for(after_ms + 100)
-    # The answer has been taken in when the next one is planned.
-    tab.page.evaluate("new Promise((done) => { const channel = new MessageChannel();"
-                      " channel.port1.onmessage = done; channel.port2.postMessage(0); })")
+    settle(tab)
+
+
+def settle(tab):
+    """An answer that came before this has been taken in after it."""
+    tab.page.evaluate("fetch('/health').then((answer) => answer.text())")
+
+
+def questions(tab):
+    return [request.url for request in tab.requests if "part=" in request.url]
 
 
 def asks_nothing(tab, when):
-    before = len(tab.requests)
+    before = len(questions(tab))
     tab.page.clock.run_for(10 * SLOWEST_MS)
-    tab.page.evaluate("fetch('/health')")
-    new = [request.url for request in tab.requests[before:] if "/health" not in request.url]
-    if new:
+    settle(tab)
+    if new := questions(tab)[before:]:
         raise Mistake(f"live: asks {when}: {new}")
 
 
@@ -173,9 +179,10 @@ def gives_up(program, browser, project):
     if "ago" not in live.inner_text():
         raise Mistake(f"live: stale, and it says {live.inner_text()!r}")
     for wait in [4000, 8000, 16000, SLOWEST_MS, SLOWEST_MS]:
-        before = len(tab.requests)
+        before = len(questions(tab))
         tab.page.clock.run_for(wait - 500)
-        if len(tab.requests) != before:
+        settle(tab)
+        if len(questions(tab)) != before:
             raise Mistake(f"live: asked again before {wait} ms were over")
         asks(tab, 500)
     tab.page.unroute("**/*part=*")
