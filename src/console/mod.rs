@@ -3,11 +3,10 @@
 //!
 //! A page reads and changes nothing by itself: it asks the API, in this process, in the
 //! name of the session ([`api`]). So no rule is here that is not there, and who may not
-//! is refused there. Pages work without script; [`assets`] has the one that makes them
+//! is refused there. Pages work without script; [`crate::assets`] has the one that makes them
 //! live.
 
 pub mod api;
-pub mod assets;
 pub mod chart;
 mod example;
 pub mod form;
@@ -21,6 +20,7 @@ pub mod sign_in;
 pub mod visit;
 
 mod pages {
+    pub mod api_explorer;
     pub mod event_types;
     pub mod home;
     pub mod meter;
@@ -38,8 +38,10 @@ use axum::routing::{get, post};
 use moka::future::Cache;
 
 use crate::app::App;
+use crate::assets;
 use crate::model::id::ProjectId;
 
+use pages::api_explorer;
 use pages::event_types;
 use pages::event_types::edit as event_type_edit;
 use pages::home;
@@ -73,12 +75,15 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         api,
         names: layout::names(),
     });
+    let explorer = get(api_explorer::show).post(api_explorer::send);
     let pages = Router::new()
         .route("/", get(home::home))
         .route("/sign-in", get(sign_in::show).post(sign_in::submit))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
         .route("/links", post(link::create))
+        .route("/api/{operation}", get(api_explorer::of_session))
+        .route("/{project}/api/{operation}", explorer)
         .route("/{project}", get(home::overview))
         .merge(meters_and_types())
         .fallback(home::unknown)
