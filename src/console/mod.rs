@@ -8,23 +8,39 @@
 
 pub mod api;
 pub mod chart;
+mod delivery;
 mod example;
+mod export;
 pub mod form;
 mod inputs;
 pub mod json;
 pub mod layout;
+mod lines;
 pub mod link;
+mod listing;
 pub mod pairs;
 pub mod parts;
 pub mod sign_in;
 pub mod visit;
+mod why;
 
 mod pages {
     pub mod api_explorer;
+    pub mod deliveries;
+    pub mod endpoint;
+    pub mod endpoints;
+    pub mod event;
     pub mod event_types;
+    pub mod events;
+    pub mod find;
     pub mod home;
     pub mod meter;
     pub mod meters;
+    pub mod overview;
+    pub mod recoveries;
+    pub mod replay;
+    pub mod retry;
+    pub mod send;
 }
 
 use std::sync::Arc;
@@ -46,6 +62,9 @@ use pages::event_types;
 use pages::event_types::edit as event_type_edit;
 use pages::home;
 use pages::meter::edit as meter_edit;
+use pages::overview;
+use pages::{deliveries, event, events, find, replay, retry, send};
+use pages::{endpoint, endpoints, recoveries};
 use pages::{meter, meters};
 
 /// What pages may load and where their forms may go. Text becomes elements by the script's
@@ -84,8 +103,10 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/links", post(link::create))
         .route("/api/{operation}", get(api_explorer::of_session))
         .route("/{project}/api/{operation}", explorer)
-        .route("/{project}", get(home::overview))
+        .route("/{project}", get(overview::overview))
+        .merge(endpoint_routes())
         .merge(meters_and_types())
+        .merge(events_and_deliveries())
         .fallback(home::unknown)
         .layer(map_response(with_headers));
     Router::new()
@@ -93,6 +114,40 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/console/", get(home::home))
         .route("/assets/{file}", get(assets::asset))
         .with_state(console)
+}
+
+/// The pages of endpoints and of recoveries.
+fn endpoint_routes() -> Router<Arc<Console>> {
+    use endpoint::{acts, edit, resend, secret, show, test};
+    let of = |rest: &str| format!("/{{project}}/endpoints/{{id}}{rest}");
+    Router::new()
+        .route("/{project}/endpoints", get(endpoints::list))
+        .route(
+            "/{project}/endpoints/new",
+            get(edit::new).post(edit::create),
+        )
+        .route(&of(""), get(show))
+        .route(&of("/edit"), get(edit::edit).post(edit::update))
+        .route(&of("/secret"), get(secret::ask_secret).post(secret::show))
+        .route(&of("/rotate"), get(secret::ask_rotate).post(secret::rotate))
+        .route(&of("/test"), get(test::show).post(test::send))
+        .route(
+            &of("/recover"),
+            get(resend::ask_recover).post(resend::recover),
+        )
+        .route(
+            &of("/replay-missing"),
+            get(resend::ask_replay).post(resend::replay),
+        )
+        .route(&of("/enable"), get(acts::ask_enable).post(acts::enable))
+        .route(&of("/disable"), get(acts::ask_disable).post(acts::disable))
+        .route(&of("/delete"), get(acts::ask_delete).post(acts::delete))
+        .route("/{project}/recoveries", get(recoveries::list))
+        .route("/{project}/recoveries/{id}", get(recoveries::show))
+        .route(
+            "/{project}/recoveries/{id}/cancel",
+            post(recoveries::cancel),
+        )
 }
 
 /// The pages of meters and of the catalog of event types.
@@ -117,6 +172,26 @@ fn meters_and_types() -> Router<Arc<Console>> {
         .route("/{project}/event-types/{name}", get(event_types::show))
         .route("/{project}/event-types/{name}/edit", edit_type)
         .route("/{project}/event-types/{name}/delete", delete_type)
+}
+
+/// The pages of what was published and of what became of it.
+fn events_and_deliveries() -> Router<Arc<Console>> {
+    let replay = get(replay::ask).post(replay::begin);
+    let retry_one = get(retry::ask_one).post(retry::one);
+    let retry_many = get(retry::ask_many).post(retry::many);
+    Router::new()
+        .route("/{project}/events", get(events::list))
+        .route("/{project}/events.csv", get(events::csv))
+        .route("/{project}/events/{id}", get(event::show))
+        .route("/{project}/events/{id}/event.json", get(event::json))
+        .route("/{project}/events/{id}/replay", replay)
+        .route("/{project}/deliveries", get(deliveries::list))
+        .route("/{project}/deliveries.csv", get(deliveries::csv))
+        .route("/{project}/deliveries/retry", retry_many)
+        .route("/{project}/deliveries/{id}", get(deliveries::show))
+        .route("/{project}/deliveries/{id}/retry", retry_one)
+        .route("/{project}/send", get(send::show).post(send::submit))
+        .route("/{project}/find", get(find::find))
 }
 
 /// `page`, as browsers are to take it.

@@ -220,6 +220,7 @@ pub struct FailingEndpoint {
     /// The endpoint's id.
     endpoint_id: EndpointId,
     /// Where it is.
+    #[schema(format = "uri")]
     url: String,
     /// The tenant it is for; null if for the whole project.
     #[schema(required)]

@@ -32,6 +32,9 @@
 //! 1,000 writes a second. What is to be counted has due partitions of its own,
 //! which the sweeper does not see: nothing is enqueued for it.
 //!
+//! A delivery has its attempts in `attempts`, and beside that in `sent`, by their numbers,
+//! what is kept of the headers of their requests.
+//!
 //! DynamoDB deletes what has expired by its `ttl` within days. Until then whoever reads
 //! an item or puts one treats it as absent, by the second as DynamoDB does; only
 //! readings are counted however late, and erasures delete it all the same. `nonce` and

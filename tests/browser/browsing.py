@@ -171,6 +171,7 @@ def shape(path):
     """An address without its ids and what is asked: which page it is."""
     address = urllib.parse.urlsplit(path)
     bare = re.sub(r"/[a-z]+_[0-9a-z]{16,}", "/*", address.path)
+    bare = re.sub(r"/event-types/(?!new$)[^/]+", "/event-types/*", bare)
     names = sorted(name for name, _ in urllib.parse.parse_qsl(address.query, keep_blank_values=True))
     return bare + ("?" + "&".join(names) if names else "")
 

@@ -46,7 +46,7 @@ async fn busy(harness: &Harness) -> [Value; 3] {
     }
     harness.publish("none").await;
     harness.drain().await;
-    harness.drain_at(app::now() + Duration::from_mins(2)).await;
+    harness.sweep_after(Duration::from_mins(2)).await;
     assert_eq!(late.received().len(), 2);
     endpoints.try_into().unwrap()
 }
@@ -197,8 +197,8 @@ fn a_project_sees_its_own_alone_and_a_key_what_it_may() {
             ("/v1/activity/endpoints", "endpoints:read"),
         ] {
             let others = ALL_SCOPES.into_iter().filter(|one| *one != scope);
-            let lacking = harness.new_key(&harness.project, &others.collect::<Vec<_>>());
-            let lacking = lacking.await;
+            let others: Vec<_> = others.collect();
+            let lacking = harness.new_key(&harness.project, &others).await;
             let refused = harness.request(Method::GET, path, &lacking, Value::Null);
             let detail = refused.await.problem(403);
             assert!(detail.contains(scope), "{detail}");
@@ -275,8 +275,6 @@ fn what_the_store_refuses_is_kept_for_the_next_time_and_holds_up_nothing() {
         assert_eq!(counted["attempts"]["failed"], 1, "{counted}");
         let failing = failing(&harness, &query).await;
         assert_eq!(failing["endpoints"][0]["failed_attempts"], 1, "{failing}");
-        // Its retry is for later.
-        harness.drain_at(app::now() + Duration::from_mins(2)).await;
     });
 }
 

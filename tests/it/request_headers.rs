@@ -1,6 +1,8 @@
 //! The headers of each attempt's request, kept as they were sent: what a person is shown
 //! is held against what the receiver got.
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::types::AttributeValue;
 use http::StatusCode;
 use millrace::store::keys;
@@ -114,28 +116,7 @@ fn an_attempt_of_an_earlier_version_has_none_and_the_others_keep_theirs() {
         endpoint(&harness, &receiver, "cloudevents").await;
         let event = harness.publish("a").await;
         harness.drain().await;
-        let dynamo = &harness.app.dynamo;
-        let remove = |what: &'static str| async move {
-            let items = items_of(dynamo, &event_of(&harness).await).await;
-            let item = items
-                .iter()
-                .find(|item| item.contains_key("attempts"))
-                .unwrap();
-            dynamo
-                .update(
-                    item["pk"].as_s().unwrap(),
-                    item["sk"].as_s().unwrap().clone(),
-                )
-                .update_expression(what)
-                .send()
-                .await
-                .unwrap();
-        };
-        async fn event_of(harness: &Harness) -> String {
-            let listed = harness.get("/v1/events").await.expect(StatusCode::OK);
-            listed["data"][0]["id"].as_str().unwrap().to_owned()
-        }
-        remove("remove sent").await;
+        forget_headers(&harness, &event).await;
         assert_eq!(shown(&harness, &event).await, [Value::Null]);
         let delivery = only_delivery(&harness, &event).await;
         let path = format!("/v1/deliveries/{}/retry", delivery["id"].as_str().unwrap());
@@ -148,6 +129,30 @@ fn an_attempt_of_an_earlier_version_has_none_and_the_others_keep_theirs() {
         assert_eq!(shown[0], Value::Null);
         assert_as_received(&shown[1], &receiver.received()[1]);
     });
+}
+
+/// Makes the event's only delivery one that an earlier version attempted.
+async fn forget_headers(harness: &Harness, event: &str) {
+    let dynamo = &harness.app.dynamo;
+    let item = delivery_item(harness, event).await;
+    let key = ["pk", "sk"].map(|name| (name.to_owned(), item[name].clone()));
+    let update = dynamo.client.update_item().table_name(&dynamo.table);
+    let update = update.set_key(Some(HashMap::from(key)));
+    update
+        .update_expression("remove sent")
+        .send()
+        .await
+        .unwrap();
+}
+
+/// The item of the event's only delivery.
+async fn delivery_item(harness: &Harness, event: &str) -> HashMap<String, AttributeValue> {
+    let items = items_of(&harness.app.dynamo, event).await.into_iter();
+    let mut deliveries = items.filter(|item| {
+        let sort = item["sk"].as_s().unwrap();
+        keys::endpoint_of_delivery(sort).is_some()
+    });
+    deliveries.next().unwrap()
 }
 
 /// What DynamoDB counts of an item: names and values.
@@ -180,12 +185,7 @@ fn a_first_success_takes_one_write_unit_as_before() {
         let body = json!({ "type": "order.paid", "tenant": "a-customer-of-ours", "data": {} });
         let event = harness.publish_body(body).await;
         harness.drain().await;
-        let items = items_of(&harness.app.dynamo, &event).await;
-        let delivery = items.iter().find(|item| {
-            let sort = item["sk"].as_s().unwrap();
-            keys::endpoint_of_delivery(sort).is_some()
-        });
-        let delivery = delivery.unwrap();
+        let delivery = delivery_item(&harness, &event).await;
         let size: usize = delivery
             .iter()
             .map(|(name, value)| name.len() + bytes(value))

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::meters::Meter;
+use super::meter::definition::Meter;
 use crate::console::api::Refusal;
 use crate::console::example;
 use crate::console::layout::{self, Page, Section};

@@ -2,6 +2,7 @@
 //! group; how it counts; and its back-fill.
 
 mod backfill;
+pub mod definition;
 pub mod edit;
 mod figure;
 pub mod period;
@@ -19,9 +20,10 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::definition::Meter;
 use self::period::{CHOICES, Period};
 use self::report::Question;
-use super::meters::Meter;
+
 use crate::app;
 use crate::console::api::{Answer, Refusal};
 use crate::console::inputs::{filter, filter_choice};
@@ -276,26 +278,6 @@ fn condition(filter: &Value) -> Markup {
     }
 }
 
-/// A decimal number with its thousands apart: `−21,192,840.5`.
-pub fn amount(value: &str) -> String {
-    let (sign, digits) = match value.strip_prefix('-') {
-        Some(digits) => ("−", digits),
-        None => ("", value),
-    };
-    let (whole, rest) = match digits.find(|c: char| !c.is_ascii_digit()) {
-        Some(at) => digits.split_at(at),
-        None => (digits, ""),
-    };
-    let mut out = sign.to_owned();
-    for (place, digit) in whole.chars().enumerate() {
-        if place > 0 && (whole.len() - place).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out + rest
-}
-
 /// The usage that the page shows, as a file: by the same filters, columns and groups.
 pub async fn csv(view: View, Path((_, id)): Path<(String, String)>) -> Result<Response, Refusal> {
     let asked = Asked::read(&view);
@@ -346,23 +328,4 @@ fn next_page(answer: &Answer) -> Option<String> {
     let link = answer.headers.get(LINK)?.to_str().ok()?;
     let path = link.strip_prefix('<')?.split_once('>')?.0;
     Some(path.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_amount_is_whole_and_readable() {
-        for (value, text) in [
-            ("0", "0"),
-            ("999", "999"),
-            ("21192840", "21,192,840"),
-            ("-1234.5678", "−1,234.5678"),
-            ("0.000001", "0.000001"),
-            ("12345678901234567890123", "12,345,678,901,234,567,890,123"),
-        ] {
-            assert_eq!(amount(value), text);
-        }
-    }
 }

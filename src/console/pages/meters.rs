@@ -6,9 +6,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::meter::amount;
+use super::meter::definition::{Meter, amount};
 use super::meter::period::Period;
 use super::meter::report::{Question, Total, address};
 use crate::app;
@@ -18,53 +17,9 @@ use crate::console::pairs::{Pairs, href};
 use crate::console::parts::{self, cut, icon};
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
-use crate::model::time::Time;
 
 /// Rows of a page: each asks for a total.
 const ROWS_MAX: usize = 25;
-
-/// A meter, as its pages show it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Meter {
-    /// Its id.
-    pub id: String,
-    /// What it is called.
-    pub name: String,
-    /// A note for people.
-    pub description: String,
-    /// The event types it counts.
-    pub event_type: String,
-    /// What it makes of the values.
-    pub aggregation: String,
-    /// Where in `data` the value is.
-    pub value: Option<String>,
-    /// The pointers it groups by.
-    pub group_by: Vec<String>,
-    /// What must hold of `data`.
-    pub filters: Vec<Value>,
-    /// Whether it is published as a metric.
-    pub metric: bool,
-    /// Events it could not read a value of.
-    pub skipped: Option<u64>,
-    /// Since when it counts.
-    pub created_at: Time,
-}
-
-impl Meter {
-    /// What it makes of events: `sum of /units`.
-    pub fn counts(&self) -> Markup {
-        let word = self.aggregation.replace('_', " ");
-        html! {
-            (word)
-            @if let Some(value) = &self.value { " of " code { bdi { (value) } } }
-        }
-    }
-
-    /// Whether what parts of it come to adds up to the whole.
-    pub fn is_additive(&self) -> bool {
-        matches!(&*self.aggregation, "count" | "sum")
-    }
-}
 
 #[derive(Deserialize)]
 struct Page {

@@ -7,11 +7,11 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::definition::Meter;
 use crate::console::api::Refusal;
 use crate::console::form::Form;
 use crate::console::inputs::{Errors, editor, select, tick};
 use crate::console::layout::{self, Page, Section, see_other};
-use crate::console::pages::meters::Meter;
 use crate::console::pairs::{Pairs, segment};
 use crate::console::parts::{self, Field, field, refused};
 use crate::console::visit::View;

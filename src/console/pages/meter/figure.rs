@@ -4,11 +4,10 @@
 use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
-use super::amount;
+use super::definition::{Meter, amount};
 use super::period::{Period, column_name};
 use super::report::{Report, Share, TOP, float};
 use crate::console::chart::{self, Chart, Scale, Series, Size};
-use crate::console::pages::meters::Meter;
 use crate::model::window::Window;
 
 /// The classes of the groups, in order, and of the others.

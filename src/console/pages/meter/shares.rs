@@ -3,9 +3,8 @@
 use maud::{Markup, html};
 use url::form_urlencoded;
 
-use super::amount;
+use super::definition::{Meter, amount};
 use super::report::{Group, Question, Report, Share, float};
-use crate::console::pages::meters::Meter;
 use crate::console::parts;
 use crate::console::visit::View;
 
