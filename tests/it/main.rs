@@ -6,6 +6,7 @@
 mod activity;
 mod admission;
 mod alarms;
+mod api_explorer;
 mod api_keys;
 mod archive;
 mod audit_log;
