@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod admission;
 pub mod app;
+pub mod assets;
 pub mod auth_failures;
 pub mod aws;
 pub mod config;

@@ -11,10 +11,10 @@ use moka::future::Cache;
 
 use super::Console;
 use super::api::Refusal;
-use super::assets;
 use super::form::form_tokens;
 use super::parts::{cut, icon};
 use super::visit::{View, Visitor};
+use crate::assets;
 use crate::error::Error;
 use crate::model::id::ProjectId;
 use crate::store::projects;

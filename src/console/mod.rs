@@ -3,11 +3,10 @@
 //!
 //! A page reads and changes nothing by itself: it asks the API, in this process, in the
 //! name of the session ([`api`]). So no rule is here that is not there, and who may not
-//! is refused there. Pages work without script; [`assets`] has the one that makes them
+//! is refused there. Pages work without script; [`crate::assets`] has the one that makes them
 //! live.
 
 pub mod api;
-pub mod assets;
 pub mod chart;
 mod delivery;
 mod example;
@@ -26,6 +25,7 @@ pub mod visit;
 mod why;
 
 mod pages {
+    pub mod api_explorer;
     pub mod deliveries;
     pub mod endpoint;
     pub mod endpoints;
@@ -54,8 +54,10 @@ use axum::routing::{get, post};
 use moka::future::Cache;
 
 use crate::app::App;
+use crate::assets;
 use crate::model::id::ProjectId;
 
+use pages::api_explorer;
 use pages::event_types;
 use pages::event_types::edit as event_type_edit;
 use pages::home;
@@ -92,12 +94,15 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         api,
         names: layout::names(),
     });
+    let explorer = get(api_explorer::show).post(api_explorer::send);
     let pages = Router::new()
         .route("/", get(home::home))
         .route("/sign-in", get(sign_in::show).post(sign_in::submit))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
         .route("/links", post(link::create))
+        .route("/api/{operation}", get(api_explorer::of_session))
+        .route("/{project}/api/{operation}", explorer)
         .route("/{project}", get(overview::overview))
         .merge(endpoint_routes())
         .merge(meters_and_types())

@@ -2,9 +2,11 @@
 //!
 //! The document is made of the annotations beside the handlers by a test, which
 //! holds `openapi.json` to it: nothing of that is left for a process to do. The page
-//! is made of the document, once, when first asked for. It is whole in itself: no
-//! script, nothing loaded from elsewhere, and a policy that would not allow it.
+//! is made of the document, once, when first asked for. It is whole without script, which
+//! adds search and copying; nothing is loaded from elsewhere, and its policy would not
+//! allow it. Requests are tried in the console, by its session: this page knows of none.
 
+mod answer;
 #[cfg(test)]
 mod conventions;
 mod curl;
@@ -54,18 +56,15 @@ pub async fn openapi() -> Response {
     operation_id = "getDocumentation",
     responses((status = 200, description = "HTML", content_type = "text/html", body = String)))]
 pub async fn page(headers: HeaderMap) -> Response {
-    static PAGE: OnceLock<(String, HeaderValue)> = OnceLock::new();
-    let (html, policy) = PAGE.get_or_init(|| {
-        let policy = HeaderValue::from_str(&page::policy()).expect("a hash is ASCII");
-        (page::render(&document()), policy)
-    });
+    static PAGE: OnceLock<String> = OnceLock::new();
+    let html = PAGE.get_or_init(|| page::render(&document()));
     let html = html.replace(page::ADDRESS, &address(&headers));
     let content_type = HeaderValue::from_static("text/html; charset=utf-8");
     let headers = [
         (CONTENT_TYPE, content_type),
         (CACHE_CONTROL, PAGE_CACHE),
         (VARY, PAGE_VARIES),
-        (CONTENT_SECURITY_POLICY, policy.clone()),
+        (CONTENT_SECURITY_POLICY, page::POLICY),
     ];
     (headers, html).into_response()
 }
@@ -118,6 +117,7 @@ mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{address, document, page};
+    use crate::assets::{DOCS_SCRIPT, DOCS_STYLE};
     use crate::model::operational_event::CATALOG;
 
     #[test]
@@ -220,21 +220,39 @@ mod tests {
     }
 
     #[test]
-    fn the_page_loads_nothing() {
+    fn the_page_loads_its_style_and_its_script_and_nothing_else() {
         let html = page::render(&document());
+        let style = format!("<link rel=\"stylesheet\" href=\"{}\">", DOCS_STYLE.path());
+        let script = format!("<script src=\"{}\" defer></script>", DOCS_SCRIPT.path());
+        for (loads, own) in [("<link", &style), ("<script", &script), ("src=", &script)] {
+            assert_eq!(html.matches(loads).count(), 1, "{loads}");
+            assert_eq!(html.matches(&**own).count(), 1, "{own}");
+        }
         for loads in [
-            "src=",
+            "<style",
+            "style=",
             "url(",
             "@import",
-            "<link",
-            "<script",
             "<iframe",
             "href=\"http",
             "href=\"//",
         ] {
             assert!(!html.contains(loads), "{loads}");
         }
-        assert!(page::policy().starts_with("default-src 'none'; style-src 'sha256-"));
+        let policy = page::POLICY.to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'self'; script-src 'self';"));
+    }
+
+    #[test]
+    fn what_takes_a_key_can_be_tried_in_the_console() {
+        let document = document();
+        let html = page::render(&document);
+        for (path, method, operation) in operations(&document) {
+            let id = operation["operationId"].as_str().unwrap();
+            let link = format!("href=\"/console/api/{id}");
+            let takes_key = path.starts_with("/v1/");
+            assert_eq!(html.contains(&link), takes_key, "{method} {path}");
+        }
     }
 
     #[test]

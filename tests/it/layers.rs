@@ -44,13 +44,14 @@ fn all() -> Vec<(String, String)> {
 }
 
 /// The layers, the lowest first: each may import itself and those before it.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "error",
     "config",
     "model",
     "rate_limits",
     "auth_failures",
     "validation",
+    "assets",
     "sender",
     "aws",
     "store",

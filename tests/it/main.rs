@@ -6,6 +6,7 @@
 mod activity;
 mod admission;
 mod alarms;
+mod api_explorer;
 mod api_keys;
 mod archive;
 mod audit_log;
@@ -22,6 +23,7 @@ mod connections;
 mod console_endpoints;
 mod console_meters;
 mod console_overview;
+mod console_events;
 mod console_sessions;
 mod content_encoding;
 mod contract;

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ring::digest;
+use http::header::HeaderValue;
 use serde_json::Value;
+use url::form_urlencoded;
 
 use super::html::{Path, Prose, Text};
-use super::{curl, schema};
+use super::{answer, curl, schema};
+use crate::assets::{DOCS_SCRIPT, DOCS_STYLE};
 
-const STYLE: &str = include_str!("page.css");
 /// Methods in the order a reader meets them: make, list, look, change, remove.
 const METHODS: [&str; 5] = ["post", "get", "put", "patch", "delete"];
 
@@ -19,14 +18,13 @@ const METHODS: [&str; 5] = ["post", "get", "put", "patch", "delete"];
 /// since all of it is escaped.
 pub(super) const ADDRESS: &str = "<!--address-->";
 
-/// The content security policy that lets the page have its style and nothing else.
-pub(super) fn policy() -> String {
-    let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
-    format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; \
-         form-action 'none'; frame-ancestors 'none'"
-    )
-}
+/// What lets the page have its style and its script, and nothing else. No text becomes
+/// elements.
+pub(super) const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; script-src 'self'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+     trusted-types 'none'",
+);
 
 struct Route<'a> {
     method: &'a str,
@@ -85,8 +83,11 @@ pub(super) fn render(document: &Value) -> String {
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <meta name=\"color-scheme\" content=\"light dark\">\
-         <title>{} API</title><style>{STYLE}</style></head><body>",
-        Text(title)
+         <title>{} API</title><link rel=\"stylesheet\" href=\"{}\">\
+         <script src=\"{}\" defer></script></head><body>",
+        Text(title),
+        DOCS_STYLE.path(),
+        DOCS_SCRIPT.path()
     );
     write_contents(&mut out, title, &tags, &routes);
     out.push_str("<main>");
@@ -151,7 +152,10 @@ fn tags<'a>(document: &'a Value, routes: &[Route<'a>]) -> Vec<(&'a str, &'a str)
 fn write_contents(out: &mut String, title: &str, tags: &[(&str, &str)], routes: &[Route<'_>]) {
     let _ = write!(
         out,
-        "<nav><a class=\"home\" href=\"#top\">{}</a>",
+        "<nav aria-label=\"Contents\"><a class=\"home\" href=\"#top\">{}</a>\
+         <form id=\"search\" role=\"search\"><input type=\"search\" aria-label=\"Search the API\" \
+         placeholder=\"Search, with /\" autocomplete=\"off\" spellcheck=\"false\">\
+         <small id=\"found\" aria-live=\"polite\"></small></form>",
         Text(title)
     );
     for (tag, _) in tags {
@@ -218,12 +222,13 @@ fn write_route(out: &mut String, document: &Value, route: &Route<'_>) {
     let _ = write!(
         out,
         "<article id=\"{0}\"><h3><a href=\"#{0}\">{1}</a></h3>\
-         <p class=\"route\"><em class=\"{2}\">{2}</em> <code>{3}</code>{4}</p>",
+         <p class=\"route\"><em class=\"{2}\">{2}</em> <code>{3}</code>{4}{5}</p>",
         Text(route.id()),
         Prose(route.summary()),
         route.method,
         Path(route.path),
         key(route),
+        try_link(document, route),
     );
     let description = route.operation["description"].as_str();
     // One that has no more to say repeats the summary, for linters.
@@ -257,6 +262,25 @@ fn key(route: &Route<'_>) -> String {
         ("admin_key", None) => "<span class=\"key\">admin key</span>".to_owned(),
         (scheme, None) => format!("<span class=\"key\">{}</span>", Text(scheme)),
     }
+}
+
+/// The link to the console's form of the route, with the body that is shown here; none of
+/// what anybody may ask for.
+fn try_link(document: &Value, route: &Route<'_>) -> String {
+    if route.security().is_none() {
+        return String::new();
+    }
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if let Some((_, body)) = curl::body(route.operation) {
+        query.append_pair("body", &schema::example_text(document, body));
+    }
+    let query = query.finish();
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!(
+        "<a class=\"try\" href=\"/console/api/{}{mark}{}\">Try it</a>",
+        Text(route.id()),
+        Text(query)
+    )
 }
 
 fn write_parameters(out: &mut String, document: &Value, route: &Route<'_>) {
@@ -336,6 +360,10 @@ fn write_responses(out: &mut String, document: &Value, route: &Route<'_>) {
         } else {
             let kind = schema::kind(document, &content["schema"]);
             let _ = write!(out, "<p>{}</p>", Text(kind));
+        }
+        if media == "application/json" {
+            let example = answer::text(document, &content["schema"]);
+            let _ = write!(out, "<pre class=\"json\">{}</pre>", Text(example));
         }
         out.push_str("</details>");
     }

@@ -10,7 +10,7 @@ use super::html::{Prose, Text};
 const DEPTH_MAX: usize = 4;
 
 /// The schema behind `schema`, and its name if it has one.
-fn resolve<'a>(document: &'a Value, schema: &'a Value) -> (&'a Value, Option<&'a str>) {
+pub(super) fn resolve<'a>(document: &'a Value, schema: &'a Value) -> (&'a Value, Option<&'a str>) {
     let name = schema["$ref"]
         .as_str()
         .and_then(|path| path.rsplit('/').next());
@@ -102,10 +102,22 @@ fn object_schemas<'a>(document: &'a Value, schema: &'a Value) -> Vec<ObjectSchem
 }
 
 /// A field of an object schema.
-struct Field<'a> {
-    name: &'a str,
-    schema: &'a Value,
+pub(super) struct Field<'a> {
+    pub name: &'a str,
+    pub schema: &'a Value,
     is_required: bool,
+}
+
+/// The fields that a value of `schema` always has, if it is an object; of several
+/// kinds of objects, those of the first.
+pub(super) fn fields<'a>(document: &'a Value, schema: &'a Value) -> Vec<Field<'a>> {
+    if resolve(document, schema).0["items"].is_object() {
+        return vec![];
+    }
+    let objects = object_schemas(document, schema);
+    let parts = objects.into_iter().take(1).flat_map(|object| object.parts);
+    let fields = parts.flat_map(ordered);
+    fields.filter(|field| field.is_required).collect()
 }
 
 /// The fields of an object schema: the required ones first, as they are declared.

@@ -1,7 +1,7 @@
 //! Static assets: files of this build, by names with a hash of what they hold, so that
 //! whoever has one keeps it for good.
 //!
-//! Each is compressed once, when it is first asked for, and not with every answer. The
+//! A file lies beside the code of the pages that it is part of. Each is compressed once, when it is first asked for, and not with every answer. The
 //! file of an older build is not here: while two builds serve, a page and its assets may
 //! be asked of different ones, and then the asset is looked for again.
 
@@ -43,30 +43,45 @@ struct Made {
     gzip: Vec<u8>,
 }
 
-/// What every page looks like.
+/// What every page of the console looks like.
 pub static STYLE: Asset = Asset::new(
     "console",
     "css",
     "text/css; charset=utf-8",
-    include_bytes!("assets/console.css"),
+    include_bytes!("console/assets/console.css"),
 );
 /// What pages gain where scripts run.
 pub static SCRIPT: Asset = Asset::new(
     "console",
     "js",
     "text/javascript; charset=utf-8",
-    include_bytes!("assets/console.js"),
+    include_bytes!("console/assets/console.js"),
 );
 /// The sign of the product.
 pub static ICON: Asset = Asset::new(
     "icon",
     "svg",
     "image/svg+xml",
-    include_bytes!("assets/icon.svg"),
+    include_bytes!("console/assets/icon.svg"),
+);
+
+/// What the API's documentation looks like.
+pub static DOCS_STYLE: Asset = Asset::new(
+    "docs",
+    "css",
+    "text/css; charset=utf-8",
+    include_bytes!("http/docs/page.css"),
+);
+/// What the API's documentation gains where scripts run: search, and copying.
+pub static DOCS_SCRIPT: Asset = Asset::new(
+    "docs",
+    "js",
+    "text/javascript; charset=utf-8",
+    include_bytes!("http/docs/page.js"),
 );
 
 /// All of them.
-pub static ALL: [&Asset; 3] = [&STYLE, &SCRIPT, &ICON];
+pub static ALL: [&Asset; 5] = [&STYLE, &SCRIPT, &ICON, &DOCS_STYLE, &DOCS_SCRIPT];
 
 impl Asset {
     const fn new(
@@ -113,7 +128,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
 }
 
 /// Answers `GET /assets/{file}`.
-pub(super) async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Response {
+pub async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Response {
     let of_name = |asset: &&&Asset| asset.path().strip_prefix("/assets/") == Some(&*file);
     let Some(asset) = ALL.iter().find(of_name) else {
         return (StatusCode::NOT_FOUND, [(CACHE_CONTROL, NOT_KEPT)]).into_response();
@@ -168,10 +183,9 @@ mod tests {
 
     #[test]
     fn style_and_script_are_small_on_the_wire() {
-        let bytes: usize = [&STYLE, &SCRIPT]
-            .iter()
-            .map(|asset| asset.gzip().len())
-            .sum();
-        assert!(bytes < 40_000, "{bytes}");
+        for page in [[&STYLE, &SCRIPT], [&DOCS_STYLE, &DOCS_SCRIPT]] {
+            let bytes: usize = page.iter().map(|asset| asset.gzip().len()).sum();
+            assert!(bytes < 40_000, "{bytes}");
+        }
     }
 }
