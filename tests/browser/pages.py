@@ -83,10 +83,14 @@ def linked(context, addresses):
     waiting = list(addresses.values())
     for address in waiting:
         answer = context.request.get(address)
-        kind = answer.headers.get("content-type", "")
-        if answer.status != 200 or ("csv" if ".csv" in address else "text/html") not in kind:
-            found.append(f"{address}: answers {answer.status}, {kind}, and a link leads to it")
+        is_page = answer.headers.get("content-type", "").startswith("text/html")
+        is_file = answer.headers.get("content-disposition", "").startswith("attachment")
+        if answer.status != 200 or not (is_page or is_file):
+            found.append(f"{address}: answers {answer.status}, and a link leads to it")
+        if not is_page:
             continue
+        if "?" not in address and address not in addresses.values():
+            more[shape(address).removeprefix("/console/").replace("*", "one").replace("/", "-")] = address
         for link in re.findall(r'href="(/[^"#]*)', answer.text()):
             link = html.unescape(link)
             # What leaves the console is not its page.
@@ -96,8 +100,6 @@ def linked(context, addresses):
                 return more, [*found, f"over {SHAPES_MAX} kinds of addresses, as {link}"]
             seen.add(shape(link))
             waiting.append(link)
-            if "?" not in link and ".csv" not in link:
-                more[shape(link).removeprefix("/console/").replace("*", "").strip("/").replace("/", "-")] = link
     return more, found
 
 
