@@ -26,17 +26,17 @@ pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
     /// What the code means.
-    pub title: String,
+    pub title: Box<str>,
     /// What is wrong, and what was expected.
     pub detail: String,
     /// Stable and machine-readable: `invalid`, `not_found`, ….
-    pub code: String,
+    pub code: Box<str>,
     /// The attribute, JSON field, header or parameter that is wrong.
     #[serde(default)]
     pub field: Option<String>,
     /// The id to quote when asking about it.
     #[serde(default)]
-    pub request_id: Option<String>,
+    pub request_id: Option<Box<str>>,
 }
 
 impl Refusal {
@@ -44,9 +44,9 @@ impl Refusal {
     pub fn new(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Self {
         Self {
             status: status.as_u16(),
-            title: title.to_owned(),
+            title: title.into(),
             detail: detail.into(),
-            code: code.to_owned(),
+            code: code.into(),
             field: None,
             request_id: None,
         }

@@ -138,7 +138,7 @@ pub fn table(head: &str, charts: &[&Chart<'_>]) -> Markup {
             div.scroll tabindex="0" role="region" aria-label="Charts as a table" {
                 table.table {
                     thead { tr {
-                        th scope="col" { (head) " " span.zone { "UTC" } }
+                        th scope="col" { (head) }
                         @for chart in charts {
                             @for series in chart.series {
                                 th.num scope="col" { (chart.title) ", " bdi { (series.name) } }

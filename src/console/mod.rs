@@ -94,7 +94,6 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         api,
         names: layout::names(),
     });
-    let explorer = get(api_explorer::show).post(api_explorer::send);
     let pages = Router::new()
         .route("/", get(home::home))
         .route("/sign-in", get(sign_in::show).post(sign_in::submit))
@@ -102,7 +101,10 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
         .route("/links", post(link::create))
         .route("/api/{operation}", get(api_explorer::of_session))
-        .route("/{project}/api/{operation}", explorer)
+        .route(
+            "/{project}/api/{operation}",
+            get(api_explorer::show).post(api_explorer::send),
+        )
         .route("/{project}", get(overview::overview))
         .merge(endpoint_routes())
         .merge(meters_and_types())

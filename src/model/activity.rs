@@ -271,7 +271,7 @@ impl Width {
             (0..=WINDOWS_MAX).map(move |n| after(first, n * self.seconds()))
         };
         let is_long = until.duration_since(since) > longest;
-        if is_long || starts().last().is_some_and(|last| last < until) {
+        if is_long || starts().next_back().is_some_and(|last| last < until) {
             let detail = format!(
                 "expected a time at most {days} days and {WINDOWS_MAX} windows before until"
             );

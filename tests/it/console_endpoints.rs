@@ -331,10 +331,11 @@ fn whoever_may_not_sees_no_button_and_changes_nothing() {
         );
         let others = endpoint_path(&other).replace("/v1/", "");
         for rest in ["", "/edit", "/recover", "/test", "/delete", "/secret"] {
-            let answer = customer.ask(Method::GET, &format!("{others}{rest}"), Body::empty());
-            assert_eq!(answer.await.status, StatusCode::NOT_FOUND, "{rest}");
+            let path = format!("{others}{rest}");
+            let answer = customer.ask(Method::GET, &path, Body::empty()).await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{rest}");
             let fields = [("url", url), ("name", "127.0.0.1:9")];
-            let answer = customer.post(&format!("{others}{rest}"), &fields).await;
+            let answer = customer.post(&path, &fields).await;
             let expected = if rest.is_empty() { 405 } else { 404 };
             assert_eq!(answer.status.as_u16(), expected, "{rest}");
         }

@@ -150,8 +150,8 @@ fn table(view: &View, failing: &[Endpoint], rest: &[Endpoint], all_fail: bool) -
                 tr {
                     th scope="col" { "Endpoint" }
                     th.w11 scope="col" { "State" }
-                    th scope="col" { "Takes" }
-                    th scope="col" { "Tenant" }
+                    th.w10 scope="col" { "Takes" }
+                    th.w10 scope="col" { "Tenant" }
                     th.num.w6 scope="col" { "Rate" }
                 }
             }

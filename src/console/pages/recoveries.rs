@@ -100,7 +100,7 @@ fn row(view: &View, recovery: &Recovery) -> Markup {
                 }
             }
             td { (recovery.state()) }
-            td { (recovery.bar()) }
+            td.w11 { (recovery.bar()) }
             td.num data-l="sent" { (number(recovery.resent)) }
         }
     }

@@ -29,7 +29,7 @@ impl Health {
         html! {
             div.stack #health data-live="swap" data-src=(href(&address(view, &endpoint.id, ""), &[("part", Some("health"))])) {
                 (self.wrong(view, endpoint))
-                @if let Some(stats) = &self.stats { (facts(stats)) }
+                @if let Some(stats) = &self.stats { (facts(endpoint, stats)) }
                 @for recovery in &self.running { (running(view, recovery)) }
             }
         }
@@ -119,12 +119,12 @@ impl Health {
                         caption.sr { "The latest deliveries to this endpoint" }
                         thead {
                             tr {
-                                th.w7 scope="col" { "Event " span.zone { "UTC" } }
+                                th.w6 scope="col" { "Event " span.zone { "UTC" } }
                                 th scope="col" { "Type" }
-                                th.w7 scope="col" { "State" }
+                                th.w6 scope="col" { "State" }
                                 th.num.w5 scope="col" { "Attempts" }
-                                th.w6 scope="col" { "Answer" }
-                                th.num.w5 scope="col" { "In" }
+                                th.w4 scope="col" { "Answer" }
+                                th.num.w4 scope="col" { "In" }
                             }
                         }
                         tbody { @for delivery in &self.deliveries { (row(view, endpoint, delivery)) } }
@@ -162,11 +162,15 @@ fn row(view: &View, endpoint: &Endpoint, delivery: &Delivery) -> Markup {
     }
 }
 
-fn facts(stats: &Stats) -> Markup {
+fn facts(endpoint: &Endpoint, stats: &Stats) -> Markup {
     let latest = &stats.latest;
     let ended = latest.delivered + latest.failed;
     html! {
         dl.facts.card {
+            div {
+                dt { "State" }
+                dd { (endpoint.state(stats.failing_since.is_some())) }
+            }
             div {
                 dt { "Circuit breaker" }
                 dd { @match &*stats.breaker.state { "open" => "Open", "half_open" => "Trying", _ => "Closed" } }
@@ -192,11 +196,19 @@ fn facts(stats: &Stats) -> Markup {
 }
 
 fn age(since: Timestamp) -> String {
-    duration(millis_between(since, app::now()))
+    rough(millis_between(since, app::now()))
 }
 
 fn until(at: Timestamp) -> String {
-    duration(millis_between(app::now(), at))
+    rough(millis_between(app::now(), at))
+}
+
+/// A duration without parts of a second.
+fn rough(ms: u64) -> String {
+    match ms {
+        0..60_000 => format!("{} s", ms / 1_000),
+        _ => duration(ms),
+    }
 }
 
 fn millis_between(from: Timestamp, to: Timestamp) -> u64 {

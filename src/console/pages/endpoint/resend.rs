@@ -80,6 +80,8 @@ struct Asked {
     since: String,
     until: String,
     include_pending: bool,
+    /// Which of the periods that are offered, if it is one.
+    last: Option<String>,
 }
 
 impl Asked {
@@ -98,6 +100,10 @@ impl Asked {
                 .map_or_else(|| since.to_string(), str::to_owned),
             until: pairs.text("until").to_owned(),
             include_pending: pairs.get("include_pending").is_some(),
+            last: match pairs.get("since") {
+                Some(_) => None,
+                None => Some(pairs.get("last").unwrap_or("24h").to_owned()),
+            },
         }
     }
 
@@ -233,7 +239,7 @@ fn periods(here: &str, way: Way, asked: &Asked, refusal: Option<&Refusal>) -> Ma
     let hint = "As 2026-11-30T09:41:00Z";
     html! {
         div.seg role="group" aria-label="Period" {
-            @for (last, word) in LAST { a href=(href(here, &[("last", Some(last))])) { (word) } }
+            @for (last, word) in LAST { a href=(href(here, &[("last", Some(last))])) aria-current=[(asked.last.as_deref() == Some(last)).then_some("true")] { (word) } }
         }
         form.form action=(here) {
             div.pair {
@@ -243,7 +249,7 @@ fn periods(here: &str, way: Way, asked: &Asked, refusal: Option<&Refusal>) -> Ma
             @if way == Way::Recover {
                 (tick("include_pending", "Pending ones too", asked.include_pending, "They are attempted now instead of at their time", None))
             }
-            button.btn { "Count again" }
+            div.acts { button.btn { "Count again" } }
         }
         @if let Ok(since) = asked.since.parse::<Timestamp>() {
             p.small.soft { "Since " (time(since, TimeFormat::FullSeconds)) }

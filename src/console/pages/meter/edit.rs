@@ -250,7 +250,7 @@ fn below(
 /// The form that changes a meter: one request.
 pub async fn edit(view: View, Path((_, id)): Path<(String, String)>) -> Result<Response, Refusal> {
     let meter = meter(&view, &id).await?;
-    let metric = meter.metric.then_some("yes").unwrap_or_default();
+    let metric = if meter.metric { "yes" } else { "" };
     let given = [
         ("name", &*meter.name),
         ("description", &*meter.description),

@@ -158,8 +158,8 @@ pub(super) fn failed_most(view: &View, period: Period, failing: Option<&Failing>
                 table.table {
                     thead { tr {
                         th scope="col" { "Endpoint" }
-                        th.num.w5 scope="col" { "Failed attempts" }
-                        th.num.w5 scope="col" { "Given up" }
+                        th.num.w4 scope="col" { "Failed" }
+                        th.num.w4 scope="col" { "Given up" }
                     } }
                     tbody {
                         @for row in rows {

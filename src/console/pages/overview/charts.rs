@@ -66,7 +66,7 @@ struct Columns {
 impl Columns {
     fn of(period: Period, activity: &Activity) -> Self {
         let pattern = match period {
-            Period::Hour | Period::Day | Period::Week => "%-d %b, %H:%M",
+            Period::Hour | Period::Day | Period::Week => "%-d %b, %H:%M UTC",
             Period::Month => "%-d %b",
         };
         let written = |at: Timestamp| at.to_zoned(TimeZone::UTC).strftime(pattern).to_string();
@@ -137,7 +137,7 @@ pub(super) fn section(
         Period::Hour => "Five minutes",
         Period::Day => "Hour",
         Period::Week => "Six hours",
-        Period::Month => "Day",
+        Period::Month => "Day of UTC",
     };
     html! {
         div #charts.stack data-live="swap" data-src=(part_path(view, "charts")) {
