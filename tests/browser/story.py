@@ -137,6 +137,7 @@ def fails(tab, project, event, broken, scripted):
     seen(tab, f"{project.path}/events/{event}", "500", scripted)
     # It was tried again.
     until("a second attempt", lambda: broken.arrived(event, 500) >= 2)
+    until("the delivery is given up", lambda: project.deliveries(event_id=event, state="failed"))
     seen(tab, f"{project.path}/events/{event}", "Failed", scripted)
     why = tab.page.locator(".why").first.inner_text()
     if "500" not in why or "the shelf is full" not in why:
