@@ -14,9 +14,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower::ServiceExt;
 
+use super::Console;
 use super::form::Once;
 use super::layout;
-use super::visit::View;
+use super::visit::{View, Visitor};
+use crate::model::session::SessionCaller;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -112,6 +114,44 @@ impl Answer {
     }
 }
 
+/// A page of one of the API's lists.
+#[derive(Debug, Deserialize)]
+pub struct List<T> {
+    /// Its rows.
+    pub data: Vec<T>,
+    /// The cursor of the page after it, if there is one.
+    pub next_cursor: Option<String>,
+}
+
+impl Visitor {
+    /// As [`View::get`], of what is in no project.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
+        let caller = self.session.caller_of_no_project();
+        let answer = ask(&self.console, caller, Method::GET, path, None, None).await;
+        read(&answer.succeeded()?)
+    }
+
+    /// As [`View::send`], of what is in no project.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        once: Option<&Once>,
+    ) -> Result<Value, Refusal> {
+        let caller = self.session.caller_of_no_project();
+        let body = body.map(|body| Bytes::from(body.to_string()));
+        let answer = ask(&self.console, caller, method, path, body, once).await;
+        value_of(answer)
+    }
+}
+
 impl View {
     /// What the API answers to a GET of `path`, with its query.
     ///
@@ -135,11 +175,7 @@ impl View {
         once: Option<&Once>,
     ) -> Result<Value, Refusal> {
         let body = body.map(|body| Bytes::from(body.to_string()));
-        let answer = self.ask(method, path, body, once).await.succeeded()?;
-        if answer.is_empty() {
-            return Ok(Value::Null);
-        }
-        read(&answer)
+        value_of(self.ask(method, path, body, once).await)
     }
 
     /// The API's answer, whatever it is. A body is JSON.
@@ -150,36 +186,55 @@ impl View {
         body: Option<Bytes>,
         once: Option<&Once>,
     ) -> Answer {
-        let mut request = Request::new(body.clone().map_or_else(Body::empty, Body::from));
-        *request.method_mut() = method;
-        *request.uri_mut() = match path.parse() {
-            Ok(uri) => uri,
-            Err(_) => return unanswered(StatusCode::NOT_FOUND),
-        };
-        request.extensions_mut().insert(self.caller());
-        let headers = request.headers_mut();
-        let json = HeaderValue::from_static("application/json");
-        headers.insert(ACCEPT, json.clone());
-        if body.is_some() {
-            headers.insert(CONTENT_TYPE, json);
-        }
-        if let Some(once) = once {
-            headers.insert(IDEMPOTENCY_KEY, once.key());
-        }
-        let answered = Box::pin(self.console.api.clone().oneshot(request)).await;
-        let (parts, body) = match answered {
-            Ok(response) => response.into_parts(),
-            Err(never) => match never {},
-        };
-        match body.collect().await {
-            Ok(body) => Answer {
-                status: parts.status,
-                headers: parts.headers,
-                body: body.to_bytes(),
-            },
-            Err(_) => unanswered(StatusCode::INTERNAL_SERVER_ERROR),
-        }
+        ask(&self.console, self.caller(), method, path, body, once).await
     }
+}
+
+async fn ask(
+    console: &Console,
+    caller: SessionCaller,
+    method: Method,
+    path: &str,
+    body: Option<Bytes>,
+    once: Option<&Once>,
+) -> Answer {
+    let mut request = Request::new(body.clone().map_or_else(Body::empty, Body::from));
+    *request.method_mut() = method;
+    *request.uri_mut() = match path.parse() {
+        Ok(uri) => uri,
+        Err(_) => return unanswered(StatusCode::NOT_FOUND),
+    };
+    request.extensions_mut().insert(caller);
+    let headers = request.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(ACCEPT, json.clone());
+    if body.is_some() {
+        headers.insert(CONTENT_TYPE, json);
+    }
+    if let Some(once) = once {
+        headers.insert(IDEMPOTENCY_KEY, once.key());
+    }
+    let answered = Box::pin(console.api.clone().oneshot(request)).await;
+    let (parts, body) = match answered {
+        Ok(response) => response.into_parts(),
+        Err(never) => match never {},
+    };
+    match body.collect().await {
+        Ok(body) => Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.to_bytes(),
+        },
+        Err(_) => unanswered(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+fn value_of(answer: Answer) -> Result<Value, Refusal> {
+    let body = answer.succeeded()?;
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    read(&body)
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

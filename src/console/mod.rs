@@ -19,7 +19,12 @@ pub mod sign_in;
 pub mod visit;
 
 mod pages {
+    pub mod audit_log;
+    pub mod erasures;
     pub mod home;
+    pub mod keys;
+    pub mod projects;
+    pub mod settings;
 }
 
 use std::sync::Arc;
@@ -35,7 +40,7 @@ use moka::future::Cache;
 use crate::app::App;
 use crate::model::id::ProjectId;
 
-use pages::home;
+use pages::{audit_log, erasures, home, keys, projects, settings};
 
 /// What pages may load and where their forms may go. Text becomes elements by the script's
 /// one policy alone.
@@ -71,6 +76,24 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/sign-out-everywhere", post(sign_in::sign_out_everywhere))
         .route("/links", post(link::create))
         .route("/{project}", get(home::overview))
+        .route("/projects", get(projects::list).post(projects::create))
+        .route(
+            "/projects/{project}/erasures",
+            get(erasures::list_of_project),
+        )
+        .route("/{project}/keys", get(keys::list))
+        .route("/{project}/keys/new", get(keys::new).post(keys::create))
+        .route(
+            "/{project}/keys/{id}/revoke",
+            get(keys::ask_to_revoke).post(keys::revoke),
+        )
+        .route("/{project}/audit-log", get(audit_log::list))
+        .route("/{project}/settings", get(settings::show))
+        .route("/{project}/erasures", get(erasures::list))
+        .route(
+            "/{project}/erasures/new",
+            get(erasures::new).post(erasures::create),
+        )
         .fallback(home::unknown)
         .layer(map_response(with_headers));
     Router::new()

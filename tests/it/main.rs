@@ -18,6 +18,7 @@ mod circuit_breaker;
 mod config_cache;
 mod conformance;
 mod connections;
+mod console_routes;
 mod console_sessions;
 mod content_encoding;
 mod contract;
