@@ -1,4 +1,5 @@
-# CloudFront, by variable: TLS ends near the client. Nothing is cached.
+# CloudFront, by variable: TLS ends near the client. What pages of the console are made
+# of is cached (/assets/*, by names that change with what is in them), and nothing else.
 
 data "aws_cloudfront_cache_policy" "disabled" {
   count = var.cloudfront ? 1 : 0
@@ -8,6 +9,53 @@ data "aws_cloudfront_cache_policy" "disabled" {
 data "aws_cloudfront_origin_request_policy" "all_viewer" {
   count = var.cloudfront ? 1 : 0
   name  = "Managed-AllViewer"
+}
+
+# The origin alone says what is kept, and for how long: a file for good, a refusal not at
+# all. A name says which file it is, so nothing else of a request makes another copy.
+resource "aws_cloudfront_cache_policy" "assets" {
+  count       = var.cloudfront ? 1 : 0
+  name        = "${local.prefix}-assets"
+  comment     = "Static assets: by their path alone, for as long as the origin says"
+  min_ttl     = 0
+  default_ttl = 0
+  max_ttl     = 31536000
+
+  parameters_in_cache_key_and_forwarded_to_origin {
+    enable_accept_encoding_brotli = true
+    enable_accept_encoding_gzip   = true
+
+    cookies_config {
+      cookie_behavior = "none"
+    }
+    headers_config {
+      header_behavior = "none"
+    }
+    query_strings_config {
+      query_string_behavior = "none"
+    }
+  }
+}
+
+# By the Host header the load balancer's certificate is checked. Whoever asks is nobody
+# here: no cookie goes on to the origin.
+resource "aws_cloudfront_origin_request_policy" "assets" {
+  count   = var.cloudfront ? 1 : 0
+  name    = "${local.prefix}-assets"
+  comment = "Static assets: the Host header and nothing else"
+
+  cookies_config {
+    cookie_behavior = "none"
+  }
+  headers_config {
+    header_behavior = "whitelist"
+    headers {
+      items = ["Host"]
+    }
+  }
+  query_strings_config {
+    query_string_behavior = "none"
+  }
 }
 
 data "aws_cloudfront_response_headers_policy" "security" {
@@ -77,7 +125,7 @@ resource "aws_lb_listener_rule" "cloudfront" {
 # --- The distribution ------------------------------------------------------
 
 resource "aws_cloudfront_distribution" "main" {
-  #checkov:skip=CKV_AWS_86:the load balancer behind it logs every request, and nothing is cached
+  #checkov:skip=CKV_AWS_86:the load balancer behind it logs every request that is not for a cached asset
   #checkov:skip=CKV_AWS_305:an API has no default document
   #checkov:skip=CKV_AWS_310:failing over to the other region is Route 53's part (failover.tf)
   #checkov:skip=CKV_AWS_374:producers may be in any country
@@ -121,6 +169,25 @@ resource "aws_cloudfront_distribution" "main" {
     cache_policy_id            = data.aws_cloudfront_cache_policy.disabled[0].id
     origin_request_policy_id   = data.aws_cloudfront_origin_request_policy.all_viewer[0].id
     response_headers_policy_id = data.aws_cloudfront_response_headers_policy.security[0].id
+  }
+
+  ordered_cache_behavior {
+    path_pattern               = "/assets/*"
+    target_origin_id           = "alb"
+    viewer_protocol_policy     = "https-only"
+    allowed_methods            = ["GET", "HEAD"]
+    cached_methods             = ["GET", "HEAD"]
+    compress                   = true
+    cache_policy_id            = aws_cloudfront_cache_policy.assets[0].id
+    origin_request_policy_id   = aws_cloudfront_origin_request_policy.assets[0].id
+    response_headers_policy_id = data.aws_cloudfront_response_headers_policy.security[0].id
+  }
+
+  # While two builds serve, a file of the one is asked of the other; the next request
+  # may find it.
+  custom_error_response {
+    error_code            = 404
+    error_caching_min_ttl = 0
   }
 
   restrictions {

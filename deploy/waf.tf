@@ -1,14 +1,14 @@
 # The web ACL, by variable: AWS's managed rules and a limit on each address.
 
 locals {
-  # Where customers' data is: the whole API. An event may hold anything, in its body,
-  # in the headers and the query that carry its attributes, and in a path that names
-  # its type: HTML, SQL, URLs of metadata services, large ones. And whoever sends it may
-  # well be a program without a User-Agent.
-  waf_api_path = "/v1/"
+  # Where customers' data is: the whole API, and the console, whose forms send the same.
+  # An event may hold anything, in its body, in the headers and the query that carry its
+  # attributes, and in a path that names its type: HTML, SQL, URLs of metadata services,
+  # large ones. And whoever sends it may well be a program without a User-Agent.
+  waf_data_paths = "^/(v1|console)/"
 
-  # Managed rules that look at such data. In the API they count and do not block; it
-  # validates what it takes and never renders or runs it. Elsewhere what they find is
+  # Managed rules that look at such data. There they count and do not block: what is
+  # taken is validated and never run, and pages show it escaped. Elsewhere what they find is
   # blocked all the same, by the rule `managed-elsewhere`. WAF ignores a name that it
   # does not know: tests/invariants.tf has AWS's lists.
   waf_counted = {
@@ -129,15 +129,14 @@ resource "aws_wafv2_web_acl" "regional" {
         statement {
           not_statement {
             statement {
-              byte_match_statement {
-                search_string         = local.waf_api_path
-                positional_constraint = "STARTS_WITH"
+              regex_match_statement {
+                regex_string = local.waf_data_paths
 
                 field_to_match {
                   uri_path {}
                 }
 
-                # What /v1/../docs means is not the API.
+                # What /v1/../docs means is neither.
                 text_transformation {
                   priority = 0
                   type     = "URL_DECODE"
@@ -262,15 +261,14 @@ resource "aws_wafv2_web_acl" "cloudfront" {
         statement {
           not_statement {
             statement {
-              byte_match_statement {
-                search_string         = local.waf_api_path
-                positional_constraint = "STARTS_WITH"
+              regex_match_statement {
+                regex_string = local.waf_data_paths
 
                 field_to_match {
                   uri_path {}
                 }
 
-                # What /v1/../docs means is not the API.
+                # What /v1/../docs means is neither.
                 text_transformation {
                   priority = 0
                   type     = "URL_DECODE"

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use crate::app::App;
 use crate::error::{Error, Result};
 use crate::model::access::Access;
+use crate::model::activity::Counted;
 use crate::model::delivery::Progress;
 use crate::model::event::Event;
 use crate::model::id::{DeliveryId, EndpointId, EventId, ProjectId};
@@ -225,11 +226,17 @@ async fn persist_and_enqueue(
     let duplicate = match store::accept::accept(&app.dynamo, &new, &plan).await? {
         AcceptOutcome::New => {
             app.telemetry.metrics.accepted.add_one();
+            app.telemetry
+                .activity
+                .count(project, Counted::Accepted, now);
             app.queue.send(jobs(app, &new, &plan), delay).await;
             false
         }
         AcceptOutcome::Duplicate => {
             app.telemetry.metrics.duplicates.add_one();
+            app.telemetry
+                .activity
+                .count(project, Counted::Duplicate, now);
             true
         }
         AcceptOutcome::Conflict(differences) => return Err(conflict(&differences)),

@@ -6,6 +6,7 @@
 //! what is measured is kept in memory, and [`Telemetry::flush`] or [`run`] takes
 //! it out. None of it holds bodies, keys, secrets or the query of a URL.
 
+pub mod activity;
 mod escape;
 mod log;
 pub mod metrics;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use activity::Activity;
 use metrics::Metrics;
 use trace::Traces;
 
@@ -38,6 +40,8 @@ pub struct Telemetry {
     pub metrics: Metrics,
     /// Exported over OTLP.
     pub traces: Traces,
+    /// Written to the event store, for the projects to see.
+    pub activity: Activity,
     metrics_interval: Duration,
 }
 
@@ -47,6 +51,7 @@ impl Telemetry {
         Self {
             metrics: Metrics::new(config),
             traces: Traces::new(config),
+            activity: Activity::default(),
             metrics_interval: config.telemetry.metrics_interval,
         }
     }

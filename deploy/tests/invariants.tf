@@ -92,6 +92,34 @@ check "edge" {
     error_message = "CloudFront must speak TLS on both sides and have the web ACL."
   }
   assert {
+    condition     = alltrue([for distribution in aws_cloudfront_distribution.main : one(distribution.default_cache_behavior).cache_policy_id == data.aws_cloudfront_cache_policy.disabled[0].id && one(distribution.default_cache_behavior).origin_request_policy_id == data.aws_cloudfront_origin_request_policy.all_viewer[0].id && data.aws_cloudfront_cache_policy.disabled[0].name == "Managed-CachingDisabled"])
+    error_message = "CloudFront must cache nothing of the API and the console, and pass on all that a session is known by."
+  }
+  assert {
+    condition = alltrue([
+      for distribution in aws_cloudfront_distribution.main :
+      [for behavior in distribution.ordered_cache_behavior : behavior.path_pattern] == ["/assets/*"] && alltrue([
+        for behavior in distribution.ordered_cache_behavior :
+        behavior.cache_policy_id == aws_cloudfront_cache_policy.assets[0].id && behavior.origin_request_policy_id == aws_cloudfront_origin_request_policy.assets[0].id &&
+        toset(behavior.allowed_methods) == toset(["GET", "HEAD"]) && behavior.viewer_protocol_policy == "https-only" && behavior.compress
+      ])
+    ])
+    error_message = "CloudFront must cache assets, and nothing beside them."
+  }
+  assert {
+    condition = alltrue([
+      for policy in aws_cloudfront_cache_policy.assets : policy.min_ttl == 0 && policy.default_ttl == 0 && policy.max_ttl == 31536000 && alltrue([
+        for key in policy.parameters_in_cache_key_and_forwarded_to_origin :
+        one(key.cookies_config).cookie_behavior == "none" && one(key.headers_config).header_behavior == "none" && one(key.query_strings_config).query_string_behavior == "none" && key.enable_accept_encoding_gzip && key.enable_accept_encoding_brotli
+      ])
+    ])
+    error_message = "An asset must be kept by its path alone, for as long as the origin says."
+  }
+  assert {
+    condition     = alltrue([for policy in aws_cloudfront_origin_request_policy.assets : one(policy.cookies_config).cookie_behavior == "none" && toset(flatten([for headers in one(policy.headers_config).headers : headers.items])) == toset(["Host"]) && one(policy.query_strings_config).query_string_behavior == "none"])
+    error_message = "No cookie may be passed on with a request for an asset."
+  }
+  assert {
     condition     = alltrue([for listener in aws_lb_listener.https : one(listener.default_action).type == (var.cloudfront ? "fixed-response" : "forward")]) && alltrue([for listener in aws_lb_listener.https : one(one(listener.default_action).fixed_response).status_code == "403" if var.cloudfront])
     error_message = "With CloudFront, the load balancer must refuse what no rule lets in."
   }
@@ -169,11 +197,11 @@ check "web_acl" {
         for rule in acl.rule : (
           length(rule.action) == 1 && length(one(rule.action).block) == 1 && rule.priority > max(values(local.waf_managed)[*].priority...) &&
           toset([for statement in one(one(one(rule.statement).and_statement).statement[0].or_statement).statement : one(statement.label_match_statement).key]) == toset(local.waf_labels) &&
-          one(one(one(one(one(rule.statement).and_statement).statement[1].not_statement).statement).byte_match_statement).search_string == "/v1/"
+          one(one(one(one(one(rule.statement).and_statement).statement[1].not_statement).statement).regex_match_statement).regex_string == "^/(v1|console)/"
         ) if rule.name == "managed-elsewhere"
       ]) && contains([for rule in acl.rule : rule.name], "managed-elsewhere")
     ])
-    error_message = "Outside the API, what the counting rules find must be blocked, after them."
+    error_message = "Outside the API and the console, what the counting rules find must be blocked, after them."
   }
 }
 

@@ -5,9 +5,10 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::error::{Error, Result, causes};
 use crate::model::access::Access;
+use crate::model::activity::Counted;
 use crate::model::event::Event;
 use crate::model::event_type::{EventTypeSchema, ValidationMode};
 use crate::model::id::ProjectId;
@@ -104,6 +105,8 @@ pub(super) async fn refuse(
     // the answer and asks again.
     if events::is_kept(&app.dynamo, &id, event).await? {
         app.telemetry.metrics.duplicates.add_one();
+        let (activity, now) = (&app.telemetry.activity, app::now());
+        activity.count(access.project(), Counted::Duplicate, now);
         return Ok(Acceptance {
             id,
             is_duplicate: true,

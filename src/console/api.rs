@@ -20,6 +20,7 @@ use super::layout;
 use super::visit::{View, Visitor};
 use crate::model::session::SessionCaller;
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What the API refused, or could not do: its problem document (RFC 9457).
@@ -114,15 +115,6 @@ impl Answer {
     }
 }
 
-/// A page of one of the API's lists.
-#[derive(Debug, Deserialize)]
-pub struct List<T> {
-    /// Its rows.
-    pub data: Vec<T>,
-    /// The cursor of the page after it, if there is one.
-    pub next_cursor: Option<String>,
-}
-
 impl Visitor {
     /// As [`View::get`], of what is in no project.
     ///
@@ -130,7 +122,7 @@ impl Visitor {
     /// As that.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
         let caller = self.session.caller_of_no_project();
-        let answer = ask(&self.console, caller, Method::GET, path, None, None).await;
+        let answer = ask(&self.console, caller, JSON, Method::GET, path, None, None).await;
         read(&answer.succeeded()?)
     }
 
@@ -147,7 +139,7 @@ impl Visitor {
     ) -> Result<Value, Refusal> {
         let caller = self.session.caller_of_no_project();
         let body = body.map(|body| Bytes::from(body.to_string()));
-        let answer = ask(&self.console, caller, method, path, body, once).await;
+        let answer = ask(&self.console, caller, JSON, method, path, body, once).await;
         value_of(answer)
     }
 }
@@ -186,13 +178,20 @@ impl View {
         body: Option<Bytes>,
         once: Option<&Once>,
     ) -> Answer {
-        ask(&self.console, self.caller(), method, path, body, once).await
+        ask(&self.console, self.caller(), JSON, method, path, body, once).await
+    }
+
+    /// The API's answer to a GET of `path` as CSV, where it has one; a refusal as ever.
+    pub async fn csv(&self, path: &str) -> Answer {
+        let (caller, csv) = (self.caller(), HeaderValue::from_static("text/csv"));
+        ask(&self.console, caller, csv, Method::GET, path, None, None).await
     }
 }
 
 async fn ask(
     console: &Console,
     caller: SessionCaller,
+    media: HeaderValue,
     method: Method,
     path: &str,
     body: Option<Bytes>,
@@ -206,10 +205,9 @@ async fn ask(
     };
     request.extensions_mut().insert(caller);
     let headers = request.headers_mut();
-    let json = HeaderValue::from_static("application/json");
-    headers.insert(ACCEPT, json.clone());
+    headers.insert(ACCEPT, media);
     if body.is_some() {
-        headers.insert(CONTENT_TYPE, json);
+        headers.insert(CONTENT_TYPE, JSON);
     }
     if let Some(once) = once {
         headers.insert(IDEMPOTENCY_KEY, once.key());

@@ -13,7 +13,11 @@ const VALUES_MAX: usize = 200;
 /// An example of `schema`.
 pub fn of(schema: &Value) -> Value {
     let mut left = VALUES_MAX;
-    Maker { root: schema, left: &mut left }.value(schema, DEPTH_MAX)
+    Maker {
+        root: schema,
+        left: &mut left,
+    }
+    .value(schema, DEPTH_MAX)
 }
 
 struct Maker<'a> {
@@ -44,7 +48,9 @@ impl Maker<'_> {
             "object" => self.object(schema, depth),
             "array" => {
                 let items = schema["prefixItems"].as_array();
-                let items = items.cloned().unwrap_or_else(|| vec![schema["items"].clone()]);
+                let items = items
+                    .cloned()
+                    .unwrap_or_else(|| vec![schema["items"].clone()]);
                 let items = items.iter().filter(|items| items.is_object());
                 items.map(|items| self.value(items, depth - 1)).collect()
             }
@@ -59,7 +65,12 @@ impl Maker<'_> {
     /// With the members of all that must hold of it.
     fn object(&mut self, schema: &Value, depth: u8) -> Value {
         let mut members = Map::new();
-        for (name, of) in schema["properties"].as_object().into_iter().flatten().take(MEMBERS_MAX) {
+        for (name, of) in schema["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .take(MEMBERS_MAX)
+        {
             members.insert(name.clone(), self.value(of, depth - 1));
         }
         for part in schema["allOf"].as_array().into_iter().flatten() {
@@ -82,7 +93,9 @@ fn given(schema: &Value) -> Option<&Value> {
 fn kind(schema: &Value) -> &str {
     let types = &schema["type"];
     let of_many = types.as_array().into_iter().flatten();
-    let mut of_many = of_many.filter_map(Value::as_str).filter(|name| *name != "null");
+    let mut of_many = of_many
+        .filter_map(Value::as_str)
+        .filter(|name| *name != "null");
     match types.as_str().or_else(|| of_many.next()) {
         Some(name) => name,
         None if !schema["properties"].is_null() || !schema["allOf"].is_null() => "object",
@@ -106,7 +119,9 @@ fn text(schema: &Value) -> Value {
 }
 
 fn number(schema: &Value, usual: &Value) -> Value {
-    let bounds = ["minimum", "maximum"].iter().filter_map(|bound| schema.get(bound));
+    let bounds = ["minimum", "maximum"]
+        .iter()
+        .filter_map(|bound| schema.get(bound));
     let bound = bounds.filter(|bound| bound.is_number()).next();
     bound.unwrap_or(usual).clone()
 }
@@ -120,7 +135,10 @@ mod tests {
         for (schema, example) in [
             (json!({}), Value::Null),
             (json!(true), Value::Null),
-            (json!({ "examples": [{ "a": 1 }], "type": "object" }), json!({ "a": 1 })),
+            (
+                json!({ "examples": [{ "a": 1 }], "type": "object" }),
+                json!({ "a": 1 }),
+            ),
             (json!({ "enum": ["x", "y"] }), json!("x")),
             (json!({ "const": false }), json!(false)),
             (
@@ -154,7 +172,9 @@ mod tests {
     fn a_schema_that_refers_to_itself_or_is_wide_ends() {
         let endless = json!({ "type": "object", "properties": { "a": { "$ref": "#" }, "b": { "$ref": "#" } } });
         assert!(of(&endless).to_string().len() < 10_000);
-        let many: Map<String, Value> = (0..5_000).map(|n| (n.to_string(), json!({ "type": "string" }))).collect();
+        let many: Map<String, Value> = (0..5_000)
+            .map(|n| (n.to_string(), json!({ "type": "string" })))
+            .collect();
         let wide = json!({ "properties": many });
         assert_eq!(of(&wide).as_object().unwrap().len(), MEMBERS_MAX);
     }

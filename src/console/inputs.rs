@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn a_field_is_told_what_is_wrong_with_it_and_with_its_parts() {
         let of = |field: &str, name: &str| {
-            let mut refusal = Refusal::new(StatusCode::BAD_REQUEST, "invalid", "Invalid", "expected x");
+            let mut refusal =
+                Refusal::new(StatusCode::BAD_REQUEST, "invalid", "Invalid", "expected x");
             refusal.field = Some(field.to_owned());
             Errors(Some(&refusal)).of(name)
         };

@@ -43,6 +43,16 @@ impl Pairs {
     }
 }
 
+impl<const N: usize> From<[(&str, &str); N]> for Pairs {
+    fn from(pairs: [(&str, &str); N]) -> Self {
+        Self(
+            pairs
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        )
+    }
+}
+
 /// The address of `path` with the `pairs` that have a value.
 pub fn href(path: &str, pairs: &[(&str, Option<&str>)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());

@@ -32,7 +32,7 @@ use crate::error::Error;
 use crate::http;
 use crate::jobs::idle_watch::IdleWatches;
 use crate::jobs::recover::archive;
-use crate::jobs::{erase, ingest, meter, sweep};
+use crate::jobs::{activity, erase, ingest, meter, sweep};
 use crate::model::ingest::Notification;
 use crate::telemetry::scope::WorkContext;
 
@@ -97,6 +97,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             stop::finish(polling, &in_flight, timeout).await;
         }
     }
+    activity::flush_in_time(&started.app).await;
     started.app.telemetry.flush().await;
     started.stop().await?;
     Ok(())
@@ -200,6 +201,7 @@ impl Function {
         };
         let answer = scope.run(answered).await;
         // Lambda may freeze the process once it has the answer.
+        activity::flush_if_due(&self.app, app::now()).await;
         self.app.telemetry.flush().await;
         answer
     }

@@ -23,7 +23,7 @@ use crate::config::{Config, Handler};
 use crate::console::link;
 use crate::error::causes;
 use crate::http;
-use crate::jobs::worker;
+use crate::jobs::{activity, worker};
 use crate::telemetry;
 
 /// Between two looks for what has expired in the embedded store.
@@ -66,6 +66,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
     let workers = worker::start(&app, &stop);
     let measured = CancellationToken::new();
     let measuring = tokio::spawn(telemetry::run(app.telemetry.clone(), measured.clone()));
+    let counting = tokio::spawn(activity::run(app.clone(), measured.clone()));
     let expiring = tokio::spawn(expire_loop(started, stop.clone()));
     let (http_stop, requests) = (CancellationToken::new(), TaskTracker::new());
     let served = tokio::spawn(tcp::serve(
@@ -103,6 +104,7 @@ pub async fn serve(mut config: Config) -> anyhow::Result<()> {
         // Last, so that what was drained is measured too.
         measured.cancel();
         measuring.await?;
+        counting.await?;
         anyhow::Ok(report)
     };
     let report = tokio::select! {

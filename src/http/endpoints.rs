@@ -4,6 +4,7 @@
 pub mod credentials;
 pub mod fields;
 mod lifecycle;
+pub mod list;
 pub mod replace;
 mod resume;
 pub mod stats;
@@ -19,10 +20,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::auth::{Allowed, EndpointsRead, EndpointsWrite};
-use super::extract::{Json, Path, Query};
+use super::extract::{Json, Path};
 use super::idempotency::Occasion;
 use super::lookup;
-use super::page::{self, List, Page};
 use super::problem::Problems;
 use super::record::{record_best_effort, record_secret_read};
 use crate::app::{self, App};
@@ -250,47 +250,6 @@ fn make_secret(
         }
         _ => Ok(secret),
     }
-}
-
-/// What a list of endpoints is narrowed to.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct ListEndpoints {
-    /// Only those of this tenant.
-    tenant: Option<String>,
-    /// Rows in a page.
-    #[param(minimum = 1, maximum = 100)]
-    limit: Option<usize>,
-    /// The `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
-/// List endpoints, the oldest first.
-#[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints", params(ListEndpoints),
-    operation_id = "listEndpoints",
-    responses((status = 200, body = Page<Endpoint>), Problems),
-    security(("api_key" = ["endpoints:read"])))]
-pub async fn list(
-    State(app): State<Arc<App>>,
-    caller: Allowed<EndpointsRead>,
-    Query(query): Query<ListEndpoints>,
-) -> Result<Json<Page<Endpoint>>> {
-    let limit = page::limit(query.limit)?;
-    let tenant = query.tenant.as_deref();
-    let list = List::of("listEndpoints", caller.access.project()).with("tenant", tenant);
-    let after = page::id_position::<EndpointId>(list, query.cursor.as_deref())?;
-    tenant.map_or(Ok(()), event::check_tenant)?;
-    let rows = endpoints::list(
-        &app.postgres,
-        &caller.access,
-        tenant,
-        &after,
-        limit as i64 + 1,
-    )
-    .await?;
-    let page = Page::from_lookahead(list, rows, limit, |row| row.id.to_string(), Endpoint::from);
-    Ok(Json(page))
 }
 
 /// Look at one endpoint.

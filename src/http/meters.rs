@@ -4,6 +4,7 @@ pub mod backfill;
 mod selection;
 pub mod usage;
 mod usage_csv;
+mod usage_row;
 pub mod values;
 
 use std::sync::Arc;

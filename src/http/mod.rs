@@ -6,6 +6,7 @@
 //! [`error::Error`](crate::error::Error)'s variants.
 
 mod accept;
+pub mod activity;
 pub mod audit_log;
 pub mod auth;
 mod body;

@@ -11,11 +11,11 @@ use axum::routing::{MethodFilter, get, on};
 use utoipa::Path;
 use utoipa::openapi::HttpMethod;
 
-use super::endpoints::{replace, stats};
+use super::endpoints::{list as endpoint_list, replace, stats};
 use super::meters::{backfill, usage, values};
 use super::recoveries::preview;
 use super::{
-    audit_log, deliveries, docs, endpoints, erasures, event_types, events, health, meters,
+    activity, audit_log, deliveries, docs, endpoints, erasures, event_types, events, health, meters,
 };
 use super::{projects, recoveries, root, source_addresses};
 use crate::app::App;
@@ -49,7 +49,8 @@ macro_rules! routes {
 
 routes! {
     events: publish, publish_batch, list, get, replay;
-    endpoints: create, list, get, update, delete, test, secret, rotate_secret;
+    endpoint_list: list;
+    endpoints: create, get, update, delete, test, secret, rotate_secret;
     replace: replace;
     stats: stats;
     event_types: create, list, get, update, delete, versions;
@@ -64,6 +65,7 @@ routes! {
     audit_log: list, list_of_project, list_of_no_project;
     erasures: erase_event, erase_tenant, erase_project, list, get, list_of_project, get_of_project;
     source_addresses: get;
+    activity: get, endpoints;
     health: live, ready;
     docs: openapi, page;
     root: root;

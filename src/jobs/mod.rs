@@ -7,6 +7,7 @@
 //! [`run`] is the one match on jobs. Above it are the loops that call it
 //! ([`worker`], `sqs_consumer`, [`reschedule`]), below it what each job does.
 
+pub mod activity;
 pub mod backfill;
 pub mod backlog;
 pub mod deliver;

@@ -306,6 +306,11 @@ impl Targets {
         }
     }
 
+    /// Every endpoint that can be read, whatever its state.
+    pub fn iter(&self) -> impl Iterator<Item = &Target> {
+        self.list.iter().map(|target| &**target)
+    }
+
     /// The endpoints that are there but cannot be read.
     pub fn unreadable(&self) -> &[EndpointId] {
         &self.unreadable

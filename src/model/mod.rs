@@ -5,6 +5,7 @@
 
 pub mod absence;
 pub mod access;
+pub mod activity;
 pub mod api_key;
 pub mod archive;
 pub mod audit;

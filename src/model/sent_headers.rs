@@ -176,13 +176,14 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::id::ProjectId;
     use crate::model::message_signature::sign_headers;
     use crate::model::signature::{Scheme, Secret, signature_header};
 
     const AGENT: HeaderValue = HeaderValue::from_static("Millrace/1.2.3");
 
     fn event() -> EventId {
-        EventId::new(0, [7; 10])
+        EventId::derive(&ProjectId::new(0, [0; 10]), "/s", "1")
     }
 
     fn secret(text: &'static str) -> HeaderValue {
@@ -211,7 +212,8 @@ mod tests {
         headers.insert("authorization", secret("Bearer s3cret"));
         let sent = SentHeaders::of(&headers, &["X-Api-Key".into()], &AGENT);
         assert!(!format!("{sent:?}").contains("s3cret"));
-        let shown = sent.shown(&event(), 1_700_000_000, None);
+        let mut shown = sent.shown(&event(), 1_700_000_000, None);
+        assert_eq!(shown.remove("webhook-id"), Some(event().to_string()));
         insta::assert_json_snapshot!(shown, @r#"
         {
           "X-Api-Key": "***",
@@ -219,7 +221,6 @@ mod tests {
           "content-type": "application/json",
           "traceparent": "00-1-2-01",
           "user-agent": "Millrace/1.2.3",
-          "webhook-id": "evt_00000000000e3gw71rw3gw3gw7",
           "webhook-signature": "v1,c2lnbmVk",
           "webhook-timestamp": "1700000000"
         }

@@ -245,10 +245,23 @@ const LIST: &str = "\
     select * from endpoints \
     where project_id = $1 and id > $2 and state <> 'deleted' \
         and ($4::text is null or tenant = $4) \
+        and ($5::text is null or state = $5) \
+        and ($7::bool is null or (id = any($6::text[])) = $7) \
     order by id limit $3";
 
+/// What a list of endpoints is narrowed to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EndpointFilter<'a> {
+    /// Only those of this tenant.
+    pub tenant: Option<&'a str>,
+    /// Only those in this state.
+    pub state: Option<EndpointState>,
+    /// Only those that fail, which are these, or only the others.
+    pub failing: Option<(&'a [String], bool)>,
+}
+
 /// Up to `limit` endpoints that `access` reaches in the order of their creation, those
-/// after `after` only, and only those of `tenant` if one is given.
+/// after `after` only, narrowed by `filter`.
 ///
 /// # Errors
 /// [`Error::Forbidden`] for a tenant that `access` does not reach;
@@ -256,15 +269,29 @@ const LIST: &str = "\
 pub async fn list(
     postgres: &Postgres,
     access: &Access,
-    tenant: Option<&str>,
+    filter: &EndpointFilter<'_>,
     after: &str,
     limit: i64,
 ) -> Result<Vec<Endpoint>> {
-    let tenant = access.narrow(tenant)?;
+    let tenant = access.narrow(filter.tenant)?;
+    let state = filter.state.map(EndpointState::as_str);
+    let (failing, is_failing) = filter.failing.unzip();
+    let failing = failing.unwrap_or_default();
     let client = postgres.get().await?;
     let project = access.project().as_str();
     let rows = client
-        .query(LIST, &[&project, &after, &limit, &tenant])
+        .query(
+            LIST,
+            &[
+                &project,
+                &after,
+                &limit,
+                &tenant,
+                &state,
+                &failing,
+                &is_failing,
+            ],
+        )
         .await;
     rows.map_err(classify)?.iter().map(Endpoint::read).collect()
 }

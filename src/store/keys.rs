@@ -18,6 +18,8 @@
 //! | back-fill | `mtr_…` | `backfill` | – | – | `meter#0` / `<due>#mtr_…`, while it runs | a month after its end | meters API, meter | meter, meters API |
 //! | erased project | `project#prj_…` | `erased` | – | – | – | – | erasure | accept, fan out |
 //! | change marker | `control_plane` | `changed` | – | – | – | – | control-plane changes, once a minute | sweep |
+//! | activity | `activity#prj_…` | `slot#<time>`, `hour#<time>` | – | – | – | 50 hours; 90 days, or the retention if that is longer | every process, now and then | activity API |
+//! | endpoint's failures | `activity#prj_…` | `failing#<hour>#ep_…` | – | – | – | as an hour's activity | every process, now and then | activity API |
 //! | sentinel | `sentinel` | `sentinel` | – | – | – | – | nobody | readiness |
 //! | session | `session#<sha-256>` | `session` | – | – | – | a while after it is over | signing in and out, pages | pages of the console |
 //! | void sessions | `sessions#<hash of who>` | `void` | – | – | – | when the last of them is over | signing out everywhere | pages of the console |
@@ -29,6 +31,9 @@
 //! indexes are spread over the shards below, of which DynamoDB gives each
 //! 1,000 writes a second. What is to be counted has due partitions of its own,
 //! which the sweeper does not see: nothing is enqueued for it.
+//!
+//! A delivery has its attempts in `attempts`, and beside that in `sent`, by their numbers,
+//! what is kept of the headers of their requests.
 //!
 //! DynamoDB deletes what has expired by its `ttl` within days. Until then whoever reads
 //! an item or puts one treats it as absent, by the second as DynamoDB does; only
@@ -44,6 +49,7 @@
 
 use jiff::Timestamp;
 
+use crate::model::activity::Span;
 use crate::model::delivery::DeliveryState;
 use crate::model::id::{DeliveryId, EndpointId, EventId, MeterId, ProjectId, RecoveryId, base32};
 
@@ -61,6 +67,7 @@ const ENDPOINT_PREFIX: &str = "endpoint#";
 const ENDPOINT_HEALTH_PREFIX: &str = "care#";
 const METER_PREFIX: &str = "meter#";
 const NOTICE_PREFIX: &str = "notice#";
+const FAILURES_PREFIX: &str = "failing#";
 const TYPE_PREFIX: &str = "type#";
 
 /// Partition of what is said of the control plane as a whole.
@@ -209,6 +216,40 @@ pub fn event_type(name: &str) -> String {
 /// The event type that a sort key in a project's partition names, if it names one.
 pub fn event_type_of_sort(sort: &str) -> Option<&str> {
     sort.strip_prefix(TYPE_PREFIX)
+}
+
+/// Partition of a project's activity.
+pub fn activity(project: &ProjectId) -> String {
+    format!("activity#{project}")
+}
+
+/// Sort key of the activity in the `span` that begins at `start`.
+pub fn activity_in(span: Span, start: Timestamp) -> String {
+    let name = match span {
+        Span::Slot => "slot",
+        Span::Hour => "hour",
+    };
+    format!("{name}#{}", millis(start))
+}
+
+/// The start of the span that a sort key of an activity names.
+pub fn start_of_activity(sort: &str) -> Option<Timestamp> {
+    let (_, millis) = sort.split_once('#')?;
+    Timestamp::from_millisecond(millis.parse().ok()?).ok()
+}
+
+/// Sort key of an endpoint's failures in the hour that begins at `hour`; without an
+/// endpoint what those of all endpoints begin with.
+pub fn failures(hour: Timestamp, endpoint: Option<&EndpointId>) -> String {
+    let endpoint = endpoint.map_or("", EndpointId::as_str);
+    format!("{FAILURES_PREFIX}{}#{endpoint}", millis(hour))
+}
+
+/// The endpoint whose failures a sort key names.
+pub fn endpoint_of_failures(sort: &str) -> Option<EndpointId> {
+    after_millis(sort.strip_prefix(FAILURES_PREFIX)?)?
+        .parse()
+        .ok()
 }
 
 /// Partition of an API key by the SHA-256 of its text.

@@ -7,6 +7,7 @@
 //! but as the source of an [`Error`](crate::error::Error).
 
 pub mod accept;
+pub mod activity;
 pub mod api_keys;
 pub mod audit_log;
 pub mod backfills;

@@ -8,7 +8,7 @@ import urllib.parse
 
 from browsing import Tab
 from pages import PAGES
-from world import Mistake, Project, Receiver, until
+from world import Api, Mistake, Project, Receiver, until
 
 # Whatever becomes an element or attribute of one of these can be found by its name.
 NAMES = [
@@ -54,13 +54,17 @@ LOOK = r"""() => {
 }"""
 
 
+# Pages of one thing, of which each name has its own; all others have all names.
+OF_ONE = ("{event}", "{well}", "{failing}", "{off}", "{meter}", "{type}")
+
+
 def run(program, browser):
     # What a receiver answers is shown too.
     failing = Receiver(500)
     try:
-        found = []
-        for name in NAMES:
-            found += look(program, browser, name, failing)
+        project = Project(program, NAMES[0][:100])
+        planted = [plant(program, project, name, number, failing) for number, name in enumerate(NAMES)]
+        found = look(browser.signed_in(program.admin_key), project, planted)
         found += asked(program, browser)
         found += led_away(program, browser)
         if found:
@@ -69,21 +73,21 @@ def run(program, browser):
         failing.close()
 
 
-def look(program, browser, name, failing):
-    project, made = plant(program, name, failing)
-    found, shown = [], False
-    for size in ("wide", "narrow"):
-        tab = Tab(browser.signed_in(program.admin_key, size))
-        for page, path in {**PAGES, "projects": None}.items():
-            address = project.path + path.format(**made) if path is not None else "/console/projects"
-            tab.go(address)
-            found += faults(tab, f"hostile, {page}, {size}, {name[:24]!r}")
-            # As it was written: neither lost nor written twice in HTML's words.
-            shown |= name in tab.page.locator("body").inner_text()
-        tab.page.context.close()
-    if not shown:
-        found.append(f"hostile: {name!r} stands on no page as it is")
-    return found
+def look(context, project, planted):
+    paths = [path.replace("invoice.paid", "{type}") for path in PAGES.values()]
+    addresses = [project.path + path.format(**made) for made in planted for path in paths
+                 if made is planted[0] or any(part in path for part in OF_ONE)]
+    tab, found, seen = Tab(context), [], ""
+    for address in [*addresses, "/console/projects"]:
+        tab.page.set_viewport_size({"width": 1280, "height": 800})
+        tab.go(address)
+        found += faults(tab, f"hostile, {address}")
+        seen += tab.page.locator("body").inner_text()
+        tab.page.set_viewport_size({"width": 390, "height": 844})
+        found += [f"hostile, {address}, narrow: wider than the window: {each}" for each in tab.over()]
+    context.close()
+    # As they were written: neither lost nor written twice in HTML's words.
+    return found + [f"hostile: {name!r} stands on no page as it is" for name in NAMES if name not in seen]
 
 
 def faults(tab, where):
@@ -91,22 +95,19 @@ def faults(tab, where):
     found += tab.page.evaluate("window.refusals")
     found += tab.faults
     tab.faults.clear()
-    over = tab.over()
-    return [f"{where}: {each}" for each in found + [f"wider than the window: {each}" for each in over]]
+    return [f"{where}: {each}" for each in found + [f"wider than the window: {each}" for each in tab.over()]]
 
 
-def plant(program, name, failing):
-    """A project with the name in all that the API lets be called so."""
-    project = Project(program, name[:100])
-    api = project.api
-    made = {}
+def plant(program, project, name, number, failing):
+    """The name in all that the API lets be called so; where it is, by what it is."""
+    api, admin = project.api, Api(program.url, program.admin_key)
+    made = {"type": f"planted.{number}"}
 
     def longest(write):
         """The longest of it that is taken; a name that is refused at any length has no place there."""
         for length in LENGTHS:
-            text = (name + " " + "w" * length)[:length]
             with contextlib.suppress(Mistake):
-                return write(text)
+                return write((name + " " + "w" * length)[:length])
         return None
 
     def endpoint(text, **more):
@@ -117,22 +118,24 @@ def plant(program, name, failing):
     made["off"] = longest(lambda text: endpoint(name, tenant=text, state="disabled")) or endpoint(name, state="disabled")
     longest(lambda text: endpoint(name, event_types=[text]))
     longest(lambda text: api("POST", "/v1/event-types", {
-        "name": "invoice.paid", "description": text, "metadata": {name[:40]: name},
-        "schema": {"title": name, "properties": {name: {"description": text, "examples": [text]}}}}))
+        "name": made["type"], "description": text, "metadata": {name[:40]: name}, "validate": "warn",
+        "schema": {"title": name, "required": ["x"], "properties": {name: {"description": text, "examples": [text]}}}}))
     made["meter"] = longest(lambda text: api("POST", "/v1/meters", {
-        "name": text, "description": name, "event_type": "*", "aggregation": "count", "group_by": ["/group"]}))["id"]
-    admin = type(api)(program.url, program.admin_key)
+        "name": f"{number} {text}"[:len(text)], "description": name, "event_type": "*", "aggregation": "count",
+        "group_by": ["/group"]}))["id"]
     longest(lambda text: admin("POST", f"/v1/projects/{project.id}/keys", {"name": text, "scopes": ["events:read"]}))
+    if number:
+        longest(lambda text: admin("POST", "/v1/projects", {"name": text}))
 
     def event(**attributes):
-        body = {"type": "invoice.paid", "data": {name: name, "group": name, "long": name + "w" * 10_000}}
+        body = {"type": made["type"], "data": {name: name, "group": name, "long": name + "w" * 10_000}}
         return api("POST", "/v1/events", {**body, **attributes})["id"]
     made["event"] = event(subject=name)
     for attribute in ("subject", "tenant", "source", "id", "type"):
         longest(lambda text: event(**{attribute: text}))
     made["recovery"] = api("POST", f"/v1/endpoints/{made['well']}/replay-missing", {"since": "2020-01-01T00:00:00Z"})["id"]
     until("an attempt that failed", lambda: failing.arrived(made["event"], 500))
-    return project, made
+    return made
 
 
 def asked(program, browser):

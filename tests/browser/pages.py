@@ -1,11 +1,12 @@
 """Every page at both widths, light and dark."""
+import html
 import re
 
-from browsing import HTML_BYTES_MAX, RULES, Tab, shape
+from browsing import CONTRAST, HTML_BYTES_MAX, RULES, WIDTHS, Tab, shape
 from data import Furnished
 from world import Mistake, Project, Receiver
 
-# Those that the console cannot be without; all others are found by their links.
+# Those that the console cannot be without; others are found by their links.
 PAGES = {
     "overview": "", "events": "/events", "event": "/events/{event}", "send": "/send",
     "send-invoice": "/send?type=invoice.paid", "deliveries": "/deliveries", "endpoints": "/endpoints",
@@ -17,8 +18,8 @@ PAGES = {
     "settings": "/settings",
 }
 EMPTY = ["", "/events", "/deliveries", "/endpoints", "/event-types", "/meters", "/recoveries"]
-# A page that is found by a link beyond these is looked at too, once.
-FOUND_MAX = 60
+# Kinds of addresses, far more than there are.
+SHAPES_MAX = 300
 ASSETS_BYTES_MAX = 40_000
 
 
@@ -31,15 +32,16 @@ def run(program, browser):
         bare = Project(program, "pages, empty")
         addresses |= {"empty" + path.replace("/", "-"): bare.path + path for path in EMPTY}
         addresses |= {"projects": "/console/projects"}
-        found = []
-        for size in ("wide", "narrow"):
-            context = browser.signed_in(program.admin_key, size)
-            for name, address in addresses.items():
-                found += look(context, name, address, size)
-            found += gone(context, project, size)
-            context.close()
-        found += sign_in(browser)
-        found += linked(browser.signed_in(program.admin_key), addresses, project)
+        context = browser.signed_in(program.admin_key)
+        more, found = linked(context, addresses)
+        for name, address in {**addresses, **more}.items():
+            found += look(context, name, address)
+        # What is not there says so on a page of its own.
+        found += look(context, "not-found", f"{project.path}/events/evt_{'0' * 32}", status=404)
+        context.close()
+        context = browser.context()
+        found += look(context, "sign-in", "/console/sign-in")
+        context.close()
         found += assets(browser.signed_in(program.admin_key), project)
         if found:
             raise Mistake("\n".join(found))
@@ -48,80 +50,55 @@ def run(program, browser):
         failing.close()
 
 
-def look(context, name, address, size):
-    """One page at one width, in light and in dark."""
+def look(context, name, address, status=200):
+    """One page at each width, in light and in dark."""
     tab = Tab(context)
     try:
-        answer = tab.go(address)
-        found = []
-        if size == "wide" and len(answer.body()) > HTML_BYTES_MAX:
-            found.append(f"{name}: {len(answer.body())} bytes of HTML, over {HTML_BYTES_MAX}")
-        tab.page.emulate_media(color_scheme="light", reduced_motion="reduce")
-        found += noted(tab, name, size, "light", RULES)
-        tab.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
-        # Structure is as it was; colours are not.
-        return found + noted(tab, name, size, "dark", ["color-contrast"])
+        size = len(tab.go(address, status).body())
+        found = [f"{name}: {size} bytes of HTML, over {HTML_BYTES_MAX}"] if size > HTML_BYTES_MAX else []
+        for size, (width, height) in WIDTHS.items():
+            tab.page.set_viewport_size({"width": width, "height": height})
+            for colours in ("light", "dark"):
+                tab.page.emulate_media(color_scheme=colours, reduced_motion="reduce")
+                # Structure is in the dark as it is in the light; colours are not.
+                found += noted(tab, f"{name}-{size}-{colours}", RULES if colours == "light" else CONTRAST)
+        return found
     except Mistake as mistake:
-        return [f"{name}, {size}: {mistake}"]
+        return [f"{name}: {mistake}"]
     finally:
         tab.close()
 
 
-def noted(tab, name, size, colours, rules):
-    picture = tab.picture(f"{name}-{size}-{colours}")
-    return [f"{each} ({picture})" for each in tab.check(f"{name}, {size}, {colours}", rules)]
+def noted(tab, name, rules):
+    picture = tab.picture(name)
+    return [f"{each} ({picture})" for each in tab.check(name, rules)]
 
 
-def gone(context, project, size):
-    """A page that is not there says so in the console's own frame."""
-    tab = Tab(context)
-    try:
-        tab.go(f"{project.path}/events/evt_{'0' * 32}", status=404)
-        return noted(tab, "not-found", size, "light", RULES)
-    except Mistake as mistake:
-        return [f"not-found: {mistake}"]
-    finally:
-        tab.close()
+def linked(context, addresses):
+    """The pages that links lead to beside these, and links that lead nowhere.
 
-
-def sign_in(browser):
-    found = []
-    for size in ("wide", "narrow"):
-        context = browser.context(size)
-        found += look(context, "sign-in", "/console/sign-in", size)
-        context.close()
-    return found
-
-
-def linked(context, addresses, project):
-    """Every link leads somewhere; of addresses that differ in ids alone, one is tried."""
-    tab, found = Tab(context), []
+    Of addresses that differ in ids alone, one is tried."""
+    more, found = {}, []
     seen = {shape(address) for address in addresses.values()}
     waiting = list(addresses.values())
-    tried = 0
-    while waiting and tried < len(addresses) + FOUND_MAX:
-        address = waiting.pop(0)
-        tried += 1
-        if ".csv" in address:
-            answer = context.request.get(address)
-            if answer.status != 200 or "csv" not in answer.headers["content-type"]:
-                found.append(f"{address}: {answer.status} {answer.headers.get('content-type')}")
-            continue
+    for address in waiting:
         answer = context.request.get(address)
-        if answer.status != 200:
-            found.append(f"{address}: a link leads to it, and it answers {answer.status}")
+        kind = answer.headers.get("content-type", "")
+        if answer.status != 200 or ("csv" if ".csv" in address else "text/html") not in kind:
+            found.append(f"{address}: answers {answer.status}, {kind}, and a link leads to it")
             continue
-        if not answer.url.endswith(address.split("?")[0]) and "/deliveries/" not in address:
-            found.append(f"{address}: a link leads to it, and it leads on to {answer.url}")
         for link in re.findall(r'href="(/[^"#]*)', answer.text()):
-            link = link.replace("&amp;", "&")
+            link = html.unescape(link)
             # What leaves the console is not its page.
-            if link.startswith("/console/") and shape(link) not in seen:
-                seen.add(shape(link))
-                waiting.append(link)
-    tab.close()
-    context.close()
-    return found
+            if not link.startswith("/console/") or shape(link) in seen:
+                continue
+            if len(seen) > SHAPES_MAX:
+                return more, [*found, f"over {SHAPES_MAX} kinds of addresses, as {link}"]
+            seen.add(shape(link))
+            waiting.append(link)
+            if "?" not in link and ".csv" not in link:
+                more[shape(link).removeprefix("/console/").replace("*", "").strip("/").replace("/", "-")] = link
+    return more, found
 
 
 def assets(context, project):

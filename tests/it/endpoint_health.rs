@@ -419,3 +419,48 @@ fn a_success_that_nobody_wrote_down_keeps_an_endpoint_from_being_disabled() {
         }
     });
 }
+
+#[test]
+fn endpoints_are_listed_by_their_state_and_by_whether_they_fail() {
+    run(async {
+        let harness = Harness::builder().config(uncached_config()).build().await;
+        let (bad, good) = (
+            Receiver::start(failures(1)).await,
+            Receiver::start([]).await,
+        );
+        let failing = harness.endpoint(&bad.url, &["a"]).await;
+        let well = harness.endpoint(&good.url, &["a"]).await;
+        let off = harness.endpoint(&good.url, &["b"]).await;
+        let body = json!({ "state": "disabled" });
+        let path = endpoint_path(&off);
+        harness.patch(&path, body).await.expect(StatusCode::OK);
+        harness.publish("a").await;
+        harness.drain().await;
+        let listed = async |query: &str| {
+            let path = format!("/v1/endpoints?{query}");
+            let page = harness.get(&path).await.expect(StatusCode::OK);
+            let rows = page["data"].as_array().unwrap().iter();
+            rows.map(|row| row["id"].clone()).collect::<Vec<_>>()
+        };
+        let (failing, well, off) = (&failing["id"], &well["id"], &off["id"]);
+        let of = |ids: &[&Value]| ids.iter().map(|id| (*id).clone()).collect::<Vec<_>>();
+        assert_eq!(listed("").await, of(&[failing, well, off]));
+        assert_eq!(listed("state=enabled").await, of(&[failing, well]));
+        assert_eq!(listed("state=disabled").await, of(&[off]));
+        assert_eq!(listed("state=gone").await, of(&[]));
+        assert_eq!(listed("failing=true").await, of(&[failing]));
+        assert_eq!(listed("failing=false").await, of(&[well, off]));
+        assert_eq!(listed("failing=true&state=disabled").await, of(&[]));
+        let refused = harness.get("/v1/endpoints?state=deleted").await;
+        assert_eq!(refused.json["field"], "state");
+        refused.problem(400);
+
+        // A position is one of its own list alone.
+        let page = harness.get("/v1/endpoints?failing=false&limit=1").await;
+        let cursor = page.json["next_cursor"].as_str().unwrap().to_owned();
+        let next = listed(&format!("failing=false&cursor={cursor}")).await;
+        assert_eq!(next, of(&[off]));
+        let elsewhere = format!("/v1/endpoints?state=enabled&cursor={cursor}");
+        harness.get(&elsewhere).await.problem(400);
+    });
+}

@@ -10,10 +10,10 @@ use http::{Method, StatusCode};
 use jiff::Timestamp;
 use millrace::app;
 use millrace::config::Config;
-use millrace::jobs::erase;
 #[cfg(feature = "embedded")]
 use millrace::jobs::fan_out;
 use millrace::jobs::recover::archive;
+use millrace::jobs::{activity, erase};
 use millrace::model::access::Access;
 use millrace::model::erasure::ErasureState;
 use millrace::model::event::{Event, PlainDefaults, parse_plain};
@@ -227,6 +227,7 @@ async fn furnish(harness: &Harness, key: &str, url: &str, tenant: &str) -> Vec<S
             .into(),
     );
     harness.drain().await;
+    activity::flush(&harness.app).await;
     ids
 }
 

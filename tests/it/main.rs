@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod activity;
 mod admission;
 mod alarms;
 mod api_keys;
@@ -18,6 +19,9 @@ mod circuit_breaker;
 mod config_cache;
 mod conformance;
 mod connections;
+mod console_endpoints;
+mod console_meters;
+mod console_overview;
 mod console_routes;
 mod console_sessions;
 mod content_encoding;
@@ -65,11 +69,13 @@ mod rate_limit;
 mod rds_proxy;
 mod receivers;
 mod recoveries;
+mod recovery_previews;
 mod refusals;
 #[cfg(feature = "embedded")]
 mod remote;
 mod repeats;
 #[cfg(feature = "embedded")]
+mod request_headers;
 mod restore;
 mod retention;
 mod schema;

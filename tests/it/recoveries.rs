@@ -113,6 +113,7 @@ fn what_failed_is_resent_and_nothing_else() {
           "id": "rec_…",
           "include_pending": false,
           "kind": "recover",
+          "progress": 0.0,
           "resent": 0,
           "since": "…",
           "skipped": 0,

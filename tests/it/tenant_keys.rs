@@ -231,6 +231,7 @@ impl Worlds {
         let event = |tenant: Value| json!({ "type": "order.paid", "tenant": tenant, "data": {} });
         Some(match operation {
             // The whole project's.
+            "GET /v1/activity" | "GET /v1/activity/endpoints" => return project(Value::Null),
             "GET /v1/audit-log" | "GET /v1/meters/{id}/backfill" => return project(Value::Null),
             "GET /v1/erasures"
             | "GET /v1/erasures/{id}"
@@ -301,7 +302,10 @@ impl Worlds {
                     format!("until={}", seconds_ago(-60)),
                 ],
             ),
-            "GET /v1/endpoints" => self.list_by_tenant("/v1/endpoints", &[]),
+            "GET /v1/endpoints" => {
+                let ways = ["state=enabled", "failing=true", "failing=false&limit=1"];
+                self.list_by_tenant("/v1/endpoints", &ways.map(str::to_owned))
+            }
             "GET /v1/recoveries" => self.list("/v1/recoveries", &[]),
             "GET /v1/deliveries" => {
                 let own = &self.own;
@@ -363,6 +367,32 @@ impl Worlds {
                     let delivery = delivery_id(&event.event, &endpoint.endpoint);
                     probes.push(probe(path.replace("{id}", &delivery), json!({}), 404));
                 }
+                Decision::Answers(probes)
+            }
+            "GET /v1/recoveries/preview" => {
+                let at = |named: &str, more: &str| {
+                    let since = seconds_ago(3600);
+                    let query = format!("endpoint_id={named}&since={since}&{more}");
+                    format!("/v1/recoveries/preview?{query}")
+                };
+                let mut probes = vec![];
+                for kind in [
+                    "kind=recover",
+                    "kind=replay_missing",
+                    "kind=retry&state=failed",
+                ] {
+                    for named in [&self.own.endpoint, &self.own.uid] {
+                        probes.push(probe(at(named, kind), Value::Null, 200));
+                    }
+                    for world in &self.others {
+                        probes.push(probe(at(&world.endpoint, kind), Value::Null, 404));
+                        probes.push(probe(at(&world.uid, kind), Value::Null, 404));
+                    }
+                }
+                let of = |tenant: &str| format!("kind=retry&state=failed&tenant={tenant}");
+                let own = &self.own.endpoint;
+                probes.push(probe(at(own, &of("acme")), Value::Null, 200));
+                probes.push(probe(at(own, &of("brilltenant")), Value::Null, 403));
                 Decision::Answers(probes)
             }
             "GET /v1/recoveries/{id}" => {

@@ -418,7 +418,16 @@ fn a_table_is_what_the_rows_say_and_computes_nothing() {
         let whole = csv(&harness, &path).await;
         assert!(!whole.headers.contains_key("link"));
         let whole = String::from_utf8(whole.bytes.to_vec()).unwrap();
-        insta::assert_snapshot!(whole.replace("\r\n", "|\n"), @"");
+        insta::assert_snapshot!(whole.replace("\r\n", "|\n"), @r#"
+        start,end,tenant,/plan,value|
+        2024-01-31T12:00:00.000Z,2024-03-01T00:00:00.000Z,,,2|
+        2024-01-31T12:00:00.000Z,2024-03-01T00:00:00.000Z,'-x,"line|
+        break",1|
+        2024-01-31T12:00:00.000Z,2024-03-01T00:00:00.000Z,'-y,"",1|
+        2024-01-31T12:00:00.000Z,2024-03-01T00:00:00.000Z,'=1+1,'+pro,-5|
+        2024-01-31T12:00:00.000Z,2024-03-01T00:00:00.000Z,'@é,false,3|
+        2024-01-31T12:00:00.000Z,2024-03-01T00:00:00.000Z,"a,""b""c",-1,0.1|
+        "#);
         // The next page is where the header says, until there is none.
         let mut lines = vec![];
         let mut next = Some(format!("{path}&limit=2"));

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use crate::console::api::{List, Refusal};
+use crate::console::api::Refusal;
 use crate::console::form::{Form, form_tokens};
 use crate::console::layout::{self, Page, Section, page, page_of_no_project, see_other};
+use crate::console::listing::List;
 use crate::console::pairs::{Pairs, href, segment};
 use crate::console::parts::{self, Field, TimeFormat, Tone};
 use crate::console::visit::{View, Visitor};

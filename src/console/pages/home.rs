@@ -1,12 +1,10 @@
 //! The way in: to the project that is there, or to the list of them.
 
 use axum::response::{IntoResponse, Redirect, Response};
-use maud::html;
 
 use crate::console::api::Refusal;
-use crate::console::layout::{Page, Section, page};
 use crate::console::pages::projects;
-use crate::console::visit::{View, Visitor};
+use crate::console::visit::Visitor;
 
 /// Goes to the overview of the project that the session is of, or to the list of all.
 pub async fn home(visitor: Visitor) -> Response {
@@ -18,18 +16,6 @@ pub async fn home(visitor: Visitor) -> Response {
             Redirect::to(&to).into_response()
         }
     }
-}
-
-/// The overview of a project.
-pub async fn overview(view: View) -> Response {
-    let body = html! { p { "Overview" } };
-    page(
-        &view,
-        Page {
-            body,
-            ..Page::new("Overview", Section::Overview)
-        },
-    )
 }
 
 /// Whatever else is asked for.

@@ -11,9 +11,10 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::console::api::{List, Refusal};
+use crate::console::api::Refusal;
 use crate::console::form::{Form, form_tokens};
 use crate::console::layout::{Page, Section, page, see_other};
+use crate::console::listing::List;
 use crate::console::pairs::{Pairs, href, segment};
 use crate::console::parts::{self, Field, TimeFormat, Tone};
 use crate::console::visit::View;

@@ -7,9 +7,10 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::console::api::{List, Refusal};
+use crate::console::api::Refusal;
 use crate::console::form::{Form, form_tokens};
 use crate::console::layout::{Page, Section, page_of_no_project, see_other};
+use crate::console::listing::List;
 use crate::console::pairs::href;
 use crate::console::parts::{self, Field, TimeFormat};
 use crate::console::visit::Visitor;

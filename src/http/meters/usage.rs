@@ -10,11 +10,12 @@ use http::request::Parts;
 use http::{HeaderMap, Uri};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::selection::{self, Selection};
 use super::usage_csv;
+use super::usage_row::Usage;
 use crate::app::{self, App};
 use crate::error::{Error, Invalid, Result};
 use crate::http::accept;
@@ -139,29 +140,6 @@ struct Frame<'a> {
     windows: Vec<Window>,
     /// Those asked for, or the caller's own; none for all.
     tenants: Option<Vec<&'a str>>,
-}
-
-/// Usage of a window.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Usage {
-    /// When the window begins.
-    pub start: Time,
-    /// When the next one begins.
-    pub end: Time,
-    /// The tenant, if one alone was asked for or tenants are told apart; null for events
-    /// of none. One of more than 128 characters is `sha256:` and its SHA-256 in
-    /// hexadecimal, where it was not asked for by its own name.
-    #[schema(required)]
-    pub tenant: Option<String>,
-    /// The value at each pointer asked for, `{"/plan": "pro"}`; null where groups
-    /// are not told apart. `{"…": "other"}` is what came after the meter had as
-    /// many groups as it may.
-    #[schema(required, value_type = Option<BTreeMap<String, serde_json::Value>>)]
-    pub group: Option<BTreeMap<String, Box<RawValue>>>,
-    /// A decimal number with all its digits; an average is rounded to 12 places,
-    /// half away from zero.
-    #[schema(value_type = f64)]
-    pub value: Box<RawValue>,
 }
 
 /// Ask for what a meter has counted.

@@ -6,7 +6,7 @@ use http::header::{CONTENT_TYPE, HeaderValue, LINK};
 use http::{HeaderMap, Uri};
 use url::form_urlencoded;
 
-use super::usage::Usage;
+use super::usage_row::Usage;
 use crate::error::{Error, Result};
 use crate::http::page::Page;
 use crate::model::csv::{self, Cell};

@@ -16,6 +16,7 @@ use super::record::{self, MadeAttempt};
 use super::request::{WebhookRequest, request};
 use crate::app::{self, App};
 use crate::error::Result;
+use crate::model::activity::Counted;
 use crate::model::breaker::Ticket;
 use crate::model::delivery::{self, Attempt, AttemptOutcome, Verdict};
 use crate::model::endpoint::{EndpointState, Target};
@@ -25,6 +26,7 @@ use crate::model::retry::parse_retry_after;
 use crate::model::sent_headers::SentHeaders;
 use crate::sender::{AttemptResult, RequestHeaders};
 use crate::store::deliveries::{self, AttemptRecord, HeldLease};
+use crate::telemetry::activity::{Activity, CountedAttempt};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::millis;
 use crate::telemetry::trace::{Span, TRACEPARENT};
@@ -167,6 +169,7 @@ async fn record(
     };
     log(id, loaded, target, &sent.result, &decided);
     count(&app.telemetry.metrics, loaded, sent, &decided);
+    count_activity(&app.telemetry.activity, target, loaded, sent, &decided);
     Ok(decided)
 }
 
@@ -323,6 +326,33 @@ fn count(metrics: &Metrics, loaded: &LoadedDelivery, sent: &SentAttempt, decided
         Verdict::Exhausted | Verdict::Gone => metrics.failed.add_one(),
         Verdict::Retry(_) => {}
     }
+}
+
+/// The same for the project to see.
+fn count_activity(
+    activity: &Activity,
+    target: &Target,
+    loaded: &LoadedDelivery,
+    sent: &SentAttempt,
+    decided: &Decision,
+) {
+    let delivery = match decided.verdict {
+        Verdict::Delivered if loaded.progress.attempts_made == 0 => Some(Counted::DeliveredAtOnce),
+        Verdict::Delivered => Some(Counted::DeliveredLater),
+        Verdict::Exhausted | Verdict::Gone => Some(Counted::Failed),
+        Verdict::Retry(_) => None,
+    };
+    let made = CountedAttempt {
+        endpoint: &target.id,
+        latency: sent.result.latency,
+        lag: sent.lag.filter(|_| decided.is_recorded),
+        attempt: match decided.verdict {
+            Verdict::Delivered => Counted::AttemptSucceeded,
+            Verdict::Exhausted | Verdict::Gone | Verdict::Retry(_) => Counted::AttemptFailed,
+        },
+        delivery: delivery.filter(|_| decided.is_recorded),
+    };
+    activity.count_attempt(&loaded.project, &made, sent.ended);
 }
 
 fn outcome(attempted: &AttemptResult, sent: Timestamp) -> AttemptOutcome {

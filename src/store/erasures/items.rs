@@ -263,8 +263,8 @@ pub async fn delete_grants(dynamo: &Dynamo, key_hashes: &[[u8; 32]]) -> Result<(
     batch::delete(dynamo, grants).await
 }
 
-/// Deletes the projection of a project, its keys by their hashes included; what says
-/// that it is erased stays.
+/// Deletes the projection of a project, its keys by their hashes included, and its
+/// activity; what says that it is erased stays.
 ///
 /// # Errors
 /// [`Error::Unavailable`](crate::error::Error::Unavailable) when DynamoDB does not
@@ -275,16 +275,23 @@ pub async fn delete_projection(
     key_hashes: &[[u8; 32]],
 ) -> Result<usize> {
     delete_grants(dynamo, key_hashes).await?;
-    let partition = keys::project(project);
-    let mut items = key_hashes.len();
+    let activity = delete_partition(dynamo, &keys::activity(project)).await?;
+    let projected = delete_partition(dynamo, &keys::project(project)).await?;
+    Ok(key_hashes.len() + activity + projected)
+}
+
+/// Deletes the items of a partition but for the mark of an erased project; how many there
+/// were.
+async fn delete_partition(dynamo: &Dynamo, partition: &str) -> Result<usize> {
+    let mut items = 0;
     loop {
-        let (mut below, _) = page_of(dynamo, &partition, PAGE_MAX).await?;
+        let (mut below, _) = page_of(dynamo, partition, PAGE_MAX).await?;
         below.retain(|sk| sk != keys::ERASED);
         if below.is_empty() {
             return Ok(items);
         }
         items += below.len();
-        let below = below.iter().map(|sk| (partition.as_str(), sk.as_str()));
+        let below = below.iter().map(|sk| (partition, sk.as_str()));
         batch::delete(dynamo, below).await?;
     }
 }

@@ -299,13 +299,19 @@ impl Fixtures {
         };
         let mut path = self.path(harness, operation.form, in_path);
         if let Place::Query(name) = place {
-            let required = match operation.id {
-                "getMeterUsage" if *name != "from" => "from=2026-01-01T00:00:00Z&",
-                "listMeterValues" if *name == "from" => "dimension=tenant&",
-                "listMeterValues" if *name == "dimension" => "from=2026-01-01T00:00:00Z&",
-                "listMeterValues" => "from=2026-01-01T00:00:00Z&dimension=tenant&",
-                _ => "",
+            let mut required = match operation.id {
+                "getMeterUsage" => "from=2026-01-01T00:00:00Z&".to_owned(),
+                "listMeterValues" => "from=2026-01-01T00:00:00Z&dimension=tenant&".to_owned(),
+                "previewRecovery" => format!(
+                    "kind=retry&state=failed&since=2026-01-01T00:00:00Z&endpoint_id={}&",
+                    self.endpoint
+                ),
+                _ => String::new(),
             };
+            // One that is given twice is refused for that.
+            let of_another = |pair: &&str| !pair.starts_with(&format!("{name}="));
+            let others: Vec<_> = required.split_inclusive('&').filter(of_another).collect();
+            required = others.concat();
             path = format!("{path}?{required}{name}={value}");
         }
         let is_admins = ["/v1/projects", "/v1/admin"]

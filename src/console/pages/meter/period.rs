@@ -3,7 +3,7 @@
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan, Unit, Zoned, ZonedRound, RoundMode};
+use jiff::{RoundMode, SignedDuration, Timestamp, ToSpan, Unit, Zoned, ZonedRound};
 
 use crate::console::pairs::Pairs;
 use crate::model::window::{self, Width, Window};
@@ -46,7 +46,8 @@ impl Period {
         let name = CHOICES.iter().find(|(name, _)| *name == asked);
         let name = name.map_or("month", |(name, _)| *name);
         let made = Self::of(name, query, &now.to_zoned(zone.clone()));
-        let mut made = made.unwrap_or_else(|| Self::new("month", "", now, now, SignedDuration::ZERO));
+        let mut made =
+            made.unwrap_or_else(|| Self::new("month", "", now, now, SignedDuration::ZERO));
         made.width = width(query.get("window"), made.span);
         made
     }
@@ -69,26 +70,44 @@ impl Period {
                 Some(Self::between(name, title, from, to, (before, from)))
             }
             "24h" => {
-                let hours = ZonedRound::new().smallest(Unit::Hour).mode(RoundMode::Trunc);
+                let hours = ZonedRound::new()
+                    .smallest(Unit::Hour)
+                    .mode(RoundMode::Trunc);
                 let from = now.round(hours).ok()?.checked_sub(23.hours()).ok()?;
                 since(from.timestamp(), "Last 24 hours")
             }
             "7d" => since(midnight(today.checked_sub(6.days()).ok()?)?, "Last 7 days"),
-            "30d" => since(midnight(today.checked_sub(29.days()).ok()?)?, "Last 30 days"),
+            "30d" => since(
+                midnight(today.checked_sub(29.days()).ok()?)?,
+                "Last 30 days",
+            ),
             "year" => {
                 let (first, last) = (today.first_of_year(), today.checked_sub(1.year()).ok()?);
                 let title = first.strftime("%Y so far").to_string();
-                Self::so_far(name, title, now, midnight(first)?, midnight(last.first_of_year())?)
+                Self::so_far(
+                    name,
+                    title,
+                    now,
+                    midnight(first)?,
+                    midnight(last.first_of_year())?,
+                )
             }
             "custom" => {
                 let date = |name: &str| query.get(name)?.parse::<Date>().ok();
                 let (first, last) = (date("from")?, date("to").unwrap_or(today));
                 let from = midnight(first)?;
                 let to = midnight(last.tomorrow().ok()?)?;
-                let title = format!("{} to {}", first.strftime("%-d %b %Y"), last.strftime("%-d %b %Y"));
+                let title = format!(
+                    "{} to {}",
+                    first.strftime("%-d %b %Y"),
+                    last.strftime("%-d %b %Y")
+                );
                 let length = to.duration_since(from);
                 let made = Self::new(name, &title, from, to, length);
-                let made = Self { days: Some((first, last)), ..made };
+                let made = Self {
+                    days: Some((first, last)),
+                    ..made
+                };
                 Some(made).filter(|made| made.span.start < made.span.end)
             }
             _ => {
@@ -188,8 +207,16 @@ mod tests {
 
     fn describe(query: &str) -> String {
         let period = read(query, "Europe/Berlin");
-        let Period { title, span, before, width, .. } = &period;
-        let columns = period.columns(&window::zone("Europe/Berlin").unwrap()).len();
+        let Period {
+            title,
+            span,
+            before,
+            width,
+            ..
+        } = &period;
+        let columns = period
+            .columns(&window::zone("Europe/Berlin").unwrap())
+            .len();
         format!(
             "{query}: {title}: {} {} before {} {} by {width:?}, {columns}\n",
             span.start, span.end, before.start, before.end

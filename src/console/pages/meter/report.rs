@@ -50,6 +50,24 @@ struct Page {
     next_cursor: Option<String>,
 }
 
+/// The one value of a report that is neither split nor cut.
+#[derive(Deserialize)]
+pub struct Total {
+    data: Vec<OneValue>,
+}
+
+#[derive(Deserialize)]
+struct OneValue {
+    value: Box<RawValue>,
+}
+
+impl Total {
+    /// It, if anything was counted.
+    pub fn value(&self) -> Option<&str> {
+        self.data.first().map(|row| row.value.get())
+    }
+}
+
 #[derive(Deserialize)]
 struct Row {
     start: Time,
@@ -104,14 +122,18 @@ pub async fn load(view: &View, question: &Question<'_>) -> Result<Report, Refusa
     let period = question.period;
     let by = question.split;
     let width = period.width.as_str();
-    let (total, before, columns, groups, groups_before) = futures_util::try_join!(
+    let (total, before, columns, groups, groups_before) = tokio::try_join!(
         rows(view, question, "total", period.span, &[]),
         rows(view, question, "total", period.before, &[]),
         rows(view, question, width, period.span, &[]),
         groups(view, question, by, period.span),
         groups(view, question, by, period.before),
     )?;
-    let mut before_of: Vec<(Group, String)> = groups_before.data.into_iter().filter_map(|row| row.of(by)).collect();
+    let mut before_of: Vec<(Group, String)> = groups_before
+        .data
+        .into_iter()
+        .filter_map(|row| row.of(by))
+        .collect();
     let mut shares: Vec<Share> = groups
         .data
         .into_iter()
@@ -138,7 +160,12 @@ pub async fn load(view: &View, question: &Question<'_>) -> Result<Report, Refusa
         Ok::<_, Refusal>(())
     }))
     .await?;
-    let first = |page: Page| page.data.into_iter().next().map(|row| row.value.get().to_owned());
+    let first = |page: Page| {
+        page.data
+            .into_iter()
+            .next()
+            .map(|row| row.value.get().to_owned())
+    };
     Ok(Report {
         total: first(total),
         before: first(before),
@@ -166,7 +193,11 @@ pub fn address(
         .append_pair("time_zone", question.time_zone)
         .extend_pairs(kept)
         .extend_pairs(only);
-    format!("/v1/meters/{}/usage?{}", segment(question.meter), query.finish())
+    format!(
+        "/v1/meters/{}/usage?{}",
+        segment(question.meter),
+        query.finish()
+    )
 }
 
 async fn rows(
@@ -187,13 +218,17 @@ async fn groups(
 ) -> Result<Page, Refusal> {
     match by {
         Some(by) => rows(view, question, "total", span, &[("group_by", by)]).await,
-        None => Ok(Page { data: vec![], next_cursor: None }),
+        None => Ok(Page {
+            data: vec![],
+            next_cursor: None,
+        }),
     }
 }
 
 fn by_column(page: Page) -> BTreeMap<Timestamp, f64> {
     let rows = page.data.into_iter();
-    rows.map(|row| (row.start.0, float(row.value.get()))).collect()
+    rows.map(|row| (row.start.0, float(row.value.get())))
+        .collect()
 }
 
 /// A decimal number, as near as a drawing needs it.
@@ -269,9 +304,15 @@ mod tests {
         }
         let of = |group: &Group, by: &str| group.filter(by).unwrap();
         let acme = Group::Is(json!("acme"));
-        assert_eq!(of(&acme, "tenant"), ("tenant".to_owned(), "acme".to_owned()));
+        assert_eq!(
+            of(&acme, "tenant"),
+            ("tenant".to_owned(), "acme".to_owned())
+        );
         let none = Group::Is(Value::Null);
         assert_eq!(of(&none, "tenant"), ("tenant".to_owned(), String::new()));
-        assert_eq!(of(&none, "/plan"), ("group[/plan]".to_owned(), "null".to_owned()));
+        assert_eq!(
+            of(&none, "/plan"),
+            ("group[/plan]".to_owned(), "null".to_owned())
+        );
     }
 }
