@@ -119,8 +119,7 @@ async fn find_project(app: &App, project: &ProjectId) -> Result<()> {
     Ok(())
 }
 
-/// List what is of no project, the newest first: logins as the admin that were refused,
-/// and who signed in to the console for all projects.
+/// List what is of no project, the newest first: logins as the admin that were refused.
 ///
 /// Each instance writes one entry a minute at most, with how many there were since.
 #[utoipa::path(get, path = "/v1/admin/audit-log", tag = "audit", params(ListAuditLog),
