@@ -169,7 +169,7 @@ fn newer_events_are_rows_alone_and_say_where_still_newer_ones_are() {
             list.starts_with("<div") && !list.contains("<main"),
             "{list}"
         );
-        assert_eq!(rows(&list), [first.clone()]);
+        assert_eq!(rows(&list), std::slice::from_ref(&first));
         let source = linked(&list, "data-live=\"rows\"", "data-src=\"").unwrap();
         let second = harness.publish("a.c").await;
         harness.publish("d").await;
