@@ -207,7 +207,7 @@ fn form_page(view: &View, filled: &Pairs, refusal: Option<&Refusal>) -> Response
     let kind = filled.get("kind").unwrap_or("tenant");
     let body = html! {
         @if let Some(refusal) = refusal { (parts::refused(refusal)) }
-        form.form.card.in method="post" action=(view.path("erasures/new")) {
+        div.card { form.form.in method="post" action=(view.path("erasures/new")) {
             (form_tokens(view))
             fieldset.field {
                 legend { "What is erased" }
@@ -243,7 +243,7 @@ fn form_page(view: &View, filled: &Pairs, refusal: Option<&Refusal>) -> Response
                 button.btn.danger.primary { "Erase for good" }
                 a.btn href=(view.path("erasures")) { "Keep it" }
             }
-        }
+        } }
     };
     let crumbs = [("Erasures", view.path("erasures"))];
     let mut response = page(

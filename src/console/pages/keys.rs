@@ -177,7 +177,7 @@ fn form_page(view: &View, filled: &Pairs, refusal: Option<&Refusal>) -> Response
     };
     let body = html! {
         @if let Some(refusal) = refusal { (parts::refused(refusal)) }
-        form.form.card.in method="post" action=(view.path("keys/new")) {
+        div.card { form.form.in method="post" action=(view.path("keys/new")) {
             (form_tokens(view))
             (parts::field(&Field { is_required: true, ..field("name", "Name", "What people call it: backend") }))
             fieldset.field {
@@ -204,7 +204,7 @@ fn form_page(view: &View, filled: &Pairs, refusal: Option<&Refusal>) -> Response
                 button.btn.primary { "Create key" }
                 a.btn.quiet href=(view.path("keys")) { "Cancel" }
             }
-        }
+        } }
     };
     let crumbs = [("API keys", view.path("keys"))];
     let mut response = page(
@@ -281,7 +281,7 @@ pub async fn ask_to_revoke(
     let key = find(&view, &id).await?;
     let action = view.path(&format!("keys/{}/revoke", key.id));
     let body = html! {
-        form.form.card.in method="post" action=(action) {
+        div.card { form.form.in method="post" action=(action) {
             (form_tokens(&view))
             p.small.soft {
                 "Whoever uses " code { (key.hint) "…" } " is refused from now on, other instances within a \
@@ -296,7 +296,7 @@ pub async fn ask_to_revoke(
                 button.btn.danger.primary { "Revoke key" }
                 a.btn href=(view.path("keys")) { "Keep it" }
             }
-        }
+        } }
     };
     let title = format!("Revoke {}?", key.name);
     let crumbs = [("API keys", view.path("keys"))];
