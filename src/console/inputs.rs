@@ -43,27 +43,29 @@ pub fn select<'a>(
     }
 }
 
-/// A field of a filter bar, whose label is read but not seen.
+/// A field of a filter bar, whose label is read but not seen. Of one name there may be
+/// several, each with another value.
 pub fn filter(name: &str, label: &str, value: &str, list: Option<&str>, kind: &str) -> Markup {
     html! {
         div.field {
-            label.sr for={ "f-" (name) } { (label) }
-            input id={ "f-" (name) } name=(name) type=(kind) value=(value) placeholder=(label) list=[list] autocomplete="off" spellcheck="false";
+            label.sr for={ "f-" (name) "-" (value) } { (label) }
+            input id={ "f-" (name) "-" (value) } name=(name) type=(kind) value=(value) placeholder=(label) list=[list] autocomplete="off" spellcheck="false";
         }
     }
 }
 
-/// A choice in a filter bar; `is_first` is where the key `f` leads.
+/// A choice in a filter bar; to that of the period leads the key `f`.
 pub fn filter_choice<'a>(
     name: &str,
     label: &str,
     options: impl IntoIterator<Item = (&'a str, &'a str)>,
     chosen: &str,
 ) -> Markup {
+    let is_first = name == "period";
     html! {
         div.field {
             label.sr for={ "f-" (name) } { (label) }
-            select id={ "f-" (name) } name=(name) {
+            select id={ "f-" (name) } name=(name) data-first-filter[is_first] {
                 @for (value, word) in options { option value=(value) selected[value == chosen] { (word) } }
             }
         }

@@ -205,44 +205,46 @@ mod tests {
         Period::read(&Pairs::parse(query.as_bytes()), &zone, now)
     }
 
-    fn describe(query: &str) -> String {
-        let period = read(query, "Europe/Berlin");
-        let Period {
-            title,
-            span,
-            before,
-            width,
-            ..
-        } = &period;
-        let columns = period
-            .columns(&window::zone("Europe/Berlin").unwrap())
-            .len();
-        format!(
-            "{query}: {title}: {} {} before {} {} by {width:?}, {columns}\n",
-            span.start, span.end, before.start, before.end
-        )
+    fn span_of(start: &str, end: &str) -> Window {
+        Window {
+            start: start.parse().unwrap(),
+            end: end.parse().unwrap(),
+        }
     }
 
     #[test]
     fn a_period_is_that_of_the_calendar() {
-        let text: String = [
-            "",
-            "period=last-month",
-            "period=24h",
-            "period=7d",
-            "period=7d&window=hour",
-            "period=30d&window=month",
-            "period=year",
-            "period=year&window=hour",
-            "period=custom&from=2026-03-29&to=2026-03-29",
-            "period=custom&from=2026-03-29&to=2026-03-28",
-            "period=custom&from=0001-01-01&to=9999-12-31",
-            "period=custom",
-            "period=nonsense&window=nonsense",
-        ]
-        .map(describe)
-        .concat();
-        insta::assert_snapshot!(text, @"");
+        let zone = window::zone("Europe/Berlin").unwrap();
+        for (query, title, span, before, columns) in [
+            (
+                "",
+                "December 2026 so far",
+                ("2026-11-30T23:00:00Z", "2026-12-15T10:20:30Z"),
+                ("2026-10-31T23:00:00Z", "2026-11-15T10:20:30Z"),
+                15,
+            ),
+            (
+                "period=last-month",
+                "November 2026",
+                ("2026-10-31T23:00:00Z", "2026-11-30T23:00:00Z"),
+                ("2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z"),
+                30,
+            ),
+            // A day of 23 hours, by the hour.
+            (
+                "period=custom&from=2026-03-29&to=2026-03-29",
+                "29 Mar 2026 to 29 Mar 2026",
+                ("2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"),
+                ("2026-03-28T00:00:00Z", "2026-03-28T23:00:00Z"),
+                23,
+            ),
+        ] {
+            let period = read(query, "Europe/Berlin");
+            assert_eq!(period.title, title, "{query}");
+            assert_eq!(period.span, span_of(span.0, span.1), "{query}");
+            assert_eq!(period.before, span_of(before.0, before.1), "{query}");
+            assert_eq!(period.columns(&zone).len(), columns, "{query}");
+        }
     }
 
     #[test]
@@ -252,7 +254,7 @@ mod tests {
                 let dates = "from=2026-01-01&to=2026-12-31";
                 for zone in ["UTC", "Asia/Kathmandu"] {
                     let period = read(&format!("period={name}{window}&{dates}"), zone);
-                    let columns = period.columns(&self::window::zone(zone).unwrap()).len();
+                    let columns = period.columns(&window::zone(zone).unwrap()).len();
                     assert!((1..=102).contains(&columns), "{name} {window}: {columns}");
                 }
             }
