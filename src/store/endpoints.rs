@@ -1,10 +1,12 @@
 //! Endpoints and their sealed secrets in PostgreSQL.
 
+mod filter;
 pub mod left_behind;
 pub mod named;
 mod quota;
 mod sealed;
 
+pub use self::filter::EndpointFilter;
 pub use self::sealed::{SealedSecret, open_secret, seal_secret};
 
 use jiff::{SignedDuration, Timestamp};
@@ -248,17 +250,6 @@ const LIST: &str = "\
         and ($5::text is null or state = $5) \
         and ($7::bool is null or (id = any($6::text[])) = $7) \
     order by id limit $3";
-
-/// What a list of endpoints is narrowed to.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct EndpointFilter<'a> {
-    /// Only those of this tenant.
-    pub tenant: Option<&'a str>,
-    /// Only those in this state.
-    pub state: Option<EndpointState>,
-    /// Only those that fail, which are these, or only the others.
-    pub failing: Option<(&'a [String], bool)>,
-}
 
 /// Up to `limit` endpoints that `access` reaches in the order of their creation, those
 /// after `after` only, narrowed by `filter`.

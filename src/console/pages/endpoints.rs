@@ -25,13 +25,12 @@ pub async fn list(view: View) -> Result<Response, Refusal> {
     let is_first = query.get("cursor").is_none() && matches!(state, None | Some("enabled"));
     let (failing, rest) = tokio::join!(
         async {
-            match is_first {
-                // Without it the others are listed all the same.
-                true => ask(&view, state, Some("true"), FAILING_MAX)
-                    .await
-                    .unwrap_or_default(),
-                false => Listed::default(),
+            if !is_first {
+                return Listed::default();
             }
+            // Without it the others are listed all the same.
+            let failing = ask(&view, state, Some("true"), FAILING_MAX).await;
+            failing.unwrap_or_default()
         },
         rest(&view, state)
     );

@@ -224,12 +224,11 @@ pub fn shown(
 fn credentials_shown(typed: &Pairs, before: Option<&Endpoint>, errors: Errors<'_>) -> Markup {
     let names: Vec<_> = before.iter().flat_map(|one| one.headers.keys()).collect();
     let names: Vec<_> = names.into_iter().map(String::as_str).collect();
-    let hint = match names.is_empty() {
-        true => "Sent along: name: value, one a line; never shown again".to_owned(),
-        false => format!(
-            "It has {}. What stands here replaces them all; empty, they stay",
-            names.join(", ")
-        ),
+    let hint = if names.is_empty() {
+        "Sent along: name: value, one a line; never shown again".to_owned()
+    } else {
+        let names = names.join(", ");
+        format!("It has {names}. What stands here replaces them all; empty, they stay")
     };
     let auth = before.and_then(|before| before.auth.as_ref());
     let first = if auth.is_some() { "As it is" } else { "None" };
