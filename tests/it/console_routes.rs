@@ -132,6 +132,7 @@ impl World {
             filled.push(match *part {
                 "{project}" => self.project.clone(),
                 "{name}" => format!("{mark}.made"),
+                "{operation}" => "listDeliveries".to_owned(),
                 "{id}" => named(parts[place - 1]).clone(),
                 part if part.starts_with('{') => panic!("{route}: say here what {part} is"),
                 part => part.to_owned(),

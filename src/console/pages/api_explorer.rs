@@ -17,6 +17,7 @@ use crate::console::api::{Answer, Refusal};
 use crate::console::form::Form;
 use crate::console::inputs::{Errors, editor};
 use crate::console::layout::{self, Page, Section, page};
+use crate::console::pages::projects;
 use crate::console::pairs::{Pairs, href, segment};
 use crate::console::parts::{Field, Tone, code, field, json, refused, state};
 use crate::console::visit::{View, Visitor};
@@ -44,11 +45,15 @@ struct Parameter {
     description: String,
 }
 
-/// Goes to the form of a request in the project that the session is of, or to the list
-/// of projects.
+/// Goes to the form of a request in the project that the session is of or that is the only
+/// one, or to the list of projects.
 pub async fn of_session(visitor: Visitor, Path(operation): Path<String>) -> Response {
-    let Some(project) = visitor.session.project() else {
-        return Redirect::to("/console/projects").into_response();
+    let project = match visitor.session.project() {
+        Some(project) => Some(project.to_string()),
+        None => projects::only(&visitor).await,
+    };
+    let Some(project) = project else {
+        return Redirect::to(projects::PATH).into_response();
     };
     let path = format!("/console/{project}/api/{}", segment(&operation));
     let pairs: Vec<_> = visitor.query.iter().collect();
