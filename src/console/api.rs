@@ -14,10 +14,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower::ServiceExt;
 
+use super::Console;
 use super::form::Once;
 use super::layout;
-use super::visit::View;
+use super::visit::{View, Visitor};
+use crate::model::session::SessionCaller;
 
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What the API refused, or could not do: its problem document (RFC 9457).
@@ -112,6 +115,35 @@ impl Answer {
     }
 }
 
+impl Visitor {
+    /// As [`View::get`], of what is in no project.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refusal> {
+        let caller = self.session.caller_of_no_project();
+        let answer = ask(&self.console, caller, JSON, Method::GET, path, None, None).await;
+        read(&answer.succeeded()?)
+    }
+
+    /// As [`View::send`], of what is in no project.
+    ///
+    /// # Errors
+    /// As that.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        once: Option<&Once>,
+    ) -> Result<Value, Refusal> {
+        let caller = self.session.caller_of_no_project();
+        let body = body.map(|body| Bytes::from(body.to_string()));
+        let answer = ask(&self.console, caller, JSON, method, path, body, once).await;
+        value_of(answer)
+    }
+}
+
 impl View {
     /// What the API answers to a GET of `path`, with its query.
     ///
@@ -135,11 +167,7 @@ impl View {
         once: Option<&Once>,
     ) -> Result<Value, Refusal> {
         let body = body.map(|body| Bytes::from(body.to_string()));
-        let answer = self.ask(method, path, body, once).await.succeeded()?;
-        if answer.is_empty() {
-            return Ok(Value::Null);
-        }
-        read(&answer)
+        value_of(self.ask(method, path, body, once).await)
     }
 
     /// The API's answer, whatever it is. A body is JSON.
@@ -150,54 +178,61 @@ impl View {
         body: Option<Bytes>,
         once: Option<&Once>,
     ) -> Answer {
-        let json = HeaderValue::from_static("application/json");
-        self.ask_for(json, method, path, body, once).await
+        ask(&self.console, self.caller(), JSON, method, path, body, once).await
     }
 
     /// The API's answer to a GET of `path` as CSV, where it has one; a refusal as ever.
     pub async fn csv(&self, path: &str) -> Answer {
-        let csv = HeaderValue::from_static("text/csv");
-        self.ask_for(csv, Method::GET, path, None, None).await
+        let (caller, csv) = (self.caller(), HeaderValue::from_static("text/csv"));
+        ask(&self.console, caller, csv, Method::GET, path, None, None).await
     }
+}
 
-    async fn ask_for(
-        &self,
-        media: HeaderValue,
-        method: Method,
-        path: &str,
-        body: Option<Bytes>,
-        once: Option<&Once>,
-    ) -> Answer {
-        let mut request = Request::new(body.clone().map_or_else(Body::empty, Body::from));
-        *request.method_mut() = method;
-        *request.uri_mut() = match path.parse() {
-            Ok(uri) => uri,
-            Err(_) => return unanswered(StatusCode::NOT_FOUND),
-        };
-        request.extensions_mut().insert(self.caller());
-        let headers = request.headers_mut();
-        headers.insert(ACCEPT, media);
-        if body.is_some() {
-            let json = HeaderValue::from_static("application/json");
-            headers.insert(CONTENT_TYPE, json);
-        }
-        if let Some(once) = once {
-            headers.insert(IDEMPOTENCY_KEY, once.key());
-        }
-        let answered = Box::pin(self.console.api.clone().oneshot(request)).await;
-        let (parts, body) = match answered {
-            Ok(response) => response.into_parts(),
-            Err(never) => match never {},
-        };
-        match body.collect().await {
-            Ok(body) => Answer {
-                status: parts.status,
-                headers: parts.headers,
-                body: body.to_bytes(),
-            },
-            Err(_) => unanswered(StatusCode::INTERNAL_SERVER_ERROR),
-        }
+async fn ask(
+    console: &Console,
+    caller: SessionCaller,
+    media: HeaderValue,
+    method: Method,
+    path: &str,
+    body: Option<Bytes>,
+    once: Option<&Once>,
+) -> Answer {
+    let mut request = Request::new(body.clone().map_or_else(Body::empty, Body::from));
+    *request.method_mut() = method;
+    *request.uri_mut() = match path.parse() {
+        Ok(uri) => uri,
+        Err(_) => return unanswered(StatusCode::NOT_FOUND),
+    };
+    request.extensions_mut().insert(caller);
+    let headers = request.headers_mut();
+    headers.insert(ACCEPT, media);
+    if body.is_some() {
+        headers.insert(CONTENT_TYPE, JSON);
     }
+    if let Some(once) = once {
+        headers.insert(IDEMPOTENCY_KEY, once.key());
+    }
+    let answered = Box::pin(console.api.clone().oneshot(request)).await;
+    let (parts, body) = match answered {
+        Ok(response) => response.into_parts(),
+        Err(never) => match never {},
+    };
+    match body.collect().await {
+        Ok(body) => Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.to_bytes(),
+        },
+        Err(_) => unanswered(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+fn value_of(answer: Answer) -> Result<Value, Refusal> {
+    let body = answer.succeeded()?;
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    read(&body)
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

@@ -119,10 +119,10 @@ fn text(schema: &Value) -> Value {
 }
 
 fn number(schema: &Value, usual: &Value) -> Value {
-    let bounds = ["minimum", "maximum"]
+    let mut bounds = ["minimum", "maximum"]
         .iter()
         .filter_map(|bound| schema.get(bound));
-    let bound = bounds.filter(|bound| bound.is_number()).next();
+    let bound = bounds.find(|bound| bound.is_number());
     bound.unwrap_or(usual).clone()
 }
 

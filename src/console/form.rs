@@ -13,7 +13,7 @@ use maud::{Markup, html};
 use super::Console;
 use super::api::Refusal;
 use super::pairs::Pairs;
-use super::visit::{self, View};
+use super::visit::{self, Visitor};
 use crate::model::id::{base32, is_base32};
 
 /// Times that a body may be as long in a form as it is in JSON: each byte may be three.
@@ -115,10 +115,10 @@ pub(super) async fn pairs(body: Body, bytes_max: usize) -> Result<Pairs, Refusal
 }
 
 /// The hidden fields of every form that changes something.
-pub fn form_tokens(view: &View) -> Markup {
-    let once = Once::new(view.console.app.random());
+pub fn form_tokens(visitor: &Visitor) -> Markup {
+    let once = Once::new(visitor.console.app.random());
     html! {
-        input type="hidden" name=(CSRF) value=(view.csrf_token());
+        input type="hidden" name=(CSRF) value=(visitor.csrf_token());
         input type="hidden" name=(ONCE) value=(once.0);
     }
 }

@@ -97,7 +97,7 @@ const PROJECT: [Link; 3] = [
 ];
 
 /// What the toast after a deed says, by the word in the address.
-const DONE: [(&str, &str); 22] = [
+const DONE: [(&str, &str); 23] = [
     ("sent", "Event sent"),
     ("duplicate", "This event was there already"),
     ("replayed", "Replay begun"),
@@ -113,6 +113,10 @@ const DONE: [(&str, &str); 22] = [
     ("canceled", "Recovery canceled"),
     ("backfilling", "Back-fill begun"),
     ("revoked", "Key revoked"),
+    (
+        "revoked-endpoints",
+        "Key revoked; what it made is among the endpoints",
+    ),
     ("erasing", "Erasure begun"),
     ("project", "Project created"),
     ("signed-in", "Signed in"),

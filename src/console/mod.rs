@@ -26,21 +26,26 @@ mod why;
 
 mod pages {
     pub mod api_explorer;
+    pub mod audit_log;
     pub mod deliveries;
     pub mod endpoint;
     pub mod endpoints;
+    pub mod erasures;
     pub mod event;
     pub mod event_types;
     pub mod events;
     pub mod find;
     pub mod home;
+    pub mod keys;
     pub mod meter;
     pub mod meters;
     pub mod overview;
+    pub mod projects;
     pub mod recoveries;
     pub mod replay;
     pub mod retry;
     pub mod send;
+    pub mod settings;
 }
 
 use std::sync::Arc;
@@ -63,6 +68,7 @@ use pages::event_types::edit as event_type_edit;
 use pages::home;
 use pages::meter::edit as meter_edit;
 use pages::overview;
+use pages::{audit_log, erasures, keys, projects, settings};
 use pages::{deliveries, event, events, find, replay, retry, send};
 use pages::{endpoint, endpoints, recoveries};
 use pages::{meter, meters};
@@ -109,6 +115,7 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .merge(endpoint_routes())
         .merge(meters_and_types())
         .merge(events_and_deliveries())
+        .merge(project_routes())
         .fallback(home::unknown)
         .layer(map_response(with_headers));
     Router::new()
@@ -116,6 +123,23 @@ pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
         .route("/console/", get(home::home))
         .route("/assets/{file}", get(assets::asset))
         .with_state(console)
+}
+
+/// The pages of projects, and of who may do what in one.
+fn project_routes() -> Router<Arc<Console>> {
+    let revoke = get(keys::ask_to_revoke).post(keys::revoke);
+    let new_erasure = get(erasures::new).post(erasures::create);
+    let of_project = get(erasures::list_of_project);
+    Router::new()
+        .route("/projects", get(projects::list).post(projects::create))
+        .route("/projects/{project}/erasures", of_project)
+        .route("/{project}/keys", get(keys::list))
+        .route("/{project}/keys/new", get(keys::new).post(keys::create))
+        .route("/{project}/keys/{id}/revoke", revoke)
+        .route("/{project}/audit-log", get(audit_log::list))
+        .route("/{project}/settings", get(settings::show))
+        .route("/{project}/erasures", get(erasures::list))
+        .route("/{project}/erasures/new", new_erasure)
 }
 
 /// The pages of endpoints and of recoveries.

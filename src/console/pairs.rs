@@ -12,6 +12,11 @@ impl Pairs {
         Self(form_urlencoded::parse(text).into_owned().collect())
     }
 
+    /// Adds a pair.
+    pub fn push(&mut self, name: &str, value: &str) {
+        self.0.push((name.to_owned(), value.to_owned()));
+    }
+
     /// The first value of `name`, if it is not empty: a field left empty was not filled in.
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut pairs = self.iter();

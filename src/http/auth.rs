@@ -232,6 +232,23 @@ impl FromRequestParts<Arc<App>> for Admin {
     }
 }
 
+/// The caller may see which projects there are: it has the admin key, or is signed in to
+/// all of them.
+#[derive(Debug)]
+pub struct SeesProjects;
+
+impl FromRequestParts<Arc<App>> for SeesProjects {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self> {
+        let session = parts.extensions.get::<SessionCaller>();
+        if session.is_some_and(|session| session.sees_all_projects) {
+            return Ok(Self);
+        }
+        Admin::from_request_parts(parts, app).await.map(|_| Self)
+    }
+}
+
 /// Why a key that is no project's is refused: it may be the admin key, which has no
 /// project. Nothing is said of that while it is not known.
 async fn unknown_api_key(app: &App, parts: &Parts, text: &str) -> Error {

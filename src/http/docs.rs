@@ -239,7 +239,8 @@ mod tests {
         ] {
             assert!(!html.contains(loads), "{loads}");
         }
-        let policy = page::POLICY.to_str().unwrap();
+        let policy = page::POLICY;
+        let policy = policy.to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'; style-src 'self'; script-src 'self';"));
     }
 

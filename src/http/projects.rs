@@ -9,7 +9,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::auth::Admin;
+use super::auth::{Admin, SeesProjects};
 use super::endpoints;
 use super::extract::{Json, Path, Query};
 use super::idempotency::Occasion;
@@ -129,7 +129,7 @@ pub struct ListPage {
     security(("admin_key" = [])))]
 pub async fn list(
     State(app): State<Arc<App>>,
-    _: Admin,
+    _: SeesProjects,
     Query(query): Query<ListPage>,
 ) -> Result<Json<Page<Project>>> {
     let limit = page::limit(query.limit)?;
@@ -153,7 +153,7 @@ pub async fn list(
     security(("admin_key" = [])))]
 pub async fn get(
     State(app): State<Arc<App>>,
-    _: Admin,
+    _: SeesProjects,
     Path(id): Path<ProjectId>,
 ) -> Result<Json<Project>> {
     Ok(Json(projects::get(&app.postgres, &id).await?.into()))

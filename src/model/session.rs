@@ -235,6 +235,7 @@ impl Session {
             actor: self.actor(),
             scopes: self.scopes.clone(),
             is_admin: self.is_admin,
+            sees_all_projects: self.reach == Reach::Deployment,
             rate_limit: None,
         }
     }
@@ -252,6 +253,8 @@ pub struct SessionCaller {
     pub scopes: Arc<[Scope]>,
     /// Whether it may do what takes the admin key.
     pub is_admin: bool,
+    /// Whether it may see which projects there are.
+    pub sees_all_projects: bool,
     /// Events a second it may publish; the configured default if none.
     pub rate_limit: Option<NonZeroU32>,
 }

@@ -24,6 +24,7 @@ mod console_endpoints;
 mod console_events;
 mod console_meters;
 mod console_overview;
+mod console_routes;
 mod console_sessions;
 mod content_encoding;
 mod contract;

@@ -319,8 +319,8 @@ fn nothing(view: &View, is_more: bool) -> Markup {
     let text =
         html! { "Each event becomes a delivery at every endpoint that takes its type and tenant." };
     let acts = html! {
-        a.btn.primary href=(view.path("endpoints/new")) { "Add an endpoint" }
-        a.btn href=(view.path("send")) { (icon("send")) "Send an event" }
+        @if view.may(Scope::EndpointsWrite) { a.btn.primary href=(view.path("endpoints/new")) { "Add an endpoint" } }
+        @if view.may(Scope::EventsWrite) { a.btn href=(view.path("send")) { (icon("send")) "Send an event" } }
     };
     empty("No deliveries yet", text, acts)
 }

@@ -66,8 +66,13 @@ struct Attributes {
 pub struct Endpoint {
     /// Its id.
     pub id: String,
-    url: String,
+    /// Where it is.
+    pub url: String,
     description: String,
+    /// Its other name.
+    pub uid: Option<String>,
+    /// Whose it is.
+    pub tenant: Option<String>,
     /// Whether it takes events.
     pub state: EndpointState,
 }

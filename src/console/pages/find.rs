@@ -31,20 +31,10 @@ struct Event {
     received_at: Time,
 }
 
-/// An endpoint in what was found.
-#[derive(Debug, Deserialize)]
-struct Listed {
-    url: String,
-    uid: Option<String>,
-    tenant: Option<String>,
-    #[serde(flatten)]
-    endpoint: Endpoint,
-}
-
 /// What was found, of each kind.
 #[derive(Default)]
 struct Found {
-    endpoints: Vec<Listed>,
+    endpoints: Vec<Endpoint>,
     events: Vec<(&'static str, Vec<Event>)>,
 }
 
@@ -122,25 +112,21 @@ async fn look_for(view: &View, wanted: &str) -> Found {
     let by_uid = format!("/v1/endpoints/{}", segment(wanted));
     let paths = ["tenant", "subject", "type"].map(events);
     let (uid, of_tenant, all, tenants, subjects, types) = tokio::join!(
-        view.get::<Listed>(&by_uid),
-        view.get::<List<Listed>>(&of_tenant),
-        view.get::<List<Listed>>(&all),
+        view.get::<Endpoint>(&by_uid),
+        view.get::<List<Endpoint>>(&of_tenant),
+        view.get::<List<Endpoint>>(&all),
         view.get::<List<Event>>(&paths[0]),
         view.get::<List<Event>>(&paths[1]),
         view.get::<List<Event>>(&paths[2]),
     );
-    let rows = |list: Result<List<Listed>, _>| list.map(|list| list.data).unwrap_or_default();
+    let rows = |list: Result<List<Endpoint>, _>| list.map(|list| list.data).unwrap_or_default();
     let mut found: Vec<_> = uid.into_iter().chain(rows(of_tenant)).collect();
     let wanted = wanted.to_lowercase();
     let named = rows(all).into_iter().filter(|one| {
-        one.url.to_lowercase().contains(&wanted)
-            || one.endpoint.name().to_lowercase().contains(&wanted)
+        one.url.to_lowercase().contains(&wanted) || one.name().to_lowercase().contains(&wanted)
     });
     for one in named {
-        if found
-            .iter()
-            .all(|other| other.endpoint.id != one.endpoint.id)
-        {
+        if found.iter().all(|other| other.id != one.id) {
             found.push(one);
         }
     }
@@ -181,7 +167,7 @@ fn results(view: &View, wanted: &str, found: &Found) -> Markup {
     }
 }
 
-fn endpoints(view: &View, found: &[Listed]) -> Markup {
+fn endpoints(view: &View, found: &[Endpoint]) -> Markup {
     html! {
         section.card aria-labelledby="endpoints" {
             header { h2 #endpoints { "Endpoints" } }
@@ -191,7 +177,7 @@ fn endpoints(view: &View, found: &[Listed]) -> Markup {
                 tbody {
                     @for one in found {
                         tr {
-                            td.lead { a.row href=(view.path_of("endpoints", &one.endpoint.id)) { bdi { (one.endpoint.name()) } } }
+                            td.lead { a.row href=(view.path_of("endpoints", &one.id)) { bdi { (one.name()) } } }
                             td data-l="at" { (parts::mid(&shortened(&one.url))) }
                             td data-l="for" { (name(one.tenant.as_deref())) }
                             td.hide { (name(one.uid.as_deref())) }

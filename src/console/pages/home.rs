@@ -3,14 +3,18 @@
 use axum::response::{IntoResponse, Redirect, Response};
 
 use crate::console::api::Refusal;
-
+use crate::console::pages::projects;
 use crate::console::visit::Visitor;
 
 /// Goes to the overview of the project that the session is of, or to the list of all.
 pub async fn home(visitor: Visitor) -> Response {
     match visitor.session.project() {
         Some(project) => Redirect::to(&format!("/console/{project}")).into_response(),
-        None => Redirect::to("/console/projects").into_response(),
+        None => {
+            let only = projects::only(&visitor).await;
+            let to = only.map_or_else(|| projects::PATH.to_owned(), |id| format!("/console/{id}"));
+            Redirect::to(&to).into_response()
+        }
     }
 }
 

@@ -210,6 +210,14 @@ fn whole(
     )
 }
 
+/// What is wrong, without the place that it may begin with.
+fn detail(refusal: &Refusal) -> &str {
+    let place = refusal.field.as_deref().unwrap_or_default();
+    let rest = refusal.detail.strip_prefix(place);
+    rest.and_then(|rest| rest.strip_prefix(": "))
+        .unwrap_or(&refusal.detail)
+}
+
 fn not_sent(refusal: &Refusal) -> Markup {
     let place = refusal.field.as_deref().unwrap_or_default();
     let id = place.split('/').next().unwrap_or_default();
@@ -220,7 +228,7 @@ fn not_sent(refusal: &Refusal) -> Markup {
                 h2 { "Not sent: " (refusal.title) }
                 p {
                     @if !place.is_empty() { a href={ "#" (id) } { bdi { (shortened(place)) } } ": " }
-                    (refusal.detail) ". Nothing was kept, delivered or counted."
+                    (detail(refusal)) ". Nothing was kept, delivered or counted."
                 }
             }
         }
@@ -282,7 +290,7 @@ fn editor(data: &str, refused: Option<&Refusal>) -> Markup {
                             (icon("x"))
                             p {
                                 a.mono href="#data" data-line=(line) { bdi { (shortened(place.unwrap_or("data"))) } }
-                                ", line " (line) ": " (refusal.detail)
+                                ", line " (line) ": " (detail(refusal))
                             }
                         }
                     }

@@ -42,7 +42,7 @@ const TEXTS: [(&str, &str); 24] = [
     ("health", "/health"),
     ("hint", "mr_…x7hx"),
     ("key", "mr_…"),
-    ("name", "invoice.paid"),
+    ("name", "Invoices"),
     ("openapi", "/openapi.json"),
     ("project_id", "prj_bxy4een4gkjbbyac8qvcdx7hxse9gp88"),
     ("secret", "whsec_…"),
@@ -151,7 +151,12 @@ fn words(schema: &Value, place: Place<'_>) -> Option<String> {
         let prefix = prefixes.find(|(of, _)| place.of.starts_with(of));
         return prefix.map(|(_, prefix)| format!("{prefix}{ID}"));
     }
-    let text = TEXTS.iter().find(|(name, _)| *name == place.name);
+    // Event types are known by their names alone.
+    let name = match (place.of, place.name) {
+        ("EventType", "name") => "type",
+        (_, name) => name,
+    };
+    let text = TEXTS.iter().find(|(of, _)| *of == name);
     let format = match schema["format"].as_str() {
         Some("date-time") => Some("2026-01-31T12:00:00.000Z"),
         Some("uri") => Some("https://example.com/webhooks"),

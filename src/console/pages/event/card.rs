@@ -127,15 +127,17 @@ fn reason(delivery: &Delivery, endpoint: Option<&Endpoint>, view: &View, now: Ti
     let next = next(delivery, view, now);
     html! {
         @if why.is_some() || next.is_some() {
-            div.in.why {
-                @if let Some(why) = why {
-                    p {
-                        strong { (why.what) }
-                        @if let Some(says) = why.says { " It says “" bdi { (says) } "”." }
-                        " " (why.turn)
+            div.in {
+                div.why {
+                    @if let Some(why) = why {
+                        p {
+                            strong { (why.what) }
+                            @if let Some(says) = why.says { " It says “" bdi { (says) } "”." }
+                            " " (why.turn)
+                        }
                     }
+                    @if let Some(next) = next { p { (next) } }
                 }
-                @if let Some(next) = next { p { (next) } }
             }
         }
     }
@@ -159,7 +161,7 @@ fn next(delivery: &Delivery, view: &View, now: Timestamp) -> Option<Markup> {
     let last = rest.and_then(|rest| at.0.checked_add(rest.iter().sum::<Duration>()).ok());
     Some(html! {
         "Next try at " (time(at.0, TimeFormat::FullSeconds))
-        @if left >= 1_000 { ", in " (duration(left / 1_000 * 1_000)) }
+        @if left >= 1_000 { ", in " (whole(left / 1_000 * 1_000)) }
         @if let (Some(rest), Some(last)) = (rest, last) {
             "; then " (rest.len()) " more, the last about " (time(last, TimeFormat::Full))
         }
