@@ -29,7 +29,8 @@ OVER = """() => {
   const scrolls = (element) => element && element !== document.body
     && (getComputedStyle(element).overflowX !== "visible" || scrolls(element.parentElement));
   return [...document.querySelectorAll("body *")]
-    .filter((element) => element.getBoundingClientRect().right > width + 0.5 && !scrolls(element.parentElement))
+    .filter((element) => element.checkVisibility() && element.getBoundingClientRect().right > width + 0.5
+      && !scrolls(element.parentElement))
     .slice(0, 5)
     .map((element) => element.outerHTML.slice(0, 160));
 }"""
