@@ -5,90 +5,21 @@
 //! the API's JSON, which each page reads into what it shows.
 
 use axum::body::{Body, Bytes};
-use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::Console;
 use super::form::Once;
-use super::layout;
+use super::refusal::Refusal;
+use super::state::Console;
 use super::visit::{View, Visitor};
 use crate::model::session::SessionCaller;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// What the API refused, or could not do: its problem document (RFC 9457).
-#[derive(Debug, Clone, Deserialize)]
-pub struct Refusal {
-    /// The HTTP status.
-    pub status: u16,
-    /// What the code means.
-    pub title: Box<str>,
-    /// What is wrong, and what was expected.
-    pub detail: String,
-    /// Stable and machine-readable: `invalid`, `not_found`, ….
-    pub code: Box<str>,
-    /// The attribute, JSON field, header or parameter that is wrong.
-    #[serde(default)]
-    pub field: Option<String>,
-    /// The id to quote when asking about it.
-    #[serde(default)]
-    pub request_id: Option<Box<str>>,
-}
-
-impl Refusal {
-    /// One that the console finds itself.
-    pub fn new(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Self {
-        Self {
-            status: status.as_u16(),
-            title: title.into(),
-            detail: detail.into(),
-            code: code.into(),
-            field: None,
-            request_id: None,
-        }
-    }
-
-    /// That there is no such page.
-    pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", detail)
-    }
-
-    /// Its status.
-    pub fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-    }
-
-    /// Whether it is about what was asked, so that the form is shown again: nothing that
-    /// passes by itself or that another form would do.
-    pub fn is_about_input(&self) -> bool {
-        matches!(self.status, 400 | 409 | 413 | 422 | 429)
-    }
-
-    fn read(status: StatusCode, body: &[u8]) -> Self {
-        serde_json::from_slice(body).unwrap_or_else(|_| {
-            Self::new(
-                status,
-                "internal",
-                "Internal error",
-                "the answer cannot be read",
-            )
-        })
-    }
-}
-
-impl IntoResponse for Refusal {
-    /// The page of a problem.
-    fn into_response(self) -> Response {
-        layout::problem(&self)
-    }
-}
 
 /// What the API answered.
 #[derive(Debug)]
@@ -237,7 +168,8 @@ fn value_of(answer: Answer) -> Result<Value, Refusal> {
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
-        tracing::error!(%error, "answer of the API not as a page expects it");
+        let cause = error.to_string();
+        tracing::error!(cause, "answer of the API not as a page expects it");
         Refusal::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",

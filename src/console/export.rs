@@ -9,9 +9,9 @@ use futures_util::stream;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::de::DeserializeOwned;
 
-use super::api::Refusal;
 use super::listing::List;
 use super::pairs::segment;
+use super::refusal::Refusal;
 use super::visit::View;
 use crate::model::csv::{Cell, write_row};
 

@@ -10,9 +10,9 @@ use http::header::HeaderValue;
 use http_body_util::{BodyExt, Limited};
 use maud::{Markup, html};
 
-use super::Console;
-use super::api::Refusal;
 use super::pairs::Pairs;
+use super::refusal::Refusal;
+use super::state::Console;
 use super::visit::{self, Visitor};
 use crate::model::id::{base32, is_base32};
 

@@ -3,8 +3,8 @@
 
 use maud::{Markup, html};
 
-use super::api::Refusal;
 use super::parts::icon;
+use super::refusal::Refusal;
 
 /// What a refusal says of each field of a form.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,22 @@ impl Errors<'_> {
             None => Some(refusal.detail.clone()),
             Some('[' | '.' | '/') => Some(format!("{name}{rest}: {}", refusal.detail)),
             Some(_) => None,
+        }
+    }
+}
+
+/// What stands above a form that was refused: the field's name leads to it.
+pub fn refused(refusal: &Refusal) -> Markup {
+    html! {
+        div.note.is-bad role="alert" {
+            (icon("alert"))
+            div {
+                h2 { (refusal.title) }
+                p {
+                    @if let Some(field) = &refusal.field { a href={ "#" (field) } { bdi { (field) } } ": " }
+                    (refusal.detail) "."
+                }
+            }
         }
     }
 }

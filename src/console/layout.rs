@@ -1,31 +1,12 @@
-//! The frame of every page: the side bar, the header with what can be done, and what a
-//! problem looks like.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! The frame of every page: the side bar, and the header with what can be done.
 
 use axum::response::{Html, IntoResponse, Response};
-use http::header::{HeaderValue, REFRESH};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
-use moka::future::Cache;
+use maud::{Markup, html};
 
-use super::Console;
-use super::api::Refusal;
+use super::document::{document, icons, logo};
 use super::form::form_tokens;
 use super::parts::{cut, icon};
 use super::visit::{View, Visitor};
-use crate::assets;
-use crate::error::Error;
-use crate::model::id::ProjectId;
-use crate::store::projects;
-
-/// Every icon, by the name that [`icon`] takes.
-const ICONS: &str = include_str!("assets/icons.svg");
-/// Projects whose names are kept, and for how long.
-const NAMES_MAX: u64 = 1_000;
-const NAMES_TTL: Duration = Duration::from_secs(60);
-/// What a name may hold up a page.
-const NAME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where a page belongs in the side bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +155,7 @@ pub fn page(view: &View, page: Page<'_>) -> Response {
     let title = format!("{} · {} · Millrace", page.title, view.project_name);
     let body = html! {
         body.app {
-            (PreEscaped(ICONS))
+            (icons())
             a.skip href="#main" { "Skip to content" }
             (side(view, page.section))
             main #main tabindex="-1" {
@@ -193,7 +174,7 @@ pub fn page_of_no_project(visitor: &Visitor, page: Page<'_>) -> Response {
     let title = format!("{} · Millrace", page.title);
     let body = html! {
         body.app {
-            (PreEscaped(ICONS))
+            (icons())
             a.skip href="#main" { "Skip to content" }
             div.side {
                 header { (logo(Some("/console/projects"))) }
@@ -209,83 +190,9 @@ pub fn page_of_no_project(visitor: &Visitor, page: Page<'_>) -> Response {
     document(&title, visitor.theme, visitor.keys, body)
 }
 
-/// The answer that shows `main` on a page of its own, as at the door.
-pub fn door(title: &str, theme: Option<&str>, main: Markup, foot: Markup) -> Response {
-    let body = html! {
-        body.door {
-            (PreEscaped(ICONS))
-            header { (logo(None)) }
-            main.card { (main) }
-            footer.small.faint { (foot) }
-        }
-    };
-    document(&format!("{title} · Millrace"), theme, false, body)
-}
-
-/// The page of a refusal.
-pub fn problem(refusal: &Refusal) -> Response {
-    let main = html! {
-        div {
-            h1 { (refusal.title) }
-            p.small.soft role="alert" {
-                @if let Some(field) = &refusal.field { bdi { (field) } ": " }
-                (refusal.detail) "."
-            }
-        }
-        a.btn href="/console" { "To the console" }
-    };
-    let foot = html! {
-        @if let Some(id) = &refusal.request_id { "Request " code { (id) } }
-    };
-    let mut response = door(&refusal.title, None, main, foot);
-    *response.status_mut() = refusal.status_code();
-    if refusal.status == 503 {
-        let again = HeaderValue::from_static("10");
-        response.headers_mut().insert(REFRESH, again);
-    }
-    response
-}
-
-fn document(title: &str, theme: Option<&str>, keys: bool, body: Markup) -> Response {
-    let keys = (!keys).then_some("off");
-    let document = html! {
-        (DOCTYPE)
-        html lang="en" data-theme=[theme] data-keys=[keys] {
-            head {
-                meta charset="utf-8";
-                title { (title) }
-                meta name="viewport" content="width=device-width, initial-scale=1, viewport-fit=cover";
-                meta name="color-scheme" content="light dark";
-                link rel="icon" href=(assets::ICON.path()) type="image/svg+xml";
-                link rel="stylesheet" href=(assets::STYLE.path());
-                script src=(assets::SCRIPT.path()) defer {}
-            }
-            (body)
-        }
-    };
-    Html(document.into_string()).into_response()
-}
-
 /// The answer that is `element` alone, in place of one that a page has.
 pub fn part(element: Markup) -> Response {
     Html(element.into_string()).into_response()
-}
-
-fn logo(to: Option<&str>) -> Markup {
-    let sign = html! {
-        svg viewBox="0 0 22 22" aria-hidden="true" {
-            rect.mark width="22" height="22" rx="6" {}
-            circle.drop cx="11" cy="6.2" r="1.9" {}
-            path.wave d="M4 11.6c1.75-1.7 3.5-1.7 5.25 0s3.5 1.7 5.25 0q1.75-1.7 3.5-.4M4 15.8c1.75-1.7 3.5-1.7 5.25 0s3.5 1.7 5.25 0q1.75-1.7 3.5-.4" {}
-        }
-        span { "Millrace" }
-    };
-    html! {
-        @match to {
-            Some(to) => a.logo href=(to) aria-label="Millrace, overview" { (sign) },
-            None => div.logo { (sign) },
-        }
-    }
 }
 
 fn side(view: &View, section: Section) -> Markup {
@@ -435,30 +342,6 @@ fn keys(view: &View) -> Markup {
             }
         }
     }
-}
-
-/// The names of projects as [`project_name`] keeps them.
-pub(super) fn names() -> Cache<ProjectId, Arc<str>> {
-    Cache::builder()
-        .max_capacity(NAMES_MAX)
-        .time_to_live(NAMES_TTL)
-        .build()
-}
-
-/// What `project` is called, if there is one; its id while the control plane's database
-/// does not answer.
-pub(super) async fn project_name(console: &Console, project: &ProjectId) -> Option<Arc<str>> {
-    if let Some(name) = console.names.get(project).await {
-        return Some(name);
-    }
-    let found = projects::get(&console.app.postgres, project);
-    let name: Arc<str> = match tokio::time::timeout(NAME_TIMEOUT, found).await {
-        Ok(Ok(row)) => row.name.into(),
-        Ok(Err(Error::NotFound(_))) => return None,
-        _ => return Some(project.to_string().into()),
-    };
-    console.names.insert(project.clone(), name.clone()).await;
-    Some(name)
 }
 
 /// The answer that sends a browser to `to`, where the toast says what was `done`.

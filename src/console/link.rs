@@ -10,8 +10,8 @@ use http::header::AUTHORIZATION;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Console;
 use super::pairs::href;
+use super::state::Console;
 use super::visit::SIGN_IN;
 use crate::app::authentication::{self, KeyHolder};
 use crate::app::{self, App};

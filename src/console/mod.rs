@@ -9,6 +9,7 @@
 pub mod api;
 pub mod chart;
 mod delivery;
+pub mod document;
 mod example;
 mod export;
 pub mod form;
@@ -20,7 +21,9 @@ pub mod link;
 mod listing;
 pub mod pairs;
 pub mod parts;
+pub mod refusal;
 pub mod sign_in;
+pub mod state;
 pub mod visit;
 mod why;
 
@@ -56,13 +59,13 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY};
 use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{get, post};
-use moka::future::Cache;
 
 use crate::app::App;
 use crate::assets;
-use crate::model::id::ProjectId;
 
 use pages::api_explorer;
+use state::Console;
+
 use pages::event_types;
 use pages::event_types::edit as event_type_edit;
 use pages::home;
@@ -81,25 +84,11 @@ pub const POLICY: HeaderValue = HeaderValue::from_static(
      require-trusted-types-for 'script'; trusted-types millrace",
 );
 
-/// What every page is given.
-pub struct Console {
-    /// The application, for sessions and the configuration.
-    pub app: Arc<App>,
-    /// The API with the frame around its routes.
-    api: Router,
-    /// Projects' names, which are on every page.
-    names: Cache<ProjectId, Arc<str>>,
-}
-
 /// The routes of the console, and of its assets.
 ///
 /// `api` is the API of the same `app`.
 pub fn routes(app: &Arc<App>, api: Router) -> Router<Arc<App>> {
-    let console = Arc::new(Console {
-        app: app.clone(),
-        api,
-        names: layout::names(),
-    });
+    let console = Arc::new(Console::new(app.clone(), api));
     let pages = Router::new()
         .route("/", get(home::home))
         .route("/sign-in", get(sign_in::show).post(sign_in::submit))

@@ -297,22 +297,6 @@ pub fn field(field: &Field<'_>) -> Markup {
     }
 }
 
-/// What stands above a form that was refused: the field's name leads to it.
-pub fn refused(refusal: &super::api::Refusal) -> Markup {
-    html! {
-        div.note.is-bad role="alert" {
-            (icon("alert"))
-            div {
-                h2 { (refusal.title) }
-                p {
-                    @if let Some(field) = &refusal.field { a href={ "#" (field) } { bdi { (field) } } ": " }
-                    (refusal.detail) "."
-                }
-            }
-        }
-    }
-}
-
 /// JSON, laid out, with its kinds told apart; every number and text as it is in `text`.
 /// Of what is longer than `chars_max` the beginning, and that there is more.
 pub fn json(text: &str, chars_max: usize) -> Markup {

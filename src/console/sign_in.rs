@@ -17,13 +17,14 @@ use maud::{Markup, html};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
-use super::Console;
-use super::api::Refusal;
+use super::document;
 use super::form::{self, Form};
+use super::inputs;
 use super::layout;
 use super::link;
 use super::pairs::{Pairs, href};
-use super::parts;
+use super::refusal::Refusal;
+use super::state::Console;
 use super::visit::{self, SIGN_IN, Visitor};
 use crate::app::authentication::{self, KeyHolder, in_time};
 use crate::app::{self, App};
@@ -79,7 +80,7 @@ impl<'a> Door<'a> {
             code { "millrace console" } " prints." br; "It works once."
         };
         let theme = visit::theme(self.headers);
-        let mut response = layout::door("Sign in", theme, self.main(), foot);
+        let mut response = document::door("Sign in", theme, self.main(), foot);
         if let Some(refusal) = &self.refusal {
             *response.status_mut() = refusal.status_code();
         }
@@ -98,7 +99,7 @@ impl<'a> Door<'a> {
                 h1 { "Sign in" }
                 p.small.soft { "The console: events, webhooks and usage" }
             }
-            @if let Some(refusal) = &self.refusal { (parts::refused(refusal)) }
+            @if let Some(refusal) = &self.refusal { (inputs::refused(refusal)) }
             @if let Some(token) = link {
                 form.form method="post" action=(SIGN_IN) {
                     (self.hidden())

@@ -9,10 +9,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
-use super::Console;
-use super::api::Refusal;
-use super::layout;
 use super::pairs::{Pairs, href, segment};
+use super::refusal::Refusal;
+use super::state::Console;
 use crate::app::{self, App};
 use crate::error::Error;
 use crate::model::api_key::Scope;
@@ -98,7 +97,7 @@ impl Visitor {
             rate_limit: self.rate_limit,
             ..self.session.caller(&project)?
         };
-        let project_name = layout::project_name(&self.console, &project).await?;
+        let project_name = self.console.project_name(&project).await?;
         Some(View {
             visitor: self,
             project,

@@ -13,13 +13,15 @@ use http::{Method, StatusCode};
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::console::api::{Answer, Refusal};
+use crate::console::api::Answer;
 use crate::console::form::Form;
+use crate::console::inputs::refused;
 use crate::console::inputs::{Errors, editor};
 use crate::console::layout::{self, Page, Section, page};
 use crate::console::pages::projects;
 use crate::console::pairs::{Pairs, href, segment};
-use crate::console::parts::{Field, Tone, code, field, json, refused, state};
+use crate::console::parts::{Field, Tone, code, field, json, state};
+use crate::console::refusal::Refusal;
 use crate::console::visit::{View, Visitor};
 
 /// The field of the body.

@@ -6,11 +6,11 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::console::api::Refusal;
 use crate::console::layout::{Page, Section, page};
 use crate::console::listing::List;
 use crate::console::pairs::href;
 use crate::console::parts::{self, TimeFormat};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 
 /// Characters of a change that are shown.

@@ -6,16 +6,17 @@ use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use maud::{Markup, html};
 
-use super::event::Endpoint;
+use super::event::endpoint::Endpoint;
 use crate::app;
-use crate::console::api::Refusal;
 use crate::console::delivery::Delivery;
 use crate::console::export::{self, Table};
+use crate::console::inputs;
 use crate::console::inputs::{filter, filter_choice};
 use crate::console::layout::{Page, Section, form, page};
 use crate::console::listing::{List, Span, came, name, shortened, span_fields, written};
 use crate::console::pairs::href;
 use crate::console::parts::{self, empty, icon, pager};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::console::why;
 use crate::model::api_key::Scope;
@@ -51,7 +52,7 @@ pub async fn list(view: View) -> Result<Response, Refusal> {
     let (body, status) = match found {
         Ok(found) => (card(&view, &found, &endpoints), None),
         Err(refusal) if refusal.is_about_input() || is_about_filter(&view, &refusal) => {
-            (parts::refused(&refusal), Some(refusal.status_code()))
+            (inputs::refused(&refusal), Some(refusal.status_code()))
         }
         Err(refusal) => return Err(refusal),
     };

@@ -18,11 +18,11 @@ use maud::{Markup, html};
 use self::ask::{address, api_path, endpoint};
 use self::health::Health;
 use self::shown::{Delivery, Endpoint, Listed, Recovery, Stats};
-use crate::console::api::Refusal;
 use crate::console::form::form_tokens;
 use crate::console::layout::{Live, Page, Section, page, part};
 use crate::console::pairs::href;
 use crate::console::parts::{TimeFormat, copy, icon, id, mid, short, time};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 

@@ -4,11 +4,11 @@ use axum::response::Response;
 use maud::{Markup, html};
 
 use super::endpoint::shown::{Endpoint, Listed};
-use crate::console::api::Refusal;
 use crate::console::inputs::{filter, filter_choice};
 use crate::console::layout::{Page, Section, page};
 use crate::console::pairs::href;
 use crate::console::parts::{cut, empty, icon, mid, pager};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 

@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use crate::console::api::Refusal;
 use crate::console::form::{Form, form_tokens};
+use crate::console::inputs;
 use crate::console::layout::{self, Page, Section, page, page_of_no_project, see_other};
 use crate::console::listing::List;
 use crate::console::pairs::{Pairs, href, segment};
 use crate::console::parts::{self, Field, TimeFormat, Tone};
+use crate::console::refusal::Refusal;
 use crate::console::visit::{View, Visitor};
 use crate::model::api_key::Scope;
 
@@ -206,7 +207,7 @@ fn form_page(view: &View, filled: &Pairs, refusal: Option<&Refusal>) -> Response
     };
     let kind = filled.get("kind").unwrap_or("tenant");
     let body = html! {
-        @if let Some(refusal) = refusal { (parts::refused(refusal)) }
+        @if let Some(refusal) = refusal { (inputs::refused(refusal)) }
         div.card { form.form.in method="post" action=(view.path("erasures/new")) {
             (form_tokens(view))
             fieldset.field {

@@ -1,6 +1,7 @@
 //! An event: what it says, and what became of it at each endpoint.
 
 mod card;
+pub mod endpoint;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,16 +14,16 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use self::endpoint::Endpoint;
 use crate::app;
-use crate::console::api::Refusal;
 use crate::console::delivery::Delivery;
 use crate::console::layout::{Page, Section, page, part};
 use crate::console::listing::shortened;
 use crate::console::pairs::{href, segment};
 use crate::console::parts::{self, TimeFormat, copy, empty, icon};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
-use crate::model::endpoint::EndpointState;
 use crate::model::id::{DeliveryId, EndpointId, EventId};
 use crate::model::time::Time;
 
@@ -59,32 +60,6 @@ struct Attributes {
     datacontenttype: Option<String>,
     dataschema: Option<String>,
     traceparent: Option<String>,
-}
-
-/// What a page says of an endpoint that it only names.
-#[derive(Debug, Deserialize)]
-pub struct Endpoint {
-    /// Its id.
-    pub id: String,
-    /// Where it is.
-    pub url: String,
-    description: String,
-    /// Its other name.
-    pub uid: Option<String>,
-    /// Whose it is.
-    pub tenant: Option<String>,
-    /// Whether it takes events.
-    pub state: EndpointState,
-}
-
-impl Endpoint {
-    /// What people call it.
-    pub fn name(&self) -> String {
-        match self.description.is_empty() {
-            true => shortened(&self.url),
-            false => shortened(&self.description),
-        }
-    }
 }
 
 /// The page of an event, or with `?endpoint=` of it at one endpoint. One call of the API, or

@@ -11,11 +11,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::meter::definition::Meter;
-use crate::console::api::Refusal;
 use crate::console::example;
 use crate::console::layout::{self, Page, Section};
 use crate::console::pairs::{href, segment};
 use crate::console::parts::{self, TimeFormat, Tone, cut, icon};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 use crate::model::filter::TypePattern;

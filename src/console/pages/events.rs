@@ -7,14 +7,15 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::app;
-use crate::console::api::Refusal;
 use crate::console::delivery::{Delivery, summary};
 use crate::console::export::{self, Table};
+use crate::console::inputs;
 use crate::console::inputs::filter;
 use crate::console::layout::{Live, Page, Section, page, part};
 use crate::console::listing::{List, Span, name, shortened, span_fields, written};
 use crate::console::pairs::href;
 use crate::console::parts::{self, TimeFormat, empty, icon, pager};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 use crate::model::csv::{Cell, write_row};
@@ -184,7 +185,7 @@ fn whole<'a>(
         body: html! {
             (filters(view))
             @match refused {
-                Some(refusal) => (parts::refused(refusal)),
+                Some(refusal) => (inputs::refused(refusal)),
                 None => (card(view, found, states)),
             }
         },

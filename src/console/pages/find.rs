@@ -5,12 +5,12 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::deliveries::address;
-use super::event::Endpoint;
-use crate::console::api::Refusal;
+use super::event::endpoint::Endpoint;
 use crate::console::layout::{Page, Section, page};
 use crate::console::listing::{List, came, name, shortened};
 use crate::console::pairs::{href, segment};
 use crate::console::parts::{self, empty};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::id::{
     DeliveryId, EndpointId, ErasureId, EventId, KeyId, MeterId, ProjectId, RecoveryId,

@@ -2,8 +2,8 @@
 
 use axum::response::{IntoResponse, Redirect, Response};
 
-use crate::console::api::Refusal;
 use crate::console::pages::projects;
+use crate::console::refusal::Refusal;
 use crate::console::visit::Visitor;
 
 /// Goes to the overview of the project that the session is of, or to the list of all.

@@ -11,12 +11,13 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::console::api::Refusal;
 use crate::console::form::{Form, form_tokens};
+use crate::console::inputs;
 use crate::console::layout::{Page, Section, page, see_other};
 use crate::console::listing::List;
 use crate::console::pairs::{Pairs, href, segment};
 use crate::console::parts::{self, Field, TimeFormat, Tone};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 
@@ -176,7 +177,7 @@ fn form_page(view: &View, filled: &Pairs, refusal: Option<&Refusal>) -> Response
         ..Field::default()
     };
     let body = html! {
-        @if let Some(refusal) = refusal { (parts::refused(refusal)) }
+        @if let Some(refusal) = refusal { (inputs::refused(refusal)) }
         div.card { form.form.in method="post" action=(view.path("keys/new")) {
             (form_tokens(view))
             (parts::field(&Field { is_required: true, ..field("name", "Name", "What people call it: backend") }))

@@ -25,11 +25,13 @@ use self::period::{CHOICES, Period};
 use self::report::Question;
 
 use crate::app;
-use crate::console::api::{Answer, Refusal};
+use crate::console::api::Answer;
+use crate::console::inputs;
 use crate::console::inputs::{filter, filter_choice};
 use crate::console::layout::{self, Section};
 use crate::console::pairs::{href, segment};
 use crate::console::parts::{self, TimeFormat, Tone, icon, number};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 use crate::model::window;
@@ -98,7 +100,7 @@ pub async fn show(view: View, Path((_, id)): Path<(String, String)>) -> Result<R
         (filters(&view, &meter, &asked, &tenants))
         @match &report {
             Ok(report) => (figure::figure(&meter, &asked.period, &asked.zone, report)),
-            Err(refusal) => (parts::refused(refusal)),
+            Err(refusal) => (inputs::refused(refusal)),
         }
         div.wide {
             @if let Ok(report) = &report { (shares::table(&view, &meter, &question, report)) } @else { div {} }

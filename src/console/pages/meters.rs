@@ -11,10 +11,10 @@ use super::meter::definition::{Meter, amount};
 use super::meter::period::Period;
 use super::meter::report::{Question, Total, address};
 use crate::app;
-use crate::console::api::Refusal;
 use crate::console::layout::{self, Section};
 use crate::console::pairs::{Pairs, href};
 use crate::console::parts::{self, cut, icon};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 

@@ -19,10 +19,10 @@ use maud::html;
 use serde::de::DeserializeOwned;
 
 use crate::app;
-use crate::console::api::Refusal;
 use crate::console::layout::{self, Live, Page, Section, page};
 use crate::console::pairs::href;
 use crate::console::parts::{TimeFormat, icon, time};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 use attention::Failing;

@@ -7,12 +7,13 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::console::api::Refusal;
 use crate::console::form::{Form, form_tokens};
+use crate::console::inputs;
 use crate::console::layout::{Page, Section, page_of_no_project, see_other};
 use crate::console::listing::List;
 use crate::console::pairs::href;
 use crate::console::parts::{self, Field, TimeFormat};
+use crate::console::refusal::Refusal;
 use crate::console::visit::Visitor;
 
 /// The address of the list.
@@ -68,7 +69,7 @@ async fn show(
     let list: List<Project> = visitor.get(&asked).await?;
     let meta = html! { span { "Each has its own events, endpoints, meters and keys" } };
     let body = html! {
-        @if let Some(refusal) = refusal { (parts::refused(refusal)) }
+        @if let Some(refusal) = refusal { (inputs::refused(refusal)) }
         div.card {
             @if list.data.is_empty() {
                 (parts::empty("No project yet", html! { "Events are published to a project." }, html! {}))

@@ -6,13 +6,12 @@ use http::Method;
 use maud::{Markup, html};
 
 use super::endpoint::shown::{Listed, Recovery};
-use crate::console::api::Refusal;
 use crate::console::form::{Form, form_tokens};
+use crate::console::inputs::refused;
 use crate::console::layout::{Live, Page, Section, page, part, see_other};
 use crate::console::pairs::{href, segment};
-use crate::console::parts::{
-    TimeFormat, Tone, empty, id, note, number, pager, refused, short, time,
-};
+use crate::console::parts::{TimeFormat, Tone, empty, id, note, number, pager, short, time};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 

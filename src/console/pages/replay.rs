@@ -10,11 +10,12 @@ use serde_json::json;
 
 use super::deliveries::endpoints;
 use super::event::event_id;
-use crate::console::api::Refusal;
 use crate::console::form::Form;
+use crate::console::inputs;
 use crate::console::inputs::{Errors, select};
 use crate::console::layout::{Page, Section, form, page, see_other};
-use crate::console::parts::{self, icon, id};
+use crate::console::parts::{icon, id};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::id::EventId;
 
@@ -94,7 +95,7 @@ async fn show(
             crumbs: &crumbs,
             meta: html! { span { (id(event.as_str())) } },
             body: html! {
-                @if let Some(refusal) = &refused { (parts::refused(refusal)) }
+                @if let Some(refusal) = &refused { (inputs::refused(refusal)) }
                 div.card { div.in.stack {
                     p { "Deliveries that have ended begin anew, with the same " code { "webhook-id" } ", so that a "
                         "receiver can tell it has the event already. Those that are still tried go on as they are." }

@@ -11,16 +11,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::deliveries::{address, delivery_id, endpoints};
-use super::event::Endpoint;
+use super::event::endpoint::Endpoint;
 use crate::app;
-use crate::console::api::Refusal;
 use crate::console::delivery::Delivery;
 use crate::console::form::Form;
+use crate::console::inputs;
 use crate::console::inputs::select;
 use crate::console::layout::{Page, Section, form, page, see_other};
 use crate::console::listing::{Span, shortened, written};
 use crate::console::pairs::{Pairs, href};
-use crate::console::parts::{self, icon, id, number};
+use crate::console::parts::{icon, id, number};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 
 /// What the retry of many is narrowed by, as the API calls it.
@@ -168,7 +169,7 @@ async fn show(
     };
     let crumbs = [("Deliveries", view.path("deliveries"))];
     let body = html! {
-        @if let Some(refusal) = &refused { (parts::refused(refusal)) }
+        @if let Some(refusal) = &refused { (inputs::refused(refusal)) }
         div.card { div.in.stack {
             (said(wanted, &endpoints))
             @match &preview {

@@ -8,7 +8,6 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::console::api::Refusal;
 use crate::console::example;
 use crate::console::form::{Form, form_tokens};
 use crate::console::inputs::Errors;
@@ -17,6 +16,7 @@ use crate::console::lines::line_of;
 use crate::console::listing::{List, shortened};
 use crate::console::pairs::{Pairs, segment};
 use crate::console::parts::{self, Field, field, icon};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 use crate::model::parse_error;

@@ -9,9 +9,9 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::config::Config;
-use crate::console::api::Refusal;
 use crate::console::layout::{Page, Section, page};
 use crate::console::parts;
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::api_key::Scope;
 use crate::model::session::{AGE_MAX, IDLE_MAX};

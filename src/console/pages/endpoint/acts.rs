@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::ask::{Question, address, api_path, endpoint, other_name, question};
 use super::shown::Endpoint;
-use crate::console::api::Refusal;
 use crate::console::form::Form;
 use crate::console::inputs::Errors;
 use crate::console::layout::see_other;
 use crate::console::parts::{Field, field};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 
 type Named = Path<(String, String)>;

@@ -5,11 +5,11 @@ use http::StatusCode;
 use maud::{Markup, html};
 
 use super::shown::Endpoint;
-use crate::console::api::Refusal;
 use crate::console::form::form_tokens;
+use crate::console::inputs::refused;
 use crate::console::layout::{Page, Section, page};
 use crate::console::pairs::segment;
-use crate::console::parts::refused;
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 
 /// A question, and the button that does it.

@@ -8,11 +8,11 @@ use maud::{Markup, html};
 use super::ask::{address, api_path, endpoint, framed, with_status};
 use super::fields;
 use super::shown::Endpoint;
-use crate::console::api::Refusal;
 use crate::console::form::{Form, form_tokens};
+use crate::console::inputs::refused;
 use crate::console::layout::{Page, Section, page, see_other};
 use crate::console::pairs::Pairs;
-use crate::console::parts::refused;
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 
 type Named = Path<(String, String)>;

@@ -8,10 +8,10 @@ use maud::{Markup, html};
 use serde_json::{Map, Value, json};
 
 use super::shown::Endpoint;
-use crate::console::api::Refusal;
 use crate::console::inputs::{Errors, select, tick};
 use crate::console::pairs::{Pairs, href};
 use crate::console::parts::{Field, field, icon};
+use crate::console::refusal::Refusal;
 
 const FORMATS: [(&str, &str); 2] = [
     ("cloudevents", "The whole event in JSON"),

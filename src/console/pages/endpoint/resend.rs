@@ -12,14 +12,13 @@ use serde_json::{Value, json};
 use super::ask::{address, api_path, endpoint, framed, with_status};
 use super::shown::Endpoint;
 use crate::app;
-use crate::console::api::Refusal;
 use crate::console::form::{Form, form_tokens};
+use crate::console::inputs::refused;
 use crate::console::inputs::{Errors, tick};
 use crate::console::layout::see_other;
 use crate::console::pairs::{Pairs, href};
-use crate::console::parts::{
-    Field, TimeFormat, Tone, duration, field, icon, note, number, refused, time,
-};
+use crate::console::parts::{Field, TimeFormat, Tone, duration, field, icon, note, number, time};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 
 type Named = Path<(String, String)>;

@@ -8,11 +8,11 @@ use serde_json::{Map, Value};
 
 use super::ask::{Question, address, api_path, endpoint, framed, question};
 use super::shown::Endpoint;
-use crate::console::api::Refusal;
 use crate::console::form::Form;
 use crate::console::inputs::{Errors, select};
 use crate::console::pairs::Pairs;
 use crate::console::parts::{Field, Tone, code, field, note};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 
 type Named = Path<(String, String)>;

@@ -7,11 +7,11 @@ use maud::{Markup, html};
 
 use super::ask::{Question, address, api_path, endpoint, framed, question};
 use super::shown::{Attempt, Delivery, Endpoint};
-use crate::console::api::Refusal;
 use crate::console::form::{Form, form_tokens};
 use crate::console::layout::{part, see_other};
 use crate::console::pairs::{href, segment};
 use crate::console::parts::{TimeFormat, Tone, code, duration, icon, note, time};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 
 type Named = Path<(String, String)>;

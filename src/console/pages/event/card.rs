@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::Endpoint;
+use super::endpoint::Endpoint;
 use crate::console::delivery::{Attempt, Delivery, Standing};
 use crate::console::layout::{Live, form};
 use crate::console::parts::{self, TimeFormat, Tone, duration, icon, id, state, time};

@@ -9,13 +9,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::EventType;
-use crate::console::api::Refusal;
 use crate::console::form::Form;
+use crate::console::inputs::refused;
 use crate::console::inputs::{Errors, editor, select};
 use crate::console::json::lay_out;
 use crate::console::layout::{self, Page, Section, see_other};
 use crate::console::pairs::{Pairs, segment};
-use crate::console::parts::{Field, field, refused};
+use crate::console::parts::{Field, field};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::parse_error;
 

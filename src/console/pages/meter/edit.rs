@@ -8,12 +8,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::definition::Meter;
-use crate::console::api::Refusal;
 use crate::console::form::Form;
+use crate::console::inputs::refused;
 use crate::console::inputs::{Errors, editor, select, tick};
 use crate::console::layout::{self, Page, Section, see_other};
 use crate::console::pairs::{Pairs, segment};
-use crate::console::parts::{self, Field, field, refused};
+use crate::console::parts::{self, Field, field};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::meter::Aggregation;
 use crate::model::parse_error;

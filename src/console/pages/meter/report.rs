@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use url::form_urlencoded;
 
 use super::period::Period;
-use crate::console::api::Refusal;
 use crate::console::pairs::{Pairs, segment};
+use crate::console::refusal::Refusal;
 use crate::console::visit::View;
 use crate::model::meter::OVERFLOW_NAME;
 use crate::model::time::Time;
