@@ -36,14 +36,15 @@ pub fn of(delivery: &Delivery, endpoint: Option<EndpointState>) -> Option<Why> {
         )),
         (_, Some(last)) if !last.succeeded() && !is_disabled => Some(failed(last)),
         (DeliveryState::Pending, last) if is_disabled => {
+            let before = last.filter(|last| !last.succeeded()).map(failed);
             let mut why = plain(
                 "The endpoint is disabled.",
                 "It is your turn: enable the endpoint, and what waits is sent.",
             );
-            why.says = last.filter(|last| !last.succeeded()).map(|last| {
-                let why = failed(last);
-                why.what.trim_end_matches('.').to_owned()
-            });
+            if let Some(before) = before {
+                why.what += &format!(" Before that: {}", before.what);
+                why.says = before.says;
+            }
             Some(why)
         }
         (DeliveryState::Failed, None) => Some(plain(
@@ -417,8 +418,12 @@ mod tests {
         assert_eq!(of(Delivered, &[0], None), None);
         assert_eq!(of(Pending, &[], Some(EndpointState::Enabled)), None);
         let waits = of(Pending, &[0], Some(EndpointState::Disabled)).unwrap();
-        assert_eq!(waits.what, "The endpoint is disabled.");
-        assert!(waits.says.unwrap().contains("503"));
+        assert!(
+            waits
+                .what
+                .starts_with("The endpoint is disabled. Before that: ")
+        );
+        assert!(waits.what.contains("503"), "{}", waits.what);
         assert!(of(Canceled, &[], None).unwrap().turn.contains("deleted"));
         assert!(of(Failed, &[], None).unwrap().turn.contains("Retry"));
         assert!(

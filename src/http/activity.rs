@@ -59,7 +59,7 @@ pub struct ActivityPeriod {
     start: Time,
     /// When the next one begins.
     end: Time,
-    /// Events that were accepted.
+    /// Events that were accepted, Millrace's own (`millrace.…`) among them.
     accepted: u64,
     /// Events that had been published before, with the same content.
     duplicates: u64,

@@ -458,7 +458,10 @@ fn a_refused_event_keeps_what_was_typed_and_marks_its_line() {
                 text(&refused)
             );
         }
-        let listed = harness.get("/v1/events?type=*").await.expect(StatusCode::OK);
+        let listed = harness
+            .get("/v1/events?type=*")
+            .await
+            .expect(StatusCode::OK);
         assert_eq!(listed["data"], json!([]));
         // The example replaces what is there, and nothing is sent.
         let fields = [

@@ -43,7 +43,7 @@ pub fn table(view: &View, meter: &Meter, question: &Question<'_>, report: &Repor
                     th scope="col" { bdi { (heading) } }
                     th.num.w6 scope="col" aria-sort="descending" { "Usage" }
                     th.w6 scope="col" { span.sr { "Compared" } }
-                    @if is_additive { th.num.w4 scope="col" { "Share" } }
+                    @if is_additive { th.num.w5 scope="col" { "Share" } }
                     th.num.w6 scope="col" { "Before" }
                 } }
                 tbody {
