@@ -38,7 +38,7 @@ pub struct AskActivity {
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Time>,
     /// How wide windows are: an hour, if absent.
-    #[param(value_type = Option<Width>)]
+    #[param(inline, value_type = Option<Width>)]
     window: Option<Width>,
 }
 

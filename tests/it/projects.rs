@@ -194,10 +194,12 @@ fn another_projects_things_are_not_there() {
                 "/v1/deliveries" => format!("/v1/deliveries?endpoint_id={endpoint}"),
                 _ => continue,
             };
-            let path = if path.ends_with("/usage") {
-                format!("{path}?from=2026-01-01T00:00:00Z&window=month")
-            } else {
-                path
+            let since = "2026-01-01T00:00:00Z";
+            let path = match path.rsplit('/').next().unwrap() {
+                "usage" => format!("{path}?from={since}&window=month"),
+                "values" => format!("{path}?from={since}&dimension=tenant"),
+                "preview" => format!("{path}?kind=recover&endpoint_id={endpoint}&since={since}"),
+                _ => path,
             };
             let body = match path.rsplit('/').next().unwrap() {
                 "recover" | "replay-missing" => json!({ "since": "2026-01-01T00:00:00Z" }),

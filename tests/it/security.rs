@@ -375,7 +375,9 @@ fn secrets_are_compared_in_constant_time() {
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
     };
     assert!(read("src/app.rs").contains(".ct_eq("), "the admin key");
-    let auth = read("src/http/auth.rs");
+    let session = read("src/model/session.rs");
+    assert!(session.contains(".ct_eq("), "what forms carry");
+    let auth = read("src/app/authentication.rs");
     assert!(
         auth.contains("api_key::hash(text)"),
         "API keys by their hash"
@@ -383,7 +385,11 @@ fn secrets_are_compared_in_constant_time() {
     // Nothing that is compared with == may be secret text.
     for file in [
         "src/app.rs",
+        "src/app/authentication.rs",
+        "src/console/sign_in.rs",
+        "src/console/form.rs",
         "src/http/auth.rs",
+        "src/model/session.rs",
         "src/model/api_key.rs",
         "src/store/secrets.rs",
     ] {
