@@ -60,12 +60,11 @@ pub fn select<'a>(
 }
 
 /// A field of a filter bar, whose label is read but not seen. Of one name there may be
-/// several, each with another value.
+/// several, so that none has an id.
 pub fn filter(name: &str, label: &str, value: &str, list: Option<&str>, kind: &str) -> Markup {
     html! {
         div.field {
-            label.sr for={ "f-" (name) "-" (value) } { (label) }
-            input id={ "f-" (name) "-" (value) } name=(name) type=(kind) value=(value) placeholder=(label) list=[list] autocomplete="off" spellcheck="false";
+            input name=(name) aria-label=(label) type=(kind) value=(value) placeholder=(label) list=[list] autocomplete="off" spellcheck="false";
         }
     }
 }
