@@ -76,8 +76,8 @@ mod refusals;
 #[cfg(feature = "embedded")]
 mod remote;
 mod repeats;
-#[cfg(feature = "embedded")]
 mod request_headers;
+#[cfg(feature = "embedded")]
 mod restore;
 mod retention;
 mod schema;
