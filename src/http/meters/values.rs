@@ -30,6 +30,7 @@ const POSITION_LEN_MAX: usize = 2_048;
 #[into_params(parameter_in = Query)]
 pub struct ListValues {
     /// `tenant`, or a pointer of the meter's `group_by`.
+    #[param(example = "tenant")]
     dimension: String,
     /// Those that were counted at this time or after it, in whole quarters of an hour.
     #[param(value_type = String, format = DateTime)]

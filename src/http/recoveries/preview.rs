@@ -38,7 +38,7 @@ pub enum PreviewedKind {
 #[into_params(parameter_in = Query)]
 pub struct PreviewRecovery {
     /// What it would do.
-    #[param(inline)]
+    #[param(inline, example = "recover")]
     kind: PreviewedKind,
     /// At this endpoint, by its id or its uid.
     #[param(value_type = String, example = "ep_…")]
