@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Once};
 use std::time::Duration;
 
@@ -114,12 +115,10 @@ impl Harness {
 
     /// A new project and a key for it with `scopes`.
     pub async fn new_project(&self, scopes: &[&str]) -> Project {
-        let name = format!("test {:?}", std::time::Instant::now());
-        let name: String = name
-            .chars()
-            .filter(|c| c.is_ascii_alphanumeric())
-            .take(80)
-            .collect();
+        // Two tests may begin in one tick of the clock, and two runs share a database.
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let made = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("test {} {made} {}", std::process::id(), app::now());
         let project = self
             .as_admin(Method::POST, "/v1/projects", json!({ "name": name }))
             .await;
