@@ -159,9 +159,7 @@ struct Frame<'a> {
 #[utoipa::path(get, path = "/v1/meters/{id}/usage", tag = "meters",
     operation_id = "getMeterUsage",
     params(("id" = String, Path, description = "mtr_…"), AskUsage),
-    responses((status = 200, description = "By `Accept`", content(
-        (Page<Usage> = "application/json"), (String = "text/csv"),
-    )), Problems),
+    responses((status = 200, body = Page<Usage>), Problems),
     security(("api_key" = ["meters:read"])))]
 pub async fn usage(
     State(app): State<Arc<App>>,
